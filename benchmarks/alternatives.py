@@ -1,0 +1,102 @@
+"""The ways to run one training step that the benchmarks compare, all from the same parameters.
+
+`plain` is ordinary PyTorch. The `checkpoint-*` methods are plain with torch.utils.checkpoint, placed as an
+expert places it: the concatenation of a layer's inputs is inside the checkpoint (as in torchvision's
+`memory_efficient=True`), so what is kept is each layer's new features and no concatenation. `lean` is this package.
+
+Known defect of every checkpoint here: the recomputation runs BatchNorm in training mode a second time, so the
+running statistics are updated twice per step. Loss and gradients are not affected.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ladderseg_fast import LadderDenseNet, LadderLoss
+from ladderseg_fast.nn import Context, DenseBlock, DenseLayer, Head, Transition, TransitionUp
+
+#: Runs one dense layer on the pieces [N, C_i, H, W] that concatenate to its input.
+LayerRunner = Callable[[DenseLayer, list[Tensor]], Tensor]
+
+
+def plain(model: LadderDenseNet, loss: LadderLoss) -> None:
+    """Nothing is recomputed."""
+
+
+def checkpoint_bottleneck(model: LadderDenseNet, loss: LadderLoss) -> None:
+    """Recompute concatenation - BN - ReLU - conv 1x1 of each dense layer."""
+
+    def run(layer: DenseLayer, pieces: list[Tensor]) -> Tensor:
+        bottleneck = _recomputed(lambda *inputs: layer.bottleneck(torch.cat(inputs, dim=1)), *pieces)
+        return layer.conv2(layer.relu2(layer.norm2(bottleneck)))
+
+    _replace_dense_blocks(model, run)
+
+
+def checkpoint_layer(model: LadderDenseNet, loss: LadderLoss) -> None:
+    """Recompute each whole dense layer."""
+
+    def run(layer: DenseLayer, pieces: list[Tensor]) -> Tensor:
+        return _recomputed(lambda *inputs: layer(torch.cat(inputs, dim=1)), *pieces)
+
+    _replace_dense_blocks(model, run)
+
+
+def checkpoint_everything(model: LadderDenseNet, loss: LadderLoss) -> None:
+    """Recompute each dense layer, the stem, transitions down and up, context, heads and the loss."""
+    checkpoint_layer(model, loss)
+    for module in (*model.modules(), loss):
+        if isinstance(module, (Transition, TransitionUp, Context, Head, LadderLoss)):
+            module.forward = _with_recomputation(module.forward)
+    model.features.stem = _with_recomputation(model.features.stem)
+
+
+#: Each changes a model and loss made with memory="plain" in place. `lean` is not here: it is a memory mode.
+ALTERNATIVES: dict[str, Callable[[LadderDenseNet, LadderLoss], None]] = {
+    "plain": plain,
+    "checkpoint-bottleneck": checkpoint_bottleneck,
+    "checkpoint-layer": checkpoint_layer,
+    "checkpoint-everything": checkpoint_everything,
+}
+
+METHODS = (*ALTERNATIVES, "lean")
+
+
+def build(method: str, backbone: str, num_classes: int, channels_last: bool) -> tuple[LadderDenseNet, LadderLoss]:
+    """Model and loss of `method`, one of METHODS. `channels_last` concerns all but lean, which picks its own layout."""
+    if method == "lean":
+        return LadderDenseNet(backbone, num_classes, memory="lean"), LadderLoss(memory="lean")
+    model, loss = LadderDenseNet(backbone, num_classes, memory="plain"), LadderLoss(memory="plain")
+    if channels_last:
+        model.to(memory_format=torch.channels_last)
+    ALTERNATIVES[method](model, loss)
+    return model, loss
+
+
+def _replace_dense_blocks(model: LadderDenseNet, run: LayerRunner) -> None:
+    for module in model.modules():
+        if isinstance(module, DenseBlock):
+            module.forward = _dense_block_forward(module, run)
+
+
+def _dense_block_forward(block: DenseBlock, run: LayerRunner) -> Callable[..., Tensor]:
+    """DenseBlock.forward with a list of features in the place of their concatenation."""
+
+    def forward(features: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+        pieces = [features]
+        for layer in block.layers[start:stop]:
+            pieces.append(run(layer, pieces))
+        return torch.cat(pieces, dim=1)
+
+    return forward
+
+
+def _with_recomputation(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *inputs: _recomputed(function, *inputs)
+
+
+def _recomputed(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    # The network draws no random numbers, so their state need not be saved.
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)

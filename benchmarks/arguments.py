@@ -1,0 +1,51 @@
+"""Command-line options that describe the measured step; shared by the benchmarks."""
+
+import argparse
+
+#: In 2 x 256x512 pixels on two x86 cores, checkpointing steps are a tenth faster so and plain is not slower (NOTES.md).
+CHANNELS_LAST = True
+
+
+def add_step_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", choices=["densenet121", "densenet169"], default="densenet121", help="backbone")
+    parser.add_argument("--size", type=image_size, default=(256, 512), metavar="HxW", help="default: 256x512")
+    parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images per step (default: 2)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=positive, metavar="N", help="default: what torch chooses")
+    parser.add_argument("--warmup", type=positive, default=1, metavar="N", help="steps that are not timed (default: 1)")
+    parser.add_argument("--steps", type=positive, default=2, metavar="N", help="timed steps (default: 2)")
+    parser.add_argument(
+        "--channels-last",
+        action=argparse.BooleanOptionalAction,
+        default=CHANNELS_LAST,
+        help="memory layout of all methods but lean, which chooses its own",
+    )
+
+
+def step_options(options: argparse.Namespace) -> list[str]:
+    """The command line that add_step_options reads back as `options`."""
+    line = ["--model", options.model, "--size", size_text(options.size), "--batch", str(options.batch)]
+    line += ["--device", options.device, "--warmup", str(options.warmup), "--steps", str(options.steps)]
+    line.append("--channels-last" if options.channels_last else "--no-channels-last")
+    if options.threads is not None:
+        line += ["--threads", str(options.threads)]
+    return line
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """(height, width) from "HxW"."""
+    height, separator, width = text.partition("x")
+    if not (separator and height.isdecimal() and width.isdecimal() and min(int(height), int(width)) >= 64):
+        raise argparse.ArgumentTypeError(f"expected HxW, both at least 64, such as 256x512; got {text!r}")
+    return int(height), int(width)
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """ "HxW" from (height, width)."""
+    return f"{size[0]}x{size[1]}"
+
+
+def positive(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)

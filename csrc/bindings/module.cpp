@@ -1,0 +1,259 @@
+// The Python module `_core`: numbers and pointers in, nothing else. Checks are the Python side's.
+//
+// A map is passed as FeatureMap(pointer, n, h, w, c, pixel_stride), a vector as its address; 0 means "not wanted".
+// `double_precision` chooses the element type of every map and vector of a call, except those documented as double.
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ladderseg/kernels.h"
+
+namespace py = pybind11;
+
+namespace ladderseg {
+namespace {
+
+using Address = uintptr_t;
+
+struct Map {
+  Address data;
+  int64_t n, h, w, c, pixel_stride;
+
+  template <class T>
+  operator FeatureMap<T>() const {
+    return {reinterpret_cast<T*>(data), n, h, w, c, pixel_stride};
+  }
+};
+
+struct Norm {
+  Address mean, scale, shift;
+
+  template <class T>
+  operator BnRelu<T>() const {
+    return {reinterpret_cast<const T*>(mean), reinterpret_cast<const T*>(scale), reinterpret_cast<const T*>(shift)};
+  }
+};
+
+struct Sums {
+  Address masked, centred;
+
+  operator BnSums() const { return {reinterpret_cast<double*>(masked), reinterpret_cast<double*>(centred)}; }
+};
+
+template <class T>
+T* pointer(Address address) {
+  return reinterpret_cast<T*>(address);
+}
+
+template <class T>
+const Kernels<T>& kernels();
+template <>
+const Kernels<float>& kernels<float>() {
+  return *instruction_set().float32;
+}
+template <>
+const Kernels<double>& kernels<double>() {
+  return *instruction_set().float64;
+}
+
+// Call `run` with an element of the chosen type, with the GIL released.
+template <class Run>
+void dispatch(bool double_precision, const Run& run) {
+  py::gil_scoped_release release;
+  if (double_precision)
+    run(double());
+  else
+    run(float());
+}
+
+void channel_statistics(bool double_precision, Map input, Address mean, Address variance, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().channel_statistics({input, pointer<double>(mean), pointer<double>(variance)}, threads);
+  });
+}
+
+void affine_correction(bool double_precision, Map input, Map grad, Address mean, Address constant, Address slope,
+                       Map output, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().affine_correction(
+        {input, grad, pointer<T>(mean), pointer<T>(constant), pointer<T>(slope), output}, threads);
+  });
+}
+
+void bn_relu_forward(bool double_precision, Map input, Norm norm, Map output, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_forward({input, norm, output}, threads);
+  });
+}
+
+void bn_relu_backward(bool double_precision, Map grad_output, Map input, Norm norm, Map grad_input, bool accumulate,
+                      Sums sums, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_backward({grad_output, input, norm, grad_input, accumulate, sums}, threads);
+  });
+}
+
+void bn_relu_conv1x1_forward(bool double_precision, Map input, Norm norm, Address weight, Map output,
+                             Address output_mean, Address output_variance, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_conv1x1_forward({input, norm, pointer<T>(weight), output, pointer<double>(output_mean),
+                                          pointer<double>(output_variance)},
+                                         threads);
+  });
+}
+
+void bn_relu_conv1x1_backward(bool double_precision, Map grad_output, Map input, Norm norm, Address weight,
+                              Map grad_input, bool accumulate, Address grad_weight, Sums sums, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_conv1x1_backward({grad_output, input, norm, pointer<T>(weight), grad_input, accumulate,
+                                           pointer<T>(grad_weight), sums},
+                                          threads);
+  });
+}
+
+void bn_relu_avgpool2_forward(bool double_precision, Map input, Norm norm, Map output, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_avgpool2_forward({input, norm, output}, threads);
+  });
+}
+
+void bn_relu_avgpool2_backward(bool double_precision, Map grad_output, Map input, Norm norm, Map grad_input,
+                               bool accumulate, Sums sums, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_avgpool2_backward({grad_output, input, norm, grad_input, accumulate, sums}, threads);
+  });
+}
+
+void bn_relu_maxpool_forward(bool double_precision, Map input, Norm norm, Map output, int64_t first_row,
+                             int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_maxpool_forward({input, norm, output, first_row}, threads);
+  });
+}
+
+void bn_relu_maxpool_backward(bool double_precision, Map grad_output, Map input, Norm norm, Map grad_input,
+                              int64_t first_row, int64_t first_grad_row, Sums sums, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_maxpool_backward({grad_output, input, norm, grad_input, first_row, first_grad_row, sums}, threads);
+  });
+}
+
+void upsample_project_concat_forward(bool double_precision, Map coarse, Map skip, Norm norm, Address weight,
+                                     Map output, Address output_mean, Address output_variance, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().upsample_project_concat_forward({coarse, skip, norm, pointer<T>(weight), output,
+                                                  pointer<double>(output_mean), pointer<double>(output_variance)},
+                                                 threads);
+  });
+}
+
+void upsample_backward(bool double_precision, Map grad_output, Map grad_coarse, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().upsample_backward({grad_output, grad_coarse}, threads);
+  });
+}
+
+void upsample_cross_entropy(bool double_precision, Map logits, Address labels, LabelType label_type, int64_t height,
+                            int64_t width, Address class_weights, int64_t ignore_index, Address loss, Map grad_logits,
+                            Address invalid_pixel, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().upsample_cross_entropy(
+        {logits, pointer<void>(labels), label_type, height, width, pointer<T>(class_weights), ignore_index,
+         pointer<double>(loss), grad_logits, pointer<int64_t>(invalid_pixel)},
+        threads);
+  });
+}
+
+void upsample_argmax(bool double_precision, Map scores, Address labels, int64_t height, int64_t width, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().upsample_argmax({scores, pointer<uint8_t>(labels), height, width}, threads);
+  });
+}
+
+std::vector<std::string> instruction_set_names(bool supported_only) {
+  int count = 0;
+  const InstructionSet* sets = instruction_sets(&count);
+  std::vector<std::string> names;
+  for (int i = 0; i < count; ++i)
+    if (!supported_only || sets[i].supported()) names.push_back(sets[i].name);
+  return names;
+}
+
+std::map<std::string, std::string> build_info() {
+  std::string compiled_in;
+  for (const std::string& name : instruction_set_names(false)) compiled_in += (compiled_in.empty() ? "" : " ") + name;
+#if defined(__clang__)
+  const char* compiler = "Clang " __clang_version__;
+#else
+  const char* compiler = "GCC " __VERSION__;
+#endif
+  return {{"version", LADDERSEG_FAST_VERSION},
+          {"compiler", compiler},
+          {"cxx_standard", std::to_string(__cplusplus)},
+          {"build_type", LADDERSEG_BUILD_TYPE},
+          {"instruction_sets", compiled_in}};
+}
+
+void choose_instruction_set(const std::string& name) {
+  if (set_instruction_set(name.c_str())) return;
+  std::string choices;
+  for (const std::string& supported : instruction_set_names(true)) choices += " " + supported;
+  throw py::value_error("instruction set '" + name + "' is not available; this build and processor have:" + choices);
+}
+
+}  // namespace
+}  // namespace ladderseg
+
+PYBIND11_MODULE(_core, module) {
+  using namespace ladderseg;
+  module.doc() = "The compiled core of ladderseg_fast.";
+
+  py::class_<Map>(module, "FeatureMap")
+      .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t>(), py::arg("data"), py::arg("n"),
+           py::arg("h"), py::arg("w"), py::arg("c"), py::arg("pixel_stride"));
+  py::class_<Norm>(module, "BnRelu")
+      .def(py::init<Address, Address, Address>(), py::arg("mean"), py::arg("scale"), py::arg("shift"));
+  py::class_<Sums>(module, "BnSums").def(py::init<Address, Address>(), py::arg("masked"), py::arg("centred"));
+  py::enum_<LabelType>(module, "LabelType")
+      .value("uint8", LabelType::uint8)
+      .value("int32", LabelType::int32)
+      .value("int64", LabelType::int64);
+
+  module.def("channel_statistics", &channel_statistics);
+  module.def("affine_correction", &affine_correction);
+  module.def("bn_relu_forward", &bn_relu_forward);
+  module.def("bn_relu_backward", &bn_relu_backward);
+  module.def("bn_relu_conv1x1_forward", &bn_relu_conv1x1_forward);
+  module.def("bn_relu_conv1x1_backward", &bn_relu_conv1x1_backward);
+  module.def("bn_relu_avgpool2_forward", &bn_relu_avgpool2_forward);
+  module.def("bn_relu_avgpool2_backward", &bn_relu_avgpool2_backward);
+  module.def("bn_relu_maxpool_forward", &bn_relu_maxpool_forward);
+  module.def("bn_relu_maxpool_backward", &bn_relu_maxpool_backward);
+  module.def("upsample_project_concat_forward", &upsample_project_concat_forward);
+  module.def("upsample_backward", &upsample_backward);
+  module.def("upsample_cross_entropy", &upsample_cross_entropy);
+  module.def("upsample_argmax", &upsample_argmax);
+
+  module.def("build_info", &build_info, "What this build is made of.");
+  module.def("supported_instruction_sets", [] { return instruction_set_names(true); });
+  module.def("instruction_set", [] { return std::string(instruction_set().name); }, "The one in use.");
+  module.def("set_instruction_set", &choose_instruction_set, "Choose by name; ValueError if it is not available.");
+}

@@ -1,0 +1,247 @@
+#include <cstring>
+
+#include "bn_sums.h"
+#include "conv1x1_tile.h"
+#include "operators.h"
+#include "parallel.h"
+#include "statistics.h"
+
+namespace ladderseg {
+namespace LADDERSEG_ISA {
+
+template <class T>
+void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>& args, int threads) {
+  const int64_t channels = args.input.c, outputs = args.output.c;
+  const int64_t panels = round_up<int64_t>(outputs, RegisterBlock<T>::columns) / RegisterBlock<T>::columns;
+  const bool want_statistics = args.output_mean != nullptr;
+  ScratchLayout shared;
+  const Region<T> packed = shared.add<T>(panels * RegisterBlock<T>::columns * channels);
+  const Region<int64_t> counts = shared.add<int64_t>(threads);
+  ScratchLayout own;
+  const ProjectionTile<T> tile(own, outputs);
+  const StatisticsScratch<T> statistics(own, outputs);
+  char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
+  const auto base_of = [&](int member) { return scratch + shared.bytes + member * own.bytes; };
+
+  parallel(threads, [&](int member, int team) {
+    char* const base = base_of(member);
+    const Range mine = split(panels, member, team);
+    pack_transposed(args.weight, outputs, channels, mine.begin, mine.end, packed.in(scratch));
+    barrier(team);
+
+    RunningStatistics running = statistics.start(base);
+    const Range range = split(args.input.pixels(), member, team, RegisterBlock<T>::rows);
+    for (int64_t p = range.begin; p < range.end; p += kTilePixels) {
+      const int64_t pixels = smaller(kTilePixels, range.end - p);
+      tile.run(base, args.input.pixel(p), args.input.pixel_stride, pixels, channels, outputs, args.norm,
+               packed.in(scratch));
+      const T* product = tile.product.in(base);
+      for (int64_t i = 0; i < pixels; ++i)
+        std::memcpy(args.output.pixel(p + i), product + i * tile.product_row, outputs * sizeof(T));
+      if (want_statistics) statistics.add(running, base, product, pixels, tile.product_row, outputs);
+    }
+    if (!want_statistics) return;
+    counts.in(scratch)[member] = running.count;
+    barrier(team);
+    if (member == 0)
+      finish_statistics(team, counts.in(scratch), base_of, statistics.mean, statistics.deviation, outputs,
+                        args.output_mean, args.output_variance);
+  });
+}
+
+// Backward of one call: sizes, regions, and the work on one tile.
+//
+// A tile goes through the input channels in blocks of one register block's columns. Per block: the gradient of y as
+// a product, mask and y from x, grad_input and sums, and the block's part of the weight gradient. So at any time
+// a member holds one tile of grad_output, one block of g and one of y.
+template <class T>
+struct Conv1x1Backward {
+  using Block = RegisterBlock<T>;
+  static constexpr int64_t columns = Block::columns;
+
+  const BnReluConv1x1Backward<T>& args;
+  const int64_t channels, outputs;
+  const int64_t blocks;         // of input channels
+  const int64_t padded;         // channels, rounded up to whole blocks
+  const int64_t padded_output;  // outputs, rounded up to whole register block rows
+  const int64_t grad_row;       // elements from pixel to pixel of the tile of grad_output
+  ScratchLayout shared, own;
+  const Region<T> packed;                   // weight as panels [blocks][outputs][columns]
+  const Region<T> mean, scale, shift;       // [padded]
+  const Region<T> grad_output;              // [kTilePixels, grad_row]
+  const Region<T> g, y, x_edge, grad_edge;  // [kTilePixels, columns]
+  const Region<T> grad_weight;              // [blocks][padded_output][columns]
+  const BnSumsScratch<T> sums;
+
+  explicit Conv1x1Backward(const BnReluConv1x1Backward<T>& arguments)
+      : args(arguments),
+        channels(args.input.c),
+        outputs(args.grad_output.c),
+        blocks(round_up(channels, columns) / columns),
+        padded(blocks * columns),
+        padded_output(round_up<int64_t>(outputs, Block::rows)),
+        grad_row(padded_output + kRowPadding),
+        packed(shared.add<T>(padded * outputs)),
+        mean(shared.add<T>(padded)),
+        scale(shared.add<T>(padded)),
+        shift(shared.add<T>(padded)),
+        grad_output(own.add<T>(kTilePixels * grad_row)),
+        g(own.add<T>(kTilePixels * columns)),
+        y(own.add<T>(kTilePixels * columns)),
+        x_edge(own.add<T>(kTilePixels * columns)),
+        grad_edge(own.add<T>(kTilePixels * columns)),
+        grad_weight(own.add<T>(args.grad_weight ? padded * padded_output : 0)),
+        sums(own, padded) {}
+
+  // weight [M, C] as panels [C / columns][M][columns], zeros beyond C; likewise the norm's vectors.
+  LADDERSEG_INLINE void pack(char* scratch, Range mine) const {
+    for (int64_t block = mine.begin; block < mine.end; ++block) {
+      const int64_t first = block * columns;
+      const int64_t width = smaller(columns, channels - first);
+      for (int64_t m = 0; m < outputs; ++m)
+        copy_padded(args.weight + m * channels + first, width, packed.in(scratch) + (block * outputs + m) * columns);
+      copy_padded(args.norm.mean + first, width, mean.in(scratch) + first);
+      copy_padded(args.norm.scale + first, width, scale.in(scratch) + first);
+      copy_padded(args.norm.shift + first, width, shift.in(scratch) + first);
+    }
+  }
+
+  static LADDERSEG_INLINE void copy_padded(const T* from, int64_t width, T* to) {
+    for (int64_t j = 0; j < columns; ++j) to[j] = j < width ? from[j] : T(0);
+  }
+
+  LADDERSEG_INLINE void start(char* base) const {
+    sums.start(base, padded);
+    if (args.grad_weight) std::memset(grad_weight.in(base), 0, padded * padded_output * sizeof(T));
+  }
+
+  LADDERSEG_INLINE void load_grad_output(char* base, int64_t first_pixel, int64_t pixels, int64_t rows) const {
+    T* to = grad_output.in(base);
+    for (int64_t p = 0; p < rows; ++p) {
+      const int64_t width = p < pixels ? outputs : 0;
+      std::memcpy(to + p * grad_row, args.grad_output.pixel(first_pixel + (width ? p : 0)), width * sizeof(T));
+      for (int64_t m = width; m < padded_output; ++m) to[p * grad_row + m] = T(0);
+    }
+  }
+
+  // Mask, grad_input, sums and y of `pixels` x `columns` elements.
+  template <bool accumulate>
+  LADDERSEG_INLINE void backward_elements(char* scratch, char* base, int64_t first, int64_t pixels, const T* x,
+                                          int64_t x_row, T* grad_input, int64_t grad_input_row) const {
+    const T* __restrict mean_c = mean.in(scratch) + first;
+    const T* __restrict scale_c = scale.in(scratch) + first;
+    const T* __restrict shift_c = shift.in(scratch) + first;
+    T* __restrict masked = sums.masked.in(base) + first;
+    T* __restrict centred = sums.centred.in(base) + first;
+    const T* __restrict grad = g.in(base);
+    T* __restrict normalised = y.in(base);
+    T sum_m[columns] = {}, sum_d[columns] = {};
+    for (int64_t p = 0; p < pixels; ++p) {
+      const T* __restrict from = x + p * x_row;
+      T* __restrict to = grad_input + p * grad_input_row;
+#pragma GCC unroll 1
+      for (int64_t j = 0; j < columns; ++j) {
+        const T d = from[j] - mean_c[j];
+        const T value = d * scale_c[j] + shift_c[j];
+        const T m = relu_mask(value, grad[p * columns + j]);
+        normalised[p * columns + j] = relu(value);
+        to[j] = (accumulate ? to[j] : T(0)) + scale_c[j] * m;
+        sum_m[j] += m;
+        sum_d[j] += m * d;
+      }
+    }
+    for (int64_t j = 0; j < columns; ++j) {
+      masked[j] += sum_m[j];
+      centred[j] += sum_d[j];
+    }
+  }
+
+  // One block of channels at the edge of the map or without a grad_input to write to works on copies.
+  template <bool accumulate>
+  LADDERSEG_INLINE void backward_edge(char* scratch, char* base, int64_t first, int64_t first_pixel,
+                                      int64_t pixels) const {
+    const int64_t width = smaller(columns, channels - first);
+    const bool want_input = args.grad_input.data != nullptr;
+    T* x = x_edge.in(base);
+    T* grad = grad_edge.in(base);
+    for (int64_t p = 0; p < pixels; ++p) {
+      copy_padded(args.input.pixel(first_pixel + p) + first, width, x + p * columns);
+      if (want_input && accumulate)
+        copy_padded(args.grad_input.pixel(first_pixel + p) + first, width, grad + p * columns);
+      else
+        std::memset(grad + p * columns, 0, columns * sizeof(T));
+    }
+    backward_elements<accumulate>(scratch, base, first, pixels, x, columns, grad, columns);
+    if (!want_input) return;
+    for (int64_t p = 0; p < pixels; ++p)
+      std::memcpy(args.grad_input.pixel(first_pixel + p) + first, grad + p * columns, width * sizeof(T));
+  }
+
+  template <bool accumulate>
+  LADDERSEG_INLINE void tile(char* scratch, char* base, int64_t first_pixel, int64_t pixels) const {
+    const int64_t rows = round_up<int64_t>(pixels, Block::rows);
+    load_grad_output(base, first_pixel, pixels, rows);
+    const T* const go = grad_output.in(base);
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t first = block * columns;
+      const T* panel = packed.in(scratch) + block * outputs * columns;
+      for (int64_t p = 0; p < rows; p += Block::rows)
+        multiply<false>(outputs, go + p * grad_row, grad_row, 1, panel, g.in(base) + p * columns, columns);
+      if (first + columns <= channels && args.grad_input.data)
+        backward_elements<accumulate>(scratch, base, first, pixels, args.input.pixel(first_pixel) + first,
+                                      args.input.pixel_stride, args.grad_input.pixel(first_pixel) + first,
+                                      args.grad_input.pixel_stride);
+      else
+        backward_edge<accumulate>(scratch, base, first, first_pixel, pixels);
+      if (!args.grad_weight) continue;
+      T* to = grad_weight.in(base) + block * padded_output * columns;
+      for (int64_t m = 0; m < padded_output; m += Block::rows)
+        multiply<true>(pixels, go + m, 1, grad_row, y.in(base), to + m * columns, columns);
+    }
+    sums.flush(base, padded);
+  }
+
+  // Add the members' weight gradients in their order, for the output channels `mine`.
+  template <class MemberBase>
+  LADDERSEG_INLINE void finish_weight(int team, const MemberBase& base_of, Range mine) const {
+    for (int64_t m = mine.begin; m < mine.end; ++m)
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t at = (c / columns * padded_output + m) * columns + c % columns;
+        T sum = T(0);
+        for (int member = 0; member < team; ++member) sum += grad_weight.in(base_of(member))[at];
+        args.grad_weight[m * channels + c] = sum;
+      }
+  }
+};
+
+template <class T>
+void bn_relu_conv1x1_backward(const BnReluConv1x1Backward<T>& args, int threads) {
+  const Conv1x1Backward<T> work(args);
+  char* const scratch = reserve_scratch(work.shared.bytes + threads * work.own.bytes);
+  const auto base_of = [&](int member) { return scratch + work.shared.bytes + member * work.own.bytes; };
+
+  parallel(threads, [&](int member, int team) {
+    char* const base = base_of(member);
+    work.pack(scratch, split(work.blocks, member, team));
+    work.start(base);
+    barrier(team);
+    const Range range = split(args.input.pixels(), member, team, RegisterBlock<T>::rows);
+    for (int64_t p = range.begin; p < range.end; p += kTilePixels) {
+      const int64_t pixels = smaller(kTilePixels, range.end - p);
+      if (args.accumulate)
+        work.template tile<true>(scratch, base, p, pixels);
+      else
+        work.template tile<false>(scratch, base, p, pixels);
+    }
+    barrier(team);
+    if (args.grad_weight) work.finish_weight(team, base_of, split(work.outputs, member, team));
+    // The totals are padded, the caller's are not: finish() reads the first `channels` of each.
+    if (member == 0) work.sums.finish(team, base_of, work.channels, args.sums);
+  });
+}
+
+LADDERSEG_INSTANTIATE(bn_relu_conv1x1_forward, BnReluConv1x1Forward)
+LADDERSEG_INSTANTIATE(bn_relu_conv1x1_backward, BnReluConv1x1Backward)
+
+}  // namespace LADDERSEG_ISA
+}  // namespace ladderseg

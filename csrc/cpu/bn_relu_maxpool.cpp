@@ -1,0 +1,172 @@
+#include "bn_sums.h"
+#include "operators.h"
+#include "parallel.h"
+
+namespace ladderseg {
+namespace LADDERSEG_ISA {
+
+// Whether `candidate` replaces the maximum so far: torch's rule, by which the first maximum and the last NaN win.
+template <class T>
+LADDERSEG_INLINE bool replaces(T candidate, T maximum) {
+  return candidate > maximum || candidate != candidate;
+}
+
+// Visit the pixels of the window of pooled pixel (row, column), in row-major order: visit(pointer, ky * 3 + kx).
+template <class T, class Visit>
+LADDERSEG_INLINE void visit_window(const FeatureMap<const T>& input, int64_t image, int64_t centre_row,
+                                   int64_t centre_column, const Visit& visit) {
+  for (int ky = 0; ky < 3; ++ky) {
+    const int64_t y = centre_row + ky - 1;
+    if (y < 0 || y >= input.h) continue;
+    for (int kx = 0; kx < 3; ++kx) {
+      const int64_t x = centre_column + kx - 1;
+      if (x < 0 || x >= input.w) continue;
+      visit(input.at(image, y, x), ky * 3 + kx);
+    }
+  }
+}
+
+template <class T>
+void bn_relu_maxpool_forward(const BnReluMaxpoolForward<T>& args, int threads) {
+  const int64_t channels = args.input.c;
+  parallel(threads, [&](int member, int team) {
+    const T* __restrict mean = args.norm.mean;
+    const T* __restrict scale = args.norm.scale;
+    const T* __restrict shift = args.norm.shift;
+    const Range range = split(args.output.pixels(), member, team);
+    for (int64_t p = range.begin; p < range.end; ++p) {
+      const int64_t column = p % args.output.w;
+      const int64_t row = p / args.output.w % args.output.h;
+      const int64_t image = p / (args.output.w * args.output.h);
+      T* __restrict output = args.output.pixel(p);
+      for (int64_t c = 0; c < channels; ++c) output[c] = -__builtin_inf();
+      visit_window(args.input, image, args.first_row + 2 * row, 2 * column, [&](const T* __restrict x, int) {
+        for (int64_t c = 0; c < channels; ++c) {
+          const T y = relu((x[c] - mean[c]) * scale[c] + shift[c]);
+          output[c] = replaces(y, output[c]) ? y : output[c];
+        }
+      });
+    }
+  });
+}
+
+// Where in its window (ky * 3 + kx) each pooled value of one row came from; in T, so that it vectorises.
+template <class T>
+LADDERSEG_INLINE void find_sources(const BnReluMaxpoolBackward<T>& args, int64_t image, int64_t row, T* sources,
+                                   T* maximum) {
+  const int64_t channels = args.input.c;
+  const T* __restrict mean = args.norm.mean;
+  const T* __restrict scale = args.norm.scale;
+  const T* __restrict shift = args.norm.shift;
+  for (int64_t column = 0; column < args.grad_output.w; ++column) {
+    T* __restrict source = sources + column * channels;
+    for (int64_t c = 0; c < channels; ++c) maximum[c] = -__builtin_inf();
+    visit_window(args.input, image, args.first_row + 2 * row, 2 * column, [&](const T* __restrict x, int position) {
+      T* __restrict best = maximum;
+      const T here = static_cast<T>(position);
+      for (int64_t c = 0; c < channels; ++c) {
+        const T y = relu((x[c] - mean[c]) * scale[c] + shift[c]);
+        const bool better = replaces(y, best[c]);
+        best[c] = better ? y : best[c];
+        source[c] = better ? here : source[c];
+      }
+    });
+  }
+}
+
+// The two most recent rows of sources; neighbouring input rows share them.
+template <class T>
+struct SourceRows {
+  const BnReluMaxpoolBackward<T>& args;
+  T* rows;     // [2, w, C]
+  T* maximum;  // [C]
+  int64_t held[2] = {-1, -1};
+
+  LADDERSEG_INLINE const T* get(int64_t image, int64_t row) {
+    const int64_t key = image * args.grad_output.h + row;
+    const int slot = static_cast<int>(row % 2);
+    T* sources = rows + slot * args.grad_output.w * args.input.c;
+    if (held[slot] != key) {
+      find_sources(args, image, row, sources, maximum);
+      held[slot] = key;
+    }
+    return sources;
+  }
+};
+
+// Up to two pooled rows (or columns) whose windows contain input row `offset` from the first centre.
+struct Windows {
+  int64_t index[2];
+  int tap[2];
+  int count = 0;
+
+  LADDERSEG_INLINE Windows(int64_t offset, int64_t pooled) {
+    if (offset % 2 == 0) {
+      add(offset / 2, 1, pooled);
+    } else {
+      add((offset - 1) >> 1, 2, pooled);
+      add((offset + 1) >> 1, 0, pooled);
+    }
+  }
+  LADDERSEG_INLINE void add(int64_t i, int t, int64_t pooled) {
+    if (i < 0 || i >= pooled) return;
+    index[count] = i;
+    tap[count++] = t;
+  }
+};
+
+template <class T>
+LADDERSEG_INLINE void bn_relu_maxpool_backward_row(const BnReluMaxpoolBackward<T>& args, int64_t image, int64_t y,
+                                                   SourceRows<T>& sources, T* __restrict grad,
+                                                   const BnSumsScratch<T>& sums, char* base) {
+  const int64_t channels = args.input.c;
+  const Windows vertical(y - args.first_row, args.grad_output.h);
+  const T* source_rows[2] = {nullptr, nullptr};
+  for (int v = 0; v < vertical.count; ++v) source_rows[v] = sources.get(image, vertical.index[v]);
+  for (int64_t x = 0; x < args.input.w; ++x) {
+    const Windows horizontal(x, args.grad_output.w);
+    for (int64_t c = 0; c < channels; ++c) grad[c] = T(0);
+    for (int v = 0; v < vertical.count; ++v)
+      for (int h = 0; h < horizontal.count; ++h) {
+        const T here = static_cast<T>(vertical.tap[v] * 3 + horizontal.tap[h]);
+        const T* __restrict source = source_rows[v] + horizontal.index[h] * channels;
+        const T* __restrict pooled = args.grad_output.at(image, vertical.index[v], horizontal.index[h]);
+        for (int64_t c = 0; c < channels; ++c) grad[c] += source[c] == here ? pooled[c] : T(0);
+      }
+    bn_relu_backward_pixel<false>(channels, args.input.at(image, y, x), grad, T(1), args.norm,
+                                  args.grad_input.at(image, y - args.first_grad_row, x), sums.masked.in(base), sums.centred.in(base));
+    if (x % 64 == 63) sums.flush(base, channels);
+  }
+  sums.flush(base, channels);
+}
+
+template <class T>
+void bn_relu_maxpool_backward(const BnReluMaxpoolBackward<T>& args, int threads) {
+  const int64_t channels = args.input.c;
+  ScratchLayout own;
+  const BnSumsScratch<T> sums(own, channels);
+  const Region<T> source_rows = own.add<T>(2 * args.grad_output.w * channels);
+  const Region<T> maximum = own.add<T>(channels);
+  const Region<T> grad = own.add<T>(channels);
+  char* const scratch = reserve_scratch(threads * own.bytes);
+  const auto base_of = [&](int member) { return scratch + member * own.bytes; };
+
+  parallel(threads, [&](int member, int team) {
+    char* const base = base_of(member);
+    sums.start(base, channels);
+    SourceRows<T> sources{args, source_rows.in(base), maximum.in(base)};
+    const int64_t height = args.grad_input.h;
+    const Range rows = split(args.grad_input.n * height, member, team);
+    for (int64_t row = rows.begin; row < rows.end; ++row)
+      bn_relu_maxpool_backward_row(args, row / height, args.first_grad_row + row % height, sources, grad.in(base), sums,
+                                   base);
+    barrier(team);
+    if (member == 0) sums.finish(team, base_of, channels, args.sums);
+  });
+}
+
+LADDERSEG_INSTANTIATE(bn_relu_maxpool_forward, BnReluMaxpoolForward)
+LADDERSEG_INSTANTIATE(bn_relu_maxpool_backward, BnReluMaxpoolBackward)
+
+}  // namespace LADDERSEG_ISA
+}  // namespace ladderseg

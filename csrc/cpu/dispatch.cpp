@@ -1,0 +1,61 @@
+// The instruction sets that were compiled in, and the choice among them at run time.
+
+#include <atomic>
+#include <cstring>
+
+#include "kernel_tables.h"
+#include "ladderseg/kernels.h"
+
+namespace ladderseg {
+namespace {
+
+bool always() { return true; }
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+#endif
+
+const InstructionSet kInstructionSets[] = {
+    {"baseline", always, &baseline::kernels_float32, &baseline::kernels_float64},
+#if defined(__x86_64__)
+    {"avx2", has_avx2, &avx2::kernels_float32, &avx2::kernels_float64},
+    {"avx512", has_avx512, &avx512::kernels_float32, &avx512::kernels_float64},
+#endif
+};
+constexpr int kCount = sizeof(kInstructionSets) / sizeof(kInstructionSets[0]);
+
+const InstructionSet* fastest() {
+  for (int i = kCount - 1; i > 0; --i)
+    if (kInstructionSets[i].supported()) return &kInstructionSets[i];
+  return &kInstructionSets[0];
+}
+
+std::atomic<const InstructionSet*>& chosen() {
+  static std::atomic<const InstructionSet*> value{fastest()};
+  return value;
+}
+
+}  // namespace
+
+const InstructionSet* instruction_sets(int* count) {
+  *count = kCount;
+  return kInstructionSets;
+}
+
+const InstructionSet& instruction_set() { return *chosen().load(); }
+
+bool set_instruction_set(const char* name) {
+  for (const InstructionSet& candidate : kInstructionSets) {
+    if (std::strcmp(candidate.name, name) == 0 && candidate.supported()) {
+      chosen().store(&candidate);
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace ladderseg

@@ -1,0 +1,18 @@
+// Where each compilation of the kernels leaves its tables.
+#pragma once
+
+#include "ladderseg/kernels.h"
+
+#define LADDERSEG_DECLARE_TABLES(isa)          \
+  namespace isa {                              \
+  extern const Kernels<float> kernels_float32; \
+  extern const Kernels<double> kernels_float64; \
+  }
+
+namespace ladderseg {
+LADDERSEG_DECLARE_TABLES(baseline)
+#if defined(__x86_64__)
+LADDERSEG_DECLARE_TABLES(avx2)
+LADDERSEG_DECLARE_TABLES(avx512)
+#endif
+}  // namespace ladderseg

@@ -1,0 +1,44 @@
+// Teams of threads and how work is shared among them: statically, so that the order of every sum is fixed.
+#pragma once
+
+#include <omp.h>
+
+#include <cstdint>
+
+#include "ladderseg/feature_map.h"
+
+namespace ladderseg {
+namespace LADDERSEG_ISA {
+
+struct Range {
+  int64_t begin, end;
+};
+
+// Part `part` of `parts` of [0, total), in multiples of `grain`.
+LADDERSEG_INLINE Range split(int64_t total, int part, int parts, int64_t grain = 1) {
+  const int64_t blocks = (total + grain - 1) / grain;
+  const int64_t begin = blocks * part / parts * grain;
+  const int64_t end = blocks * (part + 1) / parts * grain;
+  return {begin < total ? begin : total, end < total ? end : total};
+}
+
+// Run body(member, team) on a team of `threads`, or of fewer if the OpenMP runtime grants fewer.
+template <class Body>
+void parallel(int threads, const Body& body) {
+  if (threads <= 1) {
+    body(0, 1);
+    return;
+  }
+#pragma omp parallel num_threads(threads)
+  body(omp_get_thread_num(), omp_get_num_threads());
+}
+
+// Wait for the other members; for use inside parallel()'s body.
+LADDERSEG_INLINE void barrier(int team) {
+  if (team > 1) {
+#pragma omp barrier
+  }
+}
+
+}  // namespace LADDERSEG_ISA
+}  // namespace ladderseg

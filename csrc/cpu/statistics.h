@@ -1,0 +1,99 @@
+// Running mean and sum of squared deviations per channel, merged by Chan's formula in double.
+#pragma once
+
+#include "scratch.h"
+#include "simd.h"
+
+namespace ladderseg {
+namespace LADDERSEG_ISA {
+
+// Per-channel statistics of `count` positions seen so far.
+struct RunningStatistics {
+  int64_t count;
+  double* mean;       // [channels]
+  double* deviation;  // [channels], sum of (x - mean)^2
+};
+
+// Merge the statistics of `count` more positions.
+LADDERSEG_INLINE void merge(RunningStatistics& into, int64_t channels, int64_t count, const double* mean,
+                            const double* deviation) {
+  if (count == 0) return;
+  const double total = static_cast<double>(into.count + count);
+  const double share = static_cast<double>(count) / total;
+  const double weight = static_cast<double>(into.count) * share;
+  if (into.count == 0) {
+    for (int64_t c = 0; c < channels; ++c) into.mean[c] = mean[c];
+    for (int64_t c = 0; c < channels; ++c) into.deviation[c] = deviation[c];
+  } else {
+    for (int64_t c = 0; c < channels; ++c) {
+      const double delta = mean[c] - into.mean[c];
+      into.mean[c] += delta * share;
+      into.deviation[c] += deviation[c] + delta * delta * weight;
+    }
+  }
+  into.count += count;
+}
+
+// Statistics of a tile that is in cache: two passes over it. The sums of a tile are in T: it has few rows.
+template <class T>
+LADDERSEG_INLINE void add_tile(RunningStatistics& into, const T* tile, int64_t rows, int64_t row_stride,
+                               int64_t channels, T* sum, double* mean, double* deviation) {
+  if (rows == 0) return;
+  for (int64_t c = 0; c < channels; ++c) sum[c] = T(0);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < channels; ++c) sum[c] += tile[r * row_stride + c];
+  for (int64_t c = 0; c < channels; ++c) mean[c] = static_cast<double>(sum[c]) / static_cast<double>(rows);
+  // The deviations are taken from the mean as T holds it; the shift is made good for below.
+  T* centre = sum;
+  for (int64_t c = 0; c < channels; ++c) centre[c] = static_cast<T>(mean[c]);
+  T* square = sum + channels;
+  for (int64_t c = 0; c < channels; ++c) square[c] = T(0);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < channels; ++c) {
+      const T d = tile[r * row_stride + c] - centre[c];
+      square[c] += d * d;
+    }
+  for (int64_t c = 0; c < channels; ++c) {
+    const double shift = mean[c] - static_cast<double>(centre[c]);
+    deviation[c] = static_cast<double>(square[c]) - static_cast<double>(rows) * shift * shift;
+  }
+  merge(into, channels, rows, mean, deviation);
+}
+
+// One member's working memory for add_tile and its result.
+template <class T>
+struct StatisticsScratch {
+  Region<double> mean, deviation, tile_mean, tile_deviation;
+  Region<T> sums;
+
+  LADDERSEG_INLINE StatisticsScratch(ScratchLayout& layout, int64_t channels)
+      : mean(layout.add<double>(channels)),
+        deviation(layout.add<double>(channels)),
+        tile_mean(layout.add<double>(channels)),
+        tile_deviation(layout.add<double>(channels)),
+        sums(layout.add<T>(2 * channels)) {}
+
+  LADDERSEG_INLINE RunningStatistics start(char* base) const { return {0, mean.in(base), deviation.in(base)}; }
+
+  LADDERSEG_INLINE void add(RunningStatistics& into, char* base, const T* tile, int64_t rows, int64_t row_stride,
+                            int64_t channels) const {
+    add_tile(into, tile, rows, row_stride, channels, sums.in(base), tile_mean.in(base), tile_deviation.in(base));
+  }
+};
+
+// Merge the members' statistics in their order and write mean and biased variance; NaN where there is no position.
+template <class MemberBase>
+LADDERSEG_INLINE void finish_statistics(int team, const int64_t* counts, const MemberBase& base_of,
+                                        Region<double> mean, Region<double> deviation, int64_t channels,
+                                        double* out_mean, double* out_variance) {
+  RunningStatistics all{0, out_mean, out_variance};
+  for (int64_t c = 0; c < channels; ++c) out_mean[c] = out_variance[c] = __builtin_nan("");
+  for (int member = 0; member < team; ++member) {
+    char* base = base_of(member);
+    merge(all, channels, counts[member], mean.in(base), deviation.in(base));
+  }
+  for (int64_t c = 0; c < channels; ++c) out_variance[c] /= static_cast<double>(all.count);
+}
+
+}  // namespace LADDERSEG_ISA
+}  // namespace ladderseg

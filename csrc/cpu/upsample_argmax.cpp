@@ -1,0 +1,72 @@
+#include <cstring>
+
+#include "bilinear.h"
+#include "operators.h"
+#include "parallel.h"
+
+namespace ladderseg {
+namespace LADDERSEG_ISA {
+
+// Pixels labelled together: their running maxima stay in the first-level cache over all classes.
+constexpr int64_t kRun = 256;
+
+// The class loop is outermost and pixels are the vector, so a row of scores is kept class by class: line[k][x].
+template <class T>
+LADDERSEG_INLINE void label_run(int64_t classes, int64_t coarse_width, const T* line, Range run,
+                                const BilinearAxis<T>& horizontal, T* __restrict best, T* __restrict arg,
+                                uint8_t* labels) {
+  const int64_t count = run.end - run.begin;
+  const int64_t* __restrict lower = horizontal.lower + run.begin;
+  const int64_t* __restrict upper = horizontal.upper + run.begin;
+  const T* __restrict weight = horizontal.weight + run.begin;
+  for (int64_t k = 0; k < classes; ++k) {
+    const T* __restrict scores = line + k * coarse_width;
+    const T label = static_cast<T>(k);
+    for (int64_t x = 0; x < count; ++x) {
+      const T value = (T(1) - weight[x]) * scores[lower[x]] + weight[x] * scores[upper[x]];
+      // A NaN beats everything but an earlier NaN.
+      const bool better = k == 0 || (best[x] == best[x] && !(value <= best[x]));
+      best[x] = better ? value : best[x];
+      arg[x] = better ? label : arg[x];
+    }
+  }
+  for (int64_t x = 0; x < count; ++x) labels[run.begin + x] = static_cast<uint8_t>(static_cast<int>(arg[x]));
+}
+
+template <class T>
+void upsample_argmax(const UpsampleArgmax<T>& args, int threads) {
+  const FeatureMap<const T>& scores = args.scores;
+  const int64_t classes = scores.c;
+  ScratchLayout shared;
+  const BilinearAxisScratch<T> vertical_scratch(shared, args.height), horizontal_scratch(shared, args.width);
+  ScratchLayout own;
+  const Region<T> line = own.add<T>(classes * scores.w);
+  const Region<T> best = own.add<T>(kRun), arg = own.add<T>(kRun);
+  char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
+  const BilinearAxis<T> vertical = vertical_scratch.fill(scratch, scores.h, args.height);
+  const BilinearAxis<T> horizontal = horizontal_scratch.fill(scratch, scores.w, args.width);
+
+  parallel(threads, [&](int member, int team) {
+    char* const base = scratch + shared.bytes + member * own.bytes;
+    T* const blended = line.in(base);
+    const Range rows = split(scores.n * args.height, member, team);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const int64_t image = row / args.height, y = row % args.height;
+      const T weight = vertical.weight[y];
+      for (int64_t x = 0; x < scores.w; ++x) {
+        const T* a = scores.at(image, vertical.lower[y], x);
+        const T* b = scores.at(image, vertical.upper[y], x);
+        for (int64_t k = 0; k < classes; ++k) blended[k * scores.w + x] = (T(1) - weight) * a[k] + weight * b[k];
+      }
+      uint8_t* labels = args.labels + row * args.width;
+      for (int64_t x = 0; x < args.width; x += kRun)
+        label_run(classes, scores.w, blended, Range{x, smaller(x + kRun, args.width)}, horizontal, best.in(base),
+                  arg.in(base), labels);
+    }
+  });
+}
+
+LADDERSEG_INSTANTIATE(upsample_argmax, UpsampleArgmax)
+
+}  // namespace LADDERSEG_ISA
+}  // namespace ladderseg

@@ -1,0 +1,45 @@
+"""Argument types that several sub-commands share; what they refuse, argparse reports."""
+
+import argparse
+import math
+import re
+
+from ..models.ladder_densenet import MIN_IMAGE_SIZE
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """ "360x480" -> (360, 480): height and width."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 360x480, got {text!r}")
+    size = int(match[1]), int(match[2])
+    if min(size) < MIN_IMAGE_SIZE:
+        raise argparse.ArgumentTypeError(f"must be at least {MIN_IMAGE_SIZE}x{MIN_IMAGE_SIZE}, got {text}")
+    return size
+
+
+def positive_int(text: str) -> int:
+    """A whole number from 1."""
+    return _whole_number(text, least=1)
+
+
+def non_negative_int(text: str) -> int:
+    """A whole number from 0."""
+    return _whole_number(text, least=0)
+
+
+def positive_float(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return value
+
+
+def _whole_number(text: str, least: int) -> int:
+    if re.fullmatch(r"\d+", text) is None or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
+    return int(text)

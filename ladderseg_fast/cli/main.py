@@ -1,0 +1,54 @@
+"""Entry point of the command `ladderseg`: one file per sub-command, errors in one line."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .._version import __version__
+from ..engine import Interrupted, NonFiniteError
+from . import predict, train
+
+#: Exit statuses besides 0. An error is 2, as argparse has it; 130 is the shell's for Ctrl-C.
+ERROR, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command with the arguments `argv` (None: the process's) and returns its exit status.
+
+    What a user can mend (bad arguments, files, data, a diverging training) ends in one line on stderr; anything
+    else is a bug and shows its traceback.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except (OSError, ValueError, NonFiniteError) as error:
+        print(f"ladderseg: error: {one_line(error)}", file=sys.stderr)
+        return ERROR
+    except Interrupted as error:
+        print(f"ladderseg: {error}", file=sys.stderr)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        print("ladderseg: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def one_line(error: Exception) -> str:
+    """The message of `error`; one from a DataLoader worker comes with a traceback before it, which is left out."""
+    last = str(error).strip().split("\n")[-1]
+    return last.removeprefix(f"{type(error).__name__}: ")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ladderseg",
+        description="Train ladder-style DenseNets for semantic segmentation in little memory, and predict with them.",
+    )
+    parser.add_argument("--version", action="version", version=f"ladderseg {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    train.add_parser(commands)
+    predict.add_parser(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""What every data set of this package yields."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from .label_set import LabelSet
+
+
+class Sample(NamedTuple):
+    """One image with its annotation."""
+
+    name: str
+    """Names the sample within its data set; fit for a file name."""
+    image: np.ndarray
+    """[H, W, 3] uint8, RGB."""
+    labels: np.ndarray
+    """[H, W] uint8: class indices, and IGNORE_INDEX where there is no annotation."""
+
+
+class SegmentationDataset(Dataset[Sample], ABC):
+    """A sequence of samples that share one label set."""
+
+    label_set: LabelSet
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample: ...

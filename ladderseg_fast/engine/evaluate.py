@@ -1,0 +1,81 @@
+"""How good predictions are: intersection over union and pixel accuracy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..data import IGNORE_INDEX
+from ..models import LadderDenseNet
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores over all counted pixels of all images together."""
+
+    miou: float
+    """Mean of the classes' IoU, over the classes that occur in the ground truth or in a prediction."""
+    pixel_accuracy: float
+    """Share of the counted pixels that are predicted right."""
+    iou: tuple[float | None, ...]
+    """Per class: pixels in both ground truth and prediction, over pixels in either; None where there are none."""
+
+
+class ConfusionMatrix:
+    """Counts of (true class, predicted class) over pixels whose label is not IGNORE_INDEX.
+
+    A prediction on an ignored pixel counts nowhere.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        """[K, K]: rows are true classes, columns predicted ones."""
+
+    def add(self, prediction: Tensor, labels: Tensor) -> None:
+        """Counts `prediction` against `labels`, both integer and of one shape.
+
+        Raises:
+            ValueError: the shapes differ, or a counted value is not a class.
+        """
+        if prediction.shape != labels.shape:
+            raise ValueError(f"prediction is {tuple(prediction.shape)} but labels are {tuple(labels.shape)}")
+        counted = labels != IGNORE_INDEX
+        true, predicted = labels[counted].long(), prediction[counted].long()
+        for name, values in (("labels", true), ("prediction", predicted)):
+            if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < self.num_classes:
+                raise ValueError(
+                    f"{name} must be 0 to {self.num_classes - 1}, got {int(values.min())} to {int(values.max())}"
+                )
+        pairs = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
+        self.counts += pairs.view(self.num_classes, self.num_classes).cpu()
+
+    def scores(self) -> Scores:
+        """Raises ValueError if no pixel was counted."""
+        total = int(self.counts.sum())
+        if total == 0:
+            raise ValueError("no pixel of the evaluated images has a class")
+        right = self.counts.diagonal().tolist()
+        union = (self.counts.sum(0) + self.counts.sum(1) - self.counts.diagonal()).tolist()
+        iou = tuple(r / u if u else None for r, u in zip(right, union, strict=True))
+        occurring = [value for value in iou if value is not None]
+        return Scores(miou=sum(occurring) / len(occurring), pixel_accuracy=sum(right) / total, iou=iou)
+
+
+def evaluate(
+    model: LadderDenseNet,
+    loader: DataLoader[tuple[Tensor, Tensor]],
+    device: torch.device,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> Scores:
+    """Scores of `model`'s labels at the size of the loader's images [N, 3, H, W] and labels [N, H, W].
+
+    BatchNorm uses its running statistics. `on_batch` is called with the number of batches done so far.
+    """
+    matrix = ConfusionMatrix(model.num_classes)
+    for done, (images, labels) in enumerate(loader, start=1):
+        matrix.add(model.predict(images.to(device)), labels.to(device))
+        on_batch(done)
+    return matrix.scores()

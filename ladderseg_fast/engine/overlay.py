@@ -1,0 +1,40 @@
+"""Labels as pictures."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..data import LabelSet, image_from_array
+from .atomic_file import atomic_write
+
+#: Share of the class colour in an overlay.
+_OPACITY = 0.5
+
+
+def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """`image` [H, W, 3] uint8 with the class colours of `labels` [H, W] uint8 blended over it."""
+    colours = label_set.colour_table()[labels]
+    return np.round((1.0 - _OPACITY) * image + _OPACITY * colours).astype(np.uint8)
+
+
+def write_overlay(path: Path, image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> None:
+    """Writes the overlay as a PNG; an existing file is replaced only when the new one is complete."""
+    write_png(path, image_from_array(overlay(image, labels, label_set)))
+
+
+def write_labels(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
+    """Writes `labels` [H, W] uint8 as a palette PNG of 8 bits, as write_overlay does.
+
+    Its pixel values are the class indices; viewers show the class colours.
+    """
+    picture = image_from_array(labels)
+    # All 256 colours: with a shorter palette Pillow would store fewer bits per pixel.
+    picture.putpalette(label_set.colour_table().tobytes())
+    write_png(path, picture)
+
+
+def write_png(path: Path, picture: Image.Image) -> None:
+    """Writes `picture`, replacing an existing file only when the new one is complete."""
+    with atomic_write(path) as file:
+        picture.save(file, format="PNG")

@@ -1,0 +1,68 @@
+"""Progress of a long loop, for people to watch."""
+
+import shutil
+import time
+from types import TracebackType
+from typing import TextIO
+
+_BAR_WIDTH = 20
+
+
+class Progress:
+    """One line that is rewritten in place on a terminal; about `plain_lines` lines of their own elsewhere.
+
+    As a context manager it clears the line at the end, however the block ends.
+    """
+
+    def __init__(self, stream: TextIO, label: str, total: int, plain_lines: int = 20) -> None:
+        self._stream = stream
+        self._label = label
+        self._total = total
+        self._plain_lines = plain_lines
+        self._in_place = stream.isatty()
+        self._start = time.monotonic()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+    def update(self, done: int, details: str) -> None:
+        """Shows that `done` of the total are through; `details` is the rest of the line."""
+        if self._in_place:
+            filled = _BAR_WIDTH * done // self._total
+            bar = "#" * filled + "." * (_BAR_WIDTH - filled)
+            line = f"{self._label} [{bar}] {done}/{self._total}  {details}  {self._remaining(done)}"
+            self._rewrite(line)
+        elif self._due(done):
+            print(f"{self._label} {done}/{self._total}  {details}", file=self._stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """Prints a line that stays."""
+        self.clear()
+        print(text, file=self._stream, flush=True)
+
+    def clear(self) -> None:
+        """Removes the line that is rewritten in place, so that something else can be printed."""
+        if self._in_place:
+            self._rewrite("")
+
+    def _due(self, done: int) -> bool:
+        if self._plain_lines == 0:
+            return False
+        return done in (1, self._total) or done % max(1, self._total // self._plain_lines) == 0
+
+    def _rewrite(self, line: str) -> None:
+        # One column stays free: a full line would make some terminals scroll.
+        columns = shutil.get_terminal_size().columns - 1
+        self._stream.write("\r\x1b[K" + line[:columns])
+        self._stream.flush()
+
+    def _remaining(self, done: int) -> str:
+        seconds = round((time.monotonic() - self._start) / done * (self._total - done))
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"

@@ -1,0 +1,52 @@
+"""What this installation consists of: `python -m ladderseg_fast.info`, to be pasted into a bug report."""
+
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from . import _core
+from ._version import __version__
+
+_OPENMP_LIBRARIES = ("libgomp", "libiomp", "libomp")
+
+
+def openmp_runtimes() -> list[str]:
+    """Paths of the OpenMP runtimes that this process has mapped. More than one means two pools of threads."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    # address, permissions, offset, device, inode, and, for a mapped file, its path
+    paths = {fields[5] for line in lines if len(fields := line.split(maxsplit=5)) == 6}
+    return sorted(path for path in paths if Path(path).name.startswith(_OPENMP_LIBRARIES))
+
+
+def info() -> dict[str, str]:
+    """The facts about this installation, in the order in which `main` prints them."""
+    build = _core.build_info()
+    return {
+        "version": __version__,
+        "package": str(Path(__file__).parent),
+        "core": f"{build['version']}, {Path(_core.__file__).name}",
+        "compiler": f"{build['compiler']}, C++ standard {build['cxx_standard']}, {build['build_type']}",
+        "instruction sets compiled in": build["instruction_sets"],
+        "supported by this CPU": " ".join(_core.supported_instruction_sets()),
+        "in use": _core.instruction_set(),
+        "CUDA kernels": "none: this build has no CUDA kernels",
+        "torch": f"{torch.__version__}, {Path(torch.__file__).parent}",
+        "torch threads": str(torch.get_num_threads()),
+        "OpenMP runtime": ", ".join(openmp_runtimes()) or "none",
+        "Python": f"{platform.python_version()}, {sys.executable}",
+        "platform": platform.platform(),
+    }
+
+
+def main() -> None:
+    """Print `info()`, one aligned line per fact."""
+    facts = info()
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        print(f"{name:{width}}  {fact}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""The lean step: networks as explicit programs of stages that keep little and recompute cheaply."""
+
+from .functions import context, dense_block, head, ladder_densenet, stem, transition, transition_up
+from .plan import MemoryPlan
+from .workspace import Workspace
+
+__all__ = [
+    "MemoryPlan",
+    "Workspace",
+    "context",
+    "dense_block",
+    "head",
+    "ladder_densenet",
+    "stem",
+    "transition",
+    "transition_up",
+]

@@ -1,0 +1,102 @@
+"""A feature map that several stages read, and its gradient."""
+
+import torch
+from torch import Tensor
+
+from ..ops import kernels
+from ..ops.kernels import BnSums
+from .batch_norm import BoundNorm
+
+
+class Feature:
+    """A pixel-major buffer [N, F, H, W], for instance a dense block's; stages write and read ranges of its channels.
+
+    The statistics of a channel are computed once, when its first reader asks (ALGORITHMS.md section 1).
+    """
+
+    def __init__(self, data: Tensor) -> None:
+        self.data = data
+        self.mean = torch.empty(data.shape[1], dtype=torch.float64, device=data.device)
+        self.variance = torch.empty_like(self.mean)
+        self._known = 0  # channels [0, _known) have their statistics
+
+    @property
+    def positions(self) -> int:
+        n, _, h, w = self.data.shape
+        return n * h * w
+
+    def channels(self, stop: int) -> Tensor:
+        """The first `stop` channels."""
+        return self.data[:, :stop]
+
+    def statistics(self, stop: int) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance [stop] float64 of the first `stop` channels, all of which have been written."""
+        if self._known < stop:
+            fresh = slice(self._known, stop)
+            self.mean[fresh], self.variance[fresh] = kernels.channel_statistics(self.data[:, fresh])
+            self._known = stop
+        return self.mean[:stop], self.variance[:stop]
+
+    def set_statistics(self, mean: Tensor, variance: Tensor) -> None:
+        """Statistics [F] float64 of all channels, from whoever wrote them."""
+        self.mean, self.variance, self._known = mean, variance, self.data.shape[1]
+
+
+class FeatureGradient:
+    """The gradient of a Feature, with the batch norm correction deferred (ALGORITHMS.md section 4).
+
+    Readers add scale * m into `data` and leave the sums of their batch norm; whoever wrote a range of channels takes
+    its gradient, corrected once for all readers.
+    """
+
+    def __init__(self, data: Tensor, feature: Feature | None) -> None:
+        """`feature` is None where no reader normalises: nothing can be deferred then."""
+        self.data = data
+        self._feature = feature
+        self._constant = torch.zeros(data.shape[1], dtype=torch.float64, device=data.device)
+        self._slope = torch.zeros_like(self._constant)
+        self._to_correct = False
+
+    def channels(self, stop: int) -> Tensor:
+        """The first `stop` channels, for a reader to add to."""
+        return self.data[:, :stop]
+
+    def defer(self, bound: BoundNorm, sums: BnSums) -> None:
+        """Note what a reader's batch norm asks of the first channels' statistics."""
+        if not bound.batch_statistics:
+            return
+        constant, slope = bound.correction(sums)
+        self._constant[: len(constant)] += constant
+        self._slope[: len(slope)] += slope
+        self._to_correct = True
+
+    def corrected(self, start: int, stop: int) -> "CorrectedGradient":
+        """The finished gradient of channels [start, stop): all of their readers have been through."""
+        span = slice(start, stop)
+        grad = self.data[:, span]
+        if not self._to_correct:
+            return CorrectedGradient(grad)
+        vectors = [v[span].to(grad.dtype) for v in (self._feature.mean, self._constant, self._slope)]
+        return CorrectedGradient(grad, self._feature.data[:, span], vectors)
+
+
+class CorrectedGradient:
+    """A finished gradient, still to be written out with its correction applied."""
+
+    def __init__(self, grad: Tensor, x: Tensor | None = None, vectors: list[Tensor] | None = None) -> None:
+        """`vectors` are mean, constant and slope of kernels.affine_correction; None: there is nothing to correct."""
+        self._grad = grad
+        self._x = x
+        self._vectors = vectors
+
+    @property
+    def shape(self) -> torch.Size:
+        return self._grad.shape
+
+    def write(self, out: Tensor, images: slice = slice(None), rows: slice = slice(None)) -> Tensor:
+        """Write the gradient of some images and rows to `out` and return that."""
+        grad = self._grad[images, :, rows]
+        if self._vectors is None:
+            return out.copy_(grad)
+        kernels.affine_correction(self._x[images, :, rows], grad, *self._vectors, out)
+        return out

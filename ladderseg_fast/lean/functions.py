@@ -1,0 +1,126 @@
+"""Stages and networks as functions of their modules.
+
+Each returns what the plain module would, differentiable once, keeping for backward only what ALGORITHMS.md sections 2
+and 5 say. All take `plan` and `workspace`; without a workspace, buffers are reused within the call only.
+Errors are those of program.run.
+"""
+
+from torch import Tensor, nn
+
+from ..nn import Context, DenseBlock, Head, Transition, TransitionUp
+from .plan import MemoryPlan
+from .program import Program, run
+from .stages import (
+    AveragePoolStage,
+    ContextStage,
+    CopyStage,
+    DenseBlockStage,
+    HeadStage,
+    StemStage,
+    TransitionStage,
+    TransitionUpStage,
+)
+from .workspace import Workspace
+
+
+def stem(
+    conv: nn.Conv2d,
+    norm: nn.BatchNorm2d,
+    images: Tensor,
+    plan: MemoryPlan | None = None,
+    workspace: Workspace | None = None,
+) -> Tensor:
+    """max_pool2d(relu(norm(conv(images))), 3, stride 2, padding 1) for a 7x7 convolution with stride 2 and padding 3.
+
+    images [N, 3, H, W] -> [N, C, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2)].
+    """
+    program = Program([StemStage(conv, norm, "images", "out", conv.out_channels)], ("images",), ("out",))
+    return run(program, [images], plan, workspace)[0]
+
+
+def dense_block(
+    block: DenseBlock,
+    x: Tensor,
+    start: int = 0,
+    stop: int | None = None,
+    plan: MemoryPlan | None = None,
+    workspace: Workspace | None = None,
+) -> Tensor:
+    """block(x, start, stop): x [N, C, H, W] -> [N, C + layers * growth_rate, H, W].
+
+    Raises:
+        ValueError: x does not have the channels that layer `start` reads.
+    """
+    stage = DenseBlockStage(block, "block", start, stop)
+    if not stage.layers:
+        return x
+    expected = stage.layers[0].norm1.num_features
+    if x.dim() == 4 and x.shape[1] != expected:
+        raise ValueError(f"x must have {expected} channels for layer {start} of this block, got shape {tuple(x.shape)}")
+    channels = expected + len(stage.layers) * block.growth_rate
+    program = Program([CopyStage("x", "block", channels), stage], ("x",), ("block",))
+    return run(program, [x], plan, workspace)[0]
+
+
+def transition(
+    module: Transition, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
+) -> Tensor:
+    """module(x): x [N, C, H, W] -> [N, M, H // 2, W // 2]."""
+    program = Program([TransitionStage(module, "x", "out", module.conv.out_channels)], ("x",), ("out",))
+    return run(program, [x], plan, workspace)[0]
+
+
+def context(module: Context, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None) -> Tensor:
+    """module(x): x [N, C, H, W] -> [N, M, H, W]."""
+    return run(Program([ContextStage(module, "x", "out")], ("x",), ("out",)), [x], plan, workspace)[0]
+
+
+def transition_up(
+    module: TransitionUp,
+    coarse: Tensor,
+    skip: Tensor,
+    plan: MemoryPlan | None = None,
+    workspace: Workspace | None = None,
+) -> Tensor:
+    """module(coarse, skip): coarse [N, D, h, w], skip [N, C, H, W] -> [N, M, H, W]."""
+    program = Program([TransitionUpStage(module, "coarse", "skip", "out")], ("coarse", "skip"), ("out",))
+    return run(program, [coarse, skip], plan, workspace)[0]
+
+
+def head(module: Head, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None) -> Tensor:
+    """module(x): x [N, C, H, W] -> class scores [N, K, H, W]."""
+    return run(Program([HeadStage(module, "x", "out")], ("x",), ("out",)), [x], plan, workspace)[0]
+
+
+def ladder_densenet(
+    model: nn.Module, images: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits and auxiliary logits of a models.LadderDenseNet as one program; images [N, 3, H, W]."""
+    return run(ladder_densenet_program(model), [images], plan, workspace)
+
+
+def ladder_densenet_program(model: nn.Module) -> Program:
+    """The program of a models.LadderDenseNet (the paper's Figure 1)."""
+    features = model.features
+    block1, block2, block3, block4 = (getattr(features, f"denseblock{i}") for i in (1, 2, 3, 4))
+    split_channels = block4.in_channels + model.split * block4.growth_rate
+    stages = [
+        StemStage(features.conv0, features.norm0, "images", "db1", block1.out_channels),
+        DenseBlockStage(block1, "db1"),
+        TransitionStage(features.transition1, "db1", "db2", block2.out_channels),
+        DenseBlockStage(block2, "db2"),
+        TransitionStage(features.transition2, "db2", "db3", block3.out_channels),
+        DenseBlockStage(block3, "db3"),
+        TransitionStage(features.transition3, "db3", "db4a", split_channels),
+        DenseBlockStage(block4, "db4a", stop=model.split),
+        AveragePoolStage("db4a", "db4b", block4.out_channels),
+        DenseBlockStage(block4, "db4b", start=model.split),
+        ContextStage(model.context, "db4b", "context"),
+        HeadStage(model.aux_head, "context", "aux"),
+        TransitionUpStage(model.up1, "context", "db4a", "up1"),
+        TransitionUpStage(model.up2, "up1", "db3", "up2"),
+        TransitionUpStage(model.up3, "up2", "db2", "up3"),
+        TransitionUpStage(model.up4, "up3", "db1", "up4"),
+        HeadStage(model.head, "up4", "logits"),
+    ]
+    return Program(stages, ("images",), ("logits", "aux"))

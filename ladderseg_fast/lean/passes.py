@@ -1,0 +1,111 @@
+"""One forward and one backward pass of a program: the state that its stages share."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..ops import layout
+from ..ops.kernels import BnSums
+from .batch_norm import BoundNorm, bind, uses_batch_statistics
+from .feature import Feature, FeatureGradient
+from .plan import MemoryPlan
+from .workspace import Workspace
+
+#: (module, "weight" or "bias")
+ParameterKey = tuple[nn.Module, str]
+Parameters = dict[ParameterKey, Tensor]
+
+
+@dataclass
+class ForwardPass:
+    """What the stages of a program share going forward.
+
+    Parameters are looked up here and not in the modules, so that the backward pass meets the very tensors of its
+    forward pass whatever has been put into the modules since (torch.func.functional_call does so).
+    """
+
+    parameters: Parameters
+    plan: MemoryPlan
+    workspace: Workspace
+    features: dict[str, Feature]
+    outputs: tuple[str, ...]
+    norms: dict[nn.Module, BoundNorm] = field(default_factory=dict)
+
+    def new_feature(self, name: str, like: Tensor, n: int, c: int, h: int, w: int) -> Feature:
+        """A feature to be written; what the user gets to see does not come from the workspace."""
+        allocate = layout.empty if name in self.outputs else self.workspace.take
+        feature = self.features[name] = Feature(allocate(like, n, c, h, w))
+        return feature
+
+    def parameter(self, module: nn.Module, name: str = "weight") -> Tensor | None:
+        return self.parameters.get((module, name))
+
+    def bind_to_feature(self, module: nn.BatchNorm2d, feature: Feature, channels: int) -> BoundNorm:
+        """Bind the batch norm that reads the first `channels` of `feature`."""
+        statistics = feature.statistics(channels) if uses_batch_statistics(module) else None
+        return self.bind(module, statistics, feature.positions, feature.data.dtype)
+
+    def bind(
+        self,
+        module: nn.BatchNorm2d,
+        statistics: tuple[Tensor, Tensor] | None,
+        positions: int,
+        dtype: torch.dtype,
+    ) -> BoundNorm:
+        """Bind a batch norm whose input has these batch statistics (None: its running ones are used)."""
+        gamma, beta = self.parameter(module), self.parameter(module, "bias")
+        bound = self.norms[module] = bind(module, gamma, beta, statistics, positions, dtype)
+        return bound
+
+
+@dataclass
+class BackwardPass:
+    """What the stages of a program share going backward."""
+
+    parameters: Parameters
+    plan: MemoryPlan
+    workspace: Workspace
+    features: dict[str, Feature]
+    norms: dict[nn.Module, BoundNorm]
+    wanted: set[ParameterKey]
+    """The parameters whose gradients are asked for."""
+    needed: set[str]
+    """The features whose gradients somebody needs."""
+    feature_gradients: dict[str, FeatureGradient] = field(default_factory=dict)
+    parameter_gradients: Parameters = field(default_factory=dict)
+
+    def parameter(self, module: nn.Module, name: str = "weight") -> Tensor | None:
+        return self.parameters.get((module, name))
+
+    def wants(self, module: nn.Module, name: str = "weight") -> bool:
+        return (module, name) in self.wanted
+
+    def add_gradient(self, module: nn.Module, gradient: Tensor | None, name: str = "weight") -> None:
+        """Deliver the gradient of a parameter, if it is wanted."""
+        key = (module, name)
+        if key not in self.wanted or gradient is None:
+            return
+        before = self.parameter_gradients.get(key)
+        self.parameter_gradients[key] = gradient if before is None else before + gradient
+
+    def add_norm_gradients(self, module: nn.BatchNorm2d, sums: BnSums) -> None:
+        """Deliver the gradients of gamma and beta."""
+        gamma, beta = self.norms[module].parameter_gradients(sums)
+        self.add_gradient(module, gamma)
+        self.add_gradient(module, beta, "bias")
+
+    def gradient_of(self, name: str) -> FeatureGradient | None:
+        """The gradient of feature `name` for a reader to add to; None if nobody needs it."""
+        if name not in self.needed:
+            return None
+        if name not in self.feature_gradients:
+            feature = self.features[name]
+            data = self.workspace.take(feature.data, *feature.data.shape).zero_()
+            self.feature_gradients[name] = FeatureGradient(data, feature)
+        return self.feature_gradients[name]
+
+    def set_gradient(self, name: str, grad: Tensor) -> None:
+        """The gradient that the user's part of the graph has for output `name`; copied, as readers may add to it."""
+        data = layout.empty(grad, *grad.shape).copy_(grad)
+        self.feature_gradients[name] = FeatureGradient(data, self.features.get(name))

@@ -1,0 +1,185 @@
+"""A lean program: a list of stages that autograd sees as one function."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ..ops.kernels import DTYPES
+from ..ops.layout import pixel_major
+from .batch_norm import BoundNorm
+from .feature import Feature
+from .passes import BackwardPass, ForwardPass, ParameterKey
+from .plan import MemoryPlan
+from .stages import Stage
+from .workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Program:
+    """`stages` in order, from the features named `inputs` to those named `outputs`."""
+
+    stages: Sequence[Stage]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def parameters(self) -> dict[ParameterKey, Tensor]:
+        """The parameters of all stages, as the modules hold them now."""
+        modules = dict.fromkeys(module for stage in self.stages for module in stage.modules)
+        named = {(module, name): getattr(module, name) for module in modules for name in ("weight", "bias")}
+        return {key: parameter for key, parameter in named.items() if parameter is not None}
+
+    def kept(self) -> list[str]:
+        """The features that backward needs the values of."""
+        return list(dict.fromkeys(name for stage in self.stages for name in stage.keeps))
+
+    def needed(self, wanted: set[ParameterKey], inputs: Sequence[str]) -> set[str]:
+        """The features that depend on a wanted parameter or on one of these inputs."""
+        needed = set(inputs)
+        wanting = {module for module, _ in wanted}
+        for stage in self.stages:
+            if needed.intersection(stage.reads) or wanting.intersection(stage.modules):
+                needed.add(stage.writes)
+        return needed
+
+
+def run(
+    program: Program, inputs: Sequence[Tensor], plan: MemoryPlan | None = None, workspace: Workspace | None = None
+) -> tuple[Tensor, ...]:
+    """Run `program` on `inputs` [N, C, H, W] and return its outputs; differentiable once.
+
+    torch.autocast has no effect inside.
+
+    Raises:
+        TypeError: inputs or parameters are not all float32 or all float64, or a norm is not an nn.BatchNorm2d.
+        ValueError: an input is empty or not a 4-d tensor; or one value per channel for batch norm in training mode.
+    """
+    parameters = program.parameters()
+    _check(program, inputs, parameters)
+    call = _Call(program, plan or MemoryPlan(), workspace or Workspace(), list(parameters))
+    tensors = (*inputs, *parameters.values())
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        return _ProgramFunction.apply(call, *tensors)
+    with torch.no_grad():
+        return call.forward(tensors, keep=False)
+
+
+def _check(program: Program, inputs: Sequence[Tensor], parameters: dict[ParameterKey, Tensor]) -> None:
+    for name, x in zip(program.inputs, inputs, strict=True):
+        if x.dim() != 4 or x.numel() == 0:
+            raise ValueError(f"{name} must be [N, C, H, W] and not empty, got shape {tuple(x.shape)}")
+        if x.dtype not in DTYPES:
+            raise TypeError(f'{name} must be float32 or float64 with memory="lean", got {x.dtype}')
+    first = inputs[0]
+    for tensor in (*inputs[1:], *parameters.values()):
+        if tensor.dtype != first.dtype:
+            raise TypeError(
+                f"{program.inputs[0]} is {first.dtype} but another input or a parameter is {tensor.dtype}"
+            )
+        if tensor.device != first.device:
+            raise ValueError(
+                f"{program.inputs[0]} is on {first.device} but another input or a parameter is on {tensor.device}"
+            )
+    for module in {module for stage in program.stages for module in stage.modules}:
+        if not isinstance(module, (nn.BatchNorm2d, nn.Conv2d)):
+            raise TypeError(f'memory="lean" runs nn.BatchNorm2d and nn.Conv2d, got {type(module).__name__}')
+
+
+class _Call:
+    """One forward pass of a program, and what its backward passes need of it besides the saved tensors."""
+
+    def __init__(
+        self, program: Program, plan: MemoryPlan, workspace: Workspace, parameter_keys: list[ParameterKey]
+    ) -> None:
+        self.program = program
+        self.plan = plan
+        self.workspace = workspace
+        self.parameter_keys = parameter_keys
+        self.norms: dict[nn.Module, BoundNorm] = {}
+        self.features: dict[str, Feature] = {}
+        self.statistics: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
+        """Run the stages; with `keep`, leave the features for `features_to_save`."""
+        program = self.program
+        count = len(program.inputs)
+        features = {
+            name: Feature(x if name == "images" else pixel_major(x)) for name, x in zip(program.inputs, tensors[:count])
+        }
+        parameters = dict(zip(self.parameter_keys, tensors[count:]))
+        step = ForwardPass(parameters, self.plan, self.workspace, features, program.outputs)
+        last_reader = {name: i for i, stage in enumerate(program.stages) for name in (*stage.reads, stage.writes)}
+        self.device = tensors[0].device
+        with torch.autocast(self.device.type, enabled=False):
+            for i, stage in enumerate(program.stages):
+                stage.forward(step)
+                for name in () if keep else [n for n, last in last_reader.items() if last == i]:
+                    if name not in program.outputs:
+                        del features[name]
+        outputs = tuple(features[name].data for name in program.outputs)
+        if keep:
+            self.norms = step.norms
+            self.features = {name: features[name] for name in program.kept()}
+        return outputs
+
+    def features_to_save(self) -> list[Tensor]:
+        """The values that backward needs, in the order of `Program.kept`; this call lets go of them."""
+        features, self.features = self.features, {}
+        self.statistics = {name: (feature.mean, feature.variance) for name, feature in features.items()}
+        return [feature.data for feature in features.values()]
+
+    def backward(
+        self, saved: Sequence[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of the inputs and of the parameters, where `wanted`."""
+        program = self.program
+        count, parameter_count = len(program.inputs), len(self.parameter_keys)
+        parameters = dict(zip(self.parameter_keys, saved[:parameter_count]))
+        features = {}
+        for name, data in zip(program.kept(), saved[parameter_count:], strict=True):
+            features[name] = Feature(data)
+            features[name].set_statistics(*self.statistics[name])
+        wanted_keys = {key for key, want in zip(self.parameter_keys, wanted[count:]) if want}
+        wanted_inputs = [name for name, want in zip(program.inputs, wanted[:count]) if want]
+        needed = program.needed(wanted_keys, wanted_inputs)
+        step = BackwardPass(parameters, self.plan, self.workspace, features, self.norms, wanted_keys, needed)
+        for name, grad in zip(program.outputs, grads):
+            if grad is not None:
+                step.set_gradient(name, grad)
+        self._run_backward(step)
+        input_grads = [self._input_gradient(step, name) for name in program.inputs]
+        return *input_grads, *(step.parameter_gradients.get(key) for key in self.parameter_keys)
+
+    def _run_backward(self, step: BackwardPass) -> None:
+        stages = self.program.stages
+        creator = {stage.writes: i for i, stage in reversed(list(enumerate(stages)))}
+        with torch.autocast(self.device.type, enabled=False):
+            for i, stage in reversed(list(enumerate(stages))):
+                if stage.writes in step.feature_gradients:
+                    stage.backward(step)
+                    if creator[stage.writes] == i:
+                        del step.feature_gradients[stage.writes]
+
+    def _input_gradient(self, step: BackwardPass, name: str) -> Tensor | None:
+        gradient = step.feature_gradients.get(name)
+        if gradient is None:
+            return None
+        return gradient.corrected(0, gradient.data.shape[1]).write(torch.empty_like(gradient.data))
+
+
+class _ProgramFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        outputs = call.forward(tensors, keep=True)
+        parameters = tensors[len(call.program.inputs) :]
+        ctx.save_for_backward(*parameters, *call.features_to_save())
+        ctx.set_materialize_grads(False)
+        ctx.call = call
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor | None):
+        return None, *ctx.call.backward(ctx.saved_tensors, ctx.needs_input_grad[1:], grads)

@@ -1,0 +1,28 @@
+"""The dense block: all layers write into one buffer (ALGORITHMS.md section 1)."""
+
+from ...nn import DenseBlock
+from ..passes import BackwardPass, ForwardPass
+from .bottleneck import Bottleneck
+from .stage import Stage
+
+
+class DenseBlockStage(Stage):
+    """Layers [start, stop) of `block` on the feature `name`, whose first channels an earlier stage has written."""
+
+    def __init__(self, block: DenseBlock, name: str, start: int = 0, stop: int | None = None) -> None:
+        self.layers = [Bottleneck.of(layer) for layer in block.layers[start:stop]]
+        self.reads = self.keeps = (name,)
+        self.writes = name
+        self.modules = tuple(module for layer in self.layers for module in layer.modules)
+
+    def forward(self, step: ForwardPass) -> None:
+        feature = step.features[self.writes]
+        for layer in self.layers:
+            first = layer.norm1.num_features
+            layer.forward(step, feature, feature.data[:, first : first + layer.conv2.out_channels])
+
+    def backward(self, step: BackwardPass) -> None:
+        gradient = step.gradient_of(self.writes)
+        for layer in reversed(self.layers):
+            first = layer.norm1.num_features
+            layer.backward(step, self.writes, gradient.corrected(first, first + layer.conv2.out_channels))

@@ -1,0 +1,33 @@
+"""The prediction head."""
+
+from ...nn import Head
+from ...ops import kernels
+from ..passes import BackwardPass, ForwardPass
+from .bottleneck import accumulate_conv1x1
+from .stage import Stage
+
+
+class HeadStage(Stage):
+    """`head` from feature `source` to class scores `target`."""
+
+    def __init__(self, head: Head, source: str, target: str) -> None:
+        self.norm, self.conv = head.norm, head.conv
+        self.reads = self.keeps = (source,)
+        self.writes = target
+        self.modules = (self.norm, self.conv)
+
+    def forward(self, step: ForwardPass) -> None:
+        source = step.features[self.reads[0]]
+        bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
+        n, _, h, w = source.data.shape
+        target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h, w)
+        kernels.bn_relu_conv1x1_forward(source.data, bound.norm, step.parameter(self.conv), target.data)
+        bias = step.parameter(self.conv, "bias")
+        if bias is not None:
+            target.data += bias.view(1, -1, 1, 1)
+
+    def backward(self, step: BackwardPass) -> None:
+        grad = step.gradient_of(self.writes).data  # class scores have no batch norm for a reader
+        if step.wants(self.conv, "bias"):
+            step.add_gradient(self.conv, grad.sum(dim=(0, 2, 3)), "bias")
+        accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, grad)

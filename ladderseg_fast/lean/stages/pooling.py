@@ -1,0 +1,62 @@
+"""Stages without parameters: they copy or pool a feature into the first channels of another."""
+
+import torch
+import torch.nn.functional as F
+
+from ..passes import BackwardPass, ForwardPass
+from .stage import Stage
+
+
+class CopyStage(Stage):
+    """Feature `source` into the first channels of feature `target`, which it makes `channels` wide."""
+
+    keeps = ()
+    modules = ()
+
+    def __init__(self, source: str, target: str, channels: int) -> None:
+        self.reads = (source,)
+        self.writes = target
+        self.channels = channels
+
+    def forward(self, step: ForwardPass) -> None:
+        source = step.features[self.reads[0]].data
+        n, c, h, w = source.shape
+        target = step.new_feature(self.writes, source, n, self.channels, h, w)
+        target.channels(c).copy_(source)
+
+    def backward(self, step: BackwardPass) -> None:
+        target = step.gradient_of(self.reads[0])
+        if target is not None:
+            step.gradient_of(self.writes).corrected(0, target.data.shape[1]).write(target.data)
+
+
+class AveragePoolStage(Stage):
+    """2x2 average pooling of feature `source` into the first channels of feature `target`, made `channels` wide.
+
+    The pooling between the halves of the fourth block; it is small, so torch's own will do.
+    """
+
+    keeps = ()
+    modules = ()
+
+    def __init__(self, source: str, target: str, channels: int) -> None:
+        self.reads = (source,)
+        self.writes = target
+        self.channels = channels
+
+    def forward(self, step: ForwardPass) -> None:
+        source = step.features[self.reads[0]].data
+        n, c, h, w = source.shape
+        target = step.new_feature(self.writes, source, n, self.channels, h // 2, w // 2)
+        target.channels(c).copy_(F.avg_pool2d(source, 2))
+
+    def backward(self, step: BackwardPass) -> None:
+        target = step.gradient_of(self.reads[0])
+        if target is None:
+            return
+        n, c, h, w = target.data.shape
+        pooled = step.workspace.take(target.data, n, c, h // 2, w // 2)
+        step.gradient_of(self.writes).corrected(0, c).write(pooled)
+        target.data += torch.ops.aten.avg_pool2d_backward(
+            pooled, target.data, [2, 2], [2, 2], [0, 0], False, True, None
+        )

@@ -1,0 +1,30 @@
+"""What every stage of a lean program offers."""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from ..passes import BackwardPass, ForwardPass
+
+
+class Stage(ABC):
+    """A step of a lean program: it reads some features, writes one, and knows its backward.
+
+    reads: features whose gradient the backward adds to.
+    writes: the feature whose gradient the backward consumes.
+    keeps: features that the backward needs the values of.
+    modules: those whose parameters it uses.
+    """
+
+    reads: tuple[str, ...]
+    writes: str
+    keeps: tuple[str, ...]
+    modules: tuple[nn.Module, ...]
+
+    @abstractmethod
+    def forward(self, step: ForwardPass) -> None:
+        """Write the feature `self.writes`, or a range of its channels."""
+
+    @abstractmethod
+    def backward(self, step: BackwardPass) -> None:
+        """From the gradient of `self.writes` to those of the parameters and of `self.reads`."""

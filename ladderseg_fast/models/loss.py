@@ -1,0 +1,54 @@
+"""The training loss of the paper: cross entropy at full resolution, with an auxiliary term."""
+
+from torch import Tensor, nn
+
+from .. import ops
+from .ladder_densenet import MEMORY_MODES, LadderOutput
+
+
+class LadderLoss(nn.Module):
+    """(1 - aux_weight) * main + aux_weight * auxiliary, each upsampled bilinearly to the size of the labels.
+
+    Each term is the cross entropy averaged over the pixels whose label is not `ignore_index`
+    (weighted by `class_weights` as in nn.CrossEntropyLoss). With no such pixel it is NaN, as in PyTorch.
+
+    Args:
+        ignore_index: label of pixels that do not count.
+        class_weights: [K] or None.
+        aux_weight: weight of the auxiliary term; the paper takes 0.3.
+        memory: "lean" never stores class scores at full resolution; "plain" is F.interpolate and F.cross_entropy.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        class_weights: Tensor | None = None,
+        aux_weight: float = 0.3,
+        memory: str = "lean",
+    ) -> None:
+        super().__init__()
+        if memory not in MEMORY_MODES:
+            raise ValueError(f"memory must be one of {MEMORY_MODES}, got {memory!r}")
+        if not 0.0 <= aux_weight <= 1.0:
+            raise ValueError(f"aux_weight must be between 0 and 1, got {aux_weight}")
+        self.ignore_index = ignore_index
+        self.aux_weight = aux_weight
+        self.memory = memory
+        self.register_buffer("class_weights", class_weights)
+
+    def forward(self, output: LadderOutput, labels: Tensor) -> Tensor:
+        """Scalar loss of `output` against `labels` [N, H, W], any integer dtype.
+
+        Raises:
+            ValueError: a label is neither in [0, K) nor `ignore_index`, or the shapes do not fit.
+        """
+        implementation = ops if self.memory == "lean" else ops.reference
+        cross_entropy = implementation.upsample_cross_entropy
+        main = cross_entropy(output.logits, labels, self.class_weights, self.ignore_index)
+        auxiliary = cross_entropy(output.aux, labels, self.class_weights, self.ignore_index)
+        return (1.0 - self.aux_weight) * main + self.aux_weight * auxiliary
+
+    def extra_repr(self) -> str:
+        return f"ignore_index={self.ignore_index}, aux_weight={self.aux_weight}, memory={self.memory!r}"

@@ -1,0 +1,23 @@
+"""The operators: each a function with its checks, its torch.library registration and a plain-torch reference."""
+
+from . import reference
+from .bn_relu import bn_relu
+from .bn_relu_avgpool2 import bn_relu_avgpool2
+from .bn_relu_conv1x1 import bn_relu_conv1x1
+from .bn_relu_maxpool import bn_relu_maxpool
+from .channel_statistics import channel_statistics
+from .upsample_argmax import upsample_argmax
+from .upsample_cross_entropy import upsample_cross_entropy
+from .upsample_project_concat import upsample_project_concat
+
+__all__ = [
+    "bn_relu",
+    "bn_relu_avgpool2",
+    "bn_relu_conv1x1",
+    "bn_relu_maxpool",
+    "channel_statistics",
+    "reference",
+    "upsample_argmax",
+    "upsample_cross_entropy",
+    "upsample_project_concat",
+]

@@ -1,0 +1,97 @@
+"""Batch norm, rectification and 3x3 max pooling with stride 2."""
+
+import torch
+from torch import Tensor
+
+from . import kernels
+from .checks import check_batch_norm, check_grad
+from .gradients import batch_norm_gradients, no_double_backward
+from .layout import empty, pixel_major
+
+
+def bn_relu_maxpool(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    """Maximum of 3 x 3 pixels of bn_relu(x), stride 2, padding 1: the end of the stem.
+
+    Args:
+        x: [N, C, H, W], float32 or float64; channels_last is read without a copy.
+        mean, invstd: [C], statistics of x or constants.
+        gamma, beta: [C] or None, for 1 and 0.
+    Returns:
+        [N, C, (H + 1) // 2, (W + 1) // 2], channels_last.
+    Raises:
+        ValueError: a shape or device does not fit.
+        TypeError: a dtype does not fit.
+    Source: ALGORITHMS.md section 5, stem.
+    Equivalent to: ops.reference.bn_relu_maxpool.
+    """
+    return _forward(x, mean, invstd, gamma, beta)
+
+
+@torch.library.custom_op(
+    "ladderseg_fast::bn_relu_maxpool",
+    mutates_args=(),
+    schema="(Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta) -> Tensor",
+)
+def _forward(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    _check(x, mean, invstd, gamma, beta)
+    out = empty(x, *_output_shape(x))
+    kernels.bn_relu_maxpool_forward(pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), out)
+    return out
+
+
+@_forward.register_fake
+def _(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    _check(x, mean, invstd, gamma, beta)
+    return empty(x, *_output_shape(x))
+
+
+@torch.library.custom_op(
+    "ladderseg_fast::bn_relu_maxpool_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta)"
+    " -> (Tensor, Tensor, Tensor)",
+)
+def _backward(
+    grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradient of x, and the sums of kernels.BnSums in the dtype of x."""
+    _check(x, mean, invstd, gamma, beta)
+    check_grad(grad, _output_shape(x), x)
+    grad_x = empty(x, *x.shape)
+    sums = kernels.bn_relu_maxpool_backward(
+        pixel_major(grad), pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), grad_x
+    )
+    return grad_x, sums.masked.to(x.dtype, copy=True), sums.centred.to(x.dtype, copy=True)
+
+
+@_backward.register_fake
+def _(
+    grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    return empty(x, *x.shape), torch.empty_like(mean), torch.empty_like(mean)
+
+
+def _check(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> None:
+    check_batch_norm("x", x, mean, invstd, gamma, beta)
+    if min(x.shape[2:]) < 1:
+        raise ValueError(f"x must have at least one pixel to be pooled, got shape {tuple(x.shape)}")
+
+
+
+def _output_shape(x: Tensor) -> tuple[int, int, int, int]:
+    n, c, h, w = x.shape
+    return n, c, (h + 1) // 2, (w + 1) // 2
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _autograd(ctx, grad: Tensor):
+    x, mean, invstd, gamma, beta = ctx.saved_tensors
+    grad_x, masked, centred = _backward(grad, x, mean, invstd, gamma, beta)
+    return grad_x, *batch_norm_gradients(masked, centred, invstd, gamma, beta)
+
+
+_forward.register_autograd(_autograd, setup_context=_setup_context)
+no_double_backward(_backward)

@@ -1,0 +1,76 @@
+"""Mean and variance per channel."""
+
+import torch
+from torch import Tensor
+
+from . import kernels
+from .checks import check_map, check_vector
+from .gradients import no_double_backward
+from .layout import empty, pixel_major, zeros
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of every channel of `x` over N, H and W.
+
+    Its backward is the deferred correction of ALGORITHMS.md section 4: what all readers of a channel ask of its
+    statistics reaches x in one pass.
+
+    Args:
+        x: [N, C, H, W], float32 or float64; channels_last is read without a copy.
+    Returns:
+        mean [C], variance [C]; NaN if there is no position.
+    Raises:
+        ValueError: x is not a 4-d tensor with channels.
+        TypeError: x is of another dtype.
+    Equivalent to: ops.reference.channel_statistics.
+    """
+    return _forward(x)
+
+
+@torch.library.custom_op("ladderseg_fast::channel_statistics", mutates_args=(), schema="(Tensor x) -> (Tensor, Tensor)")
+def _forward(x: Tensor) -> tuple[Tensor, Tensor]:
+    check_map("x", x)
+    mean, variance = kernels.channel_statistics(pixel_major(x))
+    return mean.to(x.dtype, copy=True), variance.to(x.dtype, copy=True)
+
+
+@_forward.register_fake
+def _(x: Tensor) -> tuple[Tensor, Tensor]:
+    check_map("x", x)
+    return x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+@torch.library.custom_op(
+    "ladderseg_fast::channel_statistics_backward",
+    mutates_args=(),
+    schema="(Tensor grad_mean, Tensor grad_variance, Tensor x, Tensor mean) -> Tensor",
+)
+def _backward(grad_mean: Tensor, grad_variance: Tensor, x: Tensor, mean: Tensor) -> Tensor:
+    check_map("x", x)
+    for name, vector in {"grad_mean": grad_mean, "grad_variance": grad_variance, "mean": mean}.items():
+        check_vector(name, vector, x.shape[1], "x", x)
+    positions = x.numel() // x.shape[1]
+    x = pixel_major(x)
+    out = zeros(x, *x.shape)
+    constant = -grad_mean / positions
+    slope = -2.0 * grad_variance / positions
+    kernels.affine_correction(x, out, mean.contiguous(), constant, slope, out)
+    return out
+
+
+@_backward.register_fake
+def _(grad_mean: Tensor, grad_variance: Tensor, x: Tensor, mean: Tensor) -> Tensor:
+    return empty(x, *x.shape)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    ctx.save_for_backward(inputs[0], output[0])
+
+
+def _autograd(ctx, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
+    x, mean = ctx.saved_tensors
+    return _backward(grad_mean, grad_variance, x, mean)
+
+
+_forward.register_autograd(_autograd, setup_context=_setup_context)
+no_double_backward(_backward)

@@ -1,0 +1,60 @@
+"""Checks of the operators' arguments: each names the argument and what was expected."""
+
+from torch import Tensor
+
+from .kernels import DTYPES
+
+
+def check_map(name: str, x: Tensor) -> None:
+    """`x` is a floating [N, C, H, W] of a dtype that the core has."""
+    if x.dim() != 4:
+        raise ValueError(f"{name} must be [N, C, H, W], got shape {tuple(x.shape)}")
+    if x.dtype not in DTYPES:
+        raise TypeError(f"{name} must be float32 or float64, got {x.dtype}")
+    if x.shape[1] == 0:
+        raise ValueError(f"{name} must have at least one channel, got shape {tuple(x.shape)}")
+
+
+def check_like(name: str, tensor: Tensor, reference_name: str, reference: Tensor) -> None:
+    """`tensor` is of the dtype and on the device of `reference`."""
+    if tensor.dtype != reference.dtype:
+        raise TypeError(f"{name} must be {reference.dtype} like {reference_name}, got {tensor.dtype}")
+    if tensor.device != reference.device:
+        raise ValueError(f"{name} must be on {reference.device} like {reference_name}, got {tensor.device}")
+
+
+def check_vector(name: str, vector: Tensor | None, channels: int, reference_name: str, reference: Tensor) -> None:
+    """`vector` is None or [channels], like `reference`."""
+    if vector is None:
+        return
+    if vector.shape != (channels,):
+        raise ValueError(
+            f"{name} must be [{channels}], one value per channel of {reference_name}, got shape {tuple(vector.shape)}"
+        )
+    check_like(name, vector, reference_name, reference)
+
+
+def check_batch_norm(
+    name: str, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
+) -> None:
+    """`x` (called `name`) is a map, and the vectors fit its channels."""
+    check_map(name, x)
+    vectors = {"mean": mean, "invstd": invstd, "gamma": gamma, "beta": beta}
+    for vector_name, vector in vectors.items():
+        check_vector(vector_name, vector, x.shape[1], name, x)
+
+
+def check_weight(weight: Tensor, name: str, x: Tensor) -> None:
+    """`weight` is that of a 1x1 convolution of `x` (called `name`)."""
+    if weight.dim() != 4 or weight.shape[0] == 0 or weight.shape[1:] != (x.shape[1], 1, 1):
+        raise ValueError(
+            f"weight must be [M, {x.shape[1]}, 1, 1] for {name} with {x.shape[1]} channels, got {tuple(weight.shape)}"
+        )
+    check_like("weight", weight, name, x)
+
+
+def check_grad(grad: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
+    """`grad` is the gradient of an output of `shape`."""
+    if grad.shape != shape:
+        raise ValueError(f"grad must be {tuple(shape)} like the output, got shape {tuple(grad.shape)}")
+    check_like("grad", grad, "the output", like)

@@ -1,0 +1,247 @@
+"""The core's kernels on tensors: where pointers are taken and nothing else happens.
+
+Feature maps are pixel-major tensors [N, C, H, W] (layout.py) of one dtype, float32 or float64. Outputs are
+written in place; whoever calls has checked the arguments (checks.py, or by construction in the lean step).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import _core
+from .layout import pixel_stride
+
+DTYPES = (torch.float32, torch.float64)
+
+_NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0)
+
+_LABEL_TYPES = {
+    torch.uint8: _core.LabelType.uint8,
+    torch.int32: _core.LabelType.int32,
+    torch.int64: _core.LabelType.int64,
+}
+
+
+@dataclass
+class Norm:
+    """Batch norm as the kernels take it: relu((x - mean) * scale + shift), per channel.
+
+    mean, scale and shift are contiguous [C] of the dtype of x.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    @staticmethod
+    def of(mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> "Norm":
+        """From statistics [C] and affine parameters [C] (None: 1 and 0)."""
+        scale = invstd if gamma is None else invstd * gamma
+        shift = torch.zeros_like(mean) if beta is None else beta
+        return Norm(mean.contiguous(), scale.contiguous(), shift.contiguous())
+
+    def pointers(self) -> _core.BnRelu:
+        return _core.BnRelu(self.mean.data_ptr(), self.scale.data_ptr(), self.shift.data_ptr())
+
+
+@dataclass
+class BnSums:
+    """What batch norm's backward needs of the masked gradient m: sum(m) and sum(m * (x - mean)), [C] float64."""
+
+    masked: Tensor
+    centred: Tensor
+
+    @staticmethod
+    def zeros(channels: int, device: torch.device) -> "BnSums":
+        return BnSums(*torch.zeros((2, channels), dtype=torch.float64, device=device))
+
+    def pointers(self) -> _core.BnSums:
+        return _core.BnSums(self.masked.data_ptr(), self.centred.data_ptr())
+
+    def __iadd__(self, other: "BnSums") -> "BnSums":
+        self.masked += other.masked
+        self.centred += other.centred
+        return self
+
+
+def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance [C] float64 of x [N, C, H, W]."""
+    mean, variance = _statistics(x, x.shape[1])
+    _core.channel_statistics(_double(x), _map(x), mean.data_ptr(), variance.data_ptr(), _threads(x))
+    return mean, variance
+
+
+def affine_correction(x: Tensor, grad: Tensor, mean: Tensor, constant: Tensor, slope: Tensor, out: Tensor) -> None:
+    """out = grad - constant - slope * (x - mean); maps [N, C, H, W], vectors [C]; out may be grad."""
+    vectors = (mean.data_ptr(), constant.data_ptr(), slope.data_ptr())
+    _core.affine_correction(_double(x), _map(x), _map(grad), *vectors, _map(out), _threads(x))
+
+
+def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
+    """out = bn_relu(x), [N, C, H, W]."""
+    _core.bn_relu_forward(_double(x), _map(x), norm.pointers(), _map(out), _threads(x))
+
+
+def bn_relu_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
+    """grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad."""
+    sums = BnSums.zeros(x.shape[1], x.device)
+    _core.bn_relu_backward(
+        _double(x), _map(grad), _map(x), norm.pointers(), _map(grad_x), accumulate, sums.pointers(), _threads(x)
+    )
+    return sums
+
+
+def bn_relu_conv1x1_forward(
+    x: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: bool = False
+) -> tuple[Tensor, Tensor] | None:
+    """out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, those of out as well."""
+    result = _statistics(out, out.shape[1]) if statistics else None
+    weight = weight.contiguous()
+    _core.bn_relu_conv1x1_forward(
+        _double(x), _map(x), norm.pointers(), weight.data_ptr(), _map(out), *_addresses(result), _threads(x)
+    )
+    return result
+
+
+def bn_relu_conv1x1_backward(
+    grad: Tensor,
+    x: Tensor,
+    norm: Norm,
+    weight: Tensor,
+    grad_x: Tensor | None,
+    accumulate: bool,
+    want_weight: bool = True,
+) -> tuple[Tensor | None, BnSums]:
+    """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, M, H, W]; returns the gradient of weight and the sums."""
+    sums = BnSums.zeros(x.shape[1], x.device)
+    weight = weight.contiguous()
+    grad_weight = torch.empty_like(weight) if want_weight else None
+    _core.bn_relu_conv1x1_backward(
+        _double(x),
+        _map(grad),
+        _map(x),
+        norm.pointers(),
+        weight.data_ptr(),
+        _NO_MAP if grad_x is None else _map(grad_x),
+        accumulate,
+        0 if grad_weight is None else grad_weight.data_ptr(),
+        sums.pointers(),
+        _threads(x),
+    )
+    return grad_weight, sums
+
+
+def bn_relu_avgpool2_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
+    """out [N, C, H // 2, W // 2] = avg_pool2d(bn_relu(x [N, C, H, W]), 2)."""
+    _core.bn_relu_avgpool2_forward(_double(x), _map(x), norm.pointers(), _map(out), _threads(x))
+
+
+def bn_relu_avgpool2_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
+    """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, C, H // 2, W // 2]."""
+    sums = BnSums.zeros(x.shape[1], x.device)
+    _core.bn_relu_avgpool2_backward(
+        _double(x), _map(grad), _map(x), norm.pointers(), _map(grad_x), accumulate, sums.pointers(), _threads(x)
+    )
+    return sums
+
+
+def bn_relu_maxpool_forward(x: Tensor, norm: Norm, out: Tensor, first_row: int = 0) -> None:
+    """out [N, C, h, w] = max_pool2d(bn_relu(x [N, C, H, W]), 3, stride 2, padding 1).
+
+    For a strip of rows: `first_row` of x is at the centre of the first row of out.
+    """
+    _core.bn_relu_maxpool_forward(_double(x), _map(x), norm.pointers(), _map(out), first_row, _threads(x))
+
+
+def bn_relu_maxpool_backward(
+    grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, first_row: int = 0, first_grad_row: int = 0
+) -> BnSums:
+    """grad_x = norm.scale * m from grad [N, C, h, w], for the rows of x [N, C, H, W] from `first_grad_row` on."""
+    sums = BnSums.zeros(x.shape[1], x.device)
+    rows = (first_row, first_grad_row)
+    _core.bn_relu_maxpool_backward(
+        _double(x), _map(grad), _map(x), norm.pointers(), _map(grad_x), *rows, sums.pointers(), _threads(x)
+    )
+    return sums
+
+
+def upsample_project_concat_forward(
+    coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: bool = False
+) -> tuple[Tensor, Tensor] | None:
+    """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]; with `statistics`, those of out as well."""
+    result = _statistics(out, out.shape[1]) if statistics else None
+    weight = weight.contiguous()
+    _core.upsample_project_concat_forward(
+        _double(skip),
+        _map(coarse),
+        _map(skip),
+        norm.pointers(),
+        weight.data_ptr(),
+        _map(out),
+        *_addresses(result),
+        _threads(skip),
+    )
+    return result
+
+
+def upsample_backward(grad: Tensor, grad_coarse: Tensor) -> None:
+    """grad_coarse [N, D, h, w] = transpose of the upsampling to grad [N, D, H, W]."""
+    _core.upsample_backward(_double(grad), _map(grad), _map(grad_coarse), _threads(grad))
+
+
+def upsample_cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, ignore_index: int, grad_logits: Tensor | None
+) -> tuple[Tensor, int]:
+    """Loss (scalar float64) and the index of a pixel whose label is invalid, or -1; fills grad_logits if given.
+
+    logits [N, K, h, w]; labels [N, H, W], contiguous, uint8, int32 or int64; class_weights [K] contiguous.
+    """
+    loss = torch.empty((), dtype=torch.float64, device=logits.device)
+    invalid_pixel = torch.empty((), dtype=torch.int64)
+    _core.upsample_cross_entropy(
+        _double(logits),
+        _map(logits),
+        labels.data_ptr(),
+        _LABEL_TYPES[labels.dtype],
+        *labels.shape[1:],
+        0 if class_weights is None else class_weights.data_ptr(),
+        ignore_index,
+        loss.data_ptr(),
+        _NO_MAP if grad_logits is None else _map(grad_logits),
+        invalid_pixel.data_ptr(),
+        _threads(logits),
+    )
+    return loss, int(invalid_pixel)
+
+
+def upsample_argmax(scores: Tensor, labels: Tensor) -> None:
+    """labels [N, H, W] uint8, contiguous, from scores [N, K, h, w]."""
+    _core.upsample_argmax(_double(scores), _map(scores), labels.data_ptr(), *labels.shape[1:], _threads(scores))
+
+
+def _map(x: Tensor) -> _core.FeatureMap:
+    stride = pixel_stride(x)
+    assert stride is not None, f"not pixel-major: shape {tuple(x.shape)}, strides {x.stride()}"
+    n, c, h, w = x.shape
+    return _core.FeatureMap(x.data_ptr(), n, h, w, c, stride)
+
+
+def _double(x: Tensor) -> bool:
+    return x.dtype == torch.float64
+
+
+def _threads(x: Tensor) -> int:
+    """Size of the team; a kernel on CPU memory is the only one that this build has."""
+    if x.device.type != "cpu":
+        raise RuntimeError(f"ladderseg_fast has no kernels for device {x.device}: this build runs on the CPU only")
+    return torch.get_num_threads()
+
+
+def _statistics(like: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    mean, variance = torch.empty((2, channels), dtype=torch.float64, device=like.device)
+    return mean, variance
+
+
+def _addresses(statistics: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
+    return (0, 0) if statistics is None else (statistics[0].data_ptr(), statistics[1].data_ptr())

@@ -1,0 +1,50 @@
+"""Pixel-major tensors: the layout that the core works on.
+
+A tensor [N, C, H, W] is pixel-major when the channels of a pixel are contiguous and its pixels, in the order
+n, y, x, lie at equal distances: any channels_last tensor, and any range of its channels.
+"""
+
+import torch
+from torch import Tensor
+
+
+def pixel_stride(x: Tensor) -> int | None:
+    """Elements from pixel to pixel of `x` [N, C, H, W], or None if it is not pixel-major."""
+    n, c, h, w = x.shape
+    if x.numel() == 0:
+        return c
+    if c > 1 and x.stride(1) != 1:
+        return None
+    if w > 1:
+        stride = x.stride(3)
+    elif h > 1:
+        stride = x.stride(2)
+    elif n > 1:
+        stride = x.stride(0)
+    else:
+        return c
+    uniform = (h == 1 or x.stride(2) == w * stride) and (n == 1 or x.stride(0) == h * w * stride)
+    return stride if uniform and stride >= c else None
+
+
+def pixel_major(x: Tensor) -> Tensor:
+    """`x` itself if it is pixel-major, else a channels_last copy."""
+    if pixel_stride(x) is not None:
+        return x
+    return empty(x, *x.shape).copy_(x)
+
+
+def pixel_rows(x: Tensor) -> Tensor:
+    """Pixel-major `x` [N, C, H, W] as a matrix [N * H * W, C] of the same memory."""
+    n, c, h, w = x.shape
+    return x.as_strided((n * h * w, c), (pixel_stride(x), 1))
+
+
+def empty(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
+    """Uninitialised channels_last tensor [n, c, h, w] of the dtype and device of `like`."""
+    return torch.empty((n, c, h, w), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def zeros(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
+    """channels_last tensor [n, c, h, w] of zeros of the dtype and device of `like`."""
+    return empty(like, n, c, h, w).zero_()

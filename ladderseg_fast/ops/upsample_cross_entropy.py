@@ -1,0 +1,125 @@
+"""Cross entropy of bilinearly upsampled logits, without full-resolution logits."""
+
+import torch
+from torch import Tensor
+
+from . import kernels
+from .checks import check_like, check_map, check_vector
+from .gradients import no_double_backward
+from .layout import empty, pixel_major
+
+LABEL_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def upsample_cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, ignore_index: int = 255
+) -> Tensor:
+    """Mean cross entropy of `logits`, upsampled bilinearly to the size of `labels`, over the counted pixels.
+
+    Args:
+        logits: [N, K, h, w], float32 or float64; channels_last is read without a copy.
+        labels: [N, H, W], any integer dtype; each in [0, K) or equal to `ignore_index`.
+        class_weights: [K] or None: the mean is weighted as in torch.nn.functional.cross_entropy. Not differentiable.
+        ignore_index: label of pixels that do not count.
+    Returns:
+        Scalar of the dtype of logits; NaN if no pixel counts.
+    Raises:
+        ValueError: a label out of range, or a shape or device that does not fit.
+        TypeError: a dtype does not fit.
+    Source: ALGORITHMS.md section 5, loss.
+    Equivalent to: ops.reference.upsample_cross_entropy.
+    """
+    return _forward(logits, labels, class_weights, ignore_index)[0]
+
+
+@torch.library.custom_op(
+    "ladderseg_fast::upsample_cross_entropy",
+    mutates_args=(),
+    schema="(Tensor logits, Tensor labels, Tensor? class_weights=None, int ignore_index=255) -> (Tensor, Tensor)",
+)
+def _forward(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, ignore_index: int = 255
+) -> tuple[Tensor, Tensor]:
+    """The loss, and its gradient by the logits: both come from the same pass over the pixels."""
+    _check(logits, labels, class_weights)
+    grad_logits = empty(logits, *logits.shape)
+    loss, invalid_pixel = kernels.upsample_cross_entropy(
+        pixel_major(logits),
+        _readable(labels),
+        None if class_weights is None else class_weights.contiguous(),
+        ignore_index,
+        grad_logits,
+    )
+    if invalid_pixel >= 0:
+        raise ValueError(_invalid_label(labels, invalid_pixel, logits.shape[1], ignore_index))
+    return loss.to(logits.dtype, copy=True), grad_logits
+
+
+@_forward.register_fake
+def _(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, ignore_index: int = 255
+) -> tuple[Tensor, Tensor]:
+    _check(logits, labels, class_weights)
+    return logits.new_empty(()), empty(logits, *logits.shape)
+
+
+@torch.library.custom_op(
+    "ladderseg_fast::upsample_cross_entropy_backward",
+    mutates_args=(),
+    schema="(Tensor grad, Tensor grad_logits) -> Tensor",
+)
+def _backward(grad: Tensor, grad_logits: Tensor) -> Tensor:
+    """grad_logits, as the forward computed it, times the gradient of the loss."""
+    return grad * grad_logits
+
+
+@_backward.register_fake
+def _(grad: Tensor, grad_logits: Tensor) -> Tensor:
+    return empty(grad_logits, *grad_logits.shape)
+
+
+def _check(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> None:
+    check_map("logits", logits)
+    if labels.dtype not in LABEL_DTYPES:
+        raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
+    if labels.dim() != 3 or labels.shape[0] != logits.shape[0]:
+        raise ValueError(f"labels must be [{logits.shape[0]}, H, W] for these logits, got shape {tuple(labels.shape)}")
+    if labels.device != logits.device:
+        raise ValueError(f"labels must be on {logits.device} like logits, got {labels.device}")
+    if min(logits.shape[2:]) < 1 or min(labels.shape[1:]) < 1:
+        raise ValueError(f"logits and labels must have pixels, got {tuple(logits.shape)} and {tuple(labels.shape)}")
+    check_vector("class_weights", class_weights, logits.shape[1], "logits", logits)
+    if class_weights is not None:
+        check_like("class_weights", class_weights, "logits", logits)
+
+
+def _readable(labels: Tensor) -> Tensor:
+    """Contiguous labels of a dtype that the core reads."""
+    if labels.dtype in (torch.int8, torch.int16):
+        labels = labels.to(torch.int32)
+    return labels.contiguous()
+
+
+def _invalid_label(labels: Tensor, pixel: int, classes: int, ignore_index: int) -> str:
+    _, height, width = labels.shape
+    image, y, x = pixel // (height * width), pixel // width % height, pixel % width
+    return (
+        f"labels must be in [0, {classes}) or equal to ignore_index={ignore_index}, "
+        f"got {int(labels[image, y, x])} at image {image}, row {y}, column {x}"
+    )
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    _, grad_logits = output
+    ctx.mark_non_differentiable(grad_logits)
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(grad_logits)
+
+
+def _autograd(ctx, grad: Tensor | None, _: Tensor | None):
+    (grad_logits,) = ctx.saved_tensors
+    return None if grad is None else _backward(grad, grad_logits), None, None, None
+
+
+_forward.register_autograd(_autograd, setup_context=_setup_context)
+no_double_backward(_backward)

@@ -1,0 +1,106 @@
+"""Builds the C++ core with CMake as the extension module `ladderseg_fast._core`.
+
+Everything else about the package is in pyproject.toml.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+GET_COMPILER = "apt-get install g++ (Debian, Ubuntu) or dnf install gcc-c++ (Fedora, RHEL)"
+
+# clang++ emits calls to LLVM's OpenMP runtime. The core uses torch's own runtime, which is GNU's.
+COMPILER_PROBE = """
+#if __cplusplus < 201703L
+#error C++17 is missing
+#elif defined(__clang__) || !defined(__GNUC__) || !defined(_OPENMP)
+#error not GNU C++ with OpenMP
+#endif
+#include <optional>
+"""
+
+
+def stop(missing: str, remedy: str) -> None:
+    """End the build with a short message in place of a traceback."""
+    sys.exit(f"\nladderseg_fast: cannot compile its C++ core\n  missing: {missing}\n  remedy:  {remedy}\n")
+
+
+def find_compiler() -> str:
+    """The command of the C++ compiler, from the environment variable CXX or the search path."""
+    chosen = os.environ.get("CXX")
+    if chosen:
+        if shutil.which(shlex.split(chosen)[0]) is None:
+            stop(f"the C++ compiler that CXX names, {chosen}", f"unset CXX, or set it to an existing g++; {GET_COMPILER}")
+        return chosen
+    for name in ("c++", "g++"):
+        path = shutil.which(name)
+        if path is not None:
+            return shlex.quote(path)
+    stop("a C++ compiler (there is no c++ or g++ on PATH, and CXX is not set)", GET_COMPILER)
+
+
+def check_compiler(compiler: str) -> None:
+    """Stop unless `compiler` is one that can build the core."""
+    command = [*shlex.split(compiler), "-std=c++17", "-fopenmp", "-fsyntax-only", "-x", "c++", "-"]
+    probe = subprocess.run(command, input=COMPILER_PROBE, text=True, capture_output=True)
+    if probe.returncode != 0:
+        reason = next((line for line in probe.stderr.splitlines() if "error" in line), "it fails").strip()
+        stop(
+            f"GNU C++ 8 or newer (C++17 with OpenMP); {compiler} says: {reason}",
+            f"{GET_COMPILER}; another g++ is chosen with CXX=g++-12, for example",
+        )
+
+
+def check_python_headers() -> None:
+    """Stop unless Python's C headers are installed."""
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if not header.is_file():
+        stop(f"Python's C headers ({header})", "apt-get install python3-dev or dnf install python3-devel")
+
+
+def find_tool(name: str) -> str:
+    """Path of a build tool that pip puts into its build environment."""
+    path = shutil.which(name)
+    if path is None:
+        stop(f"the program {name}", "pip install cmake ninja pybind11, or install without --no-build-isolation")
+    return path
+
+
+class CMakeBuild(build_ext):
+    """Configures and builds CMakeLists.txt, so that the extension module lands where setuptools wants it."""
+
+    def build_extension(self, ext: Extension) -> None:
+        compiler = find_compiler()
+        check_compiler(compiler)
+        check_python_headers()
+        cmake, _ = find_tool("cmake"), find_tool("ninja")
+        import pybind11
+
+        output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        build = Path(self.build_temp).resolve() / "cmake"
+        configure = [
+            *(cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
+            "-DCMAKE_BUILD_TYPE=Release",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={output}",
+            f"-DLADDERSEG_FAST_VERSION={self.distribution.get_version()}",
+        ]
+        # The cache names the tools of pip's last build environment, which is gone, and a compiler that may be another.
+        (build / "CMakeCache.txt").unlink(missing_ok=True)
+        for command in (configure, [cmake, "--build", str(build)]):
+            result = subprocess.run(command, env=os.environ | {"CXX": compiler})
+            if result.returncode != 0:
+                sys.exit(f"\nladderseg_fast: cannot compile its C++ core: {shlex.join(command[:2])} failed, see above\n")
+
+
+setup(ext_modules=[Extension("ladderseg_fast._core", sources=[])], cmdclass={"build_ext": CMakeBuild})

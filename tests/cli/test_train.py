@@ -1,0 +1,147 @@
+"""`ladderseg train` as a user runs it."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ladderseg_fast
+from ladderseg_fast.cli.main import main
+from ladderseg_fast.data import STREET_LABELS
+from ladderseg_fast.engine import load_checkpoint
+
+
+def make_camvid(root):
+    for split in ("train", "val"):
+        (root / split).mkdir(parents=True)
+        (root / f"{split}annot").mkdir()
+        (root / f"{split}.txt").write_text("a\nb\nc\n")
+        for seed, stem in enumerate("abc"):
+            rng = np.random.default_rng(seed)
+            Image.fromarray(rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(root / split / f"{stem}.png")
+            Image.fromarray(rng.integers(0, 12, (70, 90), dtype=np.uint8)).save(root / f"{split}annot" / f"{stem}.png")
+    return root
+
+
+def test_summary_and_files(tmp_path, capsys, short):
+    run = tmp_path / "run"
+    assert main(["train", *short, "--seed", "2", "--out", str(run)]) == 0
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert lines[0] == "trained densenet121 (plain) on street at 64x96, batch 2, 2 steps"
+    assert re.fullmatch(r"mean loss \d\.\d{3} over the first step, \d\.\d{3} over the last step", lines[1])
+    assert re.fullmatch(r"validation on 24 images: mIoU \d+\.\d%, pixel accuracy \d+\.\d%", lines[2])
+    assert re.fullmatch(r"peak memory \d+ MiB of the process", lines[3])
+    assert lines[4] == f"written to {run}: checkpoint.pt, log.jsonl, curve.png, overlays/ (4 images)"
+    assert re.search(r"^train 2/2  loss \d\.\d+  [\d.]+ images/s  lr 1\.8e-04  peak \d+ MiB$", output.err, re.MULTILINE)
+    assert len(list(run.glob("overlays/*.png"))) == 4
+    checkpoint = load_checkpoint(run / "checkpoint.pt")
+    assert (checkpoint.step, checkpoint.size, checkpoint.label_set) == (2, (64, 96), STREET_LABELS)
+    assert checkpoint.training["seed"] == 2
+
+
+def test_camvid_by_epochs(tmp_path, short):
+    root, run = make_camvid(tmp_path / "camvid"), tmp_path / "run"
+    options = [option for option in short if option not in ("--steps", "2")]
+    assert main(["train", "--data", "camvid", "--root", str(root), *options, "--epochs", "2", "--out", str(run)]) == 0
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    # three images, two a step: two epochs are three steps, an epoch's evaluation comes after two
+    assert [(record["kind"], record.get("step")) for record in records] == [
+        ("start", None),
+        ("step", 1),
+        ("step", 2),
+        ("evaluation", 2),
+        ("step", 3),
+        ("evaluation", 3),
+    ]
+    assert records[-1]["epoch"] == 2.0
+    assert load_checkpoint(run / "checkpoint.pt").label_set.names[0] == "sky"
+
+
+def test_lean_is_the_default_and_agrees_with_plain(tmp_path, trained, short):
+    run = tmp_path / "lean"
+    assert main(["train", *short[:-2], "--out", str(run)]) == 0
+    assert load_checkpoint(run / "checkpoint.pt").memory == "lean"
+
+    def losses(path):
+        lines = (path / "log.jsonl").read_text().splitlines()
+        return [record["loss"] for record in map(json.loads, lines) if record["kind"] == "step"]
+
+    assert losses(run) == pytest.approx(losses(trained), rel=1e-2)
+    assert losses(run)[0] == pytest.approx(losses(trained)[0], rel=1e-4)
+
+
+def test_refuses_to_overwrite_unless_told(trained, tmp_path, capsys, short):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = (run / "checkpoint.pt").read_bytes()
+    assert main(["train", *short, "--seed", "9", "--out", str(run)]) == 2
+    assert "holds a checkpoint already" in capsys.readouterr().err
+    assert (run / "checkpoint.pt").read_bytes() == before
+    assert main(["train", *short, "--seed", "9", "--out", str(run), "--overwrite"]) == 0
+    assert load_checkpoint(run / "checkpoint.pt").training["seed"] == 9
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_damaged_image_is_one_line(tmp_path, capsys, short, workers):
+    root = make_camvid(tmp_path / "camvid")
+    for path in (root / "train").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    arguments = ["train", "--data", "camvid", "--root", str(root), *short, "--workers", workers]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"ladderseg: error: .*train.[abc]\.png: cannot read the image \(.*\)\n", error)
+
+
+def test_interrupt_is_130_and_one_line(tmp_path, capsys, monkeypatch, short):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ladderseg_fast.cli.train.train", interrupted)
+    assert main(["train", *short, "--out", str(tmp_path / "run")]) == 130
+    assert capsys.readouterr().err == "ladderseg: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "camvid"], "--data camvid needs --root DIR"),
+        (["--root", "x"], "--root needs --data camvid"),
+        (["--data", "camvid", "--root", "nowhere"], r"nowhere: no such directory"),
+        (["--device", "cuda:99"], "device 'cuda:99' is not available"),
+        (["--size", "64x64", "--batch", "1"], "batch 1 at 64x64 leaves one pixel"),
+    ],
+)
+def test_errors_are_one_line(tmp_path, capsys, arguments, message):
+    assert main(["train", *arguments, "--out", str(tmp_path / "run")]) == 2
+    assert re.fullmatch(rf"ladderseg: error: .*{message}.*\n", capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--size", "64"], "--size: expected HEIGHTxWIDTH such as 360x480, got '64'"),
+        (["--size", "63x96"], "--size: must be at least 64x64, got 63x96"),
+        (["--steps", "0"], "--steps: expected a whole number from 1, got '0'"),
+        (["--steps", "2", "--epochs", "1"], "not allowed with argument --steps"),
+        (["--lr", "nan"], "--lr: expected a positive number, got 'nan'"),
+        (["--batch", "two"], "--batch: expected a whole number from 1, got 'two'"),
+        (["--model", "resnet18"], "invalid choice: 'resnet18'"),
+    ],
+)
+def test_arguments_are_checked(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", *arguments, "--out", str(tmp_path / "run")])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"ladderseg {ladderseg_fast.__version__}\n"

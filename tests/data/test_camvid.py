@@ -1,0 +1,99 @@
+"""CamVid's layout: what is read, and what is said about data sets that are not whole."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ladderseg_fast.data import IGNORE_INDEX, CamVid
+
+
+def test_reads_pairs_in_the_order_of_the_list(camvid_root):
+    data = CamVid(camvid_root, "train")
+    assert [data[i].name for i in range(len(data))] == ["a", "b", "c"]
+    sample = data[1]
+    assert np.array_equal(sample.image, np.asarray(Image.open(camvid_root / "train/b.png")))
+    annotation = np.asarray(Image.open(camvid_root / "trainannot/b.png"))
+    assert np.array_equal(sample.labels[annotation < 11], annotation[annotation < 11])
+
+
+def test_void_becomes_the_ignore_index(camvid_root):
+    labels = CamVid(camvid_root, "val")[0].labels
+    annotation = np.asarray(Image.open(camvid_root / "valannot/d.png"))
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels == IGNORE_INDEX, annotation == 11)
+    assert labels[labels != IGNORE_INDEX].max() == len(CamVid.label_set) - 1
+
+
+def test_missing_root(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such directory \(the root of CamVid\)"):
+        CamVid(tmp_path / "nowhere", "train")
+
+
+def test_missing_list(camvid_root):
+    (camvid_root / "val.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"val\.txt: no such file \(the list"):
+        CamVid(camvid_root, "val")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("\n", "the list is empty"), ("/SegNet/train/a.png /SegNet/trainannot/a.png", "one file stem a line")],
+)
+def test_malformed_list(camvid_root, text, message):
+    (camvid_root / "train.txt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        CamVid(camvid_root, "train")
+
+
+@pytest.mark.parametrize("folder", ["train", "trainannot"])
+def test_missing_half_of_a_pair(camvid_root, folder):
+    (camvid_root / folder / "b.png").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{folder}.b\.png: no such file, but train\.txt lists b"):
+        CamVid(camvid_root, "train")
+
+
+def test_annotation_of_another_size(camvid_root):
+    Image.fromarray(np.zeros((24, 30), np.uint8)).save(camvid_root / "trainannot/a.png")
+    with pytest.raises(ValueError, match=r"a\.png: annotation is 24x30 but its image is 24x32"):
+        CamVid(camvid_root, "train")[0]
+
+
+def test_label_out_of_range(camvid_root):
+    Image.fromarray(np.full((24, 32), 12, np.uint8)).save(camvid_root / "trainannot/a.png")
+    with pytest.raises(ValueError, match=r"a\.png: labels must be 0 to 11, found 12"):
+        CamVid(camvid_root, "train")[0]
+
+
+def test_colour_annotation(camvid_root):
+    Image.new("RGB", (32, 24)).save(camvid_root / "trainannot/a.png")
+    with pytest.raises(ValueError, match=r"a\.png: an annotation is an 8-bit grey or palette image, got mode RGB"):
+        CamVid(camvid_root, "train")[0]
+
+
+@pytest.mark.parametrize("folder", ["train", "trainannot"])
+def test_truncated_file_is_named(camvid_root, folder):
+    path = camvid_root / folder / "c.png"
+    path.write_bytes(path.read_bytes()[:80])
+    data = CamVid(camvid_root, "train")
+    with pytest.raises(OSError, match=rf"{folder}.c\.png: cannot read the image"):
+        data[2]
+
+
+@pytest.mark.skipif(
+    "LADDERSEG_FAST_CAMVID" not in os.environ, reason="LADDERSEG_FAST_CAMVID does not name CamVid's root"
+)
+def test_real_camvid():
+    root = Path(os.environ["LADDERSEG_FAST_CAMVID"])
+    training, validation = CamVid(root, "train"), CamVid(root, "val")
+    assert (len(training), len(validation)) == (367, 101)
+    counts = np.zeros(256, np.int64)
+    for i in range(len(validation)):
+        sample = validation[i]
+        assert sample.image.shape == (360, 480, 3)
+        counts += np.bincount(sample.labels.ravel(), minlength=256)
+    assert (counts[: len(CamVid.label_set)] > 0).all()
+    assert counts[len(CamVid.label_set) : IGNORE_INDEX].sum() == 0
+    assert counts.argmax() == CamVid.label_set.names.index("building")

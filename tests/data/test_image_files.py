@@ -1,0 +1,71 @@
+"""Images from files: formats, orientation, damage."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ladderseg_fast.data import read_annotation, read_image
+
+
+@pytest.mark.parametrize(("mode", "colour", "expected"), [("L", 90, (90, 90, 90)), ("RGBA", (1, 2, 3, 128), (1, 2, 3))])
+def test_becomes_rgb(tmp_path, mode, colour, expected):
+    path = tmp_path / "image.png"
+    Image.new(mode, (5, 4), colour).save(path)
+    image = read_image(path)
+    assert image.shape == (4, 5, 3)
+    assert image.dtype == np.uint8
+    assert (image == expected).all()
+
+
+def test_palette_annotation_gives_indices(tmp_path):
+    path = tmp_path / "labels.png"
+    indices = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    image = Image.fromarray(indices)
+    image.putpalette(list(range(255, -1, -1)) * 3)
+    image.save(path)
+    assert np.array_equal(read_annotation(path), indices)
+
+
+def test_photo_is_turned_upright(tmp_path):
+    path = tmp_path / "photo.jpg"
+    stored = np.zeros((40, 80, 3), np.uint8)
+    stored[:, :40] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the stored left edge is the top of the scene
+    Image.fromarray(stored).save(path, exif=exif)
+    image = read_image(path)
+    assert image.shape == (80, 40, 3)
+    assert image[:30].min() > 200
+    assert image[-30:].max() < 50
+
+
+def test_deep_image_is_refused(tmp_path):
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(path)
+    with pytest.raises(ValueError, match=r"deep\.png: images with one channel of more than 8 bits"):
+        read_image(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.png: no such file"):
+        read_image(tmp_path / "none.png")
+
+
+def test_not_an_image(tmp_path):
+    path = tmp_path / "text.png"
+    path.write_text("hello")
+    with pytest.raises(OSError, match=r"text\.png: not an image"):
+        read_image(path)
+
+
+def test_every_truncation_is_an_error_that_names_the_file(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    whole, part = tmp_path / "whole.png", tmp_path / "part.png"
+    Image.fromarray(noise).save(whole)
+    data = whole.read_bytes()
+    pixels_end = data.rindex(b"IEND") - 8  # without the checksum of the pixels and the end mark the image is whole
+    for length in range(0, pixels_end, 7):
+        part.write_bytes(data[:length])
+        with pytest.raises(OSError, match=r"part\.png: ") as caught:
+            read_image(part)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,88 @@
+"""From samples to tensors: resizing, flipping, normalisation."""
+
+import numpy as np
+import pytest
+import torch
+
+from ladderseg_fast.data import (
+    IGNORE_INDEX,
+    IMAGENET_NORMALISATION,
+    Draw,
+    LabelSet,
+    Sample,
+    SegmentationDataset,
+    SegmentationTensors,
+    resize_image,
+    resize_labels,
+)
+
+
+class OneSample(SegmentationDataset):
+    """An image whose red channel is its label, left half 0, right half 200."""
+
+    label_set = LabelSet(("left", "right"), ((0, 0, 0), (255, 255, 255)))
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Sample:
+        labels = np.zeros((8, 16), np.uint8)
+        labels[:, 8:] = 200
+        image = np.stack([labels, np.full_like(labels, 10), np.full_like(labels, 20)], axis=-1)
+        return Sample("one", image, labels)
+
+
+def test_normalisation_is_per_channel():
+    image = np.full((2, 3, 3), (255, 0, 51), np.uint8)
+    tensor = IMAGENET_NORMALISATION(image)
+    assert tensor.shape == (3, 2, 3)
+    assert tensor.dtype == torch.float32
+    expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225]
+    torch.testing.assert_close(tensor[:, 1, 2], torch.tensor(expected))
+
+
+def test_image_and_labels_have_the_size_asked_for():
+    image, labels = SegmentationTensors(OneSample(), (20, 24), IMAGENET_NORMALISATION)[0]
+    assert image.shape == (3, 20, 24)
+    assert labels.shape == (20, 24)
+    assert labels.dtype == torch.uint8
+
+
+def test_labels_are_never_blended():
+    labels = resize_labels(np.array([[0, IGNORE_INDEX], [IGNORE_INDEX, 0]], np.uint8), (7, 9))
+    assert set(np.unique(labels)) == {0, IGNORE_INDEX}
+
+
+def test_images_are_blended():
+    image = resize_image(np.array([[[0] * 3, [200] * 3]], np.uint8), (1, 8))
+    assert len(np.unique(image)) > 2
+
+
+def test_image_and_labels_stay_aligned():
+    tensors = SegmentationTensors(OneSample(), (16, 32), IMAGENET_NORMALISATION)
+    for flip in (False, True):
+        image, labels = tensors[Draw(0, flip)]
+        red = image[0] * 0.229 + 0.485
+        assert torch.equal(red > 100 / 255, labels == 200)
+
+
+def test_flip_exchanges_left_and_right():
+    tensors = SegmentationTensors(OneSample(), (8, 16), IMAGENET_NORMALISATION)
+    image, labels = tensors[Draw(0, flip=False)]
+    flipped_image, flipped_labels = tensors[Draw(0, flip=True)]
+    assert torch.equal(flipped_image, image.flip(2))
+    assert torch.equal(flipped_labels, labels.flip(1))
+    assert not torch.equal(flipped_labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("names", "palette", "message"),
+    [
+        ((), (), "1 to 255 classes, got 0"),
+        (("a", "b"), ((0, 0, 0),), "2 class names but 1 colours"),
+        (("a",), ((0, 0, 256),), "three numbers from 0 to 255"),
+    ],
+)
+def test_label_set_rejects(names, palette, message):
+    with pytest.raises(ValueError, match=message):
+        LabelSet(names, palette)

@@ -1,0 +1,126 @@
+"""Checkpoints: what goes in comes out, and what is damaged is refused."""
+
+import errno
+import pickle
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ladderseg_fast.engine import build_model, load_checkpoint, save_checkpoint
+from ladderseg_fast.engine import checkpoint as module
+
+
+@pytest.fixture
+def saved(tmp_path, checkpoint):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def test_round_trip(saved, checkpoint):
+    loaded = load_checkpoint(saved)
+    assert replace(loaded, state={}) == replace(checkpoint, state={})
+    assert loaded.state.keys() == checkpoint.state.keys()
+    assert all(torch.equal(loaded.state[name], tensor) for name, tensor in checkpoint.state.items())
+
+
+def test_model_predicts_what_it_predicted(saved, checkpoint):
+    images = torch.randn(1, 3, 64, 96)
+    before = build_model(checkpoint, torch.device("cpu"))
+    after = build_model(load_checkpoint(saved), torch.device("cpu"))
+    assert not after.training
+    assert torch.equal(after(images).logits, before(images).logits)
+
+
+class FullDisk:
+    """A file that takes `room` bytes and then fails as a full disk does."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        self.room -= len(data)
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+@pytest.mark.parametrize("room", [0, 1_000_000])
+def test_full_disk_leaves_the_previous_checkpoint(saved, checkpoint, monkeypatch, room):
+    original = torch.save
+    monkeypatch.setattr(module.torch, "save", lambda content, file: original(content, FullDisk(file, room)))
+    with pytest.raises(OSError, match=r"cannot write .*checkpoint\.pt: No space left on device"):
+        save_checkpoint(saved, replace(checkpoint, step=13))
+    assert load_checkpoint(saved).step == 12
+    assert [path.name for path in saved.parent.iterdir()] == ["checkpoint.pt"]
+
+
+def test_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"checkpoint\.pt: no such checkpoint"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.999])
+def test_truncated(saved, share):
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint, or a truncated one"):
+        load_checkpoint(saved)
+
+
+def test_one_wrong_bit_in_a_weight(saved):
+    data = bytearray(saved.read_bytes())
+    data[len(data) // 2] ^= 1
+    saved.write_bytes(data)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: damaged checkpoint \(checksum of"):
+        load_checkpoint(saved)
+
+
+class Touch:
+    """Unpickling this creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path):
+    path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
+    torch.save({"format": Touch(trace)}, path, pickle_module=pickle)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint of ladderseg \(UnpicklingError\)"):
+        load_checkpoint(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": torch.zeros(2)}])
+def test_another_programs_file(tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint of ladderseg$"):
+        load_checkpoint(path)
+
+
+def test_later_format(saved):
+    content = torch.load(saved, weights_only=True)
+    torch.save(content | {"version": 2}, saved)
+    with pytest.raises(ValueError, match="checkpoint format 2, this release reads format 1"):
+        load_checkpoint(saved)
+
+
+def test_incomplete(saved):
+    content = torch.load(saved, weights_only=True)
+    del content["palette"]
+    torch.save(content, saved)
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: incomplete checkpoint \('palette'\)"):
+        load_checkpoint(saved)
+
+
+def test_state_of_another_model(checkpoint):
+    with pytest.raises(ValueError, match="state does not fit densenet169"):
+        build_model(replace(checkpoint, backbone="densenet169"), torch.device("cpu"))

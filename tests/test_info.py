@@ -1,0 +1,60 @@
+"""`python -m ladderseg_fast.info` and the choice of the instruction set."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ladderseg_fast import _core
+from ladderseg_fast.info import info, openmp_runtimes
+
+SUPPORTED = _core.supported_instruction_sets()
+
+
+def run_info(directory: Path, **environment: str) -> subprocess.CompletedProcess:
+    """`python -m ladderseg_fast.info` in `directory`, which keeps source trees off the search path."""
+    command = [sys.executable, "-m", "ladderseg_fast.info"]
+    return subprocess.run(command, cwd=directory, env=os.environ | environment, capture_output=True, text=True)
+
+
+def printed_facts(result: subprocess.CompletedProcess) -> dict[str, str]:
+    assert (result.returncode, result.stderr) == (0, "")
+    pairs = (line.split("  ", 1) for line in result.stdout.splitlines())
+    return {name: fact.strip() for name, fact in pairs}
+
+
+def test_info_names_what_is_in_use():
+    facts = info()
+    assert all(facts.values()), facts
+    assert facts["version"] == _core.build_info()["version"]
+    assert facts["torch"].startswith(torch.__version__)
+    assert facts["torch threads"] == str(torch.get_num_threads())
+    assert facts["OpenMP runtime"] == openmp_runtimes()[0]
+    assert Path(facts["OpenMP runtime"]).is_file()
+
+
+def test_instruction_sets_are_consistent():
+    compiled = _core.build_info()["instruction_sets"].split()
+    assert "baseline" in SUPPORTED
+    assert set(SUPPORTED) <= set(compiled)
+    assert _core.instruction_set() in SUPPORTED
+
+
+def test_command_prints_every_fact(tmp_path):
+    printed = printed_facts(run_info(tmp_path))
+    assert list(printed) == list(info())
+    assert "no CUDA kernels" in printed["CUDA kernels"]
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_environment_chooses_the_instruction_set(name, tmp_path):
+    assert printed_facts(run_info(tmp_path, LADDERSEG_FAST_ISA=name))["in use"] == name
+
+
+def test_unknown_instruction_set_is_refused(tmp_path):
+    result = run_info(tmp_path, LADDERSEG_FAST_ISA="sse9")
+    assert result.returncode != 0
+    assert "sse9" in result.stderr and "baseline" in result.stderr
