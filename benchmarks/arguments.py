@@ -2,7 +2,7 @@
 
 import argparse
 
-#: In 2 x 256x512 pixels on two x86 cores, checkpointing steps are a tenth faster so and plain is not slower (NOTES.md).
+#: At 2 x 256x512 on two x86 cores the checkpointing steps are a fifth faster so, and plain is not slower (NOTES.md).
 CHANNELS_LAST = True
 
 

@@ -37,7 +37,7 @@ class KernelPeak:
 class SampledPeak:
     """Highest resident set that a thread saw, looking every few milliseconds."""
 
-    how = f"highest resident set, sampled every {_SAMPLING_PERIOD_S * 1000:.0f} ms (/proc/self/clear_refs is not writable)"
+    how = f"highest resident set, sampled every {_SAMPLING_PERIOD_S * 1e3:.0f} ms (the kernel's cannot be reset)"
 
     def start(self) -> None:
         self._before = self._peak = self._resident()

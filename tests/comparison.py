@@ -16,22 +16,23 @@ def assert_near(actual: Tensor, expected: Tensor, name: str, tolerance: float = 
     NaN and infinities must stand where `expected` has them.
     """
     _assert_same_kind(actual, expected, name)
-    _assert_errors_below(actual, expected, tolerance * _magnitude(expected), name)
+    _assert_errors_below(actual, expected, tolerance * magnitude(expected), name)
 
 
-def assert_as_accurate(actual: Tensor, plain: Tensor, exact: Tensor, name: str) -> None:
+def assert_as_accurate(actual: Tensor, plain: Tensor, exact: Tensor, name: str, scale: float = 0.0) -> None:
     """`actual` is at most twice as far from `exact` (float64) as `plain`, computed in the dtype of `actual`, is.
 
     So no tolerance has to be guessed: what plain PyTorch itself loses to rounding sets it. In float64 `plain`
-    is `exact`, and the tolerance is FLOAT64_TOLERANCE.
+    is `exact`, and the tolerance is FLOAT64_TOLERANCE. `scale` is the size of the numbers that `exact` is made of,
+    where that is known and these may cancel.
     """
     _assert_same_kind(actual, plain, name)
     tolerance = 2.0 * _errors(plain, exact).amax().item() if exact.numel() else 0.0
     if actual.dtype == torch.float64:
-        floor = FLOAT64_TOLERANCE
+        floor = FLOAT64_TOLERANCE * magnitude(exact)
     else:
-        floor = FLOAT32_FLOOR * torch.finfo(actual.dtype).eps
-    _assert_errors_below(actual, exact, max(tolerance, floor * _magnitude(exact)), name)
+        floor = torch.finfo(actual.dtype).eps * max(FLOAT32_FLOOR * magnitude(exact), scale)
+    _assert_errors_below(actual, exact, max(tolerance, floor), name)
 
 
 def assert_same_bits(actual: Tensor, expected: Tensor, name: str) -> None:
@@ -45,6 +46,12 @@ def relative_error(actual: Tensor, exact: Tensor) -> float:
     return ((actual.double() - exact.double()).norm() / exact.double().norm()).item()
 
 
+def magnitude(expected: Tensor) -> float:
+    """The largest finite absolute value; 0 where there is none."""
+    finite = expected.detach()[expected.isfinite()].double().abs()
+    return finite.amax().item() if finite.numel() else 0.0
+
+
 def _assert_same_kind(actual: Tensor, expected: Tensor, name: str) -> None:
     assert actual.shape == expected.shape, f"{name}: shape {tuple(actual.shape)} instead of {tuple(expected.shape)}"
     assert actual.dtype == expected.dtype, f"{name}: {actual.dtype} instead of {expected.dtype}"
@@ -55,11 +62,6 @@ def _errors(actual: Tensor, expected: Tensor) -> Tensor:
     actual, expected = actual.detach().double(), expected.detach().double()
     same = (actual == expected) | (actual.isnan() & expected.isnan())
     return (actual - expected).abs().nan_to_num(nan=torch.inf).masked_fill(same, 0.0)
-
-
-def _magnitude(expected: Tensor) -> float:
-    finite = expected.detach()[expected.isfinite()].double().abs()
-    return finite.amax().item() if finite.numel() else 0.0
 
 
 def _assert_errors_below(actual: Tensor, expected: Tensor, tolerance: float, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from lean_equals_plain import (
 )
 from operator_suite import DTYPES, LAYOUTS, threads
 from torch import Tensor, nn
+
+from ladderseg_fast.lean import MemoryPlan, Workspace
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -64,7 +67,8 @@ class StageSuite:
     def make(self) -> nn.Module:
         raise NotImplementedError
 
-    def lean(self, module: nn.Module, *inputs: Tensor) -> Tensor:
+    def lean(self, module: nn.Module, *inputs: Tensor, **options: object) -> Tensor:
+        """`options` are the stage's `plan` and `workspace`."""
         raise NotImplementedError
 
     def plain(self, module: nn.Module, *inputs: Tensor) -> Tensor:
@@ -82,8 +86,14 @@ class StageSuite:
     def steps(self, shapes: Shapes | None = None, dtype: torch.dtype = torch.float64) -> list[list[Tensor]]:
         return [self.inputs(shapes, dtype, seed) for seed in (1, 2, 3)]
 
-    def check(self, module: nn.Module, steps: Sequence[Sequence[Tensor]], learning_rate: float = 0.01) -> None:
-        assert_lean_equals_plain(module, self.lean, self.plain, steps, learning_rate)
+    def check(
+        self,
+        module: nn.Module,
+        steps: Sequence[Sequence[Tensor]],
+        learning_rate: float = 0.01,
+        **options: object,
+    ) -> None:
+        assert_lean_equals_plain(module, partial(self.lean, **options), self.plain, steps, learning_rate)
 
     # Results: outputs, gradients of inputs and parameters, running statistics, parameters after three SGD steps
 
@@ -95,6 +105,25 @@ class StageSuite:
     def test_as_accurate_as_plain_in_float32(self, mode: str) -> None:
         module = away_from_kinks(self.module(torch.float32, mode))
         self.check(module, self.steps(dtype=torch.float32), learning_rate=0.0)
+
+    @pytest.mark.parametrize("chunk_bytes", [1, 3000, 20000])
+    def test_strips(self, shape: Shapes, chunk_bytes: int) -> None:
+        """Whatever the pieces that it works in: single rows, a few rows, some images."""
+        self.check(self.module(), self.steps(shape)[:1], plan=MemoryPlan(chunk_bytes))
+
+    def test_workspace_is_reused(self) -> None:
+        """By several steps, and by two whose backward passes come late."""
+        workspace = Workspace()
+        self.check(self.module(), self.steps(), workspace=workspace)
+
+        def two_forwards(stage):
+            def forward(module, *inputs):
+                return [stage(module, *inputs), stage(module, *(x.flip(2) for x in inputs))]
+
+            return forward
+
+        lean, plain = two_forwards(partial(self.lean, workspace=workspace)), two_forwards(self.plain)
+        assert_lean_equals_plain(self.module(), lean, plain, self.steps(), 0.01)
 
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_memory_layout(self, layout: str) -> None:
@@ -233,11 +262,21 @@ class StageSuite:
                 assert_near(a, b, f"gradient of input {i}")
 
     def test_double_backward_is_refused(self) -> None:
+        """Neither silently: a loss may have another way to its gradient beside the second derivative."""
         module = self.module()
         inputs = self.inputs()
-        (gradient,) = torch.autograd.grad(self.lean(module, *inputs).square().sum(), inputs[0], create_graph=True)
+        leaves = [inputs[0], *module.parameters()]
+
+        def gradient_penalty() -> Tensor:
+            output = self.lean(module, *inputs)
+            gradients = torch.autograd.grad(output.square().sum(), leaves, create_graph=True)
+            return sum(gradient.square().sum() for gradient in gradients) + sum(leaf.sum() for leaf in leaves)
+
         with pytest.raises(RuntimeError):
-            torch.autograd.grad(gradient.square().sum() + inputs[0].sum(), inputs[0])
+            gradient_penalty().backward()
+        for leaf in leaves:
+            with pytest.raises(RuntimeError):
+                torch.autograd.grad(gradient_penalty(), leaf)
 
     # Bad input
 
@@ -264,10 +303,11 @@ class StageSuite:
             with pytest.raises(TypeError):
                 self.lean(self.module(), *inputs)
 
-    def test_other_channel_count(self) -> None:
+    @pytest.mark.parametrize("wrong", ["twice", "one less"])
+    def test_other_channel_count(self, wrong: str) -> None:
         for i in range(len(self.usual)):
             inputs = self.inputs()
-            inputs[i] = torch.cat([inputs[i], inputs[i]], dim=1)
+            inputs[i] = torch.cat([inputs[i], inputs[i]], dim=1) if wrong == "twice" else inputs[i][:, 1:]
             with pytest.raises((ValueError, RuntimeError)):
                 self.lean(self.module(), *inputs)
 

@@ -57,6 +57,7 @@ void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>& args, int threads) {
 template <class T>
 struct Conv1x1Backward {
   using Block = RegisterBlock<T>;
+  using Vector = typename Simd<T>::Vector;
   static constexpr int64_t columns = Block::columns;
 
   const BnReluConv1x1Backward<T>& args;
@@ -128,31 +129,27 @@ struct Conv1x1Backward {
   template <bool accumulate>
   LADDERSEG_INLINE void backward_elements(char* scratch, char* base, int64_t first, int64_t pixels, const T* x,
                                           int64_t x_row, T* grad_input, int64_t grad_input_row) const {
-    const T* __restrict mean_c = mean.in(scratch) + first;
-    const T* __restrict scale_c = scale.in(scratch) + first;
-    const T* __restrict shift_c = shift.in(scratch) + first;
-    T* __restrict masked = sums.masked.in(base) + first;
-    T* __restrict centred = sums.centred.in(base) + first;
-    const T* __restrict grad = g.in(base);
-    T* __restrict normalised = y.in(base);
-    T sum_m[columns] = {}, sum_d[columns] = {};
-    for (int64_t p = 0; p < pixels; ++p) {
-      const T* __restrict from = x + p * x_row;
-      T* __restrict to = grad_input + p * grad_input_row;
-#pragma GCC unroll 1
-      for (int64_t j = 0; j < columns; ++j) {
-        const T d = from[j] - mean_c[j];
-        const T value = d * scale_c[j] + shift_c[j];
-        const T m = relu_mask(value, grad[p * columns + j]);
-        normalised[p * columns + j] = relu(value);
-        to[j] = (accumulate ? to[j] : T(0)) + scale_c[j] * m;
-        sum_m[j] += m;
-        sum_d[j] += m * d;
+    for (int64_t j = 0; j < columns; j += Simd<T>::lanes) {
+      const Vector mean_c = load(mean.in(scratch) + first + j);
+      const Vector scale_c = load(scale.in(scratch) + first + j);
+      const Vector shift_c = load(shift.in(scratch) + first + j);
+      Vector masked = {}, centred = {};
+      const T* grad = g.in(base) + j;
+      T* normalised = y.in(base) + j;
+      for (int64_t p = 0; p < pixels; ++p) {
+        T* to = grad_input + p * grad_input_row + j;
+        const Vector d = load(x + p * x_row + j) - mean_c;
+        const Vector value = d * scale_c + shift_c;
+        const Vector m = relu_mask(value, load(grad + p * columns));
+        store(normalised + p * columns, relu(value));
+        store(to, (accumulate ? load(to) : Vector{}) + scale_c * m);
+        masked += m;
+        centred += m * d;
       }
-    }
-    for (int64_t j = 0; j < columns; ++j) {
-      masked[j] += sum_m[j];
-      centred[j] += sum_d[j];
+      T* sum_masked = sums.masked.in(base) + first + j;
+      T* sum_centred = sums.centred.in(base) + first + j;
+      store(sum_masked, load(sum_masked) + masked);
+      store(sum_centred, load(sum_centred) + centred);
     }
   }
 

@@ -5,12 +5,6 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// Whether `candidate` replaces the maximum so far: torch's rule, by which the first maximum and the last NaN win.
-template <class T>
-LADDERSEG_INLINE bool replaces(T candidate, T maximum) {
-  return candidate > maximum || candidate != candidate;
-}
-
 // Visit the pixels of the window of pooled pixel (row, column), in row-major order: visit(pointer, ky * 3 + kx).
 template <class T, class Visit>
 LADDERSEG_INLINE void visit_window(const FeatureMap<const T>& input, int64_t image, int64_t centre_row,
@@ -26,26 +20,50 @@ LADDERSEG_INLINE void visit_window(const FeatureMap<const T>& input, int64_t ima
   }
 }
 
+// One pixel of a window, from channel `c` on: its BN-ReLU takes part in the maximum. By torch's rule the first maximum
+// and the last NaN win. With `want_source`, note in `source` where the maximum came from.
+template <class V, bool want_source, class T>
+LADDERSEG_INLINE void update_at(int64_t c, const T* x, const BnRelu<T>& norm, T position, T* maximum, T* source) {
+  const V y = relu((load_as<V>(x + c) - load_as<V>(norm.mean + c)) * load_as<V>(norm.scale + c) +
+                   load_as<V>(norm.shift + c));
+  const V before = load_as<V>(maximum + c);
+  const auto replaces = (y > before) | (y != y);
+  store_as<V>(maximum + c, replaces ? y : before);
+  if constexpr (want_source) {
+    const V here = V{} + position;
+    store_as<V>(source + c, replaces ? here : load_as<V>(source + c));
+  }
+}
+
+template <bool want_source, class T>
+LADDERSEG_INLINE void update_maximum(int64_t channels, const T* x, const BnRelu<T>& norm, T position, T* maximum,
+                                     T* source) {
+  int64_t c = 0;
+  for (; c + Simd<T>::lanes <= channels; c += Simd<T>::lanes)
+    update_at<typename Simd<T>::Vector, want_source>(c, x, norm, position, maximum, source);
+  for (; c < channels; ++c) update_at<T, want_source>(c, x, norm, position, maximum, source);
+}
+
+// grad += pooled where the pooled value came from `position`.
+template <class T>
+LADDERSEG_INLINE void add_where(int64_t channels, const T* __restrict source, T position, const T* __restrict pooled,
+                                T* __restrict grad) {
+  for (int64_t c = 0; c < channels; ++c) grad[c] += source[c] == position ? pooled[c] : T(0);
+}
+
 template <class T>
 void bn_relu_maxpool_forward(const BnReluMaxpoolForward<T>& args, int threads) {
   const int64_t channels = args.input.c;
   parallel(threads, [&](int member, int team) {
-    const T* __restrict mean = args.norm.mean;
-    const T* __restrict scale = args.norm.scale;
-    const T* __restrict shift = args.norm.shift;
     const Range range = split(args.output.pixels(), member, team);
     for (int64_t p = range.begin; p < range.end; ++p) {
       const int64_t column = p % args.output.w;
       const int64_t row = p / args.output.w % args.output.h;
       const int64_t image = p / (args.output.w * args.output.h);
-      T* __restrict output = args.output.pixel(p);
+      T* output = args.output.pixel(p);
       for (int64_t c = 0; c < channels; ++c) output[c] = -__builtin_inf();
-      visit_window(args.input, image, args.first_row + 2 * row, 2 * column, [&](const T* __restrict x, int) {
-        for (int64_t c = 0; c < channels; ++c) {
-          const T y = relu((x[c] - mean[c]) * scale[c] + shift[c]);
-          output[c] = replaces(y, output[c]) ? y : output[c];
-        }
-      });
+      visit_window(args.input, image, args.first_row + 2 * row, 2 * column,
+                   [&](const T* x, int) { update_maximum<false, T>(channels, x, args.norm, T(0), output, nullptr); });
     }
   });
 }
@@ -55,21 +73,11 @@ template <class T>
 LADDERSEG_INLINE void find_sources(const BnReluMaxpoolBackward<T>& args, int64_t image, int64_t row, T* sources,
                                    T* maximum) {
   const int64_t channels = args.input.c;
-  const T* __restrict mean = args.norm.mean;
-  const T* __restrict scale = args.norm.scale;
-  const T* __restrict shift = args.norm.shift;
   for (int64_t column = 0; column < args.grad_output.w; ++column) {
-    T* __restrict source = sources + column * channels;
+    T* source = sources + column * channels;
     for (int64_t c = 0; c < channels; ++c) maximum[c] = -__builtin_inf();
-    visit_window(args.input, image, args.first_row + 2 * row, 2 * column, [&](const T* __restrict x, int position) {
-      T* __restrict best = maximum;
-      const T here = static_cast<T>(position);
-      for (int64_t c = 0; c < channels; ++c) {
-        const T y = relu((x[c] - mean[c]) * scale[c] + shift[c]);
-        const bool better = replaces(y, best[c]);
-        best[c] = better ? y : best[c];
-        source[c] = better ? here : source[c];
-      }
+    visit_window(args.input, image, args.first_row + 2 * row, 2 * column, [&](const T* x, int position) {
+      update_maximum<true>(channels, x, args.norm, static_cast<T>(position), maximum, source);
     });
   }
 }
@@ -128,10 +136,9 @@ LADDERSEG_INLINE void bn_relu_maxpool_backward_row(const BnReluMaxpoolBackward<T
     for (int64_t c = 0; c < channels; ++c) grad[c] = T(0);
     for (int v = 0; v < vertical.count; ++v)
       for (int h = 0; h < horizontal.count; ++h) {
-        const T here = static_cast<T>(vertical.tap[v] * 3 + horizontal.tap[h]);
-        const T* __restrict source = source_rows[v] + horizontal.index[h] * channels;
-        const T* __restrict pooled = args.grad_output.at(image, vertical.index[v], horizontal.index[h]);
-        for (int64_t c = 0; c < channels; ++c) grad[c] += source[c] == here ? pooled[c] : T(0);
+        const T position = static_cast<T>(vertical.tap[v] * 3 + horizontal.tap[h]);
+        add_where(channels, source_rows[v] + horizontal.index[h] * channels, position,
+                  args.grad_output.at(image, vertical.index[v], horizontal.index[h]), grad);
       }
     bn_relu_backward_pixel<false>(channels, args.input.at(image, y, x), grad, T(1), args.norm,
                                   args.grad_input.at(image, y - args.first_grad_row, x), sums.masked.in(base), sums.centred.in(base));

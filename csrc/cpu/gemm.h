@@ -18,6 +18,9 @@ struct RegisterBlock {
 
 // C[i, j] (+)= sum_k A(i, k) * B[k, j] for i < rows, j < columns of the register block.
 //
+// Accumulating adds the finished sum to C, so that a long sum is one of shorter ones: its rounding error grows with
+// the length of the parts.
+//
 // A(i, k) = a[i * a_row + k * a_depth]; B is a panel of `depth` rows of `columns` contiguous elements.
 template <bool accumulate, class T>
 LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_row, int64_t a_depth,
@@ -29,7 +32,7 @@ LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_r
 #pragma GCC unroll 16
   for (int i = 0; i < Block::rows; ++i)
 #pragma GCC unroll 2
-    for (int v = 0; v < Block::vectors; ++v) sum[i][v] = accumulate ? load(c + i * c_row + v * lanes) : Vector{};
+    for (int v = 0; v < Block::vectors; ++v) sum[i][v] = Vector{};
   for (int64_t k = 0; k < depth; ++k) {
     Vector b[Block::vectors];
 #pragma GCC unroll 2
@@ -44,7 +47,10 @@ LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_r
 #pragma GCC unroll 16
   for (int i = 0; i < Block::rows; ++i)
 #pragma GCC unroll 2
-    for (int v = 0; v < Block::vectors; ++v) store(c + i * c_row + v * lanes, sum[i][v]);
+    for (int v = 0; v < Block::vectors; ++v) {
+      T* to = c + i * c_row + v * lanes;
+      store(to, accumulate ? load(to) + sum[i][v] : sum[i][v]);
+    }
 }
 
 }  // namespace LADDERSEG_ISA

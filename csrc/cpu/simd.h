@@ -26,6 +26,23 @@ LADDERSEG_INLINE void store(T* to, typename Simd<T>::Vector value) {
   *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = value;
 }
 
+// Elements from memory as V, a Vector or a single T, so that one text serves whole vectors and what is left over.
+template <class V, class T>
+LADDERSEG_INLINE V load_as(const T* from) {
+  if constexpr (sizeof(V) == sizeof(T))
+    return *from;
+  else
+    return load(from);
+}
+
+template <class V, class T>
+LADDERSEG_INLINE void store_as(T* to, V value) {
+  if constexpr (sizeof(V) == sizeof(T))
+    *to = value;
+  else
+    store(to, value);
+}
+
 template <class T>
 LADDERSEG_INLINE T smaller(T a, T b) {
   return b < a ? b : a;
@@ -36,16 +53,18 @@ LADDERSEG_INLINE T round_up(T value, T multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// relu that lets NaN through, as torch's does.
-template <class T>
-LADDERSEG_INLINE T relu(T value) {
-  return value <= T(0) ? T(0) : value;
+// relu that lets NaN through, as torch's does. V is a number or a vector, here and below.
+template <class V>
+LADDERSEG_INLINE V relu(V value) {
+  const V zero = {};
+  return value <= zero ? zero : value;
 }
 
 // The gradient that passes a relu whose output is `y`: torch masks where y <= 0, so a NaN passes it.
-template <class T>
-LADDERSEG_INLINE T relu_mask(T y, T grad) {
-  return y <= T(0) ? T(0) : grad;
+template <class V>
+LADDERSEG_INLINE V relu_mask(V y, V grad) {
+  const V zero = {};
+  return y <= zero ? zero : grad;
 }
 
 }  // namespace LADDERSEG_ISA

@@ -1,5 +1,3 @@
-#include <cstring>
-
 #include "bilinear.h"
 #include "operators.h"
 #include "parallel.h"
@@ -11,23 +9,29 @@ namespace LADDERSEG_ISA {
 constexpr int64_t kRun = 256;
 
 // The class loop is outermost and pixels are the vector, so a row of scores is kept class by class: line[k][x].
+// `value`, `best` and `arg` hold kRun elements, a whole number of vectors.
 template <class T>
 LADDERSEG_INLINE void label_run(int64_t classes, int64_t coarse_width, const T* line, Range run,
-                                const BilinearAxis<T>& horizontal, T* __restrict best, T* __restrict arg,
-                                uint8_t* labels) {
+                                const BilinearAxis<T>& horizontal, T* __restrict value, T* __restrict best,
+                                T* __restrict arg, uint8_t* labels) {
+  using Vector = typename Simd<T>::Vector;
   const int64_t count = run.end - run.begin;
   const int64_t* __restrict lower = horizontal.lower + run.begin;
   const int64_t* __restrict upper = horizontal.upper + run.begin;
   const T* __restrict weight = horizontal.weight + run.begin;
+  for (int64_t x = 0; x < kRun; ++x) best[x] = -__builtin_inf();
+  for (int64_t x = 0; x < kRun; ++x) arg[x] = value[x] = T(0);
   for (int64_t k = 0; k < classes; ++k) {
     const T* __restrict scores = line + k * coarse_width;
-    const T label = static_cast<T>(k);
-    for (int64_t x = 0; x < count; ++x) {
-      const T value = (T(1) - weight[x]) * scores[lower[x]] + weight[x] * scores[upper[x]];
-      // A NaN beats everything but an earlier NaN.
-      const bool better = k == 0 || (best[x] == best[x] && !(value <= best[x]));
-      best[x] = better ? value : best[x];
-      arg[x] = better ? label : arg[x];
+    for (int64_t x = 0; x < count; ++x)
+      value[x] = (T(1) - weight[x]) * scores[lower[x]] + weight[x] * scores[upper[x]];
+    const Vector label = Vector{} + static_cast<T>(k);
+    for (int64_t x = 0; x < count; x += Simd<T>::lanes) {
+      const Vector v = load(value + x), before = load(best + x);
+      // The first NaN beats everything.
+      const auto better = (v > before) | ((v != v) & (before == before));
+      store(best + x, better ? v : before);
+      store(arg + x, better ? label : load(arg + x));
     }
   }
   for (int64_t x = 0; x < count; ++x) labels[run.begin + x] = static_cast<uint8_t>(static_cast<int>(arg[x]));
@@ -41,7 +45,7 @@ void upsample_argmax(const UpsampleArgmax<T>& args, int threads) {
   const BilinearAxisScratch<T> vertical_scratch(shared, args.height), horizontal_scratch(shared, args.width);
   ScratchLayout own;
   const Region<T> line = own.add<T>(classes * scores.w);
-  const Region<T> best = own.add<T>(kRun), arg = own.add<T>(kRun);
+  const Region<T> value = own.add<T>(kRun), best = own.add<T>(kRun), arg = own.add<T>(kRun);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
   const BilinearAxis<T> vertical = vertical_scratch.fill(scratch, scores.h, args.height);
   const BilinearAxis<T> horizontal = horizontal_scratch.fill(scratch, scores.w, args.width);
@@ -60,8 +64,8 @@ void upsample_argmax(const UpsampleArgmax<T>& args, int threads) {
       }
       uint8_t* labels = args.labels + row * args.width;
       for (int64_t x = 0; x < args.width; x += kRun)
-        label_run(classes, scores.w, blended, Range{x, smaller(x + kRun, args.width)}, horizontal, best.in(base),
-                  arg.in(base), labels);
+        label_run(classes, scores.w, blended, Range{x, smaller(x + kRun, args.width)}, horizontal,
+                  value.in(base), best.in(base), arg.in(base), labels);
     }
   });
 }

@@ -67,6 +67,9 @@ class BackwardPass:
     plan: MemoryPlan
     workspace: Workspace
     features: dict[str, Feature]
+    """Those that the forward pass kept."""
+    shapes: dict[str, torch.Size]
+    """Of all features."""
     norms: dict[nn.Module, BoundNorm]
     wanted: set[ParameterKey]
     """The parameters whose gradients are asked for."""
@@ -100,9 +103,9 @@ class BackwardPass:
         if name not in self.needed:
             return None
         if name not in self.feature_gradients:
-            feature = self.features[name]
-            data = self.workspace.take(feature.data, *feature.data.shape).zero_()
-            self.feature_gradients[name] = FeatureGradient(data, feature)
+            like = next(iter(self.parameters.values()))
+            data = self.workspace.take(like, *self.shapes[name]).zero_()
+            self.feature_gradients[name] = FeatureGradient(data, self.features.get(name))
         return self.feature_gradients[name]
 
     def set_gradient(self, name: str, grad: Tensor) -> None:

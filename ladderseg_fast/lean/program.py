@@ -99,6 +99,7 @@ class _Call:
         self.parameter_keys = parameter_keys
         self.norms: dict[nn.Module, BoundNorm] = {}
         self.features: dict[str, Feature] = {}
+        self.shapes: dict[str, torch.Size] = {}
         self.statistics: dict[str, tuple[Tensor, Tensor]] = {}
 
     def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
@@ -121,6 +122,7 @@ class _Call:
         outputs = tuple(features[name].data for name in program.outputs)
         if keep:
             self.norms = step.norms
+            self.shapes = {name: feature.data.shape for name, feature in features.items()}
             self.features = {name: features[name] for name in program.kept()}
         return outputs
 
@@ -144,7 +146,9 @@ class _Call:
         wanted_keys = {key for key, want in zip(self.parameter_keys, wanted[count:]) if want}
         wanted_inputs = [name for name, want in zip(program.inputs, wanted[:count]) if want]
         needed = program.needed(wanted_keys, wanted_inputs)
-        step = BackwardPass(parameters, self.plan, self.workspace, features, self.norms, wanted_keys, needed)
+        step = BackwardPass(
+            parameters, self.plan, self.workspace, features, self.shapes, self.norms, wanted_keys, needed
+        )
         for name, grad in zip(program.outputs, grads):
             if grad is not None:
                 step.set_gradient(name, grad)

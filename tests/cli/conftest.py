@@ -1,8 +1,10 @@
-"""One short training that the tests of the commands share."""
+"""One short training that the tests of the commands share, on one thread."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from ladderseg_fast.cli.main import main
 
@@ -10,12 +12,21 @@ from ladderseg_fast.cli.main import main
 SHORT = ["--size", "64x96", "--steps", "2", "--memory", "plain"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """These networks are so small that more threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def short() -> list[str]:
     return SHORT
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run directory of two steps on street scenes."""
     run = tmp_path_factory.mktemp("cli") / "run"

@@ -76,7 +76,7 @@ def test_colour_annotation(camvid_root):
 @pytest.mark.parametrize("folder", ["train", "trainannot"])
 def test_truncated_file_is_named(camvid_root, folder):
     path = camvid_root / folder / "c.png"
-    path.write_bytes(path.read_bytes()[:80])
+    path.write_bytes(path.read_bytes()[:60])
     data = CamVid(camvid_root, "train")
     with pytest.raises(OSError, match=rf"{folder}.c\.png: cannot read the image"):
         data[2]
@@ -96,4 +96,4 @@ def test_real_camvid():
         counts += np.bincount(sample.labels.ravel(), minlength=256)
     assert (counts[: len(CamVid.label_set)] > 0).all()
     assert counts[len(CamVid.label_set) : IGNORE_INDEX].sum() == 0
-    assert counts.argmax() == CamVid.label_set.names.index("building")
+    assert counts.argmax() == CamVid.label_set.names.index("road")

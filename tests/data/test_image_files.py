@@ -63,8 +63,9 @@ def test_every_truncation_is_an_error_that_names_the_file(tmp_path):
     whole, part = tmp_path / "whole.png", tmp_path / "part.png"
     Image.fromarray(noise).save(whole)
     data = whole.read_bytes()
-    pixels_end = data.rindex(b"IEND") - 8  # without the checksum of the pixels and the end mark the image is whole
-    for length in range(0, pixels_end, 7):
+    # Whole without its end mark (from 4 bytes before its name), the chunk's and the pixels' checksum (4 each).
+    pixels_end = data.rindex(b"IEND") - 12
+    for length in range(0, pixels_end - 4, 7):
         part.write_bytes(data[:length])
         with pytest.raises(OSError, match=r"part\.png: ") as caught:
             read_image(part)

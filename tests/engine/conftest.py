@@ -1,4 +1,6 @@
-"""A small model's checkpoint."""
+"""A small model's checkpoint, and one thread."""
+
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -8,7 +10,16 @@ from ladderseg_fast.data import IMAGENET_NORMALISATION, LabelSet
 from ladderseg_fast.engine import Checkpoint
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """These networks are so small that more threads only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package")
 def checkpoint() -> Checkpoint:
     """densenet121 with three classes and random weights."""
     torch.manual_seed(3)

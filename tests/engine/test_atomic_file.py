@@ -69,9 +69,9 @@ def test_data_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
 
 
 def test_missing_directory(tmp_path):
-    with pytest.raises(OSError, match=r"cannot write .*none.file: No such file or directory"):
-        with atomic_write(tmp_path / "none" / "file"):
-            pass
+    path = tmp_path / "none" / "file"
+    with pytest.raises(OSError, match=r"cannot write .*none.file: No such file or directory"), atomic_write(path):
+        pass
 
 
 def test_only_leftovers_are_removed(tmp_path):
@@ -86,7 +86,7 @@ def test_run_directory_refuses_to_overwrite(tmp_path):
     run.create(overwrite=False)
     run.create(overwrite=False)
     run.checkpoint.write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match="run holds a checkpoint already; .*--overwrite"):
+    with pytest.raises(FileExistsError, match=r"run holds a checkpoint already; .*--overwrite"):
         run.create(overwrite=False)
     run.create(overwrite=True)
     assert run.checkpoint.read_bytes() == b"precious"

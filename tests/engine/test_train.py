@@ -5,6 +5,7 @@ import json
 import math
 import os
 import signal
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from PIL import Image
 
 from ladderseg_fast.data import IGNORE_INDEX, StreetScenes
 from ladderseg_fast.engine import Interrupted, NonFiniteError, RunDirectory, TrainingConfig, load_checkpoint, train
-from ladderseg_fast.engine import train as train_function
 
-module = __import__("sys").modules[train_function.__module__]
+#: By its name: the package's attribute `train` is the function.
+module = import_module("ladderseg_fast.engine.train")
 SIZE = (64, 96)
 
 

@@ -14,8 +14,8 @@ class TestContext(StageSuite):
     def make(self) -> Context:
         return Context(13, hidden_channels=9, out_channels=6)
 
-    def lean(self, module: nn.Module, features: Tensor) -> Tensor:
-        return lean.context(module, features)
+    def lean(self, module: nn.Module, features: Tensor, **options: object) -> Tensor:
+        return lean.context(module, features, **options)
 
     @pytest.mark.parametrize("dilation", [1, 3])
     def test_dilation(self, dilation: int) -> None:

@@ -19,8 +19,8 @@ class TestDenseBlock(StageSuite):
     def make(self) -> DenseBlock:
         return DenseBlock(13, layers=4, growth_rate=5, bottleneck_width=3)
 
-    def lean(self, module: nn.Module, features: Tensor) -> Tensor:
-        return lean.dense_block(module, features)
+    def lean(self, module: nn.Module, features: Tensor, **options: object) -> Tensor:
+        return lean.dense_block(module, features, **options)
 
     @pytest.mark.parametrize("part", [(0, 2), (2, None), (1, 3), (3, 4)], ids=str)
     def test_part_of_the_layers(self, part: tuple[int, int | None]) -> None:

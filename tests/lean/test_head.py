@@ -13,8 +13,8 @@ class TestHead(StageSuite):
     def make(self) -> Head:
         return Head(13, num_classes=4)
 
-    def lean(self, module: nn.Module, features: Tensor) -> Tensor:
-        return lean.head(module, features)
+    def lean(self, module: nn.Module, features: Tensor, **options: object) -> Tensor:
+        return lean.head(module, features, **options)
 
     def test_one_class(self) -> None:
         self.check(Head(13, num_classes=1).double(), self.steps())

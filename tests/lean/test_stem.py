@@ -25,5 +25,5 @@ class TestStem(StageSuite):
     def make(self) -> Stem:
         return Stem()
 
-    def lean(self, module: nn.Module, images: Tensor) -> Tensor:
-        return lean.stem(module.conv0, module.norm0, images)
+    def lean(self, module: nn.Module, images: Tensor, **options: object) -> Tensor:
+        return lean.stem(module.conv0, module.norm0, images, **options)

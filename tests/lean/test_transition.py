@@ -14,5 +14,5 @@ class TestTransition(StageSuite):
     def make(self) -> Transition:
         return Transition(13, 6)
 
-    def lean(self, module: nn.Module, features: Tensor) -> Tensor:
-        return lean.transition(module, features)
+    def lean(self, module: nn.Module, features: Tensor, **options: object) -> Tensor:
+        return lean.transition(module, features, **options)

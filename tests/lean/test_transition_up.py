@@ -21,8 +21,8 @@ class TestTransitionUp(StageSuite):
     def make(self) -> TransitionUp:
         return TransitionUp(coarse_channels=6, skip_in_channels=13, skip_channels=7, out_channels=5)
 
-    def lean(self, module: nn.Module, coarse: Tensor, skip: Tensor) -> Tensor:
-        return lean.transition_up(module, coarse, skip)
+    def lean(self, module: nn.Module, coarse: Tensor, skip: Tensor, **options: object) -> Tensor:
+        return lean.transition_up(module, coarse, skip, **options)
 
     def test_usual_widths(self) -> None:
         module = TransitionUp(128, 256, 128, 128).double()

@@ -1,0 +1,124 @@
+"""The words in which the memory benchmark reports: its table and its closing sentence."""
+
+import argparse
+from dataclasses import dataclass
+
+from arguments import size_text
+from result_check import EXACT_SIZE, TOLERANCES
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Medians of one method, or why it has none."""
+
+    method: str
+    peak_bytes: int | None = None
+    seconds: float | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What was run and where, in words."""
+
+    step: str
+    machine: str
+    procedure: str
+    layout: str
+    memory: str
+
+
+def configuration(options: argparse.Namespace, run: dict | None) -> Configuration:
+    """`run` is any run of the benchmark; None where every method failed."""
+    machine, memory = "unknown: no method ran", "not measured"
+    if run is not None:
+        found = run["machine"]
+        threads = f", {found['threads']} thread{'s' * (found['threads'] > 1)}" if options.device == "cpu" else ""
+        machine = f"{found['device']}{threads}, torch {found['torch']}"
+        memory = run["how_measured"]
+    return Configuration(
+        step=f"{network(options.model)}, {options.batch} x {size_text(options.size)}, float32",
+        machine=machine,
+        procedure=(
+            f"Medians of {options.repeats} fresh process{'es' * (options.repeats > 1)} per method, in turn; "
+            f"{options.warmup} + {options.steps} steps each, the first {options.warmup} not timed"
+        ),
+        layout="channels_last" if options.channels_last else "contiguous (NCHW)",
+        memory=memory,
+    )
+
+
+def network(model: str) -> str:
+    """The paper's name: LDN-121 for densenet121."""
+    return f"LDN-{model.removeprefix('densenet')}"
+
+
+def table(outcomes: list[Outcome], setting: Configuration, reference: str | None) -> str:
+    """The results in Markdown, with what they mean below."""
+    plain = find(outcomes, "plain")
+    rows = [["method", "peak memory", "of plain", "time per step", "of plain"]]
+    rows += [row(outcome, plain) for outcome in outcomes]
+    widths = [max(len(cells[column]) for cells in rows if len(cells) > column) for column in range(5)]
+    # A failure's reason may be long: it must not widen the column of numbers.
+    widths[1] = max(len(cells[1]) for cells in rows if len(cells) == 5)
+    lines = [f"One training step of {setting.step}", f"on {setting.machine}", ""]
+    lines.append(markdown_row(rows[0], widths))
+    lines.append(f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:]))
+    lines += [markdown_row(cells, widths) for cells in rows[1:]]
+    return "\n".join(lines + ["", *footnotes(setting, reference)])
+
+
+def row(outcome: Outcome, plain: Outcome | None) -> list[str]:
+    if outcome.failure is not None:
+        return [outcome.method, f"failed: {outcome.failure}"]
+    memory_ratio = time_ratio = "-"
+    if plain is not None:
+        memory_ratio = f"{100 * outcome.peak_bytes / plain.peak_bytes:.0f} %"
+        time_ratio = f"{outcome.seconds / plain.seconds:.2f}"
+    return [outcome.method, gigabytes(outcome.peak_bytes), memory_ratio, f"{outcome.seconds:.2f} s", time_ratio]
+
+
+def markdown_row(cells: list[str], widths: list[int]) -> str:
+    first = f"| {cells[0]:{widths[0]}} |"
+    return first + "".join(f" {cell:>{width}} |" for cell, width in zip(cells[1:], widths[1:]))
+
+
+def footnotes(setting: Configuration, reference: str | None) -> list[str]:
+    notes = [
+        f"{setting.procedure}; forward, loss and backward, gradients kept, no optimiser.",
+        f"Peak memory: {setting.memory} over all steps, less what was in use once "
+        "modules were imported and model, images and labels existed.",
+        f"Memory layout of all methods but lean: {setting.layout}.",
+    ]
+    if reference is not None:
+        measured, exact = TOLERANCES["float32"], TOLERANCES["float64"]
+        notes.append(
+            f"Checked against {reference}: loss within {measured['loss']:.0e} and gradients within "
+            f"{measured['gradient']:.1g} (relative L2) in the measured step; within {exact['loss']:.0e} and "
+            f"{exact['gradient']:.0e} in a float64 step on at most {size_text(EXACT_SIZE)} of the same images."
+        )
+    return notes
+
+
+def sentence(outcomes: list[Outcome], options: argparse.Namespace) -> str | None:
+    """What the table says of lean (or, without it, of the least memory); None if nothing could be compared."""
+    measured = [outcome for outcome in outcomes if outcome.failure is None and outcome.method != "plain"]
+    plain = find(outcomes, "plain")
+    best = find(outcomes, "lean") or min(measured, key=lambda outcome: outcome.peak_bytes, default=None)
+    if best is None or plain is None:
+        return None
+    return (
+        f"{best.method} trains {network(options.model)} at {options.batch} x {size_text(options.size)} in "
+        f"{gigabytes(best.peak_bytes)} where plain PyTorch takes {gigabytes(plain.peak_bytes)} "
+        f"({100 * best.peak_bytes / plain.peak_bytes:.0f} %), at {best.seconds / plain.seconds:.2f} of the time."
+    )
+
+
+def find(outcomes: list[Outcome], method: str) -> Outcome | None:
+    """The method's outcome if it was measured and did not fail."""
+    return next((o for o in outcomes if o.method == method and o.failure is None), None)
+
+
+def gigabytes(count: int) -> str:
+    """In 10^9 bytes."""
+    return f"{count / 1e9:.2f} GB"
