@@ -13,7 +13,7 @@ from ..nn import BLOCK_LAYERS
 from .arguments import image_size, non_negative_int, positive_float, positive_int
 
 #: Images of the street scenes' two splits; they differ in the seed, so no street is in both.
-_STREET_TRAINING, _STREET_VALIDATION = 256, 24
+_STREET_TRAINING, _STREET_VALIDATION = 256, 16
 
 #: Size of the training images where --size is not given.
 _DEFAULT_SIZE = {"street": (256, 512), "camvid": (360, 480)}

@@ -2,7 +2,7 @@
 
 Each returns what the plain module would, differentiable once, keeping for backward only what ALGORITHMS.md sections 2
 and 5 say. All take `plan` and `workspace`; without a workspace, buffers are reused within the call only.
-Errors are those of program.run.
+Errors are those of program.run, and a ValueError for an input of another number of channels than the module reads.
 """
 
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ def stem(
 
     images [N, 3, H, W] -> [N, C, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2)].
     """
+    _check_channels("images", images, conv.in_channels)
     program = Program([StemStage(conv, norm, "images", "out", conv.out_channels)], ("images",), ("out",))
     return run(program, [images], plan, workspace)[0]
 
@@ -46,17 +47,12 @@ def dense_block(
     plan: MemoryPlan | None = None,
     workspace: Workspace | None = None,
 ) -> Tensor:
-    """block(x, start, stop): x [N, C, H, W] -> [N, C + layers * growth_rate, H, W].
-
-    Raises:
-        ValueError: x does not have the channels that layer `start` reads.
-    """
+    """block(x, start, stop): x [N, C, H, W] -> [N, C + layers * growth_rate, H, W]."""
     stage = DenseBlockStage(block, "block", start, stop)
     if not stage.layers:
         return x
     expected = stage.layers[0].norm1.num_features
-    if x.dim() == 4 and x.shape[1] != expected:
-        raise ValueError(f"x must have {expected} channels for layer {start} of this block, got shape {tuple(x.shape)}")
+    _check_channels("x", x, expected)
     channels = expected + len(stage.layers) * block.growth_rate
     program = Program([CopyStage("x", "block", channels), stage], ("x",), ("block",))
     return run(program, [x], plan, workspace)[0]
@@ -66,12 +62,14 @@ def transition(
     module: Transition, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
 ) -> Tensor:
     """module(x): x [N, C, H, W] -> [N, M, H // 2, W // 2]."""
+    _check_channels("x", x, module.norm.num_features)
     program = Program([TransitionStage(module, "x", "out", module.conv.out_channels)], ("x",), ("out",))
     return run(program, [x], plan, workspace)[0]
 
 
 def context(module: Context, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None) -> Tensor:
     """module(x): x [N, C, H, W] -> [N, M, H, W]."""
+    _check_channels("x", x, module.norm1.num_features)
     return run(Program([ContextStage(module, "x", "out")], ("x",), ("out",)), [x], plan, workspace)[0]
 
 
@@ -83,12 +81,17 @@ def transition_up(
     workspace: Workspace | None = None,
 ) -> Tensor:
     """module(coarse, skip): coarse [N, D, h, w], skip [N, C, H, W] -> [N, M, H, W]."""
+    _check_channels("coarse", coarse, module.norm.num_features - module.skip_conv.out_channels)
+    _check_channels("skip", skip, module.skip_norm.num_features)
+    if coarse.shape[0] != skip.shape[0]:
+        raise ValueError(f"coarse and skip must be of one batch size, got {coarse.shape[0]} and {skip.shape[0]}")
     program = Program([TransitionUpStage(module, "coarse", "skip", "out")], ("coarse", "skip"), ("out",))
     return run(program, [coarse, skip], plan, workspace)[0]
 
 
 def head(module: Head, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None) -> Tensor:
     """module(x): x [N, C, H, W] -> class scores [N, K, H, W]."""
+    _check_channels("x", x, module.norm.num_features)
     return run(Program([HeadStage(module, "x", "out")], ("x",), ("out",)), [x], plan, workspace)[0]
 
 
@@ -124,3 +127,8 @@ def ladder_densenet_program(model: nn.Module) -> Program:
         HeadStage(model.head, "up4", "logits"),
     ]
     return Program(stages, ("images",), ("logits", "aux"))
+
+
+def _check_channels(name: str, x: Tensor, expected: int) -> None:
+    if x.dim() != 4 or x.shape[1] != expected:
+        raise ValueError(f"{name} must be [N, {expected}, H, W], got shape {tuple(x.shape)}")

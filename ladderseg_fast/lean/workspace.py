@@ -22,7 +22,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._free: list[Tensor] = []
+        self._free: dict[int, Tensor] = {}  # by id(); its single operations are atomic, as finalizers need
 
     def take(self, like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
         """Uninitialised channels_last [n, c, h, w] of the dtype and device of `like`."""
@@ -32,7 +32,7 @@ class Workspace:
             buffer = torch.empty(count * like.element_size(), dtype=torch.uint8, device=like.device)
         flat = buffer[: count * like.element_size()].view(like.dtype)
         tensor = flat.view(n, h, w, c).permute(0, 3, 1, 2)
-        weakref.finalize(tensor, self._free.append, buffer).atexit = False
+        weakref.finalize(tensor, self._free.__setitem__, id(buffer), buffer).atexit = False
         return tensor
 
     def release(self) -> None:
@@ -47,20 +47,16 @@ class Workspace:
         never holds much more than the largest step needed at once.
         """
         with self._lock:
-            here = sorted((b for b in self._free if b.device == device), key=Tensor.numel)
+            here = sorted((b for b in list(self._free.values()) if b.device == device), key=Tensor.numel)
             for buffer in here:
                 if buffer.numel() >= size:
-                    self._remove(buffer)
-                    return buffer
+                    return self._free.pop(id(buffer))
             dropped = 0
             while here and dropped < size:
                 buffer = here.pop()
                 dropped += buffer.numel()
-                self._remove(buffer)
+                del self._free[id(buffer)]
             return None
-
-    def _remove(self, buffer: Tensor) -> None:
-        self._free[:] = [b for b in self._free if b is not buffer]
 
     def __deepcopy__(self, memo: dict) -> "Workspace":
         return Workspace()

@@ -41,7 +41,9 @@ class Norm:
         shift = torch.zeros_like(mean) if beta is None else beta
         return Norm(mean.contiguous(), scale.contiguous(), shift.contiguous())
 
-    def pointers(self) -> _core.BnRelu:
+    def pointers(self, x: Tensor) -> _core.BnRelu:
+        """For a kernel that reads `x` [N, C, H, W]."""
+        assert len(self.mean) == len(self.scale) == len(self.shift) == x.shape[1]
         return _core.BnRelu(self.mean.data_ptr(), self.scale.data_ptr(), self.shift.data_ptr())
 
 
@@ -80,14 +82,14 @@ def affine_correction(x: Tensor, grad: Tensor, mean: Tensor, constant: Tensor, s
 
 def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out = bn_relu(x), [N, C, H, W]."""
-    _core.bn_relu_forward(_double(x), _map(x), norm.pointers(), _map(out), _threads(x))
+    _core.bn_relu_forward(_double(x), _map(x), norm.pointers(x), _map(out), _threads(x))
 
 
 def bn_relu_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
     """grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad."""
     sums = BnSums.zeros(x.shape[1], x.device)
     _core.bn_relu_backward(
-        _double(x), _map(grad), _map(x), norm.pointers(), _map(grad_x), accumulate, sums.pointers(), _threads(x)
+        _double(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers(), _threads(x)
     )
     return sums
 
@@ -98,8 +100,9 @@ def bn_relu_conv1x1_forward(
     """out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, those of out as well."""
     result = _statistics(out, out.shape[1]) if statistics else None
     weight = weight.contiguous()
+    assert weight.shape[:2] == (out.shape[1], x.shape[1])
     _core.bn_relu_conv1x1_forward(
-        _double(x), _map(x), norm.pointers(), weight.data_ptr(), _map(out), *_addresses(result), _threads(x)
+        _double(x), _map(x), norm.pointers(x), weight.data_ptr(), _map(out), *_addresses(result), _threads(x)
     )
     return result
 
@@ -116,12 +119,13 @@ def bn_relu_conv1x1_backward(
     """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, M, H, W]; returns the gradient of weight and the sums."""
     sums = BnSums.zeros(x.shape[1], x.device)
     weight = weight.contiguous()
+    assert weight.shape[:2] == (grad.shape[1], x.shape[1])
     grad_weight = torch.empty_like(weight) if want_weight else None
     _core.bn_relu_conv1x1_backward(
         _double(x),
         _map(grad),
         _map(x),
-        norm.pointers(),
+        norm.pointers(x),
         weight.data_ptr(),
         _NO_MAP if grad_x is None else _map(grad_x),
         accumulate,
@@ -134,14 +138,14 @@ def bn_relu_conv1x1_backward(
 
 def bn_relu_avgpool2_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out [N, C, H // 2, W // 2] = avg_pool2d(bn_relu(x [N, C, H, W]), 2)."""
-    _core.bn_relu_avgpool2_forward(_double(x), _map(x), norm.pointers(), _map(out), _threads(x))
+    _core.bn_relu_avgpool2_forward(_double(x), _map(x), norm.pointers(x), _map(out), _threads(x))
 
 
 def bn_relu_avgpool2_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
     """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, C, H // 2, W // 2]."""
     sums = BnSums.zeros(x.shape[1], x.device)
     _core.bn_relu_avgpool2_backward(
-        _double(x), _map(grad), _map(x), norm.pointers(), _map(grad_x), accumulate, sums.pointers(), _threads(x)
+        _double(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers(), _threads(x)
     )
     return sums
 
@@ -151,7 +155,7 @@ def bn_relu_maxpool_forward(x: Tensor, norm: Norm, out: Tensor, first_row: int =
 
     For a strip of rows: `first_row` of x is at the centre of the first row of out.
     """
-    _core.bn_relu_maxpool_forward(_double(x), _map(x), norm.pointers(), _map(out), first_row, _threads(x))
+    _core.bn_relu_maxpool_forward(_double(x), _map(x), norm.pointers(x), _map(out), first_row, _threads(x))
 
 
 def bn_relu_maxpool_backward(
@@ -161,7 +165,7 @@ def bn_relu_maxpool_backward(
     sums = BnSums.zeros(x.shape[1], x.device)
     rows = (first_row, first_grad_row)
     _core.bn_relu_maxpool_backward(
-        _double(x), _map(grad), _map(x), norm.pointers(), _map(grad_x), *rows, sums.pointers(), _threads(x)
+        _double(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), *rows, sums.pointers(), _threads(x)
     )
     return sums
 
@@ -172,11 +176,12 @@ def upsample_project_concat_forward(
     """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]; with `statistics`, those of out as well."""
     result = _statistics(out, out.shape[1]) if statistics else None
     weight = weight.contiguous()
+    assert weight.shape[:2] == (out.shape[1] - coarse.shape[1], skip.shape[1])
     _core.upsample_project_concat_forward(
         _double(skip),
         _map(coarse),
         _map(skip),
-        norm.pointers(),
+        norm.pointers(skip),
         weight.data_ptr(),
         _map(out),
         *_addresses(result),

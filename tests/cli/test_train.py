@@ -34,7 +34,7 @@ def test_summary_and_files(tmp_path, capsys, short):
     lines = output.out.splitlines()
     assert lines[0] == "trained densenet121 (plain) on street at 64x96, batch 2, 2 steps"
     assert re.fullmatch(r"mean loss \d\.\d{3} over the first step, \d\.\d{3} over the last step", lines[1])
-    assert re.fullmatch(r"validation on 24 images: mIoU \d+\.\d%, pixel accuracy \d+\.\d%", lines[2])
+    assert re.fullmatch(r"validation on 16 images: mIoU \d+\.\d%, pixel accuracy \d+\.\d%", lines[2])
     assert re.fullmatch(r"peak memory \d+ MiB of the process", lines[3])
     assert lines[4] == f"written to {run}: checkpoint.pt, log.jsonl, curve.png, overlays/ (4 images)"
     assert re.search(r"^train 2/2  loss \d\.\d+  [\d.]+ images/s  lr 1\.8e-04  peak \d+ MiB$", output.err, re.MULTILINE)
