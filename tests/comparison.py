@@ -1,5 +1,7 @@
 """Comparisons of tensors. A failing one says where the worst element is and what share of elements fails."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,7 @@ def assert_as_accurate(actual: Tensor, plain: Tensor, exact: Tensor, name: str, 
     if actual.dtype == torch.float64:
         floor = FLOAT64_TOLERANCE * magnitude(exact)
     else:
-        floor = torch.finfo(actual.dtype).eps * max(FLOAT32_FLOOR * magnitude(exact), scale)
+        floor = FLOAT32_FLOOR * torch.finfo(actual.dtype).eps * max(magnitude(exact), scale)
     _assert_errors_below(actual, exact, max(tolerance, floor), name)
 
 
@@ -41,9 +43,10 @@ def assert_same_bits(actual: Tensor, expected: Tensor, name: str) -> None:
     _assert_errors_below(actual, expected, 0.0, name)
 
 
-def relative_error(actual: Tensor, exact: Tensor) -> float:
-    """|actual - exact| / |exact| in the Euclidean norm."""
-    return ((actual.double() - exact.double()).norm() / exact.double().norm()).item()
+def relative_error(actual: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    """|actual - exact| / |exact| in the Euclidean norm, over all elements of all tensors."""
+    difference = torch.stack([(a.double() - e.double()).norm() for a, e in zip(actual, exact, strict=True)])
+    return (difference.norm() / torch.stack([e.double().norm() for e in exact]).norm()).item()
 
 
 def magnitude(expected: Tensor) -> float:

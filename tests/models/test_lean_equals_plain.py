@@ -24,12 +24,12 @@ def in_mode(memory: str) -> Callable[[LadderDenseNet, Tensor], LadderOutput]:
     return forward
 
 
-def check(model: LadderDenseNet, steps: Sequence[Sequence[Tensor]], learning_rate: float = 1e-3) -> None:
-    assert_lean_equals_plain(model, in_mode("lean"), in_mode("plain"), steps, learning_rate)
+def check(model: LadderDenseNet, inputs: Sequence[Sequence[Tensor]], learning_rate: float = 1e-3) -> None:
+    assert_lean_equals_plain(model, in_mode("lean"), in_mode("plain"), inputs, learning_rate)
 
 
-def three_steps(n: int, *size: int, dtype: torch.dtype = torch.float64) -> list[list[Tensor]]:
-    return [[make_images(n, *size, dtype=dtype, seed=seed)] for seed in (1, 2, 3)]
+def steps(count: int, n: int, *size: int, dtype: torch.dtype = torch.float64) -> list[list[Tensor]]:
+    return [[make_images(n, *size, dtype=dtype, seed=seed)] for seed in range(count)]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -39,7 +39,11 @@ def test_tiny_ladder(size: tuple[int, int], mode: str) -> None:
     batch = 6 if mode in ("train", "mixed") and min(size) < 128 else 2
     model = make_model()
     set_mode(model, mode)
-    check(model, three_steps(batch, *size))
+    check(model, steps(2, batch, *size))
+
+
+def test_five_steps() -> None:
+    check(make_model(), steps(5, 6, 64, 97), learning_rate=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["eval", "frozen"])
@@ -47,17 +51,17 @@ def test_tiny_ladder(size: tuple[int, int], mode: str) -> None:
 def test_single_image(size: tuple[int, int], mode: str) -> None:
     model = make_model()
     set_mode(model, mode)
-    check(model, three_steps(1, *size)[:1])
+    check(model, steps(1, 1, *size))
 
 
 def test_single_image_in_training() -> None:
     model = make_model()
-    check(model, three_steps(1, 193, 200))
+    check(model, steps(1, 1, 193, 200))
 
 
 @pytest.mark.parametrize("backbone", ["densenet121", "densenet169"])
 def test_real_ladders(backbone: str) -> None:
-    check(make_model(backbone), three_steps(6, 64, 64)[:1])
+    check(make_model(backbone), steps(1, 6, 64, 64))
 
 
 @pytest.mark.slow
@@ -66,46 +70,43 @@ def test_real_ladders(backbone: str) -> None:
 def test_real_ladders_over_steps(backbone: str, mode: str) -> None:
     model = make_model(backbone)
     set_mode(model, mode)
-    check(model, three_steps(2, 131, 200), learning_rate=1e-5)
+    check(model, steps(3, 2, 131, 200), learning_rate=1e-5)
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    [TINY, *(pytest.param(name, marks=pytest.mark.slow) for name in ("densenet121", "densenet169"))],
+)
 @pytest.mark.parametrize("mode", ["train", "frozen"])
-def test_tiny_ladder_in_float32(mode: str) -> None:
-    model = away_from_kinks(make_model(dtype=torch.float32))
-    set_mode(model, mode)
-    check(model, three_steps(2, 129, 193, dtype=torch.float32)[:1])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", ["densenet121", "densenet169"])
-def test_real_ladders_in_float32(backbone: str) -> None:
+def test_as_accurate_as_plain_in_float32(backbone: str, mode: str) -> None:
     """Over all parameters, the distance from float64 is at most twice that of plain float32.
 
     In so large a network some activations are so near 0 that rounding decides whether their gradients pass, in
-    plain PyTorch too; so the norm of all errors is compared, not the worst one.
+    plain PyTorch too; so the norm of all errors is compared, not the worst one. Plain runs in channels_last, as lean
+    does inside: there PyTorch's own 3x3 convolutions are half as accurate.
     """
-    model = make_model(backbone, dtype=torch.float32)
-    steps = three_steps(2, 129, 193, dtype=torch.float32)[:1]
-    lean = run_steps(model, in_mode("lean"), steps).floats
-    plain = run_steps(make_model(backbone, dtype=torch.float32), in_mode("plain"), steps).floats
-    exact_steps = [[images.double()] for (images,) in steps]
-    exact = run_steps(make_model(backbone, dtype=torch.float32).double(), in_mode("plain"), exact_steps).floats
-    for part in ("output 0", "output 1", "gradient", "running_mean", "running_var"):
+
+    def run(memory: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        model = away_from_kinks(make_model(backbone, dtype=dtype)).to(memory_format=torch.channels_last)
+        set_mode(model, mode)
+        return run_steps(model, in_mode(memory), steps(1, 2, 129, 193, dtype=dtype)).floats
+
+    lean, plain, exact = run("lean", torch.float32), run("plain", torch.float32), run("plain", torch.float64)
+    parts = ["output 0", "output 1", "gradient", *(["running_mean", "running_var"] if mode == "train" else [])]
+    for part in parts:
         names = [name for name in exact if part in name]
         assert names
-        errors = [_rms([relative_error(way[name], exact[name]) for name in names]) for way in (lean, plain)]
-        assert errors[0] <= 2 * errors[1], f"{part}: {errors[0]:.3g} is more than twice {errors[1]:.3g}"
-
-
-def _rms(errors: list[float]) -> float:
-    return torch.tensor(errors).square().mean().sqrt().item()
+        lean_error, plain_error = (
+            relative_error([way[name] for name in names], [exact[name] for name in names]) for way in (lean, plain)
+        )
+        assert lean_error <= 2 * plain_error, f"{part}: {lean_error:.3g} is more than twice {plain_error:.3g}"
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 1 << 16, 1 << 30])
 def test_any_memory_plan(chunk_bytes: int) -> None:
     model = make_model()
     model.memory_plan = MemoryPlan(chunk_bytes)
-    check(model, three_steps(2, 131, 129)[:1])
+    check(model, steps(1, 2, 131, 129))
 
 
 def test_released_workspace() -> None:
@@ -116,7 +117,7 @@ def test_released_workspace() -> None:
         model.release_workspace()
         return output
 
-    assert_lean_equals_plain(make_model(), lean, in_mode("plain"), three_steps(2, 131, 129), 1e-3)
+    assert_lean_equals_plain(make_model(), lean, in_mode("plain"), steps(2, 2, 131, 129), 1e-3)
 
 
 @pytest.mark.parametrize("part", ["logits", "aux"])
@@ -126,12 +127,11 @@ def test_loss_of_one_output_only(part: str) -> None:
     def one(memory: str) -> Callable[[LadderDenseNet, Tensor], Tensor]:
         return lambda model, images: getattr(in_mode(memory)(model, images), part)
 
-    assert_lean_equals_plain(make_model(), one("lean"), one("plain"), three_steps(6, 64, 96))
+    assert_lean_equals_plain(make_model(), one("lean"), one("plain"), steps(2, 6, 64, 96))
 
 
 def test_images_can_have_a_gradient() -> None:
-    steps = [[images.requires_grad_()] for (images,) in three_steps(6, 65, 97)]
-    check(make_model(), steps)
+    check(make_model(), [[images.requires_grad_()] for (images,) in steps(2, 6, 65, 97)])
 
 
 @pytest.mark.parametrize(
@@ -152,32 +152,31 @@ def test_frozen_parts(frozen: str) -> None:
     """requires_grad_(False) on a part: no gradient there, the others as always."""
     model = make_model()
     model.get_submodule(frozen).requires_grad_(False)
-    check(model, three_steps(6, 64, 64)[:1])
+    check(model, steps(1, 6, 64, 64))
 
 
 def test_only_batch_norm_parameters_train() -> None:
     model = make_model()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("norm" in name)
-    check(model, three_steps(6, 64, 64)[:1])
+    check(model, steps(1, 6, 64, 64))
 
 
 def test_channels_last_images_and_parameters() -> None:
     model = make_model().to(memory_format=torch.channels_last)
-    steps = [[images.contiguous(memory_format=torch.channels_last)] for (images,) in three_steps(6, 65, 97)]
-    check(model, steps)
+    check(model, [[images.contiguous(memory_format=torch.channels_last)] for (images,) in steps(2, 6, 65, 97)])
 
 
 def test_training_with_the_loss() -> None:
-    """Five steps of Adam with the lean loss go where the plain ones go."""
+    """Three steps of Adam with the lean loss go where the plain ones go."""
     ends = {}
     for memory in ("lean", "plain"):
         model = make_model(TINY, memory)
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
         losses = []
-        for step in range(5):
+        for step in range(3):
             optimiser.zero_grad()
-            loss = training_loss(model, make_images(6, 64, 96, seed=step), make_labels(6, 64, 96, seed=step))
+            loss = training_loss(model, make_images(4, 64, 64, seed=step), make_labels(4, 64, 64, seed=step))
             loss.backward()
             optimiser.step()
             losses.append(loss.item())

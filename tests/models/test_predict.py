@@ -6,20 +6,31 @@ import pytest
 import torch
 import torch.nn.functional as F
 from comparison import assert_same_bits
-from ladder_models import CLASSES, make_images, make_model
+from ladder_models import make_images, make_model
 from lean_equals_plain import batch_norms
+from torch import Tensor
+
+from ladderseg_fast import LadderDenseNet
+
+
+def settle(model: LadderDenseNet, images: Tensor) -> LadderDenseNet:
+    """Running statistics become those of `images`, so that several classes are predicted."""
+    for norm in batch_norms(model):
+        norm.momentum = 1.0
+    model.train()(images)
+    return model
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (96, 160)], ids=str)
 def test_is_the_best_class_of_the_upsampled_logits(size: tuple[int, int]) -> None:
     for memory in ("lean", "plain"):
-        model = make_model(memory=memory).eval()
-        images = make_images(2, *size)
+        images = make_images(4, *size)
+        model = settle(make_model(memory=memory), images).eval()
         logits = F.interpolate(model(images).logits, size, mode="bilinear", align_corners=False)
         labels = model.predict(images)
         assert labels.dtype == torch.uint8
         assert torch.equal(labels, logits.argmax(dim=1).to(torch.uint8))
-        assert len(labels.unique()) == CLASSES  # else the comparison says little
+        assert len(labels.unique()) > 2  # else the comparison says little
 
 
 def test_in_training_mode() -> None:
@@ -48,7 +59,7 @@ def test_modes_come_back_after_an_error() -> None:
 def test_between_forward_and_backward() -> None:
     """A prediction in the middle of a training step does not disturb it."""
     model = make_model()
-    images = make_images(6, 64, 64)
+    images = make_images(4, 64, 64)
     twin = copy.deepcopy(model)
     twin(images).logits.sum().backward()
     loss = model(images).logits.sum()

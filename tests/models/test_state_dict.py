@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from ladder_models import TINY, make_model
 
 from ladderseg_fast import LadderDenseNet
 
@@ -87,10 +87,7 @@ def test_block_outputs_of_densenet169() -> None:
 
 
 def test_lean_and_plain_exchange_their_state() -> None:
-    source = LadderDenseNet("densenet121", memory="plain")
-    for parameter in source.parameters():
-        nn.init.normal_(parameter)
-    target = LadderDenseNet("densenet121", memory="lean")
+    source, target = make_model(TINY, "plain", seed=1), make_model(TINY, "lean", seed=2)
     target.load_state_dict(source.state_dict())
     for key, tensor in target.state_dict().items():
         assert torch.equal(tensor, source.state_dict()[key]), key
