@@ -10,7 +10,7 @@ try:
 except ModuleNotFoundError as error:
     raise ImportError(
         "ladderseg_fast has no compiled core (_core): this is a source tree that was not installed. "
-        "Run `pip install .` (or `pip install -e .`) in it."
+        "Run `pip install .` (or `pip install -e .`) in it; if it is installed, start Python in another directory."
     ) from error
 
 if "LADDERSEG_FAST_ISA" in os.environ:

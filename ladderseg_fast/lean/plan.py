@@ -13,7 +13,7 @@ class MemoryPlan:
         so many bytes. Smaller strips repeat more work at their edges.
     """
 
-    chunk_bytes: int = 16 * MIB
+    chunk_bytes: int = 8 * MIB
 
     def __post_init__(self) -> None:
         if self.chunk_bytes < 1:

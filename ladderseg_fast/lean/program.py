@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..ops.kernels import DTYPES
 from ..ops.layout import pixel_major
 from .batch_norm import BoundNorm
+from .double_backward import refuse_double_backward
 from .feature import Feature
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
@@ -184,6 +184,10 @@ class _ProgramFunction(torch.autograd.Function):
         return outputs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, *grads: Tensor | None):
-        return None, *ctx.call.backward(ctx.saved_tensors, ctx.needs_input_grad[1:], grads)
+        saved = ctx.saved_tensors
+        with torch.no_grad():
+            gradients = ctx.call.backward(saved, ctx.needs_input_grad[1:], grads)
+        if torch.is_grad_enabled():  # create_graph=True
+            gradients = refuse_double_backward(gradients, (*saved, *grads))
+        return None, *gradients

@@ -39,6 +39,9 @@ def check_batch_norm(
 ) -> None:
     """`x` (called `name`) is a map, and the vectors fit its channels."""
     check_map(name, x)
+    for vector_name, vector in {"mean": mean, "invstd": invstd}.items():
+        if vector is None:
+            raise TypeError(f"{vector_name} must be a tensor [{x.shape[1]}], got None")
     vectors = {"mean": mean, "invstd": invstd, "gamma": gamma, "beta": beta}
     for vector_name, vector in vectors.items():
         check_vector(vector_name, vector, x.shape[1], name, x)

@@ -66,15 +66,18 @@ def _(
 @torch.library.custom_op(
     "ladderseg_fast::upsample_cross_entropy_backward",
     mutates_args=(),
-    schema="(Tensor grad, Tensor grad_logits) -> Tensor",
+    schema="(Tensor grad, Tensor grad_logits, Tensor logits) -> Tensor",
 )
-def _backward(grad: Tensor, grad_logits: Tensor) -> Tensor:
-    """grad_logits, as the forward computed it, times the gradient of the loss."""
+def _backward(grad: Tensor, grad_logits: Tensor, logits: Tensor) -> Tensor:
+    """grad_logits, as the forward computed it, times the gradient of the loss.
+
+    The logits are not read: they are there so that differentiating the result by them is refused.
+    """
     return grad * grad_logits
 
 
 @_backward.register_fake
-def _(grad: Tensor, grad_logits: Tensor) -> Tensor:
+def _(grad: Tensor, grad_logits: Tensor, logits: Tensor) -> Tensor:
     return empty(grad_logits, *grad_logits.shape)
 
 
@@ -113,12 +116,12 @@ def _setup_context(ctx, inputs, output) -> None:
     _, grad_logits = output
     ctx.mark_non_differentiable(grad_logits)
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(grad_logits)
+    ctx.save_for_backward(grad_logits, inputs[0])
 
 
 def _autograd(ctx, grad: Tensor | None, _: Tensor | None):
-    (grad_logits,) = ctx.saved_tensors
-    return None if grad is None else _backward(grad, grad_logits), None, None, None
+    grad_logits, logits = ctx.saved_tensors
+    return None if grad is None else _backward(grad, grad_logits, logits), None, None, None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)
