@@ -261,22 +261,28 @@ class StageSuite:
             for i, (a, b) in enumerate(zip(actual, expected)):
                 assert_near(a, b, f"gradient of input {i}")
 
-    def test_double_backward_is_refused(self) -> None:
-        """Neither silently: a loss may have another way to its gradient beside the second derivative."""
+    @pytest.mark.parametrize("linear", [False, True], ids=["of the output's square", "of the output"])
+    def test_double_backward_is_refused(self, linear: bool) -> None:
+        """Neither silently: a loss may have another way to its gradient beside the second derivative.
+
+        The inputs are contiguous, so that the stage works on copies and not on the tensors that are asked for.
+        """
         module = self.module()
-        inputs = self.inputs()
-        leaves = [inputs[0], *module.parameters()]
+        inputs = [x.detach().contiguous().requires_grad_() for x in self.inputs()]
+        leaves = [*inputs, *(p for name, p in module.named_parameters() if not _backward_does_not_read(name))]
 
         def gradient_penalty() -> Tensor:
             output = self.lean(module, *inputs)
-            gradients = torch.autograd.grad(output.square().sum(), leaves, create_graph=True)
+            loss = output.sum() if linear else output.square().sum()
+            gradients = torch.autograd.grad(loss, leaves, create_graph=True)
             return sum(gradient.square().sum() for gradient in gradients) + sum(leaf.sum() for leaf in leaves)
 
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="second derivative"):
             gradient_penalty().backward()
-        for leaf in leaves:
-            with pytest.raises(RuntimeError):
+        for i, leaf in enumerate(leaves):
+            with pytest.raises(RuntimeError, match="second derivative"):
                 torch.autograd.grad(gradient_penalty(), leaf)
+                pytest.fail(f"leaf {i}")
 
     # Bad input
 

@@ -73,7 +73,7 @@ def test_double_backward(memory: str) -> None:
     if memory == "plain":
         penalised_gradient()
     else:
-        with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="second derivative"):
             penalised_gradient()
 
 

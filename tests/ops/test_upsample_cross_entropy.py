@@ -1,7 +1,7 @@
 import pytest
 import torch
 from comparison import assert_near
-from operator_suite import Arguments, DifferentiableOperatorSuite, evaluate, random
+from operator_suite import Arguments, DifferentiableOperatorSuite, random
 from torch import Tensor
 
 from ladderseg_fast import ops
@@ -90,16 +90,6 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
     def test_large_scores_do_not_overflow(self) -> None:
         logits = 1000.0 * self.arguments(self.large)["logits"]
         self.check(self.prepared(self.large, logits=logits))
-
-    def test_modified_input_is_noticed(self) -> None:
-        """Not here: the gradient is ready when the forward ends, and what happens to the logits is of no interest."""
-        arguments = self.prepared(self.small)
-        expected = evaluate(self.operator(), arguments)["gradient of logits"]
-        loss = ops.upsample_cross_entropy(**arguments)
-        with torch.no_grad():
-            arguments["logits"].fill_(torch.nan)
-        (actual,) = torch.autograd.grad(loss, arguments["logits"], torch.tensor(random(seed=90, low=0.5).item()))
-        assert_near(actual, expected, "gradient of logits", tolerance=1e-6)
 
     @pytest.mark.parametrize("label", [4, 254, 256, -1, -100, 2**40])
     def test_label_out_of_range(self, label: int) -> None:
