@@ -95,8 +95,8 @@ def run_steps(
         for i, output in enumerate(outputs):
             done.floats[f"step {number}: output {i}"] = output.detach()
         if any(output.requires_grad for output in outputs):
-            incoming = [random_maps([output.shape], seed=50 + i)[0].to(output.dtype) for i, output in enumerate(outputs)]
-            torch.autograd.backward(outputs, incoming)
+            incoming = [random_maps([output.shape], seed=50 + i)[0] for i, output in enumerate(outputs)]
+            torch.autograd.backward(outputs, [grad.to(output.dtype) for grad, output in zip(incoming, outputs)])
         gradients = {f"input {i}": tensor.grad for i, tensor in enumerate(inputs)}
         gradients |= {name: parameter.grad for name, parameter in module.named_parameters()}
         for name, gradient in gradients.items():

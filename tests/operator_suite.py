@@ -67,6 +67,7 @@ def threads(count: int) -> Iterator[None]:
 def instruction_set(name: str) -> Iterator[None]:
     before = _core.instruction_set()
     _core.set_instruction_set(name)
+    assert _core.instruction_set() == name
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from lean_equals_plain import (
     run_steps,
     set_mode,
 )
-from operator_suite import DTYPES, LAYOUTS, threads
+from operator_suite import LAYOUTS, threads
 from torch import Tensor, nn
 
 from ladderseg_fast.lean import MemoryPlan, Workspace

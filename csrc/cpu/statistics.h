@@ -34,28 +34,30 @@ LADDERSEG_INLINE void merge(RunningStatistics& into, int64_t channels, int64_t c
   into.count += count;
 }
 
-// Statistics of a tile that is in cache: two passes over it. The sums of a tile are in T: it has few rows.
+// Statistics of a tile that is in cache: two passes over it. Its sums are in T, for it has few rows; the second pass
+// takes deviations d from a mean that has been rounded, and their own sum makes that good.
 template <class T>
 LADDERSEG_INLINE void add_tile(RunningStatistics& into, const T* tile, int64_t rows, int64_t row_stride,
-                               int64_t channels, T* sum, double* mean, double* deviation) {
+                               int64_t channels, T* __restrict centre, T* __restrict sum, T* __restrict square,
+                               double* mean, double* deviation) {
   if (rows == 0) return;
-  for (int64_t c = 0; c < channels; ++c) sum[c] = T(0);
+  for (int64_t c = 0; c < channels; ++c) centre[c] = sum[c] = square[c] = T(0);
   for (int64_t r = 0; r < rows; ++r)
-    for (int64_t c = 0; c < channels; ++c) sum[c] += tile[r * row_stride + c];
-  for (int64_t c = 0; c < channels; ++c) mean[c] = static_cast<double>(sum[c]) / static_cast<double>(rows);
-  // The deviations are taken from the mean as T holds it; the shift is made good for below.
-  T* centre = sum;
-  for (int64_t c = 0; c < channels; ++c) centre[c] = static_cast<T>(mean[c]);
-  T* square = sum + channels;
-  for (int64_t c = 0; c < channels; ++c) square[c] = T(0);
+    for (int64_t c = 0; c < channels; ++c) centre[c] += tile[r * row_stride + c];
+  const T share = T(1) / static_cast<T>(rows);
+  for (int64_t c = 0; c < channels; ++c) centre[c] *= share;
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t c = 0; c < channels; ++c) {
       const T d = tile[r * row_stride + c] - centre[c];
+      sum[c] += d;
       square[c] += d * d;
     }
+  const double count = static_cast<double>(rows);
   for (int64_t c = 0; c < channels; ++c) {
-    const double shift = mean[c] - static_cast<double>(centre[c]);
-    deviation[c] = static_cast<double>(square[c]) - static_cast<double>(rows) * shift * shift;
+    const double shift = static_cast<double>(sum[c]) / count;
+    // An infinite mean has deviations that are no number; it stays infinite.
+    mean[c] = static_cast<double>(centre[c]) + (shift == shift ? shift : 0.0);
+    deviation[c] = static_cast<double>(square[c]) - count * shift * shift;
   }
   merge(into, channels, rows, mean, deviation);
 }
@@ -64,20 +66,23 @@ LADDERSEG_INLINE void add_tile(RunningStatistics& into, const T* tile, int64_t r
 template <class T>
 struct StatisticsScratch {
   Region<double> mean, deviation, tile_mean, tile_deviation;
-  Region<T> sums;
+  Region<T> centre, sum, square;
 
   LADDERSEG_INLINE StatisticsScratch(ScratchLayout& layout, int64_t channels)
       : mean(layout.add<double>(channels)),
         deviation(layout.add<double>(channels)),
         tile_mean(layout.add<double>(channels)),
         tile_deviation(layout.add<double>(channels)),
-        sums(layout.add<T>(2 * channels)) {}
+        centre(layout.add<T>(channels)),
+        sum(layout.add<T>(channels)),
+        square(layout.add<T>(channels)) {}
 
   LADDERSEG_INLINE RunningStatistics start(char* base) const { return {0, mean.in(base), deviation.in(base)}; }
 
   LADDERSEG_INLINE void add(RunningStatistics& into, char* base, const T* tile, int64_t rows, int64_t row_stride,
                             int64_t channels) const {
-    add_tile(into, tile, rows, row_stride, channels, sums.in(base), tile_mean.in(base), tile_deviation.in(base));
+    add_tile(into, tile, rows, row_stride, channels, centre.in(base), sum.in(base), square.in(base),
+             tile_mean.in(base), tile_deviation.in(base));
   }
 };
 

@@ -61,7 +61,9 @@ def run(
     call = _Call(program, plan or MemoryPlan(), workspace or Workspace(), list(parameters))
     tensors = (*inputs, *parameters.values())
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return _ProgramFunction.apply(call, *tensors)
+        # Leads from the gradients back to the inputs even where only a pixel-major copy of an input is kept.
+        link = sum(x[:0].sum() for x in inputs if x.requires_grad)
+        return _ProgramFunction.apply(call, link if isinstance(link, Tensor) else None, *tensors)
     with torch.no_grad():
         return call.forward(tensors, keep=False)
 
@@ -175,19 +177,19 @@ class _Call:
 
 class _ProgramFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         outputs = call.forward(tensors, keep=True)
         parameters = tensors[len(call.program.inputs) :]
-        ctx.save_for_backward(*parameters, *call.features_to_save())
+        ctx.save_for_backward(link, *parameters, *call.features_to_save())
         ctx.set_materialize_grads(False)
         ctx.call = call
         return outputs
 
     @staticmethod
     def backward(ctx, *grads: Tensor | None):
-        saved = ctx.saved_tensors
+        link, *saved = ctx.saved_tensors
         with torch.no_grad():
-            gradients = ctx.call.backward(saved, ctx.needs_input_grad[1:], grads)
+            gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], grads)
         if torch.is_grad_enabled():  # create_graph=True
-            gradients = refuse_double_backward(gradients, (*saved, *grads))
-        return None, *gradients
+            gradients = refuse_double_backward(gradients, (link, *saved, *grads))
+        return None, None, *gradients

@@ -42,7 +42,8 @@ class LadderLoss(nn.Module):
         """Scalar loss of `output` against `labels` [N, H, W], any integer dtype.
 
         Raises:
-            ValueError: a label is neither in [0, K) nor `ignore_index`, or the shapes do not fit.
+            ValueError: a label is neither in [0, K) nor `ignore_index`, or the shapes do not fit. (With memory="plain"
+                the errors are PyTorch's, an IndexError for the label.)
         """
         implementation = ops if self.memory == "lean" else ops.reference
         cross_entropy = implementation.upsample_cross_entropy
