@@ -39,7 +39,8 @@ def find_compiler() -> str:
     chosen = os.environ.get("CXX")
     if chosen:
         if shutil.which(shlex.split(chosen)[0]) is None:
-            stop(f"the C++ compiler that CXX names, {chosen}", f"unset CXX, or set it to an existing g++; {GET_COMPILER}")
+            remedy = f"unset CXX, or set it to an existing g++; {GET_COMPILER}"
+            stop(f"the C++ compiler that CXX names, {chosen}", remedy)
         return chosen
     for name in ("c++", "g++"):
         path = shutil.which(name)
@@ -100,7 +101,8 @@ class CMakeBuild(build_ext):
         for command in (configure, [cmake, "--build", str(build)]):
             result = subprocess.run(command, env=os.environ | {"CXX": compiler})
             if result.returncode != 0:
-                sys.exit(f"\nladderseg_fast: cannot compile its C++ core: {shlex.join(command[:2])} failed, see above\n")
+                failed = shlex.join(command[:2])
+                sys.exit(f"\nladderseg_fast: cannot compile its C++ core: {failed} failed, see above\n")
 
 
 setup(ext_modules=[Extension("ladderseg_fast._core", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -148,7 +148,8 @@ void bn_relu_maxpool_backward(bool double_precision, Map grad_output, Map input,
                               int64_t first_row, int64_t first_grad_row, Sums sums, int threads) {
   dispatch(double_precision, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_maxpool_backward({grad_output, input, norm, grad_input, first_row, first_grad_row, sums}, threads);
+    kernels<T>().bn_relu_maxpool_backward(
+        {grad_output, input, norm, grad_input, first_row, first_grad_row, sums}, threads);
   });
 }
 

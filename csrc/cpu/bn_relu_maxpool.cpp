@@ -141,7 +141,8 @@ LADDERSEG_INLINE void bn_relu_maxpool_backward_row(const BnReluMaxpoolBackward<T
                   args.grad_output.at(image, vertical.index[v], horizontal.index[h]), grad);
       }
     bn_relu_backward_pixel<false>(channels, args.input.at(image, y, x), grad, T(1), args.norm,
-                                  args.grad_input.at(image, y - args.first_grad_row, x), sums.masked.in(base), sums.centred.in(base));
+                                  args.grad_input.at(image, y - args.first_grad_row, x), sums.masked.in(base),
+                                  sums.centred.in(base));
     if (x % 64 == 63) sums.flush(base, channels);
   }
   sums.flush(base, channels);

@@ -30,5 +30,6 @@ class _Refusal(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads: Tensor) -> None:
         raise RuntimeError(
-            'memory="lean" has no second derivative: it can be differentiated once; for double backward use memory="plain"'
+            'memory="lean" has no second derivative: it can be differentiated once; '
+            'for double backward use memory="plain"'
         )

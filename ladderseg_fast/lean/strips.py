@@ -24,7 +24,7 @@ class Strip:
 def strips(images: int, height: int, width: int, max_pixels: int, halo: int, multiple: int = 1) -> Iterator[Strip]:
     """Cover `images` of `height` x `width` in pieces of about `max_pixels`, and at least `multiple` rows of one image.
 
-    The first row of each piece is a multiple of `multiple`; pieces of one image differ in size as little as that allows.
+    The first row of each piece is a multiple of `multiple`; pieces of an image differ in size as little as that allows.
     """
     if height * width <= max_pixels:
         group = max_pixels // max(1, height * width)

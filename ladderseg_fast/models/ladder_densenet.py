@@ -133,7 +133,8 @@ class LadderDenseNet(nn.Module):
         if images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be [N, 3, H, W], got shape {tuple(images.shape)}")
         if min(images.shape[2:]) < MIN_IMAGE_SIZE:
-            raise ValueError(f"images must be at least {MIN_IMAGE_SIZE} x {MIN_IMAGE_SIZE}, got {tuple(images.shape[2:])}")
+            least = f"{MIN_IMAGE_SIZE} x {MIN_IMAGE_SIZE}"
+            raise ValueError(f"images must be at least {least}, got {tuple(images.shape[2:])}")
         weight = self.features.conv0.weight
         if images.dtype != weight.dtype and not torch.is_autocast_enabled(images.device.type):
             raise TypeError(f"images must be {weight.dtype} like the model's parameters, got {images.dtype}")

@@ -7,4 +7,13 @@ from .head import Head
 from .transition import Transition
 from .transition_up import TransitionUp
 
-__all__ = ["BLOCK_LAYERS", "Context", "DenseBlock", "DenseLayer", "DenseNetFeatures", "Head", "Transition", "TransitionUp"]
+__all__ = [
+    "BLOCK_LAYERS",
+    "Context",
+    "DenseBlock",
+    "DenseLayer",
+    "DenseNetFeatures",
+    "Head",
+    "Transition",
+    "TransitionUp",
+]

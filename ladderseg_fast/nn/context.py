@@ -6,7 +6,9 @@ from torch import Tensor, nn
 class Context(nn.Module):
     """BN - ReLU - conv 1x1 to `hidden_channels` - BN - ReLU - dilated conv 3x3 to `out_channels`."""
 
-    def __init__(self, in_channels: int, hidden_channels: int = 512, out_channels: int = 128, dilation: int = 2) -> None:
+    def __init__(
+        self, in_channels: int, hidden_channels: int = 512, out_channels: int = 128, dilation: int = 2
+    ) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(in_channels)
         self.relu1 = nn.ReLU()
