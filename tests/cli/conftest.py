@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from operator_suite import threads
 
 from ladderseg_fast.cli.main import main
 
@@ -15,10 +15,8 @@ SHORT = ["--size", "64x96", "--steps", "2", "--memory", "plain"]
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
     """These networks are so small that more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from operator_suite import threads
 
 from ladderseg_fast import LadderDenseNet
 from ladderseg_fast.data import IMAGENET_NORMALISATION, LabelSet
@@ -13,10 +14,8 @@ from ladderseg_fast.engine import Checkpoint
 @pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
     """These networks are so small that more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="package")
