@@ -44,6 +44,22 @@ struct Sums {
   operator BnSums() const { return {reinterpret_cast<double*>(masked), reinterpret_cast<double*>(centred)}; }
 };
 
+struct Correction {
+  Map input;
+  Address mean, constant, slope;
+};
+
+struct Gradient {
+  Map grad;
+  Correction correction;
+
+  template <class T>
+  operator CorrectedGradient<T>() const {
+    return {grad, correction.input, reinterpret_cast<const T*>(correction.mean),
+            reinterpret_cast<const T*>(correction.constant), reinterpret_cast<const T*>(correction.slope)};
+  }
+};
+
 template <class T>
 T* pointer(Address address) {
   return reinterpret_cast<T*>(address);
@@ -77,12 +93,10 @@ void channel_statistics(bool double_precision, Map input, Address mean, Address 
   });
 }
 
-void affine_correction(bool double_precision, Map input, Map grad, Address mean, Address constant, Address slope,
-                       Map output, int threads) {
+void affine_correction(bool double_precision, Gradient gradient, Map output, int threads) {
   dispatch(double_precision, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().affine_correction(
-        {input, grad, pointer<T>(mean), pointer<T>(constant), pointer<T>(slope), output}, threads);
+    kernels<T>().affine_correction({gradient, output}, threads);
   });
 }
 
@@ -111,12 +125,34 @@ void bn_relu_conv1x1_forward(bool double_precision, Map input, Norm norm, Addres
   });
 }
 
-void bn_relu_conv1x1_backward(bool double_precision, Map grad_output, Map input, Norm norm, Address weight,
+void bn_relu_conv1x1_backward(bool double_precision, Gradient grad_output, Map input, Norm norm, Address weight,
                               Map grad_input, bool accumulate, Address grad_weight, Sums sums, int threads) {
   dispatch(double_precision, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_conv1x1_backward({grad_output, input, norm, pointer<T>(weight), grad_input, accumulate,
                                            pointer<T>(grad_weight), sums},
+                                          threads);
+  });
+}
+
+void bn_relu_conv3x3_forward(bool double_precision, Map input, int64_t input_first_row, Norm norm, Address weight,
+                             int64_t dilation, Map output, Address output_mean, Address output_variance,
+                             int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, pointer<T>(weight), dilation, output,
+                                          pointer<double>(output_mean), pointer<double>(output_variance)},
+                                         threads);
+  });
+}
+
+void bn_relu_conv3x3_backward(bool double_precision, Gradient grad_output, int64_t grad_first_row, Map input,
+                              int64_t input_first_row, Norm norm, Address weight, int64_t dilation, Map grad_input,
+                              Address grad_weight, Sums sums, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().bn_relu_conv3x3_backward({grad_output, grad_first_row, input, input_first_row, norm,
+                                           pointer<T>(weight), dilation, grad_input, pointer<T>(grad_weight), sums},
                                           threads);
   });
 }
@@ -153,13 +189,10 @@ void bn_relu_maxpool_backward(bool double_precision, Map grad_output, Map input,
   });
 }
 
-void upsample_project_concat_forward(bool double_precision, Map coarse, Map skip, Norm norm, Address weight,
-                                     Map output, Address output_mean, Address output_variance, int threads) {
+void upsample_forward(bool double_precision, Map coarse, Map output, int64_t first_row, int64_t height, int threads) {
   dispatch(double_precision, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().upsample_project_concat_forward({coarse, skip, norm, pointer<T>(weight), output,
-                                                  pointer<double>(output_mean), pointer<double>(output_variance)},
-                                                 threads);
+    kernels<T>().upsample_forward({coarse, output, first_row, height}, threads);
   });
 }
 
@@ -167,6 +200,17 @@ void upsample_backward(bool double_precision, Map grad_output, Map grad_coarse, 
   dispatch(double_precision, [&](auto element) {
     using T = decltype(element);
     kernels<T>().upsample_backward({grad_output, grad_coarse}, threads);
+  });
+}
+
+void upsample_project_concat_forward(bool double_precision, Map coarse, Map skip, Norm norm, Address weight,
+                                     int64_t first_row, int64_t height, Map output, Address output_mean,
+                                     Address output_variance, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().upsample_project_concat_forward({coarse, skip, norm, pointer<T>(weight), first_row, height, output,
+                                                  pointer<double>(output_mean), pointer<double>(output_variance)},
+                                                 threads);
   });
 }
 
@@ -233,6 +277,10 @@ PYBIND11_MODULE(_core, module) {
   py::class_<Norm>(module, "BnRelu")
       .def(py::init<Address, Address, Address>(), py::arg("mean"), py::arg("scale"), py::arg("shift"));
   py::class_<Sums>(module, "BnSums").def(py::init<Address, Address>(), py::arg("masked"), py::arg("centred"));
+  py::class_<Correction>(module, "Correction")
+      .def(py::init<Map, Address, Address, Address>(), py::arg("input"), py::arg("mean"), py::arg("constant"),
+           py::arg("slope"));
+  py::class_<Gradient>(module, "Gradient").def(py::init<Map, Correction>(), py::arg("grad"), py::arg("correction"));
   py::enum_<LabelType>(module, "LabelType")
       .value("uint8", LabelType::uint8)
       .value("int32", LabelType::int32)
@@ -244,12 +292,15 @@ PYBIND11_MODULE(_core, module) {
   module.def("bn_relu_backward", &bn_relu_backward);
   module.def("bn_relu_conv1x1_forward", &bn_relu_conv1x1_forward);
   module.def("bn_relu_conv1x1_backward", &bn_relu_conv1x1_backward);
+  module.def("bn_relu_conv3x3_forward", &bn_relu_conv3x3_forward);
+  module.def("bn_relu_conv3x3_backward", &bn_relu_conv3x3_backward);
   module.def("bn_relu_avgpool2_forward", &bn_relu_avgpool2_forward);
   module.def("bn_relu_avgpool2_backward", &bn_relu_avgpool2_backward);
   module.def("bn_relu_maxpool_forward", &bn_relu_maxpool_forward);
   module.def("bn_relu_maxpool_backward", &bn_relu_maxpool_backward);
-  module.def("upsample_project_concat_forward", &upsample_project_concat_forward);
+  module.def("upsample_forward", &upsample_forward);
   module.def("upsample_backward", &upsample_backward);
+  module.def("upsample_project_concat_forward", &upsample_project_concat_forward);
   module.def("upsample_cross_entropy", &upsample_cross_entropy);
   module.def("upsample_argmax", &upsample_argmax);
 

@@ -52,5 +52,20 @@ LADDERSEG_INLINE void add_scaled(int64_t count, T weight, const T* __restrict fr
   for (int64_t i = 0; i < count; ++i) to[i] += weight * from[i];
 }
 
+// One upsampled pixel, blended from its four coarse neighbours.
+template <class T>
+LADDERSEG_INLINE void upsample_pixel(const FeatureMap<const T>& coarse, int64_t image, int64_t y, int64_t x,
+                                     const BilinearAxis<T>& vertical, const BilinearAxis<T>& horizontal,
+                                     T* __restrict to) {
+  const T* __restrict a = coarse.at(image, vertical.lower[y], horizontal.lower[x]);
+  const T* __restrict b = coarse.at(image, vertical.lower[y], horizontal.upper[x]);
+  const T* __restrict c = coarse.at(image, vertical.upper[y], horizontal.lower[x]);
+  const T* __restrict d = coarse.at(image, vertical.upper[y], horizontal.upper[x]);
+  const T down = vertical.weight[y], right = horizontal.weight[x];
+  const T up = T(1) - down, left = T(1) - right;
+  for (int64_t i = 0; i < coarse.c; ++i)
+    to[i] = up * (left * a[i] + right * b[i]) + down * (left * c[i] + right * d[i]);
+}
+
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -2,6 +2,7 @@
 
 #include "bn_sums.h"
 #include "conv1x1_tile.h"
+#include "corrected_gradient.h"
 #include "operators.h"
 #include "parallel.h"
 #include "statistics.h"
@@ -77,7 +78,7 @@ struct Conv1x1Backward {
   explicit Conv1x1Backward(const BnReluConv1x1Backward<T>& arguments)
       : args(arguments),
         channels(args.input.c),
-        outputs(args.grad_output.c),
+        outputs(args.grad_output.grad.c),
         blocks(round_up(channels, columns) / columns),
         padded(blocks * columns),
         padded_output(round_up<int64_t>(outputs, Block::rows)),
@@ -117,11 +118,14 @@ struct Conv1x1Backward {
   }
 
   LADDERSEG_INLINE void load_grad_output(char* base, int64_t first_pixel, int64_t pixels, int64_t rows) const {
-    T* to = grad_output.in(base);
     for (int64_t p = 0; p < rows; ++p) {
+      T* __restrict to = grad_output.in(base) + p * grad_row;
       const int64_t width = p < pixels ? outputs : 0;
-      std::memcpy(to + p * grad_row, args.grad_output.pixel(first_pixel + (width ? p : 0)), width * sizeof(T));
-      for (int64_t m = width; m < padded_output; ++m) to[p * grad_row + m] = T(0);
+      if (width && args.grad_output.input.data)
+        corrected_pixel(args.grad_output, first_pixel + p, width, to);
+      else if (width)
+        std::memcpy(to, args.grad_output.grad.pixel(first_pixel + p), width * sizeof(T));
+      for (int64_t m = width; m < padded_output; ++m) to[m] = T(0);
     }
   }
 

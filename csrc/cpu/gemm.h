@@ -16,21 +16,21 @@ struct RegisterBlock {
   static constexpr int rows = LADDERSEG_VECTOR_BYTES == 64 ? 12 : LADDERSEG_VECTOR_BYTES == 32 ? 6 : 4;
 };
 
-// C[i, j] (+)= sum_k A(i, k) * B[k, j] for i < rows, j < columns of the register block.
+// C[i, j] (+)= sum_k A(i, k) * B[k, j] for i < rows, j < columns of the register block, or for fewer rows than its own.
 //
 // Accumulating adds the finished sum to C, so that a long sum is one of shorter ones: its rounding error grows with
 // the length of the parts.
 //
 // A(i, k) = a[i * a_row + k * a_depth]; B is a panel of `depth` rows of `columns` contiguous elements.
-template <bool accumulate, class T>
+template <bool accumulate, class T, int rows = RegisterBlock<T>::rows>
 LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_row, int64_t a_depth,
                                const T* __restrict panel, T* __restrict c, int64_t c_row) {
   using Block = RegisterBlock<T>;
   using Vector = typename Simd<T>::Vector;
   constexpr int lanes = Simd<T>::lanes;
-  Vector sum[Block::rows][Block::vectors];
+  Vector sum[rows][Block::vectors];
 #pragma GCC unroll 16
-  for (int i = 0; i < Block::rows; ++i)
+  for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
     for (int v = 0; v < Block::vectors; ++v) sum[i][v] = Vector{};
   for (int64_t k = 0; k < depth; ++k) {
@@ -38,14 +38,14 @@ LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_r
 #pragma GCC unroll 2
     for (int v = 0; v < Block::vectors; ++v) b[v] = load(panel + k * Block::columns + v * lanes);
 #pragma GCC unroll 16
-    for (int i = 0; i < Block::rows; ++i) {
+    for (int i = 0; i < rows; ++i) {
       const T element = a[i * a_row + k * a_depth];
 #pragma GCC unroll 2
       for (int v = 0; v < Block::vectors; ++v) sum[i][v] += element * b[v];
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < Block::rows; ++i)
+  for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
     for (int v = 0; v < Block::vectors; ++v) {
       T* to = c + i * c_row + v * lanes;

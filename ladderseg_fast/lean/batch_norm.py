@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..ops import kernels
-from ..ops.kernels import BnSums, Norm
+from ..ops.kernels import BnSums, CorrectedGradient, Norm
 
 
 @dataclass
@@ -24,6 +23,10 @@ class BoundNorm:
     batch_statistics: bool
     """False for frozen batch norm: mean and invstd are constants then."""
 
+    def part(self, channels: slice) -> "BoundNorm":
+        """That of some channels."""
+        return BoundNorm(self.norm.part(channels), self.invstd[channels], self.positions, self.batch_statistics)
+
     def parameter_gradients(self, sums: BnSums) -> tuple[Tensor, Tensor]:
         """Gradients of gamma and beta, [C]."""
         dtype = self.norm.mean.dtype
@@ -39,12 +42,12 @@ class BoundNorm:
         slope = scale * sums.centred * self.invstd.square() / self.positions
         return constant, slope
 
-    def correct(self, x: Tensor, grad: Tensor, sums: BnSums) -> None:
-        """Complete `grad` [N, C, H, W], in place, where this batch norm is the only reader of `x`."""
+    def corrected(self, x: Tensor, grad: Tensor, sums: BnSums) -> CorrectedGradient:
+        """The gradient of `x` [N, C, H, W] from grad = scale * m, where this batch norm is its only reader."""
         if not self.batch_statistics:
-            return
+            return CorrectedGradient(grad)
         constant, slope = (vector.to(grad.dtype) for vector in self.correction(sums))
-        kernels.affine_correction(x, grad, self.norm.mean, constant, slope, grad)
+        return CorrectedGradient(grad, x, self.norm.mean, constant, slope)
 
 
 def uses_batch_statistics(module: nn.BatchNorm2d) -> bool:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..ops import kernels
-from ..ops.kernels import BnSums
+from ..ops.kernels import BnSums, CorrectedGradient
 from .batch_norm import BoundNorm
 
 
@@ -37,9 +37,13 @@ class Feature:
             self._known = stop
         return self.mean[:stop], self.variance[:stop]
 
-    def set_statistics(self, mean: Tensor, variance: Tensor) -> None:
-        """Statistics [F] float64 of all channels, from whoever wrote them."""
-        self.mean, self.variance, self._known = mean, variance, self.data.shape[1]
+    def set_statistics(self, start: int, mean: Tensor, variance: Tensor) -> None:
+        """Statistics [C] float64 of channels from `start` on, from whoever wrote them."""
+        stop = start + len(mean)
+        if start != self._known:
+            return  # whoever asks will compute those before as well
+        self.mean[start:stop], self.variance[start:stop] = mean, variance
+        self._known = stop
 
 
 class FeatureGradient:
@@ -70,33 +74,19 @@ class FeatureGradient:
         self._slope[: len(slope)] += slope
         self._to_correct = True
 
-    def corrected(self, start: int, stop: int) -> "CorrectedGradient":
+    def corrected(self, start: int, stop: int) -> CorrectedGradient:
         """The finished gradient of channels [start, stop): all of their readers have been through."""
         span = slice(start, stop)
         grad = self.data[:, span]
         if not self._to_correct:
             return CorrectedGradient(grad)
-        vectors = [v[span].to(grad.dtype) for v in (self._feature.mean, self._constant, self._slope)]
-        return CorrectedGradient(grad, self._feature.data[:, span], vectors)
+        vectors = (v[span].to(grad.dtype) for v in (self._feature.mean, self._constant, self._slope))
+        return CorrectedGradient(grad, self._feature.data[:, span], *vectors)
 
 
-class CorrectedGradient:
-    """A finished gradient, still to be written out with its correction applied."""
-
-    def __init__(self, grad: Tensor, x: Tensor | None = None, vectors: list[Tensor] | None = None) -> None:
-        """`vectors` are mean, constant and slope of kernels.affine_correction; None: there is nothing to correct."""
-        self._grad = grad
-        self._x = x
-        self._vectors = vectors
-
-    @property
-    def shape(self) -> torch.Size:
-        return self._grad.shape
-
-    def write(self, out: Tensor, images: slice = slice(None), rows: slice = slice(None)) -> Tensor:
-        """Write the gradient of some images and rows to `out` and return that."""
-        grad = self._grad[images, :, rows]
-        if self._vectors is None:
-            return out.copy_(grad)
-        kernels.affine_correction(self._x[images, :, rows], grad, *self._vectors, out)
-        return out
+def write(gradient: CorrectedGradient, out: Tensor) -> Tensor:
+    """Write the value of `gradient` [N, C, H, W] to `out`, and return that."""
+    if gradient.x is None:
+        return out.copy_(gradient.grad)
+    kernels.affine_correction(gradient, out)
+    return out

@@ -108,6 +108,10 @@ class BackwardPass:
             self.feature_gradients[name] = FeatureGradient(data, self.features.get(name))
         return self.feature_gradients[name]
 
+    def drop_gradient(self, name: str) -> None:
+        """Let go of the gradient of a feature once nothing will read it any more."""
+        self.feature_gradients.pop(name, None)
+
     def set_gradient(self, name: str, grad: Tensor) -> None:
         """The gradient that the user's part of the graph has for output `name`; copied, as readers may add to it."""
         data = layout.empty(grad, *grad.shape).copy_(grad)

@@ -1,6 +1,6 @@
 """The choices that trade time for memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 MIB = 1 << 20
 
@@ -9,12 +9,19 @@ MIB = 1 << 20
 class MemoryPlan:
     """How a lean step spends memory.
 
-    chunk_bytes: the 3x3 convolutions and the stem work on groups of images or strips of rows whose input takes about
-        so many bytes. Smaller strips repeat more work at their edges.
+    Work on strips of rows, or on groups of whole images, bounds what exists at a time of maps that need not exist in
+    full. Smaller strips repeat more work at their edges.
+
+    chunk_bytes: bytes of the largest map in a strip of the stem, and of a bottleneck whose second batch norm does not
+        wait for the statistics of the whole batch (evaluation, frozen batch norm).
+    transition_up_bytes: bytes of the concatenation in a strip of a transition-up. Where it is all in one strip it is
+        made once a pass; otherwise twice in training: for its statistics and for the convolution.
     """
 
     chunk_bytes: int = 8 * MIB
+    transition_up_bytes: int = 64 * MIB
 
     def __post_init__(self) -> None:
-        if self.chunk_bytes < 1:
-            raise ValueError(f"chunk_bytes must be positive, got {self.chunk_bytes}")
+        for field in fields(self):
+            if getattr(self, field.name) < 1:
+                raise ValueError(f"{field.name} must be positive, got {getattr(self, field.name)}")

@@ -10,7 +10,7 @@ from ..ops.kernels import DTYPES
 from ..ops.layout import pixel_major
 from .batch_norm import BoundNorm
 from .double_backward import refuse_double_backward
-from .feature import Feature
+from .feature import Feature, write
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
 from .stages import Stage
@@ -135,16 +135,18 @@ class _Call:
         return [feature.data for feature in features.values()]
 
     def backward(
-        self, saved: Sequence[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
+        self, saved: list[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
-        """Gradients of the inputs and of the parameters, where `wanted`."""
+        """Gradients of the inputs and of the parameters, where `wanted`; empties `saved`."""
         program = self.program
         count, parameter_count = len(program.inputs), len(self.parameter_keys)
         parameters = dict(zip(self.parameter_keys, saved[:parameter_count]))
         features = {}
         for name, data in zip(program.kept(), saved[parameter_count:], strict=True):
             features[name] = Feature(data)
-            features[name].set_statistics(*self.statistics[name])
+            features[name].set_statistics(0, *self.statistics[name])
+        saved.clear()
+        del data
         wanted_keys = {key for key, want in zip(self.parameter_keys, wanted[count:]) if want}
         wanted_inputs = [name for name, want in zip(program.inputs, wanted[:count]) if want]
         needed = program.needed(wanted_keys, wanted_inputs)
@@ -161,18 +163,22 @@ class _Call:
     def _run_backward(self, step: BackwardPass) -> None:
         stages = self.program.stages
         creator = {stage.writes: i for i, stage in reversed(list(enumerate(stages)))}
+        last_user = {name: i for i, stage in reversed(list(enumerate(stages))) for name in stage.keeps}
         with torch.autocast(self.device.type, enabled=False):
             for i, stage in reversed(list(enumerate(stages))):
                 if stage.writes in step.feature_gradients:
                     stage.backward(step)
                     if creator[stage.writes] == i:
-                        del step.feature_gradients[stage.writes]
+                        step.drop_gradient(stage.writes)
+                for name in stage.keeps:
+                    if last_user[name] == i:
+                        del step.features[name]
 
     def _input_gradient(self, step: BackwardPass, name: str) -> Tensor | None:
         gradient = step.feature_gradients.get(name)
         if gradient is None:
             return None
-        return gradient.corrected(0, gradient.data.shape[1]).write(torch.empty_like(gradient.data))
+        return write(gradient.corrected(0, gradient.data.shape[1]), torch.empty_like(gradient.data))
 
 
 class _ProgramFunction(torch.autograd.Function):
@@ -188,8 +194,10 @@ class _ProgramFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads: Tensor | None):
         link, *saved = ctx.saved_tensors
+        dependencies = (link, *saved, *grads) if torch.is_grad_enabled() else ()  # create_graph=True
+        ctx.maybe_clear_saved_tensors()  # kept features go as soon as they have been read, unless retain_graph=True
         with torch.no_grad():
             gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], grads)
-        if torch.is_grad_enabled():  # create_graph=True
-            gradients = refuse_double_backward(gradients, (link, *saved, *grads))
+        if dependencies:
+            gradients = refuse_double_backward(gradients, dependencies)
         return None, None, *gradients

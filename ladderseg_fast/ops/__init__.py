@@ -4,6 +4,7 @@ from . import reference
 from .bn_relu import bn_relu
 from .bn_relu_avgpool2 import bn_relu_avgpool2
 from .bn_relu_conv1x1 import bn_relu_conv1x1
+from .bn_relu_conv3x3 import bn_relu_conv3x3
 from .bn_relu_maxpool import bn_relu_maxpool
 from .channel_statistics import channel_statistics
 from .upsample_argmax import upsample_argmax
@@ -14,6 +15,7 @@ __all__ = [
     "bn_relu",
     "bn_relu_avgpool2",
     "bn_relu_conv1x1",
+    "bn_relu_conv3x3",
     "bn_relu_maxpool",
     "channel_statistics",
     "reference",

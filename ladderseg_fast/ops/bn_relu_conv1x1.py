@@ -70,7 +70,12 @@ def _backward(
     check_grad(grad, _output_shape(x, weight), x)
     grad_x = empty(x, *x.shape)
     grad_weight, sums = kernels.bn_relu_conv1x1_backward(
-        pixel_major(grad), pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), weight, grad_x, accumulate=False
+        kernels.CorrectedGradient(pixel_major(grad)),
+        pixel_major(x),
+        kernels.Norm.of(mean, invstd, gamma, beta),
+        weight,
+        grad_x,
+        accumulate=False,
     )
     return grad_x, grad_weight, sums.masked.to(x.dtype, copy=True), sums.centred.to(x.dtype, copy=True)
 

@@ -54,7 +54,7 @@ def _backward(grad_mean: Tensor, grad_variance: Tensor, x: Tensor, mean: Tensor)
     out = zeros(x, *x.shape)
     constant = -grad_mean / positions
     slope = -2.0 * grad_variance / positions
-    kernels.affine_correction(x, out, mean.contiguous(), constant, slope, out)
+    kernels.affine_correction(kernels.CorrectedGradient(out, x, mean.contiguous(), constant, slope), out)
     return out
 
 

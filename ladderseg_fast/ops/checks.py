@@ -47,11 +47,13 @@ def check_batch_norm(
         check_vector(vector_name, vector, x.shape[1], name, x)
 
 
-def check_weight(weight: Tensor, name: str, x: Tensor) -> None:
-    """`weight` is that of a 1x1 convolution of `x` (called `name`)."""
-    if weight.dim() != 4 or weight.shape[0] == 0 or weight.shape[1:] != (x.shape[1], 1, 1):
+def check_weight(weight: Tensor, name: str, x: Tensor, kernel_size: int = 1) -> None:
+    """`weight` is that of a convolution of `x` (called `name`) with a square kernel."""
+    expected = (x.shape[1], kernel_size, kernel_size)
+    if weight.dim() != 4 or weight.shape[0] == 0 or weight.shape[1:] != expected:
+        shape = ", ".join(map(str, expected))
         raise ValueError(
-            f"weight must be [M, {x.shape[1]}, 1, 1] for {name} with {x.shape[1]} channels, got {tuple(weight.shape)}"
+            f"weight must be [M, {shape}] for {name} with {x.shape[1]} channels, got {tuple(weight.shape)}"
         )
     check_like("weight", weight, name, x)
 

@@ -15,6 +15,7 @@ from .layout import pixel_stride
 DTYPES = (torch.float32, torch.float64)
 
 _NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0)
+_NO_CORRECTION = _core.Correction(_NO_MAP, 0, 0, 0)
 
 _LABEL_TYPES = {
     torch.uint8: _core.LabelType.uint8,
@@ -41,6 +42,10 @@ class Norm:
         shift = torch.zeros_like(mean) if beta is None else beta
         return Norm(mean.contiguous(), scale.contiguous(), shift.contiguous())
 
+    def part(self, channels: slice) -> "Norm":
+        """That of some channels."""
+        return Norm(self.mean[channels], self.scale[channels], self.shift[channels])
+
     def pointers(self, x: Tensor) -> _core.BnRelu:
         """For a kernel that reads `x` [N, C, H, W]."""
         assert len(self.mean) == len(self.scale) == len(self.shift) == x.shape[1]
@@ -58,6 +63,11 @@ class BnSums:
     def zeros(channels: int, device: torch.device) -> "BnSums":
         return BnSums(*torch.zeros((2, channels), dtype=torch.float64, device=device))
 
+    @staticmethod
+    def cat(parts: "list[BnSums]") -> "BnSums":
+        """Those of maps that lie side by side in one."""
+        return BnSums(torch.cat([part.masked for part in parts]), torch.cat([part.centred for part in parts]))
+
     def pointers(self) -> _core.BnSums:
         return _core.BnSums(self.masked.data_ptr(), self.centred.data_ptr())
 
@@ -67,6 +77,33 @@ class BnSums:
         return self
 
 
+@dataclass
+class CorrectedGradient:
+    """A gradient [N, C, H, W] whose batch norm correction is deferred to whoever reads it.
+
+    Its value is grad - constant - slope * (x - mean), with vectors [C] of the dtype of grad; without x it is grad.
+    Source: ALGORITHMS.md section 4.
+    """
+
+    grad: Tensor
+    x: Tensor | None = None
+    mean: Tensor | None = None
+    constant: Tensor | None = None
+    slope: Tensor | None = None
+
+    def part(self, images: slice, rows: slice) -> "CorrectedGradient":
+        """That of some images and rows."""
+        x = None if self.x is None else self.x[images, :, rows]
+        return CorrectedGradient(self.grad[images, :, rows], x, self.mean, self.constant, self.slope)
+
+    def pointers(self) -> _core.Gradient:
+        if self.x is None:
+            return _core.Gradient(_map(self.grad), _NO_CORRECTION)
+        assert self.x.shape == self.grad.shape
+        vectors = (self.mean.data_ptr(), self.constant.data_ptr(), self.slope.data_ptr())
+        return _core.Gradient(_map(self.grad), _core.Correction(_map(self.x), *vectors))
+
+
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance [C] float64 of x [N, C, H, W]."""
     mean, variance = _statistics(x, x.shape[1])
@@ -74,10 +111,9 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
-def affine_correction(x: Tensor, grad: Tensor, mean: Tensor, constant: Tensor, slope: Tensor, out: Tensor) -> None:
-    """out = grad - constant - slope * (x - mean); maps [N, C, H, W], vectors [C]; out may be grad."""
-    vectors = (mean.data_ptr(), constant.data_ptr(), slope.data_ptr())
-    _core.affine_correction(_double(x), _map(x), _map(grad), *vectors, _map(out), _threads(x))
+def affine_correction(gradient: CorrectedGradient, out: Tensor) -> None:
+    """out = the value of `gradient`, which has an x; [N, C, H, W]; out may be gradient.grad."""
+    _core.affine_correction(_double(out), gradient.pointers(), _map(out), _threads(out))
 
 
 def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
@@ -108,7 +144,7 @@ def bn_relu_conv1x1_forward(
 
 
 def bn_relu_conv1x1_backward(
-    grad: Tensor,
+    grad: CorrectedGradient,
     x: Tensor,
     norm: Norm,
     weight: Tensor,
@@ -119,16 +155,84 @@ def bn_relu_conv1x1_backward(
     """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, M, H, W]; returns the gradient of weight and the sums."""
     sums = BnSums.zeros(x.shape[1], x.device)
     weight = weight.contiguous()
-    assert weight.shape[:2] == (grad.shape[1], x.shape[1])
+    assert weight.shape[:2] == (grad.grad.shape[1], x.shape[1])
     grad_weight = torch.empty_like(weight) if want_weight else None
     _core.bn_relu_conv1x1_backward(
         _double(x),
-        _map(grad),
+        grad.pointers(),
         _map(x),
         norm.pointers(x),
         weight.data_ptr(),
         _NO_MAP if grad_x is None else _map(grad_x),
         accumulate,
+        0 if grad_weight is None else grad_weight.data_ptr(),
+        sums.pointers(),
+        _threads(x),
+    )
+    return grad_weight, sums
+
+
+def bn_relu_conv3x3_forward(
+    x: Tensor,
+    norm: Norm,
+    weight: Tensor,
+    dilation: int,
+    out: Tensor,
+    first_row: int = 0,
+    statistics: bool = False,
+) -> tuple[Tensor, Tensor] | None:
+    """out [N, K, h, W] = conv3x3(bn_relu(x [N, C, H, W]), weight), zero padding as wide as the dilation.
+
+    For a strip of rows: the first row of out is at `first_row` of x. With `statistics`, those of out as well.
+    """
+    result = _statistics(out, out.shape[1]) if statistics else None
+    weight = weight.contiguous()
+    assert weight.shape == (out.shape[1], x.shape[1], 3, 3)
+    assert (x.shape[0], x.shape[3]) == (out.shape[0], out.shape[3])
+    _core.bn_relu_conv3x3_forward(
+        _double(x),
+        _map(x),
+        first_row,
+        norm.pointers(x),
+        weight.data_ptr(),
+        dilation,
+        _map(out),
+        *_addresses(result),
+        _threads(x),
+    )
+    return result
+
+
+def bn_relu_conv3x3_backward(
+    grad: CorrectedGradient,
+    x: Tensor,
+    norm: Norm,
+    weight: Tensor,
+    dilation: int,
+    grad_x: Tensor,
+    grad_first_row: int = 0,
+    first_row: int = 0,
+    want_weight: bool = True,
+) -> tuple[Tensor | None, BnSums]:
+    """grad_x [N, C, h, W] = norm.scale * m from grad [N, K, H', W]; returns the gradient of weight and the sums.
+
+    For a strip of rows: the first row of grad_x is at `first_row` of x [N, C, H, W] and at `grad_first_row` of grad;
+    both reach beyond the strip by the dilation, as far as the image goes. Results count the strip's rows only.
+    """
+    sums = BnSums.zeros(x.shape[1], x.device)
+    weight = weight.contiguous()
+    assert weight.shape == (grad.grad.shape[1], x.shape[1], 3, 3)
+    grad_weight = torch.empty_like(weight) if want_weight else None
+    _core.bn_relu_conv3x3_backward(
+        _double(x),
+        grad.pointers(),
+        grad_first_row,
+        _map(x),
+        first_row,
+        norm.pointers(x),
+        weight.data_ptr(),
+        dilation,
+        _map(grad_x),
         0 if grad_weight is None else grad_weight.data_ptr(),
         sums.pointers(),
         _threads(x),
@@ -170,10 +274,34 @@ def bn_relu_maxpool_backward(
     return sums
 
 
+def upsample_forward(coarse: Tensor, out: Tensor, first_row: int = 0, height: int | None = None) -> None:
+    """out [N, D, H, W] = coarse [N, D, h, w], upsampled bilinearly.
+
+    For a strip of rows: out is rows first_row.. of an upsampled map of `height` rows.
+    """
+    height = out.shape[2] if height is None else height
+    _core.upsample_forward(_double(coarse), _map(coarse), _map(out), first_row, height, _threads(coarse))
+
+
+def upsample_backward(grad: Tensor, grad_coarse: Tensor) -> None:
+    """grad_coarse [N, D, h, w] = transpose of the upsampling to grad [N, D, H, W]."""
+    _core.upsample_backward(_double(grad), _map(grad), _map(grad_coarse), _threads(grad))
+
+
 def upsample_project_concat_forward(
-    coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: bool = False
+    coarse: Tensor,
+    skip: Tensor,
+    norm: Norm,
+    weight: Tensor,
+    out: Tensor,
+    first_row: int = 0,
+    height: int | None = None,
+    statistics: bool = False,
 ) -> tuple[Tensor, Tensor] | None:
-    """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]; with `statistics`, those of out as well."""
+    """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]; with `statistics`, those of out as well.
+
+    For a strip of rows: skip and out are rows first_row.. of maps of `height` rows.
+    """
     result = _statistics(out, out.shape[1]) if statistics else None
     weight = weight.contiguous()
     assert weight.shape[:2] == (out.shape[1] - coarse.shape[1], skip.shape[1])
@@ -183,16 +311,13 @@ def upsample_project_concat_forward(
         _map(skip),
         norm.pointers(skip),
         weight.data_ptr(),
+        first_row,
+        skip.shape[2] if height is None else height,
         _map(out),
         *_addresses(result),
         _threads(skip),
     )
     return result
-
-
-def upsample_backward(grad: Tensor, grad_coarse: Tensor) -> None:
-    """grad_coarse [N, D, h, w] = transpose of the upsampling to grad [N, D, H, W]."""
-    _core.upsample_backward(_double(grad), _map(grad), _map(grad_coarse), _threads(grad))
 
 
 def upsample_cross_entropy(

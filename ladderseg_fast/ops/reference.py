@@ -35,6 +35,19 @@ def bn_relu_conv1x1(
     return F.conv2d(bn_relu(x, mean, invstd, gamma, beta), weight)
 
 
+def bn_relu_conv3x3(
+    x: Tensor,
+    mean: Tensor,
+    invstd: Tensor,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    weight: Tensor,
+    dilation: int = 1,
+) -> Tensor:
+    """3x3 convolution of bn_relu(x) [N, C, H, W] with weight [M, C, 3, 3], zero padded: [N, M, H, W]."""
+    return F.conv2d(bn_relu(x, mean, invstd, gamma, beta), weight, padding=dilation, dilation=dilation)
+
+
 def bn_relu_avgpool2(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
     """Average of 2 x 2 pixels of bn_relu(x) [N, C, H, W]: [N, C, H // 2, W // 2]."""
     return F.avg_pool2d(bn_relu(x, mean, invstd, gamma, beta), kernel_size=2)

@@ -97,7 +97,7 @@ def _backward(
     kernels.upsample_backward(grad[:, : coarse.shape[1]], grad_coarse)
     grad_skip = empty(skip, *skip.shape)
     grad_weight, sums = kernels.bn_relu_conv1x1_backward(
-        grad[:, coarse.shape[1] :],
+        kernels.CorrectedGradient(grad[:, coarse.shape[1] :]),
         pixel_major(skip),
         kernels.Norm.of(mean, invstd, gamma, beta),
         weight,

@@ -102,10 +102,12 @@ def test_as_accurate_as_plain_in_float32(backbone: str, mode: str) -> None:
         assert lean_error <= 2 * plain_error, f"{part}: {lean_error:.3g} is more than twice {plain_error:.3g}"
 
 
-@pytest.mark.parametrize("chunk_bytes", [1, 1 << 16, 1 << 30])
-def test_any_memory_plan(chunk_bytes: int) -> None:
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("strip_bytes", [1, 1 << 16, 1 << 30])
+def test_any_memory_plan(strip_bytes: int, mode: str) -> None:
     model = make_model()
-    model.memory_plan = MemoryPlan(chunk_bytes)
+    set_mode(model, mode)
+    model.memory_plan = MemoryPlan(chunk_bytes=strip_bytes, transition_up_bytes=strip_bytes)
     check(model, steps(1, 2, 131, 129))
 
 

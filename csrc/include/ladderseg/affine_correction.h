@@ -1,6 +1,4 @@
-// The deferred batch norm correction (ALGORITHMS.md section 4), applied once for all readers of a channel:
-//
-//   output[p, c] = grad[p, c] - constant[c] - slope[c] * (x[p, c] - mean[c])
+// The deferred batch norm correction (ALGORITHMS.md section 4) as a pass of its own.
 #pragma once
 
 #include "feature_map.h"
@@ -9,12 +7,8 @@ namespace ladderseg {
 
 template <class T>
 struct AffineCorrection {
-  FeatureMap<const T> input;  // x [P, C]
-  FeatureMap<const T> grad;   // [P, C]
-  const T* mean;              // [C]
-  const T* constant;          // [C]
-  const T* slope;             // [C]
-  FeatureMap<T> output;       // [P, C]; may be `grad` itself
+  CorrectedGradient<T> gradient;  // [P, C], with an input
+  FeatureMap<T> output;           // [P, C]; may be the gradient itself
 };
 
 }  // namespace ladderseg

@@ -23,8 +23,8 @@ struct BnReluConv1x1Forward {
 
 template <class T>
 struct BnReluConv1x1Backward {
-  FeatureMap<const T> grad_output;  // [P, M]
-  FeatureMap<const T> input;        // [P, C]
+  CorrectedGradient<T> grad_output;  // [P, M]
+  FeatureMap<const T> input;         // [P, C]
   BnRelu<T> norm;
   const T* weight;           // [M, C]
   FeatureMap<T> grad_input;  // [P, C] or no data

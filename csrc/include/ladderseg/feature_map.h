@@ -33,6 +33,18 @@ struct BnRelu {
   const T* shift;  // [C]
 };
 
+// The gradient of a map whose batch norms have deferred their correction (ALGORITHMS.md section 4):
+//
+//   grad[p, c] - constant[c] - slope[c] * (x[p, c] - mean[c])
+template <class T>
+struct CorrectedGradient {
+  FeatureMap<const T> grad;   // [P, C]
+  FeatureMap<const T> input;  // x [P, C], or no data: nothing is to be corrected
+  const T* mean;              // [C], like the following unused without x
+  const T* constant;          // [C]
+  const T* slope;             // [C]
+};
+
 // The two sums over all positions that a batch norm's backward needs (ALGORITHMS.md section 4); with g the
 // gradient of y and m = g where y > 0, else 0:
 //

@@ -5,8 +5,10 @@
 #include "bn_relu.h"
 #include "bn_relu_avgpool2.h"
 #include "bn_relu_conv1x1.h"
+#include "bn_relu_conv3x3.h"
 #include "bn_relu_maxpool.h"
 #include "channel_statistics.h"
+#include "upsample.h"
 #include "upsample_argmax.h"
 #include "upsample_cross_entropy.h"
 #include "upsample_project_concat.h"
@@ -25,12 +27,15 @@ struct Kernels {
   Kernel<BnReluBackward<T>> bn_relu_backward;
   Kernel<BnReluConv1x1Forward<T>> bn_relu_conv1x1_forward;
   Kernel<BnReluConv1x1Backward<T>> bn_relu_conv1x1_backward;
+  Kernel<BnReluConv3x3Forward<T>> bn_relu_conv3x3_forward;
+  Kernel<BnReluConv3x3Backward<T>> bn_relu_conv3x3_backward;
   Kernel<BnReluAvgpool2Forward<T>> bn_relu_avgpool2_forward;
   Kernel<BnReluAvgpool2Backward<T>> bn_relu_avgpool2_backward;
   Kernel<BnReluMaxpoolForward<T>> bn_relu_maxpool_forward;
   Kernel<BnReluMaxpoolBackward<T>> bn_relu_maxpool_backward;
-  Kernel<UpsampleProjectConcatForward<T>> upsample_project_concat_forward;
+  Kernel<UpsampleForward<T>> upsample_forward;
   Kernel<UpsampleBackward<T>> upsample_backward;
+  Kernel<UpsampleProjectConcatForward<T>> upsample_project_concat_forward;
   Kernel<UpsampleCrossEntropy<T>> upsample_cross_entropy;
   Kernel<UpsampleArgmax<T>> upsample_argmax;
 };

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ...ops import kernels
-from .. import conv3x3
+from ...ops.kernels import CorrectedGradient, Norm
 from ..batch_norm import uses_batch_statistics
-from ..feature import CorrectedGradient, Feature
+from ..feature import Feature
 from ..passes import BackwardPass, ForwardPass
+from ..strips import strips
 
 
 @dataclass(frozen=True)
@@ -35,51 +36,68 @@ class Bottleneck:
     def dilation(self) -> int:
         return self.conv2.dilation[0]
 
-    def forward(self, step: ForwardPass, source: Feature, out: Tensor) -> None:
-        """out [N, M, H, W] from the first channels of `source`, as many as norm1 has."""
-        channels = self.norm1.num_features
-        first = step.bind_to_feature(self.norm1, source, channels)
-        n, _, h, w = source.data.shape
-        hidden = step.workspace.take(source.data, n, self.conv1.out_channels, h, w)
-        statistics = kernels.bn_relu_conv1x1_forward(
-            source.channels(channels),
-            first.norm,
-            step.parameter(self.conv1),
-            hidden,
-            statistics=uses_batch_statistics(self.norm2),
-        )
+    def forward(self, step: ForwardPass, target: Feature, source: Feature, first: int) -> None:
+        """Channels of `target` from `first` on, from the first channels of `source`, as many as norm1 has."""
+        bound = step.bind_to_feature(self.norm1, source, self.norm1.num_features)
+        out = target.data[:, first : first + self.conv2.out_channels]
+        if uses_batch_statistics(self.norm2):
+            # Most likely the readers of this layer normalise like the layer itself.
+            target.set_statistics(first, *self._forward_at_once(step, source, bound.norm, out))
+        else:
+            self._forward_in_strips(step, source, bound.norm, out)
+
+    def _forward_at_once(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> tuple[Tensor, Tensor]:
+        """The second batch norm waits for all of its input; returns the statistics of `out`."""
+        x = source.channels(self.norm1.num_features)
+        n, _, h, w = x.shape
+        hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w)
+        statistics = kernels.bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden, statistics=True)
         second = step.bind(self.norm2, statistics, source.positions, hidden.dtype)
         weight = step.parameter(self.conv2)
-        conv3x3.forward(hidden, second.norm, weight, self.dilation, out, step.plan, step.workspace)
+        return kernels.bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=True)
+
+    def _forward_in_strips(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> None:
+        x = source.channels(self.norm1.num_features)
+        second = step.bind(self.norm2, None, source.positions, x.dtype)
+        n, _, h, w = x.shape
+        max_pixels = max(1, step.plan.chunk_bytes // (self.conv1.out_channels * x.element_size()))
+        for strip in strips(n, h, w, max_pixels, halo=self.dilation):
+            rows = x[strip.images, :, strip.outer]
+            hidden = step.workspace.take(x, rows.shape[0], self.conv1.out_channels, rows.shape[2], w)
+            kernels.bn_relu_conv1x1_forward(rows, norm, step.parameter(self.conv1), hidden)
+            kernels.bn_relu_conv3x3_forward(
+                hidden,
+                second.norm,
+                step.parameter(self.conv2),
+                self.dilation,
+                out[strip.images, :, strip.rows],
+                first_row=strip.inner.start,
+            )
 
     def backward(self, step: BackwardPass, source: str, grad: CorrectedGradient) -> None:
         """From `grad` [N, M, H, W] to the gradients of the parameters and of feature `source`."""
-        channels = self.norm1.num_features
-        x = step.features[source].channels(channels)
+        x = step.features[source].channels(self.norm1.num_features)
         first, second = step.norms[self.norm1], step.norms[self.norm2]
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w)
         kernels.bn_relu_conv1x1_forward(x, first.norm, step.parameter(self.conv1), hidden)
         grad_hidden = step.workspace.take(x, *hidden.shape)
-        grad_weight, sums = conv3x3.backward(
+        grad_weight, sums = kernels.bn_relu_conv3x3_backward(
             grad,
             hidden,
             second.norm,
             step.parameter(self.conv2),
             self.dilation,
             grad_hidden,
-            step.wants(self.conv2),
-            step.plan,
-            step.workspace,
+            want_weight=step.wants(self.conv2),
         )
         step.add_gradient(self.conv2, grad_weight)
         step.add_norm_gradients(self.norm2, sums)
-        second.correct(hidden, grad_hidden, sums)
-        accumulate_conv1x1(step, source, self.norm1, self.conv1, grad_hidden)
+        accumulate_conv1x1(step, source, self.norm1, self.conv1, second.corrected(hidden, grad_hidden, sums))
 
 
 def accumulate_conv1x1(
-    step: BackwardPass, source: str, norm: nn.BatchNorm2d, conv: nn.Conv2d, grad: Tensor
+    step: BackwardPass, source: str, norm: nn.BatchNorm2d, conv: nn.Conv2d, grad: CorrectedGradient
 ) -> None:
     """Backward of BN - ReLU - conv 1x1 that reads the first channels of feature `source`; grad [N, M, H, W]."""
     channels = norm.num_features

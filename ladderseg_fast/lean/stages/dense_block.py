@@ -18,8 +18,7 @@ class DenseBlockStage(Stage):
     def forward(self, step: ForwardPass) -> None:
         feature = step.features[self.writes]
         for layer in self.layers:
-            first = layer.norm1.num_features
-            layer.forward(step, feature, feature.data[:, first : first + layer.conv2.out_channels])
+            layer.forward(step, feature, feature, first=layer.norm1.num_features)
 
     def backward(self, step: BackwardPass) -> None:
         gradient = step.gradient_of(self.writes)

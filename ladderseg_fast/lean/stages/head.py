@@ -2,6 +2,7 @@
 
 from ...nn import Head
 from ...ops import kernels
+from ...ops.kernels import CorrectedGradient
 from ..passes import BackwardPass, ForwardPass
 from .bottleneck import accumulate_conv1x1
 from .stage import Stage
@@ -30,4 +31,4 @@ class HeadStage(Stage):
         grad = step.gradient_of(self.writes).data  # class scores have no batch norm for a reader
         if step.wants(self.conv, "bias"):
             step.add_gradient(self.conv, grad.sum(dim=(0, 2, 3)), "bias")
-        accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, grad)
+        accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, CorrectedGradient(grad))

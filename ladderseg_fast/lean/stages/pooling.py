@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from ..feature import write
 from ..passes import BackwardPass, ForwardPass
 from .stage import Stage
 
@@ -27,7 +28,7 @@ class CopyStage(Stage):
     def backward(self, step: BackwardPass) -> None:
         target = step.gradient_of(self.reads[0])
         if target is not None:
-            step.gradient_of(self.writes).corrected(0, target.data.shape[1]).write(target.data)
+            write(step.gradient_of(self.writes).corrected(0, target.data.shape[1]), target.data)
 
 
 class AveragePoolStage(Stage):
@@ -56,7 +57,7 @@ class AveragePoolStage(Stage):
             return
         n, c, h, w = target.data.shape
         pooled = step.workspace.take(target.data, n, c, h // 2, w // 2)
-        step.gradient_of(self.writes).corrected(0, c).write(pooled)
+        write(step.gradient_of(self.writes).corrected(0, c), pooled)
         target.data += torch.ops.aten.avg_pool2d_backward(
             pooled, target.data, [2, 2], [2, 2], [0, 0], False, True, None
         )

@@ -15,8 +15,10 @@ from ...ops import kernels
 from ...ops.kernels import BnSums
 from ...ops.layout import empty, pixel_major, zeros
 from ..batch_norm import BoundNorm, uses_batch_statistics
+from ..feature import write
 from ..passes import BackwardPass, ForwardPass
 from ..plan import MemoryPlan
+from ..statistics import RunningStatistics
 from ..strips import Strip, strips
 from .stage import Stage
 
@@ -54,7 +56,7 @@ class StemStage(Stage):
         weight = step.parameter(self.conv)
         bound = step.norms[self.norm]
         gradient = step.gradient_of(self.writes).corrected(0, weight.shape[0])
-        pooled_gradient = gradient.write(step.workspace.take(images, *gradient.shape))
+        pooled_gradient = write(gradient, step.workspace.take(images, *gradient.grad.shape))
         convolution = _Convolution(images, weight, step.plan)
         sums = BnSums.zeros(weight.shape[0], images.device)
         for strip in convolution.strips():
@@ -66,7 +68,8 @@ class StemStage(Stage):
         grad_weight = torch.zeros_like(weight)
         for strip in convolution.strips():
             grad, _ = _backward_strip(convolution, strip, pooled_gradient, bound)
-            bound.correct(convolution.rows(strip)[:, :, strip.inner], grad, sums)
+            corrected = bound.corrected(convolution.rows(strip)[:, :, strip.inner], grad, sums)
+            write(corrected, grad)
             grad_weight += convolution.backward(strip, grad, None if target is None else target.data)
         step.add_gradient(self.conv, grad_weight)
 
@@ -128,19 +131,12 @@ class _Convolution:
         return self._last[1]
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance [C] float64 of the output, merged over the strips by Chan's formula."""
-        count = 0
-        mean = deviation = torch.zeros(self.shape[1], dtype=torch.float64, device=self.images.device)
+        """Mean and biased variance [C] float64 of the output."""
+        running = RunningStatistics(self.shape[1], self.images.device)
         for strip in self.strips():
             rows = self.rows(strip)[:, :, strip.inner]
-            more = rows.numel() // rows.shape[1]
-            strip_mean, strip_variance = kernels.channel_statistics(rows)
-            delta = strip_mean - mean
-            share = more / (count + more)
-            mean = mean + delta * share
-            deviation = deviation + strip_variance * more + delta.square() * (count * share)
-            count += more
-        return mean, deviation / count
+            running.add(rows.numel() // rows.shape[1], *kernels.channel_statistics(rows))
+        return running.result()
 
     def backward(self, strip: Strip, grad: Tensor, grad_images: Tensor | None) -> Tensor:
         """Gradient of the weight from `grad` [n, C, rows, W] on the rows of `strip`; adds to grad_images."""

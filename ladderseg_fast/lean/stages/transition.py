@@ -6,6 +6,7 @@ from torch import Tensor
 from ...nn import Transition
 from ...ops import kernels
 from ...ops.layout import pixel_rows
+from ..feature import write
 from ..passes import BackwardPass, ForwardPass
 from ..workspace import Workspace
 from .stage import Stage
@@ -36,7 +37,7 @@ class TransitionStage(Stage):
         pooled = self._pool(source.data, bound.norm, step.workspace)
         n, _, h, w = pooled.shape
         grad = step.workspace.take(pooled, n, self.conv.out_channels, h, w)
-        step.gradient_of(self.writes).corrected(0, self.conv.out_channels).write(grad)
+        write(step.gradient_of(self.writes).corrected(0, self.conv.out_channels), grad)
         weight = step.parameter(self.conv)
         if step.wants(self.conv):
             step.add_gradient(self.conv, torch.mm(pixel_rows(grad).t(), pixel_rows(pooled)).view_as(weight))

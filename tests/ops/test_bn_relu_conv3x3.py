@@ -1,0 +1,116 @@
+import pytest
+import torch
+from bn_operator_suite import BnConvOperatorSuite
+from comparison import assert_near
+from operator_suite import Arguments, evaluate, random
+from torch import Tensor
+
+from ladderseg_fast.ops import kernels, layout, reference
+
+
+class TestBnReluConv3x3(BnConvOperatorSuite):
+    """Shapes are (N, C, H, W, M, dilation)."""
+
+    name = "bn_relu_conv3x3"
+    shapes = [
+        (1, 1, 1, 1, 1, 1),
+        (1, 3, 1, 1, 19, 2),
+        (4, 17, 2, 1, 1, 1),
+        (1, 33, 5, 7, 19, 1),
+        (3, 130, 3, 2, 33, 1),
+        (2, 3, 37, 41, 128, 1),
+        (2, 17, 9, 13, 32, 2),
+        (1, 8, 11, 4, 3, 3),
+        (1, 5, 3, 3, 3, 5),  # every tap but the middle one is in the padding
+        (1, 64, 1, 1300, 1, 1),
+        (1, 600, 3, 4, 35, 1),
+        (0, 3, 4, 4, 19, 1),
+    ]
+    small = (2, 3, 3, 4, 4, 1)
+    large = (2, 33, 37, 41, 19, 2)
+
+    def arguments(self, shape: tuple[int, ...]) -> Arguments:
+        *size, outputs, dilation = shape
+        weight = random(outputs, size[1], 3, 3, seed=6)
+        return super().arguments((*size, outputs)) | {"weight": weight, "dilation": dilation}
+
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=str)
+    def test_nan_and_infinity_propagate(self, value: float) -> None:
+        """They reach all results that they reach in plain PyTorch, and else only their neighbours'."""
+        arguments = self.arguments((1, 3, 12, 14, 4, 1))
+        arguments["x"][0, 1, 5, 6] = value
+        prepared = self.prepared((1, 3, 12, 14, 4, 1), x=arguments["x"])
+        actual, expected = (evaluate(function, prepared) for function in (self.operator(), self.reference()))
+        for key, plain in expected.items():
+            assert (~actual[key].isfinite() | plain.isfinite()).all(), key
+            if plain.dim() == 4 and key != "gradient of weight":
+                changed = (~actual[key].isfinite()).any(dim=1)[0].nonzero()
+                assert all(3 <= y <= 7 and 4 <= x <= 8 for y, x in changed.tolist()), key
+
+    @pytest.mark.parametrize("dilation", [0, -1])
+    def test_dilation_is_positive(self, dilation: int) -> None:
+        with pytest.raises(ValueError, match=r"\bdilation\b"):
+            self.operator()(**self.prepared(self.small) | {"dilation": dilation})
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("rows", [(0, 3), (3, 8), (4, 5), (8, 11)], ids=str)
+def test_strip_of_rows(rows: tuple[int, int], dilation: int) -> None:
+    """A strip, of maps that begin at different rows, gives its rows of the whole and its part of every sum."""
+    first, last = rows
+    n, c, h, w, outputs = 1, 5, 11, 6, 7
+    arguments = TestBnReluConv3x3().arguments((n, c, h, w, outputs, dilation))
+    x, grad = layout.pixel_major(arguments["x"]), layout.pixel_major(random(n, outputs, h, w, seed=8))
+    vectors = [arguments[key] for key in ("mean", "invstd", "gamma", "beta")]
+    norm, weight = kernels.Norm.of(*vectors), arguments["weight"]
+    other = layout.pixel_major(random(n, outputs, h, w, seed=9))
+    correction = [random(outputs, seed=10 + i) for i in range(3)]
+
+    whole = layout.empty(x, n, outputs, h, w)
+    kernels.bn_relu_conv3x3_forward(x, norm, weight, dilation, whole)
+    x_top, grad_top = max(0, first - dilation), max(0, first - 2 * dilation)
+    outer = slice(x_top, last + dilation)
+    strip = layout.empty(x, n, outputs, last - first, w)
+    mean, variance = kernels.bn_relu_conv3x3_forward(
+        x[:, :, outer], norm, weight, dilation, strip, first_row=first - x_top, statistics=True
+    )
+    assert_near(strip, whole[:, :, first:last], "strip")
+    expected = reference.channel_statistics(strip)
+    assert_near(mean, expected[0], "mean")
+    assert_near(variance, expected[1], "variance")
+
+    value = grad - _vector(correction[1]) - _vector(correction[2]) * (other - _vector(correction[0]))
+    expected = _gradients(x, vectors, weight, dilation, value, slice(first, last))
+    gradient = kernels.CorrectedGradient(grad, other, *correction).part(slice(None), slice(grad_top, last + 2 * dilation))
+    grad_x = layout.empty(x, n, c, last - first, w)
+    grad_weight, sums = kernels.bn_relu_conv3x3_backward(
+        gradient,
+        x[:, :, outer],
+        norm,
+        weight,
+        dilation,
+        grad_x,
+        grad_first_row=first - grad_top,
+        first_row=first - x_top,
+    )
+    assert_near(grad_x, expected["x"], "gradient of x")
+    assert_near(grad_weight, expected["weight"], "gradient of weight")
+    masked = grad_x / _vector(norm.scale)
+    assert_near(sums.masked, masked.sum(dim=(0, 2, 3)), "sum of m")
+    centred = masked * (x[:, :, first:last] - _vector(norm.mean))
+    assert_near(sums.centred, centred.sum(dim=(0, 2, 3)), "sum of m * (x - mean)")
+
+
+def _gradients(
+    x: Tensor, vectors: list[Tensor], weight: Tensor, dilation: int, grad: Tensor, rows: slice
+) -> dict[str, Tensor]:
+    """On some rows: of x, from the whole gradient; of weight, from the gradient of these rows."""
+    x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    out = reference.bn_relu_conv3x3(x, *vectors, weight, dilation)
+    (grad_x,) = torch.autograd.grad(out, x, grad, retain_graph=True)
+    (grad_weight,) = torch.autograd.grad(out[:, :, rows], weight, grad[:, :, rows])
+    return {"x": grad_x[:, :, rows], "weight": grad_weight}
+
+
+def _vector(values: Tensor) -> Tensor:
+    return values.view(1, -1, 1, 1)
