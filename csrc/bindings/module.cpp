@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ladderseg/huge_pages.h"
 #include "ladderseg/kernels.h"
 
 namespace py = pybind11;
@@ -304,6 +305,9 @@ PYBIND11_MODULE(_core, module) {
   module.def("upsample_cross_entropy", &upsample_cross_entropy);
   module.def("upsample_argmax", &upsample_argmax);
 
+  module.def(
+      "advise_huge_pages", [](Address data, size_t bytes) { advise_huge_pages(pointer<void>(data), bytes); },
+      "Ask for huge pages in a fresh buffer.");
   module.def("build_info", &build_info, "What this build is made of.");
   module.def("supported_instruction_sets", [] { return instruction_set_names(true); });
   module.def("instruction_set", [] { return std::string(instruction_set().name); }, "The one in use.");

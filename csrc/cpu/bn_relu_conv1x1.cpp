@@ -34,7 +34,8 @@ void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>& args, int threads) {
     const Range range = split(args.input.pixels(), member, team, RegisterBlock<T>::rows);
     for (int64_t p = range.begin; p < range.end; p += kTilePixels) {
       const int64_t pixels = smaller(kTilePixels, range.end - p);
-      tile.run(base, args.input.pixel(p), args.input.pixel_stride, pixels, channels, outputs, args.norm,
+      const int64_t next = smaller(kTilePixels, range.end - p - pixels);
+      tile.run(base, args.input.pixel(p), args.input.pixel_stride, pixels, next, channels, outputs, args.norm,
                packed.in(scratch));
       const T* product = tile.product.in(base);
       for (int64_t i = 0; i < pixels; ++i)
@@ -179,15 +180,18 @@ struct Conv1x1Backward {
   }
 
   template <bool accumulate>
-  LADDERSEG_INLINE void tile(char* scratch, char* base, int64_t first_pixel, int64_t pixels) const {
+  LADDERSEG_INLINE void tile(char* scratch, char* base, int64_t first_pixel, int64_t pixels,
+                             int64_t next_pixels) const {
     const int64_t rows = round_up<int64_t>(pixels, Block::rows);
     load_grad_output(base, first_pixel, pixels, rows);
     const T* const go = grad_output.in(base);
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * columns;
       const T* panel = packed.in(scratch) + block * outputs * columns;
-      for (int64_t p = 0; p < rows; p += Block::rows)
+      for (int64_t p = 0; p < rows; p += Block::rows) {
+        prefetch_next(first_pixel, pixels, next_pixels, block, p / Block::rows, rows / Block::rows);
         multiply<false>(outputs, go + p * grad_row, grad_row, 1, panel, g.in(base) + p * columns, columns);
+      }
       if (first + columns <= channels && args.grad_input.data)
         backward_elements<accumulate>(scratch, base, first, pixels, args.input.pixel(first_pixel) + first,
                                       args.input.pixel_stride, args.grad_input.pixel(first_pixel) + first,
@@ -200,6 +204,26 @@ struct Conv1x1Backward {
         multiply<true>(pixels, go + m, 1, grad_row, y.in(base), to + m * columns, columns);
     }
     sums.flush(base, padded);
+  }
+
+  // Part `part` of `parts` of what is read after `block`: the next block of this tile or the first of the next tile,
+  // and some of the next tile's grad_output.
+  LADDERSEG_INLINE void prefetch_next(int64_t first_pixel, int64_t pixels, int64_t next_pixels, int64_t block,
+                                      int64_t part, int64_t parts) const {
+    const bool last = block + 1 == blocks;
+    const int64_t pixel = last ? first_pixel + pixels : first_pixel, count = last ? next_pixels : pixels;
+    const int64_t channel = last ? 0 : (block + 1) * columns, width = smaller(columns, channels - channel);
+    const auto rows = [&](const auto& map, int64_t first) {
+      prefetch_rows(map.pixel(pixel) + first, map.pixel_stride, count, width, part, parts);
+    };
+    rows(args.input, channel);
+    if (args.grad_input.data) rows(args.grad_input, channel);
+    const auto outputs_of = [&](const FeatureMap<const T>& map) {
+      prefetch_rows(map.pixel(first_pixel + pixels), map.pixel_stride, next_pixels, outputs, block * parts + part,
+                    blocks * parts);
+    };
+    outputs_of(args.grad_output.grad);
+    if (args.grad_output.input.data) outputs_of(args.grad_output.input);
   }
 
   // Add the members' weight gradients in their order, for the output channels `mine`.
@@ -229,10 +253,11 @@ void bn_relu_conv1x1_backward(const BnReluConv1x1Backward<T>& args, int threads)
     const Range range = split(args.input.pixels(), member, team, RegisterBlock<T>::rows);
     for (int64_t p = range.begin; p < range.end; p += kTilePixels) {
       const int64_t pixels = smaller(kTilePixels, range.end - p);
+      const int64_t next = smaller(kTilePixels, range.end - p - pixels);
       if (args.accumulate)
-        work.template tile<true>(scratch, base, p, pixels);
+        work.template tile<true>(scratch, base, p, pixels, next);
       else
-        work.template tile<false>(scratch, base, p, pixels);
+        work.template tile<false>(scratch, base, p, pixels, next);
     }
     barrier(team);
     if (args.grad_weight) work.finish_weight(team, base_of, split(work.outputs, member, team));

@@ -61,19 +61,12 @@ struct Conv3x3Backward {
         pixels(own, block),
         sums(own, channels) {}
 
-  // The mirrored filters, transformed; zeros beyond the last channel.
-  void pack(char* scratch, Range panels) const {
-    for (int64_t panel = panels.begin; panel < panels.end; ++panel)
-      for (int64_t k = 0; k < outputs; ++k)
-        for (int64_t j = 0; j < columns; ++j) {
-          double point[kPoints] = {};
-          const int64_t c = panel * columns + j;
-          const T* w = args.weight + (k * channels + c) * 9;
-          if (c < channels)
-            transform_weight([&](int u, int v) { return static_cast<double>(w[3 * (2 - u) + 2 - v]); }, point);
-          for (int64_t i = 0; i < kPoints; ++i)
-            packed.in(scratch)[((panel * kPoints + i) * outputs + k) * columns + j] = static_cast<T>(point[i]);
-        }
+  // The mirrored filters, transformed, for the output channels `mine`.
+  void pack(char* scratch, Range mine) const {
+    for (int64_t c = 0; c < channels; c += columns)
+      for (int64_t k = mine.begin; k < mine.end; ++k)
+        pack_transformed<true>(args.weight + (k * channels + c) * 9, 9, smaller(columns, channels - c), columns,
+                               packed.in(scratch) + (c * kPoints * outputs + k * columns), outputs * columns);
   }
 
   void start(char* base) const {
@@ -92,7 +85,10 @@ struct Conv3x3Backward {
                                         output_panels * block * columns);
       });
     });
-    for (int64_t i = 0; i < kPoints; ++i)
+    const FeatureMap<const T> written{args.grad_input.data, args.grad_input.n, args.grad_input.h, args.grad_input.w,
+                                      channels, args.grad_input.pixel_stride};
+    for (int64_t i = 0; i < kPoints; ++i) {
+      prefetch_tiles(written, grid, 0, 2, first, count, i, kPoints);
       for (int64_t panel = 0; panel < output_panels; ++panel) {
         const T* b = blended.in(base) + (i * output_panels + panel) * block * columns;
         T* to = grad_weight.in(base) + (i * output_panels + panel) * weight_rows * columns;
@@ -100,17 +96,31 @@ struct Conv3x3Backward {
           multiply<true, T, kWeightRows>(count, input.tiles.in(base) + i * input.point_stride + c, 1, input.row, b,
                                          to + c * columns, columns);
       }
+    }
   }
 
-  void write_data_gradient(char* scratch, char* base, int64_t first, int64_t count) const {
+  // Tiles [first, first + count); those after it, to `last`, come next.
+  void write_data_gradient(char* scratch, char* base, int64_t first, int64_t count, int64_t last) const {
     grad_output.fill(base, gradient, grid, args.grad_first_row, first, count);
     pixels.fill(base, grid, args.input_first_row, args.input.h, first, count);
     for (int64_t panel = 0; panel < input_panels; ++panel) {
-      products.run(base, grad_output, count, packed.in(scratch) + panel * kPoints * outputs * columns);
+      const T* weight = packed.in(scratch) + panel * kPoints * outputs * columns;
+      products.run(base, grad_output, count, weight, [&](int64_t part, int64_t parts) {
+        prefetch_next(first + block, last, panel * parts + part, input_panels * parts);
+      });
       const int64_t from = panel * columns, width = smaller(columns, channels - from);
       for_each_channel_vector<T>(width, [&](int64_t j, auto v) { backward_elements<decltype(v)>(base, from, j, count); });
     }
     sums.flush(base, channels);
+  }
+
+  // Part `part` of `parts` of what the block from tile `first` on reads, before `last`.
+  LADDERSEG_INLINE void prefetch_next(int64_t first, int64_t last, int64_t part, int64_t parts) const {
+    const int64_t count = smaller(block, last - first);
+    prefetch_tiles(args.input, grid, args.input_first_row - grid.dilation, 4, first, count, part, parts);
+    const auto& [grad, x, mean, constant, slope] = args.grad_output;
+    prefetch_tiles(grad, grid, args.grad_first_row - grid.dilation, 4, first, count, part, parts);
+    if (corrected) prefetch_tiles(x, grid, args.grad_first_row - grid.dilation, 4, first, count, part, parts);
   }
 
   // Mask, grad_input and sums of V channels of the panel that begins at channel `from`.
@@ -167,14 +177,14 @@ void backward(const BnReluConv3x3Backward<T>& args, int threads) {
 
   parallel(threads, [&](int member, int team) {
     char* const base = base_of(member);
-    work.pack(scratch, split(work.input_panels, member, team));
+    work.pack(scratch, split(work.outputs, member, team));
     work.start(base);
     barrier(team);
     const Range range = split(work.grid.count(), member, team);
     for (int64_t first = range.begin; first < range.end; first += work.block) {
       const int64_t count = smaller(work.block, range.end - first);
       if (args.grad_weight) work.add_weight_gradient(base, first, count);
-      work.write_data_gradient(scratch, base, first, count);
+      work.write_data_gradient(scratch, base, first, count, range.end);
     }
     barrier(team);
     if (args.grad_weight) work.finish_weight(team, base_of, split(work.channels, member, team));

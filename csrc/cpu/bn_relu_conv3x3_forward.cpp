@@ -8,21 +8,14 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// weight [K, C, 3, 3] transformed, as panels [K / columns][kPoints][C][columns], zeros beyond K.
+// weight [K, C, 3, 3] transformed, as panels [K / columns][kPoints][C][columns], for the input channels `mine`.
 template <class T>
-LADDERSEG_INLINE void pack_weight(const T* weight, int64_t outputs, int64_t channels, Range panels, T* packed) {
+LADDERSEG_INLINE void pack_weight(const T* weight, int64_t outputs, int64_t channels, Range mine, T* packed) {
   constexpr int64_t columns = RegisterBlock<T>::columns;
-  for (int64_t panel = panels.begin; panel < panels.end; ++panel)
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t j = 0; j < columns; ++j) {
-        double point[kPoints] = {};
-        const int64_t k = panel * columns + j;
-        const T* w = weight + (k * channels + c) * 9;
-        if (k < outputs)
-          transform_weight([&](int u, int v) { return static_cast<double>(w[3 * u + v]); }, point);
-        for (int64_t i = 0; i < kPoints; ++i)
-          packed[((panel * kPoints + i) * channels + c) * columns + j] = static_cast<T>(point[i]);
-      }
+  for (int64_t k = 0; k < outputs; k += columns)
+    for (int64_t c = mine.begin; c < mine.end; ++c)
+      pack_transformed<false>(weight + (k * channels + c) * 9, channels * 9, smaller(columns, outputs - k), columns,
+                              packed + (k * kPoints * channels + c * columns), channels * columns);
 }
 
 template <class T>
@@ -49,7 +42,7 @@ void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
 
   parallel(threads, [&](int member, int team) {
     char* const base = base_of(member);
-    pack_weight(args.weight, outputs, channels, split(panels, member, team), packed.in(scratch));
+    pack_weight(args.weight, outputs, channels, split(channels, member, team), packed.in(scratch));
     barrier(team);
 
     RunningStatistics running = statistics.start(base);
@@ -60,7 +53,11 @@ void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
       pixels.fill(base, grid, 0, grid.height, first, count);
       const int64_t* pixel = pixels.first.in(base);
       for (int64_t panel = 0; panel < panels; ++panel) {
-        products.run(base, input, count, packed.in(scratch) + panel * kPoints * channels * columns);
+        const T* weight = packed.in(scratch) + panel * kPoints * channels * columns;
+        products.run(base, input, count, weight, [&](int64_t part, int64_t parts) {
+          prefetch_tiles(args.input, grid, args.input_first_row - args.dilation, 4, first + block,
+                         smaller(block, range.end - first - block), panel * parts + part, panels * parts);
+        });
         for (int64_t j = 0; j < columns; j += Simd<T>::lanes) {
           T* to = result.in(base) + panel * columns + j;
           for (int64_t t = 0; t < count; ++t) {

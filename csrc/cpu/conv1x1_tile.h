@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "gemm.h"
+#include "prefetch.h"
 #include "scratch.h"
 
 namespace ladderseg {
@@ -48,8 +49,9 @@ struct ProjectionTile {
         product(layout.add<T>(kTilePixels * product_row)) {}
 
   // product[p, m] = sum_c packed(c, m) * relu((x - mean) * scale + shift) for `pixels` <= kTilePixels pixels from `x`.
-  LADDERSEG_INLINE void run(char* base, const T* x, int64_t pixel_stride, int64_t pixels, int64_t channels,
-                            int64_t outputs, const BnRelu<T>& norm, const T* packed) const {
+  // After them come `next_pixels` of the next tile.
+  LADDERSEG_INLINE void run(char* base, const T* x, int64_t pixel_stride, int64_t pixels, int64_t next_pixels,
+                            int64_t channels, int64_t outputs, const BnRelu<T>& norm, const T* packed) const {
     using Block = RegisterBlock<T>;
     T* const y = normalised.in(base);
     T* const z = product.in(base);
@@ -66,10 +68,16 @@ struct ProjectionTile {
         for (int64_t c = 0; c < depth; ++c) to[c] = relu((from[c] - mean[c]) * scale[c] + shift[c]);
       }
       for (int64_t p = pixels; p < rows; ++p) std::memset(y + p * normalised_row, 0, depth * sizeof(T));
+      const int64_t next = first + kDepth < channels ? first + kDepth : 0;
+      const T* next_x = x + (next ? 0 : pixels * pixel_stride) + next;
+      const int64_t next_count = next ? pixels : next_pixels, next_width = smaller(kDepth, channels - next);
+      const int64_t parts = panels * (rows / Block::rows);
       for (int64_t panel = 0; panel < panels; ++panel) {
         const T* b = packed + (panel * channels + first) * Block::columns;
         for (int64_t p = 0; p < rows; p += Block::rows) {
           T* c = z + p * product_row + panel * Block::columns;
+          prefetch_rows(next_x, pixel_stride, next_count, next_width, panel * (rows / Block::rows) + p / Block::rows,
+                        parts);
           if (first == 0)
             multiply<false>(depth, y + p * normalised_row, normalised_row, 1, b, c, product_row);
           else

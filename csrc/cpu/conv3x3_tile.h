@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gemm.h"
+#include "prefetch.h"
 #include "scratch.h"
 #include "winograd.h"
 
@@ -10,8 +11,8 @@ namespace LADDERSEG_ISA {
 
 // Bytes of transformed tiles that a member works on at a time: with the transformed weights they fit its second-level
 // cache.
-constexpr int64_t kBlockBytes = 448 * 1024;
-constexpr int64_t kMaxBlockTiles = 48;
+constexpr int64_t kBlockBytes = 224 * 1024;
+constexpr int64_t kMaxBlockTiles = 24;
 // Products are summed in parts of so many channels: rounding grows with the length of a sum.
 constexpr int64_t kPartLength = 128;
 // Added to the length of rows in scratch so that successive rows do not fall on the same cache set.
@@ -59,14 +60,19 @@ struct PanelProducts {
   PanelProducts(ScratchLayout& layout, int64_t block)
       : point_stride(block * Block::columns), products(layout.add<T>(kPoints * point_stride)) {}
 
-  // `panel` is [kPoints][input.channels][columns].
-  LADDERSEG_INLINE void run(char* base, const InputTiles<T>& input, int64_t count, const T* panel) const {
+  // `panel` is [kPoints][input.channels][columns]. Calls meanwhile(part, parts) for each of its parts.
+  template <class Meanwhile>
+  LADDERSEG_INLINE void run(char* base, const InputTiles<T>& input, int64_t count, const T* panel,
+                            const Meanwhile& meanwhile) const {
     const int64_t depth = input.channels;
+    const int64_t row_blocks = round_up<int64_t>(count, Block::rows) / Block::rows;
     for (int64_t i = 0; i < kPoints; ++i)
       for (int64_t first = 0; first < depth; first += kPartLength) {
         const int64_t part = smaller(kPartLength, depth - first);
         const T* b = panel + (i * depth + first) * Block::columns;
-        for (int64_t t = 0; t < count; t += Block::rows) {
+        for (int64_t r = 0; r < row_blocks; ++r) {
+          if (first == 0) meanwhile(i * row_blocks + r, kPoints * row_blocks);
+          const int64_t t = r * Block::rows;
           const T* a = input.tiles.in(base) + i * input.point_stride + t * input.row + first;
           T* c = products.in(base) + i * point_stride + t * Block::columns;
           if (first == 0)
@@ -77,6 +83,23 @@ struct PanelProducts {
       }
   }
 };
+
+// Prefetch the pixels of `map` under part `part` of `parts` of tiles [first, first + count), where the map has them.
+// A tile has `rows` rows from `first_row` on and two columns of its own.
+template <class T>
+LADDERSEG_INLINE void prefetch_tiles(const FeatureMap<const T>& map, const TileGrid& grid, int64_t first_row, int rows,
+                                     int64_t first, int64_t count, int64_t part, int64_t parts) {
+  if (count <= 0) return;
+  const int64_t begin = count * part / parts, end = count * (part + 1) / parts;
+  for_each_run(grid, first + begin, end - begin, [&](const TileRun& run, int64_t) {
+    for (int a = 0; a < rows; ++a) {
+      const int64_t y = run.y + first_row + a * grid.dilation;
+      if (y < 0 || y >= map.h) continue;
+      const int64_t last = smaller(map.w, run.x + 2 * run.tiles * grid.dilation);
+      for (int64_t x = run.x; x < last; x += grid.dilation) prefetch(map.at(run.image, y, x), map.c);
+    }
+  });
+}
 
 // The pixels of a block's tiles, four to a tile: their numbers in two maps, or -1 outside the grid.
 struct TilePixels {

@@ -3,6 +3,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "ladderseg/huge_pages.h"
+
 namespace ladderseg {
 namespace {
 
@@ -19,9 +21,11 @@ char* reserve_scratch(size_t bytes) {
   if (bytes > block.bytes || block.data == nullptr) {
     std::free(block.data);
     block.bytes = 0;
-    const size_t rounded = (bytes / kScratchAlignment + 1) * kScratchAlignment;
-    block.data = static_cast<char*>(std::aligned_alloc(kScratchAlignment, rounded));
+    const size_t alignment = bytes < kHugePage / 2 ? kScratchAlignment : kHugePage;
+    const size_t rounded = (bytes / alignment + 1) * alignment;
+    block.data = static_cast<char*>(std::aligned_alloc(alignment, rounded));
     if (block.data == nullptr) throw std::bad_alloc();
+    advise_huge_pages(block.data, rounded);
     block.bytes = rounded;
   }
   return block.data;

@@ -37,7 +37,8 @@ void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>& args
     const Range range = split(args.skip.pixels(), member, team, RegisterBlock<T>::rows);
     for (int64_t p = range.begin; p < range.end; p += kTilePixels) {
       const int64_t pixels = smaller(kTilePixels, range.end - p);
-      tile.run(base, args.skip.pixel(p), args.skip.pixel_stride, pixels, channels, projected, args.norm,
+      const int64_t next = smaller(kTilePixels, range.end - p - pixels);
+      tile.run(base, args.skip.pixel(p), args.skip.pixel_stride, pixels, next, channels, projected, args.norm,
                packed.in(scratch));
       for (int64_t i = 0; i < pixels; ++i) {
         const int64_t x = (p + i) % width, y = (p + i) / width % height, image = (p + i) / (width * height);

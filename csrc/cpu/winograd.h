@@ -231,23 +231,42 @@ LADDERSEG_INLINE void transform_output(const T* m, int64_t point_stride, V (&pix
   pixel[3] = lower[1] - lower[2] - lower[3];
 }
 
-// G w G^T of one filter w(u, v), in double: the transformed weights are rounded once.
-template <class Weight>
-LADDERSEG_INLINE void transform_weight(const Weight& w, double (&point)[16]) {
-  double half[4][3];
+// G w G^T of filters w(u, v) = w[3 * u + v]; V is double or a vector of it: transformed weights are rounded once.
+template <class V>
+LADDERSEG_INLINE void transform_weight(const V (&w)[9], V (&point)[16]) {
+  V half[4][3];
   for (int v = 0; v < 3; ++v) {
-    const double a = w(0, v), b = w(1, v), c = w(2, v);
+    const V a = w[v], b = w[3 + v], c = w[6 + v];
     half[0][v] = a;
     half[1][v] = 0.5 * (a + b + c);
     half[2][v] = 0.5 * (a - b + c);
     half[3][v] = c;
   }
   for (int i = 0; i < 4; ++i) {
-    const double a = half[i][0], b = half[i][1], c = half[i][2];
+    const V a = half[i][0], b = half[i][1], c = half[i][2];
     point[4 * i] = a;
     point[4 * i + 1] = 0.5 * (a + b + c);
     point[4 * i + 2] = 0.5 * (a - b + c);
     point[4 * i + 3] = c;
+  }
+}
+
+// Transformed filters side by side: point i of filter j goes to to[i * point_stride + j]. Filter j < count is at
+// weight + j * weight_stride, mirrored or not; those from `count` to `columns` are zero.
+template <bool mirrored, class T>
+LADDERSEG_INLINE void pack_transformed(const T* weight, int64_t weight_stride, int64_t count, int64_t columns, T* to,
+                                       int64_t point_stride) {
+  using Vector = Simd<double>::Vector;
+  constexpr int lanes = Simd<double>::lanes;
+  for (int64_t j = 0; j < columns; j += lanes) {
+    Vector w[9] = {}, point[16];
+    for (int lane = 0; lane < lanes && j + lane < count; ++lane) {
+      const T* filter = weight + (j + lane) * weight_stride;
+      for (int tap = 0; tap < 9; ++tap) w[tap][lane] = static_cast<double>(filter[mirrored ? 8 - tap : tap]);
+    }
+    transform_weight(w, point);
+    for (int i = 0; i < 16; ++i)
+      for (int lane = 0; lane < lanes; ++lane) to[i * point_stride + j + lane] = static_cast<T>(point[i][lane]);
   }
 }
 

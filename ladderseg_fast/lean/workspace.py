@@ -11,6 +11,8 @@ import weakref
 import torch
 from torch import Tensor
 
+from ..ops.layout import fresh_buffer
+
 
 class Workspace:
     """A pool of buffers for the feature maps of one model's lean steps.
@@ -50,7 +52,7 @@ class Workspace:
             else:
                 self._most_in_use = max(self._most_in_use, self._in_use + size)
                 self._make_room(self._most_in_use - self._in_use - size)
-                buffer = torch.empty(size, dtype=torch.uint8, device=device)
+                buffer = fresh_buffer(size, device)
             self._in_use += buffer.numel()
             self._most_in_use = max(self._most_in_use, self._in_use)
             return buffer

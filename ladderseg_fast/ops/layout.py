@@ -7,6 +7,8 @@ n, y, x, lie at equal distances: any channels_last tensor, and any range of its 
 import torch
 from torch import Tensor
 
+from .. import _core
+
 
 def pixel_stride(x: Tensor) -> int | None:
     """Elements from pixel to pixel of `x` [N, C, H, W], or None if it is not pixel-major."""
@@ -43,6 +45,14 @@ def pixel_rows(x: Tensor) -> Tensor:
 def empty(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
     """Uninitialised channels_last tensor [n, c, h, w] of the dtype and device of `like`."""
     return torch.empty((n, c, h, w), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def fresh_buffer(size: int, device: torch.device) -> Tensor:
+    """Uninitialised [size] uint8 for large maps; in huge pages where the system has them, on the CPU."""
+    buffer = torch.empty(size, dtype=torch.uint8, device=device)
+    if device.type == "cpu":
+        _core.advise_huge_pages(buffer.data_ptr(), size)
+    return buffer
 
 
 def zeros(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:

@@ -5,15 +5,19 @@ from torch import Tensor
 
 from ...nn import Transition
 from ...ops import kernels
-from ...ops.layout import pixel_rows
-from ..feature import write
+from ...ops.kernels import Norm
+from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
 from ..workspace import Workspace
 from .stage import Stage
 
 
 class TransitionStage(Stage):
-    """`transition` from feature `source` to the first channels of feature `target`, which it makes `channels` wide."""
+    """`transition` from feature `source` to the first channels of feature `target`, which it makes `channels` wide.
+
+    The product reads the pooled map through a batch norm and ReLU that change nothing, for averages of rectified
+    numbers are not negative. Where one is 0 the ReLU stops its gradient, as those below it would have.
+    """
 
     def __init__(self, transition: Transition, source: str, target: str, channels: int) -> None:
         self.norm, self.conv = transition.norm, transition.conv
@@ -28,21 +32,31 @@ class TransitionStage(Stage):
         pooled = self._pool(source.data, bound.norm, step.workspace)
         n, _, h, w = pooled.shape
         target = step.new_feature(self.writes, source.data, n, self.channels, h, w)
-        weight = step.parameter(self.conv).flatten(1)  # [M, C]
-        torch.mm(pixel_rows(pooled), weight.t(), out=pixel_rows(target.channels(self.conv.out_channels)))
+        statistics = kernels.bn_relu_conv1x1_forward(
+            pooled,
+            _identity(pooled),
+            step.parameter(self.conv),
+            target.channels(self.conv.out_channels),
+            statistics=uses_batch_statistics(self.norm),  # most likely the next block normalises alike
+        )
+        if statistics is not None:
+            target.set_statistics(0, *statistics)
 
     def backward(self, step: BackwardPass) -> None:
         source = step.features[self.reads[0]]
         bound = step.norms[self.norm]
         pooled = self._pool(source.data, bound.norm, step.workspace)
-        n, _, h, w = pooled.shape
-        grad = step.workspace.take(pooled, n, self.conv.out_channels, h, w)
-        write(step.gradient_of(self.writes).corrected(0, self.conv.out_channels), grad)
-        weight = step.parameter(self.conv)
-        if step.wants(self.conv):
-            step.add_gradient(self.conv, torch.mm(pixel_rows(grad).t(), pixel_rows(pooled)).view_as(weight))
         grad_pooled = step.workspace.take(pooled, *pooled.shape)
-        torch.mm(pixel_rows(grad), weight.flatten(1), out=pixel_rows(grad_pooled))
+        grad_weight, _ = kernels.bn_relu_conv1x1_backward(
+            step.gradient_of(self.writes).corrected(0, self.conv.out_channels),
+            pooled,
+            _identity(pooled),
+            step.parameter(self.conv),
+            grad_pooled,
+            accumulate=False,
+            want_weight=step.wants(self.conv),
+        )
+        step.add_gradient(self.conv, grad_weight)
         target = step.gradient_of(self.reads[0])
         accumulate = target is not None
         grad_source = target.data if accumulate else step.workspace.take(source.data, *source.data.shape)
@@ -51,8 +65,14 @@ class TransitionStage(Stage):
         if target is not None:
             target.defer(bound, sums)
 
-    def _pool(self, x: Tensor, norm: kernels.Norm, workspace: Workspace) -> Tensor:
+    def _pool(self, x: Tensor, norm: Norm, workspace: Workspace) -> Tensor:
         n, c, h, w = x.shape
         pooled = workspace.take(x, n, c, h // 2, w // 2)
         kernels.bn_relu_avgpool2_forward(x, norm, pooled)
         return pooled
+
+
+def _identity(x: Tensor) -> Norm:
+    """The batch norm that changes nothing, for the channels of x."""
+    ones = torch.ones(x.shape[1], dtype=x.dtype, device=x.device)
+    return Norm(torch.zeros_like(ones), ones, torch.zeros_like(ones))
