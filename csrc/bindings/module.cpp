@@ -30,6 +30,16 @@ struct Map {
   }
 };
 
+struct ImageBatch {
+  Address data;
+  int64_t n, c, h, w, stride_n, stride_c, stride_h, stride_w;
+
+  template <class T>
+  operator Images<T>() const {
+    return {reinterpret_cast<const T*>(data), n, c, h, w, stride_n, stride_c, stride_h, stride_w};
+  }
+};
+
 struct Norm {
   Address mean, scale, shift;
 
@@ -190,6 +200,33 @@ void bn_relu_maxpool_backward(bool double_precision, Map grad_output, Map input,
   });
 }
 
+void stem_forward(bool double_precision, ImageBatch images, Address weight, Norm norm, Map output, Address mean,
+                  Address variance, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().stem_forward(
+        {images, pointer<T>(weight), norm, output, pointer<double>(mean), pointer<double>(variance)}, threads);
+  });
+}
+
+void stem_backward_sums(bool double_precision, Gradient grad_output, ImageBatch images, Address weight, Norm norm,
+                        Sums sums, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().stem_backward_sums({grad_output, images, pointer<T>(weight), norm, sums}, threads);
+  });
+}
+
+void stem_backward_weight(bool double_precision, Gradient grad_output, ImageBatch images, Address weight, Norm norm,
+                          Address constant, Address slope, Address grad_weight, int threads) {
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().stem_backward_weight({grad_output, images, pointer<T>(weight), norm, pointer<T>(constant),
+                                       pointer<T>(slope), pointer<T>(grad_weight)},
+                                      threads);
+  });
+}
+
 void upsample_forward(bool double_precision, Map coarse, Map output, int64_t first_row, int64_t height, int threads) {
   dispatch(double_precision, [&](auto element) {
     using T = decltype(element);
@@ -275,6 +312,10 @@ PYBIND11_MODULE(_core, module) {
   py::class_<Map>(module, "FeatureMap")
       .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t>(), py::arg("data"), py::arg("n"),
            py::arg("h"), py::arg("w"), py::arg("c"), py::arg("pixel_stride"));
+  py::class_<ImageBatch>(module, "Images")
+      .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>(),
+           py::arg("data"), py::arg("n"), py::arg("c"), py::arg("h"), py::arg("w"), py::arg("stride_n"),
+           py::arg("stride_c"), py::arg("stride_h"), py::arg("stride_w"));
   py::class_<Norm>(module, "BnRelu")
       .def(py::init<Address, Address, Address>(), py::arg("mean"), py::arg("scale"), py::arg("shift"));
   py::class_<Sums>(module, "BnSums").def(py::init<Address, Address>(), py::arg("masked"), py::arg("centred"));
@@ -299,6 +340,9 @@ PYBIND11_MODULE(_core, module) {
   module.def("bn_relu_avgpool2_backward", &bn_relu_avgpool2_backward);
   module.def("bn_relu_maxpool_forward", &bn_relu_maxpool_forward);
   module.def("bn_relu_maxpool_backward", &bn_relu_maxpool_backward);
+  module.def("stem_forward", &stem_forward);
+  module.def("stem_backward_sums", &stem_backward_sums);
+  module.def("stem_backward_weight", &stem_backward_weight);
   module.def("upsample_forward", &upsample_forward);
   module.def("upsample_backward", &upsample_backward);
   module.def("upsample_project_concat_forward", &upsample_project_concat_forward);

@@ -122,10 +122,7 @@ struct Conv1x1Backward {
     for (int64_t p = 0; p < rows; ++p) {
       T* __restrict to = grad_output.in(base) + p * grad_row;
       const int64_t width = p < pixels ? outputs : 0;
-      if (width && args.grad_output.input.data)
-        corrected_pixel(args.grad_output, first_pixel + p, width, to);
-      else if (width)
-        std::memcpy(to, args.grad_output.grad.pixel(first_pixel + p), width * sizeof(T));
+      if (width) gradient_pixel(args.grad_output, first_pixel + p, width, to);
       for (int64_t m = width; m < padded_output; ++m) to[m] = T(0);
     }
   }

@@ -1,6 +1,8 @@
 // The deferred batch norm correction at one pixel.
 #pragma once
 
+#include <cstring>
+
 #include "ladderseg/feature_map.h"
 
 namespace ladderseg {
@@ -16,6 +18,16 @@ LADDERSEG_INLINE void corrected_pixel(const CorrectedGradient<T>& gradient, int6
   const T* slope = gradient.slope;
 #pragma GCC ivdep
   for (int64_t c = 0; c < channels; ++c) to[c] = grad[c] - constant[c] - slope[c] * (x[c] - mean[c]);
+}
+
+// The same of any gradient, corrected or not.
+template <class T>
+LADDERSEG_INLINE void gradient_pixel(const CorrectedGradient<T>& gradient, int64_t p, int64_t channels,
+                                     T* __restrict to) {
+  if (gradient.input.data)
+    corrected_pixel(gradient, p, channels, to);
+  else
+    std::memcpy(to, gradient.grad.pixel(p), channels * sizeof(T));
 }
 
 }  // namespace LADDERSEG_ISA

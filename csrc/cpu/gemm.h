@@ -16,15 +16,15 @@ struct RegisterBlock {
   static constexpr int rows = LADDERSEG_VECTOR_BYTES == 64 ? 12 : LADDERSEG_VECTOR_BYTES == 32 ? 6 : 4;
 };
 
-// C[i, j] (+)= sum_k A(i, k) * B[k, j] for i < rows, j < columns of the register block, or for fewer rows than its own.
+// C[i, j] (+)= sum_k A(i, k) * B[k, j] for i < rows, j < columns of the register block.
 //
 // Accumulating adds the finished sum to C, so that a long sum is one of shorter ones: its rounding error grows with
 // the length of the parts.
 //
-// A(i, k) = a[i * a_row + k * a_depth]; B is a panel of `depth` rows of `columns` contiguous elements.
-template <bool accumulate, class T, int rows = RegisterBlock<T>::rows>
-LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_row, int64_t a_depth,
-                               const T* __restrict panel, T* __restrict c, int64_t c_row) {
+// `a` gives A(i, k); B is a panel of `depth` rows of `columns` contiguous elements.
+template <bool accumulate, int rows, class T, class Elements>
+LADDERSEG_INLINE void multiply_elements(int64_t depth, const Elements& a, const T* __restrict panel, T* __restrict c,
+                                        int64_t c_row) {
   using Block = RegisterBlock<T>;
   using Vector = typename Simd<T>::Vector;
   constexpr int lanes = Simd<T>::lanes;
@@ -39,7 +39,7 @@ LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_r
     for (int v = 0; v < Block::vectors; ++v) b[v] = load(panel + k * Block::columns + v * lanes);
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i) {
-      const T element = a[i * a_row + k * a_depth];
+      const T element = a(i, k);
 #pragma GCC unroll 2
       for (int v = 0; v < Block::vectors; ++v) sum[i][v] += element * b[v];
     }
@@ -51,6 +51,15 @@ LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_r
       T* to = c + i * c_row + v * lanes;
       store(to, accumulate ? load(to) + sum[i][v] : sum[i][v]);
     }
+}
+
+// The same with A(i, k) = a[i * a_row + k * a_depth].
+template <bool accumulate, class T, int rows = RegisterBlock<T>::rows>
+LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_row, int64_t a_depth,
+                               const T* __restrict panel, T* __restrict c, int64_t c_row) {
+  multiply_elements<accumulate, rows>(
+      depth, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return a[i * a_row + k * a_depth]; }, panel, c,
+      c_row);
 }
 
 }  // namespace LADDERSEG_ISA

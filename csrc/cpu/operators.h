@@ -18,6 +18,9 @@ template <class T> void bn_relu_avgpool2_forward(const BnReluAvgpool2Forward<T>&
 template <class T> void bn_relu_avgpool2_backward(const BnReluAvgpool2Backward<T>&, int threads);
 template <class T> void bn_relu_maxpool_forward(const BnReluMaxpoolForward<T>&, int threads);
 template <class T> void bn_relu_maxpool_backward(const BnReluMaxpoolBackward<T>&, int threads);
+template <class T> void stem_forward(const StemForward<T>&, int threads);
+template <class T> void stem_backward_sums(const StemBackwardSums<T>&, int threads);
+template <class T> void stem_backward_weight(const StemBackwardWeight<T>&, int threads);
 template <class T> void upsample_forward(const UpsampleForward<T>&, int threads);
 template <class T> void upsample_backward(const UpsampleBackward<T>&, int threads);
 template <class T> void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>&, int threads);

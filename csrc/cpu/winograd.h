@@ -117,15 +117,6 @@ struct GradientSource {
   }
 };
 
-// body(c, V{}) for the channels: a vector at a time, then the rest one by one.
-template <class T, class Body>
-LADDERSEG_INLINE void for_each_channel_vector(int64_t channels, const Body& body) {
-  constexpr int64_t lanes = Simd<T>::lanes;
-  int64_t c = 0;
-  for (; c + lanes <= channels; c += lanes) body(c, typename Simd<T>::Vector{});
-  for (; c < channels; ++c) body(c, T{});
-}
-
 // Where `rows` rows, `dilation` apart, start in a map: numbers of pixels, and whether the map has the row.
 template <int rows>
 struct RowPixels {

@@ -274,6 +274,60 @@ def bn_relu_maxpool_backward(
     return sums
 
 
+def stem_forward(
+    images: Tensor, weight: Tensor, scale: Tensor, norm: Norm | None, out: Tensor, statistics: bool = False
+) -> tuple[Tensor, Tensor] | None:
+    """out [N, K, h, w] = max_pool2d(bn_relu(x), 3, stride 2, padding 1) of x = conv7x7 with stride 2 and padding 3.
+
+    images [N, C, H, W] of any strides; weight [K, C, 7, 7]. Without `norm`, out is the x that batch norm with a scale
+    of the signs of `scale` [K] would make each window's maximum of. With `statistics`, returns those of x.
+    """
+    result = _statistics(out, out.shape[1]) if statistics else None
+    pointers = _core.BnRelu(0, scale.data_ptr(), 0) if norm is None else norm.pointers(out)
+    weight = _stem_weight(images, weight, out)
+    _core.stem_forward(
+        _double(images), _images(images), weight.data_ptr(), pointers, _map(out), *_addresses(result), _threads(images)
+    )
+    return result
+
+
+def stem_backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
+    """The sums of the stem's batch norm from grad [N, K, h, w]."""
+    sums = BnSums.zeros(weight.shape[0], images.device)
+    weight = _stem_weight(images, weight, grad.grad)
+    _core.stem_backward_sums(
+        _double(images),
+        grad.pointers(),
+        _images(images),
+        weight.data_ptr(),
+        norm.pointers(grad.grad),
+        sums.pointers(),
+        _threads(images),
+    )
+    return sums
+
+
+def stem_backward_weight(
+    grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor
+) -> Tensor:
+    """The gradient of weight from grad [N, K, h, w]: that of x is norm.scale * m - constant - slope * (x - norm.mean)."""
+    weight = _stem_weight(images, weight, grad.grad)
+    grad_weight = torch.empty_like(weight)
+    assert len(constant) == len(slope) == weight.shape[0]
+    _core.stem_backward_weight(
+        _double(images),
+        grad.pointers(),
+        _images(images),
+        weight.data_ptr(),
+        norm.pointers(grad.grad),
+        constant.data_ptr(),
+        slope.data_ptr(),
+        grad_weight.data_ptr(),
+        _threads(images),
+    )
+    return grad_weight
+
+
 def upsample_forward(coarse: Tensor, out: Tensor, first_row: int = 0, height: int | None = None) -> None:
     """out [N, D, H, W] = coarse [N, D, h, w], upsampled bilinearly.
 
@@ -355,6 +409,18 @@ def _map(x: Tensor) -> _core.FeatureMap:
     assert stride is not None, f"not pixel-major: shape {tuple(x.shape)}, strides {x.stride()}"
     n, c, h, w = x.shape
     return _core.FeatureMap(x.data_ptr(), n, h, w, c, stride)
+
+
+def _images(x: Tensor) -> _core.Images:
+    return _core.Images(x.data_ptr(), *x.shape, *x.stride())
+
+
+def _stem_weight(images: Tensor, weight: Tensor, pooled: Tensor) -> Tensor:
+    """`weight`, contiguous; the shapes belong together."""
+    n, c, h, w = images.shape
+    assert weight.shape == (pooled.shape[1], c, 7, 7)
+    assert pooled.shape == (n, len(weight), (h + 3) // 4, (w + 3) // 4)
+    return weight.contiguous()
 
 
 def _double(x: Tensor) -> bool:

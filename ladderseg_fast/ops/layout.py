@@ -36,12 +36,6 @@ def pixel_major(x: Tensor) -> Tensor:
     return empty(x, *x.shape).copy_(x)
 
 
-def pixel_rows(x: Tensor) -> Tensor:
-    """Pixel-major `x` [N, C, H, W] as a matrix [N * H * W, C] of the same memory."""
-    n, c, h, w = x.shape
-    return x.as_strided((n * h * w, c), (pixel_stride(x), 1))
-
-
 def empty(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
     """Uninitialised channels_last tensor [n, c, h, w] of the dtype and device of `like`."""
     return torch.empty((n, c, h, w), dtype=like.dtype, device=like.device, memory_format=torch.channels_last)

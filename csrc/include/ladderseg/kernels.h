@@ -8,6 +8,7 @@
 #include "bn_relu_conv3x3.h"
 #include "bn_relu_maxpool.h"
 #include "channel_statistics.h"
+#include "stem.h"
 #include "upsample.h"
 #include "upsample_argmax.h"
 #include "upsample_cross_entropy.h"
@@ -33,6 +34,9 @@ struct Kernels {
   Kernel<BnReluAvgpool2Backward<T>> bn_relu_avgpool2_backward;
   Kernel<BnReluMaxpoolForward<T>> bn_relu_maxpool_forward;
   Kernel<BnReluMaxpoolBackward<T>> bn_relu_maxpool_backward;
+  Kernel<StemForward<T>> stem_forward;
+  Kernel<StemBackwardSums<T>> stem_backward_sums;
+  Kernel<StemBackwardWeight<T>> stem_backward_weight;
   Kernel<UpsampleForward<T>> upsample_forward;
   Kernel<UpsampleBackward<T>> upsample_backward;
   Kernel<UpsampleProjectConcatForward<T>> upsample_project_concat_forward;

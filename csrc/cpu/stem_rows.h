@@ -1,0 +1,151 @@
+// Rows of the stem's convolution, made one after the other where they are needed and kept for a few more.
+#pragma once
+
+#include "gemm.h"
+#include "ladderseg/stem.h"
+#include "parallel.h"
+#include "scratch.h"
+
+namespace ladderseg {
+namespace LADDERSEG_ISA {
+
+constexpr int64_t kStemKernel = 7;
+constexpr int64_t kStemPadding = 3;
+// Columns of the pooled map worked on at a time; of the convolution's, twice as many and a halo.
+constexpr int64_t kPooledColumns = 64;
+constexpr int64_t kConvColumns = 2 * kPooledColumns + 3;
+// Rows kept: of the convolution, those under two rows of windows; of the image, those under all of these.
+constexpr int64_t kKeptRows = 4;
+constexpr int64_t kImageRows = 16;
+
+// The convolution's output for a chunk of columns, kKeptRows rows of it at a time.
+//
+// Image rows lie in a ring, even and odd columns apart, so that for one tap of the filter the values of successive
+// output columns are contiguous: the product reads them in place, through a table of the taps' offsets.
+template <class T>
+struct StemRows {
+  using Block = RegisterBlock<T>;
+
+  const Images<T>& images;
+  const int64_t outputs, taps;    // taps = C * 49, in the order row, channel, column of the filter
+  const int64_t height, width;    // H', W'
+  const int64_t panels, row;      // row: elements from column to column of the output
+  const int64_t columns;          // computed, whole register blocks
+  const int64_t plane;            // even or odd columns of one channel of an image row
+  const Region<T> packed;         // [panels][taps][Block::columns], shared
+  const Region<int64_t> offsets;  // [kImageRows][taps], shared: of the taps, by 2 * r modulo kImageRows
+  const Region<T> ring;           // [kImageRows][C][2][plane]
+  const Region<T> rows;           // [kKeptRows][columns][row]
+
+  StemRows(ScratchLayout& shared, ScratchLayout& own, const Images<T>& images, int64_t outputs)
+      : images(images),
+        outputs(outputs),
+        taps(images.c * kStemKernel * kStemKernel),
+        height((images.h - 1) / 2 + 1),
+        width((images.w - 1) / 2 + 1),
+        panels(round_up<int64_t>(outputs, Block::columns) / Block::columns),
+        row(panels * Block::columns),
+        columns(round_up<int64_t>(kConvColumns, Block::rows)),
+        plane(round_up<int64_t>(columns + 4, 16)),
+        packed(shared.add<T>(panels * Block::columns * taps)),
+        offsets(shared.add<int64_t>(kImageRows * taps)),
+        ring(own.add<T>(kImageRows * images.c * 2 * plane)),
+        rows(own.add<T>(kKeptRows * columns * row)) {}
+
+  // Before the team starts.
+  void prepare(char* scratch, const T* weight) const {
+    for (int64_t u = 0; u < kStemKernel; ++u)
+      for (int64_t c = 0; c < images.c; ++c)
+        for (int64_t v = 0; v < kStemKernel; ++v) {
+          const int64_t tap = (u * images.c + c) * kStemKernel + v;
+          for (int64_t k = 0; k < row; ++k)
+            packed.in(scratch)[(k / Block::columns * taps + tap) * Block::columns + k % Block::columns] =
+                k < outputs ? weight[((k * images.c + c) * kStemKernel + u) * kStemKernel + v] : T(0);
+          // Column x of the output reads columns 2x + v - 3 of the image: odd ones for even v.
+          const int64_t in_plane = (c * 2 + (v + 1) % 2) * plane + v / 2;
+          for (int64_t first = 0; first < kImageRows; ++first)
+            offsets.in(scratch)[first * taps + tap] = (first + u) % kImageRows * images.c * 2 * plane + in_plane;
+        }
+  }
+
+  // The offsets of the taps for output row r: image row 2r - 3 + u is in the ring at (2r + u) modulo kImageRows.
+  LADDERSEG_INLINE const int64_t* offsets_of(const char* scratch, int64_t r) const {
+    return offsets.in(const_cast<char*>(scratch)) + 2 * r % kImageRows * taps;
+  }
+
+  // A kept row; column x of the chunk that begins at column `first` is at (x - first) * row.
+  LADDERSEG_INLINE T* kept(char* base, int64_t r) const { return rows.in(base) + r % kKeptRows * columns * row; }
+
+  // Make output row r >= 0 of an image, columns [first, first + columns), those outside included. `image_row` is the
+  // first image row not yet in the ring; it begins at 2r - 3 for the first row and is carried on.
+  void make(const char* scratch, char* base, int64_t image, int64_t r, int64_t first, int64_t& image_row) const {
+    for (; image_row <= 2 * r + kStemPadding; ++image_row) pack_row(base, image, image_row, first);
+    const int64_t* offset = offsets_of(scratch, r);
+    T* to = kept(base, r);
+    for (int64_t panel = 0; panel < panels; ++panel)
+      for (int64_t x = 0; x < columns; x += Block::rows) {
+        const T* a = ring.in(base) + x;
+        multiply_elements<false, Block::rows>(
+            taps, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return a[offset[k] + i]; },
+            packed.in(const_cast<char*>(scratch)) + panel * taps * Block::columns, to + x * row + panel * Block::columns,
+            row);
+      }
+  }
+
+  // Image row y, zeros outside, into the ring: even columns from 2 * first - 2 on, odd ones from 2 * first - 3 on.
+  void pack_row(char* base, int64_t image, int64_t y, int64_t first) const {
+    T* to = ring.in(base) + (y + kStemPadding) % kImageRows * images.c * 2 * plane;
+    const bool inside = y >= 0 && y < images.h;
+    for (int64_t c = 0; c < images.c; ++c)
+      for (int64_t odd = 0; odd < 2; ++odd, to += plane) {
+        const T* from = images.data + image * images.stride_n + c * images.stride_c + (inside ? y : 0) * images.stride_h;
+        const int64_t start = 2 * first - 2 - odd;
+        for (int64_t j = 0; j < plane; ++j) {
+          const int64_t x = start + 2 * j;
+          to[j] = inside && x >= 0 && x < images.w ? from[x * images.stride_w] : T(0);
+        }
+      }
+  }
+};
+
+// body(image, first row, last row, first column, last column) of the pooled map, for the rows `mine` of all images.
+template <class Body>
+LADDERSEG_INLINE void for_each_pooled_chunk(Range mine, int64_t height, int64_t width, const Body& body) {
+  for (int64_t begin = mine.begin; begin < mine.end;) {
+    const int64_t image = begin / height, first = begin % height;
+    const int64_t last = smaller(height, first + mine.end - begin);
+    for (int64_t column = 0; column < width; column += kPooledColumns)
+      body(image, first, last, column, smaller(width, column + kPooledColumns));
+    begin += last - first;
+  }
+}
+
+// The window of 3x3 around pixel (2q, 2s), cut at the edges of a height x width map.
+struct PoolingWindow {
+  int64_t first_row, last_row, first_column, last_column;
+
+  PoolingWindow(int64_t q, int64_t s, int64_t height, int64_t width)
+      : first_row(q ? 2 * q - 1 : 0),
+        last_row(smaller(2 * q + 1, height - 1)),
+        first_column(s ? 2 * s - 1 : 0),
+        last_column(smaller(2 * s + 1, width - 1)) {}
+};
+
+// The x of a window whose y is largest: the largest where `direction` > 0, the smallest where it is < 0, the first where
+// it is 0; NaN if there is one. V channels from c on.
+template <class V, class T>
+LADDERSEG_INLINE V window_extreme(const StemRows<T>& conv, char* base, const PoolingWindow& window, int64_t first,
+                                  int64_t c, V direction) {
+  V best = load_as<V>(conv.kept(base, window.first_row) + (window.first_column - first) * conv.row + c);
+  for (int64_t r = window.first_row; r <= window.last_row; ++r) {
+    const T* values = conv.kept(base, r) + c;
+    for (int64_t x = window.first_column; x <= window.last_column; ++x) {
+      const V value = load_as<V>(values + (x - first) * conv.row);
+      best = (direction * value > direction * best) | (value != value) ? value : best;
+    }
+  }
+  return best;
+}
+
+}  // namespace LADDERSEG_ISA
+}  // namespace ladderseg

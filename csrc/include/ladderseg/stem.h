@@ -1,0 +1,58 @@
+// The stem: convolution 7x7 with stride 2 and padding 3, batch norm, rectification, and 3x3 max pooling with stride 2
+// and padding 1 (ALGORITHMS.md section 5). The convolution's result, the largest map of the network, exists only as a
+// few rows in cache.
+//
+//   x = conv7x7(images, weight) [N, H', W', K],  H' = ceil(H / 2);  pooled [N, h, w, K],  h = ceil(H' / 2)
+//
+// Forward. y = relu((x - mean) * scale + shift) grows with x where scale > 0 and falls where scale < 0, so its maximum
+// over a window is that of the window's largest or smallest x. Without a mean these extremes are the output, for the
+// statistics of x, which the same pass delivers, are not known before; scale then only gives the signs.
+//
+// Backward, with m as in bn_relu.h: each pooled gradient goes to its window's first maximum.
+//   sums:    masked = sum(m), centred = sum(m * (x - mean)), from the extremes alone
+//   weight:  grad_weight = sum over positions of (scale * m - constant - slope * (x - mean)) * patch of the image
+#pragma once
+
+#include "feature_map.h"
+
+namespace ladderseg {
+
+// Images of any memory layout.
+template <class T>
+struct Images {
+  const T* data;
+  int64_t n, c, h, w;
+  int64_t stride_n, stride_c, stride_h, stride_w;  // in elements
+};
+
+template <class T>
+struct StemForward {
+  Images<T> images;
+  const T* weight;  // [K, C, 7, 7]
+  BnRelu<T> norm;   // its mean may be nullptr
+  FeatureMap<T> output;  // [N, h, w, K]
+  double* mean;      // [K], of x, or nullptr
+  double* variance;  // [K], or nullptr, together with mean
+};
+
+template <class T>
+struct StemBackwardSums {
+  CorrectedGradient<T> grad_output;  // [N, h, w, K]
+  Images<T> images;
+  const T* weight;  // [K, C, 7, 7]
+  BnRelu<T> norm;
+  BnSums sums;
+};
+
+template <class T>
+struct StemBackwardWeight {
+  CorrectedGradient<T> grad_output;  // [N, h, w, K]
+  Images<T> images;
+  const T* weight;  // [K, C, 7, 7]
+  BnRelu<T> norm;
+  const T* constant;  // [K]
+  const T* slope;     // [K]
+  T* grad_weight;     // [K, C, 7, 7]
+};
+
+}  // namespace ladderseg
