@@ -147,11 +147,11 @@ void bn_relu_conv1x1_backward(bool double_precision, Gradient grad_output, Map i
 }
 
 void bn_relu_conv3x3_forward(bool double_precision, Map input, int64_t input_first_row, Norm norm, Address weight,
-                             int64_t dilation, Map output, Address output_mean, Address output_variance,
-                             int threads) {
+                             int64_t dilation, Map output, bool accumulate, Address output_mean,
+                             Address output_variance, int threads) {
   dispatch(double_precision, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, pointer<T>(weight), dilation, output,
+    kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, pointer<T>(weight), dilation, output, accumulate,
                                           pointer<double>(output_mean), pointer<double>(output_variance)},
                                          threads);
   });
@@ -242,13 +242,10 @@ void upsample_backward(bool double_precision, Map grad_output, Map grad_coarse, 
 }
 
 void upsample_project_concat_forward(bool double_precision, Map coarse, Map skip, Norm norm, Address weight,
-                                     int64_t first_row, int64_t height, Map output, Address output_mean,
-                                     Address output_variance, int threads) {
+                                     Map output, int threads) {
   dispatch(double_precision, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().upsample_project_concat_forward({coarse, skip, norm, pointer<T>(weight), first_row, height, output,
-                                                  pointer<double>(output_mean), pointer<double>(output_variance)},
-                                                 threads);
+    kernels<T>().upsample_project_concat_forward({coarse, skip, norm, pointer<T>(weight), output}, threads);
   });
 }
 

@@ -71,11 +71,17 @@ void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
           }
         }
       }
-      const T* from = result.in(base);
+      T* const finished = result.in(base);
       int64_t rows = 0;
-      for (int64_t i = 0; i < 4 * count; ++i)
-        if (pixel[i] >= 0) std::memcpy(args.output.pixel(pixel[i]), from + rows++ * result_row, outputs * sizeof(T));
-      if (want_statistics) statistics.add(running, base, from, rows, result_row, outputs);
+      for (int64_t i = 0; i < 4 * count; ++i) {
+        if (pixel[i] < 0) continue;
+        T* __restrict from = finished + rows++ * result_row;
+        T* __restrict to = args.output.pixel(pixel[i]);
+        if (args.accumulate)
+          for (int64_t k = 0; k < outputs; ++k) from[k] += to[k];
+        std::memcpy(to, from, outputs * sizeof(T));
+      }
+      if (want_statistics) statistics.add(running, base, finished, rows, result_row, outputs);
     }
     if (!want_statistics) return;
     counts.in(scratch)[member] = running.count;

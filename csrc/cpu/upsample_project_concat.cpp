@@ -4,7 +4,6 @@
 #include "conv1x1_tile.h"
 #include "operators.h"
 #include "parallel.h"
-#include "statistics.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
@@ -14,17 +13,14 @@ void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>& args
   const int64_t channels = args.skip.c, upsampled = args.coarse.c, projected = args.output.c - upsampled;
   const int64_t height = args.skip.h, width = args.skip.w;
   const int64_t panels = round_up<int64_t>(projected, RegisterBlock<T>::columns) / RegisterBlock<T>::columns;
-  const bool want_statistics = args.output_mean != nullptr;
   ScratchLayout shared;
   const Region<T> packed = shared.add<T>(panels * RegisterBlock<T>::columns * channels);
-  const Region<int64_t> counts = shared.add<int64_t>(threads);
-  const BilinearAxisScratch<T> vertical_scratch(shared, args.height), horizontal_scratch(shared, width);
+  const BilinearAxisScratch<T> vertical_scratch(shared, height), horizontal_scratch(shared, width);
   ScratchLayout own;
   const ProjectionTile<T> tile(own, projected);
-  const StatisticsScratch<T> statistics(own, args.output.c);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
   const auto base_of = [&](int member) { return scratch + shared.bytes + member * own.bytes; };
-  const BilinearAxis<T> vertical = vertical_scratch.fill(scratch, args.coarse.h, args.height);
+  const BilinearAxis<T> vertical = vertical_scratch.fill(scratch, args.coarse.h, height);
   const BilinearAxis<T> horizontal = horizontal_scratch.fill(scratch, args.coarse.w, width);
 
   parallel(threads, [&](int member, int team) {
@@ -33,7 +29,6 @@ void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>& args
     pack_transposed(args.weight, projected, channels, mine.begin, mine.end, packed.in(scratch));
     barrier(team);
 
-    RunningStatistics running = statistics.start(base);
     const Range range = split(args.skip.pixels(), member, team, RegisterBlock<T>::rows);
     for (int64_t p = range.begin; p < range.end; p += kTilePixels) {
       const int64_t pixels = smaller(kTilePixels, range.end - p);
@@ -43,18 +38,10 @@ void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>& args
       for (int64_t i = 0; i < pixels; ++i) {
         const int64_t x = (p + i) % width, y = (p + i) / width % height, image = (p + i) / (width * height);
         T* output = args.output.pixel(p + i);
-        upsample_pixel(args.coarse, image, y + args.first_row, x, vertical, horizontal, output);
+        upsample_pixel(args.coarse, image, y, x, vertical, horizontal, output);
         std::memcpy(output + upsampled, tile.product.in(base) + i * tile.product_row, projected * sizeof(T));
       }
-      if (want_statistics)
-        statistics.add(running, base, args.output.pixel(p), pixels, args.output.pixel_stride, args.output.c);
     }
-    if (!want_statistics) return;
-    counts.in(scratch)[member] = running.count;
-    barrier(team);
-    if (member == 0)
-      finish_statistics(team, counts.in(scratch), base_of, statistics.mean, statistics.deviation, args.output.c,
-                        args.output_mean, args.output_variance);
   });
 }
 

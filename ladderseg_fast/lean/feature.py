@@ -74,6 +74,12 @@ class FeatureGradient:
         self._slope[: len(slope)] += slope
         self._to_correct = True
 
+    def settle(self) -> None:
+        """Apply in place what has been deferred so far, and let go of the feature; no reader may defer more."""
+        write(self.corrected(0, self.data.shape[1]), self.data)
+        self._to_correct = False
+        self._feature = None
+
     def corrected(self, start: int, stop: int) -> CorrectedGradient:
         """The finished gradient of channels [start, stop): all of their readers have been through."""
         span = slice(start, stop)
@@ -87,6 +93,6 @@ class FeatureGradient:
 def write(gradient: CorrectedGradient, out: Tensor) -> Tensor:
     """Write the value of `gradient` [N, C, H, W] to `out`, and return that."""
     if gradient.x is None:
-        return out.copy_(gradient.grad)
+        return out if out is gradient.grad else out.copy_(gradient.grad)
     kernels.affine_correction(gradient, out)
     return out

@@ -16,6 +16,7 @@ from .stages import (
     CopyStage,
     DenseBlockStage,
     HeadStage,
+    ProjectionStage,
     StemStage,
     TransitionStage,
     TransitionUpStage,
@@ -85,7 +86,11 @@ def transition_up(
     _check_channels("skip", skip, module.skip_norm.num_features)
     if coarse.shape[0] != skip.shape[0]:
         raise ValueError(f"coarse and skip must be of one batch size, got {coarse.shape[0]} and {skip.shape[0]}")
-    program = Program([TransitionUpStage(module, "coarse", "skip", "out")], ("coarse", "skip"), ("out",))
+    stages = [
+        ProjectionStage(module, "skip", "projected"),
+        TransitionUpStage(module, "coarse", "skip", "projected", "out"),
+    ]
+    program = Program(stages, ("coarse", "skip"), ("out",))
     return run(program, [coarse, skip], plan, workspace)[0]
 
 
@@ -110,20 +115,24 @@ def ladder_densenet_program(model: nn.Module) -> Program:
     stages = [
         StemStage(features.conv0, features.norm0, "images", "db1", block1.out_channels),
         DenseBlockStage(block1, "db1"),
+        ProjectionStage(model.up4, "db1", "skip4"),
         TransitionStage(features.transition1, "db1", "db2", block2.out_channels),
         DenseBlockStage(block2, "db2"),
+        ProjectionStage(model.up3, "db2", "skip3"),
         TransitionStage(features.transition2, "db2", "db3", block3.out_channels),
         DenseBlockStage(block3, "db3"),
+        ProjectionStage(model.up2, "db3", "skip2"),
         TransitionStage(features.transition3, "db3", "db4a", split_channels),
         DenseBlockStage(block4, "db4a", stop=model.split),
+        ProjectionStage(model.up1, "db4a", "skip1"),
         AveragePoolStage("db4a", "db4b", block4.out_channels),
         DenseBlockStage(block4, "db4b", start=model.split),
         ContextStage(model.context, "db4b", "context"),
         HeadStage(model.aux_head, "context", "aux"),
-        TransitionUpStage(model.up1, "context", "db4a", "up1"),
-        TransitionUpStage(model.up2, "up1", "db3", "up2"),
-        TransitionUpStage(model.up3, "up2", "db2", "up3"),
-        TransitionUpStage(model.up4, "up3", "db1", "up4"),
+        TransitionUpStage(model.up1, "context", "db4a", "skip1", "up1"),
+        TransitionUpStage(model.up2, "up1", "db3", "skip2", "up2"),
+        TransitionUpStage(model.up3, "up2", "db2", "skip3", "up3"),
+        TransitionUpStage(model.up4, "up3", "db1", "skip4", "up4"),
         HeadStage(model.head, "up4", "logits"),
     ]
     return Program(stages, ("images",), ("logits", "aux"))

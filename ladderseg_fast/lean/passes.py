@@ -108,6 +108,14 @@ class BackwardPass:
             self.feature_gradients[name] = FeatureGradient(data, self.features.get(name))
         return self.feature_gradients[name]
 
+    def new_gradient(self, name: str) -> FeatureGradient | None:
+        """The gradient of feature `name` for its only reader to write, corrected; None if nobody needs it."""
+        if name not in self.needed:
+            return None
+        like = next(iter(self.parameters.values()))
+        gradient = self.feature_gradients[name] = FeatureGradient(self.workspace.take(like, *self.shapes[name]), None)
+        return gradient
+
     def drop_gradient(self, name: str) -> None:
         """Let go of the gradient of a feature once nothing will read it any more."""
         self.feature_gradients.pop(name, None)

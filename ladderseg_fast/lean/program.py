@@ -113,20 +113,22 @@ class _Call:
         }
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
         step = ForwardPass(parameters, self.plan, self.workspace, features, program.outputs)
+        self.shapes = {name: feature.data.shape for name, feature in features.items()}
+        kept = program.kept() if keep else []
+        remaining = {*kept, *program.outputs}
         last_reader = {name: i for i, stage in enumerate(program.stages) for name in (*stage.reads, stage.writes)}
         self.device = tensors[0].device
         with torch.autocast(self.device.type, enabled=False):
             for i, stage in enumerate(program.stages):
                 stage.forward(step)
-                for name in () if keep else [n for n, last in last_reader.items() if last == i]:
-                    if name not in program.outputs:
+                self.shapes[stage.writes] = features[stage.writes].data.shape
+                for name in [name for name, last in last_reader.items() if last == i]:
+                    if name not in remaining:
                         del features[name]
-        outputs = tuple(features[name].data for name in program.outputs)
         if keep:
             self.norms = step.norms
-            self.shapes = {name: feature.data.shape for name, feature in features.items()}
-            self.features = {name: features[name] for name in program.kept()}
-        return outputs
+            self.features = {name: features[name] for name in kept}
+        return tuple(features[name].data for name in program.outputs)
 
     def features_to_save(self) -> list[Tensor]:
         """The values that backward needs, in the order of `Program.kept`; this call lets go of them."""

@@ -179,9 +179,10 @@ def bn_relu_conv3x3_forward(
     dilation: int,
     out: Tensor,
     first_row: int = 0,
+    accumulate: bool = False,
     statistics: bool = False,
 ) -> tuple[Tensor, Tensor] | None:
-    """out [N, K, h, W] = conv3x3(bn_relu(x [N, C, H, W]), weight), zero padding as wide as the dilation.
+    """out [N, K, h, W] (+)= conv3x3(bn_relu(x [N, C, H, W]), weight), zero padding as wide as the dilation.
 
     For a strip of rows: the first row of out is at `first_row` of x. With `statistics`, those of out as well.
     """
@@ -197,6 +198,7 @@ def bn_relu_conv3x3_forward(
         weight.data_ptr(),
         dilation,
         _map(out),
+        accumulate,
         *_addresses(result),
         _threads(x),
     )
@@ -342,21 +344,8 @@ def upsample_backward(grad: Tensor, grad_coarse: Tensor) -> None:
     _core.upsample_backward(_double(grad), _map(grad), _map(grad_coarse), _threads(grad))
 
 
-def upsample_project_concat_forward(
-    coarse: Tensor,
-    skip: Tensor,
-    norm: Norm,
-    weight: Tensor,
-    out: Tensor,
-    first_row: int = 0,
-    height: int | None = None,
-    statistics: bool = False,
-) -> tuple[Tensor, Tensor] | None:
-    """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]; with `statistics`, those of out as well.
-
-    For a strip of rows: skip and out are rows first_row.. of maps of `height` rows.
-    """
-    result = _statistics(out, out.shape[1]) if statistics else None
+def upsample_project_concat_forward(coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor, out: Tensor) -> None:
+    """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]."""
     weight = weight.contiguous()
     assert weight.shape[:2] == (out.shape[1] - coarse.shape[1], skip.shape[1])
     _core.upsample_project_concat_forward(
@@ -365,13 +354,9 @@ def upsample_project_concat_forward(
         _map(skip),
         norm.pointers(skip),
         weight.data_ptr(),
-        first_row,
-        skip.shape[2] if height is None else height,
         _map(out),
-        *_addresses(result),
         _threads(skip),
     )
-    return result
 
 
 def upsample_cross_entropy(

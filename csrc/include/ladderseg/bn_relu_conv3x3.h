@@ -24,6 +24,7 @@ struct BnReluConv3x3Forward {
   const T* weight;  // [K, C, 3, 3]
   int64_t dilation;
   FeatureMap<T> output;     // [N, rows, W, K]
+  bool accumulate;          // add to output instead of overwriting it; the statistics are those of the sum
   double* output_mean;      // [K] or nullptr
   double* output_variance;  // [K] or nullptr, together with output_mean
 };

@@ -3,10 +3,8 @@
 //   output[..., :D] = bilinear upsampling of coarse (half-pixel centres) to the size of skip
 //   output[..., D:] = conv1x1(relu((skip - mean) * scale + shift), weight)
 //
-// with the statistics of all D + M output channels. Its backward is that of bn_relu_conv1x1 for the skip and that of
+// Its backward is that of bn_relu_conv1x1 for the skip and that of
 // upsample for the coarse input.
-//
-// It works on strips of rows: skip and output are rows first_row.. of maps of `height` rows.
 #pragma once
 
 #include "feature_map.h"
@@ -16,14 +14,10 @@ namespace ladderseg {
 template <class T>
 struct UpsampleProjectConcatForward {
   FeatureMap<const T> coarse;  // [N, h, w, D]
-  FeatureMap<const T> skip;    // [N, rows, W, C]
+  FeatureMap<const T> skip;    // [N, H, W, C]
   BnRelu<T> norm;              // of the skip
   const T* weight;             // [M, C]
-  int64_t first_row;
-  int64_t height;
-  FeatureMap<T> output;        // [N, rows, W, D + M]
-  double* output_mean;         // [D + M] or nullptr
-  double* output_variance;     // [D + M] or nullptr, together with output_mean
+  FeatureMap<T> output;        // [N, H, W, D + M]
 };
 
 }  // namespace ladderseg

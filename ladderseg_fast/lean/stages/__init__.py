@@ -4,6 +4,7 @@ from .context import ContextStage
 from .dense_block import DenseBlockStage
 from .head import HeadStage
 from .pooling import AveragePoolStage, CopyStage
+from .projection import ProjectionStage
 from .stage import Stage
 from .stem import StemStage
 from .transition import TransitionStage
@@ -15,6 +16,7 @@ __all__ = [
     "CopyStage",
     "DenseBlockStage",
     "HeadStage",
+    "ProjectionStage",
     "Stage",
     "StemStage",
     "TransitionStage",

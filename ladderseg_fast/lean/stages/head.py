@@ -32,3 +32,6 @@ class HeadStage(Stage):
         if step.wants(self.conv, "bias"):
             step.add_gradient(self.conv, grad.sum(dim=(0, 2, 3)), "bias")
         accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, CorrectedGradient(grad))
+        target = step.gradient_of(self.reads[0])
+        if target is not None:
+            target.settle()  # so that the values of the source can go

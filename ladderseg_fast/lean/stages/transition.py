@@ -5,8 +5,9 @@ from torch import Tensor
 
 from ...nn import Transition
 from ...ops import kernels
-from ...ops.kernels import Norm
+from ...ops.kernels import CorrectedGradient, Norm
 from ..batch_norm import uses_batch_statistics
+from ..feature import write
 from ..passes import BackwardPass, ForwardPass
 from ..workspace import Workspace
 from .stage import Stage
@@ -45,10 +46,17 @@ class TransitionStage(Stage):
     def backward(self, step: BackwardPass) -> None:
         source = step.features[self.reads[0]]
         bound = step.norms[self.norm]
+        # The next block's buffer and its gradient go before this block's gradient is made.
+        gradient = step.gradient_of(self.writes)
+        n, _, h, w = gradient.data.shape
+        grad = step.workspace.take(source.data, n, self.conv.out_channels, h, w)
+        write(gradient.corrected(0, self.conv.out_channels), grad)
+        del gradient
+        step.drop_gradient(self.writes)
         pooled = self._pool(source.data, bound.norm, step.workspace)
         grad_pooled = step.workspace.take(pooled, *pooled.shape)
         grad_weight, _ = kernels.bn_relu_conv1x1_backward(
-            step.gradient_of(self.writes).corrected(0, self.conv.out_channels),
+            CorrectedGradient(grad),
             pooled,
             _identity(pooled),
             step.parameter(self.conv),

@@ -1,20 +1,19 @@
-"""The transition up, in strips: of its own it keeps nothing (ALGORITHMS.md section 5).
+"""The transition up: of its own it keeps nothing (ALGORITHMS.md section 5).
 
-The concatenation of the upsampled coarse feature with the projected skip connection is the widest map of the ladder.
-It is made strip by strip whenever it is needed: for its statistics, for the convolution, and in backward. Where one
-strip holds it all, it is made once a pass.
+The concatenation of the upsampled coarse feature with the projected skip connection never exists: a convolution of it
+is the sum of two, one of each half. The upsampled half, and in backward the projected one, are made strip by strip
+whenever they are needed; where one strip holds all, once a pass.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from ...nn import TransitionUp
 from ...ops import kernels
-from ...ops.kernels import BnSums, CorrectedGradient, Norm
-from ..batch_norm import BoundNorm, uses_batch_statistics
+from ...ops.kernels import BnSums
+from ..batch_norm import uses_batch_statistics
 from ..feature import write
 from ..passes import BackwardPass, ForwardPass
 from ..statistics import RunningStatistics
@@ -23,191 +22,155 @@ from .stage import Stage
 
 
 class TransitionUpStage(Stage):
-    """`up` from features `coarse` and `skip` to feature `target`."""
+    """`up` from feature `coarse` and the projected `skip` to feature `target`.
 
-    def __init__(self, up: TransitionUp, coarse: str, skip: str, target: str) -> None:
+    `skip` is what ProjectionStage makes of `source`; backward does not keep it but makes it again.
+    """
+
+    def __init__(self, up: TransitionUp, coarse: str, source: str, skip: str, target: str) -> None:
         self.up = up
-        self.reads = self.keeps = (coarse, skip)
+        self.reads = (coarse, skip)
+        self.keeps = (coarse, source)
         self.writes = target
-        self.modules = (up.skip_norm, up.skip_conv, up.norm, up.conv)
+        self.modules = (up.norm, up.conv)
+        upsampled, channels = up.norm.num_features - up.skip_conv.out_channels, up.norm.num_features
+        self.halves = (slice(0, upsampled), slice(upsampled, channels))
 
     def forward(self, step: ForwardPass) -> None:
         coarse, skip = (step.features[name] for name in self.reads)
-        up = self.up
-        skip_bound = step.bind_to_feature(up.skip_norm, skip, up.skip_norm.num_features)
-        blend = _Blend(step, coarse.data, skip.data, skip_bound.norm, step.parameter(up.skip_conv))
-        statistics = blend.statistics() if uses_batch_statistics(up.norm) else None
+        up, (first, second) = self.up, self.halves
+        upsampled = self._upsampled(step, coarse.data, skip.data)
+        statistics = None
+        if uses_batch_statistics(up.norm):
+            both = zip(upsampled.statistics(), skip.statistics(second.stop - second.start))
+            statistics = [torch.cat(halves) for halves in both]
         bound = step.bind(up.norm, statistics, skip.positions, skip.data.dtype)
         n, _, h, w = skip.data.shape
         target = step.new_feature(self.writes, coarse.data, n, up.conv.out_channels, h, w)
         weight = step.parameter(up.conv)
-        for strip in blend.strips(halo=1):
-            both = blend.rows(strip.images, strip.outer)
+        running = RunningStatistics(up.conv.out_channels, weight.device)
+        for strip in upsampled.strips(halo=1):
             out = target.data[strip.images, :, strip.rows]
-            kernels.bn_relu_conv3x3_forward(both, bound.norm, weight, 1, out, first_row=strip.inner.start)
+            values, norm = upsampled.rows(strip.images, strip.outer), bound.norm
+            row = strip.inner.start
+            kernels.bn_relu_conv3x3_forward(values, norm.part(first), weight[:, first], 1, out, row)
+            values = skip.data[strip.images, :, strip.outer]
+            more = kernels.bn_relu_conv3x3_forward(
+                values, norm.part(second), weight[:, second], 1, out, row, accumulate=True, statistics=True
+            )
+            running.add(out.numel() // out.shape[1], *more)
+        target.set_statistics(0, *running.result())
 
     def backward(self, step: BackwardPass) -> None:
-        coarse, skip = (step.features[name].data for name in self.reads)
-        up = self.up
-        skip_weight = step.parameter(up.skip_conv)
-        blend = _Blend(step, coarse, skip, step.norms[up.skip_norm].norm, skip_weight)
-        # The coarse half is through and its gradient gone before the gradient of the skip connection is made.
-        upsampled, projected = self._backward_convolution(step, blend)
-        step.drop_gradient(self.writes)
-        self._backward_upsampled(step, blend, upsampled)
-        del upsampled
-        self._backward_projected(step, blend, projected)
+        coarse, source = (step.features[name].data for name in self.keeps)
+        up, (first, second) = self.up, self.halves
+        n, _, h, w = source.shape
+        parts = []
 
-    def _backward_convolution(self, step: BackwardPass, blend: "_Blend") -> tuple["_HalfGradient", "_HalfGradient"]:
-        """Backward of BN - ReLU - conv 3x3, for the two halves of the concatenation."""
-        up = self.up
-        bound = step.norms[up.norm]
-        grad = step.gradient_of(self.writes).corrected(0, up.conv.out_channels)
-        weight = step.parameter(up.conv)
-        n, _, h, w = blend.shape
-        halves = []
-        for channels in blend.halves:
-            grad_half = step.workspace.take(blend.skip, n, channels.stop - channels.start, h, w)
-            halves.append(_HalfGradient(channels, grad_half, BnSums.zeros(grad_half.shape[1], grad_half.device)))
-        grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-        for strip in blend.strips(halo=1):
-            both = blend.rows(strip.images, strip.outer)
-            for half in halves:
-                grad_weight_half, sums = kernels.bn_relu_conv3x3_backward(
-                    grad.part(strip.images, strip.outer),
-                    both[:, half.channels],
-                    bound.norm.part(half.channels),
-                    weight[:, half.channels],
-                    1,
-                    half.data[strip.images, :, strip.rows],
-                    grad_first_row=strip.inner.start,
-                    first_row=strip.inner.start,
-                    want_weight=step.wants(up.conv),
-                )
-                half.sums += sums
-                if grad_weight_half is not None:
-                    grad_weight[:, half.channels] += grad_weight_half
-        step.add_gradient(up.conv, grad_weight)
-        step.add_norm_gradients(up.norm, BnSums.cat([half.sums for half in halves]))
-        for half in halves:
-            half.bound = bound.part(half.channels)
-        return tuple(halves)
-
-    def _backward_upsampled(self, step: BackwardPass, blend: "_Blend", half: "_HalfGradient") -> None:
+        half = self._upsampled(step, coarse, source)
+        grad_half = step.workspace.take(coarse, n, first.stop, h, w)
+        parts.append(self._backward_half(step, half, first, grad_half))
         gradient = step.gradient_of(self.reads[0])
-        if gradient is None:
-            return
-        if half.bound.batch_statistics:
-            for strip in blend.strips(halo=0):
-                corrected = half.corrected(strip, blend.upsampled_rows(strip.images, strip.rows))
-                write(corrected, corrected.grad)
-        grad_coarse = step.workspace.take(half.data, *gradient.data.shape)
-        kernels.upsample_backward(half.data, grad_coarse)
-        gradient.data += grad_coarse
+        if gradient is not None:
+            grad_coarse = step.workspace.take(coarse, *gradient.data.shape)
+            kernels.upsample_backward(grad_half, grad_coarse)
+            gradient.data += grad_coarse
+        del half, grad_half
 
-    def _backward_projected(self, step: BackwardPass, blend: "_Blend", half: "_HalfGradient") -> None:
+        half = self._projected(step, source)
+        gradient = step.new_gradient(self.reads[1])
+        if gradient is None:  # its values are needed for the sums alone
+            grad_half = step.workspace.take(source, n, second.stop - second.start, h, w)
+        else:
+            grad_half = gradient.data
+        parts.append(self._backward_half(step, half, second, grad_half))
+
+        grad_weights, sums = zip(*parts)
+        if step.wants(up.conv):
+            step.add_gradient(up.conv, torch.cat(grad_weights, dim=1))
+        step.add_norm_gradients(up.norm, BnSums.cat(sums))
+
+    def _backward_half(
+        self, step: BackwardPass, half: "_Half", channels: slice, grad_half: Tensor
+    ) -> tuple[Tensor | None, BnSums]:
+        """Backward of BN - ReLU - conv 3x3 for one half; writes its corrected gradient."""
         up = self.up
-        bound = step.norms[up.skip_norm]
-        gradient = step.gradient_of(self.reads[1])
-        total = BnSums.zeros(up.skip_norm.num_features, blend.skip.device)
-        grad_weight = torch.zeros_like(blend.weight, memory_format=torch.contiguous_format)
-        for strip in blend.strips(halo=0):
-            needs_projected = half.bound.batch_statistics
-            projected = blend.projected_rows(strip.images, strip.rows) if needs_projected else None
-            grad_weight_strip, sums = kernels.bn_relu_conv1x1_backward(
-                half.corrected(strip, projected),
-                blend.skip[strip.images, :, strip.rows],
+        bound = step.norms[up.norm].part(channels)
+        grad = step.gradient_of(self.writes).corrected(0, up.conv.out_channels)
+        weight = step.parameter(up.conv)[:, channels]
+        total = BnSums.zeros(grad_half.shape[1], grad_half.device)
+        grad_weight = None
+        for strip in half.strips(halo=1):
+            more, sums = kernels.bn_relu_conv3x3_backward(
+                grad.part(strip.images, strip.outer),
+                half.rows(strip.images, strip.outer),
                 bound.norm,
-                blend.weight,
-                None if gradient is None else gradient.data[strip.images, :, strip.rows],
-                accumulate=True,
-                want_weight=step.wants(up.skip_conv),
+                weight,
+                1,
+                grad_half[strip.images, :, strip.rows],
+                grad_first_row=strip.inner.start,
+                first_row=strip.inner.start,
+                want_weight=step.wants(up.conv),
             )
             total += sums
-            if grad_weight_strip is not None:
-                grad_weight += grad_weight_strip
-        step.add_gradient(up.skip_conv, grad_weight)
-        step.add_norm_gradients(up.skip_norm, total)
-        if gradient is not None:
-            gradient.defer(bound, total)
+            grad_weight = more if grad_weight is None else grad_weight.add_(more)
+        if bound.batch_statistics:
+            for strip in half.strips(halo=0):
+                rows = grad_half[strip.images, :, strip.rows]
+                write(bound.corrected(half.rows(strip.images, strip.rows), rows, total), rows)
+        return grad_weight, total
+
+    def _upsampled(self, step: ForwardPass | BackwardPass, coarse: Tensor, like: Tensor) -> "_Half":
+        n, _, h, w = like.shape
+
+        def make(images: slice, rows: slice, out: Tensor) -> None:
+            kernels.upsample_forward(coarse[images], out, rows.start, h)
+
+        return _Half(step, coarse, (n, coarse.shape[1], h, w), make)
+
+    def _projected(self, step: BackwardPass, source: Tensor) -> "_Half":
+        n, _, h, w = source.shape
+        norm, weight = step.norms[self.up.skip_norm].norm, step.parameter(self.up.skip_conv)
+
+        def make(images: slice, rows: slice, out: Tensor) -> None:
+            kernels.bn_relu_conv1x1_forward(source[images, :, rows], norm, weight, out)
+
+        return _Half(step, source, (n, weight.shape[0], h, w), make)
 
 
-@dataclass
-class _HalfGradient:
-    """scale * m of one half of the concatenation, and what its correction needs."""
-
-    channels: slice
-    data: Tensor
-    sums: BnSums
-    bound: BoundNorm | None = None
-
-    def corrected(self, strip: Strip, values: Tensor | None) -> CorrectedGradient:
-        """The gradient of the strip's rows, whose `values` are the concatenation's."""
-        return self.bound.corrected(values, self.data[strip.images, :, strip.rows], self.sums)
-
-
-class _Blend:
-    """The concatenation [N, D + M, H, W], made strip by strip; the last strip is remembered."""
+class _Half:
+    """One half [N, D, H, W] of the concatenation, made strip by strip; the last strip is remembered."""
 
     def __init__(
-        self, step: ForwardPass | BackwardPass, coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor
+        self,
+        step: ForwardPass | BackwardPass,
+        like: Tensor,
+        shape: tuple[int, int, int, int],
+        make: Callable[[slice, slice, Tensor], None],
     ) -> None:
-        n, _, h, w = skip.shape
-        upsampled, channels = coarse.shape[1], coarse.shape[1] + weight.shape[0]
-        self.coarse, self.skip, self.norm, self.weight = coarse, skip, norm, weight
-        self.workspace = step.workspace
-        self.shape = (n, channels, h, w)
-        self.halves = (slice(0, upsampled), slice(upsampled, channels))
-        self._max_pixels = max(1, step.plan.transition_up_bytes // (channels * skip.element_size()))
+        """make(images, rows, out) writes these rows of these images to `out`."""
+        self._workspace, self._like, self._shape, self._make = step.workspace, like, shape, make
+        self._max_pixels = max(1, step.plan.transition_up_bytes // (shape[1] * like.element_size()))
         self._last: tuple[slice, slice, Tensor] | None = None
 
     def strips(self, halo: int) -> Iterator[Strip]:
-        n, _, h, w = self.shape
+        n, _, h, w = self._shape
         return strips(n, h, w, self._max_pixels, halo)
 
     def rows(self, images: slice, rows: slice) -> Tensor:
-        """Rows of both halves."""
-        return self._make(images, rows, statistics=False)[0]
+        if self._last is None or self._last[:2] != (images, rows):
+            self._last = None
+            n, c, h, w = self._shape
+            count = len(range(n)[images]), c, len(range(h)[rows]), w
+            out = self._workspace.take(self._like, *count)
+            self._make(images, rows, out)
+            self._last = (images, rows, out)
+        return self._last[2]
 
     def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance [D + M] float64 of the whole."""
-        running = RunningStatistics(self.shape[1], self.skip.device)
+        """Mean and biased variance [D] float64 of the whole."""
+        running = RunningStatistics(self._shape[1], self._like.device)
         for strip in self.strips(halo=0):
-            both, statistics = self._make(strip.images, strip.rows, statistics=True)
-            running.add(both.numel() // both.shape[1], *statistics)
+            values = self.rows(strip.images, strip.rows)
+            running.add(values.numel() // values.shape[1], *kernels.channel_statistics(values))
         return running.result()
-
-    def upsampled_rows(self, images: slice, rows: slice) -> Tensor:
-        """Rows of the first half alone."""
-        if self._remembers(images, rows):
-            return self._last[2][:, self.halves[0]]
-        n, _, h, w = self.skip[images, :, rows].shape
-        out = self.workspace.take(self.skip, n, self.coarse.shape[1], h, w)
-        kernels.upsample_forward(self.coarse[images], out, rows.start, self.shape[2])
-        return out
-
-    def projected_rows(self, images: slice, rows: slice) -> Tensor:
-        """Rows of the second half alone."""
-        if self._remembers(images, rows):
-            return self._last[2][:, self.halves[1]]
-        source = self.skip[images, :, rows]
-        n, _, h, w = source.shape
-        out = self.workspace.take(self.skip, n, self.weight.shape[0], h, w)
-        kernels.bn_relu_conv1x1_forward(source, self.norm, self.weight, out)
-        return out
-
-    def _make(self, images: slice, rows: slice, statistics: bool) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
-        if self._remembers(images, rows) and not statistics:
-            return self._last[2], None
-        self._last = None
-        skip = self.skip[images, :, rows]
-        n, _, h, w = skip.shape
-        both = self.workspace.take(self.skip, n, self.shape[1], h, w)
-        result = kernels.upsample_project_concat_forward(
-            self.coarse[images], skip, self.norm, self.weight, both, rows.start, self.shape[2], statistics
-        )
-        self._last = (images, rows, both)
-        return both, result
-
-    def _remembers(self, images: slice, rows: slice) -> bool:
-        return self._last is not None and self._last[:2] == (images, rows)
