@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "ladderseg/huge_pages.h"
 #include "ladderseg/kernels.h"
+#include "ladderseg/pages.h"
 
 namespace py = pybind11;
 
@@ -349,6 +349,9 @@ PYBIND11_MODULE(_core, module) {
   module.def(
       "advise_huge_pages", [](Address data, size_t bytes) { advise_huge_pages(pointer<void>(data), bytes); },
       "Ask for huge pages in a fresh buffer.");
+  module.def(
+      "give_back_pages", [](Address data, size_t bytes) { return give_back_pages(pointer<void>(data), bytes); },
+      "Give a buffer's pages back to the system; False where it cannot.");
   module.def("build_info", &build_info, "What this build is made of.");
   module.def("supported_instruction_sets", [] { return instruction_set_names(true); });
   module.def("instruction_set", [] { return std::string(instruction_set().name); }, "The one in use.");

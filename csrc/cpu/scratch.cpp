@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <new>
 
-#include "ladderseg/huge_pages.h"
+#include "ladderseg/pages.h"
 
 namespace ladderseg {
 namespace {

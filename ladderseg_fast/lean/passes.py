@@ -120,7 +120,10 @@ class BackwardPass:
         """Let go of the gradient of a feature once nothing will read it any more."""
         self.feature_gradients.pop(name, None)
 
-    def set_gradient(self, name: str, grad: Tensor) -> None:
-        """The gradient that the user's part of the graph has for output `name`; copied, as readers may add to it."""
-        data = layout.empty(grad, *grad.shape).copy_(grad)
+    def set_gradient(self, name: str, grad: Tensor, shared: bool) -> None:
+        """The gradient that the user's part of the graph has for output `name`.
+
+        It is copied where it is `shared`: where a stage reads the output, and will add to its gradient.
+        """
+        data = layout.empty(grad, *grad.shape).copy_(grad) if shared else layout.pixel_major(grad)
         self.feature_gradients[name] = FeatureGradient(data, self.features.get(name))

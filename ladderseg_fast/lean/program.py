@@ -155,9 +155,10 @@ class _Call:
         step = BackwardPass(
             parameters, self.plan, self.workspace, features, self.shapes, self.norms, wanted_keys, needed
         )
+        read = {name for stage in program.stages for name in stage.reads}
         for name, grad in zip(program.outputs, grads):
             if grad is not None:
-                step.set_gradient(name, grad)
+                step.set_gradient(name, grad, shared=name in read)
         self._run_backward(step)
         input_grads = [self._input_gradient(step, name) for name in program.inputs]
         return *input_grads, *(step.parameter_gradients.get(key) for key in self.parameter_keys)

@@ -7,12 +7,11 @@ to the workspace instead of to the allocator.
 import math
 import threading
 import weakref
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..ops.layout import fresh_buffer
+from ..ops.layout import fresh_buffer, give_back_pages
 
 #: Sizes are rounded up to whole pages, so that no two tensors share one.
 _PAGE = 4096
@@ -23,9 +22,9 @@ class Workspace:
 
     `take` hands out a tensor; its memory returns to the workspace when that tensor object is gone. So whoever slices a
     tensor of the workspace must hold on to the tensor itself, and none of them may reach the user. Several tensors may
-    lie in one buffer; free neighbours become one. Buffers that nothing lies in are let go, the largest first, before a
-    fresh one would make the workspace larger than what was in use at once. Copies and pickles of a workspace are empty.
-    Several threads may share one.
+    lie in one buffer; free neighbours become one gap. The workspace takes no more memory than was in use at once: what
+    would make it more is taken from gaps first, whose pages go back to the system. Copies and pickles of a workspace
+    are empty. Several threads may share one.
     """
 
     def __init__(self) -> None:
@@ -39,41 +38,59 @@ class Workspace:
         count = math.prod((n, c, h, w)) * like.element_size()
         size = max(_PAGE, -(-count // _PAGE) * _PAGE)
         with self._lock:
+            self._most_in_use = max(self._most_in_use, self._in_use + size)
             buffer, start = self._find(size, like.device)
             self._in_use += size
-            self._most_in_use = max(self._most_in_use, self._in_use)
         tensor = buffer.data[start : start + count].view(like.dtype).view(n, h, w, c).permute(0, 3, 1, 2)
         weakref.finalize(tensor, self._give_back, buffer, start, size).atexit = False
         return tensor
 
     def release(self) -> None:
-        """Give the buffers that nothing lies in back to the allocator."""
+        """Give what is not in use back to the system."""
         with self._lock:
-            self._buffers = [buffer for buffer in self._buffers if not buffer.empty]
             self._most_in_use = self._in_use
+            self._shrink(self._in_use)
 
     @property
-    def held(self) -> int:
-        """Bytes of all buffers."""
-        return sum(buffer.size for buffer in self._buffers)
+    def resident(self) -> int:
+        """Bytes of memory that the workspace takes, in use or not."""
+        return sum(buffer.resident for buffer in self._buffers)
 
     def _find(self, size: int, device: torch.device) -> tuple["_Buffer", int]:
-        """The smallest gap that `size` bytes fit in, taken; in a fresh buffer if there is none."""
-        gaps = [(length, i) for i, b in enumerate(self._buffers) if b.data.device == device for length in b.fitting(size)]
-        if gaps:
-            buffer = self._buffers[min(gaps)[1]]
+        """Where `size` bytes are to lie: in the gap that has most of its pages and fits best, or in a fresh buffer."""
+        fitting = [
+            (buffer.absent_in(start, start + size), length, i, start)
+            for i, buffer in enumerate(self._buffers)
+            if buffer.data.device == device
+            for start, length in buffer.gaps.items()
+            if length >= size
+        ]
+        absent, _, i, start = min(fitting, default=(size, size, None, 0))
+        if i is not None:
+            buffer = self._buffers[i]
+            buffer.take(start, size)
+            self._shrink(self._most_in_use)
         else:
-            self._make_room(max(self._most_in_use, self._in_use + size) - size)
+            self._shrink(self._most_in_use - size)
             buffer = _Buffer(fresh_buffer(size, device))
+            buffer.take(start, size)
             self._buffers.append(buffer)
-        return buffer, buffer.take(size)
+        return buffer, start
 
-    def _make_room(self, limit: int) -> None:
-        """Let go of empty buffers, the largest first, until all take `limit` bytes at most."""
-        for buffer in sorted((b for b in self._buffers if b.empty), key=lambda b: b.size, reverse=True):
-            if self.held <= limit:
-                return
-            self._buffers.remove(buffer)
+    def _shrink(self, limit: int) -> None:
+        """Let go of pages in gaps, the largest first, until the workspace takes `limit` bytes at most."""
+        excess = self.resident - limit
+        if excess <= 0:
+            return
+        gaps = [(b.gap_resident(start), b, start) for b in self._buffers for start in b.gaps]
+        for resident, buffer, start in sorted(gaps, key=lambda gap: gap[0], reverse=True):
+            if excess <= 0 or resident == 0:
+                break
+            if buffer.gaps[start] == buffer.size:
+                self._buffers.remove(buffer)
+                excess -= resident
+            elif buffer.let_go(start):
+                excess -= resident
 
     def _give_back(self, buffer: "_Buffer", start: int, size: int) -> None:
         with self._lock:
@@ -87,38 +104,54 @@ class Workspace:
         return Workspace, ()
 
 
-@dataclass(eq=False)
 class _Buffer:
-    """A block of memory, and the gaps in it that nobody uses: their sizes by where they start."""
+    """A block of memory.
 
-    data: Tensor
-    gaps: dict[int, int] = field(default_factory=dict)
+    gaps: the sizes of the parts that nobody uses, by where they start.
+    """
 
-    def __post_init__(self) -> None:
-        self.size = self.data.numel()
+    def __init__(self, data: Tensor) -> None:
+        self.data = data
+        self.size = data.numel()
         self.gaps = {0: self.size}
+        self._absent = [(0, self.size)]  # parts without pages, which nobody has touched yet
 
     @property
-    def empty(self) -> bool:
-        return self.gaps.get(0) == self.size
+    def resident(self) -> int:
+        return self.size - self.absent_in(0, self.size)
 
-    def fitting(self, size: int) -> list[int]:
-        return [length for length in self.gaps.values() if length >= size]
+    def absent_in(self, start: int, stop: int) -> int:
+        """Bytes of [start, stop) that have no pages yet."""
+        return sum(max(0, min(stop, b) - max(start, a)) for a, b in self._absent)
 
-    def take(self, size: int) -> int:
-        """Where `size` bytes begin that now are in use: in the smallest gap that fits."""
-        length, start = min((length, start) for start, length in self.gaps.items() if length >= size)
-        del self.gaps[start]
+    def gap_resident(self, start: int) -> int:
+        length = self.gaps[start]
+        return length - self.absent_in(start, start + length)
+
+    def take(self, start: int, size: int) -> None:
+        """Use the first `size` bytes of the gap at `start`."""
+        length = self.gaps.pop(start)
         if length > size:
             self.gaps[start + size] = length - size
-        return start
+        self._remove_absent(start, start + size)
 
     def give_back(self, start: int, size: int) -> None:
-        after = self.gaps.pop(start + size, None)
-        if after is not None:
-            size += after
+        size += self.gaps.pop(start + size, 0)
         for before, length in self.gaps.items():
             if before + length == start:
                 self.gaps[before] += size
                 return
         self.gaps[start] = size
+
+    def let_go(self, start: int) -> bool:
+        """Give the pages of the gap at `start` to the system, if it takes them."""
+        stop = start + self.gaps[start]
+        if not give_back_pages(self.data[start:stop]):
+            return False
+        self._remove_absent(start, stop)
+        self._absent.append((start, stop))
+        return True
+
+    def _remove_absent(self, start: int, stop: int) -> None:
+        cut = [piece for a, b in self._absent for piece in ((a, min(b, start)), (max(a, stop), b))]
+        self._absent = [(a, b) for a, b in cut if a < b]

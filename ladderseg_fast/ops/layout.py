@@ -49,6 +49,14 @@ def fresh_buffer(size: int, device: torch.device) -> Tensor:
     return buffer
 
 
+def give_back_pages(part: Tensor) -> bool:
+    """Let the system have the memory of a contiguous part of a fresh_buffer; its contents are lost.
+
+    False where that is not possible, and nothing has happened: on other devices and systems.
+    """
+    return part.device.type == "cpu" and _core.give_back_pages(part.data_ptr(), part.nbytes)
+
+
 def zeros(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
     """channels_last tensor [n, c, h, w] of zeros of the dtype and device of `like`."""
     return empty(like, n, c, h, w).zero_()

@@ -62,33 +62,36 @@ class TransitionUpStage(Stage):
         target.set_statistics(0, *running.result())
 
     def backward(self, step: BackwardPass) -> None:
-        coarse, source = (step.features[name].data for name in self.keeps)
-        up, (first, second) = self.up, self.halves
-        n, _, h, w = source.shape
-        parts = []
+        # What one half needs is gone before the other's turn.
+        parts = [self._backward_upsampled(step), self._backward_projected(step)]
+        grad_weights, sums = zip(*parts)
+        if step.wants(self.up.conv):
+            step.add_gradient(self.up.conv, torch.cat(grad_weights, dim=1))
+        step.add_norm_gradients(self.up.norm, BnSums.cat(sums))
 
-        half = self._upsampled(step, coarse, source)
-        grad_half = step.workspace.take(coarse, n, first.stop, h, w)
-        parts.append(self._backward_half(step, half, first, grad_half))
+    def _backward_upsampled(self, step: BackwardPass) -> tuple[Tensor | None, BnSums]:
+        """The gradients of the coarse feature and of this half's weight, and this half's sums."""
+        coarse, source = (step.features[name].data for name in self.keeps)
+        n, _, h, w = source.shape
+        grad_half = step.workspace.take(coarse, n, coarse.shape[1], h, w)
+        result = self._backward_half(step, self._upsampled(step, coarse, source), self.halves[0], grad_half)
         gradient = step.gradient_of(self.reads[0])
         if gradient is not None:
             grad_coarse = step.workspace.take(coarse, *gradient.data.shape)
             kernels.upsample_backward(grad_half, grad_coarse)
             gradient.data += grad_coarse
-        del half, grad_half
+        return result
 
-        half = self._projected(step, source)
+    def _backward_projected(self, step: BackwardPass) -> tuple[Tensor | None, BnSums]:
+        """The gradients of the projected skip connection and of this half's weight, and this half's sums."""
+        source = step.features[self.keeps[1]].data
+        n, _, h, w = source.shape
         gradient = step.new_gradient(self.reads[1])
         if gradient is None:  # its values are needed for the sums alone
-            grad_half = step.workspace.take(source, n, second.stop - second.start, h, w)
+            grad_half = step.workspace.take(source, n, self.up.skip_conv.out_channels, h, w)
         else:
             grad_half = gradient.data
-        parts.append(self._backward_half(step, half, second, grad_half))
-
-        grad_weights, sums = zip(*parts)
-        if step.wants(up.conv):
-            step.add_gradient(up.conv, torch.cat(grad_weights, dim=1))
-        step.add_norm_gradients(up.norm, BnSums.cat(sums))
+        return self._backward_half(step, self._projected(step, source), self.halves[1], grad_half)
 
     def _backward_half(
         self, step: BackwardPass, half: "_Half", channels: slice, grad_half: Tensor
