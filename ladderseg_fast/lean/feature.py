@@ -25,6 +25,11 @@ class Feature:
         n, _, h, w = self.data.shape
         return n * h * w
 
+    @property
+    def knows_statistics(self) -> bool:
+        """Whether those of all channels have been computed."""
+        return self._known == self.data.shape[1]
+
     def channels(self, stop: int) -> Tensor:
         """The first `stop` channels."""
         return self.data[:, :stop]

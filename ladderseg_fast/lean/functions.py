@@ -64,7 +64,7 @@ def transition(
 ) -> Tensor:
     """module(x): x [N, C, H, W] -> [N, M, H // 2, W // 2]."""
     _check_channels("x", x, module.norm.num_features)
-    program = Program([TransitionStage(module, "x", "out", module.conv.out_channels)], ("x",), ("out",))
+    program = Program([TransitionStage(module, "x", "out")], ("x",), ("out",))
     return run(program, [x], plan, workspace)[0]
 
 
@@ -116,13 +116,16 @@ def ladder_densenet_program(model: nn.Module) -> Program:
         StemStage(features.conv0, features.norm0, "images", "db1", block1.out_channels),
         DenseBlockStage(block1, "db1"),
         ProjectionStage(model.up4, "db1", "skip4"),
-        TransitionStage(features.transition1, "db1", "db2", block2.out_channels),
+        TransitionStage(features.transition1, "db1", "transition1"),
+        CopyStage("transition1", "db2", block2.out_channels),
         DenseBlockStage(block2, "db2"),
         ProjectionStage(model.up3, "db2", "skip3"),
-        TransitionStage(features.transition2, "db2", "db3", block3.out_channels),
+        TransitionStage(features.transition2, "db2", "transition2"),
+        CopyStage("transition2", "db3", block3.out_channels),
         DenseBlockStage(block3, "db3"),
         ProjectionStage(model.up2, "db3", "skip2"),
-        TransitionStage(features.transition3, "db3", "db4a", split_channels),
+        TransitionStage(features.transition3, "db3", "transition3"),
+        CopyStage("transition3", "db4a", split_channels),
         DenseBlockStage(block4, "db4a", stop=model.split),
         ProjectionStage(model.up1, "db4a", "skip1"),
         AveragePoolStage("db4a", "db4b", block4.out_channels),

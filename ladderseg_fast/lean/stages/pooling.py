@@ -9,7 +9,11 @@ from .stage import Stage
 
 
 class CopyStage(Stage):
-    """Feature `source` into the first channels of feature `target`, which it makes `channels` wide."""
+    """Feature `source` into the first channels of feature `target`, which it makes `channels` wide.
+
+    A dense block's buffer is made by a copy of its input, and not by whoever makes the input, so that it does not
+    exist beside that stage's own.
+    """
 
     keeps = ()
     modules = ()
@@ -20,10 +24,12 @@ class CopyStage(Stage):
         self.channels = channels
 
     def forward(self, step: ForwardPass) -> None:
-        source = step.features[self.reads[0]].data
-        n, c, h, w = source.shape
-        target = step.new_feature(self.writes, source, n, self.channels, h, w)
-        target.channels(c).copy_(source)
+        source = step.features[self.reads[0]]
+        n, c, h, w = source.data.shape
+        target = step.new_feature(self.writes, source.data, n, self.channels, h, w)
+        target.channels(c).copy_(source.data)
+        if source.knows_statistics:
+            target.set_statistics(0, source.mean, source.variance)
 
     def backward(self, step: BackwardPass) -> None:
         target = step.gradient_of(self.reads[0])

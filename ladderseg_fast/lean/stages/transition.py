@@ -1,28 +1,29 @@
 """The transition down, with the pooling before the product: they commute (ALGORITHMS.md section 5)."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from ...nn import Transition
 from ...ops import kernels
-from ...ops.kernels import CorrectedGradient, Norm
+from ...ops.kernels import BnSums, Norm
 from ..batch_norm import uses_batch_statistics
-from ..feature import write
 from ..passes import BackwardPass, ForwardPass
-from ..workspace import Workspace
+from ..statistics import RunningStatistics
+from ..strips import Strip, strips
 from .stage import Stage
 
 
 class TransitionStage(Stage):
-    """`transition` from feature `source` to the first channels of feature `target`, which it makes `channels` wide.
+    """`transition` from feature `source` to feature `target`, strip by strip: the pooled map never exists in full.
 
     The product reads the pooled map through a batch norm and ReLU that change nothing, for averages of rectified
     numbers are not negative. Where one is 0 the ReLU stops its gradient, as those below it would have.
     """
 
-    def __init__(self, transition: Transition, source: str, target: str, channels: int) -> None:
+    def __init__(self, transition: Transition, source: str, target: str) -> None:
         self.norm, self.conv = transition.norm, transition.conv
-        self.channels = channels
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = (self.norm, self.conv)
@@ -30,54 +31,70 @@ class TransitionStage(Stage):
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]
         bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
-        pooled = self._pool(source.data, bound.norm, step.workspace)
-        n, _, h, w = pooled.shape
-        target = step.new_feature(self.writes, source.data, n, self.channels, h, w)
-        statistics = kernels.bn_relu_conv1x1_forward(
-            pooled,
-            _identity(pooled),
-            step.parameter(self.conv),
-            target.channels(self.conv.out_channels),
-            statistics=uses_batch_statistics(self.norm),  # most likely the next block normalises alike
-        )
-        if statistics is not None:
-            target.set_statistics(0, *statistics)
+        n, _, h, w = source.data.shape
+        target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h // 2, w // 2)
+        wanted = uses_batch_statistics(self.norm)  # most likely the next block normalises alike
+        running = RunningStatistics(self.conv.out_channels, source.data.device)
+        for strip in self._strips(source.data, step):
+            pooled = self._pool(source.data, strip, bound.norm, step)
+            out = target.data[strip.images, :, strip.rows]
+            statistics = kernels.bn_relu_conv1x1_forward(
+                pooled, _identity(pooled), step.parameter(self.conv), out, statistics=wanted
+            )
+            if wanted:
+                running.add(out.numel() // out.shape[1], *statistics)
+        if wanted:
+            target.set_statistics(0, *running.result())
 
     def backward(self, step: BackwardPass) -> None:
-        source = step.features[self.reads[0]]
+        source = step.features[self.reads[0]].data
         bound = step.norms[self.norm]
-        # The next block's buffer and its gradient go before this block's gradient is made.
-        gradient = step.gradient_of(self.writes)
-        n, _, h, w = gradient.data.shape
-        grad = step.workspace.take(source.data, n, self.conv.out_channels, h, w)
-        write(gradient.corrected(0, self.conv.out_channels), grad)
-        del gradient
-        step.drop_gradient(self.writes)
-        pooled = self._pool(source.data, bound.norm, step.workspace)
-        grad_pooled = step.workspace.take(pooled, *pooled.shape)
-        grad_weight, _ = kernels.bn_relu_conv1x1_backward(
-            CorrectedGradient(grad),
-            pooled,
-            _identity(pooled),
-            step.parameter(self.conv),
-            grad_pooled,
-            accumulate=False,
-            want_weight=step.wants(self.conv),
-        )
-        step.add_gradient(self.conv, grad_weight)
+        grad = step.gradient_of(self.writes).corrected(0, self.conv.out_channels)
         target = step.gradient_of(self.reads[0])
-        accumulate = target is not None
-        grad_source = target.data if accumulate else step.workspace.take(source.data, *source.data.shape)
-        sums = kernels.bn_relu_avgpool2_backward(grad_pooled, source.data, bound.norm, grad_source, accumulate)
-        step.add_norm_gradients(self.norm, sums)
+        total = BnSums.zeros(source.shape[1], source.device)
+        grad_weight = None
+        for strip in self._strips(source, step):
+            pooled = self._pool(source, strip, bound.norm, step)
+            grad_pooled = step.workspace.take(pooled, *pooled.shape)
+            more, _ = kernels.bn_relu_conv1x1_backward(
+                grad.part(strip.images, strip.rows),
+                pooled,
+                _identity(pooled),
+                step.parameter(self.conv),
+                grad_pooled,
+                accumulate=False,
+                want_weight=step.wants(self.conv),
+            )
+            grad_weight = more if grad_weight is None else grad_weight.add_(more)
+            x = source[strip.images, :, _rows_below(strip, source)]
+            if target is None:  # what is written is not needed, its sums are
+                rows = step.workspace.take(source, *x.shape)
+            else:
+                rows = target.data[strip.images, :, _rows_below(strip, source)]
+            total += kernels.bn_relu_avgpool2_backward(grad_pooled, x, bound.norm, rows, accumulate=target is not None)
+        step.add_gradient(self.conv, grad_weight)
+        step.add_norm_gradients(self.norm, total)
         if target is not None:
-            target.defer(bound, sums)
+            target.defer(bound, total)
 
-    def _pool(self, x: Tensor, norm: Norm, workspace: Workspace) -> Tensor:
+    def _strips(self, source: Tensor, step: ForwardPass | BackwardPass) -> Iterator[Strip]:
+        """Strips of the pooled map."""
+        n, c, h, w = source.shape
+        return strips(n, h // 2, w // 2, max(1, step.plan.chunk_bytes // (c * source.element_size())), halo=0)
+
+    def _pool(self, source: Tensor, strip: Strip, norm: Norm, step: ForwardPass | BackwardPass) -> Tensor:
+        x = source[strip.images, :, _rows_below(strip, source)]
         n, c, h, w = x.shape
-        pooled = workspace.take(x, n, c, h // 2, w // 2)
+        pooled = step.workspace.take(x, n, c, h // 2, w // 2)
         kernels.bn_relu_avgpool2_forward(x, norm, pooled)
         return pooled
+
+
+def _rows_below(strip: Strip, source: Tensor) -> slice:
+    """The rows of `source` that the strip's are averages of; the last strip takes an odd row with it."""
+    height = source.shape[2]
+    last = strip.rows.stop == height // 2
+    return slice(2 * strip.rows.start, height if last else 2 * strip.rows.stop)
 
 
 def _identity(x: Tensor) -> Norm:
