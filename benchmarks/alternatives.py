@@ -25,6 +25,11 @@ def plain(model: LadderDenseNet, loss: LadderLoss) -> None:
     """Nothing is recomputed."""
 
 
+def compiled(model: LadderDenseNet, loss: LadderLoss) -> None:
+    """torch.compile of the model; its kernels are made in the first step."""
+    model.compile()
+
+
 def checkpoint_bottleneck(model: LadderDenseNet, loss: LadderLoss) -> None:
     """Recompute concatenation - BN - ReLU - conv 1x1 of each dense layer."""
 
@@ -56,6 +61,7 @@ def checkpoint_everything(model: LadderDenseNet, loss: LadderLoss) -> None:
 #: Each changes a model and loss made with memory="plain" in place. `lean` is not here: it is a memory mode.
 ALTERNATIVES: dict[str, Callable[[LadderDenseNet, LadderLoss], None]] = {
     "plain": plain,
+    "compile": compiled,
     "checkpoint-bottleneck": checkpoint_bottleneck,
     "checkpoint-layer": checkpoint_layer,
     "checkpoint-everything": checkpoint_everything,

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from in_turn import Outcome
 from PIL import Image, ImageDraw, ImageFont
-from report import Configuration, Outcome, find, gigabytes
+from report import Configuration, find, gigabytes
 
 # Twice the width at which a README shows it, so that it is sharp on dense screens.
 _WIDTH = 1800

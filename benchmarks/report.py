@@ -4,17 +4,8 @@ import argparse
 from dataclasses import dataclass
 
 from arguments import size_text
+from in_turn import Outcome
 from result_check import EXACT_SIZE, TOLERANCES
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Medians of one method, or why it has none."""
-
-    method: str
-    peak_bytes: int | None = None
-    seconds: float | None = None
-    failure: str | None = None
 
 
 @dataclass(frozen=True)

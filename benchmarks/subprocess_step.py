@@ -1,29 +1,35 @@
-"""Run train_step.py in a fresh process."""
+"""Run one of the step scripts in a fresh process."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-
-_SCRIPT = Path(__file__).with_name("train_step.py")
 
 
 class StepFailed(Exception):
     """The process gave no result; the message says why, in one line."""
 
 
-def run_step(arguments: list[str]) -> dict:
-    """What `train_step.py ARGUMENTS` reports; if it fails, its error output is passed on to ours.
+def run_step(script: str, arguments: list[str], preload: str | None = None) -> dict:
+    """What `SCRIPT ARGUMENTS` reports; if it fails, its error output is passed on to ours.
 
+    Args:
+        script: name of a script beside this file.
+        preload: a shared library to load before all others, such as another allocator.
     Raises:
-        StepFailed: it ended with an error or was killed.
+        StepFailed: it ended with an error or was killed, or ran without the library.
     """
-    process = subprocess.run([sys.executable, str(_SCRIPT), *arguments], capture_output=True, text=True, check=False)
-    if process.returncode == 0:
-        return json.loads(process.stdout)
-    sys.stderr.write(process.stderr)
-    raise StepFailed(failure_reason(process.returncode, process.stderr))
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+    environment = os.environ | ({"LD_PRELOAD": preload} if preload else {})
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if process.returncode != 0:
+        sys.stderr.write(process.stderr)
+        raise StepFailed(failure_reason(process.returncode, process.stderr))
+    if preload and "cannot be preloaded" in process.stderr:
+        raise StepFailed(f"{preload} cannot be preloaded")
+    return json.loads(process.stdout)
 
 
 def failure_reason(returncode: int, stderr: str) -> str:

@@ -268,6 +268,15 @@ void upsample_argmax(bool double_precision, Map scores, Address labels, int64_t 
   });
 }
 
+double product_rate(bool double_precision, int64_t repeats, int threads) {
+  double operations = 0.0;
+  dispatch(double_precision, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().product_rate({repeats, &operations}, threads);
+  });
+  return operations;
+}
+
 std::vector<std::string> instruction_set_names(bool supported_only) {
   int count = 0;
   const InstructionSet* sets = instruction_sets(&count);
@@ -346,6 +355,7 @@ PYBIND11_MODULE(_core, module) {
   module.def("upsample_cross_entropy", &upsample_cross_entropy);
   module.def("upsample_argmax", &upsample_argmax);
 
+  module.def("product_rate", &product_rate, "Do products in cache; returns how many operations they were.");
   module.def(
       "advise_huge_pages", [](Address data, size_t bytes) { advise_huge_pages(pointer<void>(data), bytes); },
       "Ask for huge pages in a fresh buffer.");

@@ -30,6 +30,7 @@ constexpr Kernels<T> make_table() {
       upsample_project_concat_forward<T>,
       upsample_cross_entropy<T>,
       upsample_argmax<T>,
+      product_rate<T>,
   };
 }
 

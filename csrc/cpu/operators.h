@@ -26,6 +26,7 @@ template <class T> void upsample_backward(const UpsampleBackward<T>&, int thread
 template <class T> void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>&, int threads);
 template <class T> void upsample_cross_entropy(const UpsampleCrossEntropy<T>&, int threads);
 template <class T> void upsample_argmax(const UpsampleArgmax<T>&, int threads);
+template <class T> void product_rate(const ProductRate<T>&, int threads);
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

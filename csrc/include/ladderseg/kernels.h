@@ -8,6 +8,7 @@
 #include "bn_relu_conv3x3.h"
 #include "bn_relu_maxpool.h"
 #include "channel_statistics.h"
+#include "product_rate.h"
 #include "stem.h"
 #include "upsample.h"
 #include "upsample_argmax.h"
@@ -42,6 +43,7 @@ struct Kernels {
   Kernel<UpsampleProjectConcatForward<T>> upsample_project_concat_forward;
   Kernel<UpsampleCrossEntropy<T>> upsample_cross_entropy;
   Kernel<UpsampleArgmax<T>> upsample_argmax;
+  Kernel<ProductRate<T>> product_rate;
 };
 
 // One way of compiling the kernels, and whether this processor can run it.

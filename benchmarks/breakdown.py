@@ -1,0 +1,176 @@
+"""Where the time of a lean step goes: by operator of the core and by stage of the network.
+
+GFLOP are the multiplications and additions of the matrix products that were done (a 3x3 convolution does 4/9 of the
+plain sum's, see csrc/cpu/winograd.h); their rate is compared with what the microkernel does on operands in the
+first-level cache. Runs in this process; the times of a few steps are averaged.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from arguments import add_step_options
+from report import markdown_row, network
+from torch import Tensor
+from train_step import NUM_CLASSES, SEED, machine, random_batch
+
+from ladderseg_fast import LadderDenseNet, LadderLoss, _core
+from ladderseg_fast.lean.stages import Stage
+from ladderseg_fast.ops import kernels
+
+
+@dataclass
+class Record:
+    """What the calls of one operator, or of one stage, took."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    operations: float = 0.0
+
+
+Records = dict[str, Record]
+
+
+def main() -> None:
+    options = parse_arguments()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(SEED)
+    model = LadderDenseNet(options.model, NUM_CLASSES)
+    images, labels = random_batch(options.batch, options.size)
+    step = predicting(model, images) if options.predict else training(model, images, labels)
+    for _ in range(options.warmup):
+        step()
+    operators: Records = defaultdict(Record)
+    stages: Records = defaultdict(Record)
+    record_operators(operators)
+    record_stages(stages)
+    started = time.perf_counter()
+    for _ in range(options.steps):
+        step()
+    total = (time.perf_counter() - started) / options.steps
+    peak = peak_rate()
+
+    what = "prediction" if options.predict else "training step"
+    size = "x".join(map(str, options.size))
+    facts = machine(torch.device("cpu"))
+    print(f"One {what} of {network(options.model)}, {options.batch} x {size}, float32: {total:.3f} s")
+    print(f"on {facts['device']}, {facts['threads']} threads; products at best {peak / 1e9:.0f} GFLOP/s\n")
+    print(table("operator", operators, total, peak, options.steps) + "\n")
+    print(table("stage", stages, total, None, options.steps))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_step_options(parser)
+    parser.add_argument("--predict", action="store_true", help="a prediction instead of a training step")
+    return parser.parse_args()
+
+
+def training(model: LadderDenseNet, images: Tensor, labels: Tensor) -> Callable[[], None]:
+    criterion = LadderLoss()
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        criterion(model(images), labels).backward()
+
+    return step
+
+
+def predicting(model: LadderDenseNet, images: Tensor) -> Callable[[], None]:
+    model.eval()
+    return lambda: model.predict(images)
+
+
+def peak_rate() -> float:
+    """Operations per second of products in cache, all threads busy."""
+    best, repeats = 0.0, 1 << 16
+    for _ in range(10):
+        started = time.perf_counter()
+        operations = _core.product_rate(False, repeats, torch.get_num_threads())
+        best = max(best, operations / (time.perf_counter() - started))
+    return best
+
+
+#: Operations of an operator's products from its bound arguments.
+PRODUCTS: dict[str, Callable[..., float]] = {
+    "bn_relu_conv1x1_forward": lambda x, norm, weight, *_, **__: 2.0 * pixels(x) * weight[:, :, 0, 0].numel(),
+    "bn_relu_conv1x1_backward": lambda grad, x, norm, weight, *_, want_weight=True, **__: (
+        2.0 * (1 + want_weight) * pixels(x) * weight[:, :, 0, 0].numel()
+    ),
+    "bn_relu_conv3x3_forward": lambda x, norm, weight, dilation, out, *_, **__: (
+        2.0 * 4 * pixels(out) * weight[:, :, 0, 0].numel()
+    ),
+    "bn_relu_conv3x3_backward": lambda grad, x, norm, weight, dilation, grad_x, *_, want_weight=True, **__: (
+        2.0 * 4 * (1 + want_weight) * pixels(grad_x) * weight[:, :, 0, 0].numel()
+    ),
+    "stem_forward": lambda images, weight, *_, **__: stem_product(images, weight),
+    "stem_backward_sums": lambda grad, images, weight, *_: stem_product(images, weight),
+    "stem_backward_weight": lambda grad, images, weight, *_: 2.0 * stem_product(images, weight),
+}
+
+
+def pixels(x: Tensor) -> int:
+    n, _, h, w = x.shape
+    return n * h * w
+
+
+def stem_product(images: Tensor, weight: Tensor) -> float:
+    return 2.0 * pixels(images[:, :, ::2, ::2]) * weight.numel()
+
+
+def record_operators(records: Records) -> None:
+    """Time every function of ops.kernels that calls the core; they do not call each other."""
+    for name, function in list(vars(kernels).items()):
+        if callable(function) and getattr(function, "__module__", "") == kernels.__name__ and not (
+            name.startswith("_") or isinstance(function, type)
+        ):
+            setattr(kernels, name, timed(function, records, lambda *_, name=name: name, PRODUCTS.get(name)))
+
+
+def record_stages(records: Records) -> None:
+    """Time the forward and the backward of every stage."""
+    for stage in Stage.__subclasses__():
+        for direction in ("forward", "backward"):
+            label = lambda self, *_, direction=direction: f"{type(self).__name__} {self.writes} {direction}"  # noqa: E731
+            setattr(stage, direction, timed(getattr(stage, direction), records, label, None))
+
+
+def timed(function: Callable, records: Records, label: Callable, operations: Callable | None) -> Callable:
+    def wrapper(*args, **kwargs):
+        started = time.perf_counter()
+        result = function(*args, **kwargs)
+        record = records[label(*args)]
+        record.seconds += time.perf_counter() - started
+        record.calls += 1
+        if operations is not None:
+            record.operations += operations(*args, **kwargs)
+        return result
+
+    return wrapper
+
+
+def table(title: str, records: Records, total: float, peak: float | None, steps: int) -> str:
+    """One row per record, the largest first, and what is left of the total."""
+    header = [title, "calls", "time", "share"] + (["GFLOP", "GFLOP/s", "of peak"] if peak else [])
+    rows = [header]
+    for name, record in sorted(records.items(), key=lambda item: -item[1].seconds):
+        seconds, operations = record.seconds / steps, record.operations / steps
+        row = [name, f"{record.calls / steps:.0f}", f"{1e3 * seconds:.1f} ms", f"{100 * seconds / total:.1f} %"]
+        if peak:
+            rate = operations / seconds
+            known = [f"{operations / 1e9:.1f}", f"{rate / 1e9:.0f}", f"{100 * rate / peak:.0f} %"]
+            row += known if operations else ["", "", ""]
+        rows.append(row)
+    rest = total - sum(record.seconds for record in records.values()) / steps
+    rows.append(["the rest", "", f"{1e3 * rest:.1f} ms", f"{100 * rest / total:.1f} %"] + [""] * (len(header) - 4))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
+    return "\n".join([markdown_row(rows[0], widths), rule, *(markdown_row(row, widths) for row in rows[1:])])
+
+
+if __name__ == "__main__":
+    main()

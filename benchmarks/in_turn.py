@@ -1,0 +1,91 @@
+"""Measure several ways of doing one step, each in fresh processes of its own, in turn."""
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from result_check import rejection
+from subprocess_step import StepFailed, run_step
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way of doing the step: what `script` is asked to do, and the shared library it runs with."""
+
+    name: str
+    script: str
+    arguments: tuple[str, ...]
+    preload: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Medians of one variant, or why it has none."""
+
+    method: str
+    peak_bytes: int | None = None
+    seconds: float | None = None
+    failure: str | None = None
+
+
+@dataclass
+class Measurements:
+    """The runs of each variant by name; the reasons for those that failed; whom the others were checked against."""
+
+    runs: dict[str, list[dict]]
+    failures: dict[str, str] = field(default_factory=dict)
+    reference: str | None = None
+
+    def any_run(self) -> dict | None:
+        return next((run for runs in self.runs.values() for run in runs), None)
+
+    def outcome(self, name: str) -> Outcome:
+        """Nothing is quoted of a variant that failed."""
+        runs, failure = self.runs[name], self.failures.get(name)
+        if failure is not None:
+            return Outcome(name, failure=failure)
+        peak_bytes = int(statistics.median(run["peak_bytes"] for run in runs))
+        return Outcome(name, peak_bytes, statistics.median(run["seconds"] for run in runs))
+
+
+def measure_in_turn(variants: Sequence[Variant], repeats: int) -> Measurements:
+    """Round robin over the variants, so that a change in the machine's load meets them all.
+
+    The first that runs is the one that the results of all later ones are checked against; one that fails gets no more
+    turns.
+    """
+    measured = Measurements({variant.name: [] for variant in variants})
+    with tempfile.TemporaryDirectory() as folder:
+        reference_file = str(Path(folder) / "reference.pt")
+        for repeat in range(repeats):
+            for variant in variants:
+                if variant.name in measured.failures:
+                    continue
+                check = ["--save-reference" if measured.reference is None else "--reference", reference_file]
+                _measure(variant, check, measured)
+                _show_progress(variant.name, f"{repeat + 1}/{repeats}", measured)
+    return measured
+
+
+def _measure(variant: Variant, check: list[str], measured: Measurements) -> None:
+    try:
+        run = run_step(variant.script, [*variant.arguments, *check], variant.preload)
+    except StepFailed as error:
+        measured.failures[variant.name] = str(error)
+        return
+    reason = rejection(run["errors"]) if "errors" in run else None
+    if reason is not None:
+        measured.failures[variant.name] = reason
+    measured.reference = measured.reference or variant.name
+    measured.runs[variant.name].append(run)
+
+
+def _show_progress(name: str, turn: str, measured: Measurements) -> None:
+    result = measured.failures.get(name)
+    if result is None:
+        run = measured.runs[name][-1]
+        result = f"{run['peak_bytes'] / 1e9:.2f} GB, {run['seconds']:.2f} s per step"
+    print(f"{turn}  {name}: {result}", file=sys.stderr, flush=True)

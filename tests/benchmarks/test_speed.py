@@ -1,0 +1,55 @@
+"""benchmarks/speed.py and benchmarks/breakdown.py as a whole, at a size that takes seconds."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+STEP_OPTIONS = "--size 128x128 --batch 2 --threads 2 --warmup 1 --steps 1".split()
+
+
+def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / script), *STEP_OPTIONS, *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def rows(output: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in output.splitlines() if line[:2] == "| "]
+
+
+def test_training_and_prediction_are_timed() -> None:
+    finished = run("speed.py", "--methods", "plain,lean", "--repeats", "1", "--tcmalloc", "")
+    assert finished.returncode == 0, finished.stderr
+    header, *training = rows(finished.stdout.partition("One prediction")[0])
+    _, *prediction = rows(finished.stdout.partition("One prediction")[2])
+    assert header[0] == "method"
+    for task in (training, prediction):
+        assert [row[0] for row in task] == ["plain", "lean"]
+        assert all(re.fullmatch(r"\d+\.\d\d s", row[1]) for row in task)
+        assert task[0][2] == "1.00"
+    assert "tcmalloc was not found" in finished.stdout
+
+
+def test_an_allocator_that_cannot_be_loaded_is_a_failure() -> None:
+    finished = run("speed.py", "--tasks", "prediction", "--methods", "plain", "--repeats", "1", "--tcmalloc", "/no/such.so")
+    assert finished.returncode == 1
+    assert "plain + tcmalloc failed: /no/such.so cannot be preloaded" in finished.stderr
+
+
+def test_breakdown_accounts_for_the_whole_step() -> None:
+    finished = run("breakdown.py")
+    assert finished.returncode == 0, finished.stderr
+    operators, stages = finished.stdout.split("\n| stage")
+    shares = [row[3] for row in rows(operators)[1:]]
+    assert abs(sum(float(share.removesuffix(" %")) for share in shares) - 100.0) < 1.0
+    names = [row[0] for row in rows(operators)]
+    assert {"bn_relu_conv1x1_backward", "bn_relu_conv3x3_backward", "stem_forward", "the rest"} <= set(names)
+    assert "DenseBlockStage db3 backward" in stages
+
+
+def test_breakdown_of_a_prediction() -> None:
+    finished = run("breakdown.py", "--predict")
+    assert finished.returncode == 0, finished.stderr
+    assert "One prediction of LDN-121" in finished.stdout
+    assert "backward" not in finished.stdout
