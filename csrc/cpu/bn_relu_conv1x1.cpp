@@ -36,7 +36,7 @@ void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>& args, int threads) {
       const int64_t pixels = smaller(kTilePixels, range.end - p);
       const int64_t next = smaller(kTilePixels, range.end - p - pixels);
       tile.run(base, args.input.pixel(p), args.input.pixel_stride, pixels, next, channels, outputs, args.norm,
-               packed.in(scratch));
+               packed.in(scratch), args.output.pixel(p), args.output.pixel_stride);
       const T* product = tile.product.in(base);
       for (int64_t i = 0; i < pixels; ++i)
         std::memcpy(args.output.pixel(p + i), product + i * tile.product_row, outputs * sizeof(T));

@@ -27,6 +27,8 @@ void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
   const TileGrid grid(args.output.n, args.output.h, args.output.w, args.dilation);
   const NormalisedSource<T> source{args.input, args.norm};
   const int64_t block = block_tiles<T>(channels);
+  const FeatureMap<const T> written{args.output.data, args.output.n, args.output.h, args.output.w, outputs,
+                                    args.output.pixel_stride};
   ScratchLayout shared;
   const Region<T> packed = shared.add<T>(panels * columns * kPoints * channels);
   const Region<int64_t> counts = shared.add<int64_t>(threads);
@@ -57,6 +59,7 @@ void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
         products.run(base, input, count, weight, [&](int64_t part, int64_t parts) {
           prefetch_tiles(args.input, grid, args.input_first_row - args.dilation, 4, first + block,
                          smaller(block, range.end - first - block), panel * parts + part, panels * parts);
+          prefetch_tiles(written, grid, 0, 2, first, count, panel * parts + part, panels * parts);
         });
         for (int64_t j = 0; j < columns; j += Simd<T>::lanes) {
           T* to = result.in(base) + panel * columns + j;

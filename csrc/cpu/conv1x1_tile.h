@@ -49,9 +49,10 @@ struct ProjectionTile {
         product(layout.add<T>(kTilePixels * product_row)) {}
 
   // product[p, m] = sum_c packed(c, m) * relu((x - mean) * scale + shift) for `pixels` <= kTilePixels pixels from `x`.
-  // After them come `next_pixels` of the next tile.
+  // After them come `next_pixels` of the next tile; the products go to `output` next.
   LADDERSEG_INLINE void run(char* base, const T* x, int64_t pixel_stride, int64_t pixels, int64_t next_pixels,
-                            int64_t channels, int64_t outputs, const BnRelu<T>& norm, const T* packed) const {
+                            int64_t channels, int64_t outputs, const BnRelu<T>& norm, const T* packed, const T* output,
+                            int64_t output_stride) const {
     using Block = RegisterBlock<T>;
     T* const y = normalised.in(base);
     T* const z = product.in(base);
@@ -76,8 +77,9 @@ struct ProjectionTile {
         const T* b = packed + (panel * channels + first) * Block::columns;
         for (int64_t p = 0; p < rows; p += Block::rows) {
           T* c = z + p * product_row + panel * Block::columns;
-          prefetch_rows(next_x, pixel_stride, next_count, next_width, panel * (rows / Block::rows) + p / Block::rows,
-                        parts);
+          const int64_t part = panel * (rows / Block::rows) + p / Block::rows;
+          prefetch_rows(next_x, pixel_stride, next_count, next_width, part, parts);
+          if (next == 0) prefetch_rows(output, output_stride, pixels, outputs, part, parts);
           if (first == 0)
             multiply<false>(depth, y + p * normalised_row, normalised_row, 1, b, c, product_row);
           else

@@ -34,7 +34,7 @@ void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>& args
       const int64_t pixels = smaller(kTilePixels, range.end - p);
       const int64_t next = smaller(kTilePixels, range.end - p - pixels);
       tile.run(base, args.skip.pixel(p), args.skip.pixel_stride, pixels, next, channels, projected, args.norm,
-               packed.in(scratch));
+               packed.in(scratch), args.output.pixel(p) + upsampled, args.output.pixel_stride);
       for (int64_t i = 0; i < pixels; ++i) {
         const int64_t x = (p + i) % width, y = (p + i) / width % height, image = (p + i) / (width * height);
         T* output = args.output.pixel(p + i);
