@@ -58,10 +58,9 @@ class FeatureGradient:
     its gradient, corrected once for all readers.
     """
 
-    def __init__(self, data: Tensor, feature: Feature | None) -> None:
-        """`feature` is None where no reader normalises: nothing can be deferred then."""
+    def __init__(self, data: Tensor) -> None:
         self.data = data
-        self._feature = feature
+        self._feature: Feature | None = None  # held from the first deferral on, for its values
         self._constant = torch.zeros(data.shape[1], dtype=torch.float64, device=data.device)
         self._slope = torch.zeros_like(self._constant)
         self._to_correct = False
@@ -70,18 +69,21 @@ class FeatureGradient:
         """The first `stop` channels, for a reader to add to."""
         return self.data[:, :stop]
 
-    def defer(self, bound: BoundNorm, sums: BnSums) -> None:
-        """Note what a reader's batch norm asks of the first channels' statistics."""
+    def defer(self, feature: Feature, bound: BoundNorm, sums: BnSums) -> None:
+        """Note what a reader's batch norm asks of the statistics of the first channels of `feature`."""
         if not bound.batch_statistics:
             return
+        self._feature = feature
         constant, slope = bound.correction(sums)
         self._constant[: len(constant)] += constant
         self._slope[: len(slope)] += slope
         self._to_correct = True
 
     def settle(self) -> None:
-        """Apply in place what has been deferred so far, and let go of the feature; no reader may defer more."""
+        """Apply in place what has been deferred so far, and let go of the feature."""
         write(self.corrected(0, self.data.shape[1]), self.data)
+        self._constant.zero_()
+        self._slope.zero_()
         self._to_correct = False
         self._feature = None
 

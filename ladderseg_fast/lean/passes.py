@@ -32,10 +32,18 @@ class ForwardPass:
     outputs: tuple[str, ...]
     norms: dict[nn.Module, BoundNorm] = field(default_factory=dict)
 
-    def new_feature(self, name: str, like: Tensor, n: int, c: int, h: int, w: int) -> Feature:
-        """A feature to be written; what the user gets to see does not come from the workspace."""
-        allocate = layout.empty if name in self.outputs else self.workspace.take
-        feature = self.features[name] = Feature(allocate(like, n, c, h, w))
+    def new_feature(
+        self, name: str, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False
+    ) -> Feature:
+        """A feature to be written; what the user gets to see does not come from the workspace.
+
+        `spread` is for those whose ranges of channels are read: see Workspace.take.
+        """
+        if name in self.outputs:
+            data = layout.empty(like, n, c, h, w)
+        else:
+            data = self.workspace.take(like, n, c, h, w, spread)
+        feature = self.features[name] = Feature(data)
         return feature
 
     def parameter(self, module: nn.Module, name: str = "weight") -> Tensor | None:
@@ -70,6 +78,8 @@ class BackwardPass:
     """Those that the forward pass kept."""
     shapes: dict[str, torch.Size]
     """Of all features."""
+    last_users: dict[str, object]
+    """By feature kept, the stage whose backward is the last to read its values."""
     norms: dict[nn.Module, BoundNorm]
     wanted: set[ParameterKey]
     """The parameters whose gradients are asked for."""
@@ -104,17 +114,25 @@ class BackwardPass:
             return None
         if name not in self.feature_gradients:
             like = next(iter(self.parameters.values()))
-            data = self.workspace.take(like, *self.shapes[name]).zero_()
-            self.feature_gradients[name] = FeatureGradient(data, self.features.get(name))
+            feature = self.features.get(name)
+            spread = feature is not None and not feature.data.is_contiguous(memory_format=torch.channels_last)
+            data = self.workspace.take(like, *self.shapes[name], spread=spread).zero_()
+            self.feature_gradients[name] = FeatureGradient(data)
         return self.feature_gradients[name]
 
     def new_gradient(self, name: str) -> FeatureGradient | None:
-        """The gradient of feature `name` for its only reader to write, corrected; None if nobody needs it."""
+        """The gradient of feature `name` for its first reader to write; None if nobody needs it."""
         if name not in self.needed:
             return None
         like = next(iter(self.parameters.values()))
-        gradient = self.feature_gradients[name] = FeatureGradient(self.workspace.take(like, *self.shapes[name]), None)
+        data = self.workspace.take(like, *self.shapes[name])
+        gradient = self.feature_gradients[name] = FeatureGradient(data)
         return gradient
+
+    def done_with(self, name: str, stage: object) -> None:
+        """`stage` reads the values of feature `name` no more; nor does anybody else if it is the last one."""
+        if self.last_users[name] is stage:
+            self.features.pop(name, None)
 
     def drop_gradient(self, name: str) -> None:
         """Let go of the gradient of a feature once nothing will read it any more."""
@@ -126,4 +144,4 @@ class BackwardPass:
         It is copied where it is `shared`: where a stage reads the output, and will add to its gradient.
         """
         data = layout.empty(grad, *grad.shape).copy_(grad) if shared else layout.pixel_major(grad)
-        self.feature_gradients[name] = FeatureGradient(data, self.features.get(name))
+        self.feature_gradients[name] = FeatureGradient(data)

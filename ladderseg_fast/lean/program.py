@@ -152,8 +152,9 @@ class _Call:
         wanted_keys = {key for key, want in zip(self.parameter_keys, wanted[count:]) if want}
         wanted_inputs = [name for name, want in zip(program.inputs, wanted[:count]) if want]
         needed = program.needed(wanted_keys, wanted_inputs)
+        last_users = {name: stage for stage in reversed(program.stages) for name in stage.keeps}
         step = BackwardPass(
-            parameters, self.plan, self.workspace, features, self.shapes, self.norms, wanted_keys, needed
+            parameters, self.plan, self.workspace, features, self.shapes, last_users, self.norms, wanted_keys, needed
         )
         read = {name for stage in program.stages for name in stage.reads}
         for name, grad in zip(program.outputs, grads):
@@ -166,7 +167,6 @@ class _Call:
     def _run_backward(self, step: BackwardPass) -> None:
         stages = self.program.stages
         creator = {stage.writes: i for i, stage in reversed(list(enumerate(stages)))}
-        last_user = {name: i for i, stage in reversed(list(enumerate(stages))) for name in stage.keeps}
         with torch.autocast(self.device.type, enabled=False):
             for i, stage in reversed(list(enumerate(stages))):
                 if stage.writes in step.feature_gradients:
@@ -174,8 +174,7 @@ class _Call:
                     if creator[stage.writes] == i:
                         step.drop_gradient(stage.writes)
                 for name in stage.keeps:
-                    if last_user[name] == i:
-                        del step.features[name]
+                    step.done_with(name, stage)
 
     def _input_gradient(self, step: BackwardPass, name: str) -> Tensor | None:
         gradient = step.feature_gradients.get(name)

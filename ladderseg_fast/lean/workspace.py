@@ -16,6 +16,10 @@ from ..ops.layout import fresh_buffer, give_back_pages
 #: Sizes are rounded up to whole pages, so that no two tensors share one.
 _PAGE = 4096
 
+_CACHE_LINE = 64
+#: Distances between pixels that are multiples of so many bytes use a fraction of the sets of a cache.
+_ALIASING = 512
+
 
 class Workspace:
     """Memory for the feature maps of one model's lean steps.
@@ -33,15 +37,22 @@ class Workspace:
         self._in_use = 0  # bytes
         self._most_in_use = 0
 
-    def take(self, like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
-        """Uninitialised channels_last [n, c, h, w] of the dtype and device of `like`."""
-        count = math.prod((n, c, h, w)) * like.element_size()
+    def take(self, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Tensor:
+        """Uninitialised pixel-major [n, c, h, w] of the dtype and device of `like`.
+
+        With `spread`, pixels are a cache line farther apart than their channels need, if these take a power of two of
+        bytes or a multiple of many: else the same channels of all pixels would compete for a few sets of the caches.
+        """
+        row = c
+        if spread and c * like.element_size() % _ALIASING == 0:
+            row += _CACHE_LINE // like.element_size()
+        count = math.prod((n, row, h, w)) * like.element_size()
         size = max(_PAGE, -(-count // _PAGE) * _PAGE)
         with self._lock:
             self._most_in_use = max(self._most_in_use, self._in_use + size)
             buffer, start = self._find(size, like.device)
             self._in_use += size
-        tensor = buffer.data[start : start + count].view(like.dtype).view(n, h, w, c).permute(0, 3, 1, 2)
+        tensor = buffer.data[start : start + count].view(like.dtype).view(n, h, w, row).permute(0, 3, 1, 2)[:, :c]
         weakref.finalize(tensor, self._give_back, buffer, start, size).atexit = False
         return tensor
 

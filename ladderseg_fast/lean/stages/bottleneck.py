@@ -50,7 +50,7 @@ class Bottleneck:
         """The second batch norm waits for all of its input; returns the statistics of `out`."""
         x = source.channels(self.norm1.num_features)
         n, _, h, w = x.shape
-        hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w)
+        hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
         statistics = kernels.bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden, statistics=True)
         second = step.bind(self.norm2, statistics, source.positions, hidden.dtype)
         weight = step.parameter(self.conv2)
@@ -63,7 +63,7 @@ class Bottleneck:
         max_pixels = max(1, step.plan.chunk_bytes // (self.conv1.out_channels * x.element_size()))
         for strip in strips(n, h, w, max_pixels, halo=self.dilation):
             rows = x[strip.images, :, strip.outer]
-            hidden = step.workspace.take(x, rows.shape[0], self.conv1.out_channels, rows.shape[2], w)
+            hidden = step.workspace.take(x, rows.shape[0], self.conv1.out_channels, rows.shape[2], w, spread=True)
             kernels.bn_relu_conv1x1_forward(rows, norm, step.parameter(self.conv1), hidden)
             kernels.bn_relu_conv3x3_forward(
                 hidden,
@@ -79,9 +79,9 @@ class Bottleneck:
         x = step.features[source].channels(self.norm1.num_features)
         first, second = step.norms[self.norm1], step.norms[self.norm2]
         n, _, h, w = x.shape
-        hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w)
+        hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
         kernels.bn_relu_conv1x1_forward(x, first.norm, step.parameter(self.conv1), hidden)
-        grad_hidden = step.workspace.take(x, *hidden.shape)
+        grad_hidden = step.workspace.take(x, *hidden.shape, spread=True)
         grad_weight, sums = kernels.bn_relu_conv3x3_backward(
             grad,
             hidden,
@@ -115,4 +115,4 @@ def accumulate_conv1x1(
     step.add_gradient(conv, grad_weight)
     step.add_norm_gradients(norm, sums)
     if target is not None:
-        target.defer(bound, sums)
+        target.defer(step.features[source], bound, sums)

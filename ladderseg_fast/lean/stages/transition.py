@@ -75,7 +75,7 @@ class TransitionStage(Stage):
         step.add_gradient(self.conv, grad_weight)
         step.add_norm_gradients(self.norm, total)
         if target is not None:
-            target.defer(bound, total)
+            target.defer(step.features[self.reads[0]], bound, total)
 
     def _strips(self, source: Tensor, step: ForwardPass | BackwardPass) -> Iterator[Strip]:
         """Strips of the pooled map."""

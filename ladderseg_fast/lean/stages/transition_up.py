@@ -75,12 +75,20 @@ class TransitionUpStage(Stage):
         n, _, h, w = source.shape
         grad_half = step.workspace.take(coarse, n, coarse.shape[1], h, w)
         result = self._backward_half(step, self._upsampled(step, coarse, source), self.halves[0], grad_half)
-        gradient = step.gradient_of(self.reads[0])
-        if gradient is not None:
-            grad_coarse = step.workspace.take(coarse, *gradient.data.shape)
-            kernels.upsample_backward(grad_half, grad_coarse)
-            gradient.data += grad_coarse
+        self._add_coarse_gradient(step, grad_half)
+        del coarse
+        step.done_with(self.keeps[0], self)
         return result
+
+    def _add_coarse_gradient(self, step: BackwardPass, grad_half: Tensor) -> None:
+        name = self.reads[0]
+        if name in step.feature_gradients:
+            gradient = step.feature_gradients[name].data
+            grad_coarse = step.workspace.take(gradient, *gradient.shape)
+            kernels.upsample_backward(grad_half, grad_coarse)
+            gradient += grad_coarse
+        elif name in step.needed:
+            kernels.upsample_backward(grad_half, step.new_gradient(name).data)
 
     def _backward_projected(self, step: BackwardPass) -> tuple[Tensor | None, BnSums]:
         """The gradients of the projected skip connection and of this half's weight, and this half's sums."""
