@@ -16,8 +16,8 @@ from torch import Tensor, nn
 EXACT_SIZE = (128, 256)
 
 
-#: Largest accepted |loss - reference| / |reference|, ||gradient - reference|| / ||reference||, and share of pixels whose
-#: predicted label is another (random weights leave many classes nearly equal).
+#: Largest accepted |loss - reference| / |reference|, ||gradient - reference|| / ||reference||, and share of pixels
+#: whose predicted label is another (random weights leave many classes nearly equal).
 TOLERANCES: dict[str, dict[str, float]] = {
     "float32": {"loss": 1e-4, "gradient": 0.5},
     "float64": {"loss": 1e-10, "gradient": 1e-8},

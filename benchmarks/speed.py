@@ -10,7 +10,7 @@ import argparse
 import ctypes.util
 import sys
 
-from arguments import add_step_options, positive, size_text, step_options
+from arguments import add_step_options, positive, step_options
 from in_turn import Measurements, Variant, measure_in_turn
 from report import configuration, gigabytes, markdown_row
 

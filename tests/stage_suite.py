@@ -17,9 +17,10 @@ from lean_equals_plain import (
     run_steps,
     set_mode,
 )
-from operator_suite import LAYOUTS, threads
+from operator_suite import LAYOUTS, instruction_set, threads
 from torch import Tensor, nn
 
+from ladderseg_fast import _core
 from ladderseg_fast.lean import MemoryPlan, Workspace
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -106,10 +107,18 @@ class StageSuite:
         module = away_from_kinks(self.module(torch.float32, mode))
         self.check(module, self.steps(dtype=torch.float32), learning_rate=0.0)
 
-    @pytest.mark.parametrize("chunk_bytes", [1, 3000, 20000])
-    def test_strips(self, shape: Shapes, chunk_bytes: int) -> None:
+    @pytest.mark.parametrize("mode", ["train", "frozen"])
+    @pytest.mark.parametrize("strip_bytes", [1, 3000, 20000])
+    def test_strips(self, shape: Shapes, strip_bytes: int, mode: str) -> None:
         """Whatever the pieces that it works in: single rows, a few rows, some images."""
-        self.check(self.module(), self.steps(shape)[:1], plan=MemoryPlan(chunk_bytes))
+        plan = MemoryPlan(chunk_bytes=strip_bytes, transition_up_bytes=strip_bytes)
+        self.check(self.module(mode=mode), self.steps(shape)[:1], plan=plan)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+    @pytest.mark.parametrize("name", _core.supported_instruction_sets())
+    def test_instruction_set(self, name: str, dtype: torch.dtype) -> None:
+        with instruction_set(name):
+            self.check(away_from_kinks(self.module(dtype)), self.steps(dtype=dtype), learning_rate=0.0)
 
     def test_workspace_is_reused(self) -> None:
         """By several steps, and by two whose backward passes come late."""

@@ -249,15 +249,20 @@ LADDERSEG_INLINE void pack_transformed(const T* weight, int64_t weight_stride, i
                                        int64_t point_stride) {
   using Vector = Simd<double>::Vector;
   constexpr int lanes = Simd<double>::lanes;
+  typedef T Narrow __attribute__((vector_size(lanes * sizeof(T))));
+  typedef T Stored __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));
   for (int64_t j = 0; j < columns; j += lanes) {
-    Vector w[9] = {}, point[16];
+    T taps[9][lanes] = {};
     for (int lane = 0; lane < lanes && j + lane < count; ++lane) {
       const T* filter = weight + (j + lane) * weight_stride;
-      for (int tap = 0; tap < 9; ++tap) w[tap][lane] = static_cast<double>(filter[mirrored ? 8 - tap : tap]);
+      for (int tap = 0; tap < 9; ++tap) taps[tap][lane] = filter[mirrored ? 8 - tap : tap];
     }
+    Vector w[9], point[16];
+    for (int tap = 0; tap < 9; ++tap)
+      w[tap] = __builtin_convertvector(*reinterpret_cast<const Stored*>(taps[tap]), Vector);
     transform_weight(w, point);
     for (int i = 0; i < 16; ++i)
-      for (int lane = 0; lane < lanes; ++lane) to[i * point_stride + j + lane] = static_cast<T>(point[i][lane]);
+      *reinterpret_cast<Stored*>(to + i * point_stride + j) = __builtin_convertvector(point[i], Narrow);
   }
 }
 

@@ -30,7 +30,11 @@ class ForwardPass:
     workspace: Workspace
     features: dict[str, Feature]
     outputs: tuple[str, ...]
+    keep: bool
+    """Whether a backward pass may follow."""
     norms: dict[nn.Module, BoundNorm] = field(default_factory=dict)
+    bottlenecks: dict[nn.Module, Tensor] = field(default_factory=dict)
+    """By its 1x1 convolution, the hidden map of each bottleneck that is kept: see MemoryPlan.keep_bottlenecks_from."""
 
     def new_feature(
         self, name: str, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False
@@ -81,6 +85,7 @@ class BackwardPass:
     last_users: dict[str, object]
     """By feature kept, the stage whose backward is the last to read its values."""
     norms: dict[nn.Module, BoundNorm]
+    bottlenecks: dict[nn.Module, Tensor]
     wanted: set[ParameterKey]
     """The parameters whose gradients are asked for."""
     needed: set[str]

@@ -100,6 +100,7 @@ class _Call:
         self.workspace = workspace
         self.parameter_keys = parameter_keys
         self.norms: dict[nn.Module, BoundNorm] = {}
+        self.bottlenecks: dict[nn.Module, Tensor] = {}
         self.features: dict[str, Feature] = {}
         self.shapes: dict[str, torch.Size] = {}
         self.statistics: dict[str, tuple[Tensor, Tensor]] = {}
@@ -112,7 +113,7 @@ class _Call:
             name: Feature(x if name == "images" else pixel_major(x)) for name, x in zip(program.inputs, tensors[:count])
         }
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
-        step = ForwardPass(parameters, self.plan, self.workspace, features, program.outputs)
+        step = ForwardPass(parameters, self.plan, self.workspace, features, program.outputs, keep)
         self.shapes = {name: feature.data.shape for name, feature in features.items()}
         kept = program.kept() if keep else []
         remaining = {*kept, *program.outputs}
@@ -126,7 +127,7 @@ class _Call:
                     if name not in remaining:
                         del features[name]
         if keep:
-            self.norms = step.norms
+            self.norms, self.bottlenecks = step.norms, step.bottlenecks
             self.features = {name: features[name] for name in kept}
         return tuple(features[name].data for name in program.outputs)
 
@@ -154,7 +155,16 @@ class _Call:
         needed = program.needed(wanted_keys, wanted_inputs)
         last_users = {name: stage for stage in reversed(program.stages) for name in stage.keeps}
         step = BackwardPass(
-            parameters, self.plan, self.workspace, features, self.shapes, last_users, self.norms, wanted_keys, needed
+            parameters,
+            self.plan,
+            self.workspace,
+            features,
+            self.shapes,
+            last_users,
+            self.norms,
+            self.bottlenecks,
+            wanted_keys,
+            needed,
         )
         read = {name for stage in program.stages for name in stage.reads}
         for name, grad in zip(program.outputs, grads):

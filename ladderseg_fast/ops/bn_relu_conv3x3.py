@@ -21,8 +21,9 @@ def bn_relu_conv3x3(
     """3x3 convolution of bn_relu(x), which is never stored: not here, not in backward.
 
     The padding is as wide as the dilation and holds zeros in the place of bn_relu(x). The products are those of
-    Winograd's minimal filtering F(2x2, 3x3): 4/9 of the plain sum's, equal to it but for rounding. Where y is NaN or
-    infinite, results are NaN in every 2x2 tile of pixels that reads it: at most one pixel farther than in plain PyTorch.
+    Winograd's minimal filtering F(2x2, 3x3): 4/9 of the plain sum's, equal to it but for rounding. Where bn_relu(x) is
+    NaN or infinite, results are NaN in every 2x2 tile of pixels that reads it: at most one pixel (times the dilation)
+    farther than in plain PyTorch.
 
     Args:
         x: [N, C, H, W], float32 or float64; channels_last is read without a copy.

@@ -312,7 +312,10 @@ def stem_backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, 
 def stem_backward_weight(
     grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor
 ) -> Tensor:
-    """The gradient of weight from grad [N, K, h, w]: that of x is norm.scale * m - constant - slope * (x - norm.mean)."""
+    """The gradient of weight from grad [N, K, h, w].
+
+    That of x is norm.scale * m - constant - slope * (x - norm.mean), with vectors [K].
+    """
     weight = _stem_weight(images, weight, grad.grad)
     grad_weight = torch.empty_like(weight)
     assert len(constant) == len(slope) == weight.shape[0]

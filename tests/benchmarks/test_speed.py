@@ -32,7 +32,8 @@ def test_training_and_prediction_are_timed() -> None:
 
 
 def test_an_allocator_that_cannot_be_loaded_is_a_failure() -> None:
-    finished = run("speed.py", "--tasks", "prediction", "--methods", "plain", "--repeats", "1", "--tcmalloc", "/no/such.so")
+    options = "--tasks prediction --methods plain --repeats 1 --tcmalloc /no/such.so"
+    finished = run("speed.py", *options.split())
     assert finished.returncode == 1
     assert "plain + tcmalloc failed: /no/such.so cannot be preloaded" in finished.stderr
 

@@ -111,6 +111,15 @@ def test_any_memory_plan(strip_bytes: int, mode: str) -> None:
     check(model, steps(1, 2, 131, 129))
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("channels", [1, 130])
+def test_kept_bottlenecks(channels: int, mode: str) -> None:
+    model = make_model()
+    set_mode(model, mode)
+    model.memory_plan = MemoryPlan(keep_bottlenecks_from=channels)
+    check(model, steps(2, 2, 131, 129))
+
+
 def test_released_workspace() -> None:
     """Buffers can be given back at any time, and the next step makes new ones."""
 

@@ -81,7 +81,8 @@ def test_strip_of_rows(rows: tuple[int, int], dilation: int) -> None:
 
     value = grad - _vector(correction[1]) - _vector(correction[2]) * (other - _vector(correction[0]))
     expected = _gradients(x, vectors, weight, dilation, value, slice(first, last))
-    gradient = kernels.CorrectedGradient(grad, other, *correction).part(slice(None), slice(grad_top, last + 2 * dilation))
+    rows_read = slice(grad_top, last + 2 * dilation)
+    gradient = kernels.CorrectedGradient(grad, other, *correction).part(slice(None), rows_read)
     grad_x = layout.empty(x, n, c, last - first, w)
     grad_weight, sums = kernels.bn_relu_conv3x3_backward(
         gradient,

@@ -40,21 +40,32 @@ class Bottleneck:
         """Channels of `target` from `first` on, from the first channels of `source`, as many as norm1 has."""
         bound = step.bind_to_feature(self.norm1, source, self.norm1.num_features)
         out = target.data[:, first : first + self.conv2.out_channels]
-        if uses_batch_statistics(self.norm2):
-            # Most likely the readers of this layer normalise like the layer itself.
-            target.set_statistics(first, *self._forward_at_once(step, source, bound.norm, out))
+        keep = step.keep and step.plan.keeps_bottleneck(self.norm1.num_features)
+        if uses_batch_statistics(self.norm2) or keep:
+            statistics = self._forward_at_once(step, source, bound.norm, out, keep)
+            if statistics is not None:
+                target.set_statistics(first, *statistics)
         else:
             self._forward_in_strips(step, source, bound.norm, out)
 
-    def _forward_at_once(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> tuple[Tensor, Tensor]:
-        """The second batch norm waits for all of its input; returns the statistics of `out`."""
+    def _forward_at_once(
+        self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor, keep: bool
+    ) -> tuple[Tensor, Tensor] | None:
+        """With the whole hidden map, whose statistics the second batch norm may wait for; returns those of `out`.
+
+        Nobody may want these, if the second batch norm does not use its own: the readers of `out` are most likely like
+        the layer itself.
+        """
         x = source.channels(self.norm1.num_features)
+        wanted = uses_batch_statistics(self.norm2)
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-        statistics = kernels.bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden, statistics=True)
+        statistics = kernels.bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden, statistics=wanted)
+        if keep:
+            step.bottlenecks[self.conv1] = hidden
         second = step.bind(self.norm2, statistics, source.positions, hidden.dtype)
         weight = step.parameter(self.conv2)
-        return kernels.bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=True)
+        return kernels.bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=wanted)
 
     def _forward_in_strips(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> None:
         x = source.channels(self.norm1.num_features)
@@ -78,9 +89,11 @@ class Bottleneck:
         """From `grad` [N, M, H, W] to the gradients of the parameters and of feature `source`."""
         x = step.features[source].channels(self.norm1.num_features)
         first, second = step.norms[self.norm1], step.norms[self.norm2]
-        n, _, h, w = x.shape
-        hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-        kernels.bn_relu_conv1x1_forward(x, first.norm, step.parameter(self.conv1), hidden)
+        hidden = step.bottlenecks.get(self.conv1)
+        if hidden is None:
+            n, _, h, w = x.shape
+            hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
+            kernels.bn_relu_conv1x1_forward(x, first.norm, step.parameter(self.conv1), hidden)
         grad_hidden = step.workspace.take(x, *hidden.shape, spread=True)
         grad_weight, sums = kernels.bn_relu_conv3x3_backward(
             grad,

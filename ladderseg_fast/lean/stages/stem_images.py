@@ -1,4 +1,4 @@
-"""The gradient of the images, for those who ask for it (saliency maps, adversarial examples): in strips, through torch."""
+"""The gradient of the images, for those who ask for it (saliency, adversarial examples): in strips, through torch."""
 
 from dataclasses import dataclass
 
