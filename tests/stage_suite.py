@@ -118,7 +118,10 @@ class StageSuite:
     @pytest.mark.parametrize("name", _core.supported_instruction_sets())
     def test_instruction_set(self, name: str, dtype: torch.dtype) -> None:
         with instruction_set(name):
-            self.check(away_from_kinks(self.module(dtype)), self.steps(dtype=dtype), learning_rate=0.0)
+            module = self.module(dtype)
+            self.check(
+                away_from_kinks(module) if dtype == torch.float32 else module, self.steps(dtype=dtype), learning_rate=0.0
+            )
 
     def test_workspace_is_reused(self) -> None:
         """By several steps, and by two whose backward passes come late."""

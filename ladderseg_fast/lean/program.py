@@ -113,6 +113,8 @@ class _Call:
             name: Feature(x if name == "images" else pixel_major(x)) for name, x in zip(program.inputs, tensors[:count])
         }
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
+        shapes = tuple(x.shape for x in tensors[:count])
+        self.workspace.begin((shapes, tensors[0].dtype, keep, self.plan), tensors[0].device)
         step = ForwardPass(parameters, self.plan, self.workspace, features, program.outputs, keep)
         self.shapes = {name: feature.data.shape for name, feature in features.items()}
         kept = program.kept() if keep else []

@@ -7,14 +7,19 @@ to the workspace instead of to the allocator.
 import math
 import threading
 import weakref
+from collections.abc import Hashable
 
 import torch
 from torch import Tensor
 
 from ..ops.layout import fresh_buffer, give_back_pages
+from .arena import Plan, Recording
 
 #: Sizes are rounded up to whole pages, so that no two tensors share one.
 _PAGE = 4096
+
+#: Kinds of steps that are remembered, such as training and validation at some sizes.
+_MAX_PLANS = 8
 
 _CACHE_LINE = 64
 #: Distances between pixels that are multiples of so many bytes use a fraction of the sets of a cache.
@@ -27,8 +32,12 @@ class Workspace:
     `take` hands out a tensor; its memory returns to the workspace when that tensor object is gone. So whoever slices a
     tensor of the workspace must hold on to the tensor itself, and none of them may reach the user. Several tensors may
     lie in one buffer; free neighbours become one gap. The workspace takes no more memory than was in use at once: what
-    would make it more is taken from gaps first, whose pages go back to the system. Copies and pickles of a workspace
-    are empty. Several threads may share one.
+    would make it more is taken from gaps first, whose pages go back to the system.
+
+    A step takes the same maps in the same order as the one before. So what a step takes is recorded, and from the
+    second on its maps lie where arena.py has planned, in one buffer and on pages that the step before has used.
+
+    Copies and pickles of a workspace are empty. Several threads may share one.
     """
 
     def __init__(self) -> None:
@@ -36,6 +45,26 @@ class Workspace:
         self._buffers: list[_Buffer] = []
         self._in_use = 0  # bytes
         self._most_in_use = 0
+        self._key: Hashable = None
+        self._recording: Recording | None = None  # of the step that is going on
+        self._plans: dict[Hashable, Plan] = {}  # by what the steps are called
+
+    def begin(self, key: Hashable, device: torch.device) -> None:
+        """A step begins, which is called `key`: steps of one key most likely take the same maps."""
+        with self._lock:
+            recording, self._recording = self._recording, None
+            if self._in_use:
+                return  # by an earlier step that has not ended; this one is not like those recorded
+            if recording is not None and recording.sizes:
+                plan = self._plans.pop(self._key, None)
+                if plan is None or plan.sizes != recording.sizes:
+                    plan = Plan.of(recording)
+                self._plans[self._key] = plan  # as the latest
+                self._plans = dict(list(self._plans.items())[-_MAX_PLANS:])
+            self._key, self._recording = key, Recording()
+            plan = self._plans.get(key)
+            if plan is not None:
+                self._prepare_arena(plan.size, device)
 
     def take(self, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Tensor:
         """Uninitialised pixel-major [n, c, h, w] of the dtype and device of `like`.
@@ -50,22 +79,43 @@ class Workspace:
         size = max(_PAGE, -(-count // _PAGE) * _PAGE)
         with self._lock:
             self._most_in_use = max(self._most_in_use, self._in_use + size)
-            buffer, start = self._find(size, like.device)
+            number = None if self._recording is None else self._recording.take(size)
+            buffer, start = self._find_planned(number, size, like.device) or self._find(size, like.device)
             self._in_use += size
         tensor = buffer.data[start : start + count].view(like.dtype).view(n, h, w, row).permute(0, 3, 1, 2)[:, :c]
-        weakref.finalize(tensor, self._give_back, buffer, start, size).atexit = False
+        tensor = tensor.data  # autograd is to count its changes, not those of its neighbours in the buffer
+        weakref.finalize(tensor, self._give_back, buffer, start, size, self._recording, number).atexit = False
         return tensor
 
     def release(self) -> None:
         """Give what is not in use back to the system."""
         with self._lock:
             self._most_in_use = self._in_use
+            self._plans.clear()
+            self._recording = None
             self._shrink(self._in_use)
 
     @property
     def resident(self) -> int:
         """Bytes of memory that the workspace takes, in use or not."""
         return sum(buffer.resident for buffer in self._buffers)
+
+    def _prepare_arena(self, size: int, device: torch.device) -> None:
+        """Make the first buffer, of which nothing is in use, one of at least `size` bytes."""
+        fitting = [buffer for buffer in self._buffers if buffer.size >= size and buffer.data.device == device]
+        arena = min(fitting, key=lambda buffer: buffer.size, default=None)
+        self._buffers.clear()
+        self._buffers.append(arena or _Buffer(fresh_buffer(size, device)))
+
+    def _find_planned(self, number: int | None, size: int, device: torch.device) -> "tuple[_Buffer, int] | None":
+        """Where the plan wants map `number` of this step, unless the step has left the plan or the place is in use."""
+        plan = None if number is None else self._plans.get(self._key)
+        if plan is None or number >= len(plan.sizes) or plan.sizes[number] != size:
+            return None
+        arena, start = self._buffers[0], plan.starts[number]
+        if arena.data.device != device or not arena.take_at(start, size):
+            return None
+        return arena, start
 
     def _find(self, size: int, device: torch.device) -> tuple["_Buffer", int]:
         """Where `size` bytes are to lie: in the gap that has most of its pages and fits best, or in a fresh buffer."""
@@ -103,10 +153,14 @@ class Workspace:
             elif buffer.let_go(start):
                 excess -= resident
 
-    def _give_back(self, buffer: "_Buffer", start: int, size: int) -> None:
+    def _give_back(
+        self, buffer: "_Buffer", start: int, size: int, recording: Recording | None, number: int | None
+    ) -> None:
         with self._lock:
             self._in_use -= size
             buffer.give_back(start, size)
+            if recording is not None:
+                recording.give_back(number)
 
     def __deepcopy__(self, memo: dict) -> "Workspace":
         return Workspace()
@@ -145,6 +199,19 @@ class _Buffer:
         if length > size:
             self.gaps[start + size] = length - size
         self._remove_absent(start, start + size)
+
+    def take_at(self, start: int, size: int) -> bool:
+        """Use `size` bytes at `start`, if they lie in one gap."""
+        for before, length in self.gaps.items():
+            if before <= start and start + size <= before + length:
+                break
+        else:
+            return False
+        if before < start:
+            self.gaps[before] = start - before
+            self.gaps[start] = before + length - start
+        self.take(start, size)
+        return True
 
     def give_back(self, start: int, size: int) -> None:
         size += self.gaps.pop(start + size, 0)
