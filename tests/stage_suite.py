@@ -119,9 +119,9 @@ class StageSuite:
     def test_instruction_set(self, name: str, dtype: torch.dtype) -> None:
         with instruction_set(name):
             module = self.module(dtype)
-            self.check(
-                away_from_kinks(module) if dtype == torch.float32 else module, self.steps(dtype=dtype), learning_rate=0.0
-            )
+            if dtype == torch.float32:
+                module = away_from_kinks(module)
+            self.check(module, self.steps(dtype=dtype), learning_rate=0.0)
 
     def test_workspace_is_reused(self) -> None:
         """By several steps, and by two whose backward passes come late."""

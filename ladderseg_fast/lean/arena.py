@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-
 #: Improvements that a plan goes through; each takes one or two milliseconds for a network, once.
 _PROMOTIONS = 40
 

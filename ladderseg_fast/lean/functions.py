@@ -34,7 +34,13 @@ def stem(
     """max_pool2d(relu(norm(conv(images))), 3, stride 2, padding 1) for a 7x7 convolution with stride 2 and padding 3.
 
     images [N, 3, H, W] -> [N, C, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2)].
+
+    Raises:
+        ValueError: besides those of program.run, for a convolution that is not such a one.
     """
+    geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.bias)
+    if geometry != ((7, 7), (2, 2), (3, 3), (1, 1), 1, None) or conv.padding_mode != "zeros":
+        raise ValueError(f"conv must be 7x7 with stride 2, zero padding 3 and no bias, got {conv}")
     _check_channels("images", images, conv.in_channels)
     program = Program([StemStage(conv, norm, "images", "out", conv.out_channels)], ("images",), ("out",))
     return run(program, [images], plan, workspace)[0]

@@ -42,6 +42,13 @@ class TestStem(StageSuite):
         stem = Stem(channels=64).double()
         self.check(stem, [self.inputs(((1, 3, 21, 300),))])
 
+    @pytest.mark.parametrize("option", [{"stride": 1}, {"bias": True}, {"padding": 2}], ids=str)
+    def test_other_convolutions_are_refused(self, option: dict) -> None:
+        stem = self.module()
+        stem.conv0 = nn.Conv2d(3, 8, 7, **{"stride": 2, "padding": 3, "bias": False} | option).double()
+        with pytest.raises(ValueError, match=r"\bconv\b"):
+            self.lean(stem, *self.inputs())
+
     def test_negative_and_zero_gamma(self) -> None:
         """The pooled maximum comes from the smallest value where gamma is negative, from the first where it is 0."""
         stem = self.module()

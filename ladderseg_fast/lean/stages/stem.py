@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ...ops import kernels
-from ..batch_norm import uses_batch_statistics
+from ...ops.kernels import BnSums
+from ..batch_norm import BoundNorm, uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
 from .stage import Stage
 from .stem_images import add_image_gradient
@@ -33,7 +34,7 @@ class StemStage(Stage):
         positions = n * ((h + 1) // 2) * ((w + 1) // 2)
         if uses_batch_statistics(self.norm):
             gamma = step.parameter(self.norm)
-            signs = torch.ones(len(weight), dtype=images.dtype) if gamma is None else gamma.contiguous()
+            signs = torch.ones_like(weight[:, 0, 0, 0]) if gamma is None else gamma.contiguous()
             statistics = kernels.stem_forward(images, weight, signs, None, out, statistics=True)
             bound = step.bind(self.norm, statistics, positions, images.dtype)
             kernels.bn_relu_forward(out, bound.norm, out)
@@ -48,7 +49,7 @@ class StemStage(Stage):
         grad = step.gradient_of(self.writes).corrected(0, weight.shape[0])
         sums = kernels.stem_backward_sums(grad, images, weight, bound.norm)
         step.add_norm_gradients(self.norm, sums)
-        constant, slope = self._correction(bound, sums)
+        constant, slope = _correction(bound, sums)
         if step.wants(self.conv):
             step.add_gradient(
                 self.conv, kernels.stem_backward_weight(grad, images, weight, bound.norm, constant, slope)
@@ -57,10 +58,11 @@ class StemStage(Stage):
         if target is not None:
             add_image_gradient(step, grad, images, weight, bound, sums, target.data)
 
-    @staticmethod
-    def _correction(bound, sums) -> tuple[Tensor, Tensor]:
-        dtype = bound.norm.mean.dtype
-        if not bound.batch_statistics:
-            return torch.zeros_like(bound.norm.mean), torch.zeros_like(bound.norm.mean)
-        constant, slope = bound.correction(sums)
-        return constant.to(dtype), slope.to(dtype)
+
+def _correction(bound: BoundNorm, sums: BnSums) -> tuple[Tensor, Tensor]:
+    """Constant and slope [C] of the batch norm's correction, in the dtype of its input; zeros if it is frozen."""
+    mean = bound.norm.mean
+    if not bound.batch_statistics:
+        return torch.zeros_like(mean), torch.zeros_like(mean)
+    constant, slope = bound.correction(sums)
+    return constant.to(mean.dtype), slope.to(mean.dtype)

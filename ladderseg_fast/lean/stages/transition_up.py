@@ -41,7 +41,8 @@ class TransitionUpStage(Stage):
         up, (first, second) = self.up, self.halves
         upsampled = self._upsampled(step, coarse.data, skip.data)
         statistics = None
-        if uses_batch_statistics(up.norm):
+        wanted = uses_batch_statistics(up.norm)
+        if wanted:
             both = zip(upsampled.statistics(), skip.statistics(second.stop - second.start))
             statistics = [torch.cat(halves) for halves in both]
         bound = step.bind(up.norm, statistics, skip.positions, skip.data.dtype)
@@ -56,10 +57,12 @@ class TransitionUpStage(Stage):
             kernels.bn_relu_conv3x3_forward(values, norm.part(first), weight[:, first], 1, out, row)
             values = skip.data[strip.images, :, strip.outer]
             more = kernels.bn_relu_conv3x3_forward(
-                values, norm.part(second), weight[:, second], 1, out, row, accumulate=True, statistics=True
+                values, norm.part(second), weight[:, second], 1, out, row, accumulate=True, statistics=wanted
             )
-            running.add(out.numel() // out.shape[1], *more)
-        target.set_statistics(0, *running.result())
+            if more is not None:
+                running.add(out.numel() // out.shape[1], *more)
+        if wanted:  # most likely the reader normalises alike
+            target.set_statistics(0, *running.result())
 
     def backward(self, step: BackwardPass) -> None:
         # What one half needs is gone before the other's turn.
