@@ -12,7 +12,7 @@ def add_step_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images per step (default: 2)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=positive, metavar="N", help="default: what torch chooses")
-    parser.add_argument("--warmup", type=positive, default=1, metavar="N", help="steps that are not timed (default: 1)")
+    parser.add_argument("--warmup", type=positive, default=2, metavar="N", help="steps that are not timed (default: 2)")
     parser.add_argument("--steps", type=positive, default=2, metavar="N", help="timed steps (default: 2)")
     parser.add_argument(
         "--channels-last",

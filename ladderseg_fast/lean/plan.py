@@ -24,7 +24,7 @@ class MemoryPlan:
 
     chunk_bytes: int = 8 * MIB
     transition_up_bytes: int = 32 * MIB
-    keep_bottlenecks_from: int | None = None
+    keep_bottlenecks_from: int | None = 512
 
     def __post_init__(self) -> None:
         for field in fields(self):
