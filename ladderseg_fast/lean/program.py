@@ -101,12 +101,13 @@ class _Call:
         self.parameter_keys = parameter_keys
         self.norms: dict[nn.Module, BoundNorm] = {}
         self.bottlenecks: dict[nn.Module, Tensor] = {}
+        self.kept_bottlenecks: list[nn.Module] = []
         self.features: dict[str, Feature] = {}
         self.shapes: dict[str, torch.Size] = {}
         self.statistics: dict[str, tuple[Tensor, Tensor]] = {}
 
     def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
-        """Run the stages; with `keep`, leave the features for `features_to_save`."""
+        """Run the stages; with `keep`, leave the maps for `maps_to_save`."""
         program = self.program
         count = len(program.inputs)
         features = {
@@ -129,15 +130,21 @@ class _Call:
                     if name not in remaining:
                         del features[name]
         if keep:
-            self.norms, self.bottlenecks = step.norms, step.bottlenecks
+            self.norms = step.norms
             self.features = {name: features[name] for name in kept}
+            self.bottlenecks = step.bottlenecks
         return tuple(features[name].data for name in program.outputs)
 
-    def features_to_save(self) -> list[Tensor]:
-        """The values that backward needs, in the order of `Program.kept`; this call lets go of them."""
+    def maps_to_save(self) -> list[Tensor]:
+        """The maps that backward needs: features in the order of `Program.kept`, then bottlenecks.
+
+        This call lets go of them, for autograd to hold.
+        """
         features, self.features = self.features, {}
+        bottlenecks, self.bottlenecks = self.bottlenecks, {}
         self.statistics = {name: (feature.mean, feature.variance) for name, feature in features.items()}
-        return [feature.data for feature in features.values()]
+        self.kept_bottlenecks = list(bottlenecks)
+        return [*(feature.data for feature in features.values()), *bottlenecks.values()]
 
     def backward(
         self, saved: list[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
@@ -147,11 +154,13 @@ class _Call:
         count, parameter_count = len(program.inputs), len(self.parameter_keys)
         parameters = dict(zip(self.parameter_keys, saved[:parameter_count]))
         features = {}
-        for name, data in zip(program.kept(), saved[parameter_count:], strict=True):
-            features[name] = Feature(data)
+        maps = iter(saved[parameter_count:])
+        for name in program.kept():
+            features[name] = Feature(next(maps))
             features[name].set_statistics(0, *self.statistics[name])
+        bottlenecks = dict(zip(self.kept_bottlenecks, maps, strict=True))
         saved.clear()
-        del data
+        del maps
         wanted_keys = {key for key, want in zip(self.parameter_keys, wanted[count:]) if want}
         wanted_inputs = [name for name, want in zip(program.inputs, wanted[:count]) if want]
         needed = program.needed(wanted_keys, wanted_inputs)
@@ -164,7 +173,7 @@ class _Call:
             self.shapes,
             last_users,
             self.norms,
-            self.bottlenecks,
+            bottlenecks,
             wanted_keys,
             needed,
         )
@@ -200,7 +209,7 @@ class _ProgramFunction(torch.autograd.Function):
     def forward(ctx, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         outputs = call.forward(tensors, keep=True)
         parameters = tensors[len(call.program.inputs) :]
-        ctx.save_for_backward(link, *parameters, *call.features_to_save())
+        ctx.save_for_backward(link, *parameters, *call.maps_to_save())
         ctx.set_materialize_grads(False)
         ctx.call = call
         return outputs

@@ -120,6 +120,22 @@ def test_kept_bottlenecks(channels: int, mode: str) -> None:
     check(model, steps(2, 2, 131, 129))
 
 
+@pytest.mark.parametrize("channels", [None, 1])
+def test_memory_is_free_after_backward(channels: int | None) -> None:
+    """Even while the user holds on to the outputs and their graph, unless it is retained."""
+    model = make_model()
+    model.memory_plan = MemoryPlan(keep_bottlenecks_from=channels)
+    output = model(make_images(2, 64, 96))
+    loss = output.logits.sum() + output.aux.sum()
+    loss.backward(retain_graph=True)
+    gradient = model.head.conv.weight.grad.clone()
+    model.zero_grad()
+    loss.backward()
+    assert torch.equal(model.head.conv.weight.grad, gradient)
+    model.release_workspace()
+    assert model._workspace.resident == 0
+
+
 def test_released_workspace() -> None:
     """Buffers can be given back at any time, and the next step makes new ones."""
 

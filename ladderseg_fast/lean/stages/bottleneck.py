@@ -89,7 +89,7 @@ class Bottleneck:
         """From `grad` [N, M, H, W] to the gradients of the parameters and of feature `source`."""
         x = step.features[source].channels(self.norm1.num_features)
         first, second = step.norms[self.norm1], step.norms[self.norm2]
-        hidden = step.bottlenecks.get(self.conv1)
+        hidden = step.bottlenecks.pop(self.conv1, None)
         if hidden is None:
             n, _, h, w = x.shape
             hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
