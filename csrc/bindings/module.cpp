@@ -151,8 +151,8 @@ void bn_relu_conv3x3_forward(bool double_precision, Map input, int64_t input_fir
                              Address output_variance, int threads) {
   dispatch(double_precision, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, pointer<T>(weight), dilation, output, accumulate,
-                                          pointer<double>(output_mean), pointer<double>(output_variance)},
+    kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, pointer<T>(weight), dilation, output,
+                                          accumulate, pointer<double>(output_mean), pointer<double>(output_variance)},
                                          threads);
   });
 }

@@ -109,7 +109,8 @@ struct Conv3x3Backward {
         prefetch_next(first + block, last, panel * parts + part, input_panels * parts);
       });
       const int64_t from = panel * columns, width = smaller(columns, channels - from);
-      for_each_channel_vector<T>(width, [&](int64_t j, auto v) { backward_elements<decltype(v)>(base, from, j, count); });
+      for_each_channel_vector<T>(
+          width, [&](int64_t j, auto v) { backward_elements<decltype(v)>(base, from, j, count); });
     }
     sums.flush(base, channels);
   }

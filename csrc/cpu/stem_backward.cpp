@@ -41,7 +41,8 @@ void stem_backward_sums(const StemBackwardSums<T>& args, int threads) {
           const V shift = load_as<V>(args.norm.shift + c);
           V masked = {}, centred = {};
           for (int64_t s = first_column; s < last_column; ++s) {
-            const V d = window_extreme(conv, base, PoolingWindow(q, s, conv.height, conv.width), first, c, scale) - mean;
+            const PoolingWindow window(q, s, conv.height, conv.width);
+            const V d = window_extreme(conv, base, window, first, c, scale) - mean;
             const V m = relu_mask(d * scale + shift, load_as<V>(grad.in(base) + (s - first_column) * outputs + c));
             masked += m;
             centred += m * d;
@@ -183,7 +184,8 @@ struct StemWeightGradient {
         for (int member = 0; member < team; ++member)
           total += static_cast<double>(
               sum.in(base_of(member))[(k / Block::columns * tap_rows + tap) * Block::columns + k % Block::columns]);
-        const int64_t v = tap % kStemKernel, c = tap / kStemKernel % args.images.c, u = tap / kStemKernel / args.images.c;
+        const int64_t v = tap % kStemKernel, c = tap / kStemKernel % args.images.c;
+        const int64_t u = tap / kStemKernel / args.images.c;
         args.grad_weight[((k * args.images.c + c) * kStemKernel + u) * kStemKernel + v] = static_cast<T>(total);
       }
   }

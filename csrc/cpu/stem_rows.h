@@ -69,8 +69,8 @@ struct StemRows {
   }
 
   // The offsets of the taps for output row r: image row 2r - 3 + u is in the ring at (2r + u) modulo kImageRows.
-  LADDERSEG_INLINE const int64_t* offsets_of(const char* scratch, int64_t r) const {
-    return offsets.in(const_cast<char*>(scratch)) + 2 * r % kImageRows * taps;
+  LADDERSEG_INLINE const int64_t* offsets_of(char* scratch, int64_t r) const {
+    return offsets.in(scratch) + 2 * r % kImageRows * taps;
   }
 
   // A kept row; column x of the chunk that begins at column `first` is at (x - first) * row.
@@ -78,7 +78,7 @@ struct StemRows {
 
   // Make output row r >= 0 of an image, columns [first, first + columns), those outside included. `image_row` is the
   // first image row not yet in the ring; it begins at 2r - 3 for the first row and is carried on.
-  void make(const char* scratch, char* base, int64_t image, int64_t r, int64_t first, int64_t& image_row) const {
+  void make(char* scratch, char* base, int64_t image, int64_t r, int64_t first, int64_t& image_row) const {
     for (; image_row <= 2 * r + kStemPadding; ++image_row) pack_row(base, image, image_row, first);
     const int64_t* offset = offsets_of(scratch, r);
     T* to = kept(base, r);
@@ -87,7 +87,7 @@ struct StemRows {
         const T* a = ring.in(base) + x;
         multiply_elements<false, Block::rows>(
             taps, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return a[offset[k] + i]; },
-            packed.in(const_cast<char*>(scratch)) + panel * taps * Block::columns, to + x * row + panel * Block::columns,
+            packed.in(scratch) + panel * taps * Block::columns, to + x * row + panel * Block::columns,
             row);
       }
   }
@@ -98,7 +98,8 @@ struct StemRows {
     const bool inside = y >= 0 && y < images.h;
     for (int64_t c = 0; c < images.c; ++c)
       for (int64_t odd = 0; odd < 2; ++odd, to += plane) {
-        const T* from = images.data + image * images.stride_n + c * images.stride_c + (inside ? y : 0) * images.stride_h;
+        const T* from =
+            images.data + image * images.stride_n + c * images.stride_c + (inside ? y : 0) * images.stride_h;
         const int64_t start = 2 * first - 2 - odd;
         for (int64_t j = 0; j < plane; ++j) {
           const int64_t x = start + 2 * j;
@@ -131,8 +132,8 @@ struct PoolingWindow {
         last_column(smaller(2 * s + 1, width - 1)) {}
 };
 
-// The x of a window whose y is largest: the largest where `direction` > 0, the smallest where it is < 0, the first where
-// it is 0; NaN if there is one. V channels from c on.
+// The x of a window whose y is largest: the largest where `direction` > 0, the smallest where it is < 0, the first
+// where it is 0; NaN if there is one. V channels from c on.
 template <class V, class T>
 LADDERSEG_INLINE V window_extreme(const StemRows<T>& conv, char* base, const PoolingWindow& window, int64_t first,
                                   int64_t c, V direction) {

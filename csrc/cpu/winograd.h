@@ -21,7 +21,8 @@ namespace LADDERSEG_ISA {
 
 constexpr int64_t kPoints = 16;
 
-// The 2x2 tiles of a map. With dilation d the pixels (i * d + a, j * d + b) of each phase (a, b) are a map of their own.
+// The 2x2 tiles of a map. With dilation d the pixels (i * d + a, j * d + b) of each phase (a, b) are a map of their
+// own.
 struct TileGrid {
   int64_t images, height, width, dilation;
   int64_t rows, columns;  // tiles of a phase; the last phases' may lie outside

@@ -2,7 +2,7 @@
 //
 //   forward:   output[p, k] = sum_{c, u, v} weight[k, c, u, v] * y[p + dilation * (u - 1, v - 1), c]
 //              y = relu((x - mean) * scale + shift) inside the map, 0 outside
-//   backward:  g[p, c] = sum_{k, u, v} weight[k, c, u, v] * grad[p - dilation * (u - 1, v - 1), k],   masked where y > 0
+//   backward:  g[p, c] = sum_{k, u, v} weight[k, c, u, v] * grad[p - dilation * (u - 1, v - 1), k],  masked where y > 0
 //              grad_input = scale * g,   sums of BnSums,
 //              grad_weight[k, c, u, v] = sum_p grad[p, k] * y[p + dilation * (u - 1, v - 1), c]
 //

@@ -12,7 +12,7 @@ constexpr size_t kHugePage = size_t(2) << 20;
 // nothing depends on it.
 void advise_huge_pages(void* data, size_t bytes);
 
-// Give the whole pages within a buffer back to the system; their contents are lost, and the next write finds fresh ones.
+// Give the whole pages within a buffer back to the system; their contents are lost, the next write finds fresh ones.
 // False where the system cannot: then nothing has happened.
 bool give_back_pages(void* data, size_t bytes);
 
