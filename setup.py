@@ -1,8 +1,9 @@
-"""Builds the C++ core with CMake as the extension module `ladderseg_fast._core`.
+"""Builds the C++ core with CMake as the extension module `ladderseg_fast._core`, and the images of the CUDA kernels.
 
 Everything else about the package is in pyproject.toml.
 """
 
+import importlib.util
 import os
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -76,8 +78,18 @@ def find_tool(name: str) -> str:
     return path
 
 
+def load_build_images() -> ModuleType:
+    """csrc/cuda/build_images.py, which is in no package."""
+    spec = importlib.util.spec_from_file_location("build_images", ROOT / "csrc" / "cuda" / "build_images.py")
+    module = importlib.util.module_from_spec(spec)
+    # Where dataclasses look for the module of a class.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 class CMakeBuild(build_ext):
-    """Configures and builds CMakeLists.txt, so that the extension module lands where setuptools wants it."""
+    """Builds CMakeLists.txt, so that the extension module lands where setuptools wants it, and the CUDA kernels."""
 
     def build_extension(self, ext: Extension) -> None:
         compiler = find_compiler()
@@ -87,6 +99,7 @@ class CMakeBuild(build_ext):
         import pybind11
 
         output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        self.add_cuda_kernels(output, compiler)
         build = Path(self.build_temp).resolve() / "cmake"
         configure = [
             *(cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
@@ -103,6 +116,16 @@ class CMakeBuild(build_ext):
             if result.returncode != 0:
                 failed = shlex.join(command[:2])
                 sys.exit(f"\nladderseg_fast: cannot compile its C++ core: {failed} failed, see above\n")
+
+    def add_cuda_kernels(self, package: Path, compiler: str) -> None:
+        """Images, if there is nvcc, and the sources, unless the package is used in this tree."""
+        build_images = load_build_images()
+        try:
+            build_images.add_kernels(package, compiler)
+        except build_images.BuildError as error:
+            sys.exit(f"\nladderseg_fast: cannot compile its CUDA kernels\n{error}\n")
+        if not self.inplace:
+            build_images.copy_sources(package)
 
 
 setup(ext_modules=[Extension("ladderseg_fast._core", sources=[])], cmdclass={"build_ext": CMakeBuild})

@@ -8,6 +8,7 @@ import torch
 
 from . import _core
 from ._version import __version__
+from .cuda import images
 
 _OPENMP_LIBRARIES = ("libgomp", "libiomp", "libomp")
 
@@ -31,7 +32,7 @@ def info() -> dict[str, str]:
         "instruction sets compiled in": build["instruction_sets"],
         "supported by this CPU": " ".join(_core.supported_instruction_sets()),
         "in use": _core.instruction_set(),
-        "CUDA kernels": "none: this build has no CUDA kernels",
+        "CUDA kernels": images.describe(),
         "torch": f"{torch.__version__}, {Path(torch.__file__).parent}",
         "torch threads": str(torch.get_num_threads()),
         "OpenMP runtime": ", ".join(openmp_runtimes()) or "none",

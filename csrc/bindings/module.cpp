@@ -1,7 +1,7 @@
 // The Python module `_core`: numbers and pointers in, nothing else. Checks are the Python side's.
 //
-// A map is passed as FeatureMap(pointer, n, h, w, c, pixel_stride), a vector as its address; 0 means "not wanted".
-// `double_precision` chooses the element type of every map and vector of a call, except those documented as double.
+// Every operator's first argument says where it runs: a Cpu, or the Cuda of cuda.cpp. It gives the element type of every
+// map and vector of the call, except those documented as another.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -10,71 +10,14 @@
 #include <string>
 #include <vector>
 
-#include "ladderseg/kernels.h"
+#include "arguments.h"
+#include "cuda.h"
 #include "ladderseg/pages.h"
 
 namespace py = pybind11;
 
 namespace ladderseg {
 namespace {
-
-using Address = uintptr_t;
-
-struct Map {
-  Address data;
-  int64_t n, h, w, c, pixel_stride;
-
-  template <class T>
-  operator FeatureMap<T>() const {
-    return {reinterpret_cast<T*>(data), n, h, w, c, pixel_stride};
-  }
-};
-
-struct ImageBatch {
-  Address data;
-  int64_t n, c, h, w, stride_n, stride_c, stride_h, stride_w;
-
-  template <class T>
-  operator Images<T>() const {
-    return {reinterpret_cast<const T*>(data), n, c, h, w, stride_n, stride_c, stride_h, stride_w};
-  }
-};
-
-struct Norm {
-  Address mean, scale, shift;
-
-  template <class T>
-  operator BnRelu<T>() const {
-    return {reinterpret_cast<const T*>(mean), reinterpret_cast<const T*>(scale), reinterpret_cast<const T*>(shift)};
-  }
-};
-
-struct Sums {
-  Address masked, centred;
-
-  operator BnSums() const { return {reinterpret_cast<double*>(masked), reinterpret_cast<double*>(centred)}; }
-};
-
-struct Correction {
-  Map input;
-  Address mean, constant, slope;
-};
-
-struct Gradient {
-  Map grad;
-  Correction correction;
-
-  template <class T>
-  operator CorrectedGradient<T>() const {
-    return {grad, correction.input, reinterpret_cast<const T*>(correction.mean),
-            reinterpret_cast<const T*>(correction.constant), reinterpret_cast<const T*>(correction.slope)};
-  }
-};
-
-template <class T>
-T* pointer(Address address) {
-  return reinterpret_cast<T*>(address);
-}
 
 template <class T>
 const Kernels<T>& kernels();
@@ -87,192 +30,196 @@ const Kernels<double>& kernels<double>() {
   return *instruction_set().float64;
 }
 
+struct Cpu {
+  bool double_precision;
+  int threads;
+};
+
 // Call `run` with an element of the chosen type, with the GIL released.
 template <class Run>
-void dispatch(bool double_precision, const Run& run) {
+void dispatch(const Cpu& cpu, const Run& run) {
   py::gil_scoped_release release;
-  if (double_precision)
+  if (cpu.double_precision)
     run(double());
   else
     run(float());
 }
 
-void channel_statistics(bool double_precision, Map input, Address mean, Address variance, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void channel_statistics(const Cpu& cpu, Map input, Address mean, Address variance) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().channel_statistics({input, pointer<double>(mean), pointer<double>(variance)}, threads);
+    kernels<T>().channel_statistics({input, pointer<double>(mean), pointer<double>(variance)}, cpu.threads);
   });
 }
 
-void affine_correction(bool double_precision, Gradient gradient, Map output, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void affine_correction(const Cpu& cpu, Gradient gradient, Map output) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().affine_correction({gradient, output}, threads);
+    kernels<T>().affine_correction({gradient, output}, cpu.threads);
   });
 }
 
-void bn_relu_forward(bool double_precision, Map input, Norm norm, Map output, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void bn_relu_forward(const Cpu& cpu, Map input, Norm norm, Map output) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_forward({input, norm, output}, threads);
+    kernels<T>().bn_relu_forward({input, norm, output}, cpu.threads);
   });
 }
 
-void bn_relu_backward(bool double_precision, Map grad_output, Map input, Norm norm, Map grad_input, bool accumulate,
-                      Sums sums, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void bn_relu_backward(const Cpu& cpu, Map grad_output, Map input, Norm norm, Map grad_input, bool accumulate,
+                      Sums sums) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_backward({grad_output, input, norm, grad_input, accumulate, sums}, threads);
+    kernels<T>().bn_relu_backward({grad_output, input, norm, grad_input, accumulate, sums}, cpu.threads);
   });
 }
 
-void bn_relu_conv1x1_forward(bool double_precision, Map input, Norm norm, Address weight, Map output,
-                             Address output_mean, Address output_variance, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void bn_relu_conv1x1_forward(const Cpu& cpu, Map input, Norm norm, Address weight, Map output,
+                             Address output_mean, Address output_variance) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_conv1x1_forward({input, norm, pointer<T>(weight), output, pointer<double>(output_mean),
                                           pointer<double>(output_variance)},
-                                         threads);
+                                         cpu.threads);
   });
 }
 
-void bn_relu_conv1x1_backward(bool double_precision, Gradient grad_output, Map input, Norm norm, Address weight,
-                              Map grad_input, bool accumulate, Address grad_weight, Sums sums, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void bn_relu_conv1x1_backward(const Cpu& cpu, Gradient grad_output, Map input, Norm norm, Address weight,
+                              Map grad_input, bool accumulate, Address grad_weight, Sums sums) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_conv1x1_backward({grad_output, input, norm, pointer<T>(weight), grad_input, accumulate,
                                            pointer<T>(grad_weight), sums},
-                                          threads);
+                                          cpu.threads);
   });
 }
 
-void bn_relu_conv3x3_forward(bool double_precision, Map input, int64_t input_first_row, Norm norm, Address weight,
+void bn_relu_conv3x3_forward(const Cpu& cpu, Map input, int64_t input_first_row, Norm norm, Address weight,
                              int64_t dilation, Map output, bool accumulate, Address output_mean,
-                             Address output_variance, int threads) {
-  dispatch(double_precision, [&](auto element) {
+                             Address output_variance) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, pointer<T>(weight), dilation, output,
                                           accumulate, pointer<double>(output_mean), pointer<double>(output_variance)},
-                                         threads);
+                                         cpu.threads);
   });
 }
 
-void bn_relu_conv3x3_backward(bool double_precision, Gradient grad_output, int64_t grad_first_row, Map input,
+void bn_relu_conv3x3_backward(const Cpu& cpu, Gradient grad_output, int64_t grad_first_row, Map input,
                               int64_t input_first_row, Norm norm, Address weight, int64_t dilation, Map grad_input,
-                              Address grad_weight, Sums sums, int threads) {
-  dispatch(double_precision, [&](auto element) {
+                              Address grad_weight, Sums sums) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_conv3x3_backward({grad_output, grad_first_row, input, input_first_row, norm,
                                            pointer<T>(weight), dilation, grad_input, pointer<T>(grad_weight), sums},
-                                          threads);
+                                          cpu.threads);
   });
 }
 
-void bn_relu_avgpool2_forward(bool double_precision, Map input, Norm norm, Map output, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void bn_relu_avgpool2_forward(const Cpu& cpu, Map input, Norm norm, Map output) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_avgpool2_forward({input, norm, output}, threads);
+    kernels<T>().bn_relu_avgpool2_forward({input, norm, output}, cpu.threads);
   });
 }
 
-void bn_relu_avgpool2_backward(bool double_precision, Map grad_output, Map input, Norm norm, Map grad_input,
-                               bool accumulate, Sums sums, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void bn_relu_avgpool2_backward(const Cpu& cpu, Map grad_output, Map input, Norm norm, Map grad_input,
+                               bool accumulate, Sums sums) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_avgpool2_backward({grad_output, input, norm, grad_input, accumulate, sums}, threads);
+    kernels<T>().bn_relu_avgpool2_backward({grad_output, input, norm, grad_input, accumulate, sums}, cpu.threads);
   });
 }
 
-void bn_relu_maxpool_forward(bool double_precision, Map input, Norm norm, Map output, int64_t first_row,
-                             int threads) {
-  dispatch(double_precision, [&](auto element) {
+void bn_relu_maxpool_forward(const Cpu& cpu, Map input, Norm norm, Map output, int64_t first_row) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_maxpool_forward({input, norm, output, first_row}, threads);
+    kernels<T>().bn_relu_maxpool_forward({input, norm, output, first_row}, cpu.threads);
   });
 }
 
-void bn_relu_maxpool_backward(bool double_precision, Map grad_output, Map input, Norm norm, Map grad_input,
-                              int64_t first_row, int64_t first_grad_row, Sums sums, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void bn_relu_maxpool_backward(const Cpu& cpu, Map grad_output, Map input, Norm norm, Map grad_input,
+                              int64_t first_row, int64_t first_grad_row, Sums sums) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_maxpool_backward(
-        {grad_output, input, norm, grad_input, first_row, first_grad_row, sums}, threads);
+        {grad_output, input, norm, grad_input, first_row, first_grad_row, sums}, cpu.threads);
   });
 }
 
-void stem_forward(bool double_precision, ImageBatch images, Address weight, Norm norm, Map output, Address mean,
-                  Address variance, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void stem_forward(const Cpu& cpu, ImageBatch images, Address weight, Norm norm, Map output, Address mean,
+                  Address variance) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().stem_forward(
-        {images, pointer<T>(weight), norm, output, pointer<double>(mean), pointer<double>(variance)}, threads);
+        {images, pointer<T>(weight), norm, output, pointer<double>(mean), pointer<double>(variance)}, cpu.threads);
   });
 }
 
-void stem_backward_sums(bool double_precision, Gradient grad_output, ImageBatch images, Address weight, Norm norm,
-                        Sums sums, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void stem_backward_sums(const Cpu& cpu, Gradient grad_output, ImageBatch images, Address weight, Norm norm,
+                        Sums sums) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().stem_backward_sums({grad_output, images, pointer<T>(weight), norm, sums}, threads);
+    kernels<T>().stem_backward_sums({grad_output, images, pointer<T>(weight), norm, sums}, cpu.threads);
   });
 }
 
-void stem_backward_weight(bool double_precision, Gradient grad_output, ImageBatch images, Address weight, Norm norm,
-                          Address constant, Address slope, Address grad_weight, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void stem_backward_weight(const Cpu& cpu, Gradient grad_output, ImageBatch images, Address weight, Norm norm,
+                          Address constant, Address slope, Address grad_weight) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().stem_backward_weight({grad_output, images, pointer<T>(weight), norm, pointer<T>(constant),
                                        pointer<T>(slope), pointer<T>(grad_weight)},
-                                      threads);
+                                      cpu.threads);
   });
 }
 
-void upsample_forward(bool double_precision, Map coarse, Map output, int64_t first_row, int64_t height, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void upsample_forward(const Cpu& cpu, Map coarse, Map output, int64_t first_row, int64_t height) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().upsample_forward({coarse, output, first_row, height}, threads);
+    kernels<T>().upsample_forward({coarse, output, first_row, height}, cpu.threads);
   });
 }
 
-void upsample_backward(bool double_precision, Map grad_output, Map grad_coarse, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void upsample_backward(const Cpu& cpu, Map grad_output, Map grad_coarse) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().upsample_backward({grad_output, grad_coarse}, threads);
+    kernels<T>().upsample_backward({grad_output, grad_coarse}, cpu.threads);
   });
 }
 
-void upsample_project_concat_forward(bool double_precision, Map coarse, Map skip, Norm norm, Address weight,
-                                     Map output, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void upsample_project_concat_forward(const Cpu& cpu, Map coarse, Map skip, Norm norm, Address weight,
+                                     Map output) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().upsample_project_concat_forward({coarse, skip, norm, pointer<T>(weight), output}, threads);
+    kernels<T>().upsample_project_concat_forward({coarse, skip, norm, pointer<T>(weight), output}, cpu.threads);
   });
 }
 
-void upsample_cross_entropy(bool double_precision, Map logits, Address labels, LabelType label_type, int64_t height,
+void upsample_cross_entropy(const Cpu& cpu, Map logits, Address labels, LabelType label_type, int64_t height,
                             int64_t width, Address class_weights, int64_t ignore_index, Address loss, Map grad_logits,
-                            Address invalid_pixel, int threads) {
-  dispatch(double_precision, [&](auto element) {
+                            Address invalid_pixel) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().upsample_cross_entropy(
         {logits, pointer<void>(labels), label_type, height, width, pointer<T>(class_weights), ignore_index,
          pointer<double>(loss), grad_logits, pointer<int64_t>(invalid_pixel)},
-        threads);
+        cpu.threads);
   });
 }
 
-void upsample_argmax(bool double_precision, Map scores, Address labels, int64_t height, int64_t width, int threads) {
-  dispatch(double_precision, [&](auto element) {
+void upsample_argmax(const Cpu& cpu, Map scores, Address labels, int64_t height, int64_t width) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().upsample_argmax({scores, pointer<uint8_t>(labels), height, width}, threads);
+    kernels<T>().upsample_argmax({scores, pointer<uint8_t>(labels), height, width}, cpu.threads);
   });
 }
 
-double product_rate(bool double_precision, int64_t repeats, int threads) {
+double product_rate(const Cpu& cpu, int64_t repeats) {
   double operations = 0.0;
-  dispatch(double_precision, [&](auto element) {
+  dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().product_rate({repeats, &operations}, threads);
+    kernels<T>().product_rate({repeats, &operations}, cpu.threads);
   });
   return operations;
 }
@@ -315,6 +262,7 @@ PYBIND11_MODULE(_core, module) {
   using namespace ladderseg;
   module.doc() = "The compiled core of ladderseg_fast.";
 
+  py::class_<Cpu>(module, "Cpu").def(py::init<bool, int>(), py::arg("double_precision"), py::arg("threads"));
   py::class_<Map>(module, "FeatureMap")
       .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t>(), py::arg("data"), py::arg("n"),
            py::arg("h"), py::arg("w"), py::arg("c"), py::arg("pixel_stride"));
@@ -366,4 +314,6 @@ PYBIND11_MODULE(_core, module) {
   module.def("supported_instruction_sets", [] { return instruction_set_names(true); });
   module.def("instruction_set", [] { return std::string(instruction_set().name); }, "The one in use.");
   module.def("set_instruction_set", &choose_instruction_set, "Choose by name; ValueError if it is not available.");
+
+  register_cuda(module);
 }

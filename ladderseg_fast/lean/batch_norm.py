@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..ops.backend import real_dtype
 from ..ops.kernels import BnSums, CorrectedGradient, Norm
 
 
@@ -46,7 +47,7 @@ class BoundNorm:
         """The gradient of `x` [N, C, H, W] from grad = scale * m, where this batch norm is its only reader."""
         if not self.batch_statistics:
             return CorrectedGradient(grad)
-        constant, slope = (vector.to(grad.dtype) for vector in self.correction(sums))
+        constant, slope = (vector.to(real_dtype(grad.dtype)) for vector in self.correction(sums))
         return CorrectedGradient(grad, x, self.norm.mean, constant, slope)
 
 
@@ -88,7 +89,7 @@ def bind(
 def _norm(mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None, dtype: torch.dtype) -> Norm:
     # A copy even where the dtype is the same: running_mean goes on changing.
     norm = Norm.of(mean, invstd, None if gamma is None else gamma.double(), None if beta is None else beta.double())
-    return Norm(*(vector.to(dtype, copy=True) for vector in (norm.mean, norm.scale, norm.shift)))
+    return Norm(*(vector.to(real_dtype(dtype), copy=True) for vector in (norm.mean, norm.scale, norm.shift)))
 
 
 def _update_running_statistics(module: nn.BatchNorm2d, mean: Tensor, variance: Tensor, positions: int) -> None:

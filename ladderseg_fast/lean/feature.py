@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..ops import kernels
+from ..ops.backend import real_dtype
 from ..ops.kernels import BnSums, CorrectedGradient
 from .batch_norm import BoundNorm
 
@@ -93,7 +94,7 @@ class FeatureGradient:
         grad = self.data[:, span]
         if not self._to_correct:
             return CorrectedGradient(grad)
-        vectors = (v[span].to(grad.dtype) for v in (self._feature.mean, self._constant, self._slope))
+        vectors = (v[span].to(real_dtype(grad.dtype)) for v in (self._feature.mean, self._constant, self._slope))
         return CorrectedGradient(grad, self._feature.data[:, span], *vectors)
 
 

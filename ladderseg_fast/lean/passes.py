@@ -78,6 +78,8 @@ class BackwardPass:
     parameters: Parameters
     plan: MemoryPlan
     workspace: Workspace
+    like: Tensor
+    """Any tensor of the dtype and device of the features."""
     features: dict[str, Feature]
     """Those that the forward pass kept."""
     shapes: dict[str, torch.Size]
@@ -118,10 +120,9 @@ class BackwardPass:
         if name not in self.needed:
             return None
         if name not in self.feature_gradients:
-            like = next(iter(self.parameters.values()))
             feature = self.features.get(name)
             spread = feature is not None and not feature.data.is_contiguous(memory_format=torch.channels_last)
-            data = self.workspace.take(like, *self.shapes[name], spread=spread).zero_()
+            data = self.workspace.take(self.like, *self.shapes[name], spread=spread).zero_()
             self.feature_gradients[name] = FeatureGradient(data)
         return self.feature_gradients[name]
 
@@ -129,8 +130,7 @@ class BackwardPass:
         """The gradient of feature `name` for its first reader to write; None if nobody needs it."""
         if name not in self.needed:
             return None
-        like = next(iter(self.parameters.values()))
-        data = self.workspace.take(like, *self.shapes[name])
+        data = self.workspace.take(self.like, *self.shapes[name])
         gradient = self.feature_gradients[name] = FeatureGradient(data)
         return gradient
 

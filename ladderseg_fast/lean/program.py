@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..ops.kernels import DTYPES
+from ..ops.autocast import feature_dtype
+from ..ops.backend import dtypes, real_dtype
 from ..ops.layout import pixel_major
 from .batch_norm import BoundNorm
 from .double_backward import refuse_double_backward
@@ -50,15 +51,18 @@ def run(
 ) -> tuple[Tensor, ...]:
     """Run `program` on `inputs` [N, C, H, W] and return its outputs; differentiable once.
 
-    torch.autocast has no effect inside.
+    On CUDA, in a region of torch.autocast, features are of its dtype, whatever the inputs are; so are the outputs.
+    Sums, statistics and the gradients of float32 parameters stay float32. On the CPU torch.autocast has no effect.
 
     Raises:
-        TypeError: inputs or parameters are not all float32 or all float64, or a norm is not an nn.BatchNorm2d.
+        TypeError: inputs or parameters are of a dtype that the device's kernels do not have, or that does not go with
+            the first input's; or a norm is not an nn.BatchNorm2d.
         ValueError: an input is empty or not a 4-d tensor; or one value per channel for batch norm in training mode.
     """
     parameters = program.parameters()
-    _check(program, inputs, parameters)
-    call = _Call(program, plan or MemoryPlan(), workspace or Workspace(), list(parameters))
+    dtype = feature_dtype(inputs[0])
+    _check(program, inputs, parameters, dtype)
+    call = _Call(program, plan or MemoryPlan(), workspace or Workspace(), list(parameters), dtype)
     tensors = (*inputs, *parameters.values())
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         # Leads from the gradients back to the inputs even where only a pixel-major copy of an input is kept.
@@ -68,22 +72,26 @@ def run(
         return call.forward(tensors, keep=False)
 
 
-def _check(program: Program, inputs: Sequence[Tensor], parameters: dict[ParameterKey, Tensor]) -> None:
+def _check(
+    program: Program, inputs: Sequence[Tensor], parameters: dict[ParameterKey, Tensor], dtype: torch.dtype
+) -> None:
+    first, first_name = inputs[0], program.inputs[0]
+    supported = dtypes(first.device)
     for name, x in zip(program.inputs, inputs, strict=True):
         if x.dim() != 4 or x.numel() == 0:
             raise ValueError(f"{name} must be [N, C, H, W] and not empty, got shape {tuple(x.shape)}")
-        if x.dtype not in DTYPES:
-            raise TypeError(f'{name} must be float32 or float64 with memory="lean", got {x.dtype}')
-    first = inputs[0]
-    for tensor in (*inputs[1:], *parameters.values()):
-        if tensor.dtype != first.dtype:
-            raise TypeError(
-                f"{program.inputs[0]} is {first.dtype} but another input or a parameter is {tensor.dtype}"
-            )
-        if tensor.device != first.device:
-            raise ValueError(
-                f"{program.inputs[0]} is on {first.device} but another input or a parameter is on {tensor.device}"
-            )
+        if x.dtype not in supported:
+            names = " or ".join(str(each).removeprefix("torch.") for each in supported)
+            raise TypeError(f'{name} must be {names} with memory="lean" on {x.device}, got {x.dtype}')
+        if x.dtype != first.dtype:
+            raise TypeError(f"{first_name} is {first.dtype} but {name} is {x.dtype}")
+        if x.device != first.device:
+            raise ValueError(f"{first_name} is on {first.device} but {name} is on {x.device}")
+    for parameter in parameters.values():
+        if parameter.dtype not in (dtype, real_dtype(dtype)):
+            raise TypeError(f"{first_name} is {first.dtype} but a parameter is {parameter.dtype}")
+        if parameter.device != first.device:
+            raise ValueError(f"{first_name} is on {first.device} but a parameter is on {parameter.device}")
     for module in {module for stage in program.stages for module in stage.modules}:
         if not isinstance(module, (nn.BatchNorm2d, nn.Conv2d)):
             raise TypeError(f'memory="lean" runs nn.BatchNorm2d and nn.Conv2d, got {type(module).__name__}')
@@ -93,12 +101,18 @@ class _Call:
     """One forward pass of a program, and what its backward passes need of it besides the saved tensors."""
 
     def __init__(
-        self, program: Program, plan: MemoryPlan, workspace: Workspace, parameter_keys: list[ParameterKey]
+        self,
+        program: Program,
+        plan: MemoryPlan,
+        workspace: Workspace,
+        parameter_keys: list[ParameterKey],
+        dtype: torch.dtype,
     ) -> None:
         self.program = program
         self.plan = plan
         self.workspace = workspace
         self.parameter_keys = parameter_keys
+        self.dtype = dtype
         self.norms: dict[nn.Module, BoundNorm] = {}
         self.bottlenecks: dict[nn.Module, Tensor] = {}
         self.kept_bottlenecks: list[nn.Module] = []
@@ -110,12 +124,13 @@ class _Call:
         """Run the stages; with `keep`, leave the maps for `maps_to_save`."""
         program = self.program
         count = len(program.inputs)
+        maps = (x.to(self.dtype) for x in tensors[:count])
         features = {
-            name: Feature(x if name == "images" else pixel_major(x)) for name, x in zip(program.inputs, tensors[:count])
+            name: Feature(x if name == "images" else pixel_major(x)) for name, x in zip(program.inputs, maps)
         }
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
         shapes = tuple(x.shape for x in tensors[:count])
-        self.workspace.begin((shapes, tensors[0].dtype, keep, self.plan), tensors[0].device)
+        self.workspace.begin((shapes, self.dtype, keep, self.plan), tensors[0].device)
         step = ForwardPass(parameters, self.plan, self.workspace, features, program.outputs, keep)
         self.shapes = {name: feature.data.shape for name, feature in features.items()}
         kept = program.kept() if keep else []
@@ -169,6 +184,7 @@ class _Call:
             parameters,
             self.plan,
             self.workspace,
+            torch.empty(0, dtype=self.dtype, device=self.device),
             features,
             self.shapes,
             last_users,
@@ -180,10 +196,14 @@ class _Call:
         read = {name for stage in program.stages for name in stage.reads}
         for name, grad in zip(program.outputs, grads):
             if grad is not None:
-                step.set_gradient(name, grad, shared=name in read)
+                step.set_gradient(name, grad.to(self.dtype), shared=name in read)
         self._run_backward(step)
         input_grads = [self._input_gradient(step, name) for name in program.inputs]
-        return *input_grads, *(step.parameter_gradients.get(key) for key in self.parameter_keys)
+        parameter_grads = [
+            None if gradient is None else gradient.to(parameters[key].dtype)
+            for key, gradient in ((key, step.parameter_gradients.get(key)) for key in self.parameter_keys)
+        ]
+        return *input_grads, *parameter_grads
 
     def _run_backward(self, step: BackwardPass) -> None:
         stages = self.program.stages

@@ -14,8 +14,8 @@ def bn_relu_avgpool2(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | No
 
     Args:
         x: [N, C, H, W], float32 or float64, H and W at least 2; channels_last is read without a copy.
-        mean, invstd: [C], statistics of x or constants.
-        gamma, beta: [C] or None, for 1 and 0.
+        mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
+        gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
     Returns:
         [N, C, H // 2, W // 2], channels_last.
     Raises:
@@ -54,14 +54,14 @@ def _(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tenso
 def _backward(
     grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of x, and the sums of kernels.BnSums in the dtype of x."""
+    """Gradient of x, and the sums of kernels.BnSums in the dtype of mean."""
     _check(x, mean, invstd, gamma, beta)
     check_grad(grad, _output_shape(x), x)
     grad_x = empty(x, *x.shape)
     sums = kernels.bn_relu_avgpool2_backward(
         pixel_major(grad), pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), grad_x, accumulate=False
     )
-    return grad_x, sums.masked.to(x.dtype, copy=True), sums.centred.to(x.dtype, copy=True)
+    return grad_x, sums.masked.to(mean.dtype, copy=True), sums.centred.to(mean.dtype, copy=True)
 
 
 @_backward.register_fake

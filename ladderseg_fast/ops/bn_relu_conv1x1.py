@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from . import kernels
+from . import autocast, kernels
 from .checks import check_batch_norm, check_grad, check_weight
 from .gradients import batch_norm_gradients, no_double_backward
 from .layout import empty, pixel_major
@@ -15,18 +15,19 @@ def bn_relu_conv1x1(
     """1x1 convolution of bn_relu(x), which is never stored: not here, not in backward.
 
     Args:
-        x: [N, C, H, W], float32 or float64; channels_last is read without a copy.
-        mean, invstd: [C], statistics of x or constants.
-        gamma, beta: [C] or None, for 1 and 0.
+        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
+        gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
         weight: [M, C, 1, 1].
     Returns:
-        [N, M, H, W], channels_last.
+        [N, M, H, W], channels_last; of the dtype of x, or of torch.autocast's on CUDA.
     Raises:
         ValueError: a shape or device does not fit.
         TypeError: a dtype does not fit.
     Source: ALGORITHMS.md sections 3 and 4.
     Equivalent to: ops.reference.bn_relu_conv1x1.
     """
+    x, weight = autocast.cast(x, weight)
     return _forward(x, mean, invstd, gamma, beta, weight)
 
 
@@ -65,7 +66,7 @@ def _backward(
     beta: Tensor | None,
     weight: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x and weight, and the sums of kernels.BnSums in the dtype of x."""
+    """Gradients of x and weight, and the sums of kernels.BnSums in the dtype of mean."""
     _check(x, mean, invstd, gamma, beta, weight)
     check_grad(grad, _output_shape(x, weight), x)
     grad_x = empty(x, *x.shape)
@@ -77,7 +78,8 @@ def _backward(
         grad_x,
         accumulate=False,
     )
-    return grad_x, grad_weight, sums.masked.to(x.dtype, copy=True), sums.centred.to(x.dtype, copy=True)
+    dtype = mean.dtype
+    return grad_x, grad_weight.to(weight.dtype), sums.masked.to(dtype, copy=True), sums.centred.to(dtype, copy=True)
 
 
 @_backward.register_fake

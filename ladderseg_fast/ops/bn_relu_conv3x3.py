@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from . import kernels
+from . import autocast, convolutions, kernels
 from .checks import check_batch_norm, check_grad, check_weight
 from .gradients import batch_norm_gradients, no_double_backward
 from .layout import empty, pixel_major
@@ -26,19 +26,20 @@ def bn_relu_conv3x3(
     farther than in plain PyTorch.
 
     Args:
-        x: [N, C, H, W], float32 or float64; channels_last is read without a copy.
-        mean, invstd: [C], statistics of x or constants.
-        gamma, beta: [C] or None, for 1 and 0.
+        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
+        gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
         weight: [M, C, 3, 3].
         dilation: at least 1.
     Returns:
-        [N, M, H, W], channels_last.
+        [N, M, H, W], channels_last; of the dtype of x, or of torch.autocast's on CUDA.
     Raises:
         ValueError: a shape or device does not fit, or the dilation is not positive.
         TypeError: a dtype does not fit.
     Source: ALGORITHMS.md sections 3 to 5.
     Equivalent to: ops.reference.bn_relu_conv3x3.
     """
+    x, weight = autocast.cast(x, weight)
     return _forward(x, mean, invstd, gamma, beta, weight, dilation)
 
 
@@ -59,7 +60,7 @@ def _forward(
     _check(x, mean, invstd, gamma, beta, weight, dilation)
     out = empty(x, *_output_shape(x, weight))
     norm = kernels.Norm.of(mean, invstd, gamma, beta)
-    kernels.bn_relu_conv3x3_forward(pixel_major(x), norm, weight, dilation, out)
+    convolutions.bn_relu_conv3x3_forward(pixel_major(x), norm, weight, dilation, out)
     return out
 
 
@@ -93,11 +94,11 @@ def _backward(
     weight: Tensor,
     dilation: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x and weight, and the sums of kernels.BnSums in the dtype of x."""
+    """Gradients of x and weight, and the sums of kernels.BnSums in the dtype of mean."""
     _check(x, mean, invstd, gamma, beta, weight, dilation)
     check_grad(grad, _output_shape(x, weight), x)
     grad_x = empty(x, *x.shape)
-    grad_weight, sums = kernels.bn_relu_conv3x3_backward(
+    grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
         kernels.CorrectedGradient(pixel_major(grad)),
         pixel_major(x),
         kernels.Norm.of(mean, invstd, gamma, beta),
@@ -105,7 +106,8 @@ def _backward(
         dilation,
         grad_x,
     )
-    return grad_x, grad_weight, sums.masked.to(x.dtype, copy=True), sums.centred.to(x.dtype, copy=True)
+    dtype = mean.dtype
+    return grad_x, grad_weight.to(weight.dtype), sums.masked.to(dtype, copy=True), sums.centred.to(dtype, copy=True)
 
 
 @_backward.register_fake

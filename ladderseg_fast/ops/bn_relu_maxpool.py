@@ -13,9 +13,9 @@ def bn_relu_maxpool(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | Non
     """Maximum of 3 x 3 pixels of bn_relu(x), stride 2, padding 1: the end of the stem.
 
     Args:
-        x: [N, C, H, W], float32 or float64; channels_last is read without a copy.
-        mean, invstd: [C], statistics of x or constants.
-        gamma, beta: [C] or None, for 1 and 0.
+        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
+        gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
     Returns:
         [N, C, (H + 1) // 2, (W + 1) // 2], channels_last.
     Raises:
@@ -54,14 +54,14 @@ def _(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tenso
 def _backward(
     grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of x, and the sums of kernels.BnSums in the dtype of x."""
+    """Gradient of x, and the sums of kernels.BnSums in the dtype of mean."""
     _check(x, mean, invstd, gamma, beta)
     check_grad(grad, _output_shape(x), x)
     grad_x = empty(x, *x.shape)
     sums = kernels.bn_relu_maxpool_backward(
         pixel_major(grad), pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), grad_x
     )
-    return grad_x, sums.masked.to(x.dtype, copy=True), sums.centred.to(x.dtype, copy=True)
+    return grad_x, sums.masked.to(mean.dtype, copy=True), sums.centred.to(mean.dtype, copy=True)
 
 
 @_backward.register_fake

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from . import kernels
+from .backend import real_dtype
 from .checks import check_map, check_vector
 from .gradients import no_double_backward
 from .layout import empty, pixel_major, zeros
@@ -16,9 +17,9 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     statistics reaches x in one pass.
 
     Args:
-        x: [N, C, H, W], float32 or float64; channels_last is read without a copy.
+        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
     Returns:
-        mean [C], variance [C]; NaN if there is no position.
+        mean [C], variance [C], float32 for 16-bit x, else of its dtype; NaN if there is no position.
     Raises:
         ValueError: x is not a 4-d tensor with channels.
         TypeError: x is of another dtype.
@@ -31,13 +32,15 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 def _forward(x: Tensor) -> tuple[Tensor, Tensor]:
     check_map("x", x)
     mean, variance = kernels.channel_statistics(pixel_major(x))
-    return mean.to(x.dtype, copy=True), variance.to(x.dtype, copy=True)
+    dtype = real_dtype(x.dtype)
+    return mean.to(dtype, copy=True), variance.to(dtype, copy=True)
 
 
 @_forward.register_fake
 def _(x: Tensor) -> tuple[Tensor, Tensor]:
     check_map("x", x)
-    return x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+    dtype = real_dtype(x.dtype)
+    return x.new_empty(x.shape[1], dtype=dtype), x.new_empty(x.shape[1], dtype=dtype)
 
 
 @torch.library.custom_op(

@@ -1,37 +1,46 @@
 """Checks of the operators' arguments: each names the argument and what was expected."""
 
+import torch
 from torch import Tensor
 
-from .kernels import DTYPES
+from .backend import dtypes, real_dtype
 
 
 def check_map(name: str, x: Tensor) -> None:
-    """`x` is a floating [N, C, H, W] of a dtype that the core has."""
+    """`x` is a floating [N, C, H, W] of a dtype that its device's kernels have."""
     if x.dim() != 4:
         raise ValueError(f"{name} must be [N, C, H, W], got shape {tuple(x.shape)}")
-    if x.dtype not in DTYPES:
-        raise TypeError(f"{name} must be float32 or float64, got {x.dtype}")
+    supported = dtypes(x.device)
+    if x.dtype not in supported:
+        names = " or ".join(str(dtype).removeprefix("torch.") for dtype in supported)
+        raise TypeError(f"{name} must be {names} on {x.device.type}, got {x.dtype}")
     if x.shape[1] == 0:
         raise ValueError(f"{name} must have at least one channel, got shape {tuple(x.shape)}")
 
 
 def check_like(name: str, tensor: Tensor, reference_name: str, reference: Tensor) -> None:
     """`tensor` is of the dtype and on the device of `reference`."""
-    if tensor.dtype != reference.dtype:
-        raise TypeError(f"{name} must be {reference.dtype} like {reference_name}, got {tensor.dtype}")
+    _check_dtype(name, tensor, reference.dtype, reference_name)
     if tensor.device != reference.device:
         raise ValueError(f"{name} must be on {reference.device} like {reference_name}, got {tensor.device}")
 
 
+def _check_dtype(name: str, tensor: Tensor, expected: torch.dtype, reference_name: str) -> None:
+    if tensor.dtype != expected:
+        raise TypeError(f"{name} must be {expected} for {reference_name}, got {tensor.dtype}")
+
+
 def check_vector(name: str, vector: Tensor | None, channels: int, reference_name: str, reference: Tensor) -> None:
-    """`vector` is None or [channels], like `reference`."""
+    """`vector` is None or [channels], of the real_dtype and on the device of `reference`."""
     if vector is None:
         return
     if vector.shape != (channels,):
         raise ValueError(
             f"{name} must be [{channels}], one value per channel of {reference_name}, got shape {tuple(vector.shape)}"
         )
-    check_like(name, vector, reference_name, reference)
+    _check_dtype(name, vector, real_dtype(reference.dtype), reference_name)
+    if vector.device != reference.device:
+        raise ValueError(f"{name} must be on {reference.device} like {reference_name}, got {vector.device}")
 
 
 def check_batch_norm(

@@ -1,6 +1,7 @@
 """The core's kernels on tensors: where pointers are taken and nothing else happens.
 
-Feature maps are pixel-major tensors [N, C, H, W] (layout.py) of one dtype, float32 or float64. Outputs are
+Feature maps are pixel-major tensors [N, C, H, W] (layout.py) of one dtype, one of backend.dtypes(device); vectors [C]
+and weight gradients are of its backend.real_dtype. A weight of another dtype is cast to that of the maps. Outputs are
 written in place; whoever calls has checked the arguments (checks.py, or by construction in the lean step).
 """
 
@@ -10,9 +11,8 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from .layout import pixel_stride
-
-DTYPES = (torch.float32, torch.float64)
+from .backend import address, backend, real_dtype
+from .layout import empty, pixel_stride
 
 _NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0)
 _NO_CORRECTION = _core.Correction(_NO_MAP, 0, 0, 0)
@@ -28,7 +28,7 @@ _LABEL_TYPES = {
 class Norm:
     """Batch norm as the kernels take it: relu((x - mean) * scale + shift), per channel.
 
-    mean, scale and shift are contiguous [C] of the dtype of x.
+    mean, scale and shift are contiguous [C] of the real_dtype of x.
     """
 
     mean: Tensor
@@ -48,8 +48,9 @@ class Norm:
 
     def pointers(self, x: Tensor) -> _core.BnRelu:
         """For a kernel that reads `x` [N, C, H, W]."""
-        assert len(self.mean) == len(self.scale) == len(self.shift) == x.shape[1]
-        return _core.BnRelu(self.mean.data_ptr(), self.scale.data_ptr(), self.shift.data_ptr())
+        for vector in (self.mean, self.scale, self.shift):
+            assert len(vector) == x.shape[1] and vector.dtype == real_dtype(x.dtype)
+        return _core.BnRelu(address(self.mean), address(self.scale), address(self.shift))
 
 
 @dataclass
@@ -69,7 +70,7 @@ class BnSums:
         return BnSums(torch.cat([part.masked for part in parts]), torch.cat([part.centred for part in parts]))
 
     def pointers(self) -> _core.BnSums:
-        return _core.BnSums(self.masked.data_ptr(), self.centred.data_ptr())
+        return _core.BnSums(address(self.masked), address(self.centred))
 
     def __iadd__(self, other: "BnSums") -> "BnSums":
         self.masked += other.masked
@@ -81,7 +82,7 @@ class BnSums:
 class CorrectedGradient:
     """A gradient [N, C, H, W] whose batch norm correction is deferred to whoever reads it.
 
-    Its value is grad - constant - slope * (x - mean), with vectors [C] of the dtype of grad; without x it is grad.
+    Its value is grad - constant - slope * (x - mean), with vectors [C] of the real_dtype of grad; without x it is grad.
     Source: ALGORITHMS.md section 4.
     """
 
@@ -100,32 +101,43 @@ class CorrectedGradient:
         if self.x is None:
             return _core.Gradient(_map(self.grad), _NO_CORRECTION)
         assert self.x.shape == self.grad.shape
-        vectors = (self.mean.data_ptr(), self.constant.data_ptr(), self.slope.data_ptr())
+        assert self.mean.dtype == self.constant.dtype == self.slope.dtype == real_dtype(self.grad.dtype)
+        vectors = (address(self.mean), address(self.constant), address(self.slope))
         return _core.Gradient(_map(self.grad), _core.Correction(_map(self.x), *vectors))
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance [C] float64 of x [N, C, H, W]."""
     mean, variance = _statistics(x, x.shape[1])
-    _core.channel_statistics(_double(x), _map(x), mean.data_ptr(), variance.data_ptr(), _threads(x))
+    _core.channel_statistics(backend(x), _map(x), address(mean), address(variance))
     return mean, variance
 
 
 def affine_correction(gradient: CorrectedGradient, out: Tensor) -> None:
     """out = the value of `gradient`, which has an x; [N, C, H, W]; out may be gradient.grad."""
-    _core.affine_correction(_double(out), gradient.pointers(), _map(out), _threads(out))
+    _core.affine_correction(backend(out), gradient.pointers(), _map(out))
+
+
+def settled(gradient: CorrectedGradient) -> Tensor:
+    """The value of `gradient` [N, C, H, W]; a fresh tensor if there is something to correct."""
+    if gradient.x is None:
+        return gradient.grad
+    n, c, h, w = gradient.grad.shape
+    out = empty(gradient.grad, n, c, h, w)
+    affine_correction(gradient, out)
+    return out
 
 
 def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out = bn_relu(x), [N, C, H, W]."""
-    _core.bn_relu_forward(_double(x), _map(x), norm.pointers(x), _map(out), _threads(x))
+    _core.bn_relu_forward(backend(x), _map(x), norm.pointers(x), _map(out))
 
 
 def bn_relu_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
     """grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad."""
     sums = BnSums.zeros(x.shape[1], x.device)
     _core.bn_relu_backward(
-        _double(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers(), _threads(x)
+        backend(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers()
     )
     return sums
 
@@ -135,10 +147,10 @@ def bn_relu_conv1x1_forward(
 ) -> tuple[Tensor, Tensor] | None:
     """out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, those of out as well."""
     result = _statistics(out, out.shape[1]) if statistics else None
-    weight = weight.contiguous()
+    weight = _readable(weight, x)
     assert weight.shape[:2] == (out.shape[1], x.shape[1])
     _core.bn_relu_conv1x1_forward(
-        _double(x), _map(x), norm.pointers(x), weight.data_ptr(), _map(out), *_addresses(result), _threads(x)
+        backend(x), _map(x), norm.pointers(x), address(weight), _map(out), *_addresses(result)
     )
     return result
 
@@ -154,20 +166,19 @@ def bn_relu_conv1x1_backward(
 ) -> tuple[Tensor | None, BnSums]:
     """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, M, H, W]; returns the gradient of weight and the sums."""
     sums = BnSums.zeros(x.shape[1], x.device)
-    weight = weight.contiguous()
+    weight = _readable(weight, x)
     assert weight.shape[:2] == (grad.grad.shape[1], x.shape[1])
-    grad_weight = torch.empty_like(weight) if want_weight else None
+    grad_weight = _like_weight(weight) if want_weight else None
     _core.bn_relu_conv1x1_backward(
-        _double(x),
+        backend(x),
         grad.pointers(),
         _map(x),
         norm.pointers(x),
-        weight.data_ptr(),
+        address(weight),
         _NO_MAP if grad_x is None else _map(grad_x),
         accumulate,
-        0 if grad_weight is None else grad_weight.data_ptr(),
+        0 if grad_weight is None else address(grad_weight),
         sums.pointers(),
-        _threads(x),
     )
     return grad_weight, sums
 
@@ -187,20 +198,19 @@ def bn_relu_conv3x3_forward(
     For a strip of rows: the first row of out is at `first_row` of x. With `statistics`, those of out as well.
     """
     result = _statistics(out, out.shape[1]) if statistics else None
-    weight = weight.contiguous()
+    weight = _readable(weight, x)
     assert weight.shape == (out.shape[1], x.shape[1], 3, 3)
     assert (x.shape[0], x.shape[3]) == (out.shape[0], out.shape[3])
     _core.bn_relu_conv3x3_forward(
-        _double(x),
+        backend(x),
         _map(x),
         first_row,
         norm.pointers(x),
-        weight.data_ptr(),
+        address(weight),
         dilation,
         _map(out),
         accumulate,
         *_addresses(result),
-        _threads(x),
     )
     return result
 
@@ -222,46 +232,49 @@ def bn_relu_conv3x3_backward(
     both reach beyond the strip by the dilation, as far as the image goes. Results count the strip's rows only.
     """
     sums = BnSums.zeros(x.shape[1], x.device)
-    weight = weight.contiguous()
+    weight = _readable(weight, x)
     assert weight.shape == (grad.grad.shape[1], x.shape[1], 3, 3)
-    grad_weight = torch.empty_like(weight) if want_weight else None
+    grad_weight = _like_weight(weight) if want_weight else None
     _core.bn_relu_conv3x3_backward(
-        _double(x),
+        backend(x),
         grad.pointers(),
         grad_first_row,
         _map(x),
         first_row,
         norm.pointers(x),
-        weight.data_ptr(),
+        address(weight),
         dilation,
         _map(grad_x),
-        0 if grad_weight is None else grad_weight.data_ptr(),
+        0 if grad_weight is None else address(grad_weight),
         sums.pointers(),
-        _threads(x),
     )
     return grad_weight, sums
 
 
 def bn_relu_avgpool2_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out [N, C, H // 2, W // 2] = avg_pool2d(bn_relu(x [N, C, H, W]), 2)."""
-    _core.bn_relu_avgpool2_forward(_double(x), _map(x), norm.pointers(x), _map(out), _threads(x))
+    _core.bn_relu_avgpool2_forward(backend(x), _map(x), norm.pointers(x), _map(out))
 
 
 def bn_relu_avgpool2_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
     """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, C, H // 2, W // 2]."""
     sums = BnSums.zeros(x.shape[1], x.device)
     _core.bn_relu_avgpool2_backward(
-        _double(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers(), _threads(x)
+        backend(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers()
     )
     return sums
 
 
-def bn_relu_maxpool_forward(x: Tensor, norm: Norm, out: Tensor, first_row: int = 0) -> None:
+def bn_relu_maxpool_forward(
+    x: Tensor, norm: Norm | None, out: Tensor, first_row: int = 0, scale: Tensor | None = None
+) -> None:
     """out [N, C, h, w] = max_pool2d(bn_relu(x [N, C, H, W]), 3, stride 2, padding 1).
 
-    For a strip of rows: `first_row` of x is at the centre of the first row of out.
+    For a strip of rows: `first_row` of x is at the centre of the first row of out. On CUDA `norm` may be None: then out
+    is the x that batch norm with a scale of the signs of `scale` [C] would make each window's maximum of.
     """
-    _core.bn_relu_maxpool_forward(_double(x), _map(x), norm.pointers(x), _map(out), first_row, _threads(x))
+    pointers = _core.BnRelu(0, address(scale), 0) if norm is None else norm.pointers(x)
+    _core.bn_relu_maxpool_forward(backend(x), _map(x), pointers, _map(out), first_row)
 
 
 def bn_relu_maxpool_backward(
@@ -271,7 +284,7 @@ def bn_relu_maxpool_backward(
     sums = BnSums.zeros(x.shape[1], x.device)
     rows = (first_row, first_grad_row)
     _core.bn_relu_maxpool_backward(
-        _double(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), *rows, sums.pointers(), _threads(x)
+        backend(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), *rows, sums.pointers()
     )
     return sums
 
@@ -285,10 +298,10 @@ def stem_forward(
     of the signs of `scale` [K] would make each window's maximum of. With `statistics`, returns those of x.
     """
     result = _statistics(out, out.shape[1]) if statistics else None
-    pointers = _core.BnRelu(0, scale.data_ptr(), 0) if norm is None else norm.pointers(out)
+    pointers = _core.BnRelu(0, address(scale), 0) if norm is None else norm.pointers(out)
     weight = _stem_weight(images, weight, out)
     _core.stem_forward(
-        _double(images), _images(images), weight.data_ptr(), pointers, _map(out), *_addresses(result), _threads(images)
+        backend(images), _images(images), address(weight), pointers, _map(out), *_addresses(result)
     )
     return result
 
@@ -298,13 +311,12 @@ def stem_backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, 
     sums = BnSums.zeros(weight.shape[0], images.device)
     weight = _stem_weight(images, weight, grad.grad)
     _core.stem_backward_sums(
-        _double(images),
+        backend(images),
         grad.pointers(),
         _images(images),
-        weight.data_ptr(),
+        address(weight),
         norm.pointers(grad.grad),
         sums.pointers(),
-        _threads(images),
     )
     return sums
 
@@ -317,18 +329,17 @@ def stem_backward_weight(
     That of x is norm.scale * m - constant - slope * (x - norm.mean), with vectors [K].
     """
     weight = _stem_weight(images, weight, grad.grad)
-    grad_weight = torch.empty_like(weight)
+    grad_weight = _like_weight(weight)
     assert len(constant) == len(slope) == weight.shape[0]
     _core.stem_backward_weight(
-        _double(images),
+        backend(images),
         grad.pointers(),
         _images(images),
-        weight.data_ptr(),
+        address(weight),
         norm.pointers(grad.grad),
-        constant.data_ptr(),
-        slope.data_ptr(),
-        grad_weight.data_ptr(),
-        _threads(images),
+        address(constant),
+        address(slope),
+        address(grad_weight),
     )
     return grad_weight
 
@@ -339,68 +350,78 @@ def upsample_forward(coarse: Tensor, out: Tensor, first_row: int = 0, height: in
     For a strip of rows: out is rows first_row.. of an upsampled map of `height` rows.
     """
     height = out.shape[2] if height is None else height
-    _core.upsample_forward(_double(coarse), _map(coarse), _map(out), first_row, height, _threads(coarse))
+    _core.upsample_forward(backend(coarse), _map(coarse), _map(out), first_row, height)
 
 
 def upsample_backward(grad: Tensor, grad_coarse: Tensor) -> None:
     """grad_coarse [N, D, h, w] = transpose of the upsampling to grad [N, D, H, W]."""
-    _core.upsample_backward(_double(grad), _map(grad), _map(grad_coarse), _threads(grad))
+    _core.upsample_backward(backend(grad), _map(grad), _map(grad_coarse))
 
 
 def upsample_project_concat_forward(coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor, out: Tensor) -> None:
     """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]."""
-    weight = weight.contiguous()
+    weight = _readable(weight, skip)
     assert weight.shape[:2] == (out.shape[1] - coarse.shape[1], skip.shape[1])
     _core.upsample_project_concat_forward(
-        _double(skip),
+        backend(skip),
         _map(coarse),
         _map(skip),
         norm.pointers(skip),
-        weight.data_ptr(),
+        address(weight),
         _map(out),
-        _threads(skip),
     )
 
 
 def upsample_cross_entropy(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None, ignore_index: int, grad_logits: Tensor | None
-) -> tuple[Tensor, int]:
-    """Loss (scalar float64) and the index of a pixel whose label is invalid, or -1; fills grad_logits if given.
+) -> tuple[Tensor, Tensor]:
+    """Scalars: the loss (float64), and the index of a pixel whose label is invalid, or -1 (int64).
+
+    Fills grad_logits if given.
 
     logits [N, K, h, w]; labels [N, H, W], contiguous, uint8, int32 or int64; class_weights [K] contiguous.
     """
     loss = torch.empty((), dtype=torch.float64, device=logits.device)
-    invalid_pixel = torch.empty((), dtype=torch.int64)
+    invalid_pixel = torch.empty((), dtype=torch.int64, device=logits.device)
     _core.upsample_cross_entropy(
-        _double(logits),
+        backend(logits),
         _map(logits),
-        labels.data_ptr(),
+        address(labels),
         _LABEL_TYPES[labels.dtype],
         *labels.shape[1:],
-        0 if class_weights is None else class_weights.data_ptr(),
+        0 if class_weights is None else address(class_weights),
         ignore_index,
-        loss.data_ptr(),
+        address(loss),
         _NO_MAP if grad_logits is None else _map(grad_logits),
-        invalid_pixel.data_ptr(),
-        _threads(logits),
+        address(invalid_pixel),
     )
-    return loss, int(invalid_pixel)
+    return loss, invalid_pixel
 
 
 def upsample_argmax(scores: Tensor, labels: Tensor) -> None:
     """labels [N, H, W] uint8, contiguous, from scores [N, K, h, w]."""
-    _core.upsample_argmax(_double(scores), _map(scores), labels.data_ptr(), *labels.shape[1:], _threads(scores))
+    _core.upsample_argmax(backend(scores), _map(scores), address(labels), *labels.shape[1:])
 
 
 def _map(x: Tensor) -> _core.FeatureMap:
     stride = pixel_stride(x)
     assert stride is not None, f"not pixel-major: shape {tuple(x.shape)}, strides {x.stride()}"
     n, c, h, w = x.shape
-    return _core.FeatureMap(x.data_ptr(), n, h, w, c, stride)
+    return _core.FeatureMap(address(x), n, h, w, c, stride)
+
+
+def _readable(weight: Tensor, x: Tensor) -> Tensor:
+    """`weight` as kernels that read maps like `x` take it."""
+    return weight.to(x.dtype).contiguous()
+
+
+def _like_weight(weight: Tensor) -> Tensor:
+    """Room for the gradient of what _readable returned."""
+    return torch.empty(weight.shape, dtype=real_dtype(weight.dtype), device=weight.device)
 
 
 def _images(x: Tensor) -> _core.Images:
-    return _core.Images(x.data_ptr(), *x.shape, *x.stride())
+    return _core.Images(address(x), *x.shape, *x.stride())
 
 
 def _stem_weight(images: Tensor, weight: Tensor, pooled: Tensor) -> Tensor:
@@ -408,18 +429,7 @@ def _stem_weight(images: Tensor, weight: Tensor, pooled: Tensor) -> Tensor:
     n, c, h, w = images.shape
     assert weight.shape == (pooled.shape[1], c, 7, 7)
     assert pooled.shape == (n, len(weight), (h + 3) // 4, (w + 3) // 4)
-    return weight.contiguous()
-
-
-def _double(x: Tensor) -> bool:
-    return x.dtype == torch.float64
-
-
-def _threads(x: Tensor) -> int:
-    """Size of the team; a kernel on CPU memory is the only one that this build has."""
-    if x.device.type != "cpu":
-        raise RuntimeError(f"ladderseg_fast has no kernels for device {x.device}: this build runs on the CPU only")
-    return torch.get_num_threads()
+    return _readable(weight, images)
 
 
 def _statistics(like: Tensor, channels: int) -> tuple[Tensor, Tensor]:
@@ -428,4 +438,5 @@ def _statistics(like: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def _addresses(statistics: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
-    return (0, 0) if statistics is None else (statistics[0].data_ptr(), statistics[1].data_ptr())
+    return (0, 0) if statistics is None else (address(statistics[0]), address(statistics[1]))
+

@@ -3,7 +3,8 @@
 One function per operator, with the operator's name and signature and differentiable by autograd. The tests
 and the benchmarks compare against these; memory="plain" runs them.
 
-In all of them mean, invstd, gamma and beta are [C]; gamma None stands for 1 and beta None for 0.
+In all of them mean, invstd, gamma and beta are [C]; gamma None stands for 1 and beta None for 0. Beside maps of 16-bit
+elements they are float32, and arithmetic is in float32 where nn.BatchNorm2d's is.
 """
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [C] and biased variance [C] of x [N, C, H, W] over N, H and W."""
+    x = x if x.dtype == torch.float64 else x.float()
     mean = x.mean(dim=(0, 2, 3))
     variance = (x - _per_channel(mean)).square().mean(dim=(0, 2, 3))
     return mean, variance
@@ -25,7 +27,7 @@ def bn_relu(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta:
         normalised = normalised * _per_channel(gamma)
     if beta is not None:
         normalised = normalised + _per_channel(beta)
-    return F.relu(normalised)
+    return F.relu(normalised.to(x.dtype))
 
 
 def bn_relu_conv1x1(
@@ -80,6 +82,8 @@ def upsample_cross_entropy(
     With class_weights [K] the mean is weighted, as in F.cross_entropy; with no counted pixel it is NaN.
     """
     upsampled = _upsample(logits, labels.shape[1:])
+    if class_weights is not None:
+        class_weights = class_weights.to(upsampled.dtype)
     return F.cross_entropy(upsampled, labels.long(), weight=class_weights, ignore_index=ignore_index)
 
 

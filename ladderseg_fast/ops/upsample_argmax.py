@@ -14,7 +14,8 @@ def upsample_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
     """Class labels at `size` from low-resolution `scores`, without full-resolution scores.
 
     Args:
-        scores: [N, K, h, w], float32 or float64, 1 <= K <= 256; channels_last is read without a copy.
+        scores: [N, K, h, w], float32 or float64, on CUDA float16 or bfloat16 too, 1 <= K <= 256; channels_last is read
+            without a copy.
         size: (H, W) of the labels, at least (1, 1).
     Returns:
         [N, H, W] uint8; ties go to the smaller class.

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from . import kernels
-from .checks import check_like, check_map, check_vector
+from . import deferred_checks, kernels
+from .autocast import float32_in_autocast
+from .checks import check_map, check_vector
 from .gradients import no_double_backward
 from .layout import empty, pixel_major
 
@@ -17,19 +18,22 @@ def upsample_cross_entropy(
     """Mean cross entropy of `logits`, upsampled bilinearly to the size of `labels`, over the counted pixels.
 
     Args:
-        logits: [N, K, h, w], float32 or float64; channels_last is read without a copy.
+        logits: [N, K, h, w], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
         labels: [N, H, W], any integer dtype; each in [0, K) or equal to `ignore_index`.
-        class_weights: [K] or None: the mean is weighted as in torch.nn.functional.cross_entropy. Not differentiable.
+        class_weights: [K] or None: the mean is weighted as in torch.nn.functional.cross_entropy. float32 beside 16-bit
+            logits, else of their dtype. Not differentiable.
         ignore_index: label of pixels that do not count.
     Returns:
-        Scalar of the dtype of logits; NaN if no pixel counts.
+        Scalar of the dtype of logits (float32 in a region of torch.autocast); NaN if no pixel counts, or if a label is
+        out of range on CUDA.
     Raises:
-        ValueError: a label out of range, or a shape or device that does not fit.
+        ValueError: a label out of range, or a shape or device that does not fit. On CUDA, where waiting for the device
+            would cost time, labels are reported by a later call.
         TypeError: a dtype does not fit.
     Source: ALGORITHMS.md section 5, loss.
     Equivalent to: ops.reference.upsample_cross_entropy.
     """
-    return _forward(logits, labels, class_weights, ignore_index)[0]
+    return _forward(float32_in_autocast(logits), labels, class_weights, ignore_index)[0]
 
 
 @torch.library.custom_op(
@@ -50,8 +54,8 @@ def _forward(
         ignore_index,
         grad_logits,
     )
-    if invalid_pixel >= 0:
-        raise ValueError(_invalid_label(labels, invalid_pixel, logits.shape[1], ignore_index))
+    classes = logits.shape[1]
+    deferred_checks.expect(invalid_pixel, lambda pixel: _invalid_label(labels, pixel, classes, ignore_index))
     return loss.to(logits.dtype, copy=True), grad_logits
 
 
@@ -92,8 +96,6 @@ def _check(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> None
     if min(logits.shape[2:]) < 1 or min(labels.shape[1:]) < 1:
         raise ValueError(f"logits and labels must have pixels, got {tuple(logits.shape)} and {tuple(labels.shape)}")
     check_vector("class_weights", class_weights, logits.shape[1], "logits", logits)
-    if class_weights is not None:
-        check_like("class_weights", class_weights, "logits", logits)
 
 
 def _readable(labels: Tensor) -> Tensor:

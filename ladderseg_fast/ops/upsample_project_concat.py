@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from . import kernels
+from . import autocast, kernels
 from .checks import check_batch_norm, check_grad, check_like, check_map, check_weight
 from .gradients import batch_norm_gradients, no_double_backward
 from .layout import empty, pixel_major
@@ -21,19 +21,20 @@ def upsample_project_concat(
     """`coarse`, upsampled bilinearly to the size of `skip`, concatenated with conv1x1(bn_relu(skip)).
 
     Args:
-        coarse: [N, D, h, w], float32 or float64; channels_last is read without a copy.
+        coarse: [N, D, h, w], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
         skip: [N, C, H, W].
-        mean, invstd: [C], statistics of skip or constants.
-        gamma, beta: [C] or None, for 1 and 0.
+        mean, invstd: [C], statistics of skip or constants; float32 beside 16-bit maps, else of their dtype.
+        gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
         weight: [M, C, 1, 1].
     Returns:
-        [N, D + M, H, W], channels_last.
+        [N, D + M, H, W], channels_last; of the dtype of skip, or of torch.autocast's on CUDA.
     Raises:
         ValueError: a shape or device does not fit.
         TypeError: a dtype does not fit.
     Source: ALGORITHMS.md section 5, transition-up.
     Equivalent to: ops.reference.upsample_project_concat.
     """
+    skip, coarse, weight = autocast.cast(skip, coarse, weight)
     return _forward(coarse, skip, mean, invstd, gamma, beta, weight)
 
 
@@ -89,7 +90,7 @@ def _backward(
     beta: Tensor | None,
     weight: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of coarse, skip and weight, and the sums of kernels.BnSums in the dtype of skip."""
+    """Gradients of coarse, skip and weight, and the sums of kernels.BnSums in the dtype of mean."""
     _check(coarse, skip, mean, invstd, gamma, beta, weight)
     check_grad(grad, _output_shape(coarse, skip, weight), skip)
     grad = pixel_major(grad)
@@ -104,8 +105,8 @@ def _backward(
         grad_skip,
         accumulate=False,
     )
-    dtype = skip.dtype
-    return grad_coarse, grad_skip, grad_weight, sums.masked.to(dtype, copy=True), sums.centred.to(dtype, copy=True)
+    vectors = sums.masked.to(mean.dtype, copy=True), sums.centred.to(mean.dtype, copy=True)
+    return grad_coarse, grad_skip, grad_weight.to(weight.dtype), *vectors
 
 
 @_backward.register_fake

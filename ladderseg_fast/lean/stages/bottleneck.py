@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ...ops import kernels
+from ...ops import convolutions, kernels
 from ...ops.kernels import CorrectedGradient, Norm
+from ...ops.strips import strips
 from ..batch_norm import uses_batch_statistics
 from ..feature import Feature
 from ..passes import BackwardPass, ForwardPass
-from ..strips import strips
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Bottleneck:
             step.bottlenecks[self.conv1] = hidden
         second = step.bind(self.norm2, statistics, source.positions, hidden.dtype)
         weight = step.parameter(self.conv2)
-        return kernels.bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=wanted)
+        return convolutions.bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=wanted)
 
     def _forward_in_strips(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> None:
         x = source.channels(self.norm1.num_features)
@@ -76,7 +76,7 @@ class Bottleneck:
             rows = x[strip.images, :, strip.outer]
             hidden = step.workspace.take(x, rows.shape[0], self.conv1.out_channels, rows.shape[2], w, spread=True)
             kernels.bn_relu_conv1x1_forward(rows, norm, step.parameter(self.conv1), hidden)
-            kernels.bn_relu_conv3x3_forward(
+            convolutions.bn_relu_conv3x3_forward(
                 hidden,
                 second.norm,
                 step.parameter(self.conv2),
@@ -95,7 +95,7 @@ class Bottleneck:
             hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
             kernels.bn_relu_conv1x1_forward(x, first.norm, step.parameter(self.conv1), hidden)
         grad_hidden = step.workspace.take(x, *hidden.shape, spread=True)
-        grad_weight, sums = kernels.bn_relu_conv3x3_backward(
+        grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
             grad,
             hidden,
             second.norm,

@@ -7,7 +7,8 @@ whenever it is needed: once in forward, and in backward for the sums of batch no
 import torch
 from torch import Tensor, nn
 
-from ...ops import kernels
+from ...ops import convolutions, kernels
+from ...ops.backend import real_dtype
 from ...ops.kernels import BnSums
 from ..batch_norm import BoundNorm, uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
@@ -34,29 +35,35 @@ class StemStage(Stage):
         positions = n * ((h + 1) // 2) * ((w + 1) // 2)
         if uses_batch_statistics(self.norm):
             gamma = step.parameter(self.norm)
-            signs = torch.ones_like(weight[:, 0, 0, 0]) if gamma is None else gamma.contiguous()
-            statistics = kernels.stem_forward(images, weight, signs, None, out, statistics=True)
+            signs = _signs(gamma, weight, images)
+            statistics = convolutions.stem_forward(images, weight, signs, None, out, statistics=True)
             bound = step.bind(self.norm, statistics, positions, images.dtype)
             kernels.bn_relu_forward(out, bound.norm, out)
         else:
             bound = step.bind(self.norm, None, positions, images.dtype)
-            kernels.stem_forward(images, weight, bound.norm.scale, bound.norm, out)
+            convolutions.stem_forward(images, weight, bound.norm.scale, bound.norm, out)
 
     def backward(self, step: BackwardPass) -> None:
         images = step.features[self.reads[0]].data
         weight = step.parameter(self.conv)
         bound = step.norms[self.norm]
         grad = step.gradient_of(self.writes).corrected(0, weight.shape[0])
-        sums = kernels.stem_backward_sums(grad, images, weight, bound.norm)
+        sums = convolutions.stem_backward_sums(grad, images, weight, bound.norm)
         step.add_norm_gradients(self.norm, sums)
         constant, slope = _correction(bound, sums)
         if step.wants(self.conv):
             step.add_gradient(
-                self.conv, kernels.stem_backward_weight(grad, images, weight, bound.norm, constant, slope)
+                self.conv, convolutions.stem_backward_weight(grad, images, weight, bound.norm, constant, slope)
             )
         target = step.gradient_of(self.reads[0])
         if target is not None:
             add_image_gradient(step, grad, images, weight, bound, sums, target.data)
+
+
+def _signs(gamma: Tensor | None, weight: Tensor, images: Tensor) -> Tensor:
+    """A vector [K] with the signs of batch norm's scale."""
+    signs = torch.ones_like(weight[:, 0, 0, 0]) if gamma is None else gamma.contiguous()
+    return signs.to(real_dtype(images.dtype))
 
 
 def _correction(bound: BoundNorm, sums: BnSums) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from ...nn import Transition
 from ...ops import kernels
+from ...ops.backend import real_dtype
 from ...ops.kernels import BnSums, Norm
+from ...ops.running_statistics import RunningStatistics
+from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
-from ..statistics import RunningStatistics
-from ..strips import Strip, strips
 from .stage import Stage
 
 
@@ -99,5 +100,5 @@ def _rows_below(strip: Strip, source: Tensor) -> slice:
 
 def _identity(x: Tensor) -> Norm:
     """The batch norm that changes nothing, for the channels of x."""
-    ones = torch.ones(x.shape[1], dtype=x.dtype, device=x.device)
+    ones = torch.ones(x.shape[1], dtype=real_dtype(x.dtype), device=x.device)
     return Norm(torch.zeros_like(ones), ones, torch.zeros_like(ones))

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from ...nn import TransitionUp
-from ...ops import kernels
+from ...ops import convolutions, kernels
 from ...ops.kernels import BnSums
+from ...ops.running_statistics import RunningStatistics
+from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
 from ..feature import write
 from ..passes import BackwardPass, ForwardPass
-from ..statistics import RunningStatistics
-from ..strips import Strip, strips
 from .stage import Stage
 
 
@@ -54,9 +54,9 @@ class TransitionUpStage(Stage):
             out = target.data[strip.images, :, strip.rows]
             values, norm = upsampled.rows(strip.images, strip.outer), bound.norm
             row = strip.inner.start
-            kernels.bn_relu_conv3x3_forward(values, norm.part(first), weight[:, first], 1, out, row)
+            convolutions.bn_relu_conv3x3_forward(values, norm.part(first), weight[:, first], 1, out, row)
             values = skip.data[strip.images, :, strip.outer]
-            more = kernels.bn_relu_conv3x3_forward(
+            more = convolutions.bn_relu_conv3x3_forward(
                 values, norm.part(second), weight[:, second], 1, out, row, accumulate=True, statistics=wanted
             )
             if more is not None:
@@ -115,7 +115,7 @@ class TransitionUpStage(Stage):
         total = BnSums.zeros(grad_half.shape[1], grad_half.device)
         grad_weight = None
         for strip in half.strips(halo=1):
-            more, sums = kernels.bn_relu_conv3x3_backward(
+            more, sums = convolutions.bn_relu_conv3x3_backward(
                 grad.part(strip.images, strip.outer),
                 half.rows(strip.images, strip.outer),
                 bound.norm,

@@ -1,0 +1,60 @@
+// Bilinear interpolation along one axis with half-pixel centres, like csrc/cpu/bilinear.h.
+//
+// `fine` positions read from `coarse` ones. The fine positions whose lower neighbour is coarse position c are its cell;
+// a cell also reads c + 1. Cells follow one another, so the readers of c are two neighbouring cells: c - 1 and c.
+#pragma once
+
+#include "element.cuh"
+
+namespace ladderseg::cuda {
+
+LADDERSEG_DEVICE float fused_multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+LADDERSEG_DEVICE double fused_multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
+
+struct Axis {
+  int coarse, fine;
+  Real ratio;
+};
+
+LADDERSEG_DEVICE Axis make_axis(int64 coarse, int64 fine) {
+  return {static_cast<int>(coarse), static_cast<int>(fine), static_cast<Real>(coarse) / static_cast<Real>(fine)};
+}
+
+// Coarse positions `lower` and `upper`, weighted 1 - weight and weight.
+struct Position {
+  int lower, upper;
+  Real weight;
+};
+
+// With the rounding of every step fixed, so that a position is the same wherever it is computed.
+LADDERSEG_DEVICE Position position(const Axis& axis, int i) {
+  Real source = fused_multiply_add(axis.ratio, static_cast<Real>(i) + Real(0.5), Real(-0.5));
+  source = source < Real(0) ? Real(0) : source;
+  const int lower = min(static_cast<int>(source), axis.coarse - 1);
+  const Real weight = source - static_cast<Real>(lower);
+  return {lower, min(lower + 1, axis.coarse - 1), weight > Real(1) ? Real(1) : weight};
+}
+
+// The first position of cell c or of a later one: where cell c begins, for any c. Positions never decrease, and the
+// answer is tested by position() itself, so rounding of the estimate costs only steps.
+LADDERSEG_DEVICE int cell_begin(const Axis& axis, int c) {
+  if (c <= 0) return 0;
+  if (c >= axis.coarse) return axis.fine;
+  const Real estimate = (static_cast<Real>(c) + Real(0.5)) / axis.ratio - Real(1.5);
+  int i = max(0, min(axis.fine, static_cast<int>(estimate)));
+  while (i > 0 && position(axis, i - 1).lower >= c) --i;
+  while (i < axis.fine && position(axis, i).lower < c) ++i;
+  return i;
+}
+
+// What position p gives of coarse position c, one of those that it reads.
+LADDERSEG_DEVICE Real weight_of(const Position& p, int c) {
+  return (p.lower == c ? Real(1) - p.weight : Real(0)) + (p.upper == c ? p.weight : Real(0));
+}
+
+// a and b in the shares 1 - weight and weight.
+LADDERSEG_DEVICE Real blend(Real a, Real b, Real rest, Real weight) {
+  return fused_multiply_add(weight, b, rest * a);
+}
+
+}  // namespace ladderseg::cuda

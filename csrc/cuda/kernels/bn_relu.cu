@@ -1,0 +1,79 @@
+// Batch norm and rectification: see ladderseg/bn_relu.h.
+#include "bn_relu.h"
+
+#include "columns.cuh"
+
+namespace ladderseg::cuda {
+
+template <int width>
+LADDERSEG_DEVICE void bn_relu_forward(const BnReluForwardArguments<Element, Real>& args) {
+  const int64 c = column<width>();
+  if (c >= args.input.c) return;
+  const auto mean = load_vector<width>(args.norm.mean + c);
+  const auto scale = load_vector<width>(args.norm.scale + c);
+  const auto shift = load_vector<width>(args.norm.shift + c);
+  const PixelRange range = block_pixels(args.columns, pixels(args.input));
+  for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y) {
+    auto values = load<width>(pixel(args.input, p) + c);
+#pragma unroll
+    for (int i = 0; i < width; ++i)
+      values.values[i] = rectified(normalised(values.values[i], mean.values[i], scale.values[i], shift.values[i]));
+    store<width>(pixel(args.output, p) + c, values);
+  }
+}
+
+template <int width>
+LADDERSEG_DEVICE void bn_relu_backward(const BnReluBackwardArguments<Element, Real>& args, Real* shared) {
+  const int64 c = column<width>(), channels = args.input.c;
+  Pack<width> sum = {}, centred = {};
+  if (c < channels) {
+    const auto mean = load_vector<width>(args.norm.mean + c);
+    const auto scale = load_vector<width>(args.norm.scale + c);
+    const auto shift = load_vector<width>(args.norm.shift + c);
+    const PixelRange range = block_pixels(args.columns, pixels(args.input));
+    for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y) {
+      const auto grad = load<width>(pixel(args.grad_output, p) + c);
+      const auto x = load<width>(pixel(args.input, p) + c);
+      Element* const to = pixel(args.grad_input, p) + c;
+      Pack<width> result = {};
+      if (args.accumulate) result = load<width>(to);
+#pragma unroll
+      for (int i = 0; i < width; ++i) {
+        const Real y = normalised(x.values[i], mean.values[i], scale.values[i], shift.values[i]);
+        const Real m = masked(y, grad.values[i]);
+        sum.values[i] += m;
+        centred.values[i] += m * (x.values[i] - mean.values[i]);
+        result.values[i] += scale.values[i] * m;
+      }
+      store<width>(to, result);
+    }
+  }
+  sum_over_block(sum, shared);
+  sum_over_block(centred, shared);
+  if (c >= channels || threadIdx.y != 0) return;
+  Real* const partial = args.partial_sums + 2 * channels * blockIdx.y + c;
+#pragma unroll
+  for (int i = 0; i < width; ++i) {
+    partial[i] = sum.values[i];
+    partial[channels + i] = centred.values[i];
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(kColumnThreads)
+    LADDERSEG_KERNEL(bn_relu_forward)(const BnReluForwardArguments<Element, Real> args) {
+  if (args.columns.wide)
+    bn_relu_forward<kWide>(args);
+  else
+    bn_relu_forward<1>(args);
+}
+
+extern "C" __global__ void __launch_bounds__(kColumnThreads)
+    LADDERSEG_KERNEL(bn_relu_backward)(const BnReluBackwardArguments<Element, Real> args) {
+  __shared__ Real shared[kColumnThreads * kWide];
+  if (args.columns.wide)
+    bn_relu_backward<kWide>(args, shared);
+  else
+    bn_relu_backward<1>(args, shared);
+}
+
+}  // namespace ladderseg::cuda

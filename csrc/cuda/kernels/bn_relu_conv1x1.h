@@ -1,0 +1,52 @@
+// Arguments of the kernels in bn_relu_conv1x1_*.cu; the operators are those of ladderseg/bn_relu_conv1x1.h.
+#pragma once
+
+#include "arguments.h"
+
+namespace ladderseg::cuda {
+
+template <class T, class R>
+struct BnReluConv1x1ForwardArguments {
+  Map<const T> input;
+  Norm<R> norm;
+  const T* weight;  // [M, C]
+  Map<T> output;
+  R* partial_statistics;  // [tiles of pixels][mean, sum of squared deviations][M] or nullptr
+  int column_tiles;       // blocks are numbered column tile first
+  int wide;               // whether rows of input and weight are whole chunks of 16 bytes
+  int wide_output;        // likewise
+};
+
+template <class T, class R>
+struct BnReluConv1x1DataArguments {
+  Gradient<T, R> grad_output;
+  Map<const T> input;
+  Norm<R> norm;
+  const T* weight;    // [M, C]
+  Map<T> grad_input;  // or no data
+  R* partial_sums;    // [tiles of pixels][masked, centred][C]
+  int column_tiles;
+  int wide;         // whether rows of grad_output and weight are whole chunks of 16 bytes
+  int wide_input;   // those of input and grad_input
+  int accumulate;
+};
+
+template <class T, class R>
+struct BnReluConv1x1WeightArguments {
+  Gradient<T, R> grad_output;
+  Map<const T> input;
+  Norm<R> norm;
+  R* partial_weight;  // [parts][M][C]
+  int row_tiles, column_tiles;
+  int64 pixels_per_part;  // a multiple of a tile's depth
+  int wide;               // whether rows of grad_output and input are whole chunks of 16 bytes
+};
+
+template <class R>
+struct SumPartsArguments {
+  const R* partial;  // [parts][count]
+  int64 parts, count;
+  R* result;  // [count]
+};
+
+}  // namespace ladderseg::cuda

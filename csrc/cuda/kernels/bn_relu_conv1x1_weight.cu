@@ -1,0 +1,73 @@
+// Backward of batch norm, rectification and 1x1 convolution, for the weight: see ladderseg/bn_relu_conv1x1.h.
+//
+// The product is grad_weight[m, c] = sum over p of grad_output[p, m] * y[p, c]. The result is small and the sum is long,
+// so parts of the sum are computed by different blocks and added up in a fixed order.
+#include "bn_relu_conv1x1.h"
+
+#include "product.cuh"
+
+namespace ladderseg::cuda {
+
+using WeightArguments = BnReluConv1x1WeightArguments<Element, Real>;
+
+template <class Tile>
+using Memory = ProductMemory<Tile, Contiguous::index, Contiguous::index>;
+
+// With `wide`, the rows of grad_output and input are whole chunks of 16 bytes.
+template <class Tile, bool wide>
+LADDERSEG_DEVICE void backward(const WeightArguments& args, Memory<Tile>& memory) {
+  // Blocks of one part of the pixels follow each other, so that what they share is read from memory once.
+  const int tiles = args.row_tiles * args.column_tiles;
+  const int64 part = blockIdx.x / tiles;
+  const int tile_number = static_cast<int>(blockIdx.x % tiles);
+  const int64 row = static_cast<int64>(tile_number / args.column_tiles) * Tile::kRows;
+  const int column = tile_number % args.column_tiles * Tile::kColumns;
+  const int rows = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
+  const int64 begin = part * args.pixels_per_part;
+  const int64 end = smaller(begin + args.pixels_per_part, pixels(args.input));
+  const Corrected<wide> grad{args.grad_output, end, rows};
+  const Rectified<wide> y{args.input, args.norm, end, columns};
+  Tile tile;
+  multiply<Contiguous::index, Contiguous::index>(tile, grad, y, row, column, begin, end, memory);
+  Real* const partial = args.partial_weight + part * rows * columns;
+#pragma unroll
+  for (int i = 0; i < Tile::kThreadRows; ++i) {
+    const int64 m = row + Tile::row(i);
+#pragma unroll
+    for (int j = 0; j < Tile::kThreadColumns; ++j) {
+      const int c = column + Tile::column(j);
+      if (m < rows && c < columns) partial[m * columns + c] = tile.sums[i][j];
+    }
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(kProductThreads, 2)
+    LADDERSEG_KERNEL(bn_relu_conv1x1_weight)(const WeightArguments args) {
+  using Tile = SimtTile<kBackwardColumns>;
+  __shared__ Memory<Tile> memory;
+  if (args.wide)
+    backward<Tile, true>(args, memory);
+  else
+    backward<Tile, false>(args, memory);
+}
+
+#if LADDERSEG_TENSOR_CORES
+extern "C" __global__ void __launch_bounds__(kProductThreads, kTensorBlocks)
+    LADDERSEG_KERNEL(bn_relu_conv1x1_weight_tensor)(const WeightArguments args) {
+  using Tile = TensorTile<kBackwardColumns>;
+  __shared__ Memory<Tile> memory;
+  backward<Tile, true>(args, memory);
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__(kProductThreads)
+    LADDERSEG_KERNEL(sum_parts)(const SumPartsArguments<Real> args) {
+  const int64 i = static_cast<int64>(blockIdx.x) * kProductThreads + threadIdx.x;
+  if (i >= args.count) return;
+  Real sum = Real(0);
+#pragma unroll 8
+  for (int64 part = 0; part < args.parts; ++part) sum += args.partial[part * args.count + i];
+  args.result[i] = sum;
+}
+
+}  // namespace ladderseg::cuda

@@ -1,0 +1,274 @@
+// Batch norm, rectification and max pooling: see ladderseg/bn_relu_maxpool.h.
+//
+// The maximum of rectified values is the rectified maximum, and where that is 0 no gradient passes: windows are searched
+// before the relu.
+#include "bn_relu_maxpool.h"
+
+#include "columns.cuh"
+#include "grid_walk.cuh"
+
+namespace ladderseg::cuda {
+
+LADDERSEG_DEVICE int64 clamped(int64 value, int64 end) { return value < 0 ? 0 : value >= end ? end - 1 : value; }
+
+// By torch's rule the first maximum and the last NaN win.
+LADDERSEG_DEVICE bool replaces(Real y, Real maximum) { return y > maximum || y != y; }
+
+template <int width>
+struct ChannelNorms {
+  Pack<width> mean, scale, shift;
+  LADDERSEG_DEVICE Real operator()(Real x, int i) const {
+    return normalised(x, mean.values[i], scale.values[i], shift.values[i]);
+  }
+};
+
+template <int width>
+LADDERSEG_DEVICE ChannelNorms<width> load_norms(const Norm<Real>& norm, int64 c) {
+  return {load_vector<width>(norm.mean + c), load_vector<width>(norm.scale + c), load_vector<width>(norm.shift + c)};
+}
+
+// Those of +x or -x, by the sign of the scale.
+template <int width>
+LADDERSEG_DEVICE ChannelNorms<width> signs_only(const Norm<Real>& norm, int64 c) {
+  ChannelNorms<width> result = {};
+#pragma unroll
+  for (int i = 0; i < width; ++i) result.scale.values[i] = norm.scale[c + i] < Real(0) ? Real(-1) : Real(1);
+  return result;
+}
+
+// The result without a mean. Where the scale is 0, or NaN, it is the first x, if no x is NaN.
+template <int width>
+LADDERSEG_DEVICE Pack<width> extremes(const BnReluMaxpoolForwardArguments<Element, Real>& args, int64 c,
+                                      const Pack<width>& maximum, const Pack<width>& first) {
+  Pack<width> result;
+#pragma unroll
+  for (int i = 0; i < width; ++i) {
+    const Real scale = args.norm.scale[c + i], best = maximum.values[i];
+    const Real extreme = scale < Real(0) ? -best : best;
+    result.values[i] = scale < Real(0) || scale > Real(0) || best != best ? extreme : first.values[i];
+  }
+  return result;
+}
+
+template <int width>
+LADDERSEG_DEVICE void bn_relu_maxpool_forward(const BnReluMaxpoolForwardArguments<Element, Real>& args) {
+  const int64 c = column<width>();
+  const PixelRange range = block_pixels(args.columns, pixels(args.output));
+  int64 p = range.begin + threadIdx.y;
+  if (c >= args.input.c || p >= range.end) return;
+  const auto norms = args.norm.mean ? load_norms<width>(args.norm, c) : signs_only<width>(args.norm, c);
+  GridWalk walk(p, blockDim.y, args.output.h, args.output.w);
+  for (; p < range.end; p += blockDim.y, walk.advance()) {
+    const int64 row = args.first_row + 2 * static_cast<int64>(walk.row), column = 2 * static_cast<int64>(walk.column);
+    const Element* const image = at(args.input, walk.image, 0, 0) + c;
+    Pack<width> maximum, first;
+#pragma unroll
+    for (int tap = 0; tap < 9; ++tap) {
+      // Outside of the map its nearest pixel counts once more, which changes no maximum.
+      const int64 y = clamped(row + tap / 3 - 1, args.input.h), x = clamped(column + tap % 3 - 1, args.input.w);
+      const auto values = load<width>(image + (y * args.input.w + x) * args.input.pixel_stride);
+      if (tap == 0) first = values;
+#pragma unroll
+      for (int i = 0; i < width; ++i) {
+        const Real value = norms(values.values[i], i);
+        maximum.values[i] = tap == 0 || replaces(value, maximum.values[i]) ? value : maximum.values[i];
+      }
+    }
+    if (args.norm.mean) {
+#pragma unroll
+      for (int i = 0; i < width; ++i) maximum.values[i] = rectified(maximum.values[i]);
+    } else {
+      maximum = extremes(args, c, maximum, first);
+    }
+    store<width>(pixel(args.output, p) + c, maximum);
+  }
+}
+
+// Channels of a thread of the backward, if wide: the registers do not hold what eight of them need.
+constexpr int kBackwardWide = kWide < 4 ? kWide : 4;
+
+template <int width>
+LADDERSEG_DEVICE Pack<width> load_narrow(const Element* from) {
+  if constexpr (width == 1 || width == kWide) {
+    return load<width>(from);
+  } else {
+    union {
+      uint2 words;
+      Element elements[width];
+    } both;
+    static_assert(sizeof(both) == sizeof(uint2), "8 bytes");
+    both.words = *reinterpret_cast<const uint2*>(from);
+    Pack<width> pack;
+#pragma unroll
+    for (int i = 0; i < width; ++i) pack.values[i] = to_real(both.elements[i]);
+    return pack;
+  }
+}
+
+template <int width>
+LADDERSEG_DEVICE void store_narrow(Element* to, const Pack<width>& pack) {
+  if constexpr (width == 1 || width == kWide) {
+    store<width>(to, pack);
+  } else {
+    union {
+      uint2 words;
+      Element elements[width];
+    } both;
+#pragma unroll
+    for (int i = 0; i < width; ++i) both.elements[i] = to_element(pack.values[i]);
+    *reinterpret_cast<uint2*>(to) = both.words;
+  }
+}
+
+// What one window gives to the input pixels under it: `grad`, at its `source` (3 * row + column in it).
+template <int width>
+struct Window {
+  Pack<width> grad;
+  int source[width];
+
+  LADDERSEG_DEVICE void add_at(int position, Pack<width>& to) const {
+#pragma unroll
+    for (int i = 0; i < width; ++i) to.values[i] += source[i] == position ? grad.values[i] : Real(0);
+  }
+};
+
+// There is no source where no value is above 0. Columns are kept in range, which makes the loads unconditional; what
+// lies outside of the map is then left out.
+template <int width>
+LADDERSEG_DEVICE Window<width> find_source(const BnReluMaxpoolBackwardArguments<Element, Real>& args,
+                                           const ChannelNorms<width>& norms, const Element* image, int64 row,
+                                           int64 column, const Element* grad) {
+  Window<width> window;
+  Pack<width> maximum;
+#pragma unroll
+  for (int i = 0; i < width; ++i) {
+    maximum.values[i] = Real(0);
+    window.source[i] = -1;
+  }
+#pragma unroll 1
+  for (int window_row = 0; window_row < 3; ++window_row) {
+    const int64 y = row + window_row - 1;
+    if (y < 0 || y >= args.input.h) continue;
+    const Element* const from = image + y * args.input.w * args.input.pixel_stride;
+#pragma unroll
+    for (int window_column = 0; window_column < 3; ++window_column) {
+      const int64 x = column + window_column - 1, inside = clamped(x, args.input.w);
+      const auto values = load_narrow<width>(from + inside * args.input.pixel_stride);
+#pragma unroll
+      for (int i = 0; i < width; ++i) {
+        const Real value = norms(values.values[i], i);
+        const bool here = x == inside && replaces(value, maximum.values[i]);
+        maximum.values[i] = here ? value : maximum.values[i];
+        window.source[i] = here ? 3 * window_row + window_column : window.source[i];
+      }
+    }
+  }
+  window.grad = load_narrow<width>(grad);
+  return window;
+}
+
+template <int width>
+struct Sums {
+  Pack<width> masked, centred;
+};
+
+// Two pixels side by side (one at the right edge) of input row `row`: their gradients are complete.
+template <int width>
+LADDERSEG_DEVICE void finish_pixels(const BnReluMaxpoolBackwardArguments<Element, Real>& args,
+                                    const ChannelNorms<width>& norms, int64 image, int64 row, int64 column, int64 c,
+                                    const Pack<width> (&grads)[2], Sums<width>& sums) {
+  const int64 grad_row = row - args.first_grad_row;
+  if (grad_row < 0 || grad_row >= args.grad_input.h) return;
+#pragma unroll
+  for (int j = 0; j < 2; ++j) {
+    if (column + j >= args.input.w) return;
+    const auto x = load_narrow<width>(at(args.input, image, row, column + j) + c);
+    Pack<width> result;
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+      const Real m = masked(norms(x.values[i], i), grads[j].values[i]);
+      sums.masked.values[i] += m;
+      sums.centred.values[i] += m * (x.values[i] - norms.mean.values[i]);
+      result.values[i] = norms.scale.values[i] * m;
+    }
+    store_narrow<width>(at(args.grad_input, image, grad_row, column + j) + c, result);
+  }
+}
+
+// A run: the windows of columns s and s + 1 of the pooled map, row by row. With row q of them, input rows 2q - 1 and 2q
+// (counted from first_row) have seen all their windows, at columns 2s and 2s + 1; row 2q + 1 waits for the next.
+template <int width>
+LADDERSEG_DEVICE void backward_run(const BnReluMaxpoolBackwardArguments<Element, Real>& args,
+                                   const ChannelNorms<width>& norms, int64 image, int64 run, int64 s, int64 c,
+                                   Sums<width>& sums) {
+  const Element* const pixels = at(args.input, image, 0, 0) + c;
+  const int64 begin = args.first_window_row + run * args.run_rows;
+  Pack<width> waiting[2] = {};
+  for (int64 q = begin - 1; q < begin + args.run_rows; ++q) {
+    const int64 centre = args.first_row + 2 * q;
+    Pack<width> above[2] = {waiting[0], waiting[1]}, here[2] = {};
+    waiting[0] = waiting[1] = {};
+    if (q >= 0 && q < args.grad_output.h) {
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        if (s + j >= args.grad_output.w) break;
+        const auto window =
+            find_source(args, norms, pixels, centre, 2 * (s + j), at(args.grad_output, image, q, s + j) + c);
+        if (j == 0) {
+          window.add_at(1, above[0]);
+          window.add_at(4, here[0]);
+          window.add_at(7, waiting[0]);
+        }
+        window.add_at(j == 0 ? 2 : 0, above[1]);
+        window.add_at(j == 0 ? 5 : 3, here[1]);
+        window.add_at(j == 0 ? 8 : 6, waiting[1]);
+      }
+    }
+    if (q < begin) continue;
+    finish_pixels(args, norms, image, centre - 1, 2 * s, c, above, sums);
+    finish_pixels(args, norms, image, centre, 2 * s, c, here, sums);
+  }
+}
+
+template <int width>
+LADDERSEG_DEVICE void bn_relu_maxpool_backward(const BnReluMaxpoolBackwardArguments<Element, Real>& args,
+                                               Real* shared) {
+  const int64 c = column<width>(), channels = args.input.c;
+  const PixelRange range = block_pixels(args.columns, args.input.n * args.runs * args.run_columns);
+  int64 run = range.begin + threadIdx.y;
+  Sums<width> sums = {};
+  if (c < channels && run < range.end) {
+    const auto norms = load_norms<width>(args.norm, c);
+    GridWalk walk(run, blockDim.y, args.runs, args.run_columns);
+    for (; run < range.end; run += blockDim.y, walk.advance())
+      backward_run(args, norms, walk.image, walk.row, walk.column, c, sums);
+  }
+  sum_over_block(sums.masked, shared);
+  sum_over_block(sums.centred, shared);
+  if (c >= channels || threadIdx.y != 0) return;
+  Real* const partial = args.partial_sums + 2 * channels * blockIdx.y + c;
+#pragma unroll
+  for (int i = 0; i < width; ++i) {
+    partial[i] = sums.masked.values[i];
+    partial[channels + i] = sums.centred.values[i];
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(kColumnThreads, 2)
+    LADDERSEG_KERNEL(bn_relu_maxpool_forward)(const BnReluMaxpoolForwardArguments<Element, Real> args) {
+  if (args.columns.wide)
+    bn_relu_maxpool_forward<kWide>(args);
+  else
+    bn_relu_maxpool_forward<1>(args);
+}
+
+extern "C" __global__ void __launch_bounds__(kColumnThreads, 2)
+    LADDERSEG_KERNEL(bn_relu_maxpool_backward)(const BnReluMaxpoolBackwardArguments<Element, Real> args) {
+  __shared__ Real shared[kColumnThreads * kBackwardWide];
+  if (args.columns.wide)
+    bn_relu_maxpool_backward<kBackwardWide>(args, shared);
+  else
+    bn_relu_maxpool_backward<1>(args, shared);
+}
+
+}  // namespace ladderseg::cuda

@@ -1,0 +1,49 @@
+// Going through the positions of a grid of images x rows x columns in equal steps, without a division on the way.
+#pragma once
+
+#include "element.cuh"
+
+namespace ladderseg::cuda {
+
+struct GridWalk {
+  int64 image;
+  int row, column;
+
+  // The position `start` in the order image, row, column; each advance() is `step` positions. Rows and columns are fewer
+  // than 2^30, and not zero.
+  LADDERSEG_DEVICE GridWalk(int64 start, int step, int64 rows, int64 columns)
+      : image(start / (rows * columns)),
+        row(static_cast<int>(start / columns % rows)),
+        column(static_cast<int>(start % columns)),
+        rows_(static_cast<int>(rows)),
+        columns_(static_cast<int>(columns)),
+        step_images_(step / columns_ / rows_),
+        step_rows_(step / columns_ % rows_),
+        step_columns_(step % columns_) {}
+
+  LADDERSEG_DEVICE void advance() {
+    column += step_columns_;
+    row += step_rows_;
+    image += step_images_;
+    if (column >= columns_) {
+      column -= columns_;
+      ++row;
+    }
+    if (row >= rows_) {
+      row -= rows_;
+      ++image;
+    }
+  }
+
+ private:
+  int rows_, columns_;
+  int step_images_, step_rows_, step_columns_;
+};
+
+// Like ladderseg::FeatureMap::at.
+template <class T>
+LADDERSEG_DEVICE T* at(const Map<T>& map, int64 image, int64 y, int64 x) {
+  return map.data + ((image * map.h + y) * map.w + x) * map.pixel_stride;
+}
+
+}  // namespace ladderseg::cuda

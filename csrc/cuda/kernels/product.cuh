@@ -1,0 +1,138 @@
+// The product of two sources, tile by tile: what the kernels of a 1x1 convolution have in common.
+#pragma once
+
+#include "product_simt.cuh"
+#include "product_tensor.cuh"
+
+namespace ladderseg::cuda {
+
+constexpr int kSimtColumns = product_columns(sizeof(Element), false);
+constexpr int kTensorColumns = product_columns(sizeof(Element), true);
+
+template <class Tile, Contiguous left, Contiguous right>
+struct ProductMemory {
+  // Two of each: one is computed with while the next is filled.
+  typename Tile::template Side<left, Tile::kRows> left_side[2];
+  typename Tile::template Side<right, Tile::kColumns> right_side[2];
+};
+
+// tile.sums = the result at (row, column), summed over depths [begin, end).
+template <Contiguous left_contiguous, Contiguous right_contiguous, class Tile, class Left, class Right, class Depth>
+LADDERSEG_DEVICE void multiply(Tile& tile, const Left& left, const Right& right, int64 row, int column, Depth begin,
+                               Depth end, ProductMemory<Tile, left_contiguous, right_contiguous>& memory) {
+  Operand<Left, left_contiguous, Tile, Tile::kRows> left_operand;
+  Operand<Right, right_contiguous, Tile, Tile::kColumns> right_operand;
+  tile.clear();
+  int now = 0;
+  left_operand.fetch(left, row, begin, memory.left_side[0]);
+  right_operand.fetch(right, column, begin, memory.right_side[0]);
+  left_operand.commit(left, row, begin, memory.left_side[0]);
+  right_operand.commit(right, column, begin, memory.right_side[0]);
+  __syncthreads();
+  for (Depth depth = begin; depth < end; depth += Tile::kDepth) {
+    const Depth next = depth + Tile::kDepth;
+    if (next < end) {
+      left_operand.fetch(left, row, next, memory.left_side[now ^ 1]);
+      right_operand.fetch(right, column, next, memory.right_side[now ^ 1]);
+    }
+    tile.multiply(memory.left_side[now], memory.right_side[now]);
+    if (next < end) {
+      left_operand.commit(left, row, next, memory.left_side[now ^ 1]);
+      right_operand.commit(right, column, next, memory.right_side[now ^ 1]);
+    }
+    __syncthreads();
+    now ^= 1;
+  }
+  tile.finish();
+}
+
+// Sums over the rows of a tile.
+template <class Tile>
+struct ColumnSums {
+  alignas(16) Real parts[Tile::kGroups][Tile::kColumns];
+
+  // A thread brings the sums over its rows; for all threads of the block together, which then are synchronised.
+  LADDERSEG_DEVICE void add_up(const Real (&values)[Tile::kThreadColumns]) {
+    constexpr int kPiece = 16 / sizeof(Real);
+#pragma unroll
+    for (int j = 0; j < Tile::kThreadColumns; j += kPiece) {
+      Pack<kPiece> pack;
+#pragma unroll
+      for (int k = 0; k < kPiece; ++k) pack.values[k] = Tile::sum_in_group(values[j + k]);
+      if (Tile::leads_group()) write(&parts[Tile::group()][Tile::column(j)], pack);
+    }
+    __syncthreads();
+  }
+
+  LADDERSEG_DEVICE Real total(int column) const {
+    Real sum = parts[0][column];
+#pragma unroll
+    for (int i = 1; i < Tile::kGroups; ++i) sum += parts[i][column];
+    return sum;
+  }
+
+  template <int count>
+  LADDERSEG_DEVICE static void write(Real* to, const Pack<count>& pack) {
+    if constexpr (sizeof(Real) == 4)
+      *reinterpret_cast<float4*>(to) = make_float4(pack.values[0], pack.values[1], pack.values[2], pack.values[3]);
+    else
+      *reinterpret_cast<double2*>(to) = make_double2(pack.values[0], pack.values[1]);
+  }
+};
+
+// Neighbouring channels of a pixel, a thread's piece of a tile's row. `count` of them are there; with `wide`, all are.
+template <int piece>
+LADDERSEG_DEVICE void load_piece(const Element* from, int count, bool wide, Real (&to)[piece]) {
+  if (wide && count >= piece) {
+    if constexpr (piece * sizeof(Element) >= 16) {
+#pragma unroll
+      for (int i = 0; i < piece; i += kWide) {
+        const Pack<kWide> pack = load<kWide>(from + i);
+#pragma unroll
+        for (int k = 0; k < kWide; ++k) to[i + k] = pack.values[k];
+      }
+    } else {
+      union {
+        uint2 words;
+        Element elements[piece];
+      } both;
+      static_assert(sizeof(both) == 8, "a piece of four 16-bit elements");
+      both.words = *reinterpret_cast<const uint2*>(from);
+#pragma unroll
+      for (int i = 0; i < piece; ++i) to[i] = to_real(both.elements[i]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < piece; ++i) to[i] = i < count ? to_real(from[i]) : Real(0);
+  }
+}
+
+template <int piece>
+LADDERSEG_DEVICE void store_piece(Element* to, int count, bool wide, const Real (&from)[piece]) {
+  if (wide && count >= piece) {
+    if constexpr (piece * sizeof(Element) >= 16) {
+#pragma unroll
+      for (int i = 0; i < piece; i += kWide) {
+        Pack<kWide> pack;
+#pragma unroll
+        for (int k = 0; k < kWide; ++k) pack.values[k] = from[i + k];
+        store<kWide>(to + i, pack);
+      }
+    } else {
+      union {
+        uint2 words;
+        Element elements[piece];
+      } both;
+      static_assert(sizeof(both) == 8, "a piece of four 16-bit elements");
+#pragma unroll
+      for (int i = 0; i < piece; ++i) both.elements[i] = to_element(from[i]);
+      *reinterpret_cast<uint2*>(to) = both.words;
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < piece; ++i)
+      if (i < count) to[i] = to_element(from[i]);
+  }
+}
+
+}  // namespace ladderseg::cuda

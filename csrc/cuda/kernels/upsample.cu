@@ -1,0 +1,127 @@
+// Bilinear upsampling and its transpose: see ladderseg/upsample.h.
+#include "upsample.h"
+
+#include "bilinear.cuh"
+#include "columns.cuh"
+
+namespace ladderseg::cuda {
+
+// Every blockDim.y-th pixel of a map, with its coordinates: one division at the start, additions from there on.
+struct PixelWalk {
+  int width, height;
+  int x, y;
+  int64 image;
+  int step_x, step_y;
+  int64 step_image;
+
+  LADDERSEG_DEVICE PixelWalk(int64 map_width, int64 map_height, int64 first)
+      : width(static_cast<int>(map_width)), height(static_cast<int>(map_height)) {
+    const int64 row = first / width, step = blockDim.y;
+    x = static_cast<int>(first - row * width);
+    image = row / height;
+    y = static_cast<int>(row - image * height);
+    step_x = static_cast<int>(step % width);
+    step_y = static_cast<int>(step / width % height);
+    step_image = step / width / height;
+  }
+  LADDERSEG_DEVICE void advance() {
+    x += step_x;
+    y += step_y;
+    image += step_image;
+    if (x >= width) {
+      x -= width;
+      ++y;
+    }
+    if (y >= height) {
+      y -= height;
+      ++image;
+    }
+  }
+};
+
+template <int width>
+LADDERSEG_DEVICE void upsample_forward(const UpsampleForwardArguments<Element>& args) {
+  const int64 c = column<width>();
+  if (c >= args.coarse.c) return;
+  const Axis vertical = make_axis(args.coarse.h, args.height), horizontal = make_axis(args.coarse.w, args.output.w);
+  const PixelRange range = block_pixels(args.columns, pixels(args.output));
+  PixelWalk at(args.output.w, args.output.h, range.begin + threadIdx.y);
+  for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y, at.advance()) {
+    const Position y = position(vertical, static_cast<int>(args.first_row) + at.y), x = position(horizontal, at.x);
+    const int64 row = (at.image * args.coarse.h + y.lower) * args.coarse.w;
+    const int64 row_below = (at.image * args.coarse.h + y.upper) * args.coarse.w;
+    const auto a = load<width>(pixel(args.coarse, row + x.lower) + c);
+    const auto b = load<width>(pixel(args.coarse, row + x.upper) + c);
+    const auto d = load<width>(pixel(args.coarse, row_below + x.lower) + c);
+    const auto e = load<width>(pixel(args.coarse, row_below + x.upper) + c);
+    const Real left = Real(1) - x.weight, up = Real(1) - y.weight;
+    Pack<width> result;
+#pragma unroll
+    for (int i = 0; i < width; ++i)
+      result.values[i] = blend(blend(a.values[i], b.values[i], left, x.weight),
+                               blend(d.values[i], e.values[i], left, x.weight), up, y.weight);
+    store<width>(pixel(args.output, p) + c, result);
+  }
+}
+
+// A thread has a pack of channels of one coarse column. It goes down the fine rows; each is summed over the fine columns
+// that read the coarse one, and the sum is added to the two coarse rows that the fine row reads. So a fine pixel is read
+// twice, by two neighbouring threads of the block, and only the rows at a block's edges again by the block beyond.
+template <int width>
+LADDERSEG_DEVICE void upsample_backward(const UpsampleBackwardArguments<Element>& args) {
+  const Map<const Element>& fine = args.grad_output;
+  const Map<Element>& coarse = args.grad_coarse;
+  const int64 c = (static_cast<int64>(blockIdx.y) * blockDim.x + threadIdx.x) * width;
+  const int64 strip = blockIdx.x / args.column_tiles, image = strip / args.row_tiles;
+  const int column = static_cast<int>((blockIdx.x - strip * args.column_tiles) * blockDim.y + threadIdx.y);
+  if (c >= coarse.c || column >= coarse.w) return;
+  const Axis vertical = make_axis(coarse.h, fine.h), horizontal = make_axis(coarse.w, fine.w);
+  const int first = static_cast<int>((strip - image * args.row_tiles) * args.rows_per_block);
+  const int end = static_cast<int>(smaller(first + args.rows_per_block, coarse.h));
+  const int x_begin = cell_begin(horizontal, column - 1), x_end = cell_begin(horizontal, column + 1);
+
+  Pack<width> here = {}, below = {};  // the gradients of coarse rows `row` and `row + 1`
+  int y = cell_begin(vertical, first - 1);
+  for (int row = max(first - 1, 0); row < end; ++row) {
+    for (; y < fine.h; ++y) {
+      const Position at = position(vertical, y);
+      if (at.lower != row) break;
+      const Element* from = pixel(fine, (image * fine.h + y) * fine.w + x_begin) + c;
+      Pack<width> sum = {};
+#pragma unroll 4
+      for (int x = x_begin; x < x_end; ++x, from += fine.pixel_stride) {
+        const Real weight = weight_of(position(horizontal, x), column);
+        const auto grad = load<width>(from);
+#pragma unroll
+        for (int i = 0; i < width; ++i) sum.values[i] = fused_multiply_add(weight, grad.values[i], sum.values[i]);
+      }
+      const Real up = weight_of(at, row), down = at.upper == row ? Real(0) : at.weight;
+#pragma unroll
+      for (int i = 0; i < width; ++i) {
+        here.values[i] = fused_multiply_add(up, sum.values[i], here.values[i]);
+        below.values[i] = fused_multiply_add(down, sum.values[i], below.values[i]);
+      }
+    }
+    if (row >= first) store<width>(pixel(coarse, (image * coarse.h + row) * coarse.w + column) + c, here);
+    here = below;
+    below = {};
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(kColumnThreads)
+    LADDERSEG_KERNEL(upsample_forward)(const UpsampleForwardArguments<Element> args) {
+  if (args.columns.wide)
+    upsample_forward<kWide>(args);
+  else
+    upsample_forward<1>(args);
+}
+
+extern "C" __global__ void __launch_bounds__(kColumnThreads, 3)
+    LADDERSEG_KERNEL(upsample_backward)(const UpsampleBackwardArguments<Element> args) {
+  if (args.wide)
+    upsample_backward<kWide>(args);
+  else
+    upsample_backward<1>(args);
+}
+
+}  // namespace ladderseg::cuda

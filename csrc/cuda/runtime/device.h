@@ -1,0 +1,60 @@
+// Devices: their properties, primary contexts, and the kernels loaded into them.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "driver.h"
+
+namespace ladderseg::cuda {
+
+// The image `name` ("bn_relu_float32") for a device of this compute capability (8, 6): whatever cuModuleLoadData takes.
+using ImageProvider =
+    std::function<std::string(const std::string& name, int major, int minor, int driver_version)>;
+
+// Set once, by the Python side; kernels already loaded stay.
+void set_image_provider(ImageProvider provider);
+
+// The driver that devices are looked up with from now on: "libcuda.so.1" at first.
+void use_driver(const std::string& path);
+
+class Device {
+ public:
+  // Device `number` of the driver in use. Throws std::runtime_error.
+  static Device& get(int number);
+
+  Device(const Driver& driver, int number);
+
+  const Driver& driver;
+  int capability() const { return 10 * major_ + minor_; }  // 86
+  int multiprocessors() const { return multiprocessors_; }
+  Context context() const { return context_; }
+
+  // A kernel of the image; both are loaded at their first use. Call with the context current.
+  Function function(const std::string& image, const std::string& kernel);
+
+ private:
+  int major_, minor_, multiprocessors_, driver_version_;
+  Context context_;
+  std::mutex mutex_;
+  std::map<std::string, Module> modules_;
+  std::map<std::string, Function> functions_;
+};
+
+// Makes the device's primary context, which is torch's, current in this thread for as long as it lives. A thread of
+// autograd, or one of the user's, may have another one or none.
+class CurrentContext {
+ public:
+  explicit CurrentContext(const Device& device);
+  ~CurrentContext();
+  CurrentContext(const CurrentContext&) = delete;
+  CurrentContext& operator=(const CurrentContext&) = delete;
+
+ private:
+  const Device& device_;
+  bool pushed_;
+};
+
+}  // namespace ladderseg::cuda

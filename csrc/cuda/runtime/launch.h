@@ -1,0 +1,67 @@
+// Launching a kernel, and keeping a record of launches for the roofline.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "device.h"
+
+namespace ladderseg::cuda {
+
+enum class Element { float32, float64, float16, bfloat16 };
+
+const char* name(Element element);
+int element_bytes(Element element);
+// Bytes of a Real: what vectors, sums and weight gradients are made of.
+int real_bytes(Element element);
+
+// Where a call's kernels go: the element type of its maps, a device, a stream of it, and memory for partial results,
+// valid for work on this stream until the call has returned.
+struct Queue {
+  Element element;
+  int device;
+  Stream stream;
+  std::function<void*(int64_t bytes)> allocate;
+  bool allow_tf32;  // products of float32 by tensor cores, as torch.backends.cudnn.allow_tf32 says
+};
+
+// What a launcher may ask of the queue's device.
+int capability(const Queue& queue);
+int multiprocessors(const Queue& queue);
+
+enum class Access : int {
+  read = 0,
+  write = 1,       // every byte is written; what was there before is not read
+  read_write = 2,  // in place
+  scratch = 3,     // read after it has been written in the same launch
+};
+
+struct Size {
+  unsigned x = 1, y = 1, z = 1;
+};
+
+struct Launch {
+  const char* image;   // the operator's, without the element's name
+  const char* kernel;  // likewise
+  Size grid, block;
+  std::vector<Buffer> buffers = {};  // all memory that it touches
+  double operations = 0.0;      // multiplications and additions of its products, or an estimate of other arithmetic
+};
+
+// Enqueue it. Nothing happens for a grid without blocks. Throws std::runtime_error with the kernel's name and sizes.
+void launch(const Queue& queue, const Launch& launch, const void* arguments);
+
+// What has been launched while recording.
+struct Record {
+  std::string kernel;
+  Size grid, block;
+  int64_t read_bytes, written_bytes;  // of the buffers; each byte once
+  double operations;
+};
+
+// From now on launches are recorded and not done: for a device of this compute capability and size.
+void start_recording(int capability, int multiprocessors);
+std::vector<Record> stop_recording();
+
+}  // namespace ladderseg::cuda

@@ -1,0 +1,1 @@
+"""CUDA kernels: where their images come from."""

@@ -1,0 +1,103 @@
+"""Where a kernel runs: in the core's CPU code, or on a CUDA device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import _core
+from ..cuda import images
+
+_ELEMENTS = {
+    torch.float32: _core.Element.float32,
+    torch.float64: _core.Element.float64,
+    torch.float16: _core.Element.float16,
+    torch.bfloat16: _core.Element.bfloat16,
+}
+
+_CPU_DTYPES = (torch.float32, torch.float64)
+
+_core.cuda_set_image_provider(images.image)
+
+
+@dataclass
+class Emulation:
+    """A stand-in for the CUDA driver that runs kernels on CPU memory: tests of CUDA code without a device."""
+
+    allow_tf32: bool = False
+
+
+_emulation: Emulation | None = None
+
+
+def emulate(driver: str, image_provider: Callable[[str, tuple[int, int], int], bytes]) -> Emulation:
+    """From now on tensors on the CPU take the way of CUDA tensors, through the driver library at this path.
+
+    For tests, and only where asked for. image_provider(name, (major, minor), driver_version) returns what that driver
+    loads.
+    """
+    global _emulation
+    _core.cuda_use_driver(driver)
+    _core.cuda_set_image_provider(image_provider)
+    _emulation = Emulation()
+    return _emulation
+
+
+def runs_on_cuda(device: torch.device) -> bool:
+    """Whether tensors on `device` are worked on by CUDA kernels. Those on the meta device are too, as far as that goes:
+    their launches can be recorded (_core.cuda_start_recording)."""
+    return device.type in ("cuda", "meta") or (_emulation is not None and device.type == "cpu")
+
+
+def dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
+    """What feature maps on `device` may be made of."""
+    return tuple(_ELEMENTS) if runs_on_cuda(device) else _CPU_DTYPES
+
+
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What vectors and weight gradients beside maps of `dtype` are made of: float32, or float64 beside that."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def backend(x: Tensor) -> "_core.Cpu | _core.Cuda":
+    """What the kernels' first argument is to be for maps like `x`.
+
+    Raises:
+        RuntimeError: there are no kernels for the device of x.
+    """
+    device = x.device
+    if runs_on_cuda(device):
+        return _cuda(x)
+    if device.type == "cpu":
+        return _core.Cpu(x.dtype == torch.float64, torch.get_num_threads())
+    raise RuntimeError(f"ladderseg_fast has no kernels for device {device}, only for CPU and CUDA")
+
+
+def _cuda(x: Tensor) -> "_core.Cuda":
+    scratch: list[Tensor] = []  # goes with the result, when the kernels that use it have been enqueued
+
+    def allocate(size: int) -> int:
+        scratch.append(torch.empty(size, dtype=torch.uint8, device=x.device))
+        return address(scratch[-1])
+
+    if x.device.type == "cuda":
+        stream = torch.cuda.current_stream(x.device).cuda_stream
+        return _core.Cuda(_ELEMENTS[x.dtype], x.device.index, stream, allocate, _torch_allows_tf32())
+    allow_tf32 = _emulation.allow_tf32 if _emulation is not None else _torch_allows_tf32()
+    return _core.Cuda(_ELEMENTS[x.dtype], 0, 0, allocate, allow_tf32)
+
+
+def _torch_allows_tf32() -> bool:
+    """Whether convolutions may round float32 to tf32; newer releases of torch ask in another way."""
+    convolutions = getattr(torch.backends.cudnn, "conv", None)
+    if convolutions is not None and hasattr(convolutions, "fp32_precision"):
+        return convolutions.fp32_precision == "tf32"
+    return torch.backends.cudnn.allow_tf32
+
+
+def address(x: Tensor) -> int:
+    """Where the tensor's data begin. Tensors on the meta device have none, but theirs must not look absent."""
+    if x.device.type == "meta":
+        return 1 << 20
+    return x.data_ptr()

@@ -1,0 +1,125 @@
+"""The stem where the convolution is torch's (cuDNN): its result exists a strip of rows at a time.
+
+Arguments and results are those of kernels.stem_forward, stem_backward_sums and stem_backward_weight. Each goes through
+the strips once and makes the convolution of each; nothing else of its size is kept.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import kernels
+from .backend import real_dtype
+from .kernels import BnSums, CorrectedGradient, Norm
+from .layout import empty, pixel_major, zeros
+from .running_statistics import RunningStatistics
+from .strips import Strip, strips
+
+_PADDING = 3
+_STRIDE = 2
+
+#: Rows of the convolution on either side of a strip that the windows of the pooling reach.
+HALO = 2
+
+#: Bytes of the convolution's result that exist at a time.
+_CHUNK_BYTES = 64 << 20
+
+
+def forward(
+    images: Tensor, weight: Tensor, scale: Tensor, norm: Norm | None, out: Tensor, statistics: bool
+) -> tuple[Tensor, Tensor] | None:
+    running = RunningStatistics(weight.shape[0], images.device)
+    for piece in pieces(images, weight):
+        strip = piece.strip
+        rows = slice(strip.rows.start // 2, (strip.rows.stop + 1) // 2)
+        kernels.bn_relu_maxpool_forward(
+            piece.values, norm, out[strip.images, :, rows], first_row=strip.inner.start, scale=scale
+        )
+        if statistics:
+            values = piece.values[:, :, strip.inner]
+            running.add(values.numel() // values.shape[1], *kernels.channel_statistics(values))
+    return running.result() if statistics else None
+
+
+def backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
+    pooled = kernels.settled(grad)
+    total = BnSums.zeros(weight.shape[0], images.device)
+    for piece in pieces(images, weight):
+        _, sums = piece.backward_pooling(pooled, norm)
+        total += sums
+    return total
+
+
+def backward_weight(
+    grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor
+) -> Tensor:
+    pooled = kernels.settled(grad)
+    total = torch.zeros(weight.shape, dtype=real_dtype(images.dtype), device=images.device)
+    for piece in pieces(images, weight):
+        rows, _ = piece.backward_pooling(pooled, norm)
+        values = piece.values[:, :, piece.strip.inner]
+        kernels.affine_correction(CorrectedGradient(rows, values, norm.mean, constant, slope), rows)
+        total += piece.backward_convolution(rows, weight, (False, True))[1]
+    return total
+
+
+def pieces(images: Tensor, weight: Tensor, max_bytes: int = _CHUNK_BYTES) -> Iterator["Piece"]:
+    """Strips of about `max_bytes` of the convolution of images [N, C, H, W]."""
+    n, _, h, w = images.shape
+    max_pixels = max(1, max_bytes // (weight.shape[0] * images.element_size()))
+    for strip in strips(n, (h + 1) // 2, (w + 1) // 2, max_pixels, HALO, multiple=_STRIDE):
+        yield Piece.of(images, weight, strip)
+
+
+@dataclass
+class Piece:
+    """The convolution's output rows `strip.outer`, and the image rows that they read."""
+
+    strip: Strip
+    source: Tensor
+    rows: slice
+    """Where the source's rows are in the images."""
+    first: int
+    """The row of the source's convolution at which `strip.outer` starts."""
+    values: Tensor
+
+    @staticmethod
+    def of(images: Tensor, weight: Tensor, strip: Strip) -> "Piece":
+        # Two output rows more than the padding needs, so that the first image row is even and strides stay in step.
+        start = max(0, _STRIDE * (strip.outer.start - 2))
+        rows = slice(start, min(images.shape[2], _STRIDE * (strip.outer.stop - 1) + _PADDING + 1))
+        source, first = images[strip.images, :, rows], strip.outer.start - start // _STRIDE
+        result = F.conv2d(source, weight, stride=_STRIDE, padding=_PADDING)
+        count = strip.outer.stop - strip.outer.start
+        return Piece(strip, source, rows, first, pixel_major(result[:, :, first : first + count]))
+
+    def backward_pooling(self, pooled_gradient: Tensor, norm: Norm) -> tuple[Tensor, BnSums]:
+        """norm.scale * m on the rows of the strip, and the sums over these, from that of the pooled map.
+
+        The last row of a strip, an odd one, also lies in the first window of the next strip, whose other rows are in
+        the halo.
+        """
+        strip, values = self.strip, self.values
+        last = min((strip.rows.stop + 1) // 2 + 1, pooled_gradient.shape[2])
+        pooled = pooled_gradient[strip.images, :, strip.rows.start // 2 : last]
+        n, c, _, w = values.shape
+        grad = empty(values, n, c, strip.rows.stop - strip.rows.start, w)
+        first_row = strip.inner.start
+        return grad, kernels.bn_relu_maxpool_backward(pooled, values, norm, grad, first_row, first_row)
+
+    def backward_convolution(
+        self, grad: Tensor, weight: Tensor, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of the source and of weight from `grad` [n, K, rows, W'] on the rows of the strip."""
+        n, c, _, w = grad.shape
+        padded = zeros(grad, n, c, (self.source.shape[2] - 1) // _STRIDE + 1, w)
+        inner = self.strip.inner
+        padded[:, :, self.first + inner.start : self.first + inner.stop] = grad
+        stride, padding, dilation = [_STRIDE] * 2, [_PADDING] * 2, [1, 1]
+        grad_source, grad_weight, _ = torch.ops.aten.convolution_backward(
+            padded, self.source, weight, None, stride, padding, dilation, False, [0, 0], 1, [*wanted, False]
+        )
+        return grad_source, grad_weight
