@@ -8,8 +8,9 @@ from torch import Tensor
 #: float64 results of two ways of computing the same: rounding only, at every size that the tests use.
 FLOAT64_TOLERANCE = 1e-10
 
-#: An error that is never held against float32: this many units in the last place of the largest element.
-FLOAT32_FLOOR = 16
+#: An error that is never held against a dtype: this many units in the last place of the largest element. A result of
+#: 16 bits is rounded once, from sums in float32.
+FLOORS = {torch.float32: 16, torch.float16: 1, torch.bfloat16: 1}
 
 
 def assert_near(actual: Tensor, expected: Tensor, name: str, tolerance: float = FLOAT64_TOLERANCE) -> None:
@@ -21,19 +22,22 @@ def assert_near(actual: Tensor, expected: Tensor, name: str, tolerance: float = 
     _assert_errors_below(actual, expected, tolerance * magnitude(expected), name)
 
 
-def assert_as_accurate(actual: Tensor, plain: Tensor, exact: Tensor, name: str, scale: float = 0.0) -> None:
+def assert_as_accurate(
+    actual: Tensor, plain: Tensor, exact: Tensor, name: str, scale: float = 0.0, dtype: torch.dtype | None = None
+) -> None:
     """`actual` is at most twice as far from `exact` (float64) as `plain`, computed in the dtype of `actual`, is.
 
     So no tolerance has to be guessed: what plain PyTorch itself loses to rounding sets it. In float64 `plain`
     is `exact`, and the tolerance is FLOAT64_TOLERANCE. `scale` is the size of the numbers that `exact` is made of,
-    where that is known and these may cancel.
+    where that is known and these may cancel; `dtype` that of the maps it is computed from, if another than its own.
     """
     _assert_same_kind(actual, plain, name)
     tolerance = 2.0 * _errors(plain, exact).amax().item() if exact.numel() else 0.0
     if actual.dtype == torch.float64:
         floor = FLOAT64_TOLERANCE * magnitude(exact)
     else:
-        floor = FLOAT32_FLOOR * torch.finfo(actual.dtype).eps * max(magnitude(exact), scale)
+        dtype = dtype or actual.dtype
+        floor = FLOORS[dtype] * torch.finfo(dtype).eps * max(magnitude(exact), scale)
     _assert_errors_below(actual, exact, max(tolerance, floor), name)
 
 

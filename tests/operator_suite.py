@@ -4,16 +4,21 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import emulation
 import pytest
 import torch
 from comparison import assert_as_accurate, assert_near, assert_same_bits
 from torch import Tensor
 
 from ladderseg_fast import _core, ops
+from ladderseg_fast.ops.backend import dtypes, real_dtype
 
 Arguments = dict[str, Tensor | tuple[int, int] | int | None]
 
-DTYPES = (torch.float32, torch.float64)
+#: Those of the CPU's kernels, or of the emulated ones.
+DTYPES = dtypes(torch.device("cpu"))
+
+of_the_cpu = pytest.mark.skipif(emulation.CHOICE is not None, reason="about the CPU's kernels, which are not emulated")
 
 
 def _channel_slice(x: Tensor) -> Tensor:
@@ -120,6 +125,8 @@ class OperatorSuite:
     large: tuple[int, ...]
     #: Arguments that are feature maps [N, C, H, W].
     maps: tuple[str, ...] = ("x",)
+    #: Other arguments that are of the dtype of the maps; vectors are float32 beside 16-bit maps.
+    like_maps: tuple[str, ...] = ("weight",)
     #: Arguments that may be None.
     optional: tuple[str, ...] = ()
     #: Arguments that have a gradient.
@@ -143,7 +150,7 @@ class OperatorSuite:
             if not isinstance(value, Tensor):
                 continue
             if value.is_floating_point():
-                value = value.to(dtype)
+                value = value.to(dtype if key in (*self.maps, *self.like_maps) else real_dtype(dtype))
             if key in self.maps:
                 value = LAYOUTS[layout](value)
             arguments[key] = value.requires_grad_(gradients and key in self.differentiable)
@@ -168,7 +175,7 @@ class OperatorSuite:
         exact = evaluate(self.reference(), {key: _to_float64(value) for key, value in arguments.items()})
         assert actual.keys() == exact.keys()
         for key in exact:
-            assert_as_accurate(actual[key], plain[key], exact[key], key)
+            assert_as_accurate(actual[key], plain[key], exact[key], key, dtype=arguments[self.maps[0]].dtype)
 
     # Results
 
@@ -181,12 +188,14 @@ class OperatorSuite:
     def test_memory_layout(self, layout: str, dtype: torch.dtype) -> None:
         self.check(self.prepared(self.large, dtype, layout))
 
+    @of_the_cpu
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     @pytest.mark.parametrize("name", _core.supported_instruction_sets())
     def test_instruction_set(self, name: str, dtype: torch.dtype) -> None:
         with instruction_set(name):
             self.check(self.prepared(self.large, dtype))
 
+    @of_the_cpu
     @pytest.mark.parametrize("count", [1, 2, 5])
     def test_threads(self, count: int) -> None:
         with threads(count):
@@ -235,7 +244,7 @@ class OperatorSuite:
             with pytest.raises(ValueError, match=rf"\b{key}\b"):
                 self.operator()(**arguments)
 
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64], ids=str)
+    @pytest.mark.parametrize("dtype", [d for d in (torch.float16, torch.bfloat16, torch.int64) if d not in DTYPES], ids=str)
     def test_other_dtypes(self, dtype: torch.dtype) -> None:
         arguments = self.prepared(self.small, dtype, gradients=False)
         with pytest.raises(TypeError, match=rf"\b({'|'.join(self.maps)})\b.*float32"):

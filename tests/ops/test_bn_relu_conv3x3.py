@@ -1,3 +1,4 @@
+import emulation
 import pytest
 import torch
 from bn_operator_suite import BnConvOperatorSuite
@@ -5,7 +6,7 @@ from comparison import assert_near
 from operator_suite import Arguments, evaluate, random
 from torch import Tensor
 
-from ladderseg_fast.ops import kernels, layout, reference
+from ladderseg_fast.ops import convolutions, kernels, layout, reference
 
 
 class TestBnReluConv3x3(BnConvOperatorSuite):
@@ -27,7 +28,9 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
         (0, 3, 4, 4, 19, 1),
     ]
     small = (2, 3, 3, 4, 4, 1)
-    large = (2, 33, 37, 41, 19, 2)
+    # The emulated way takes torch's convolution; on the CPU its weight gradient in bfloat16 reads garbage beside an odd
+    # number of channels, plain or not.
+    large = (2, 34 if emulation.CHOICE else 33, 37, 41, 19, 2)
 
     def arguments(self, shape: tuple[int, ...]) -> Arguments:
         *size, outputs, dilation = shape
@@ -67,11 +70,11 @@ def test_strip_of_rows(rows: tuple[int, int], dilation: int) -> None:
     correction = [random(outputs, seed=10 + i) for i in range(3)]
 
     whole = layout.empty(x, n, outputs, h, w)
-    kernels.bn_relu_conv3x3_forward(x, norm, weight, dilation, whole)
+    convolutions.bn_relu_conv3x3_forward(x, norm, weight, dilation, whole)
     x_top, grad_top = max(0, first - dilation), max(0, first - 2 * dilation)
     outer = slice(x_top, last + dilation)
     strip = layout.empty(x, n, outputs, last - first, w)
-    mean, variance = kernels.bn_relu_conv3x3_forward(
+    mean, variance = convolutions.bn_relu_conv3x3_forward(
         x[:, :, outer], norm, weight, dilation, strip, first_row=first - x_top, statistics=True
     )
     assert_near(strip, whole[:, :, first:last], "strip")
@@ -84,7 +87,7 @@ def test_strip_of_rows(rows: tuple[int, int], dilation: int) -> None:
     rows_read = slice(grad_top, last + 2 * dilation)
     gradient = kernels.CorrectedGradient(grad, other, *correction).part(slice(None), rows_read)
     grad_x = layout.empty(x, n, c, last - first, w)
-    grad_weight, sums = kernels.bn_relu_conv3x3_backward(
+    grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
         gradient,
         x[:, :, outer],
         norm,

@@ -1,7 +1,7 @@
 // Batch norm, rectification and max pooling: see ladderseg/bn_relu_maxpool.h.
 //
-// The maximum of rectified values is the rectified maximum, and where that is 0 no gradient passes: windows are searched
-// before the relu.
+// The maximum of rectified values is the rectified maximum, and where that is 0 no gradient passes: windows are
+// searched before the relu.
 #include "bn_relu_maxpool.h"
 
 #include "columns.cuh"

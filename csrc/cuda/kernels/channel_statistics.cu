@@ -29,29 +29,37 @@ LADDERSEG_DEVICE void add_tile(Statistics (&into)[width], int before, const Elem
 // How many of `count` pixels threads y, y + threads, y + 2 * threads, ... of a block take together.
 LADDERSEG_DEVICE int pixels_of(int y, int threads, int count) { return y < count ? (count - 1 - y) / threads + 1 : 0; }
 
-// Merge the statistics of `count` pixels over threadIdx.y, as columns.cuh's sum_over_block adds sums.
+// So many threads give their statistics to others at a time.
+constexpr int kGivers = kColumnThreads / 2;
+
+// Merge the statistics of `count` pixels over threadIdx.y, as columns.cuh's sum_over_block adds sums. `shared` has room
+// for 2 * kGivers * width numbers: [channel of the pack][mean, deviation][thread].
 template <int width>
-LADDERSEG_DEVICE void merge_over_block(Statistics (&into)[width], int count, Statistics* shared) {
+LADDERSEG_DEVICE void merge_over_block(Statistics (&into)[width], int count, Real* shared) {
   const int thread = threadIdx.y * blockDim.x + threadIdx.x;
   for (int half = blockDim.y / 2; half > 0; half /= 2) {
     const int other = thread - half * static_cast<int>(blockDim.x);
     if (threadIdx.y >= half && threadIdx.y < 2 * half) {
 #pragma unroll
-      for (int i = 0; i < width; ++i) shared[i * (kColumnThreads / 2) + other] = into[i];
+      for (int i = 0; i < width; ++i) {
+        shared[2 * i * kGivers + other] = into[i].mean;
+        shared[(2 * i + 1) * kGivers + other] = into[i].deviation;
+      }
     }
     __syncthreads();
     const int added = pixels_of(threadIdx.y + half, 2 * half, count);
     if (threadIdx.y < half && added > 0) {
       const MergeWeights weights = merge_weights(Real(pixels_of(threadIdx.y, 2 * half, count)), Real(added));
 #pragma unroll
-      for (int i = 0; i < width; ++i) merge(into[i], shared[i * (kColumnThreads / 2) + thread], weights);
+      for (int i = 0; i < width; ++i)
+        merge(into[i], {shared[2 * i * kGivers + thread], shared[(2 * i + 1) * kGivers + thread]}, weights);
     }
     __syncthreads();
   }
 }
 
 template <int width>
-LADDERSEG_DEVICE void channel_statistics(const ChannelStatisticsArguments<Element, Real>& args, Statistics* shared) {
+LADDERSEG_DEVICE void channel_statistics(const ChannelStatisticsArguments<Element, Real>& args, Real* shared) {
   const int64 c = column<width>(), channels = args.input.c;
   const PixelRange range = block_pixels(args.columns, pixels(args.input));
   const int count = static_cast<int>(range.end - range.begin);
@@ -80,7 +88,7 @@ LADDERSEG_DEVICE void channel_statistics(const ChannelStatisticsArguments<Elemen
 
 extern "C" __global__ void __launch_bounds__(kColumnThreads, 2)
     LADDERSEG_KERNEL(channel_statistics)(const ChannelStatisticsArguments<Element, Real> args) {
-  __shared__ Statistics shared[kColumnThreads / 2 * kWide];
+  __shared__ Real shared[2 * kGivers * kWide];
   if (args.columns.wide)
     channel_statistics<kWide>(args, shared);
   else

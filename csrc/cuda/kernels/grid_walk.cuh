@@ -9,8 +9,8 @@ struct GridWalk {
   int64 image;
   int row, column;
 
-  // The position `start` in the order image, row, column; each advance() is `step` positions. Rows and columns are fewer
-  // than 2^30, and not zero.
+  // The position `start` in the order image, row, column; each advance() is `step` positions. There are rows and
+  // columns, fewer than 2^30 of them.
   LADDERSEG_DEVICE GridWalk(int64 start, int step, int64 rows, int64 columns)
       : image(start / (rows * columns)),
         row(static_cast<int>(start / columns % rows)),

@@ -64,6 +64,16 @@ LADDERSEG_DEVICE void upsample_forward(const UpsampleForwardArguments<Element>& 
   }
 }
 
+// to += weight * pack
+template <int width>
+LADDERSEG_DEVICE void add_scaled(Real weight, const Pack<width>& pack, Pack<width>& to) {
+#pragma unroll
+  for (int i = 0; i < width; ++i) to.values[i] = fused_multiply_add(weight, pack.values[i], to.values[i]);
+}
+
+// So many fine columns read a coarse one, or fewer, at up to twice the size (at its edge; 4 elsewhere).
+constexpr int kFewReaders = 5;
+
 // A thread has a pack of channels of one coarse column. It goes down the fine rows; each is summed over the fine columns
 // that read the coarse one, and the sum is added to the two coarse rows that the fine row reads. So a fine pixel is read
 // twice, by two neighbouring threads of the block, and only the rows at a block's edges again by the block beyond.
@@ -79,6 +89,10 @@ LADDERSEG_DEVICE void upsample_backward(const UpsampleBackwardArguments<Element>
   const int first = static_cast<int>((strip - image * args.row_tiles) * args.rows_per_block);
   const int end = static_cast<int>(smaller(first + args.rows_per_block, coarse.h));
   const int x_begin = cell_begin(horizontal, column - 1), x_end = cell_begin(horizontal, column + 1);
+  const int readers = x_end - x_begin;
+  Real weights[kFewReaders];
+#pragma unroll
+  for (int i = 0; i < kFewReaders; ++i) weights[i] = weight_of(position(horizontal, x_begin + i), column);
 
   Pack<width> here = {}, below = {};  // the gradients of coarse rows `row` and `row + 1`
   int y = cell_begin(vertical, first - 1);
@@ -88,19 +102,19 @@ LADDERSEG_DEVICE void upsample_backward(const UpsampleBackwardArguments<Element>
       if (at.lower != row) break;
       const Element* from = pixel(fine, (image * fine.h + y) * fine.w + x_begin) + c;
       Pack<width> sum = {};
-#pragma unroll 4
-      for (int x = x_begin; x < x_end; ++x, from += fine.pixel_stride) {
-        const Real weight = weight_of(position(horizontal, x), column);
-        const auto grad = load<width>(from);
+      if (readers <= kFewReaders) {
 #pragma unroll
-        for (int i = 0; i < width; ++i) sum.values[i] = fused_multiply_add(weight, grad.values[i], sum.values[i]);
+        for (int x = 0; x < kFewReaders; ++x) {
+          if (x < readers) add_scaled(weights[x], load<width>(from + x * fine.pixel_stride), sum);
+        }
+      } else {
+#pragma unroll 2
+        for (int x = x_begin; x < x_end; ++x, from += fine.pixel_stride)
+          add_scaled(weight_of(position(horizontal, x), column), load<width>(from), sum);
       }
       const Real up = weight_of(at, row), down = at.upper == row ? Real(0) : at.weight;
-#pragma unroll
-      for (int i = 0; i < width; ++i) {
-        here.values[i] = fused_multiply_add(up, sum.values[i], here.values[i]);
-        below.values[i] = fused_multiply_add(down, sum.values[i], below.values[i]);
-      }
+      add_scaled(up, sum, here);
+      add_scaled(down, sum, below);
     }
     if (row >= first) store<width>(pixel(coarse, (image * coarse.h + row) * coarse.w + column) + c, here);
     here = below;

@@ -33,31 +33,25 @@ constexpr int kMostTileRows = 16;
 constexpr int kLossRows = 16;  // so many losses of a thread are summed as Reals
 constexpr int kGroup = sizeof(Real) == 8 ? 8 : 20;  // classes at a time, where there are too many for registers
 
-// A sum over the block's threads, in a fixed order; the result is that of thread 0.
-template <int threads>
-LADDERSEG_DEVICE double block_sum(double value, double* shared) {
-  shared[threadIdx.x] = value;
-  for (int half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
-  }
-  return shared[0];
+LADDERSEG_DEVICE void merge(double& sum, double other) { sum += other; }
+LADDERSEG_DEVICE void merge(LabelSums& sums, const LabelSums& other) {
+  sums.weight += other.weight;
+  sums.counted += other.counted;
+  sums.first_invalid = smaller(sums.first_invalid, other.first_invalid);
 }
 
-template <int threads>
-LADDERSEG_DEVICE LabelSums block_sum(LabelSums value, LabelSums* shared) {
+// A sum over the block's threads, in a fixed order; the result is that of thread 0.
+template <int threads, class T>
+LADDERSEG_DEVICE T block_sum(T value, T* shared) {
   shared[threadIdx.x] = value;
   for (int half = threads / 2; half > 0; half /= 2) {
     __syncthreads();
     if (threadIdx.x < half) {
-      LabelSums& mine = shared[threadIdx.x];
-      const LabelSums& other = shared[threadIdx.x + half];
-      mine.weight += other.weight;
-      mine.counted += other.counted;
-      mine.first_invalid = smaller(mine.first_invalid, other.first_invalid);
+      merge(value, shared[threadIdx.x + half]);
+      shared[threadIdx.x] = value;
     }
   }
-  return shared[0];
+  return value;
 }
 
 // Some labels of a thread.
@@ -103,9 +97,7 @@ LADDERSEG_DEVICE LabelSums sum_labels(const LabelSumsArguments<Real>& args) {
         if (p < args.labels.pixels) run.add(args.labels, data[p], p);
       }
     }
-    sums.weight += static_cast<double>(run.weight);
-    sums.counted += run.counted;
-    sums.first_invalid = smaller(sums.first_invalid, run.first_invalid);
+    merge(sums, {static_cast<double>(run.weight), run.counted, run.first_invalid});
   }
   return sums;
 }
@@ -128,12 +120,7 @@ extern "C" __global__ void __launch_bounds__(kTotalThreads)
     LADDERSEG_KERNEL(label_totals)(const LabelTotalsArguments args) {
   __shared__ LabelSums shared[kTotalThreads];
   LabelSums sums = {0.0, 0, kNoPixel};
-  for (int64 i = threadIdx.x; i < args.parts; i += kTotalThreads) {
-    const LabelSums part = args.sums[i];
-    sums.weight += part.weight;
-    sums.counted += part.counted;
-    sums.first_invalid = smaller(sums.first_invalid, part.first_invalid);
-  }
+  for (int64 i = threadIdx.x; i < args.parts; i += kTotalThreads) merge(sums, args.sums[i]);
   sums = block_sum<kTotalThreads>(sums, shared);
   if (threadIdx.x != 0) return;
   *args.totals = {sums.weight, sums.counted ? 1.0 / sums.weight : 0.0};
@@ -457,13 +444,15 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 3)
 #pragma unroll
     for (int r = 0; r < kStripRows; ++r) {
       RunningSoftmax& pixel = softmax[r];
+      PixelSoftmax<Real> result = {};
       if (pixel.label >= 0) {
         pixel.finish();
         const Real weight = class_weight(args.labels, pixel.label);
         loss.add(weight * (natural_log(pixel.sum) + (pixel.maximum - pixel.at_label)));
-        if (args.softmax) args.softmax[first_pixel + r * args.width] = {pixel.maximum, weight / pixel.sum};
+        result = {pixel.maximum, weight / pixel.sum};
       }
       loss.end_row();
+      if (args.softmax && tile.active && y + r < tile.y_end) args.softmax[first_pixel + r * args.width] = result;
     }
   }
   const double sum = block_sum<kScoreThreads>(loss.result(), losses);

@@ -12,7 +12,8 @@ void bn_relu_avgpool2_forward(const Queue& queue, const BnReluAvgpool2Forward<vo
   const BnReluAvgpool2ForwardArguments<void, void> arguments{map(args.input), norm(args.norm), map(args.output),
                                                              grid.columns};
   Launch call{"bn_relu_avgpool2", "bn_relu_avgpool2_forward", grid.grid, grid.block};
-  call.buffers = {buffer(queue, args.input, Access::read, "input"), buffer(queue, args.output, Access::write, "output")};
+  call.buffers = {buffer(queue, args.input, Access::read, "input"),
+                  buffer(queue, args.output, Access::write, "output")};
   add_norm(queue, args.norm, args.input.c, call.buffers);
   call.operations = 16.0 * args.output.pixels() * args.output.c;
   launch(queue, call, &arguments);

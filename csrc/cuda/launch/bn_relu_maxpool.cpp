@@ -24,7 +24,8 @@ void bn_relu_maxpool_forward(const Queue& queue, const BnReluMaxpoolForward<void
   const BnReluMaxpoolForwardArguments<void, void> arguments{map(args.input), norm(args.norm), map(args.output),
                                                             grid.columns, args.first_row};
   Launch call{"bn_relu_maxpool", "bn_relu_maxpool_forward", grid.grid, grid.block};
-  call.buffers = {buffer(queue, args.input, Access::read, "input"), buffer(queue, args.output, Access::write, "output")};
+  call.buffers = {buffer(queue, args.input, Access::read, "input"),
+                  buffer(queue, args.output, Access::write, "output")};
   if (args.norm.mean)
     add_norm(queue, args.norm, channels, call.buffers);
   else

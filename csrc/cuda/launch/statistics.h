@@ -10,7 +10,7 @@ namespace ladderseg::cuda {
 struct PartialStatistics {
   void* data;
   int64_t parts, channels, positions, positions_per_part;
-  const void* centre = nullptr;  // [channels] of the element type, subtracted from all values: see kernels/statistics.cuh
+  const void* centre = nullptr;  // [channels] of the element type, subtracted from all values: kernels/statistics.cuh
 };
 
 PartialStatistics allocate_partial_statistics(const Queue& queue, int64_t parts, int64_t channels, int64_t positions,
