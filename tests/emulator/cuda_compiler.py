@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def ptx_of(source: str, architecture: int = 80, prefer_nvrtc: bool = False) -> str:
     """PTX with line information. Skips the test if no compiler is there for the architecture."""
     nvrtc = _nvrtc()
@@ -25,7 +25,7 @@ def ptx_of(source: str, architecture: int = 80, prefer_nvrtc: bool = False) -> s
     return _by_nvrtc(nvrtc, source, architecture)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _nvcc_knows(nvcc: str, architecture: int) -> bool:
     known = subprocess.run([nvcc, "--list-gpu-arch"], capture_output=True, text=True, check=False).stdout
     return f"compute_{architecture}\n" in known
@@ -41,7 +41,7 @@ def _by_nvcc(nvcc: str, source: str, architecture: int) -> str:
     return result.stdout
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _nvrtc() -> ctypes.CDLL | None:
     spec = importlib.util.find_spec("nvidia")
     for base in spec.submodule_search_locations if spec else ():

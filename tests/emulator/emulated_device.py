@@ -33,7 +33,7 @@ class EmulatorTraffic(ctypes.Structure):
     ]  # fmt: skip
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def library() -> ctypes.CDLL:
     lib = ctypes.CDLL(str(build()))
     lib.emulator_report.restype = ctypes.c_char_p

@@ -5,7 +5,8 @@ import ctypes
 import numpy as np
 import pytest
 from emulator.cuda_compiler import ptx_of
-from emulator.emulated_device import READ, READ_WRITE, WRITE, Buffer, LaunchError, Module, aligned, aligned_copy
+from emulator.emulated_device import READ, READ_WRITE, WRITE, Buffer, LaunchError, Module
+from emulator.emulated_device import aligned, aligned_copy, library
 
 BOTH = pytest.mark.parametrize("architecture", [61, 80])
 SEEDS = (1, 2, 3, 4)
@@ -87,7 +88,8 @@ def test_local_array_out_of_bounds(architecture):
 
 @BOTH
 def test_atomics(architecture):
-    source = """extern "C" __global__ void k(float* sum, int* maximum, unsigned long long* bits, double* total, int* old) {
+    source = """
+    extern "C" __global__ void k(float* sum, int* maximum, unsigned long long* bits, double* total, int* old) {
       __shared__ int count;
       if (threadIdx.x == 0) count = 0;
       __syncthreads();
@@ -111,7 +113,8 @@ def test_atomics(architecture):
 
 @BOTH
 def test_vector_accesses_and_narrow_types(architecture):
-    source = """extern "C" __global__ void k(float4* out, const float4* in, unsigned char* bytes, const short2* shorts) {
+    source = """
+    extern "C" __global__ void k(float4* out, const float4* in, unsigned char* bytes, const short2* shorts) {
       float4 v = in[threadIdx.x]; short2 s = shorts[threadIdx.x];
       out[threadIdx.x] = make_float4(v.w, v.z, v.y + s.x, v.x + s.y);
       bytes[threadIdx.x] = (unsigned char)(s.x + s.y); }"""
@@ -137,9 +140,19 @@ def test_shuffles_and_votes(architecture):
     x = np.random.default_rng(1).integers(0, 1000, 32).astype(np.uint32)
     lane = np.arange(32)
     down = np.where(lane % 16 + 5 < 16, lane + 5, lane)
-    want = [x[np.where(lane >= 3, lane - 3, lane)], x[np.minimum(down, 31)], x[lane ^ 9], x[lane // 8 * 8 + (lane + 7) % 8],
-            np.full(32, sum(int(v & 1) << k for k, v in enumerate(x)), np.uint32), np.ones(32), np.full(32, (x == 3).any()),
-            np.full(32, 32), np.where(lane % 2, x[1], x[2]), lane]  # fmt: skip
+    ballot = sum(int(v & 1) << k for k, v in enumerate(x))
+    want = [
+        x[np.where(lane >= 3, lane - 3, lane)],
+        x[down],
+        x[lane ^ 9],
+        x[lane // 8 * 8 + (lane + 7) % 8],
+        np.full(32, ballot, np.uint32),
+        np.ones(32),
+        np.full(32, (x == 3).any()),
+        np.full(32, 32),
+        np.where(lane % 2, x[1], x[2]),
+        lane,
+    ]
     for seed in SEEDS:
         out = aligned((32, 10), np.uint32)
         launch(source, architecture, 1, 32, Buffer(out, WRITE), Buffer(aligned_copy(x), READ), seed=seed)
@@ -193,7 +206,8 @@ def test_pipeline_of_asynchronous_copies():
       auto issue = [&](int t) {
         unsigned to = (unsigned)__cvta_generic_to_shared(&stage[t % 2][threadIdx.x]);
         int bytes = t == tiles - 1 ? 8 : 16;
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(in + (t * 32 + threadIdx.x) * 4), "r"(bytes) : "memory");
+        const float* from = in + (t * 32 + threadIdx.x) * 4;
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(from), "r"(bytes) : "memory");
         asm volatile("cp.async.commit_group;" ::: "memory"); };
       issue(0);
       for (int t = 0; t < tiles; ++t) {
@@ -208,13 +222,15 @@ def test_pipeline_of_asynchronous_copies():
     want[-1, :, 2:] = 0
     for seed in SEEDS:
         out = aligned((32,), np.float32)
-        launch(source, 80, 1, 32, Buffer(out, WRITE), Buffer(aligned_copy(a.reshape(-1)), READ), ctypes.c_int(5), seed=seed)
+        tiles = Buffer(aligned_copy(a.reshape(-1)), READ)
+        launch(source, 80, 1, 32, Buffer(out, WRITE), tiles, ctypes.c_int(5), seed=seed)
         np.testing.assert_array_equal(out, want.sum((0, 2))[::-1])
 
 
 def test_exit_with_a_pending_copy():
     source = """extern "C" __global__ void k(const float* in) { __shared__ float4 s[32];
-      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"((unsigned)__cvta_generic_to_shared(&s[threadIdx.x])), "l"(in) : "memory"); }"""
+      unsigned to = (unsigned)__cvta_generic_to_shared(&s[threadIdx.x]);
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(in) : "memory"); }"""
     with pytest.raises(LaunchError, match="exit before the copy"):
         launch(source, 80, 1, 32, Buffer(aligned((4,), np.float32), READ))
 
@@ -222,7 +238,8 @@ def test_exit_with_a_pending_copy():
 @BOTH
 def test_uninitialised_register(architecture):
     source = """extern "C" __global__ void k(int* out) {
-      int r; asm volatile("{ .reg .b32 t; .reg .pred p; setp.gt.s32 p, %1, 5; @p mov.b32 t, 1; add.s32 %0, t, 1; }" : "=r"(r) : "r"((int)threadIdx.x));
+      int r; asm volatile("{ .reg .b32 t; .reg .pred p; setp.gt.s32 p, %1, 5; @p mov.b32 t, 1; add.s32 %0, t, 1; }"
+                          : "=r"(r) : "r"((int)threadIdx.x));
       out[threadIdx.x] = r; }"""
     with pytest.raises(LaunchError, match=r"register that was never written[\s\S]*thread"):
         launch(source, architecture, 1, 32, Buffer(aligned((32,), np.int32), WRITE))
@@ -230,7 +247,8 @@ def test_uninitialised_register(architecture):
 
 @BOTH
 def test_a_run_repeats_for_a_seed_and_differs_between_launches(architecture):
-    source = """extern "C" __global__ void k(int* order, int* next) { if (threadIdx.x == 0) order[atomicAdd(next, 1)] = blockIdx.x; }"""
+    source = """extern "C" __global__ void k(int* order, int* next) {
+      if (threadIdx.x == 0) order[atomicAdd(next, 1)] = blockIdx.x; }"""
     module = Module(ptx_of(source, architecture, prefer_nvrtc=True), architecture, 7)
 
     def orders():
@@ -252,8 +270,6 @@ def test_traffic(architecture):
     source = """extern "C" __global__ void k(float* out, const float* in, int stride) { __shared__ float s[32 * 32];
       s[threadIdx.x * stride] = fmaf(in[threadIdx.x], 2.0f, in[threadIdx.x + 32]); __syncwarp();
       out[threadIdx.x] = s[threadIdx.x * stride]; }"""
-    from emulator.emulated_device import library
-
     library().emulator_count(1)
     try:
         for stride, conflicts in ((1, 0), (2, 2), (32, 62)):
@@ -265,3 +281,40 @@ def test_traffic(architecture):
             assert traffic.fma == 32
     finally:
         library().emulator_count(0)
+
+
+TILED_PRODUCT = """
+constexpr int tile = 32;
+extern "C" __global__ void k(const float* a, const float* b, float* c, int n) {
+  __shared__ float as[8][tile], bs[8][tile];
+  const int tx = threadIdx.x % 8, ty = threadIdx.x / 8, row = blockIdx.y * tile, column = blockIdx.x * tile;
+  float sum[4][4] = {};
+  for (int k0 = 0; k0 < n; k0 += 8) {
+    for (int e = threadIdx.x; e < 8 * tile; e += 64) {
+      as[e % 8][e / 8] = a[(row + e / 8) * n + k0 + e % 8];
+      bs[e / tile][e % tile] = b[(k0 + e / tile) * n + column + e % tile];
+    }
+    __syncthreads();
+    for (int k = 0; k < 8; ++k) {
+      const float4 x = *(const float4*)&as[k][4 * ty], y = *(const float4*)&bs[k][4 * tx];
+      const float xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
+      for (int i = 0; i < 4; ++i) for (int j = 0; j < 4; ++j) sum[i][j] = fmaf(xs[i], ys[j], sum[i][j]);
+    }
+    __syncthreads();
+  }
+  for (int i = 0; i < 4; ++i) for (int j = 0; j < 4; ++j) c[(row + 4 * ty + i) * n + column + 4 * tx + j] = sum[i][j];
+}
+"""
+
+
+@pytest.mark.parametrize("prefer_nvrtc", [False, True])
+@BOTH
+def test_tiled_product(architecture, prefer_nvrtc):
+    n = 64
+    a, b = (np.random.default_rng(s).integers(-4, 5, (n, n)).astype(np.float32) for s in (0, 1))
+    c = aligned((n, n), np.float32)
+    module = Module(ptx_of(TILED_PRODUCT, architecture, prefer_nvrtc), architecture)
+    arguments = [Buffer(aligned_copy(a), READ, "a"), Buffer(aligned_copy(b), READ, "b"), Buffer(c, WRITE, "c")]
+    traffic = module.launch("k", (2, 2), 64, *arguments, ctypes.c_int(n))
+    np.testing.assert_array_equal(c, a @ b)
+    assert traffic.fma == n**3

@@ -350,7 +350,8 @@ MUTATIONS = [
 def test_mutation(mutation, architecture):
     if architecture not in mutation.architectures:
         pytest.skip("needs a newer architecture")
-    source = mutation.prelude + 'extern "C" __global__ void k(float* out, const float* in, int n) {' + mutation.body + "}"
+    head = 'extern "C" __global__ void k(float* out, const float* in, int n) {'
+    source = mutation.prelude + head + mutation.body + "}"
     # NVRTC for both, so that every machine tests the same PTX.
     for broken in (False, True):
         ptx = ptx_of("#define BROKEN\n" + source if broken else source, architecture, prefer_nvrtc=True)

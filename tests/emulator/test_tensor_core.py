@@ -89,9 +89,10 @@ def test_ldmatrix(count, transposed):
     words = matrices.reshape(32, 8).view(np.uint32)  # lane l stores row l % 8 of matrix l / 8
     results = ", ".join(f'"=r"(out[{i}])' for i in range(count))
     registers = ", ".join(f"%{i}" for i in range(count))
+    instruction = f"ldmatrix.sync.aligned.m8n8.x{count}{'.trans' if transposed else ''}.shared.b16"
     body = f"""__shared__ uint4 rows[32]; rows[threadIdx.x] = make_uint4(in[0], in[1], in[2], in[3]); __syncwarp();
       unsigned address = (unsigned)__cvta_generic_to_shared(&rows[threadIdx.x]);
-      asm volatile("ldmatrix.sync.aligned.m8n8.x{count}{".trans" if transposed else ""}.shared.b16 {{{registers}}}, [%{count}];"
+      asm volatile("{instruction} {{{registers}}}, [%{count}];"
         : {results} : "r"(address) : "memory");"""
     out = run(body, words, count)
     for m in range(count):
@@ -107,7 +108,8 @@ def test_movmatrix():
 
 
 def test_match_redux_and_elect():
-    body = """out[0] = __match_any_sync(0xffffffffu, in[0]); int all; out[1] = __match_all_sync(0xffffffffu, in[0], &all);
+    body = """int all; out[0] = __match_any_sync(0xffffffffu, in[0]);
+      out[1] = __match_all_sync(0xffffffffu, in[0], &all);
       out[2] = all; out[3] = __reduce_add_sync(0xffffffffu, in[0]); out[4] = __reduce_max_sync(0xffffffffu, in[0]);
       out[5] = (unsigned)__reduce_min_sync(0xffffffffu, (int)in[0] - 3);"""
     values = np.random.default_rng(3).integers(0, 6, 32).astype(np.uint32)

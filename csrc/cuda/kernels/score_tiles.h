@@ -5,8 +5,8 @@
 
 namespace ladderseg::cuda {
 
-// For work without gradients. A block has `columns` fine columns, and of the rows that read one pair of coarse rows every
-// `parts`-th strip. Blocks are numbered [image][pair of coarse rows][part][column tile].
+// For work without gradients. A block has `columns` fine columns, and of the rows that read one pair of coarse rows
+// every `parts`-th strip. Blocks are numbered [image][pair of coarse rows][part][column tile].
 struct PixelTiles {
   int64 columns, column_tiles, parts;
 };

@@ -74,9 +74,10 @@ LADDERSEG_DEVICE void add_scaled(Real weight, const Pack<width>& pack, Pack<widt
 // So many fine columns read a coarse one, or fewer, at up to twice the size (at its edge; 4 elsewhere).
 constexpr int kFewReaders = 5;
 
-// A thread has a pack of channels of one coarse column. It goes down the fine rows; each is summed over the fine columns
-// that read the coarse one, and the sum is added to the two coarse rows that the fine row reads. So a fine pixel is read
-// twice, by two neighbouring threads of the block, and only the rows at a block's edges again by the block beyond.
+// A thread has a pack of channels of one coarse column. It goes down the fine rows; each is summed over the fine
+// columns that read the coarse one, and the sum is added to the two coarse rows that the fine row reads. So a fine
+// pixel is read twice, by neighbouring threads of the block, and only the rows at a block's upper edge by another block
+// too.
 template <int width>
 LADDERSEG_DEVICE void upsample_backward(const UpsampleBackwardArguments<Element>& args) {
   const Map<const Element>& fine = args.grad_output;

@@ -1,7 +1,7 @@
 // Labels at full resolution from class scores at low resolution: see ladderseg/upsample_argmax.h.
 //
-// Of a score at full resolution nothing is kept but the best so far. Classes come in groups that fit into registers (one
-// group, for up to 20 classes of float), and kStripRows fine rows are compared per group.
+// Of the scores at full resolution nothing is kept but the best so far. Classes come in groups that fit into registers
+// (one group, for up to 20 classes of float), and kStripRows fine rows are compared per group.
 #include "upsample_argmax.h"
 
 #include "pixel_tile.cuh"

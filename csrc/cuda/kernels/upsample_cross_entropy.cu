@@ -1,20 +1,21 @@
 // Cross entropy of upsampled logits, and its gradient: see ladderseg/upsample_cross_entropy.h.
 //
 // The kernels, in order of launch:
-//   label_sums, label_totals       the total weight, from the labels alone, so that the gradient is written once, scaled
-//   cross_entropy_16, _19, _32     loss and gradient, for up to so many classes (of double: cross_entropy_8), or
-//   pixel_loss, cross_entropy_grad the same for any number of classes, in groups
-//   loss                           the sum of all blocks' losses
+//   label_sums, label_totals        the total weight, from the labels alone, so that the gradient is written once, scaled
+//   cross_entropy_16, _19 and _32   loss and gradient, for up to so many classes (of double: cross_entropy_8), or
+//   pixel_loss, cross_entropy_grad  the same for any number of classes, in groups
+//   loss                            the sum of all blocks' losses
 //
 // How cross_entropy_* goes about it. A thread has one fine column and walks down the rows. In registers it keeps, per
 // class, the logits of the two coarse rows around it, blended for its column, and the gradients of the same. So a fine
-// pixel costs per class some 13 instructions, one of them ex2, and no memory access. When the walk passes a coarse
-// row, that row's gradients (one per class and fine column) go to shared memory, and a warp per coarse column adds up
-// the fine columns that read it, classes being the lanes: one read of shared memory per class, fine column and coarse
-// row, a quarter per fine pixel at four times the size. What is computed twice are the fine pixels at the left and upper
-// edges of a tile, which their coarse pixels share with the neighbouring tile: at four times the size, with tiles of 16 x 29
-// coarse pixels, 10% in all. (Adding parts of gradients across tiles would save that, but takes another pass; a tile of
-// full-resolution gradients in shared memory takes 4 times its traffic, and atomics give up the fixed order.)
+// pixel costs per class some 15 instructions, one of them ex2, and no memory access. When the walk passes a coarse row,
+// that row's gradients (one per class and fine column) go to shared memory, and a warp per coarse column adds up the
+// fine columns that read it, classes being the lanes: per class and fine column one read of shared memory for a coarse
+// row, which at four times the size is a quarter per fine pixel. What is computed twice are the fine pixels at the left
+// and upper edges of a tile, which its coarse pixels share with the neighbouring tiles: at four times the size, with
+// tiles of 16 x 29 coarse pixels, 10% in all. (Adding parts of gradients across tiles would save that, but takes another
+// pass; a tile of full-resolution gradients in shared memory takes four times its traffic; and atomics give up the fixed
+// order.)
 //
 // With more classes than registers, pixel_loss leaves the maximum and the sum of the softmax of every pixel in memory
 // (2 numbers, not K), and the same walk makes the gradient of one group of classes at a time.
@@ -148,8 +149,8 @@ struct Classes {
   int first, count;
 };
 
-// Scores of a pixel become the terms exp(score - maximum) of its softmax, whose sum is returned. Of the kClasses, kAlways
-// at least are in use; the others are copies of the first.
+// Scores of a pixel become the terms exp(score - maximum) of its softmax, whose sum is returned. Of the kClasses,
+// kAlways at least are in use; beyond `count` they are copies of the first.
 template <int kAlways, int kClasses>
 LADDERSEG_DEVICE Real softmax_terms(Real (&value)[kClasses], int count, int label, Real& maximum, Real& at_label) {
   maximum = at_label = value[0];
@@ -167,14 +168,14 @@ LADDERSEG_DEVICE Real softmax_terms(Real (&value)[kClasses], int count, int labe
   return sum;
 }
 
-// The coarse pixels of a block of CoarseTiles, and the fine columns that read them. Cells are those of bilinear.cuh: fine
-// rows or columns with the same lower neighbour.
+// The coarse pixels of a block of CoarseTiles, and the fine columns that read them. Cells are those of bilinear.cuh:
+// fine rows or columns with the same lower neighbour.
 struct CoarseTile {
   int64 image;
   int first_row, end_row, first_column, end_column;
   int staged_column, staged;  // coarse columns that its fine columns read
   int fine_begin, fine_end;
-  bool several;  // more fine columns than threads: they are worked on in several passes. There is one coarse column then
+  bool several;  // more fine columns than threads, so it takes several passes; there is one coarse column then
 
   LADDERSEG_DEVICE CoarseTile(const CoarseTiles& tiles, const Axis& vertical, const Axis& horizontal) {
     const int64 group = blockIdx.x / tiles.column_tiles;
@@ -194,7 +195,7 @@ struct CoarseTile {
 template <int kClasses>
 struct SharedTile {
   StagedRow<kClasses> row;
-  Real gradients[kClasses][kScoreThreads + 1];  // of a coarse row, by fine column; odd: the lanes of a gather are classes
+  Real gradients[kClasses][kScoreThreads + 1];  // of a coarse row, by fine column; odd, as a gather's lanes are classes
   Real right[kScoreThreads];                    // the fine columns' weights
   int cells[kStagedPixels];                     // where the cells of columns first_column - 1 .. end_column begin
   Real sums[kMostTileRows][kClasses];           // where there are several passes: the gradients of the coarse column
@@ -242,7 +243,8 @@ LADDERSEG_DEVICE void cross_entropy_tile(const UpsampleCrossEntropyArguments<Ele
   const Real scale = want_grad ? static_cast<Real>(args.totals->scale) : Real(0);
   for (int i = threadIdx.x; i <= tile.end_column - tile.first_column + 1; i += kScoreThreads)
     shared.cells[i] = cell_begin(horizontal, tile.first_column - 1 + i);
-  for (int i = threadIdx.x; i < kMostTileRows * kClasses; i += kScoreThreads) shared.sums[i / kClasses][i % kClasses] = 0;
+  for (int i = threadIdx.x; i < kMostTileRows * kClasses; i += kScoreThreads)
+    shared.sums[i / kClasses][i % kClasses] = Real(0);
   const int first_cell = max(tile.first_row - 1, 0);
   const auto stage = [&](int row) {
     stage_row(args.logits, tile.image, min(row, vertical.coarse - 1), tile.staged_column, tile.staged, classes.first,
@@ -421,7 +423,8 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 3)
 #pragma unroll
     for (int r = 0; r < kStripRows; ++r) {
       const bool counts = tile.active && y + r < tile.y_end;
-      softmax[r] = {-infinity(), Real(0), Real(0), counts ? class_at(args.labels, first_pixel + r * args.width) : kIgnored};
+      const int label = counts ? class_at(args.labels, first_pixel + r * args.width) : kIgnored;
+      softmax[r] = {-infinity(), Real(0), Real(0), label};
     }
     for (int first = 0; first < count; first += kGroup) {
       const Classes classes = {first, min(kGroup, count - first)};

@@ -1,7 +1,7 @@
 // Scores of classes at full resolution, made from a tile of the coarse map when they are needed.
 //
-// A block has kScoreThreads threads, each with one fine column. A row of coarse scores is staged in shared memory, and a
-// thread blends its two columns of it once per coarse row, into registers: kClasses numbers for the row above and as
+// A block has kScoreThreads threads, each with one fine column. A row of coarse scores is staged in shared memory, and
+// a thread blends its two columns of it once per coarse row, into registers: kClasses numbers for the row above and as
 // many for the row below. A score at full resolution then costs a multiplication and an addition, and no memory access.
 #pragma once
 
@@ -44,8 +44,8 @@ LADDERSEG_DEVICE void blend_column(const StagedRow<kClasses>& row, int lower, in
 
 LADDERSEG_DEVICE Real infinity() { return static_cast<Real>(__int_as_float(0x7f800000)); }
 
-// exp(x) for x <= 0, and NaN for NaN. In float: the instruction ex2 (2 ulp) of x * log2(e), whose rounding adds a relative
-// error of |x| * 6e-8; as a share of the largest term, 1, that is 2.2e-8 at most.
+// exp(x) for x <= 0, and NaN for NaN. In float: the instruction ex2 (2 ulp) of x * log2(e), whose rounding adds a
+// relative error of |x| * 6e-8; as a share of the largest term, 1, that is 2.2e-8 at most.
 LADDERSEG_DEVICE float exp_nonpositive(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x * 1.4426950408889634f));

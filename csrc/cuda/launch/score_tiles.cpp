@@ -10,8 +10,8 @@ namespace {
 constexpr int64_t kStagedPixels = 66;  // as in kernels/upsampled_scores.cuh
 constexpr int64_t kStripRows = 4;      // as in kernels/pixel_tile.cuh
 constexpr int64_t kMostRows = 16;      // kMostTileRows in kernels/upsample_cross_entropy.cu
-// Positions are rounded: a tile may read so many pixels more than its size says. On axes so long that this would not do,
-// tiles are as narrow as they can be.
+// Positions are rounded: a tile may read so many pixels more than its size says. On axes so long that this would not
+// do, tiles are as narrow as they can be.
 constexpr int64_t kSlack = 4;
 constexpr int64_t kLongAxis = 1 << 20;
 

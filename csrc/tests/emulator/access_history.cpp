@@ -13,8 +13,8 @@ namespace {
 
 // Zeroed, and without cost for the parts that are never touched.
 Cell* allocate_cells(u64 count) {
-  void* memory = mmap(nullptr, count * sizeof(Cell), PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      mmap(nullptr, count * sizeof(Cell), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   return static_cast<Cell*>(memory);
 }
@@ -27,9 +27,9 @@ void free_cells(Cell* cells, u64 count) {
                        const std::string& other_thread, u32 other_pc) {
   const char* what = kind == Access::read ? "read" : kind == Access::write ? "written" : "changed atomically";
   throw Violation{error_launch_failed,
-                  std::string("race: ") + name + "[" + std::to_string(offset) + "] is " + what +
-                      " here and was " + other_kind + " by " + other_thread + " at " +
-                      place(*warp.launch->program, other_pc) + " with no synchronisation between",
+                  std::string("race: ") + name + "[" + std::to_string(offset) + "] is " + what + " here and was " +
+                      other_kind + " by " + other_thread + " at " + place(*warp.launch->program, other_pc) +
+                      " with no synchronisation between",
                   lanes};
 }
 
@@ -107,7 +107,9 @@ void note_write(const Warp& warp, u32 lane, Cell& cell, u8 flags) {
 
 }  // namespace
 
-AccessHistory::~AccessHistory() { resize(0); }
+AccessHistory::~AccessHistory() {
+  resize(0);
+}
 
 AccessHistory& AccessHistory::operator=(AccessHistory&& other) noexcept {
   std::swap(words_, other.words_);
@@ -158,9 +160,8 @@ void AccessHistory::access(Warp& warp, u32 lanes, u64 offset, u32 bytes, Access 
       } else if (cell.flags & pending) {
         throw Violation{error_launch_failed,
                         std::string("cp.async not waited for: ") + name + "[" + std::to_string(at) +
-                            "] is the destination of the copy issued by thread " +
-                            std::to_string(cell.write_thread) + " at " +
-                            place(*warp.launch->program, cell.write_pc),
+                            "] is the destination of the copy issued by thread " + std::to_string(cell.write_thread) +
+                            " at " + place(*warp.launch->program, cell.write_pc),
                         lanes};
       }
     }

@@ -17,13 +17,17 @@ void issue(Warp& warp, const Instruction& i) {
   for_each_lane(lanes, [&](u32 lane) {
     const u64 size = i.flag ? warp.value(i.source[2], lane) : i.bytes;
     if (size > i.bytes)
-      throw Violation{error_launch_failed, "cp.async reads " + std::to_string(size) + " of " + std::to_string(i.bytes) + " bytes",
+      throw Violation{error_launch_failed,
+                      "cp.async reads " + std::to_string(size) + " of " + std::to_string(i.bytes) + " bytes",
                       1u << lane};
     if (to.lane[lane] % i.bytes || from.lane[lane] % i.bytes)
-      throw Violation{error_misaligned_address, "misaligned cp.async of " + std::to_string(i.bytes) + " bytes", 1u << lane};
+      throw Violation{error_misaligned_address, "misaligned cp.async of " + std::to_string(i.bytes) + " bytes",
+                      1u << lane};
     if (to.lane[lane] + i.bytes > shared.bytes)
-      throw Violation{error_illegal_address, "cp.async to shared[" + std::to_string(to.lane[lane]) + "] is out of range of the block's " +
-                          std::to_string(shared.bytes) + " bytes", 1u << lane};
+      throw Violation{error_illegal_address,
+                      "cp.async to shared[" + std::to_string(to.lane[lane]) + "] is out of range of the block's " +
+                          std::to_string(shared.bytes) + " bytes",
+                      1u << lane};
     PendingCopy copy{(u32)to.lane[lane], warp.committed[lane], i.bytes, warp.pc, {}};
     // A partial source may end anywhere, so it is checked by the byte.
     warp.lanes = 1u << lane;
@@ -107,6 +111,8 @@ void decode_copy(Decoding& d) {
 
 }  // namespace
 
-void add_async_copies(OpcodeTable& table) { table["cp"] = decode_copy; }
+void add_async_copies(OpcodeTable& table) {
+  table["cp"] = decode_copy;
+}
 
 }  // namespace emulator

@@ -30,7 +30,10 @@ u64 combine_numbers(u32 operation, u64 old_bits, u64 operand_bits) {
 template <class T>
 u64 combine_halves(u32 operation, u64 old_bits, u64 operand_bits) {
   const double old = to_double(T{(u16)old_bits}), operand = to_double(T{(u16)operand_bits});
-  return from_double<T>(operation == op_add ? old + operand : (operation == op_min) == (operand < old) ? operand : old).bits;
+  return from_double<T>(operation == op_add                        ? old + operand
+                        : (operation == op_min) == (operand < old) ? operand
+                                                                   : old)
+      .bits;
 }
 
 template <class T>

@@ -6,23 +6,33 @@ namespace {
 
 struct And {
   template <class T>
-  static T apply(T a, T b) { return a & b; }
+  static T apply(T a, T b) {
+    return a & b;
+  }
 };
 struct Or {
   template <class T>
-  static T apply(T a, T b) { return a | b; }
+  static T apply(T a, T b) {
+    return a | b;
+  }
 };
 struct Xor {
   template <class T>
-  static T apply(T a, T b) { return a ^ b; }
+  static T apply(T a, T b) {
+    return a ^ b;
+  }
 };
 struct Not {
   template <class T>
-  static T apply(T a) { return (T)~a; }
+  static T apply(T a) {
+    return (T)~a;
+  }
 };
 struct LogicalNot {
   template <class T>
-  static T apply(T a) { return a == 0; }
+  static T apply(T a) {
+    return a == 0;
+  }
 };
 
 template <class F>
@@ -166,7 +176,9 @@ struct ReverseBits {
 // popc, clz and bfind have a u32 result for any operand.
 struct CountOnes {
   template <class T>
-  static u32 apply(T a, bool) { return (u32)__builtin_popcountll((std::make_unsigned_t<T>)a); }
+  static u32 apply(T a, bool) {
+    return (u32)__builtin_popcountll((std::make_unsigned_t<T>)a);
+  }
 };
 struct CountLeadingZeros {
   template <class T>
@@ -188,7 +200,8 @@ struct ToU32 {
   template <class T>
   static void run(Warp& warp, const Instruction& i) {
     const auto* a = warp.slot<Stored<T>>(i.source[0]);
-    store_lanes<u32>(warp, i.destination[0], [&](u32 lane) { return F::template apply<T>(loaded<T>(a[lane]), i.flag); });
+    store_lanes<u32>(warp, i.destination[0],
+                     [&](u32 lane) { return F::template apply<T>(loaded<T>(a[lane]), i.flag); });
   }
 };
 template <class F>
@@ -229,8 +242,14 @@ u32 permute_selector(PermuteMode mode, u32 c) {
     case forward4: return 0x3210 + 0x1111 * c;
     case backward4: return (c & 7) | ((c - 1) & 7) << 4 | ((c - 2) & 7) << 8 | ((c - 3) & 7) << 12;
     case replicate8: return 0x1111 * c;
-    case edge_left: { const u32 table[] = {0x3210, 0x3211, 0x3222, 0x3333}; return table[c]; }
-    case edge_right: { const u32 table[] = {0x0000, 0x1110, 0x2210, 0x3210}; return table[c]; }
+    case edge_left: {
+      const u32 table[] = {0x3210, 0x3211, 0x3222, 0x3333};
+      return table[c];
+    }
+    case edge_right: {
+      const u32 table[] = {0x0000, 0x1110, 0x2210, 0x3210};
+      return table[c];
+    }
     case replicate16: return c ? 0x3232 : 0x1010;
     default: return 0;
   }

@@ -4,8 +4,22 @@
 namespace emulator {
 namespace {
 
-enum Relation { eq, ne, lt, le, gt, ge, unordered_eq, unordered_ne, unordered_lt, unordered_le, unordered_gt,
-                unordered_ge, both_numbers, any_nan };
+enum Relation {
+  eq,
+  ne,
+  lt,
+  le,
+  gt,
+  ge,
+  unordered_eq,
+  unordered_ne,
+  unordered_lt,
+  unordered_le,
+  unordered_gt,
+  unordered_ge,
+  both_numbers,
+  any_nan
+};
 
 constexpr const char* relation_names[] = {"eq",  "ne",  "lt",  "le",  "gt",  "ge",  "equ",
                                           "neu", "ltu", "leu", "gtu", "geu", "num", "nan"};
@@ -30,9 +44,15 @@ inline bool holds(T a, T b) {
 }
 
 template <class T>
-inline T as_number(T value) { return value; }
-inline double as_number(Half value) { return to_double(value); }
-inline double as_number(BFloat16 value) { return to_double(value); }
+inline T as_number(T value) {
+  return value;
+}
+inline double as_number(Half value) {
+  return to_double(value);
+}
+inline double as_number(BFloat16 value) {
+  return to_double(value);
+}
 
 enum Combination : u32 { plain, with_and, with_or, with_xor };
 
@@ -117,10 +137,11 @@ Handler handler_for_type(const Decoding& d, Type type) {
 
 Handler handler(const Decoding& d, int relation, Type type) {
   static constexpr Handler (*by_relation[])(const Decoding&, Type) = {
-      handler_for_type<eq>, handler_for_type<ne>, handler_for_type<lt>, handler_for_type<le>, handler_for_type<gt>,
-      handler_for_type<ge>, handler_for_type<unordered_eq>, handler_for_type<unordered_ne>,
-      handler_for_type<unordered_lt>, handler_for_type<unordered_le>, handler_for_type<unordered_gt>,
-      handler_for_type<unordered_ge>, handler_for_type<both_numbers>, handler_for_type<any_nan>};
+      handler_for_type<eq>,           handler_for_type<ne>,           handler_for_type<lt>,
+      handler_for_type<le>,           handler_for_type<gt>,           handler_for_type<ge>,
+      handler_for_type<unordered_eq>, handler_for_type<unordered_ne>, handler_for_type<unordered_lt>,
+      handler_for_type<unordered_le>, handler_for_type<unordered_gt>, handler_for_type<unordered_ge>,
+      handler_for_type<both_numbers>, handler_for_type<any_nan>};
   return by_relation[relation](d, type);
 }
 

@@ -7,7 +7,9 @@
 namespace emulator {
 namespace {
 
-bool is_signed_type(Type type) { return type == Type::s8 || type == Type::s16 || type == Type::s32 || type == Type::s64; }
+bool is_signed_type(Type type) {
+  return type == Type::s8 || type == Type::s16 || type == Type::s32 || type == Type::s64;
+}
 
 // Reads integer sources as W, which is s64 or u64.
 template <class T, class W>
@@ -44,9 +46,12 @@ void read_integers(Warp& warp, const Instruction& i, Type type, W* values) {
     case Type::s16: return widen<s16>(registers, bits, values);
     case Type::s32: return widen<s32>(registers, bits, values);
     case Type::s64: return widen<s64>(registers, bits, values);
-    case Type::u8: case Type::b8: return widen<u8>(registers, bits, values);
-    case Type::u16: case Type::b16: return widen<u16>(registers, bits, values);
-    case Type::u32: case Type::b32: return widen<u32>(registers, bits, values);
+    case Type::u8:
+    case Type::b8: return widen<u8>(registers, bits, values);
+    case Type::u16:
+    case Type::b16: return widen<u16>(registers, bits, values);
+    case Type::u32:
+    case Type::b32: return widen<u32>(registers, bits, values);
     default: return widen<u64>(registers, bits, values);
   }
 }
@@ -122,7 +127,8 @@ void to_float(Warp& warp, const Instruction& i, const W* values) {
     case Type::f64: return store_lanes<double>(warp, i.destination[0], [&](u32 lane) { return (double)value(lane); });
     // An integer that a double would round is out of range of f16, and far above bf16's precision.
     case Type::f16:
-      return store_lanes<Half>(warp, i.destination[0], [&](u32 lane) { return from_double<Half>((double)value(lane)); });
+      return store_lanes<Half>(warp, i.destination[0],
+                               [&](u32 lane) { return from_double<Half>((double)value(lane)); });
     default:
       return store_lanes<BFloat16>(warp, i.destination[0],
                                    [&](u32 lane) { return from_double<BFloat16>((double)value(lane)); });
@@ -136,10 +142,14 @@ void to_destination(Warp& warp, const Instruction& i, const W* values, Type sour
     case Type::s16: return to_integer<s16>(warp, i, values, source);
     case Type::s32: return to_integer<s32>(warp, i, values, source);
     case Type::s64: return to_integer<s64>(warp, i, values, source);
-    case Type::u8: case Type::b8: return to_integer<u8>(warp, i, values, source);
-    case Type::u16: case Type::b16: return to_integer<u16>(warp, i, values, source);
-    case Type::u32: case Type::b32: return to_integer<u32>(warp, i, values, source);
-    case Type::u64: case Type::b64: return to_integer<u64>(warp, i, values, source);
+    case Type::u8:
+    case Type::b8: return to_integer<u8>(warp, i, values, source);
+    case Type::u16:
+    case Type::b16: return to_integer<u16>(warp, i, values, source);
+    case Type::u32:
+    case Type::b32: return to_integer<u32>(warp, i, values, source);
+    case Type::u64:
+    case Type::b64: return to_integer<u64>(warp, i, values, source);
     default: return to_float(warp, i, values);
   }
 }
@@ -223,6 +233,8 @@ void decode_convert(Decoding& d) {
 
 }  // namespace
 
-void add_conversions(OpcodeTable& table) { table["cvt"] = decode_convert; }
+void add_conversions(OpcodeTable& table) {
+  table["cvt"] = decode_convert;
+}
 
 }  // namespace emulator

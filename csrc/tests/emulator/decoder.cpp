@@ -27,20 +27,24 @@ const OpcodeTable& opcodes() {
   return table;
 }
 
-u32 align(u32 at, u64 alignment) { return (u32)((at + alignment - 1) / alignment * alignment); }
+u32 align(u32 at, u64 alignment) {
+  return (u32)((at + alignment - 1) / alignment * alignment);
+}
 
 bool is_special_register(const std::string& name) {
   static const char* const prefixes[] = {"%tid.", "%ntid.", "%ctaid.", "%nctaid.", "%cluster"};
-  static const char* const names[] = {"%laneid", "%warpid", "%nwarpid", "%smid", "%nsmid", "%gridid", "%lanemask_eq",
-                                      "%lanemask_lt", "%lanemask_le", "%lanemask_gt", "%lanemask_ge",
-                                      "%dynamic_smem_size", "%total_smem_size", "WARP_SZ"};
+  static const char* const names[] = {"%laneid",          "%warpid",      "%nwarpid",     "%smid",
+                                      "%nsmid",           "%gridid",      "%lanemask_eq", "%lanemask_lt",
+                                      "%lanemask_le",     "%lanemask_gt", "%lanemask_ge", "%dynamic_smem_size",
+                                      "%total_smem_size", "WARP_SZ"};
   for (const char* prefix : prefixes)
     if (name.compare(0, std::string(prefix).size(), prefix) == 0) return name.compare(0, 8, "%cluster") != 0;
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
 std::string text_of(const Statement& statement) {
-  std::string text = statement.guard.empty() ? "" : "@" + std::string(statement.guard_negated ? "!" : "") + statement.guard + " ";
+  std::string text;
+  if (!statement.guard.empty()) text = (statement.guard_negated ? "@!" : "@") + statement.guard + " ";
   text += statement.opcode;
   for (const std::string& modifier : statement.modifiers) text += "." + modifier;
   return text;
@@ -370,8 +374,11 @@ const Operand& Decoding::operand(size_t index) const {
 }
 
 Slot Decoding::constant(u64 bits, int width) {
-  return function_.program.constant(width == 1 ? (bits ? all_lanes : 0) : width < 64 ? bits & ((1ull << width) - 1) : bits,
-                                    width);
+  if (width == 1)
+    bits = bits ? all_lanes : 0;
+  else if (width < 64)
+    bits &= (1ull << width) - 1;
+  return function_.program.constant(bits, width);
 }
 
 Slot Decoding::source(const Operand& operand, int bits, bool checked) {
@@ -470,8 +477,8 @@ void Decoding::call() {
     in.push_back({(u32)place(arguments[i]).address, (u32)callee.parameters[i].address,
                   (u32)callee.parameters[i].variable->size});
   for (size_t i = 0; i < results.size(); ++i)
-    out.push_back({(u32)callee.results[i].address, (u32)place(results[i]).address,
-                   (u32)callee.results[i].variable->size});
+    out.push_back(
+        {(u32)callee.results[i].address, (u32)place(results[i]).address, (u32)callee.results[i].variable->size});
   Program& program = function_.program.program;
   instruction.immediate = (u32)program.parameter_copies.size();
   program.parameter_copies.push_back(in);

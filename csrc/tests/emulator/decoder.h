@@ -40,7 +40,7 @@ class Decoding {
   Slot constant(u64 bits, int width);
   // The value of a number operand.
   u64 number(size_t index) const;
-  u32 label(const std::string& name) const;  // index of the statement, see FunctionDecoder
+  u32 label(const std::string& name) const;   // index of the statement, see FunctionDecoder
   u32 branch_table(const std::string& name);  // index in Program::branch_tables
   void call();
 

@@ -28,10 +28,13 @@ Configuration configuration;
 
 u32 optional_shared_bytes() {
   switch (configuration.compute_capability) {
-    case 70: case 72: return 96 * 1024;
+    case 70:
+    case 72: return 96 * 1024;
     case 75: return 64 * 1024;
-    case 80: case 87: return 163 * 1024;
-    case 86: case 89: return 99 * 1024;
+    case 80:
+    case 87: return 163 * 1024;
+    case 86:
+    case 89: return 99 * 1024;
     default: return configuration.compute_capability >= 90 ? 227 * 1024 : usual_shared_bytes;
   }
 }
@@ -73,7 +76,9 @@ struct ThreadState {
 };
 thread_local ThreadState thread_state;
 
-Context* current_context() { return thread_state.stack.empty() ? nullptr : thread_state.stack.back(); }
+Context* current_context() {
+  return thread_state.stack.empty() ? nullptr : thread_state.stack.back();
+}
 
 CUresult fail(CUresult error, const std::string& text) {
   thread_state.report = text;
@@ -114,12 +119,14 @@ void place_variables(LoadedModule& module) {
 }
 
 bool overlap(const Buffer& a, const Buffer& b) {
+  if (a.span() == 0 || b.span() == 0) return false;
   const u64 a_end = a.address + a.span(), b_end = b.address + b.span();
   if (a.address >= b_end || b.address >= a_end) return false;
   // Channel ranges of one feature map interleave: they are apart if they are so within a row.
   if (a.row_stride != b.row_stride || a.rows <= 1 || b.rows <= 1) return true;
-  const u64 shift = a.address <= b.address ? (b.address - a.address) % a.row_stride : a.row_stride - (a.address - b.address) % a.row_stride;
-  return shift % a.row_stride < a.row_bytes || shift + b.row_bytes > a.row_stride;
+  const u64 stride = a.row_stride;
+  const u64 shift = (b.address % stride + stride - a.address % stride) % stride;
+  return shift < a.row_bytes || shift + b.row_bytes > stride;
 }
 
 // The declared buffers, those that are the same region made one.
@@ -154,8 +161,10 @@ CUresult launch_kernel(LoadedFunction& function, const Dim3& grid, const Dim3& b
   launch.dynamic_shared_bytes = shared;
   launch.parameters.resize(program.parameter_bytes);
   for (size_t p = 0; p < program.parameters.size(); ++p) {
-    if (!arguments || !arguments[p]) return fail(CUDA_ERROR_INVALID_VALUE, "kernel argument " + std::to_string(p) + " is missing");
-    std::memcpy(launch.parameters.data() + program.parameter_offsets[p], arguments[p], (size_t)program.parameters[p].size);
+    if (!arguments || !arguments[p])
+      return fail(CUDA_ERROR_INVALID_VALUE, "kernel argument " + std::to_string(p) + " is missing");
+    std::memcpy(launch.parameters.data() + program.parameter_offsets[p], arguments[p],
+                (size_t)program.parameters[p].size);
   }
   launch.global.checked = thread_state.buffers_declared;
   if (!merged_buffers(thread_state.buffers, launch.global.buffers)) return CUDA_ERROR_INVALID_VALUE;
@@ -168,6 +177,12 @@ CUresult launch_kernel(LoadedFunction& function, const Dim3& grid, const Dim3& b
   return (CUresult)error;
 }
 
+// PTX has any number of registers. What a compiler would make of them is at most what the largest block may have.
+int registers_per_thread(const Program& program) {
+  const int largest_block = program.maximum_threads ? program.maximum_threads : 1024;
+  return std::min({(int)program.register_count, 255, 65536 / largest_block});
+}
+
 struct ErrorText {
   CUresult error;
   const char *name, *text;
@@ -178,9 +193,11 @@ constexpr ErrorText errors[] = {
     {CUDA_ERROR_OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
     {CUDA_ERROR_INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {CUDA_ERROR_INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
-    {CUDA_ERROR_NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU", "no kernel image is available for execution on the device"},
+    {CUDA_ERROR_NO_BINARY_FOR_GPU, "CUDA_ERROR_NO_BINARY_FOR_GPU",
+     "no kernel image is available for execution on the device"},
     {CUDA_ERROR_INVALID_PTX, "CUDA_ERROR_INVALID_PTX", "a PTX JIT compilation failed"},
-    {CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."},
+    {CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+     "the provided PTX was compiled with an unsupported toolchain."},
     {CUDA_ERROR_INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
     {CUDA_ERROR_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {CUDA_ERROR_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
@@ -198,7 +215,9 @@ const ErrorText* find_error(CUresult error) {
 
 extern "C" {
 
-CUresult cuInit(unsigned flags) { return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS; }
+CUresult cuInit(unsigned flags) {
+  return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
+}
 
 CUresult cuDriverGetVersion(int* version) {
   *version = driver_version;
@@ -226,32 +245,36 @@ CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice device) {
   if (device < 0 || device >= device_count) return CUDA_ERROR_INVALID_DEVICE;
   const int capability = configuration.compute_capability;
   static const std::map<int, int> fixed = {
-      {1, 1024},                  // MAX_THREADS_PER_BLOCK
-      {2, 1024},                  // MAX_BLOCK_DIM_X
-      {3, 1024},                  // MAX_BLOCK_DIM_Y
-      {4, 64},                    // MAX_BLOCK_DIM_Z
-      {5, 0x7fffffff},            // MAX_GRID_DIM_X
-      {6, 65535},                 // MAX_GRID_DIM_Y
-      {7, 65535},                 // MAX_GRID_DIM_Z
-      {8, usual_shared_bytes},    // MAX_SHARED_MEMORY_PER_BLOCK
-      {9, 65536},                 // TOTAL_CONSTANT_MEMORY
-      {10, 32},                   // WARP_SIZE
-      {12, 65536},                // MAX_REGISTERS_PER_BLOCK
-      {13, 1000000},              // CLOCK_RATE
-      {16, 4},                    // MULTIPROCESSOR_COUNT
-      {31, 1},                    // CONCURRENT_KERNELS
-      {36, 1000000},              // MEMORY_CLOCK_RATE
-      {37, 256},                  // GLOBAL_MEMORY_BUS_WIDTH
-      {38, 4 << 20},              // L2_CACHE_SIZE
-      {39, 2048},                 // MAX_THREADS_PER_MULTIPROCESSOR
-      {41, 1},                    // UNIFIED_ADDRESSING
-      {82, 65536},                // MAX_REGISTERS_PER_MULTIPROCESSOR
-      {106, 16},                  // MAX_BLOCKS_PER_MULTIPROCESSOR
+      {1, 1024},                // MAX_THREADS_PER_BLOCK
+      {2, 1024},                // MAX_BLOCK_DIM_X
+      {3, 1024},                // MAX_BLOCK_DIM_Y
+      {4, 64},                  // MAX_BLOCK_DIM_Z
+      {5, 0x7fffffff},          // MAX_GRID_DIM_X
+      {6, 65535},               // MAX_GRID_DIM_Y
+      {7, 65535},               // MAX_GRID_DIM_Z
+      {8, usual_shared_bytes},  // MAX_SHARED_MEMORY_PER_BLOCK
+      {9, 65536},               // TOTAL_CONSTANT_MEMORY
+      {10, 32},                 // WARP_SIZE
+      {12, 65536},              // MAX_REGISTERS_PER_BLOCK
+      {13, 1000000},            // CLOCK_RATE
+      {16, 4},                  // MULTIPROCESSOR_COUNT
+      {31, 1},                  // CONCURRENT_KERNELS
+      {36, 1000000},            // MEMORY_CLOCK_RATE
+      {37, 256},                // GLOBAL_MEMORY_BUS_WIDTH
+      {38, 4 << 20},            // L2_CACHE_SIZE
+      {39, 2048},               // MAX_THREADS_PER_MULTIPROCESSOR
+      {41, 1},                  // UNIFIED_ADDRESSING
+      {82, 65536},              // MAX_REGISTERS_PER_MULTIPROCESSOR
+      {106, 16},                // MAX_BLOCKS_PER_MULTIPROCESSOR
   };
-  if (attribute == 75) *value = capability / 10;
-  else if (attribute == 76) *value = capability % 10;
-  else if (attribute == 81) *value = (int)optional_shared_bytes() + 1024;  // per multiprocessor
-  else if (attribute == 97) *value = (int)optional_shared_bytes();         // per block, opted in
+  if (attribute == 75)
+    *value = capability / 10;
+  else if (attribute == 76)
+    *value = capability % 10;
+  else if (attribute == 81)
+    *value = (int)optional_shared_bytes() + 1024;  // per multiprocessor
+  else if (attribute == 97)
+    *value = (int)optional_shared_bytes();  // per block, opted in
   else {
     const auto found = fixed.find(attribute);
     if (found == fixed.end()) return CUDA_ERROR_INVALID_VALUE;
@@ -368,10 +391,10 @@ CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction handle) {
     case 1: *value = (int)program.static_shared_bytes; break;                          // SHARED_SIZE_BYTES
     case 2: *value = 0; break;                                                         // CONST_SIZE_BYTES
     case 3: *value = (int)program.local_bytes; break;                                  // LOCAL_SIZE_BYTES
-    case 4: *value = (int)std::min<size_t>(program.register_count, 255); break;        // NUM_REGS
+    case 4: *value = registers_per_thread(program); break;                             // NUM_REGS
     case 5: *value = function.module->parsed.target; break;                            // PTX_VERSION
     case 6: *value = configuration.compute_capability; break;                          // BINARY_VERSION
-    case 8: *value = (int)function.dynamic_shared_limit; break;  // MAX_DYNAMIC_SHARED_SIZE_BYTES
+    case 8: *value = (int)function.dynamic_shared_limit; break;                        // MAX_DYNAMIC_SHARED_SIZE_BYTES
     default: return CUDA_ERROR_INVALID_VALUE;
   }
   return CUDA_SUCCESS;
@@ -419,8 +442,12 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, uns
   return result;
 }
 
-CUresult cuStreamSynchronize(CUstream) { return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT; }
-CUresult cuCtxSynchronize(void) { return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT; }
+CUresult cuStreamSynchronize(CUstream) {
+  return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
+CUresult cuCtxSynchronize(void) {
+  return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
+}
 
 CUresult cuGetErrorName(CUresult error, const char** name) {
   const ErrorText* entry = find_error(error);
@@ -455,14 +482,25 @@ void emulator_set_buffers(const EmulatorBuffer* buffers, int count) {
   }
 }
 
-const char* emulator_report(void) { return thread_state.report.c_str(); }
+const char* emulator_report(void) {
+  return thread_state.report.c_str();
+}
 
-void emulator_count(int on) { thread_state.count_distinct = on != 0; }
+void emulator_count(int on) {
+  thread_state.count_distinct = on != 0;
+}
 
 void emulator_traffic(EmulatorTraffic* traffic) {
   const TrafficCounts& c = thread_state.traffic;
-  *traffic = {c.read_bytes,      c.written_bytes, c.read_bytes_distinct, c.written_bytes_distinct, c.shared_bank_conflicts,
-              c.shared_accesses, c.instructions,  c.fma,                 c.mma_products};
+  *traffic = {c.read_bytes,
+              c.written_bytes,
+              c.read_bytes_distinct,
+              c.written_bytes_distinct,
+              c.shared_bank_conflicts,
+              c.shared_accesses,
+              c.instructions,
+              c.fma,
+              c.mma_products};
 }
 
 }  // extern "C"

@@ -10,25 +10,35 @@ namespace {
 
 struct Add {
   template <class T>
-  static T apply(T a, T b) { return a + b; }
+  static T apply(T a, T b) {
+    return a + b;
+  }
 };
 struct Subtract {
   template <class T>
-  static T apply(T a, T b) { return a - b; }
+  static T apply(T a, T b) {
+    return a - b;
+  }
 };
 struct Multiply {
   template <class T>
-  static T apply(T a, T b) { return a * b; }
+  static T apply(T a, T b) {
+    return a * b;
+  }
 };
 struct Divide {
   template <class T>
-  static T apply(T a, T b) { return a / b; }
+  static T apply(T a, T b) {
+    return a / b;
+  }
 };
 struct MultiplyAdd {
   static float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
   static double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
   template <class T>
-  static T apply(T a, T b, T c) { return fused(a, b, c); }
+  static T apply(T a, T b, T c) {
+    return fused(a, b, c);
+  }
 };
 // A NaN loses against a number; -0 is less than +0.
 template <bool maximum, bool keep_nan>
@@ -42,57 +52,83 @@ struct Extreme {
 };
 struct Absolute {
   template <class T>
-  static T apply(T a) { return std::fabs(a); }
+  static T apply(T a) {
+    return std::fabs(a);
+  }
 };
 struct Negate {
   template <class T>
-  static T apply(T a) { return -a; }
+  static T apply(T a) {
+    return -a;
+  }
 };
 struct Reciprocal {
   template <class T>
-  static T apply(T a) { return 1 / a; }
+  static T apply(T a) {
+    return 1 / a;
+  }
 };
 struct SquareRoot {
   template <class T>
-  static T apply(T a) { return std::sqrt(a); }
+  static T apply(T a) {
+    return std::sqrt(a);
+  }
 };
 struct ReciprocalSquareRoot {
   template <class T>
-  static T apply(T a) { return (T)(1 / std::sqrt((double)a)); }
+  static T apply(T a) {
+    return (T)(1 / std::sqrt((double)a));
+  }
 };
 struct Exponential2 {
   template <class T>
-  static T apply(T a) { return std::exp2(a); }
+  static T apply(T a) {
+    return std::exp2(a);
+  }
 };
 struct Logarithm2 {
   template <class T>
-  static T apply(T a) { return std::log2(a); }
+  static T apply(T a) {
+    return std::log2(a);
+  }
 };
 struct Sine {
   template <class T>
-  static T apply(T a) { return std::sin(a); }
+  static T apply(T a) {
+    return std::sin(a);
+  }
 };
 struct Cosine {
   template <class T>
-  static T apply(T a) { return std::cos(a); }
+  static T apply(T a) {
+    return std::cos(a);
+  }
 };
 struct HyperbolicTangent {
   template <class T>
-  static T apply(T a) { return std::tanh(a); }
+  static T apply(T a) {
+    return std::tanh(a);
+  }
 };
 // copysign.f32 d, a, b: b with the sign of a.
 struct CopySign {
   template <class T>
-  static T apply(T a, T b) { return std::copysign(b, a); }
+  static T apply(T a, T b) {
+    return std::copysign(b, a);
+  }
 };
 
 // F on values of 16 bits.
 template <class F>
 struct ByDouble {
   template <class T>
-  static T apply(T a) { return from_double<T>(F::template apply<double>(to_double(a))); }
+  static T apply(T a) {
+    return from_double<T>(F::template apply<double>(to_double(a)));
+  }
   template <class T>
-  static T apply(T a, T b) { return from_double<T>(F::template apply<double>(to_double(a), to_double(b))); }
+  static T apply(T a, T b) {
+    return from_double<T>(F::template apply<double>(to_double(a), to_double(b)));
+  }
   template <class T>
   static T apply(T a, T b, T c) {
     return from_double<T>(F::template apply<double>(to_double(a), to_double(b), to_double(c)));
@@ -192,9 +228,9 @@ void decode_testp(Decoding& d) {
 
 void decode_float_arithmetic(Decoding& d) {
   static const OpcodeTable table = {
-      {"add", decode<Add, 2>},          {"sub", decode<Subtract, 2>},    {"mul", decode<Multiply, 2>},
-      {"mad", decode<MultiplyAdd, 3>},  {"div", decode<Divide, 2>},      {"min", decode_extreme<false>},
-      {"max", decode_extreme<true>},    {"abs", decode<Absolute, 1>},    {"neg", decode<Negate, 1>},
+      {"add", decode<Add, 2>},         {"sub", decode<Subtract, 2>}, {"mul", decode<Multiply, 2>},
+      {"mad", decode<MultiplyAdd, 3>}, {"div", decode<Divide, 2>},   {"min", decode_extreme<false>},
+      {"max", decode_extreme<true>},   {"abs", decode<Absolute, 1>}, {"neg", decode<Negate, 1>},
   };
   table.at(d.statement.opcode)(d);
 }

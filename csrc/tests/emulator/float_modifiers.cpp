@@ -51,7 +51,8 @@ void run_modified(Warp& warp, const Instruction& i) {
 
 FloatKind kind_of(Type type) {
   switch (type) {
-    case Type::f32: case Type::tf32: return FloatKind::f32;
+    case Type::f32:
+    case Type::tf32: return FloatKind::f32;
     case Type::f64: return FloatKind::f64;
     case Type::f16: return FloatKind::f16;
     case Type::bf16: return FloatKind::bf16;
@@ -63,7 +64,9 @@ FloatKind kind_of(Type type) {
 
 }  // namespace
 
-bool is_float(Type type) { return kind_of(type) != FloatKind::none; }
+bool is_float(Type type) {
+  return kind_of(type) != FloatKind::none;
+}
 
 void Decoding::take_float_modifiers() {
   const char* const modes[] = {"rn", "rm", "rp", "rz"};

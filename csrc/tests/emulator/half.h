@@ -16,10 +16,18 @@ inline u32 float_to_bits(float value) {
   return bits;
 }
 
-inline double to_double(Half value) { return _cvtsh_ss(value.bits); }
-inline double to_double(BFloat16 value) { return bits_to_float((u32)value.bits << 16); }
-inline double to_double(float value) { return value; }
-inline double to_double(double value) { return value; }
+inline double to_double(Half value) {
+  return _cvtsh_ss(value.bits);
+}
+inline double to_double(BFloat16 value) {
+  return bits_to_float((u32)value.bits << 16);
+}
+inline double to_double(float value) {
+  return value;
+}
+inline double to_double(double value) {
+  return value;
+}
 
 // The float next to an inexact value whose last bit is one: rounding it again, to fewer bits, gives what rounding the
 // double at once would give (Boldo and Melquiond, "When double rounding is odd").
@@ -54,12 +62,20 @@ inline BFloat16 float_to_bfloat16(float value) {
 template <class T>
 T from_double(double value);
 template <>
-inline Half from_double<Half>(double value) { return float_to_half(round_to_odd(value)); }
+inline Half from_double<Half>(double value) {
+  return float_to_half(round_to_odd(value));
+}
 template <>
-inline BFloat16 from_double<BFloat16>(double value) { return float_to_bfloat16(round_to_odd(value)); }
+inline BFloat16 from_double<BFloat16>(double value) {
+  return float_to_bfloat16(round_to_odd(value));
+}
 template <>
-inline float from_double<float>(double value) { return (float)value; }
+inline float from_double<float>(double value) {
+  return (float)value;
+}
 template <>
-inline double from_double<double>(double value) { return value; }
+inline double from_double<double>(double value) {
+  return value;
+}
 
 }  // namespace emulator

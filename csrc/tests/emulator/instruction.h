@@ -35,8 +35,8 @@ struct Slot {
 
 // What the scheduler has to do with an instruction.
 enum class Flow : u8 {
-  compute,     // run the handler, go on with the next
-  branch,      // to `target` for the lanes whose guard holds
+  compute,  // run the handler, go on with the next
+  branch,   // to `target` for the lanes whose guard holds
   branch_indexed,
   call,
   return_,
@@ -66,8 +66,8 @@ struct Instruction {
   // Meaning by instruction; the file that decodes it says which it uses.
   s64 offset = 0;
   u32 immediate = 0;
-  u8 bytes = 0;   // of one element in memory
-  u8 count = 1;   // elements of a vector
+  u8 bytes = 0;  // of one element in memory
+  u8 count = 1;  // elements of a vector
   Space space = Space::generic;
   Type type = Type::none;
   bool negated_source = false;  // !%p as the last source
@@ -78,9 +78,9 @@ struct Instruction {
   bool flush_denormals = false, saturate = false, relu = false;
   FloatKind result = FloatKind::none;
 
-  u8 fma_operations = 0;    // floating-point operations of one lane, for the traffic counters
-  u32 mma_products = 0;     // of the whole warp
-  u32 statement = 0;        // index of its description in the program
+  u8 fma_operations = 0;  // floating-point operations of one lane, for the traffic counters
+  u32 mma_products = 0;   // of the whole warp
+  u32 statement = 0;      // index of its description in the program
 };
 
 // Where an instruction came from, for reports.

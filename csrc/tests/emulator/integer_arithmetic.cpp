@@ -1,4 +1,6 @@
 // add, sub, mul, mad, div, rem, min, max and the like on integers; those on floats are in float_arithmetic.cpp.
+#include <limits>
+
 #include "lanes.h"
 
 namespace emulator {
@@ -10,48 +12,64 @@ template <class T>
 using Unsigned = std::make_unsigned_t<T>;
 
 template <class T>
-using Wider = std::conditional_t<
-    sizeof(T) == 2, std::conditional_t<std::is_signed_v<T>, s32, u32>,
-    std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, s64, u64>,
-                       std::conditional_t<std::is_signed_v<T>, s128, unsigned __int128>>>;
+using Wider = std::conditional_t<sizeof(T) == 2, std::conditional_t<std::is_signed_v<T>, s32, u32>,
+                                 std::conditional_t<sizeof(T) == 4, std::conditional_t<std::is_signed_v<T>, s64, u64>,
+                                                    std::conditional_t<std::is_signed_v<T>, s128, unsigned __int128>>>;
 
 struct Add {
   template <class T>
-  static T apply(T a, T b) { return (T)((Unsigned<T>)a + (Unsigned<T>)b); }
+  static T apply(T a, T b) {
+    return (T)((Unsigned<T>)a + (Unsigned<T>)b);
+  }
 };
 struct Subtract {
   template <class T>
-  static T apply(T a, T b) { return (T)((Unsigned<T>)a - (Unsigned<T>)b); }
+  static T apply(T a, T b) {
+    return (T)((Unsigned<T>)a - (Unsigned<T>)b);
+  }
 };
+// The end of the range on a's side, where a sum or difference that overflows stays.
+template <class T>
+T limit_beside(T a) {
+  return a < 0 ? std::numeric_limits<T>::min() : std::numeric_limits<T>::max();
+}
 struct AddSaturated {
   template <class T>
   static T apply(T a, T b) {
     T sum;
-    return !__builtin_add_overflow(a, b, &sum) ? sum : a < 0 ? std::numeric_limits<T>::min() : std::numeric_limits<T>::max();
+    return __builtin_add_overflow(a, b, &sum) ? limit_beside(a) : sum;
   }
 };
 struct SubtractSaturated {
   template <class T>
   static T apply(T a, T b) {
-    T sum;
-    return !__builtin_sub_overflow(a, b, &sum) ? sum : a < 0 ? std::numeric_limits<T>::min() : std::numeric_limits<T>::max();
+    T difference;
+    return __builtin_sub_overflow(a, b, &difference) ? limit_beside(a) : difference;
   }
 };
 struct MultiplyLow {
   template <class T>
-  static T apply(T a, T b) { return (T)((u64)a * (u64)b); }
+  static T apply(T a, T b) {
+    return (T)((u64)a * (u64)b);
+  }
 };
 struct MultiplyHigh {
   template <class T>
-  static T apply(T a, T b) { return (T)((Wider<T>)a * (Wider<T>)b >> (8 * sizeof(T))); }
+  static T apply(T a, T b) {
+    return (T)((Wider<T>)a * (Wider<T>)b >> (8 * sizeof(T)));
+  }
 };
 struct MultiplyAddLow {
   template <class T>
-  static T apply(T a, T b, T c) { return (T)((u64)a * (u64)b + (u64)c); }
+  static T apply(T a, T b, T c) {
+    return (T)((u64)a * (u64)b + (u64)c);
+  }
 };
 struct MultiplyAddHigh {
   template <class T>
-  static T apply(T a, T b, T c) { return Add::apply<T>(MultiplyHigh::apply<T>(a, b), c); }
+  static T apply(T a, T b, T c) {
+    return Add::apply<T>(MultiplyHigh::apply<T>(a, b), c);
+  }
 };
 // Division by zero gives all ones, as the hardware does.
 struct Divide {
@@ -70,31 +88,47 @@ struct Remainder {
 };
 struct Minimum {
   template <class T>
-  static T apply(T a, T b) { return a < b ? a : b; }
+  static T apply(T a, T b) {
+    return a < b ? a : b;
+  }
 };
 struct Maximum {
   template <class T>
-  static T apply(T a, T b) { return a > b ? a : b; }
+  static T apply(T a, T b) {
+    return a > b ? a : b;
+  }
 };
 struct Absolute {
   template <class T>
-  static T apply(T a) { return a < 0 ? (T)(0 - (Unsigned<T>)a) : a; }
+  static T apply(T a) {
+    return a < 0 ? (T)(0 - (Unsigned<T>)a) : a;
+  }
 };
 struct Negate {
   template <class T>
-  static T apply(T a) { return (T)(0 - (Unsigned<T>)a); }
+  static T apply(T a) {
+    return (T)(0 - (Unsigned<T>)a);
+  }
 };
 struct AbsoluteDifference {
   template <class T>
-  static T apply(T a, T b, T c) { return Add::apply<T>(c, a < b ? Subtract::apply<T>(b, a) : Subtract::apply<T>(a, b)); }
+  static T apply(T a, T b, T c) {
+    return Add::apply<T>(c, a < b ? Subtract::apply<T>(b, a) : Subtract::apply<T>(a, b));
+  }
 };
 struct Multiply24Low {
   template <class T>
-  static s64 low24(T a) { return std::is_signed_v<T> ? (s64)((s32)((u32)a << 8) >> 8) : (s64)((u32)a & 0xffffff); }
+  static s64 low24(T a) {
+    return std::is_signed_v<T> ? (s64)((s32)((u32)a << 8) >> 8) : (s64)((u32)a & 0xffffff);
+  }
   template <class T>
-  static T apply(T a, T b) { return (T)(low24(a) * low24(b)); }
+  static T apply(T a, T b) {
+    return (T)(low24(a) * low24(b));
+  }
   template <class T>
-  static T apply(T a, T b, T c) { return (T)(low24(a) * low24(b) + (s64)c); }
+  static T apply(T a, T b, T c) {
+    return (T)(low24(a) * low24(b) + (s64)c);
+  }
 };
 
 // mul.wide and mad.wide: the result has twice the bits.
@@ -137,9 +171,10 @@ struct WithCarry {
     U* d = warp.slot<U>(i.destination[0]);
     u32 carry_out = warp.carry;
     for_each_lane(warp.lanes, [&](u32 lane) {
-      const unsigned __int128 in = i.flag ? warp.carry >> lane & 1 : 0;
+      const u32 in = i.flag ? warp.carry >> lane & 1 : 0;
+      const unsigned __int128 x = a[lane];
       // The carry of a subtraction is the borrow.
-      const unsigned __int128 sum = subtract ? (unsigned __int128)a[lane] - b[lane] - in : (unsigned __int128)a[lane] + b[lane] + in;
+      const unsigned __int128 sum = subtract ? x - b[lane] - in : x + b[lane] + in;
       d[lane] = (U)sum;
       const u32 out = (u32)(sum >> (8 * sizeof(T))) & 1;
       carry_out = (carry_out & ~(1u << lane)) | out << lane;
@@ -159,7 +194,8 @@ struct MultiplyAddWithCarry {
     U* d = warp.slot<U>(i.destination[0]);
     u32 carry_out = warp.carry;
     for_each_lane(warp.lanes, [&](u32 lane) {
-      const U product = i.immediate ? (U)MultiplyHigh::apply<T>(a[lane], b[lane]) : (U)MultiplyLow::apply<T>(a[lane], b[lane]);
+      const U product =
+          i.immediate ? (U)MultiplyHigh::apply<T>(a[lane], b[lane]) : (U)MultiplyLow::apply<T>(a[lane], b[lane]);
       const unsigned __int128 sum = (unsigned __int128)product + c[lane] + (i.flag ? warp.carry >> lane & 1 : 0);
       d[lane] = (U)sum;
       carry_out = (carry_out & ~(1u << lane)) | ((u32)(sum >> (8 * sizeof(T))) & 1) << lane;

@@ -50,10 +50,30 @@ void store(Warp& warp, const Instruction& i) {
 // Modifiers that say how to cache or order an access. The emulator runs one instruction at a time on a memory without
 // caches, so they change nothing.
 bool take_cache_modifiers(Decoding& d) {
-  const char* const names[] = {"weak",  "relaxed", "acquire", "release", "volatile", "cta", "gpu", "sys", "nc",
-                               "ca",    "cg",      "cs",      "cv",      "lu",       "wb",  "wt",
-                               "L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last",
-                               "L1::no_allocate", "L2::64B", "L2::128B", "L2::256B"};
+  const char* const names[] = {"weak",
+                               "relaxed",
+                               "acquire",
+                               "release",
+                               "volatile",
+                               "cta",
+                               "gpu",
+                               "sys",
+                               "nc",
+                               "ca",
+                               "cg",
+                               "cs",
+                               "cv",
+                               "lu",
+                               "wb",
+                               "wt",
+                               "L1::evict_normal",
+                               "L1::evict_unchanged",
+                               "L1::evict_first",
+                               "L1::evict_last",
+                               "L1::no_allocate",
+                               "L2::64B",
+                               "L2::128B",
+                               "L2::256B"};
   for (const char* name : names) d.take(name);
   return d.take("L2::cache_hint");
 }
@@ -95,8 +115,8 @@ void create_policy(Warp& warp, const Instruction& i) {
 }
 
 void decode_create_policy(Decoding& d) {
-  const char* const names[] = {"fractional", "L2::evict_last", "L2::evict_normal", "L2::evict_first",
-                               "L2::evict_unchanged", "b64"};
+  const char* const names[] = {"fractional",      "L2::evict_last",      "L2::evict_normal",
+                               "L2::evict_first", "L2::evict_unchanged", "b64"};
   for (const char* name : names) d.take(name);
   d.destination(0);
   d.instruction.run = create_policy;

@@ -8,7 +8,9 @@
 namespace emulator {
 namespace {
 
-const char* verb(Access kind) { return kind == Access::read ? "read" : kind == Access::write ? "write" : "atomic"; }
+const char* verb(Access kind) {
+  return kind == Access::read ? "read" : kind == Access::write ? "write" : "atomic";
+}
 
 std::string hexadecimal(u64 value) {
   char text[32];
@@ -65,8 +67,10 @@ void resolve_shared(Warp& warp, const u64* addresses, u32 bytes, Access kind, Ho
   check_alignment(addresses, warp.lanes, bytes, kind, "shared");
   for_each_lane(warp.lanes, [&](u32 lane) {
     if (addresses[lane] + bytes > shared.bytes || addresses[lane] > shared.bytes)
-      illegal(kind, bytes, "shared[" + std::to_string((s64)addresses[lane]) + "] is out of range of the block's " +
-                               std::to_string(shared.bytes) + " bytes", lane);
+      illegal(kind, bytes,
+              "shared[" + std::to_string((s64)addresses[lane]) + "] is out of range of the block's " +
+                  std::to_string(shared.bytes) + " bytes",
+              lane);
     pointers.lane[lane] = shared.data.get() + addresses[lane];
   });
   warp.launch->traffic.shared_access(addresses, warp.lanes, bytes);
@@ -90,9 +94,10 @@ void check_buffer_access(Warp& warp, Buffer& buffer, u32 lanes, u64 address, u32
     if (kind != Access::write) {
       for (u32 i = 0; i < bytes; ++i)
         if (!buffer.written[offset + i])
-          throw Violation{error_launch_failed,
-                          "read of " + warp.launch->global.describe(address + i) + ", which was never written in this launch",
-                          lanes};
+          throw Violation{
+              error_launch_failed,
+              "read of " + warp.launch->global.describe(address + i) + ", which was never written in this launch",
+              lanes};
     }
     if (kind != Access::read) std::memset(&buffer.written[offset], 1, bytes);
   }
@@ -127,8 +132,10 @@ void resolve_local(Warp& warp, const u64* addresses, u32 bytes, Access kind, Hos
   for_each_lane(warp.lanes, [&](u32 lane) {
     const u64 at = addresses[lane];
     if (at > size || at + bytes > size)
-      illegal(kind, bytes, "local[" + std::to_string((s64)at) + "] is out of range of the thread's " +
-                               std::to_string(size) + " bytes", lane);
+      illegal(
+          kind, bytes,
+          "local[" + std::to_string((s64)at) + "] is out of range of the thread's " + std::to_string(size) + " bytes",
+          lane);
     u8* written = warp.local_written.get() + lane * size + at;
     if (kind == Access::write)
       std::memset(written, 1, bytes);

@@ -26,8 +26,7 @@ void pack(Warp& warp, const Instruction& i) {
   const u64 mask = (1ull << i.bytes) - 1;
   for_each_lane(warp.lanes, [&](u32 lane) {
     u64 value = 0;
-    for (int part = 0; part < i.sources; ++part)
-      value |= (warp.value(i.source[part], lane) & mask) << part * i.bytes;
+    for (int part = 0; part < i.sources; ++part) value |= (warp.value(i.source[part], lane) & mask) << part * i.bytes;
     warp.set_value(i.destination[0], lane, value);
   });
 }

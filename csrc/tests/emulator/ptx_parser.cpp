@@ -14,11 +14,11 @@ struct TypeName {
 };
 
 constexpr TypeName type_names[] = {
-    {"pred", Type::pred, 1},     {"b8", Type::b8, 8},         {"u8", Type::u8, 8},     {"s8", Type::s8, 8},
-    {"b16", Type::b16, 16},      {"u16", Type::u16, 16},      {"s16", Type::s16, 16},  {"f16", Type::f16, 16},
-    {"bf16", Type::bf16, 16},    {"b32", Type::b32, 32},      {"u32", Type::u32, 32},  {"s32", Type::s32, 32},
-    {"f32", Type::f32, 32},      {"tf32", Type::tf32, 32},    {"f16x2", Type::f16x2, 32}, {"bf16x2", Type::bf16x2, 32},
-    {"b64", Type::b64, 64},      {"u64", Type::u64, 64},      {"s64", Type::s64, 64},  {"f64", Type::f64, 64},
+    {"pred", Type::pred, 1},   {"b8", Type::b8, 8},      {"u8", Type::u8, 8},        {"s8", Type::s8, 8},
+    {"b16", Type::b16, 16},    {"u16", Type::u16, 16},   {"s16", Type::s16, 16},     {"f16", Type::f16, 16},
+    {"bf16", Type::bf16, 16},  {"b32", Type::b32, 32},   {"u32", Type::u32, 32},     {"s32", Type::s32, 32},
+    {"f32", Type::f32, 32},    {"tf32", Type::tf32, 32}, {"f16x2", Type::f16x2, 32}, {"bf16x2", Type::bf16x2, 32},
+    {"b64", Type::b64, 64},    {"u64", Type::u64, 64},   {"s64", Type::s64, 64},     {"f64", Type::f64, 64},
     {"b128", Type::b128, 128},
 };
 
@@ -82,8 +82,8 @@ class Parser {
     if (!word.empty() && word.back() == 'U') word.pop_back();
     try {
       size_t used = 0;
-      const uint64_t value = word.compare(0, 2, "0b") == 0 ? std::stoull(word.substr(2), &used, 2)
-                                                           : std::stoull(word, &used, 0);
+      const uint64_t value =
+          word.compare(0, 2, "0b") == 0 ? std::stoull(word.substr(2), &used, 2) : std::stoull(word, &used, 0);
       return value;
     } catch (const std::exception&) {
       fail("'" + word + "' is not a number");
@@ -147,8 +147,10 @@ class Parser {
   }
 
   static bool space_named(const std::string& name, Space& space) {
-    static const std::map<std::string, Space> spaces = {{".global", Space::global}, {".shared", Space::shared},
-                                                        {".local", Space::local},   {".param", Space::param},
+    static const std::map<std::string, Space> spaces = {{".global", Space::global},
+                                                        {".shared", Space::shared},
+                                                        {".local", Space::local},
+                                                        {".param", Space::param},
                                                         {".const", Space::constant}};
     const auto found = spaces.find(name);
     if (found == spaces.end()) return false;
@@ -418,6 +420,8 @@ int bits_of(Type type) {
   return 0;
 }
 
-Module parse_ptx(const std::string& text) { return Parser(text).module(); }
+Module parse_ptx(const std::string& text) {
+  return Parser(text).module();
+}
 
 }  // namespace emulator

@@ -11,12 +11,35 @@
 namespace emulator {
 
 enum class Type : uint8_t {
-  none, pred, b8, u8, s8, b16, u16, s16, f16, bf16, b32, u32, s32, f32, tf32, f16x2, bf16x2, b64, u64, s64, f64, b128
+  none,
+  pred,
+  b8,
+  u8,
+  s8,
+  b16,
+  u16,
+  s16,
+  f16,
+  bf16,
+  b32,
+  u32,
+  s32,
+  f32,
+  tf32,
+  f16x2,
+  bf16x2,
+  b64,
+  u64,
+  s64,
+  f64,
+  b128
 };
 
 Type type_named(const std::string& name);  // "f32" -> Type::f32; Type::none for a name that is no type
 int bits_of(Type type);
-inline int bytes_of(Type type) { return (bits_of(type) + 7) / 8; }
+inline int bytes_of(Type type) {
+  return (bits_of(type) + 7) / 8;
+}
 
 enum class Space : uint8_t { generic, global, shared, local, param, constant };
 
@@ -52,8 +75,8 @@ struct Variable {
   Space space = Space::global;
   Type type = Type::b8;
   int64_t alignment = 1;
-  int64_t size = 0;         // bytes
-  bool dynamic = false;     // extern __shared__ x[]
+  int64_t size = 0;      // bytes
+  bool dynamic = false;  // extern __shared__ x[]
   std::vector<Operand> initializer;
   int line = 0;
 };

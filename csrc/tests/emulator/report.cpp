@@ -13,7 +13,8 @@ std::string place(const Program& program, u32 pc) {
   std::string text = "PTX line " + std::to_string(origin.line) + " '" + origin.text + "'";
   const SourceLocation& source = origin.source;
   if (source.line) text += " (" + source_text(*program.module, source.file, source.line);
-  if (source.inlined_line) text += ", inlined at " + source_text(*program.module, source.inlined_file, source.inlined_line);
+  if (source.inlined_line)
+    text += ", inlined at " + source_text(*program.module, source.inlined_file, source.inlined_line);
   if (source.line) text += ")";
   return text;
 }

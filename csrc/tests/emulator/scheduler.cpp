@@ -57,7 +57,8 @@ void check_members(Warp& warp, u32 lanes, u32 mask) {
   if (lanes & ~mask)
     throw Violation{error_launch_failed, std::string("lane is not in its own member mask ") + text, lanes & ~mask};
   if (mask & ~warp.existing)
-    throw Violation{error_launch_failed, std::string("member mask ") + text + " names lanes that the block does not have", lanes};
+    throw Violation{error_launch_failed,
+                    std::string("member mask ") + text + " names lanes that the block does not have", lanes};
   if (mask & warp.exited)
     throw Violation{error_launch_failed, std::string("member mask ") + text + " names lanes that have exited", lanes};
 }
@@ -309,7 +310,8 @@ class BlockRunner {
     warp.local_written.reset(new u8[(u64)program_.local_bytes * warp_size + 1]);
     warp.call_parameters.reset(new u8[(u64)program_.call_parameter_bytes * warp_size + 1]());
     for (const ConstantSlot& constant : program_.constants) {
-      if (constant.slot.bits == 1) warp.predicate(constant.slot) = (u32)constant.bits;
+      if (constant.slot.bits == 1)
+        warp.predicate(constant.slot) = (u32)constant.bits;
       else
         for (u32 lane = 0; lane < warp_size; ++lane) warp.set_value(constant.slot, lane, constant.bits);
     }
@@ -369,7 +371,8 @@ std::string describe(const Launch& launch, const BlockRunner& runner, const Viol
   if (runner.block().epoch) text += "\n  block " + text_of(runner.block().index);
   if (!warp || !violation.lanes) return text;
   text += ", thread" + std::string(violation.lanes & (violation.lanes - 1) ? "s" : "");
-  for_each_lane(violation.lanes, [&](u32 lane) { text += " " + text_of(position(warp->thread(lane), launch.block_shape)); });
+  for_each_lane(violation.lanes,
+                [&](u32 lane) { text += " " + text_of(position(warp->thread(lane), launch.block_shape)); });
   return text;
 }
 

@@ -2,7 +2,9 @@
 
 namespace emulator {
 
-void Traffic::note(Pages& pages, u64 sector_index) { pages[sector_index / sectors_per_page].set(sector_index % sectors_per_page); }
+void Traffic::note(Pages& pages, u64 sector_index) {
+  pages[sector_index / sectors_per_page].set(sector_index % sectors_per_page);
+}
 
 void Traffic::global_access(const u64* addresses, u32 lanes, u32 bytes, Access kind) {
   u64 seen[2 * warp_size];

@@ -77,15 +77,13 @@ struct alignas(64) Warp {
       slot<u32>(s)[lane] = (u32)bits;
   }
   void synchronise(u32 members);
-  bool knows(u32 lane, u32 other, u32 when) const {
-    return when < known_to_all || when < known[lane][other];
-  }
+  bool knows(u32 lane, u32 other, u32 when) const { return when < known_to_all || when < known[lane][other]; }
   u32 thread(u32 lane) const { return index * warp_size + lane; }
 };
 
 struct Block {
   Dim3 index;
-  u32 epoch = 0;        // advances at each barrier, over all blocks of the launch
+  u32 epoch = 0;  // advances at each barrier, over all blocks of the launch
   u32 first_epoch = 0;
   u32 threads = 0;
   std::vector<Warp> warps;
