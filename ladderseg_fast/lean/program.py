@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..ops.autocast import feature_dtype
+from ..ops import autocast
 from ..ops.backend import dtypes, real_dtype
 from ..ops.layout import pixel_major
 from .batch_norm import BoundNorm
@@ -60,7 +60,7 @@ def run(
         ValueError: an input is empty or not a 4-d tensor; or one value per channel for batch norm in training mode.
     """
     parameters = program.parameters()
-    dtype = feature_dtype(inputs[0])
+    dtype = autocast.feature_dtype(inputs[0])
     _check(program, inputs, parameters, dtype)
     call = _Call(program, plan or MemoryPlan(), workspace or Workspace(), list(parameters), dtype)
     tensors = (*inputs, *parameters.values())
@@ -137,7 +137,7 @@ class _Call:
         remaining = {*kept, *program.outputs}
         last_reader = {name: i for i, stage in enumerate(program.stages) for name in (*stage.reads, stage.writes)}
         self.device = tensors[0].device
-        with torch.autocast(self.device.type, enabled=False):
+        with autocast.disabled(self.device):
             for i, stage in enumerate(program.stages):
                 stage.forward(step)
                 self.shapes[stage.writes] = features[stage.writes].data.shape
@@ -208,7 +208,7 @@ class _Call:
     def _run_backward(self, step: BackwardPass) -> None:
         stages = self.program.stages
         creator = {stage.writes: i for i, stage in reversed(list(enumerate(stages)))}
-        with torch.autocast(self.device.type, enabled=False):
+        with autocast.disabled(self.device):
             for i, stage in reversed(list(enumerate(stages))):
                 if stage.writes in step.feature_gradients:
                     stage.backward(step)

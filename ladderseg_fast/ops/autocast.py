@@ -1,5 +1,7 @@
 """torch.autocast, for the operators: which dtype they compute in."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -37,3 +39,8 @@ def cast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 def float32_in_autocast(x: Tensor) -> Tensor:
     """As torch.autocast does with the arguments of losses."""
     return x.float() if _applies(x) else x
+
+
+def disabled(device: torch.device) -> AbstractContextManager:
+    """A region without torch.autocast, which on the meta device there is none of."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

@@ -1,7 +1,7 @@
 // Cross entropy of upsampled logits, and its gradient: see ladderseg/upsample_cross_entropy.h.
 //
 // The kernels, in order of launch:
-//   label_sums, label_totals        the total weight, from the labels alone, so that the gradient is written once, scaled
+//   label_sums, label_totals        the total weight, from the labels alone: so the gradient is written once, scaled
 //   cross_entropy_16, _19 and _32   loss and gradient, for up to so many classes (of double: cross_entropy_8), or
 //   pixel_loss, cross_entropy_grad  the same for any number of classes, in groups
 //   loss                            the sum of all blocks' losses
@@ -13,9 +13,9 @@
 // fine columns that read it, classes being the lanes: per class and fine column one read of shared memory for a coarse
 // row, which at four times the size is a quarter per fine pixel. What is computed twice are the fine pixels at the left
 // and upper edges of a tile, which its coarse pixels share with the neighbouring tiles: at four times the size, with
-// tiles of 16 x 29 coarse pixels, 10% in all. (Adding parts of gradients across tiles would save that, but takes another
-// pass; a tile of full-resolution gradients in shared memory takes four times its traffic; and atomics give up the fixed
-// order.)
+// tiles of 16 x 29 coarse pixels, 10% in all. (Adding parts of gradients across tiles would save that, but takes
+// another pass; a tile of full-resolution gradients in shared memory takes four times its traffic; and atomics give up
+// the fixed order.)
 //
 // With more classes than registers, pixel_loss leaves the maximum and the sum of the softmax of every pixel in memory
 // (2 numbers, not K), and the same walk makes the gradient of one group of classes at a time.
