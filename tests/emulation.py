@@ -23,11 +23,16 @@ ARCHITECTURE = CHOICE and CHOICE.removesuffix("-nvcc")
 SEED = int(os.environ.get("LADDERSEG_FAST_EMULATE_SEED", "1"))
 
 
-def start() -> backend.Emulation:
+#: What is being emulated, if anything is.
+state: backend.Emulation | None = None
+
+
+def start() -> None:
     """From now on, in this process, CPU tensors are worked on by emulated CUDA kernels."""
+    global state
     path = emulator_library.build()
     ctypes.CDLL(str(path)).emulator_configure(int(ARCHITECTURE.removeprefix("sm_")), ctypes.c_uint64(SEED))
-    return backend.emulate(str(path), ptx)
+    state = backend.emulate(str(path), ptx)
 
 
 def ptx(name: str, architecture: tuple[int, int], driver_version: int | None = None) -> bytes:

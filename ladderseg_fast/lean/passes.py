@@ -117,20 +117,23 @@ class BackwardPass:
 
     def gradient_of(self, name: str) -> FeatureGradient | None:
         """The gradient of feature `name` for a reader to add to; None if nobody needs it."""
-        if name not in self.needed:
-            return None
-        if name not in self.feature_gradients:
-            feature = self.features.get(name)
-            spread = feature is not None and not feature.data.is_contiguous(memory_format=torch.channels_last)
-            data = self.workspace.take(self.like, *self.shapes[name], spread=spread).zero_()
-            self.feature_gradients[name] = FeatureGradient(data)
-        return self.feature_gradients[name]
+        if name in self.needed and name not in self.feature_gradients:
+            self.new_gradient(name).data.zero_()
+        return self.feature_gradients.get(name)
+
+    def gradient_for(self, name: str, channels: int) -> tuple[FeatureGradient | None, bool]:
+        """The same for a reader of the first `channels`, and whether it is to add or to write: nothing is there yet."""
+        if name in self.needed and name not in self.feature_gradients and channels == self.shapes[name][1]:
+            return self.new_gradient(name), False
+        return self.gradient_of(name), True
 
     def new_gradient(self, name: str) -> FeatureGradient | None:
         """The gradient of feature `name` for its first reader to write; None if nobody needs it."""
         if name not in self.needed:
             return None
-        data = self.workspace.take(self.like, *self.shapes[name])
+        feature = self.features.get(name)
+        spread = feature is not None and not feature.data.is_contiguous(memory_format=torch.channels_last)
+        data = self.workspace.take(self.like, *self.shapes[name], spread=spread)
         gradient = self.feature_gradients[name] = FeatureGradient(data)
         return gradient
 

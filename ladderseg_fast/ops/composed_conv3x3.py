@@ -12,7 +12,7 @@ from torch import Tensor
 from . import kernels
 from .backend import real_dtype
 from .kernels import BnSums, CorrectedGradient, Norm
-from .layout import empty, pixel_major, zeros
+from .layout import empty, pixel_major
 
 #: Bytes of the normalised map that exist at a time, unless one image takes more.
 _CHUNK_BYTES = 64 << 20
@@ -52,20 +52,22 @@ def backward(
     total = BnSums.zeros(x.shape[1], x.device)
     grad_weight = None
     height = grad_x.shape[2]
-    for images in _groups(x):
-        y = _normalised(x[images], norm)
-        g = kernels.settled(grad.part(images, slice(None)))
-        whole = height == x.shape[2] == g.shape[2]
-        grad_y, more = _convolution_backward(g, y, weight, dilation, (True, want_weight and whole))
-        if want_weight and not whole:  # that of the strip's rows alone
-            strip = zeros(g, *g.shape[:2], *x.shape[2:])
-            strip[:, :, first_row : first_row + height] = g[:, :, grad_first_row : grad_first_row + height]
-            _, more = _convolution_backward(strip, y, weight, dilation, (False, True))
+    whole = height == x.shape[2] == grad.grad.shape[2]
+    for images in _groups(x) if whole else _single_images(x):
+        if whole:
+            g = kernels.settled(grad.part(images, slice(None)))
+            grad_y, more = _convolution_backward(g, _normalised(x[images], norm), weight, dilation, (True, want_weight))
+        else:
+            start = max(0, grad_first_row - dilation)
+            g = kernels.settled(grad.part(images, slice(start, grad_first_row + height + dilation)))
+            inner = slice(grad_first_row - start, grad_first_row - start + height)
+            y = _normalised_with_margins(x[images], norm, first_row, height, dilation)
+            grad_y, more = _strip_convolution_backward(g, inner, y, weight, dilation, want_weight)
         if want_weight:
             more = more.to(real_dtype(x.dtype))
             grad_weight = more if grad_weight is None else grad_weight.add_(more)
         total += kernels.bn_relu_backward(
-            pixel_major(grad_y)[:, :, grad_first_row : grad_first_row + height],
+            pixel_major(grad_y),
             x[images, :, first_row : first_row + height],
             norm,
             grad_x[images],
@@ -83,20 +85,55 @@ def _groups(x: Tensor) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
+def _single_images(x: Tensor) -> Iterator[slice]:
+    """Any rows of a map of one image are pixel-major."""
+    return (slice(i, i + 1) for i in range(x.shape[0]))
+
+
 def _normalised(x: Tensor, norm: Norm) -> Tensor:
     y = empty(x, *x.shape)
     kernels.bn_relu_forward(x, norm, y)
     return y
 
 
+def _normalised_with_margins(x: Tensor, norm: Norm, first_row: int, height: int, margin: int) -> Tensor:
+    """`height` normalised rows of x [1, C, H, W] from `first_row` on, and `margin` on either side: zero outside of x."""
+    n, c, h, w = x.shape
+    start, stop = first_row - margin, first_row + height + margin
+    above, below = max(0, -start), max(0, stop - h)
+    y = empty(x, n, c, stop - start, w)
+    y[:, :, :above].zero_()
+    y[:, :, y.shape[2] - below :].zero_()
+    kernels.bn_relu_forward(x[:, :, start + above : stop - below], norm, y[:, :, above : y.shape[2] - below])
+    return y
+
+
+def _strip_convolution_backward(
+    grad: Tensor, inner: slice, y: Tensor, weight: Tensor, dilation: int, want_weight: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Gradients of y on the strip's rows, and of weight by these rows.
+
+    The strip's rows are `inner` in grad and, without the margins, all in y; grad has margins as far as the image goes.
+    """
+    like_y = y[:, :, : grad.shape[2]]  # the shape alone matters, and the layout
+    grad_y, _ = _convolution_backward(grad, like_y, weight, dilation, (True, False))
+    grad_weight = None
+    if want_weight:
+        _, grad_weight = _convolution_backward(grad[:, :, inner], y, weight, dilation, (False, True), row_padding=0)
+    return grad_y[:, :, inner], grad_weight
+
+
 def _convolution_backward(
-    grad: Tensor, y: Tensor, weight: Tensor, dilation: int, wanted: tuple[bool, bool]
+    grad: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    dilation: int,
+    wanted: tuple[bool, bool],
+    row_padding: int | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of y (of the height of grad) and of weight."""
-    if y.shape[2] != grad.shape[2]:
-        y = y[:, :, :1].expand(*y.shape[:2], *grad.shape[2:]) if wanted[0] else y  # its shape alone matters
-    spread = [dilation, dilation]
+    """Gradients of y and of weight; y is padded by the dilation, or by `row_padding` rows and the dilation's columns."""
+    padding = [dilation if row_padding is None else row_padding, dilation]
     grad_y, grad_weight, _ = torch.ops.aten.convolution_backward(
-        grad, y, weight, None, [1, 1], spread, spread, False, [0, 0], 1, [*wanted, False]
+        grad, y, weight, None, [1, 1], padding, [dilation, dilation], False, [0, 0], 1, [*wanted, False]
     )
     return grad_y, grad_weight

@@ -14,7 +14,7 @@ from torch import Tensor
 from . import kernels
 from .backend import real_dtype
 from .kernels import BnSums, CorrectedGradient, Norm
-from .layout import empty, pixel_major, zeros
+from .layout import empty, pixel_major
 from .running_statistics import RunningStatistics
 from .strips import Strip, strips
 
@@ -48,8 +48,7 @@ def backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, norm:
     pooled = kernels.settled(grad)
     total = BnSums.zeros(weight.shape[0], images.device)
     for piece in pieces(images, weight):
-        _, sums = piece.backward_pooling(pooled, norm)
-        total += sums
+        total += piece.backward_pooling(pooled, norm, piece.rows_of(piece.empty_gradient()))
     return total
 
 
@@ -59,10 +58,12 @@ def backward_weight(
     pooled = kernels.settled(grad)
     total = torch.zeros(weight.shape, dtype=real_dtype(images.dtype), device=images.device)
     for piece in pieces(images, weight):
-        rows, _ = piece.backward_pooling(pooled, norm)
+        grad = piece.empty_gradient()
+        rows = piece.rows_of(grad)
+        piece.backward_pooling(pooled, norm, rows)
         values = piece.values[:, :, piece.strip.inner]
         kernels.affine_correction(CorrectedGradient(rows, values, norm.mean, constant, slope), rows)
-        total += piece.backward_convolution(rows, weight, (False, True))[1]
+        total += piece.backward_convolution(grad, weight, (False, True))[1]
     return total
 
 
@@ -76,7 +77,7 @@ def pieces(images: Tensor, weight: Tensor, max_bytes: int = _CHUNK_BYTES) -> Ite
 
 @dataclass
 class Piece:
-    """The convolution's output rows `strip.outer`, and the image rows that they read."""
+    """The convolution's output rows `strip.outer`, and the image rows that they read, which are pixel-major."""
 
     strip: Strip
     source: Tensor
@@ -91,13 +92,27 @@ class Piece:
         # Two output rows more than the padding needs, so that the first image row is even and strides stay in step.
         start = max(0, _STRIDE * (strip.outer.start - 2))
         rows = slice(start, min(images.shape[2], _STRIDE * (strip.outer.stop - 1) + _PADDING + 1))
-        source, first = images[strip.images, :, rows], strip.outer.start - start // _STRIDE
+        source, first = pixel_major(images[strip.images, :, rows]), strip.outer.start - start // _STRIDE
         result = F.conv2d(source, weight, stride=_STRIDE, padding=_PADDING)
         count = strip.outer.stop - strip.outer.start
         return Piece(strip, source, rows, first, pixel_major(result[:, :, first : first + count]))
 
-    def backward_pooling(self, pooled_gradient: Tensor, norm: Norm) -> tuple[Tensor, BnSums]:
-        """norm.scale * m on the rows of the strip, and the sums over these, from that of the pooled map.
+    def empty_gradient(self) -> Tensor:
+        """Room for the gradient of the source's convolution: zero but on the rows of the strip, which are for others."""
+        n, c, _, w = self.values.shape
+        grad = empty(self.values, n, c, (self.source.shape[2] - 1) // _STRIDE + 1, w)
+        inner = self.strip.inner
+        grad[:, :, : self.first + inner.start].zero_()
+        grad[:, :, self.first + inner.stop :].zero_()
+        return grad
+
+    def rows_of(self, grad: Tensor) -> Tensor:
+        """The rows of the strip in what empty_gradient has made."""
+        inner = self.strip.inner
+        return grad[:, :, self.first + inner.start : self.first + inner.stop]
+
+    def backward_pooling(self, pooled_gradient: Tensor, norm: Norm, out: Tensor) -> BnSums:
+        """out = norm.scale * m on the rows of the strip from that of the pooled map; returns the sums over these rows.
 
         The last row of a strip, an odd one, also lies in the first window of the next strip, whose other rows are in
         the halo.
@@ -105,21 +120,15 @@ class Piece:
         strip, values = self.strip, self.values
         last = min((strip.rows.stop + 1) // 2 + 1, pooled_gradient.shape[2])
         pooled = pooled_gradient[strip.images, :, strip.rows.start // 2 : last]
-        n, c, _, w = values.shape
-        grad = empty(values, n, c, strip.rows.stop - strip.rows.start, w)
         first_row = strip.inner.start
-        return grad, kernels.bn_relu_maxpool_backward(pooled, values, norm, grad, first_row, first_row)
+        return kernels.bn_relu_maxpool_backward(pooled, values, norm, out, first_row, first_row)
 
     def backward_convolution(
         self, grad: Tensor, weight: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of the source and of weight from `grad` [n, K, rows, W'] on the rows of the strip."""
-        n, c, _, w = grad.shape
-        padded = zeros(grad, n, c, (self.source.shape[2] - 1) // _STRIDE + 1, w)
-        inner = self.strip.inner
-        padded[:, :, self.first + inner.start : self.first + inner.stop] = grad
+        """Gradients of the source and of weight from that of the source's convolution."""
         stride, padding, dilation = [_STRIDE] * 2, [_PADDING] * 2, [1, 1]
         grad_source, grad_weight, _ = torch.ops.aten.convolution_backward(
-            padded, self.source, weight, None, stride, padding, dilation, False, [0, 0], 1, [*wanted, False]
+            grad, self.source, weight, None, stride, padding, dilation, False, [0, 0], 1, [*wanted, False]
         )
         return grad_source, grad_weight

@@ -1,4 +1,9 @@
+import emulation
+import pytest
+import torch
 from bn_operator_suite import BnConvOperatorSuite
+from comparison import assert_near
+from operator_suite import evaluate
 
 
 class TestBnReluConv1x1(BnConvOperatorSuite):
@@ -15,7 +20,24 @@ class TestBnReluConv1x1(BnConvOperatorSuite):
         (1, 64, 1, 1300, 1),
         (1, 300, 2, 3, 130),
         (2, 520, 3, 5, 17),
+        (2, 72, 9, 16, 128),  # whole 16-byte rows in every type: the way of tensor cores
+        (1, 200, 11, 13, 40),
+        (1, 64, 3, 50, 264),
         (0, 3, 4, 4, 19),
     ]
     small = (2, 3, 3, 2, 4)
     large = (2, 33, 37, 41, 19)
+
+    @pytest.mark.skipif(emulation.ARCHITECTURE in (None, "sm_61"), reason="about tensor cores, which are not emulated")
+    @pytest.mark.parametrize("channels", [(64, 128), (96, 19), (36, 200)], ids=str)
+    def test_tf32(self, channels: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where torch allows it, products of float32 are done by tensor cores, with inputs of 10 bits."""
+        monkeypatch.setattr(emulation.state, "allow_tf32", True)
+        arguments = self.prepared((2, channels[0], 9, 16, channels[1]))
+        actual = evaluate(self.operator(), arguments)
+        exact = evaluate(self.reference(), arguments)
+        for key in exact:
+            assert_near(actual[key], exact[key], key, tolerance=2e-3)
+        assert not torch.equal(actual["output 0"], exact["output 0"])
+        monkeypatch.setattr(emulation.state, "allow_tf32", False)
+        assert_near(evaluate(self.operator(), arguments)["output 0"], exact["output 0"], "in float32", tolerance=2e-6)

@@ -5,12 +5,13 @@
 
 namespace ladderseg::cuda {
 
-constexpr int kSumChannels = 32;  // by threadIdx.x: a cache line of each part
-constexpr int kSumParts = 8;      // by threadIdx.y: these many parts are read at a time
+// Few channels to a block, so that the doubles, slow on consumer devices, are spread over many multiprocessors.
+constexpr int kSumChannels = 8;  // by threadIdx.x: a sector of each part
+constexpr int kSumParts = 32;    // by threadIdx.y: these many parts are read at a time
 
 extern "C" __global__ void __launch_bounds__(kSumChannels* kSumParts)
     LADDERSEG_KERNEL(bn_sums)(const BnSumsArguments<Real> args) {
-  __shared__ double shared[kSumParts][2][kSumChannels];
+  __shared__ double masked_sums[kSumParts][kSumChannels], centred_sums[kSumParts][kSumChannels];
   const int64 c = static_cast<int64>(blockIdx.x) * kSumChannels + threadIdx.x;
   double masked = 0.0, centred = 0.0;
   if (c < args.channels) {
@@ -21,15 +22,19 @@ extern "C" __global__ void __launch_bounds__(kSumChannels* kSumParts)
       centred += from[args.channels];
     }
   }
-  shared[threadIdx.y][0][threadIdx.x] = masked;
-  shared[threadIdx.y][1][threadIdx.x] = centred;
-  __syncthreads();
-  if (threadIdx.y != 0 || c >= args.channels) return;
-#pragma unroll
-  for (int i = 1; i < kSumParts; ++i) {
-    masked += shared[i][0][threadIdx.x];
-    centred += shared[i][1][threadIdx.x];
+  for (int half = kSumParts / 2; half > 0; half /= 2) {
+    if (threadIdx.y >= half && threadIdx.y < 2 * half) {
+      masked_sums[threadIdx.y - half][threadIdx.x] = masked;
+      centred_sums[threadIdx.y - half][threadIdx.x] = centred;
+    }
+    __syncthreads();
+    if (threadIdx.y < half) {
+      masked += masked_sums[threadIdx.y][threadIdx.x];
+      centred += centred_sums[threadIdx.y][threadIdx.x];
+    }
+    __syncthreads();
   }
+  if (threadIdx.y != 0 || c >= args.channels) return;
   args.masked[c] = masked;
   args.centred[c] = centred;
 }

@@ -14,7 +14,7 @@ Buffer buffer(const Queue& queue, const PartialSums& partial, Access access) {
 }
 
 void finish_bn_sums(const Queue& queue, const PartialSums& partial, const BnSums& sums) {
-  constexpr unsigned kChannels = 32, kParts = 8;  // of a block, as in kernels/bn_sums.cu
+  constexpr unsigned kChannels = 8, kParts = 32;  // of a block, as in kernels/bn_sums.cu
   const int64_t channels = partial.channels, bytes = channels * static_cast<int64_t>(sizeof(double));
   const BnSumsArguments<void> arguments{partial.data, partial.parts, channels, sums.masked, sums.centred};
   launch(queue,

@@ -115,14 +115,14 @@ def accumulate_conv1x1(
     """Backward of BN - ReLU - conv 1x1 that reads the first channels of feature `source`; grad [N, M, H, W]."""
     channels = norm.num_features
     bound = step.norms[norm]
-    target = step.gradient_of(source)
+    target, accumulate = step.gradient_for(source, channels)
     grad_weight, sums = kernels.bn_relu_conv1x1_backward(
         grad,
         step.features[source].channels(channels),
         bound.norm,
         step.parameter(conv),
         None if target is None else target.channels(channels),
-        accumulate=True,
+        accumulate=accumulate,
         want_weight=step.wants(conv),
     )
     step.add_gradient(conv, grad_weight)

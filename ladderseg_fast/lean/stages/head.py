@@ -2,6 +2,7 @@
 
 from ...nn import Head
 from ...ops import kernels
+from ...ops.backend import real_dtype
 from ...ops.kernels import CorrectedGradient
 from ..passes import BackwardPass, ForwardPass
 from .bottleneck import accumulate_conv1x1
@@ -30,7 +31,7 @@ class HeadStage(Stage):
     def backward(self, step: BackwardPass) -> None:
         grad = step.gradient_of(self.writes).data  # class scores have no batch norm for a reader
         if step.wants(self.conv, "bias"):
-            step.add_gradient(self.conv, grad.sum(dim=(0, 2, 3)), "bias")
+            step.add_gradient(self.conv, grad.sum(dim=(0, 2, 3), dtype=real_dtype(grad.dtype)), "bias")
         accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, CorrectedGradient(grad))
         target = step.gradient_of(self.reads[0])
         if target is not None:

@@ -32,7 +32,7 @@ class CopyStage(Stage):
             target.set_statistics(0, source.mean, source.variance)
 
     def backward(self, step: BackwardPass) -> None:
-        target = step.gradient_of(self.reads[0])
+        target = step.new_gradient(self.reads[0])
         if target is not None:
             write(step.gradient_of(self.writes).corrected(0, target.data.shape[1]), target.data)
 

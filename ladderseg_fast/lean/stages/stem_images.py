@@ -22,6 +22,9 @@ def add_image_gradient(
     pooled_gradient = write(grad, step.workspace.take(images, *grad.grad.shape))
     weight = weight.to(images.dtype)
     for piece in composed_stem.pieces(images, weight, step.plan.chunk_bytes):
-        rows, _ = piece.backward_pooling(pooled_gradient, bound.norm)
+        grad_values = piece.empty_gradient()
+        rows = piece.rows_of(grad_values)
+        piece.backward_pooling(pooled_gradient, bound.norm, rows)
         write(bound.corrected(piece.values[:, :, piece.strip.inner], rows, sums), rows)
-        grad_images[piece.strip.images, :, piece.rows] += piece.backward_convolution(rows, weight, (True, False))[0]
+        more, _ = piece.backward_convolution(grad_values, weight, (True, False))
+        grad_images[piece.strip.images, :, piece.rows] += more

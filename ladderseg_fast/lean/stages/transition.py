@@ -51,7 +51,7 @@ class TransitionStage(Stage):
         source = step.features[self.reads[0]].data
         bound = step.norms[self.norm]
         grad = step.gradient_of(self.writes).corrected(0, self.conv.out_channels)
-        target = step.gradient_of(self.reads[0])
+        target, accumulate = step.gradient_for(self.reads[0], source.shape[1])
         total = BnSums.zeros(source.shape[1], source.device)
         grad_weight = None
         for strip in self._strips(source, step):
@@ -72,7 +72,8 @@ class TransitionStage(Stage):
                 rows = step.workspace.take(source, *x.shape)
             else:
                 rows = target.data[strip.images, :, _rows_below(strip, source)]
-            total += kernels.bn_relu_avgpool2_backward(grad_pooled, x, bound.norm, rows, accumulate=target is not None)
+            accumulate = accumulate and target is not None
+            total += kernels.bn_relu_avgpool2_backward(grad_pooled, x, bound.norm, rows, accumulate)
         step.add_gradient(self.conv, grad_weight)
         step.add_norm_gradients(self.norm, total)
         if target is not None:

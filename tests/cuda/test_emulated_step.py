@@ -1,0 +1,80 @@
+"""Whole training steps through the CUDA path, emulated: they compute what the CPU's lean path does."""
+
+import functools
+from pathlib import Path
+
+import emulation
+import pytest
+import torch
+from comparison import assert_near, magnitude, relative_error
+from emulated_process import run_script
+from emulated_steps import WAYS, training_steps
+from ladder_models import TINY, TINY_LAYERS
+from torch import Tensor
+
+from ladderseg_fast.nn import BLOCK_LAYERS
+
+pytestmark = pytest.mark.skipif(
+    emulation.CHOICE is not None, reason="compares with the CPU's kernels, which are emulated away in this process"
+)
+
+Results = dict[str, Tensor]
+
+
+@pytest.fixture(autouse=True)
+def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BLOCK_LAYERS, TINY, TINY_LAYERS)
+
+
+def emulated(directory: Path, architecture: str, *ways: str) -> dict[str, Results]:
+    file = directory / "results.pt"
+    run_script("emulated_steps.py", str(file), *ways, architecture=architecture)
+    return torch.load(file)
+
+
+@functools.cache
+def on_the_cpu(way: str, memory: str = "lean") -> Results:
+    return training_steps(memory, WAYS[way])
+
+
+def assert_at_most_twice(actual: Results, other: Results, parts: list[str]) -> None:
+    """Over all tensors of a part, `actual` is at most twice as far from float64 as `other` is."""
+    exact = on_the_cpu("exact")
+    for part in parts:
+        names = [name for name in actual if part in name]
+        assert names
+        actual_error, other_error = (
+            relative_error([way[name] for name in names], [exact[name] for name in names]) for way in (actual, other)
+        )
+        assert actual_error <= 2 * other_error, f"{part}: {actual_error:.3g} is more than twice {other_error:.3g}"
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", pytest.param("sm_61", marks=pytest.mark.slow)])
+def test_three_steps(architecture: str, tmp_path: Path) -> None:
+    """Losses, gradients, running statistics and parameters: in float64 up to rounding.
+
+    In float32, twice as far from float64 as on the CPU, at most.
+    """
+    results = emulated(tmp_path, architecture, "float64", "float32")
+    actual, expected = results["float64"], on_the_cpu("float64")
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        if tensor.is_floating_point():
+            assert_near(actual[name], tensor, name, tolerance=1e-9)
+        else:
+            assert torch.equal(actual[name], tensor), name
+    parts = ["loss", "logits", "aux", "gradient", "running_mean", "running_var"]
+    assert_at_most_twice(results["float32"], on_the_cpu("float32"), parts)
+
+
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_autocast(dtype: str, tmp_path: Path) -> None:
+    """As in plain PyTorch: outputs are of 16 bits, the loss and the gradients of the parameters float32, and no less
+    accurate. The loss is scaled."""
+    way = f"autocast_{dtype}"
+    (actual,) = emulated(tmp_path, "sm_80", way).values()
+    for name, tensor in actual.items():
+        if tensor.is_floating_point():
+            assert tensor.dtype == (getattr(torch, dtype) if name.endswith(("logits", "aux")) else torch.float32), name
+            assert tensor.isfinite().all() and magnitude(tensor) > 0, name
+    assert_at_most_twice(actual, on_the_cpu(way, "plain"), ["loss", "logits", "aux", "gradient"])

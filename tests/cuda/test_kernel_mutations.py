@@ -1,0 +1,481 @@
+"""The package's own kernels, each with one deliberate mistake, on the emulator: every mistake is found.
+
+Either the launch fails, with the report that belongs to the mistake, or the result is not the reference's. So these
+tests are about the other tests: they show what those would notice.
+"""
+
+import dataclasses
+import functools
+import json
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from emulated_process import run_script
+
+from ladderseg_fast.cuda import images
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run: see tests/mutated_kernel.py."""
+
+    suite: str
+    shape: tuple[int, ...] = ()
+    dtype: str = "float32"
+    layout: str = "channels_last"
+    method: str = ""
+
+    def __str__(self) -> str:
+        what = self.method or f"{'x'.join(map(str, self.shape))}-{self.dtype}-{self.layout}"
+        return f"{self.suite}-{what}"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """In `file`, as it is compiled for the kernel image `image`, the one occurrence of `snippet` is replaced."""
+
+    name: str
+    case: Case
+    image: str
+    file: str
+    snippet: str
+    replacement: str
+    #: Pattern of the emulator's report or of the comparison's message.
+    message: str
+
+    def __str__(self) -> str:
+        return self.name.replace(" ", "_")
+
+
+# What is seen of a missing barrier depends on the order in which the threads run.
+RACE = r"race: shared\[|read of shared\[\d+\], which was never written"
+WRONG = r"AssertionError: .* are off by more than"
+
+BN_RELU = Case("bn_relu", (2, 33, 7, 11))
+BN_RELU_MISALIGNED = Case("bn_relu", (2, 32, 7, 11), layout="channel_slice")
+STATISTICS = Case("channel_statistics", (2, 36, 9, 11))
+PRODUCT = Case("bn_relu_conv1x1", (1, 40, 5, 7, 72))
+TENSOR_PRODUCT = Case("bn_relu_conv1x1", (1, 40, 9, 15, 72), "float16")
+LONG_PRODUCT = Case("bn_relu_conv1x1", (2, 33, 37, 11, 19))
+PRODUCT_STATISTICS = Case("product_statistics", (1, 24, 9, 15, 19))
+TENSOR_STATISTICS = Case("product_statistics", (1, 24, 9, 15, 40), "float16")
+AVGPOOL = Case("bn_relu_avgpool2", (1, 17, 5, 9))
+MAXPOOL_TIES = Case("bn_relu_maxpool", method="test_tie_goes_to_the_first")
+MAXPOOL = Case("bn_relu_maxpool", (1, 9, 9, 11))
+UPSAMPLE = Case("upsample_project_concat", (1, 8, 7, 9, 12, 4, 5, 8))
+CROSS_ENTROPY = Case("upsample_cross_entropy", (2, 5, 5, 7, 18, 26))
+CROSS_ENTROPY_GROUPS = Case("upsample_cross_entropy", (1, 33, 3, 4, 9, 11))
+ARGMAX = Case("upsample_argmax", (1, 5, 3, 4, 9, 11))
+
+MUTATIONS = [
+    # --- columns.cuh and bn_sums.cu: sums over a block, and over blocks ---
+    Mutation(
+        "sum over block without barrier",
+        BN_RELU,
+        "bn_relu",
+        "columns.cuh",
+        "    __syncthreads();\n    if (threadIdx.y < half) {",
+        "    if (threadIdx.y < half) {",
+        RACE,
+    ),
+    Mutation(
+        "bn sums without barrier",
+        BN_RELU,
+        "bn_sums",
+        "bn_sums.cu",
+        "  __syncthreads();\n",
+        "",
+        RACE,
+    ),
+    Mutation(
+        "bn sums count a part twice",
+        BN_RELU,
+        "bn_sums",
+        "bn_sums.cu",
+        "for (int i = 1; i < kSumParts; ++i)",
+        "for (int i = 0; i < kSumParts; ++i)",
+        WRONG,
+    ),
+    Mutation(
+        "block takes a pixel too many",
+        BN_RELU,
+        "bn_relu",
+        "columns.cuh",
+        "smaller(begin + columns.pixels_per_block, count)",
+        "smaller(begin + columns.pixels_per_block, count + 1)",
+        r"illegal read of 4 bytes: .*input",
+    ),
+    Mutation(
+        "partial sum not written",
+        BN_RELU,
+        "bn_relu",
+        "bn_relu.cu",
+        "    partial[channels + i] = centred.values[i];\n",
+        "",
+        r"not written: partial sums",
+    ),
+    Mutation(
+        "threads leave before a barrier",
+        BN_RELU,
+        "bn_relu",
+        "bn_relu.cu",
+        "  sum_over_block(sum, shared);\n",
+        "  if (c >= channels) return;\n  sum_over_block(sum, shared);\n",
+        r"divergent barrier: \d+ threads of the block have exited",
+    ),
+    Mutation(
+        "wide accesses whatever the alignment",
+        BN_RELU_MISALIGNED,
+        "bn_relu",
+        "bn_relu.cu",
+        "  if (args.columns.wide)\n    bn_relu_forward<kWide>",
+        "  if (true)\n    bn_relu_forward<kWide>",
+        r"misaligned read of 16 bytes",
+    ),
+    Mutation(
+        "gradient passes the relu everywhere",
+        BN_RELU,
+        "bn_relu",
+        "element.cuh",
+        "return y <= Real(0) ? Real(0) : grad;",
+        "return grad;",
+        WRONG,
+    ),
+    # --- channel_statistics.cu and statistics.cu ---
+    Mutation(
+        "statistics merged without first barrier",
+        STATISTICS,
+        "channel_statistics",
+        "channel_statistics.cu",
+        "    __syncthreads();\n    const int added",
+        "    const int added",
+        RACE,
+    ),
+    Mutation(
+        "statistics merged without second barrier",
+        STATISTICS,
+        "channel_statistics",
+        "channel_statistics.cu",
+        "thread]}, weights);\n    }\n    __syncthreads();\n",
+        "thread]}, weights);\n    }\n",
+        RACE,
+    ),
+    Mutation(
+        "shared sum reused without barrier",
+        STATISTICS,
+        "statistics",
+        "statistics.cu",
+        "  const double sum = shared[0][threadIdx.x];\n  __syncthreads();\n",
+        "  const double sum = shared[0][threadIdx.x];\n",
+        RACE,
+    ),
+    Mutation(
+        "statistics without the last partial tile",
+        PRODUCT_STATISTICS,
+        "statistics",
+        "statistics.cu",
+        "const bool takes_rest = active && rest > 0",
+        "const bool takes_rest = active && rest < 0",
+        WRONG,
+    ),
+    Mutation(
+        "rows beyond the last counted in the variance",
+        PRODUCT_STATISTICS,
+        "bn_relu_conv1x1_forward",
+        "bn_relu_conv1x1_forward.cu",
+        "if (Tile::row(i) < rows) values[j] += deviation * deviation;",
+        "values[j] += deviation * deviation;",
+        WRONG,
+    ),
+    # --- product.cuh: the loop over tiles of depth, sums over rows ---
+    Mutation(
+        "product without barrier in the loop",
+        PRODUCT,
+        "bn_relu_conv1x1_forward",
+        "product.cuh",
+        "    __syncthreads();\n    now ^= 1;\n",
+        "    now ^= 1;\n",
+        RACE,
+    ),
+    Mutation(
+        "product without barrier before the loop",
+        PRODUCT,
+        "bn_relu_conv1x1_data",
+        "product.cuh",
+        "memory.right_side[0]);\n  __syncthreads();\n",
+        "memory.right_side[0]);\n",
+        RACE,
+    ),
+    Mutation(
+        "product computes with the tile that is being filled",
+        PRODUCT,
+        "bn_relu_conv1x1_forward",
+        "product.cuh",
+        "tile.multiply(memory.left_side[now], memory.right_side[now]);",
+        "tile.multiply(memory.left_side[now ^ 1], memory.right_side[now ^ 1]);",
+        RACE,
+    ),
+    Mutation(
+        "product fills the tile that is being computed with",
+        PRODUCT,
+        "bn_relu_conv1x1_weight",
+        "product.cuh",
+        "left_operand.commit(left, row, next, memory.left_side[now ^ 1]);",
+        "left_operand.commit(left, row, next, memory.left_side[now]);",
+        RACE,
+    ),
+    Mutation(
+        "column sums count a group twice",
+        PRODUCT,
+        "bn_relu_conv1x1_data",
+        "product.cuh",
+        "for (int i = 1; i < Tile::kGroups; ++i) sum += parts[i][column];",
+        "for (int i = 0; i < Tile::kGroups; ++i) sum += parts[i][column];",
+        WRONG,
+    ),
+    Mutation(
+        "column sums read without barrier",
+        PRODUCT,
+        "bn_relu_conv1x1_data",
+        "product.cuh",
+        "    }\n    __syncthreads();\n  }\n\n  LADDERSEG_DEVICE Real total",
+        "    }\n  }\n\n  LADDERSEG_DEVICE Real total",
+        RACE,
+    ),
+    Mutation(
+        "row beyond the output stored",
+        PRODUCT,
+        "bn_relu_conv1x1_forward",
+        "bn_relu_conv1x1_forward.cu",
+        "if (p < count && m < columns)",
+        "if (p <= count && m < columns)",
+        r"illegal write of \d+ bytes: .*output",
+    ),
+    Mutation(
+        "row beyond the matrix fetched",
+        PRODUCT,
+        "bn_relu_conv1x1_weight",
+        "sources.cuh",
+        "return row < rows && column < channels; }\n\n  LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {\n"
+        "    Raw raw = {};\n    if (!inside",
+        "return row <= rows && column < channels; }\n\n  LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {\n"
+        "    Raw raw = {};\n    if (!inside",
+        r"illegal read of \d+ bytes: .*grad",
+    ),
+    Mutation(
+        "part of the weight gradient left out",
+        LONG_PRODUCT,
+        "bn_relu_conv1x1_weight",
+        "bn_relu_conv1x1_weight.cu",
+        "part < args.parts; ++part",
+        "part + 1 < args.parts; ++part",
+        WRONG,
+    ),
+    # --- operand.cuh and product_tensor.cuh: copies past the registers, tensor cores ---
+    Mutation(
+        "copies not waited for",
+        TENSOR_PRODUCT,
+        "bn_relu_conv1x1_forward",
+        "operand.cuh",
+        "      wait_for_copies();\n      return;",
+        "      return;",
+        r"cp\.async not waited for",
+    ),
+    Mutation(
+        "lanes exchanged at the wrong distance",
+        TENSOR_PRODUCT,
+        "bn_relu_conv1x1_forward",
+        "product_tensor.cuh",
+        "__shfl_xor_sync(0xffffffffu, upper ? low : high, bit)",
+        "__shfl_xor_sync(0xffffffffu, upper ? low : high, 3 - bit)",
+        WRONG,
+    ),
+    Mutation(
+        "lanes outside of the shuffle's mask",
+        TENSOR_STATISTICS,
+        "bn_relu_conv1x1_forward",
+        "product_tensor.cuh",
+        "__shfl_xor_sync(0xffffffffu, value, lanes)",
+        "__shfl_xor_sync(0x0fffffffu, value, lanes)",
+        r"lane is not in its own member mask 0x0?fffffff",
+    ),
+    Mutation(
+        "sum over too few lanes",
+        TENSOR_STATISTICS,
+        "bn_relu_conv1x1_forward",
+        "product_tensor.cuh",
+        "for (int lanes = 4; lanes < 32; lanes *= 2)",
+        "for (int lanes = 4; lanes < 16; lanes *= 2)",
+        WRONG,
+    ),
+    Mutation(
+        "chunks read where they were not written",
+        TENSOR_PRODUCT,
+        "bn_relu_conv1x1_data",
+        "product_tensor.cuh",
+        "chunk(row, column / kWide)->words = encode(pack).words;",
+        "chunks[row][column / kWide].words = encode(pack).words;",
+        WRONG,
+    ),
+    Mutation(
+        "factors of two tiles exchanged",
+        TENSOR_PRODUCT,
+        "bn_relu_conv1x1_weight",
+        "product_tensor.cuh",
+        "        first = {{all.r[0], all.r[1]}};\n        second = {{all.r[2], all.r[3]}};\n",
+        "        first = {{all.r[0], all.r[2]}};\n        second = {{all.r[1], all.r[3]}};\n",
+        WRONG,
+    ),
+    # --- pooling ---
+    Mutation(
+        "average pooling leaves the odd row",
+        AVGPOOL,
+        "bn_relu_avgpool2",
+        "bn_relu_avgpool2.cu",
+        "        if (has_below) store<width>(to + below_grad, zeros);\n",
+        "",
+        r"not written: grad_input",
+    ),
+    Mutation(
+        "walk forgets to begin a row",
+        AVGPOOL,
+        "bn_relu_avgpool2",
+        "grid_walk.cuh",
+        "      column -= columns_;\n      ++row;\n",
+        "      column -= columns_;\n",
+        r"race: (output|grad_input)|not written: (output|grad_input)",
+    ),
+    Mutation(
+        "maximum tie goes to the last",
+        MAXPOOL_TIES,
+        "bn_relu_maxpool",
+        "bn_relu_maxpool.cu",
+        "return y > maximum || y != y;",
+        "return y >= maximum || y != y;",
+        WRONG,
+    ),
+    Mutation(
+        "padding of the maximum not clamped",
+        MAXPOOL,
+        "bn_relu_maxpool",
+        "bn_relu_maxpool.cu",
+        "const int64 y = clamped(row + tap / 3 - 1, args.input.h),",
+        "const int64 y = row + tap / 3 - 1,",
+        r"illegal read of \d+ bytes: .*input",
+    ),
+    # --- upsampling, and what works at full resolution ---
+    Mutation(
+        "upsampling backward misses a tap",
+        UPSAMPLE,
+        "upsample",
+        "upsample.cu",
+        "if (x < readers) add_scaled",
+        "if (x + 1 < readers) add_scaled",
+        WRONG,
+    ),
+    Mutation(
+        "upsampling backward skips a coarse row",
+        UPSAMPLE,
+        "upsample",
+        "upsample.cu",
+        "    if (row >= first) store<width>",
+        "    if (row > first) store<width>",
+        r"not written: grad_coarse",
+    ),
+    Mutation(
+        "ignore index not ignored",
+        CROSS_ENTROPY,
+        "upsample_cross_entropy",
+        "labels.cuh",
+        "  if (label == labels.ignore_index) return kIgnored;\n",
+        "",
+        r"ValueError: labels must be",
+    ),
+    Mutation(
+        "losses added up without barrier",
+        CROSS_ENTROPY,
+        "upsample_cross_entropy",
+        "upsample_cross_entropy.cu",
+        "    __syncthreads();\n    if (threadIdx.x < half) {",
+        "    if (threadIdx.x < half) {",
+        RACE,
+    ),
+    Mutation(
+        "cell gathered for the left neighbour only",
+        CROSS_ENTROPY,
+        "upsample_cross_entropy",
+        "upsample_cross_entropy.cu",
+        "    carried = right;\n",
+        "",
+        WRONG,
+    ),
+    Mutation(
+        "classes beyond the last not staged",
+        CROSS_ENTROPY_GROUPS,
+        "upsample_cross_entropy",
+        "upsampled_scores.cuh",
+        "  if (lane >= kClasses) return;\n",
+        "  if (lane >= count) return;\n",
+        r"which was never written",
+    ),
+    Mutation(
+        "classes beyond the last read",
+        ARGMAX,
+        "upsample_argmax",
+        "upsampled_scores.cuh",
+        "(lane < count ? lane : 0)",
+        "lane",
+        r"illegal read of 4 bytes: .*scores",
+    ),
+    Mutation(
+        "threads without a pixel leave early",
+        ARGMAX,
+        "upsample_argmax",
+        "upsample_argmax.cu",
+        "  const int classes = static_cast<int>(scores.c);\n",
+        "  const int classes = static_cast<int>(scores.c);\n  if (!tile.active) return;\n",
+        r"divergent barrier: \d+ threads of the block have exited|race|never written",
+    ),
+]
+
+
+def mutated(mutation: Mutation, directory: Path) -> Path:
+    """The kernels' sources with the mistake, in `directory`, which does not exist."""
+    shutil.copytree(images.sources(), directory)
+    path = directory / mutation.file
+    text = path.read_text()
+    count = text.count(mutation.snippet)
+    assert count == 1, f"{mutation.name}: {mutation.file} has the snippet {count} times: adapt the mutation"
+    path.write_text(text.replace(mutation.snippet, mutation.replacement))
+    return directory
+
+
+@functools.cache
+def failures(suite: str) -> dict[Case | Mutation, str | None]:
+    """What went wrong in each case of a suite, and with each mutation; in one process."""
+    mutations = [mutation for mutation in MUTATIONS if mutation.case.suite == suite]
+    cases = list(dict.fromkeys(mutation.case for mutation in mutations))
+    jobs = [{"image": None, "directory": None, "case": dataclasses.asdict(case)} for case in cases]
+    with tempfile.TemporaryDirectory() as directory:
+        for number, mutation in enumerate(mutations):
+            sources = mutated(mutation, Path(directory) / str(number))
+            case = dataclasses.asdict(mutation.case)
+            jobs.append({"image": mutation.image, "directory": str(sources), "case": case})
+        results = json.loads(run_script("mutated_kernel.py", architecture="sm_80", stdin=json.dumps(jobs)))
+    return dict(zip([*cases, *mutations], results, strict=True))
+
+
+@pytest.mark.parametrize("case", dict.fromkeys(mutation.case for mutation in MUTATIONS), ids=str)
+def test_as_they_are(case: Case) -> None:
+    assert failures(case.suite)[case] is None
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
+def test_mistake_is_found(mutation: Mutation) -> None:
+    failure = failures(mutation.case.suite)[mutation]
+    assert failure is not None, "nothing was noticed"
+    assert re.search(mutation.message, failure), failure

@@ -1,0 +1,82 @@
+"""Training steps of a tiny ladder; as a script, with the CUDA path emulated: for tests/cuda/test_emulated_step.py.
+
+    emulated_steps.py FILE WAY...
+
+saves to FILE what the steps computed in each way (the names of WAYS).
+"""
+
+import sys
+from dataclasses import dataclass
+
+import emulation
+import torch
+from ladder_models import TINY, TINY_LAYERS, make_images, make_labels, make_model
+from lean_equals_plain import away_from_kinks
+from torch import Tensor
+
+from ladderseg_fast import LadderLoss
+from ladderseg_fast.nn import BLOCK_LAYERS
+
+#: Four positions at 1/64 in all.
+SIZE = (4, 64, 96)
+
+#: As torch.amp.GradScaler does it; a power of two, which rounds nothing.
+LOSS_SCALE = 1024.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """What steps are computed in: the dtype of the parameters, that of torch.autocast, and how many steps.
+
+    With `smooth`, hardly any activation is near the kink of its ReLU, where rounding decides (away_from_kinks).
+    """
+
+    dtype: torch.dtype
+    autocast: torch.dtype | None = None
+    smooth: bool = True
+    steps: int = 3
+
+
+WAYS = {
+    "float64": Way(torch.float64, smooth=False),
+    "float32": Way(torch.float32),
+    "exact": Way(torch.float64),
+    "autocast_float16": Way(torch.float32, torch.float16, steps=2),
+    "autocast_bfloat16": Way(torch.float32, torch.bfloat16, steps=2),
+}
+
+
+def training_steps(memory: str, way: Way) -> dict[str, Tensor]:
+    """Losses, outputs, gradients and, at the end, parameters and running statistics of steps of SGD, by name."""
+    model = make_model(TINY, memory, way.dtype)
+    if way.smooth:
+        away_from_kinks(model)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    scale = 1.0 if way.autocast is None else LOSS_SCALE
+    done = {}
+    for step in range(way.steps):
+        images, labels = make_images(*SIZE, dtype=way.dtype, seed=step), make_labels(*SIZE, seed=step)
+        optimiser.zero_grad()
+        with torch.autocast("cpu", dtype=way.autocast, enabled=way.autocast is not None):
+            output = model(images)
+            loss = LadderLoss(memory=memory)(output, labels)
+        (scale * loss).backward()
+        done |= {f"step {step}: loss": loss, f"step {step}: logits": output.logits, f"step {step}: aux": output.aux}
+        for name, parameter in model.named_parameters():
+            parameter.grad /= scale
+            done[f"step {step}: gradient of {name}"] = parameter.grad
+        optimiser.step()
+    done |= {f"{name} at the end": tensor for name, tensor in model.state_dict().items()}
+    return {name: tensor.detach() for name, tensor in done.items()}
+
+
+def main() -> None:
+    file, *ways = sys.argv[1:]
+    BLOCK_LAYERS[TINY] = TINY_LAYERS
+    emulation.start()
+    torch.set_num_threads(2)
+    torch.save({way: training_steps("lean", WAYS[way]) for way in ways}, file)
+
+
+if __name__ == "__main__":
+    main()
