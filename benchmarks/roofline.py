@@ -7,15 +7,37 @@ floor of a step is the sum over its launches.
 
 import argparse
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 from arguments import image_size, positive, size_text
 from report import markdown_row, network
-from roofline_counts import Work, lean_step, plain_step
+from roofline_counts import lean_step, plain_step
 from roofline_devices import DEVICES, Device
+from roofline_torch import Work
+
+MODELS = ("densenet121", "densenet169")
 
 #: By the name of --dtype: the type of maps and weights, and whether torch may round float32 products to tf32.
 DTYPES = {"float32": (torch.float32, False), "tf32": (torch.float32, True), "float16": (torch.float16, False)}
+
+INTRODUCTION = """# The roofline: bytes, operations and the least time of a training step
+
+Written by `python benchmarks/roofline.py --markdown docs/roofline.md`. Nothing is measured here: every launch of
+forward, loss and backward is counted, of this package and of plain PyTorch (channels_last, without torch.compile, no
+optimiser). A launch takes at least as long as its bytes take at the bandwidth of the memory, or its operations at the
+rate of the arithmetic, by the data sheets; the floor of a step is the sum over its launches.
+
+- Each byte of what a launch reads or writes counts once. Batch norm in plain PyTorch reads its input twice, its
+  backward input and gradient, for it needs sums over maps that no cache holds. `benchmarks/roofline_counts.py` has all
+  rules; where they are not exact, they are kind to plain.
+- Our kernels say which memory a launch touches. The tests run them in an emulator that checks every access against
+  that, and compare the bytes.
+- tf32: float32 with products on tensor cores, where there are some, as torch does convolutions by default. GTX 10 and
+  Titan X have none; float16 maps are multiplied in float32 there.
+- Bytes differ a little by device: larger ones get more blocks, whose partial sums go through memory.
+- The time between launches is not in the floor. A step has thousands of small launches for vectors of one number
+  per channel: on fast devices they cost more than the floor, unless a CUDA graph takes them together."""
 
 #: Rows of a table with less than this share of its bytes are put together.
 LEAST_SHARE = 0.002
@@ -23,40 +45,65 @@ LEAST_SHARE = 0.002
 
 def main() -> None:
     options = parse_arguments()
-    text = report(options)
     if options.markdown:
-        with open(options.markdown, "w") as file:
-            file.write(f"{text}\n")
+        options.markdown.write_text(document(options))
     else:
-        print(text)
+        print(f"{whole_step(options, options.model, options.dtype)}\n\n{details(options)}")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["densenet121", "densenet169"], default="densenet121", help="backbone")
+    parser.add_argument("--model", choices=MODELS, default="densenet121", help="backbone")
     parser.add_argument("--size", type=image_size, default=(1024, 2048), metavar="HxW", help="default: 1024x2048")
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images per step (default: 2)")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float32", help="default: float32")
     parser.add_argument("--device", choices=list(DEVICES), default="GTX 1070", help="of the tables by kernel and stage")
-    parser.add_argument("--markdown", metavar="FILE", help="write the report there instead of printing it")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write docs/roofline.md there: the steps of all models and types"
+    )
     return parser.parse_args()
 
 
-def report(options: argparse.Namespace) -> str:
-    """All tables, in Markdown."""
+def document(options: argparse.Namespace) -> str:
+    """The text of docs/roofline.md."""
+    steps = [whole_step(options, model, dtype) for model in MODELS for dtype in DTYPES]
+    return "\n\n".join([INTRODUCTION, *steps, details(options)]) + "\n"
+
+
+def whole_step(options: argparse.Namespace, model: str, dtype_name: str) -> str:
+    """A table: ours beside plain, on each device."""
+    dtype, allow_tf32 = DTYPES[dtype_name]
+    step = dtype, model, options.batch, options.size, allow_tf32
+    rows = [["", "GB, plain", "ours", "ratio", "TFLOP, plain", "ours", "floor, plain", "ours", "ratio"]]
+    all_plain: dict[bool, list[Work]] = {}  # it is the same on all devices, but for the way of its products
+    for device in DEVICES.values():
+        by_tensor_cores = device.multiplies_by_tensor_cores(dtype, allow_tf32)
+        if by_tensor_cores not in all_plain:
+            all_plain[by_tensor_cores] = plain_step(device, *step)
+        both = all_plain[by_tensor_cores], lean_step(device, *step)
+        moved = [sum(work.moved_bytes for work in works) / 1e9 for works in both]
+        operations = [sum(work.operations for work in works) / 1e12 for works in both]
+        floors = [1e3 * sum(floor(work, device, dtype) for work in works) for works in both]
+        cells = [f"{moved[0]:.1f}", f"{moved[1]:.1f}", f"{moved[1] / moved[0]:.2f}"]
+        cells += [f"{count:.2f}" for count in operations]
+        cells += [f"{floors[0]:.0f} ms", f"{floors[1]:.0f} ms", f"{floors[1] / floors[0]:.2f}"]
+        rows.append([device.name, *cells])
+    return titled(f"{network(model)}, {options.batch} x {size_text(options.size)}, {dtype_name}", rows)
+
+
+def details(options: argparse.Namespace) -> str:
+    """Tables of one step: by kernel and stage, and plain's by operator."""
     dtype, allow_tf32 = DTYPES[options.dtype]
-    step = (dtype, options.model, options.batch, options.size, allow_tf32)
-    ours = {device: lean_step(device, *step) for device in DEVICES.values()}
-    plain = {device: plain_step(device, *step) for device in DEVICES.values()}
-    chosen = DEVICES[options.device]
-    what = f"{network(options.model)}, {options.batch} x {size_text(options.size)}, {options.dtype}"
+    device = DEVICES[options.device]
+    step = device, dtype, options.model, options.batch, options.size, allow_tf32
+    ours, plain = lean_step(*step), plain_step(*step)
+    what = f"{network(options.model)}, {options.dtype}, {device.name}"
     sections = [
-        (f"One training step of {what}", whole_step(ours, plain, dtype)),
-        (f"ladderseg_fast, by kernel, for {chosen.name}", grouped(ours[chosen], chosen, dtype, "kernel", kernel)),
-        (f"ladderseg_fast, by stage, for {chosen.name}", grouped(ours[chosen], chosen, dtype, "stage", stage)),
-        (f"plain PyTorch, by operator, for {chosen.name}", grouped(plain[chosen], chosen, dtype, "operator", kernel)),
+        titled(f"Ours by kernel: {what}", grouped(ours, device, dtype, "kernel", kernel)),
+        titled(f"Ours by stage: {what}", grouped(ours, device, dtype, "stage", stage)),
+        titled(f"Plain by operator: {what}", grouped(plain, device, dtype, "operator", kernel)),
     ]
-    return "\n\n".join(f"### {title}\n\n{table}" for title, table in sections)
+    return "\n\n".join(sections)
 
 
 def kernel(work: Work) -> str:
@@ -67,22 +114,10 @@ def stage(work: Work) -> str:
     return work.stage
 
 
-def whole_step(ours: dict[Device, list[Work]], plain: dict[Device, list[Work]], dtype: torch.dtype) -> str:
-    """Ours beside plain on each device."""
-    rows = [["", "GB, plain", "ours", "ratio", "TFLOP, plain", "ours", "floor, plain", "ours", "ratio"]]
-    for device in ours:
-        moved = [sum(work.moved_bytes for work in works[device]) for works in (plain, ours)]
-        operations = [sum(work.operations for work in works[device]) for works in (plain, ours)]
-        seconds = [sum(floor(work, device, dtype) for work in works[device]) for works in (plain, ours)]
-        cells = [f"{moved[0] / 1e9:.1f}", f"{moved[1] / 1e9:.1f}", f"{moved[1] / moved[0]:.2f}"]
-        cells += [f"{count / 1e12:.2f}" for count in operations]
-        cells += [f"{1e3 * seconds[0]:.0f} ms", f"{1e3 * seconds[1]:.0f} ms", f"{seconds[1] / seconds[0]:.2f}"]
-        rows.append([device.name, *cells])
-    return table(rows)
-
-
-def grouped(works: list[Work], device: Device, dtype: torch.dtype, title: str, key: Callable[[Work], str]) -> str:
-    """The sums of the works of one key, those that move most first."""
+def grouped(
+    works: list[Work], device: Device, dtype: torch.dtype, title: str, key: Callable[[Work], str]
+) -> list[list[str]]:
+    """Rows of a table: the sums of the works of one key, those that move most first."""
     groups: dict[str, list[Work]] = {}
     for work in works:
         groups.setdefault(key(work), []).append(work)
@@ -98,8 +133,7 @@ def grouped(works: list[Work], device: Device, dtype: torch.dtype, title: str, k
         ordered.append((f"{len(groups) - len(large)} others", small))
     ordered.append(("all", works))
     rows = [[title, "launches", "GB read", "GB written", "GFLOP", "floor"]]
-    rows += [[name, *sums(group, device, dtype)] for name, group in ordered]
-    return table(rows)
+    return rows + [[name, *sums(group, device, dtype)] for name, group in ordered]
 
 
 def sums(works: Iterable[Work], device: Device, dtype: torch.dtype) -> list[str]:
@@ -118,12 +152,12 @@ def floor(work: Work, device: Device, dtype: torch.dtype) -> float:
     return device.floor(work.moved_bytes, work.operations, dtype, work.by_tensor_cores)
 
 
-def table(rows: list[list[str]]) -> str:
-    """In Markdown; the first row is the head."""
+def titled(title: str, rows: list[list[str]]) -> str:
+    """A section with a table, in Markdown; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
     head, *body = (markdown_row(cells, widths) for cells in rows)
-    return "\n".join([head, rule, *body])
+    return "\n".join([f"## {title}", "", head, rule, *body])
 
 
 if __name__ == "__main__":

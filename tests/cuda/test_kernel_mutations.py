@@ -56,6 +56,7 @@ RACE = r"race: shared\[|read of shared\[\d+\], which was never written"
 WRONG = r"AssertionError: .* are off by more than"
 
 BN_RELU = Case("bn_relu", (2, 33, 7, 11))
+MANY_PARTS = Case("bn_relu", (1, 64, 20, 30))
 BN_RELU_MISALIGNED = Case("bn_relu", (2, 32, 7, 11), layout="channel_slice")
 STATISTICS = Case("channel_statistics", (2, 36, 9, 11))
 PRODUCT = Case("bn_relu_conv1x1", (1, 40, 5, 7, 72))
@@ -87,17 +88,26 @@ MUTATIONS = [
         BN_RELU,
         "bn_sums",
         "bn_sums.cu",
-        "  __syncthreads();\n",
-        "",
+        "    __syncthreads();\n    if (threadIdx.y < half) {",
+        "    if (threadIdx.y < half) {",
         RACE,
     ),
     Mutation(
-        "bn sums count a part twice",
+        "bn sums reuse shared memory without barrier",
         BN_RELU,
         "bn_sums",
         "bn_sums.cu",
-        "for (int i = 1; i < kSumParts; ++i)",
-        "for (int i = 0; i < kSumParts; ++i)",
+        "      centred += centred_sums[threadIdx.y][threadIdx.x];\n    }\n    __syncthreads();\n",
+        "      centred += centred_sums[threadIdx.y][threadIdx.x];\n    }\n",
+        RACE,
+    ),
+    Mutation(
+        "bn sums leave a part out",
+        MANY_PARTS,
+        "bn_sums",
+        "bn_sums.cu",
+        "part < args.parts; part += kSumParts",
+        "part + 1 < args.parts; part += kSumParts",
         WRONG,
     ),
     Mutation(

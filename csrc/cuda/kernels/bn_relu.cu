@@ -59,7 +59,8 @@ LADDERSEG_DEVICE void bn_relu_backward(const BnReluBackwardArguments<Element, Re
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kColumnThreads)
+// Four blocks to a multiprocessor: without that word some assemblers want more, and spill for it.
+extern "C" __global__ void __launch_bounds__(kColumnThreads, 4)
     LADDERSEG_KERNEL(bn_relu_forward)(const BnReluForwardArguments<Element, Real> args) {
   if (args.columns.wide)
     bn_relu_forward<kWide>(args);

@@ -84,12 +84,10 @@ extern "C" __global__ void __launch_bounds__(kProductThreads, 2)
     LADDERSEG_KERNEL(bn_relu_conv1x1_forward)(const ForwardArguments args) {
   using Tile = SimtTile<kSimtColumns>;
   __shared__ Memory<Tile> memory;
-  if (args.wide)
-    forward<Tile, true>(args, memory);
-  else
-    forward<Tile, false>(args, memory);
+  forward<Tile, true>(args, memory);
 }
 
+// For few columns, and for rows that are not whole chunks.
 extern "C" __global__ void __launch_bounds__(kProductThreads, 2)
     LADDERSEG_KERNEL(bn_relu_conv1x1_forward_narrow)(const ForwardArguments args) {
   using Tile = SimtTile<kNarrowColumns>;

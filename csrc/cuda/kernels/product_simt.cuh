@@ -88,7 +88,8 @@ struct SimtTile {
 
   template <class Left, class Right>
   LADDERSEG_DEVICE void multiply(const Left& left, const Right& right) {
-#pragma unroll
+// Not all: more values on their way than registers.
+#pragma unroll 2
     for (int k = 0; k < kDepth; ++k) {
       Real a[kThreadRows], b[kThreadColumns];
       read<kThreadRows, kRowPiece>(&left.values[k][down() * kRowPiece], kDown * kRowPiece, a);

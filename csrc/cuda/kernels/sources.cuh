@@ -85,7 +85,7 @@ struct Rectified {
 #pragma unroll
     for (int i = 0; i < kWide; ++i) {
       Real y = Real(0);
-      if (inside(row, column + i)) {
+      if (inside(row, wide ? column : column + i)) {
         const int c = column + i;
         y = rectified(normalised(pack.values[i], norm.mean[c], norm.scale[c], norm.shift[c]));
       }
@@ -124,7 +124,7 @@ struct Corrected {
 #pragma unroll
     for (int i = 0; i < kWide; ++i) {
       const int c = column + i;
-      if (inside(row, c))
+      if (inside(row, wide ? column : c))
         pack.values[i] = pack.values[i] - gradient.constant[c] - gradient.slope[c] * (x.values[i] - gradient.mean[c]);
     }
     return pack;

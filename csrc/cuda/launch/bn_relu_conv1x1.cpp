@@ -113,7 +113,7 @@ void bn_relu_conv1x1_forward(const Queue& queue, const BnReluConv1x1Forward<void
   const int bytes = element_bytes(queue.element);
   const bool aligned = wide(queue, args.input) && wide_rows(queue, args.weight, depth);
   const bool tensor = aligned && has_tensor_cores(queue);
-  const bool narrow = columns <= kNarrowColumns;
+  const bool narrow = columns <= kNarrowColumns || !aligned;
   const int64_t rows = product_rows(bytes, tensor);
   const int64_t row_tiles = ceil_divide(pixels, rows);
   const int64_t column_tiles = ceil_divide(columns, narrow ? kNarrowColumns : product_columns(bytes, tensor));
