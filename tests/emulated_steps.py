@@ -46,18 +46,19 @@ WAYS = {
 }
 
 
-def training_steps(memory: str, way: Way) -> dict[str, Tensor]:
+def training_steps(memory: str, way: Way, device: str = "cpu") -> dict[str, Tensor]:
     """Losses, outputs, gradients and, at the end, parameters and running statistics of steps of SGD, by name."""
-    model = make_model(TINY, memory, way.dtype)
+    model = make_model(TINY, memory, way.dtype).to(device)
     if way.smooth:
         away_from_kinks(model)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     scale = 1.0 if way.autocast is None else LOSS_SCALE
     done = {}
     for step in range(way.steps):
-        images, labels = make_images(*SIZE, dtype=way.dtype, seed=step), make_labels(*SIZE, seed=step)
+        images = make_images(*SIZE, dtype=way.dtype, seed=step).to(device)
+        labels = make_labels(*SIZE, seed=step).to(device)
         optimiser.zero_grad()
-        with torch.autocast("cpu", dtype=way.autocast, enabled=way.autocast is not None):
+        with torch.autocast(device, dtype=way.autocast, enabled=way.autocast is not None):
             output = model(images)
             loss = LadderLoss(memory=memory)(output, labels)
         (scale * loss).backward()

@@ -25,8 +25,9 @@ SETTING = "LADDERSEG_FAST_CUDA_ARCHITECTURES"
 SKIP = f"to build without CUDA kernels, which are then compiled at first use: {SETTING}=none pip install ."
 
 # One per major version and for what differs within it: 8.6 and 8.9 (RTX 30 and 40) run 8.0's code, which halves
-# the build. Devices that are newer than all take the PTX of the last one.
-USUAL_ARCHITECTURES = (61, 70, 75, 80, 90, 100, 120)
+# the build. Other newer devices (10.0, and what is to come) take the PTX.
+USUAL_ARCHITECTURES = (61, 70, 75, 80, 90, 120)
+USUAL_PTX = 90
 
 
 class BuildError(Exception):
@@ -128,7 +129,7 @@ def choose_architectures(setting: str, nvcc: Nvcc) -> tuple[list[int], list[int]
         usual = [number for number in USUAL_ARCHITECTURES if number in nvcc.architectures]
         if not usual:
             raise BuildError(f"{nvcc.path} ({nvcc.version}) knows none of the usual architectures; set {SETTING}")
-        return usual, usual[-1:]
+        return usual, [max((number for number in usual if number <= USUAL_PTX), default=usual[0])]
     architectures, ptx = set(), set()
     for item in re.split(r"[;,\s]+", setting.strip(" ;,")):
         match = re.fullmatch(r"(\d+)\.?(\d)(\+PTX)?", item, flags=re.IGNORECASE)

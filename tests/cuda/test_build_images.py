@@ -75,7 +75,7 @@ def test_nvcc_is_found_in_order(tmp_path, build_images):
 
 def test_usual_architectures_are_those_that_nvcc_knows(build_images):
     choose, nvcc = build_images.choose_architectures, build_images.Nvcc
-    assert choose("", nvcc("nvcc", "13.0.88", KNOWN_13)) == ([75, 80, 90, 100, 120], [120])
+    assert choose("", nvcc("nvcc", "13.0.88", KNOWN_13)) == ([75, 80, 90, 120], [90])
     known_12_4 = (50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86, 87, 89, 90)
     assert choose("", nvcc("nvcc", "12.4.131", known_12_4)) == ([61, 70, 75, 80, 90], [90])
     with pytest.raises(build_images.BuildError, match="none of the usual"):
