@@ -48,6 +48,20 @@ void bn_relu_conv1x1_backward(const Queue& queue, Gradient grad_output, Map inpu
                                          pointer<void>(grad_weight), sums});
 }
 
+void bn_relu_conv3x3_forward(const Queue& queue, Map input, int64_t input_first_row, Norm norm, Address weight,
+                             int64_t dilation, Map output, bool accumulate, Address output_mean,
+                             Address output_variance) {
+  cuda::bn_relu_conv3x3_forward(queue, {input, input_first_row, norm, pointer<void>(weight), dilation, output, accumulate,
+                                        pointer<double>(output_mean), pointer<double>(output_variance)});
+}
+
+void bn_relu_conv3x3_backward(const Queue& queue, Gradient grad_output, int64_t grad_first_row, Map input,
+                              int64_t input_first_row, Norm norm, Address weight, int64_t dilation, Map grad_input,
+                              Address grad_weight, Sums sums) {
+  cuda::bn_relu_conv3x3_backward(queue, {grad_output, grad_first_row, input, input_first_row, norm, pointer<void>(weight),
+                                         dilation, grad_input, pointer<void>(grad_weight), sums});
+}
+
 void bn_relu_avgpool2_forward(const Queue& queue, Map input, Norm norm, Map output) {
   cuda::bn_relu_avgpool2_forward(queue, {input, norm, output});
 }
@@ -62,8 +76,9 @@ void bn_relu_maxpool_forward(const Queue& queue, Map input, Norm norm, Map outpu
 }
 
 void bn_relu_maxpool_backward(const Queue& queue, Map grad_output, Map input, Norm norm, Map grad_input,
-                              int64_t first_row, int64_t first_grad_row, Sums sums) {
-  cuda::bn_relu_maxpool_backward(queue, {grad_output, input, norm, grad_input, first_row, first_grad_row, sums});
+                              int64_t first_row, int64_t first_grad_row, Sums sums, Address constant, Address slope) {
+  cuda::bn_relu_maxpool_backward(queue, {grad_output, input, norm, grad_input, first_row, first_grad_row, sums},
+                                 pointer<void>(constant), pointer<void>(slope));
 }
 
 void upsample_forward(const Queue& queue, Map coarse, Map output, int64_t first_row, int64_t height) {
@@ -111,7 +126,8 @@ void register_cuda(py::module_& module) {
       .value("bfloat16", cuda::Element::bfloat16);
   py::class_<Queue>(module, "Cuda")
       .def(py::init(&queue), py::arg("element"), py::arg("device"), py::arg("stream"), py::arg("allocate"),
-           py::arg("allow_tf32"));
+           py::arg("allow_tf32"))
+      .def_property_readonly("multiplies_by_tensor_cores", &cuda::multiplies_by_tensor_cores);
   py::class_<cuda::Record>(module, "LaunchRecord")
       .def_readonly("kernel", &cuda::Record::kernel)
       .def_property_readonly("grid", [](const cuda::Record& record) { return size(record.grid); })
@@ -126,6 +142,8 @@ void register_cuda(py::module_& module) {
   module.def("bn_relu_backward", &bn_relu_backward);
   module.def("bn_relu_conv1x1_forward", &bn_relu_conv1x1_forward);
   module.def("bn_relu_conv1x1_backward", &bn_relu_conv1x1_backward);
+  module.def("bn_relu_conv3x3_forward", &bn_relu_conv3x3_forward);
+  module.def("bn_relu_conv3x3_backward", &bn_relu_conv3x3_backward);
   module.def("bn_relu_avgpool2_forward", &bn_relu_avgpool2_forward);
   module.def("bn_relu_avgpool2_backward", &bn_relu_avgpool2_backward);
   module.def("bn_relu_maxpool_forward", &bn_relu_maxpool_forward);

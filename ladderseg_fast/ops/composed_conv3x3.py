@@ -97,7 +97,7 @@ def _normalised(x: Tensor, norm: Norm) -> Tensor:
 
 
 def _normalised_with_margins(x: Tensor, norm: Norm, first_row: int, height: int, margin: int) -> Tensor:
-    """`height` normalised rows of x [1, C, H, W] from `first_row` on, and `margin` on either side: zero outside of x."""
+    """`height` normalised rows of x [1, C, H, W] from `first_row` on, and `margin` on either side, zero outside x."""
     n, c, h, w = x.shape
     start, stop = first_row - margin, first_row + height + margin
     above, below = max(0, -start), max(0, stop - h)
@@ -131,7 +131,7 @@ def _convolution_backward(
     wanted: tuple[bool, bool],
     row_padding: int | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of y and of weight; y is padded by the dilation, or by `row_padding` rows and the dilation's columns."""
+    """Gradients of y and of weight; y is padded by the dilation, or by `row_padding` rows and its columns."""
     padding = [dilation if row_padding is None else row_padding, dilation]
     grad_y, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad, y, weight, None, [1, 1], padding, [dilation, dilation], False, [0, 0], 1, [*wanted, False]

@@ -48,7 +48,7 @@ def backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, norm:
     pooled = kernels.settled(grad)
     total = BnSums.zeros(weight.shape[0], images.device)
     for piece in pieces(images, weight):
-        total += piece.backward_pooling(pooled, norm, piece.rows_of(piece.empty_gradient()))
+        total += piece.pooling_sums(pooled, norm)
     return total
 
 
@@ -60,9 +60,7 @@ def backward_weight(
     for piece in pieces(images, weight):
         grad = piece.empty_gradient()
         rows = piece.rows_of(grad)
-        piece.backward_pooling(pooled, norm, rows)
-        values = piece.values[:, :, piece.strip.inner]
-        kernels.affine_correction(CorrectedGradient(rows, values, norm.mean, constant, slope), rows)
+        piece.backward_pooling(pooled, norm, rows, (constant, slope))
         total += piece.backward_convolution(grad, weight, (False, True))[1]
     return total
 
@@ -98,7 +96,7 @@ class Piece:
         return Piece(strip, source, rows, first, pixel_major(result[:, :, first : first + count]))
 
     def empty_gradient(self) -> Tensor:
-        """Room for the gradient of the source's convolution: zero but on the rows of the strip, which are for others."""
+        """Room for the gradient of the source's convolution: zero but on the rows of the strip, for others to write."""
         n, c, _, w = self.values.shape
         grad = empty(self.values, n, c, (self.source.shape[2] - 1) // _STRIDE + 1, w)
         inner = self.strip.inner
@@ -111,17 +109,33 @@ class Piece:
         inner = self.strip.inner
         return grad[:, :, self.first + inner.start : self.first + inner.stop]
 
-    def backward_pooling(self, pooled_gradient: Tensor, norm: Norm, out: Tensor) -> BnSums:
+    def backward_pooling(
+        self, pooled_gradient: Tensor, norm: Norm, out: Tensor, correction: tuple[Tensor, Tensor] | None = None
+    ) -> BnSums:
         """out = norm.scale * m on the rows of the strip from that of the pooled map; returns the sums over these rows.
+
+        For `correction` see kernels.bn_relu_maxpool_backward.
+        """
+        first_row = self.strip.inner.start
+        pooled = self._pooled_rows(pooled_gradient)
+        return kernels.bn_relu_maxpool_backward(pooled, self.values, norm, out, first_row, first_row, correction)
+
+    def pooling_sums(self, pooled_gradient: Tensor, norm: Norm) -> BnSums:
+        """The sums of backward_pooling alone."""
+        inner = self.strip.inner
+        pooled = self._pooled_rows(pooled_gradient)
+        rows = inner.stop - inner.start
+        return kernels.bn_relu_maxpool_backward_sums(pooled, self.values, norm, rows, inner.start, inner.start)
+
+    def _pooled_rows(self, pooled: Tensor) -> Tensor:
+        """Those whose windows reach the strip.
 
         The last row of a strip, an odd one, also lies in the first window of the next strip, whose other rows are in
         the halo.
         """
-        strip, values = self.strip, self.values
-        last = min((strip.rows.stop + 1) // 2 + 1, pooled_gradient.shape[2])
-        pooled = pooled_gradient[strip.images, :, strip.rows.start // 2 : last]
-        first_row = strip.inner.start
-        return kernels.bn_relu_maxpool_backward(pooled, values, norm, out, first_row, first_row)
+        rows = self.strip.rows
+        last = min((rows.stop + 1) // 2 + 1, pooled.shape[2])
+        return pooled[self.strip.images, :, rows.start // 2 : last]
 
     def backward_convolution(
         self, grad: Tensor, weight: Tensor, wanted: tuple[bool, bool]

@@ -1,13 +1,35 @@
-"""The convolutions that are the core's own on the CPU and torch's on CUDA: 3x3, and the stem's.
+"""The convolutions that are the core's own or, on CUDA, partly torch's: 3x3, and the stem's.
 
 Functions, arguments and results are those of kernels.py.
 """
 
+from enum import Enum
+
 from torch import Tensor
 
 from . import composed_conv3x3, composed_stem, kernels
-from .backend import runs_on_cuda
+from .backend import backend, runs_on_cuda
 from .kernels import BnSums, CorrectedGradient, Norm
+
+
+class Conv3x3Way(Enum):
+    """How a 3x3 convolution is done on CUDA."""
+
+    FUSED = "by the core, and the normalised map never exists"
+    COMPOSED = "by torch, of the normalised map"
+    FASTER = "fused where tensor cores multiply; elsewhere cuDNN has Winograd's way, with 4/9 of the products"
+
+
+#: Tests set it.
+conv3x3_way = Conv3x3Way.FASTER
+
+
+def _fused_conv3x3(x: Tensor) -> bool:
+    if not runs_on_cuda(x.device):
+        return True
+    if conv3x3_way is Conv3x3Way.FASTER:
+        return backend(x).multiplies_by_tensor_cores
+    return conv3x3_way is Conv3x3Way.FUSED
 
 
 def bn_relu_conv3x3_forward(
@@ -21,7 +43,7 @@ def bn_relu_conv3x3_forward(
     statistics: bool = False,
 ) -> tuple[Tensor, Tensor] | None:
     """See kernels.bn_relu_conv3x3_forward."""
-    way = composed_conv3x3.forward if runs_on_cuda(x.device) else kernels.bn_relu_conv3x3_forward
+    way = kernels.bn_relu_conv3x3_forward if _fused_conv3x3(x) else composed_conv3x3.forward
     return way(x, norm, weight.to(x.dtype), dilation, out, first_row, accumulate, statistics)
 
 
@@ -37,7 +59,7 @@ def bn_relu_conv3x3_backward(
     want_weight: bool = True,
 ) -> tuple[Tensor | None, BnSums]:
     """See kernels.bn_relu_conv3x3_backward."""
-    way = composed_conv3x3.backward if runs_on_cuda(x.device) else kernels.bn_relu_conv3x3_backward
+    way = kernels.bn_relu_conv3x3_backward if _fused_conv3x3(x) else composed_conv3x3.backward
     return way(grad, x, norm, weight.to(x.dtype), dilation, grad_x, grad_first_row, first_row, want_weight)
 
 

@@ -8,10 +8,11 @@ written in place; whoever calls has checked the arguments (checks.py, or by cons
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _core
-from .backend import address, backend, real_dtype
+from .backend import address, backend, real_dtype, runs_on_cuda
 from .layout import empty, pixel_stride
 
 _NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0)
@@ -198,9 +199,11 @@ def bn_relu_conv3x3_forward(
     For a strip of rows: the first row of out is at `first_row` of x. With `statistics`, those of out as well.
     """
     result = _statistics(out, out.shape[1]) if statistics else None
-    weight = _readable(weight, x)
     assert weight.shape == (out.shape[1], x.shape[1], 3, 3)
     assert (x.shape[0], x.shape[3]) == (out.shape[0], out.shape[3])
+    if runs_on_cuda(x.device):
+        weight = _whole_chunks(weight.to(x.dtype), 1).permute(0, 2, 3, 1)
+    weight = _readable(weight, x)
     _core.bn_relu_conv3x3_forward(
         backend(x),
         _map(x),
@@ -232,9 +235,16 @@ def bn_relu_conv3x3_backward(
     both reach beyond the strip by the dilation, as far as the image goes. Results count the strip's rows only.
     """
     sums = BnSums.zeros(x.shape[1], x.device)
-    weight = _readable(weight, x)
+    outputs, channels = weight.shape[:2]
     assert weight.shape == (grad.grad.shape[1], x.shape[1], 3, 3)
-    grad_weight = _like_weight(weight) if want_weight else None
+    on_cuda = runs_on_cuda(x.device)
+    if on_cuda:
+        weight = _whole_chunks(weight.to(x.dtype), 0, 1).permute(2, 3, 0, 1)
+    weight = _readable(weight, x)
+    grad_weight = None
+    if want_weight:
+        shape = (3, 3, weight.shape[3], outputs) if on_cuda else weight.shape
+        grad_weight = weight.new_empty(shape, dtype=real_dtype(x.dtype))
     _core.bn_relu_conv3x3_backward(
         backend(x),
         grad.pointers(),
@@ -248,6 +258,8 @@ def bn_relu_conv3x3_backward(
         0 if grad_weight is None else address(grad_weight),
         sums.pointers(),
     )
+    if on_cuda and grad_weight is not None:
+        grad_weight = grad_weight[:, :, :channels].permute(3, 2, 0, 1).contiguous()
     return grad_weight, sums
 
 
@@ -278,13 +290,42 @@ def bn_relu_maxpool_forward(
 
 
 def bn_relu_maxpool_backward(
-    grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, first_row: int = 0, first_grad_row: int = 0
+    grad: Tensor,
+    x: Tensor,
+    norm: Norm,
+    grad_x: Tensor,
+    first_row: int = 0,
+    first_grad_row: int = 0,
+    correction: tuple[Tensor, Tensor] | None = None,
 ) -> BnSums:
-    """grad_x = norm.scale * m from grad [N, C, h, w], for the rows of x [N, C, H, W] from `first_grad_row` on."""
+    """grad_x = norm.scale * m from grad [N, C, h, w], for the rows of x [N, C, H, W] from `first_grad_row` on.
+
+    On CUDA there may be a `correction` (constant, slope), [C]: grad_x is less constant + slope * (x - norm.mean) then.
+    """
+    return _bn_relu_maxpool_backward(grad, x, norm, _map(grad_x), (first_row, first_grad_row), correction)
+
+
+def bn_relu_maxpool_backward_sums(
+    grad: Tensor, x: Tensor, norm: Norm, rows: int, first_row: int = 0, first_grad_row: int = 0
+) -> BnSums:
+    """The sums of bn_relu_maxpool_backward for a grad_x of so many rows, which is not written; on CUDA only."""
+    n, c, _, w = x.shape
+    absent = _core.FeatureMap(0, n, rows, w, c, c)
+    return _bn_relu_maxpool_backward(grad, x, norm, absent, (first_row, first_grad_row), None)
+
+
+def _bn_relu_maxpool_backward(
+    grad: Tensor,
+    x: Tensor,
+    norm: Norm,
+    grad_x: _core.FeatureMap,
+    rows: tuple[int, int],
+    correction: tuple[Tensor, Tensor] | None,
+) -> BnSums:
     sums = BnSums.zeros(x.shape[1], x.device)
-    rows = (first_row, first_grad_row)
+    on_cuda = _addresses(correction) if runs_on_cuda(x.device) else ()
     _core.bn_relu_maxpool_backward(
-        backend(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), *rows, sums.pointers()
+        backend(x), _map(grad), _map(x), norm.pointers(x), grad_x, *rows, sums.pointers(), *on_cuda
     )
     return sums
 
@@ -415,6 +456,14 @@ def _readable(weight: Tensor, x: Tensor) -> Tensor:
     return weight.to(x.dtype).contiguous()
 
 
+def _whole_chunks(weight: Tensor, *dims: int) -> Tensor:
+    """`weight`, its channels in `dims` padded with zeros to whole chunks of 16 bytes: as CUDA kernels of 3x3 take it."""
+    missing = {dim: -weight.shape[dim] % (16 // weight.element_size()) for dim in dims}
+    if not any(missing.values()):
+        return weight
+    return F.pad(weight, [end for dim in reversed(range(weight.dim())) for end in (0, missing.get(dim, 0))])
+
+
 def _like_weight(weight: Tensor) -> Tensor:
     """Room for the gradient of what _readable returned."""
     return torch.empty(weight.shape, dtype=real_dtype(weight.dtype), device=weight.device)
@@ -437,6 +486,6 @@ def _statistics(like: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
-def _addresses(statistics: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
-    return (0, 0) if statistics is None else (address(statistics[0]), address(statistics[1]))
+def _addresses(pair: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
+    return (0, 0) if pair is None else (address(pair[0]), address(pair[1]))
 

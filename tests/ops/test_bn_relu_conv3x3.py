@@ -7,6 +7,14 @@ from operator_suite import Arguments, evaluate, random
 from torch import Tensor
 
 from ladderseg_fast.ops import convolutions, kernels, layout, reference
+from ladderseg_fast.ops.convolutions import Conv3x3Way
+
+
+@pytest.fixture(autouse=True, params=[Conv3x3Way.FUSED, Conv3x3Way.COMPOSED] if emulation.CHOICE else [Conv3x3Way.FASTER], ids=lambda way: way.name)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Conv3x3Way:
+    """On CUDA, all is tested both ways."""
+    monkeypatch.setattr(convolutions, "conv3x3_way", request.param)
+    return request.param
 
 
 class TestBnReluConv3x3(BnConvOperatorSuite):
@@ -25,6 +33,9 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
         (1, 5, 3, 3, 3, 5),  # every tap but the middle one is in the padding
         (1, 64, 1, 1300, 1, 1),
         (1, 600, 3, 4, 35, 1),
+        (2, 72, 9, 16, 32, 1),  # whole 16-byte rows in every type: the way of tensor cores
+        (1, 40, 13, 11, 48, 2),
+        (2, 64, 3, 50, 136, 1),
         (0, 3, 4, 4, 19, 1),
     ]
     small = (2, 3, 3, 4, 4, 1)
@@ -49,6 +60,24 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
             if plain.dim() == 4 and key != "gradient of weight":
                 changed = (~actual[key].isfinite()).any(dim=1)[0].nonzero()
                 assert all(3 <= y <= 7 and 4 <= x <= 8 for y, x in changed.tolist()), key
+
+    @pytest.mark.skipif(emulation.ARCHITECTURE in (None, "sm_61"), reason="about tensor cores, which are not emulated")
+    @pytest.mark.parametrize("size", [(2, 64, 9, 16, 32, 1), (1, 36, 7, 11, 48, 2)], ids=str)
+    def test_tf32(self, size: tuple[int, ...], way: Conv3x3Way, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where torch allows it, products of float32 are done by tensor cores, with inputs of 10 bits."""
+        if way is not Conv3x3Way.FUSED:
+            pytest.skip("torch's own convolution")
+        monkeypatch.setattr(emulation.state, "allow_tf32", True)
+        monkeypatch.setattr(convolutions, "conv3x3_way", Conv3x3Way.FASTER)
+        arguments = self.prepared(size)
+        actual = evaluate(self.operator(), arguments)
+        exact = evaluate(self.reference(), arguments)
+        for key in exact:
+            assert_near(actual[key], exact[key], key, tolerance=2e-3)
+        assert not torch.equal(actual["output 0"], exact["output 0"])
+        monkeypatch.setattr(emulation.state, "allow_tf32", False)
+        monkeypatch.setattr(convolutions, "conv3x3_way", Conv3x3Way.FUSED)
+        assert_near(evaluate(self.operator(), arguments)["output 0"], exact["output 0"], "in float32", tolerance=2e-6)
 
     @pytest.mark.parametrize("dilation", [0, -1])
     def test_dilation_is_positive(self, dilation: int) -> None:

@@ -42,6 +42,23 @@ struct BnReluConv1x1WeightArguments {
   int wide;               // whether rows of grad_output and input are whole chunks of 16 bytes
 };
 
+// Both of the above at once.
+template <class T, class R>
+struct BnReluConv1x1BackwardArguments {
+  Gradient<T, R> grad_output;  // of at most kOnePassGradients channels
+  Map<const T> input;
+  Norm<R> norm;
+  const T* weight;    // [M, C]
+  Map<T> grad_input;  // or no data
+  R* partial_sums;    // [parts][masked, centred][C]
+  R* partial_weight;  // [parts][M][C]
+  int column_tiles;
+  int64 pixels_per_part;  // a multiple of a tile's pixels
+  int wide;               // whether rows of grad_output and weight are whole chunks of 16 bytes
+  int wide_input;         // those of input and grad_input
+  int accumulate;
+};
+
 template <class R>
 struct SumPartsArguments {
   const R* partial;  // [parts][count]

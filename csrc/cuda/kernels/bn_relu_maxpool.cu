@@ -190,8 +190,10 @@ LADDERSEG_DEVICE void finish_pixels(const BnReluMaxpoolBackwardArguments<Element
       sums.masked.values[i] += m;
       sums.centred.values[i] += m * (x.values[i] - norms.mean.values[i]);
       result.values[i] = norms.scale.values[i] * m;
+      if (args.constant)
+        result.values[i] -= args.constant[c + i] + args.slope[c + i] * (x.values[i] - norms.mean.values[i]);
     }
-    store_narrow<width>(at(args.grad_input, image, grad_row, column + j) + c, result);
+    if (args.grad_input.data) store_narrow<width>(at(args.grad_input, image, grad_row, column + j) + c, result);
   }
 }
 

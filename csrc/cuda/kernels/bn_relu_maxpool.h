@@ -19,7 +19,9 @@ struct BnReluMaxpoolBackwardArguments {
   Map<const T> grad_output;
   Map<const T> input;
   Norm<R> norm;
-  Map<T> grad_input;
+  Map<T> grad_input;  // or no data: only the sums are wanted
+  const R* constant;  // [C] or nullptr: grad_input is less constant + slope * (x - mean) then
+  const R* slope;     // [C], together with constant
   R* partial_sums;  // [blocks of runs][masked, centred][C], for bn_sums.cu
   int64 first_row, first_grad_row;
   int64 first_window_row;             // of the first run

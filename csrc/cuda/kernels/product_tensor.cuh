@@ -7,7 +7,7 @@
 //
 //   depth contiguous: a row is 64 bytes of an index's depth, chunk c of row r lies at c ^ (r / 2 % 4)
 //   index contiguous: a row is all indices at one depth, chunk c of row r lies at c ^ (r % 8), or, for 32-bit elements,
-//                     which are read one by one, at c ^ (2 * (r % 4))
+//                     which are read one by one, at c ^ (2 * (r % 4)); where it is 64 bytes, as above
 //
 // Rounding: products of float16 and bfloat16 are exact in float32; tf32 keeps 10 bits of the mantissa, to the nearest.
 #pragma once
@@ -77,18 +77,20 @@ LADDERSEG_DEVICE void multiply_add(float (&sums)[4], const Registers4& a, const 
 }
 
 // As the tensor cores take it.
+LADDERSEG_DEVICE Element factor(float x) {
+#if defined(LADDERSEG_ELEMENT_float32)
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return __uint_as_float(bits);
+#else
+  return to_element(x);
+#endif
+}
+
 LADDERSEG_DEVICE Chunk encode(const Pack<kWide>& pack) {
   Chunk chunk;
 #pragma unroll
-  for (int i = 0; i < kWide; ++i) {
-#if defined(LADDERSEG_ELEMENT_float32)
-    unsigned bits;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(pack.values[i]));
-    chunk.elements[i] = __uint_as_float(bits);
-#else
-    chunk.elements[i] = to_element(pack.values[i]);
-#endif
-  }
+  for (int i = 0; i < kWide; ++i) chunk.elements[i] = factor(pack.values[i]);
   return chunk;
 }
 
@@ -126,7 +128,7 @@ struct TensorTile {
     Chunk chunks[kSideRows][kChunks];
 
     LADDERSEG_DEVICE static int permuted(int row, int chunk) {
-      if constexpr (contiguous == Contiguous::depth) return chunk ^ (row / 2 % 4);
+      if constexpr (kChunks == 4) return chunk ^ (row / 2 % 4);
       return chunk ^ (sizeof(Element) == 4 ? 2 * (row % 4) : row % 8);
     }
     LADDERSEG_DEVICE const Chunk* chunk(int row, int number) const { return &chunks[row][permuted(row, number)]; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "../kernels/one_pass.h"
 #include "../kernels/product.h"
 #include "bn_sums.h"
 #include "columns.h"
@@ -68,42 +69,101 @@ void backward_data(const Queue& queue, const BnReluConv1x1Backward<void>& args) 
   finish_bn_sums(queue, partial, args.sums);
 }
 
-void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
+// The weight gradients that blocks make of parts of the pixels.
+struct WeightParts {
+  int64_t pixels_per_part, count;
+};
+
+// As many as keep the device busy, where `tiles` blocks share a part; whole steps of `depth` pixels.
+WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth) {
   constexpr int64_t kBlocksPerProcessor = 4;  // two rounds of two
   constexpr int64_t kStepsPerPart = 8;        // at least: a part is written and read once more
+  const int64_t wanted = ceil_divide(kBlocksPerProcessor * multiprocessors(queue), tiles);
+  const int64_t most = ceil_divide(pixels, kStepsPerPart * depth);
+  const int64_t share = ceil_divide(pixels, std::max<int64_t>(1, std::min(wanted, most)));
+  const int64_t pixels_per_part = std::max<int64_t>(1, ceil_divide(share, depth)) * depth;
+  return {pixels_per_part, std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part))};
+}
+
+// Room for the parts; if there is one, it is the result.
+void* allocate_weight_parts(const Queue& queue, const WeightParts& parts, int64_t count, void* result) {
+  return parts.count == 1 ? result : queue.allocate(parts.count * count * real_bytes(queue.element));
+}
+
+Buffer parts_buffer(const Queue& queue, const WeightParts& parts, const void* partial, int64_t count, Access access) {
+  return vector_buffer(queue, partial, parts.count * count, "partial weight gradients", access);
+}
+
+void sum_parts(const Queue& queue, const WeightParts& parts, const void* partial, int64_t count, void* result) {
+  if (parts.count == 1) return;
+  const SumPartsArguments<void> arguments{partial, parts.count, count, result};
+  launch(queue,
+         {"bn_relu_conv1x1_weight", "sum_parts", {static_cast<unsigned>(ceil_divide(count, kProductThreads))}, kBlock,
+          {parts_buffer(queue, parts, partial, count, Access::read),
+           vector_buffer(queue, result, count, "grad_weight", Access::write)},
+          1.0 * parts.count * count},
+         &arguments);
+}
+
+void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
   const int64_t pixels = args.input.pixels(), rows = args.grad_output.grad.c, columns = args.input.c;
   const int bytes = element_bytes(queue.element);
   const bool aligned = wide(queue, args.grad_output) && wide(queue, args.input);
   const bool tensor = aligned && has_tensor_cores(queue);
   const int64_t row_tiles = ceil_divide(rows, product_rows(bytes, tensor));
   const int64_t column_tiles = ceil_divide(columns, kBackwardColumns);
-  const int64_t depth = product_depth(bytes, tensor);
-  const int64_t wanted = ceil_divide(kBlocksPerProcessor * multiprocessors(queue), row_tiles * column_tiles);
-  const int64_t most = ceil_divide(pixels, kStepsPerPart * depth);
-  const int64_t share = ceil_divide(pixels, std::max<int64_t>(1, std::min(wanted, most)));
-  const int64_t pixels_per_part = std::max<int64_t>(1, ceil_divide(share, depth)) * depth;
-  const int64_t parts = std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part));
-  void* const partial = parts == 1 ? args.grad_weight : queue.allocate(parts * rows * columns * real_bytes(queue.element));
+  const WeightParts parts = weight_parts(queue, pixels, row_tiles * column_tiles, product_depth(bytes, tensor));
+  void* const partial = allocate_weight_parts(queue, parts, rows * columns, args.grad_weight);
   const BnReluConv1x1WeightArguments<void, void> arguments{
       gradient(args.grad_output),    map(args.input), norm(args.norm), partial, static_cast<int>(row_tiles),
-      static_cast<int>(column_tiles), pixels_per_part, aligned};
+      static_cast<int>(column_tiles), parts.pixels_per_part, aligned};
   Launch call{"bn_relu_conv1x1_weight", tensor ? "bn_relu_conv1x1_weight_tensor" : "bn_relu_conv1x1_weight",
-              {static_cast<unsigned>(parts * row_tiles * column_tiles)}, kBlock};
+              {static_cast<unsigned>(parts.count * row_tiles * column_tiles)}, kBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
-                  vector_buffer(queue, partial, parts * rows * columns, "partial weight gradients", Access::write)};
+                  parts_buffer(queue, parts, partial, rows * columns, Access::write)};
   add_gradient(queue, args.grad_output, call.buffers);
   add_norm(queue, args.norm, columns, call.buffers);
   call.operations = 2.0 * pixels * columns * rows;
   launch(queue, call, &arguments);
-  if (parts == 1) return;
-  const int64_t count = rows * columns;
-  const SumPartsArguments<void> sum{partial, parts, count, args.grad_weight};
-  launch(queue,
-         {"bn_relu_conv1x1_weight", "sum_parts", {static_cast<unsigned>(ceil_divide(count, kProductThreads))}, kBlock,
-          {vector_buffer(queue, partial, parts * count, "partial weight gradients"),
-           vector_buffer(queue, args.grad_weight, count, "grad_weight", Access::write)},
-          1.0 * parts * count},
-         &sum);
+  sum_parts(queue, parts, partial, rows * columns, args.grad_weight);
+}
+
+// Both in one pass over the maps.
+void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
+  const int64_t pixels = args.input.pixels(), rows = args.grad_output.grad.c, columns = args.input.c;
+  const int bytes = element_bytes(queue.element);
+  const bool aligned = wide(queue, args.grad_output) && wide_rows(queue, args.weight, columns);
+  const bool aligned_input = wide(queue, args.input) && (!args.grad_input.data || wide(queue, args.grad_input));
+  const bool tensor = aligned && aligned_input && has_tensor_cores(queue);
+  const int64_t column_tiles = ceil_divide(columns, one_pass_columns(bytes, tensor));
+  const WeightParts parts = weight_parts(queue, pixels, column_tiles, one_pass_pixels(bytes, tensor));
+  const PartialSums sums = allocate_partial_sums(queue, parts.count, columns);
+  void* const partial = allocate_weight_parts(queue, parts, rows * columns, args.grad_weight);
+  const BnReluConv1x1BackwardArguments<void, void> arguments{gradient(args.grad_output),
+                                                             map(args.input),
+                                                             norm(args.norm),
+                                                             args.weight,
+                                                             map(args.grad_input),
+                                                             sums.data,
+                                                             partial,
+                                                             static_cast<int>(column_tiles),
+                                                             parts.pixels_per_part,
+                                                             aligned,
+                                                             aligned_input,
+                                                             args.accumulate && args.grad_input.data};
+  Launch call{"bn_relu_conv1x1_backward", tensor ? "bn_relu_conv1x1_backward_tensor" : "bn_relu_conv1x1_backward",
+              {static_cast<unsigned>(parts.count * column_tiles)}, kBlock};
+  call.buffers = {buffer(queue, args.input, Access::read, "input"), weight_buffer(queue, args.weight, rows, columns),
+                  buffer(queue, sums), parts_buffer(queue, parts, partial, rows * columns, Access::write)};
+  add_gradient(queue, args.grad_output, call.buffers);
+  add_norm(queue, args.norm, columns, call.buffers);
+  if (args.grad_input.data)
+    call.buffers.push_back(
+        buffer(queue, args.grad_input, args.accumulate ? Access::read_write : Access::write, "grad_input"));
+  call.operations = 4.0 * pixels * columns * rows;
+  launch(queue, call, &arguments);
+  finish_bn_sums(queue, sums, args.sums);
+  sum_parts(queue, parts, partial, rows * columns, args.grad_weight);
 }
 
 }  // namespace
@@ -140,6 +200,10 @@ void bn_relu_conv1x1_forward(const Queue& queue, const BnReluConv1x1Forward<void
 }
 
 void bn_relu_conv1x1_backward(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
+  if (args.grad_weight && args.grad_output.grad.c <= kOnePassGradients) {
+    backward_in_one_pass(queue, args);
+    return;
+  }
   backward_data(queue, args);
   if (args.grad_weight) backward_weight(queue, args);
 }

@@ -34,9 +34,11 @@ void bn_relu_maxpool_forward(const Queue& queue, const BnReluMaxpoolForward<void
   launch(queue, call, &arguments);
 }
 
-void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<void>& args) {
+void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<void>& args, const void* constant,
+                              const void* slope) {
   const int64_t channels = args.input.c;
-  const bool aligned = wide(queue, args.grad_output) && wide(queue, args.input) && wide(queue, args.grad_input);
+  const bool aligned = wide(queue, args.grad_output) && wide(queue, args.input) &&
+                       (!args.grad_input.data || wide(queue, args.grad_input));
   // Row q of windows completes rows 2q - 1 and 2q of the input, counted from first_row.
   const int64_t first_row = args.first_grad_row - args.first_row;
   const int64_t first_window_row = half(first_row + 1);
@@ -56,6 +58,8 @@ void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<vo
                                                              map(args.input),
                                                              norm(args.norm),
                                                              map(args.grad_input),
+                                                             constant,
+                                                             slope,
                                                              partial.data,
                                                              args.first_row,
                                                              args.first_grad_row,
@@ -67,7 +71,12 @@ void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<vo
   Launch call{"bn_relu_maxpool", "bn_relu_maxpool_backward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.grad_output, Access::read, "grad_output"),
                   buffer(queue, args.input, Access::read, "input"),
-                  buffer(queue, args.grad_input, Access::write, "grad_input"), buffer(queue, partial)};
+                  buffer(queue, partial)};
+  if (args.grad_input.data) call.buffers.push_back(buffer(queue, args.grad_input, Access::write, "grad_input"));
+  if (constant) {
+    call.buffers.push_back(vector_buffer(queue, constant, channels, "constant"));
+    call.buffers.push_back(vector_buffer(queue, slope, channels, "slope"));
+  }
   add_norm(queue, args.norm, channels, call.buffers);
   call.operations = 21.0 * args.grad_input.pixels() * channels;
   launch(queue, call, &arguments);

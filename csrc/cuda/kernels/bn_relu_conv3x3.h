@@ -1,0 +1,87 @@
+// Arguments of the kernels in bn_relu_conv3x3_*.cu; the operators are those of ladderseg/bn_relu_conv3x3.h.
+//
+// Tap 3 * u + v is the weight at row u and column v of the 3x3. Weights come with their channels padded with zeros to
+// whole chunks of 16 bytes: C' and K' are C and K, rounded up.
+#pragma once
+
+#include "arguments.h"
+
+namespace ladderseg::cuda {
+
+// Columns of a tile where there are more than the narrow one has.
+constexpr int kConv3x3Columns = 64;
+
+// Divides numbers below 2^31 by `value`, without dividing.
+struct Divisor {
+  int value;
+  unsigned multiplier;  // 2^shift / value, rounded up
+  int shift;
+};
+
+// Pixels of a strip of rows.
+struct Strip {
+  int64 n, h, w;
+};
+
+template <class T, class R>
+struct BnReluConv3x3ForwardArguments {
+  Map<const T> input;
+  int64 input_first_row;
+  Norm<R> norm;
+  Divisor channels;  // C'
+  const T* weight;   // [K, 9, C']
+  int dilation;
+  Map<T> output;
+  R* partial_statistics;  // [tiles of pixels][mean, sum of squared deviations][K] or nullptr
+  int column_tiles;       // blocks are numbered column tile first
+  int wide;               // whether rows of input and weight are whole chunks of 16 bytes
+  int wide_norm;          // whether the vectors' chunks are
+  int wide_output;        // whether rows of output are
+  int accumulate;
+};
+
+template <class T, class R>
+struct BnReluConv3x3DataArguments {
+  Gradient<T, R> grad_output;
+  int64 grad_first_row;
+  Divisor grad_channels;  // K'
+  Map<const T> input;
+  int64 input_first_row;
+  Norm<R> norm;
+  const T* weight;      // [9, K', C']
+  int padded_channels;  // C'
+  int dilation;
+  Map<T> grad_input;
+  R* partial_sums;  // [tiles of pixels][masked, centred][C]
+  int column_tiles;
+  int wide;             // whether rows of grad_output and weight are whole chunks of 16 bytes
+  int wide_correction;  // whether the vectors' chunks are
+  int wide_input;       // whether rows of input and grad_input are
+};
+
+template <class T, class R>
+struct BnReluConv3x3WeightArguments {
+  Gradient<T, R> grad_output;
+  int64 grad_first_row;
+  Map<const T> input;
+  int64 input_first_row;
+  Norm<R> norm;
+  Divisor channels;  // C'
+  int dilation;
+  Strip strip;
+  Divisor height, width;  // of the strip
+  R* partial_weight;      // [parts][9][C'][K]
+  int row_tiles, column_tiles;
+  int64 pixels_per_part;  // a multiple of a tile's depth
+  int wide;               // whether rows of grad_output and input are whole chunks of 16 bytes
+  int wide_norm, wide_correction;  // whether the vectors' chunks are
+};
+
+template <class R>
+struct Conv3x3SumPartsArguments {
+  const R* partial;  // [parts][count]
+  int64 parts, count;
+  R* result;  // [count]
+};
+
+}  // namespace ladderseg::cuda

@@ -1,0 +1,229 @@
+// The backward pass over one tile after the other on the ordinary arithmetic units: for every architecture and type.
+//
+// 256 threads, 16 x 16, compute g [pixels, columns] and grad_weight [gradients, columns]; a thread has the same columns
+// of both, and a warp is 8 threads wide and 4 high, which reads 128 bytes of either factor's row at the most. The
+// gradient lies with its channels contiguous, so 16 bytes are four steps of the first product's sum, or four rows of the
+// second product. The weight comes in slices: all of it would not fit beside the gradient.
+#pragma once
+
+#include "one_pass.cuh"
+#include "product.cuh"
+
+namespace ladderseg::cuda {
+
+struct SimtPass {
+  static constexpr int kPiece = 16 / sizeof(Real);
+  static constexpr int kSide = 16;  // threads across, and down
+  static constexpr int kColumns = one_pass_columns(sizeof(Element), false);
+  static constexpr int kPixels = one_pass_pixels(sizeof(Element), false);
+  static constexpr int kThreadPixels = kPixels / kSide;
+  static constexpr int kThreadRows = kOnePassGradients / kSide;
+  static constexpr int kSlice = 16;            // rows of the weight
+  static constexpr int kRowsOfY = 2 * kSide;   // pixels of y that are multiplied at a time
+  static constexpr int kGroups = kProductThreads / 32 / 2;  // of warps that share columns
+  static_assert(kColumns == kSide * kPiece, "a thread has one piece of the columns");
+
+  // A chunk of elements as Reals. Where they fill two pieces or more, every other four threads begin with the second:
+  // the pieces of eight threads then lie in different banks.
+  LADDERSEG_DEVICE static void put(Real* to, const Pack<kWide>& pack) {
+    if constexpr (kWide == kPiece) {
+      write(to, pack.values);
+    } else {
+      const bool second = threadIdx.x / 4 % 2;
+      Pack<kPiece> pieces[2];
+#pragma unroll
+      for (int k = 0; k < kPiece; ++k) {
+        pieces[0].values[k] = second ? pack.values[kPiece + k] : pack.values[k];
+        pieces[1].values[k] = second ? pack.values[k] : pack.values[kPiece + k];
+      }
+      write(to + (second ? kPiece : 0), pieces[0].values);
+      write(to + (second ? 0 : kPiece), pieces[1].values);
+    }
+  }
+  LADDERSEG_DEVICE static void write(Real* to, const Real* from) {
+    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
+  }
+  LADDERSEG_DEVICE static Pack<kPiece> read(const Real* from) {
+    const uint4 words = *reinterpret_cast<const uint4*>(from);
+    return *reinterpret_cast<const Pack<kPiece>*>(&words);
+  }
+
+  struct GradientTile {
+    alignas(16) Real values[kPixels][kOnePassGradients + kPiece];  // padded: neighbouring pixels in other banks
+    LADDERSEG_DEVICE void put(int row, int column, const Pack<kWide>& pack) { SimtPass::put(&values[row][column], pack); }
+  };
+  struct WeightSlice {
+    alignas(16) Real values[kSlice][kColumns];
+  };
+  struct Memory {
+    GradientTile gradient;
+    union {
+      WeightSlice weight[2];  // one is computed with while the next is filled
+      alignas(16) Real y[kRowsOfY][kColumns];
+    };
+    BlockSums<kGroups, kColumns> sums;
+  };
+
+  LADDERSEG_DEVICE int warp() const { return thread / 32; }
+  LADDERSEG_DEVICE int lane() const { return thread % 32; }
+  LADDERSEG_DEVICE int column() const { return (warp() % 2 * 8 + lane() % 8) * kPiece; }
+  LADDERSEG_DEVICE int down() const { return warp() / 2 * 4 + lane() / 8; }
+  LADDERSEG_DEVICE int pixel(int i) const { return i * kSide + down(); }
+  LADDERSEG_DEVICE int row(int i) const { return i / kPiece * (kSide * kPiece) + down() * kPiece + i % kPiece; }
+
+  int thread = thread_again();
+  Real grad_weight[kThreadRows][kPiece];
+  Real g[kThreadPixels][kPiece];
+  ChannelSums<kPiece> sums;
+
+  LADDERSEG_DEVICE SimtPass() {
+#pragma unroll
+    for (int i = 0; i < kThreadRows; ++i)
+#pragma unroll
+      for (int j = 0; j < kPiece; ++j) grad_weight[i][j] = Real(0);
+  }
+
+  // This thread's chunk of a slice of the weight, if it has one.
+  static constexpr int kSliceAcross = kColumns / kWide;
+  LADDERSEG_DEVICE bool has_chunk() const {
+    return kSlice * kSliceAcross == kProductThreads || thread < kSlice * kSliceAcross;
+  }
+
+  template <bool wide>
+  LADDERSEG_DEVICE typename Matrix<wide>::Raw fetch(const Matrix<wide>& weight, int row, int column) const {
+    return weight.fetch(has_chunk() ? row + thread / kSliceAcross : weight.rows, column + thread % kSliceAcross * kWide);
+  }
+  LADDERSEG_DEVICE void put(const Chunk& chunk, WeightSlice& slice) const {
+    if (has_chunk()) put(&slice.values[thread / kSliceAcross][thread % kSliceAcross * kWide], unpack(chunk));
+  }
+
+  // The gradient's tile, to memory that nobody reads now; the block must be synchronised before it is used.
+  template <bool wide>
+  LADDERSEG_DEVICE static void bring(const GradientChunks<wide>& gradient, int64 first, Memory& memory) {
+    constexpr int kCount = kPixels / GradientChunks<wide>::kDown, kAtOnce = 2;
+    static_assert(kCount % kAtOnce == 0, "whole rounds");
+#pragma unroll 1
+    for (int i = 0; i < kCount; i += kAtOnce) {
+      typename Corrected<wide>::Raw raw[kAtOnce];
+      gradient.fetch(first, i, raw);
+      gradient.put(first, i, raw, memory.gradient);
+    }
+  }
+
+  // g = gradient * weight, from `column` on. Leaves the block synchronised.
+  template <bool wide>
+  LADDERSEG_DEVICE void multiply_by_weight(const Matrix<wide>& weight, int column, Memory& memory) {
+#pragma unroll
+    for (int i = 0; i < kThreadPixels; ++i)
+#pragma unroll
+      for (int j = 0; j < kPiece; ++j) g[i][j] = Real(0);
+    put(fetch(weight, 0, column).chunk, memory.weight[0]);
+    __syncthreads();
+    int now = 0;
+#pragma unroll 1
+    for (int m = 0; m < weight.rows; m += kSlice) {
+      const auto next = fetch(weight, m + kSlice, column);
+      multiply_slice(m, memory.weight[now], memory.gradient);
+      put(next.chunk, memory.weight[now ^ 1]);
+      __syncthreads();
+      now ^= 1;
+    }
+  }
+
+  LADDERSEG_DEVICE void multiply_slice(int m, const WeightSlice& slice, const GradientTile& gradient) {
+#pragma unroll
+    for (int k = 0; k < kSlice; k += kPiece) {
+      Pack<kPiece> a[kThreadPixels];
+#pragma unroll
+      for (int i = 0; i < kThreadPixels; ++i) a[i] = read(&gradient.values[pixel(i)][m + k]);
+#pragma unroll
+      for (int step = 0; step < kPiece; ++step) {
+        const Pack<kPiece> b = read(&slice.values[k + step][column()]);
+#pragma unroll
+        for (int i = 0; i < kThreadPixels; ++i)
+#pragma unroll
+          for (int j = 0; j < kPiece; ++j) g[i][j] += a[i].values[step] * b.values[j];
+      }
+    }
+  }
+
+  // grad_weight += the gradient's pixels from `first` on, transposed, * y.
+  LADDERSEG_DEVICE void multiply_by_y(int first, const Memory& memory) {
+#pragma unroll 4
+    for (int p = 0; p < kRowsOfY; ++p) {
+      const Pack<kPiece> b = read(&memory.y[p][column()]);
+#pragma unroll
+      for (int i = 0; i < kThreadRows; i += kPiece) {
+        const Pack<kPiece> a = read(&memory.gradient.values[first + p][row(i)]);
+#pragma unroll
+        for (int k = 0; k < kPiece; ++k)
+#pragma unroll
+          for (int j = 0; j < kPiece; ++j) grad_weight[i + k][j] += a.values[k] * b.values[j];
+      }
+    }
+  }
+
+  // The i-th of this thread's pixels; writes grad_input and y.
+  LADDERSEG_DEVICE void pass_pixel(const BackwardArguments& args, int64 p, bool there, int c, int i,
+                                   const ChannelNorm<kPiece>& norm, Memory& memory) {
+    Real y[kPiece] = {};
+    const int left = static_cast<int>(args.input.c) - c;
+    if (there && left > 0) {
+      Real x[kPiece], result[kPiece] = {};
+      load_piece(ladderseg::cuda::pixel(args.input, p) + c, left, args.wide_input, x);
+      if (args.accumulate) load_piece(ladderseg::cuda::pixel(args.grad_input, p) + c, left, args.wide_input, result);
+      norm.pass(x, g[i], result, y, sums);
+      if (args.grad_input.data)
+        store_piece(ladderseg::cuda::pixel(args.grad_input, p) + c, left, args.wide_input, result);
+    }
+    write(&memory.y[pixel(i) % kRowsOfY][column()], y);
+  }
+
+  // With `wide`, the rows of grad_output and weight are whole chunks of 16 bytes.
+  template <bool wide>
+  LADDERSEG_DEVICE void walk(const BackwardArguments& args, Memory& memory) {
+    const Share share = Share::of(args, kColumns);
+    const int rows = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
+    const Matrix<wide> weight{args.weight, rows, columns};
+#pragma unroll 1
+    for (int64 p = share.begin; p < share.end; p += kPixels) {
+      thread = thread_again();
+      bring(GradientChunks<wide>{{args.grad_output, share.end, rows}, thread}, p, memory);
+      multiply_by_weight(weight, share.column, memory);
+      const int c = share.column + column();
+      const ChannelNorm<kPiece> norm(args.norm, c, columns);
+#pragma unroll
+      for (int i = 0; i < kThreadPixels; i += kRowsOfY / kSide) {
+#pragma unroll
+        for (int k = 0; k < kRowsOfY / kSide; ++k)
+          pass_pixel(args, p + pixel(i + k), p + pixel(i + k) < share.end, c, i + k, norm, memory);
+        __syncthreads();
+        multiply_by_y(i * kSide, memory);
+        __syncthreads();
+      }
+    }
+    finish(args, share, memory);
+  }
+
+  LADDERSEG_DEVICE void finish(const BackwardArguments& args, const Share& share, Memory& memory) const {
+    const int rows = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
+    Real* const partial = args.partial_weight + share.part * rows * columns + share.column;
+#pragma unroll
+    for (int j = 0; j < kPiece; ++j) {
+      const Real masked = sum_over_lanes<8>(sums.masked[j]);
+      const Real centred = sum_over_lanes<8>(sums.centred[j]);
+      if (lane() < 8) {
+        memory.sums.masked[warp() / 2][column() + j] = masked;
+        memory.sums.centred[warp() / 2][column() + j] = centred;
+      }
+      if (share.column + column() + j >= columns) continue;
+#pragma unroll
+      for (int i = 0; i < kThreadRows; ++i)
+        if (row(i) < rows) partial[static_cast<int64>(row(i)) * columns + column() + j] = grad_weight[i][j];
+    }
+    __syncthreads();
+    memory.sums.write(args, share);
+  }
+};
+
+}  // namespace ladderseg::cuda

@@ -1,0 +1,261 @@
+// What the products of a 3x3 convolution read: matrices whose rows are pixels and whose columns are a tap's channels, for
+// one tap after the other; or pixels moved by no tap. The values are those of sources.cuh.
+//
+// A tap's channels are padded to whole chunks of 16 bytes, so a chunk is of one tap. Outside of a map values are zero.
+#pragma once
+
+#include "bn_relu_conv3x3.h"
+#include "sources.cuh"
+
+namespace ladderseg::cuda {
+
+constexpr int kTaps = 9;
+
+LADDERSEG_DEVICE int quotient(int number, const Divisor& divisor) {
+  return static_cast<int>(static_cast<unsigned long long>(static_cast<unsigned>(number)) * divisor.multiplier >> divisor.shift);
+}
+
+// Of a vector, for the channels of a chunk, of which `count` are there; with `aligned`, 16 bytes at a time.
+LADDERSEG_DEVICE Pack<kWide> vector_chunk(const Real* from, int count, bool aligned) {
+  Pack<kWide> pack;
+  if (aligned && count >= kWide) {
+    constexpr int kPiece = 16 / sizeof(Real);
+#pragma unroll
+    for (int i = 0; i < kWide; i += kPiece) {
+      union {
+        uint4 words;
+        Real values[kPiece];
+      } both;
+      both.words = *reinterpret_cast<const uint4*>(from + i);
+#pragma unroll
+      for (int k = 0; k < kPiece; ++k) pack.values[i + k] = both.values[k];
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kWide; ++i) pack.values[i] = i < count ? from[i] : Real(0);
+  }
+  return pack;
+}
+
+// 16 bytes of a pixel's channels from `channel` on; outside of the map, the channel is -1.
+struct PixelChunk {
+  Chunk chunk;
+  int channel;
+};
+
+// relu((x - mean) * scale + shift).
+struct Rectification {
+  Norm<Real> norm;
+  int channels;
+  bool aligned;
+
+  LADDERSEG_DEVICE Pack<kWide> values(const PixelChunk& raw) const {
+    Pack<kWide> pack = {};
+    if (raw.channel < 0) return pack;
+    const int c = raw.channel, count = channels - c;
+    const Pack<kWide> mean = vector_chunk(norm.mean + c, count, aligned);
+    const Pack<kWide> scale = vector_chunk(norm.scale + c, count, aligned);
+    const Pack<kWide> shift = vector_chunk(norm.shift + c, count, aligned);
+    const Pack<kWide> x = unpack(raw.chunk);
+#pragma unroll
+    for (int i = 0; i < kWide; ++i)
+      if (i < count) pack.values[i] = rectified(normalised(x.values[i], mean.values[i], scale.values[i], shift.values[i]));
+    return pack;
+  }
+};
+
+struct GradientChunk {
+  Chunk grad, input;
+  int channel;
+};
+
+// grad - constant - slope * (x - mean), or grad alone.
+struct GradientCorrection {
+  const Real* mean;
+  const Real* constant;
+  const Real* slope;
+  int channels;
+  bool there, aligned;
+
+  LADDERSEG_DEVICE Pack<kWide> values(const GradientChunk& raw) const {
+    Pack<kWide> pack = unpack(raw.grad);
+    if (!there || raw.channel < 0) return pack;
+    const int c = raw.channel, count = channels - c;
+    const Pack<kWide> centre = vector_chunk(mean + c, count, aligned);
+    const Pack<kWide> lowered = vector_chunk(constant + c, count, aligned);
+    const Pack<kWide> factor = vector_chunk(slope + c, count, aligned);
+    const Pack<kWide> x = unpack(raw.input);
+#pragma unroll
+    for (int i = 0; i < kWide; ++i)
+      if (i < count) pack.values[i] = pack.values[i] - lowered.values[i] - factor.values[i] * (x.values[i] - centre.values[i]);
+    return pack;
+  }
+};
+
+// `channel` of the pixel `p` of a map, and the same of its input.
+template <bool wide>
+LADDERSEG_DEVICE PixelChunk fetch_pixel(const Map<const Element>& map, int64 p, int channel) {
+  PixelChunk raw;
+  raw.chunk = fetch_chunk<wide>(pixel(map, p) + channel, static_cast<int>(map.c) - channel);
+  raw.channel = channel;
+  return raw;
+}
+template <bool wide>
+LADDERSEG_DEVICE GradientChunk fetch_pixel(const Gradient<Element, Real>& gradient, int64 p, int channel) {
+  GradientChunk raw = {};
+  const int count = static_cast<int>(gradient.grad.c) - channel;
+  raw.grad = fetch_chunk<wide>(pixel(gradient.grad, p) + channel, count);
+  if (gradient.input.data) raw.input = fetch_chunk<wide>(pixel(gradient.input, p) + channel, count);
+  raw.channel = channel;
+  return raw;
+}
+
+// Where the taps of a tile's pixels lie in a map, by pixels of it: in shared memory.
+template <int rows>
+struct Neighbours {
+  struct alignas(16) Row {
+    int64 centre;
+    unsigned inside;  // bit t: whether tap t is in the map
+  };
+  Row row[rows];
+  int64 step[kTaps];  // from the centre to each tap
+
+  // For the strip's pixels from `first` on, where the strip's first row is at `first_row` of a map of `height` rows, and
+  // taps are `dilation` apart (or, negative, in reverse order). For all threads of the block together, which then are
+  // synchronised; there are at least so many as rows and taps.
+  LADDERSEG_DEVICE void find(const Strip& strip, int64 first, int64 first_row, int64 height, int dilation) {
+    const int thread = threadIdx.x;
+    if (thread < rows) {
+      const int64 p = first + thread;
+      Row found = {0, 0};
+      if (p < strip.n * strip.h * strip.w) {
+        const int64 line = p / strip.w, image = line / strip.h;
+        const int64 x = p - line * strip.w, y = line - image * strip.h + first_row;
+        found.centre = (image * height + y) * strip.w + x;
+#pragma unroll
+        for (int tap = 0; tap < kTaps; ++tap) {
+          const int64 row = y + (tap / 3 - 1) * static_cast<int64>(dilation);
+          const int64 column = x + (tap % 3 - 1) * static_cast<int64>(dilation);
+          if (row >= 0 && row < height && column >= 0 && column < strip.w) found.inside |= 1u << tap;
+        }
+      }
+      row[thread] = found;
+    }
+    if (thread < kTaps) step[thread] = ((thread / 3 - 1) * strip.w + (thread % 3 - 1)) * dilation;
+    __syncthreads();
+  }
+};
+
+// The pixels of a tile, counted from its first, as rows; taps and channels as columns.
+template <bool wide, int rows, class From, class Raw_, class Arithmetic>
+struct Patches {
+  From from;
+  Divisor channels;  // of a tap
+  const Neighbours<rows>& neighbours;
+  Arithmetic arithmetic;
+
+  static constexpr bool kPlain = false;
+  using Raw = Raw_;
+
+  LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {
+    Raw raw = {};
+    raw.channel = -1;
+    const int tap = quotient(column, channels);
+    if (tap >= kTaps) return raw;
+    const auto& at = neighbours.row[row];
+    if (at.inside >> tap & 1u) raw = fetch_pixel<wide>(from, at.centre + neighbours.step[tap], column - tap * channels.value);
+    return raw;
+  }
+  LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64, int) const { return arithmetic.values(raw); }
+};
+
+template <bool wide, int rows>
+using RectifiedPatches = Patches<wide, rows, Map<const Element>, PixelChunk, Rectification>;
+template <bool wide, int rows>
+using CorrectedPatches = Patches<wide, rows, Gradient<Element, Real>, GradientChunk, GradientCorrection>;
+
+// Some pixels of a strip, in their order.
+struct PixelRange {
+  int64 image;
+  int y, x;  // of the first
+  int count;
+  Divisor height, width;  // of the strip
+
+  struct Position {
+    int64 image;
+    int y, x;
+  };
+
+  LADDERSEG_DEVICE PixelRange(const Strip& strip, const Divisor& height, const Divisor& width, int64 first, int64 count)
+      : count(static_cast<int>(count)), height(height), width(width) {
+    const int64 line = first / strip.w;
+    image = line / strip.h;
+    y = static_cast<int>(line - image * strip.h);
+    x = static_cast<int>(first - line * strip.w);
+  }
+
+  LADDERSEG_DEVICE Position operator[](int number) const {
+    const int column = x + number, lines = quotient(column, width);
+    const int row = y + lines, images = quotient(row, height);
+    return {image + images, row - images * height.value, column - lines * width.value};
+  }
+};
+
+// The pixels of a range as rows; taps and channels of the normalised input as columns.
+template <bool wide>
+struct RectifiedRange {
+  const PixelRange& range;
+  Map<const Element> input;
+  int64 first_row;
+  int dilation;
+  Divisor channels;  // of a tap
+  Rectification arithmetic;
+
+  static constexpr bool kPlain = false;
+  using Raw = PixelChunk;
+
+  LADDERSEG_DEVICE Raw fetch(int64 number, int column) const {
+    Raw raw = {};
+    raw.channel = -1;
+    const int tap = quotient(column, channels);
+    if (number >= range.count || tap >= kTaps) return raw;
+    const PixelRange::Position at = range[static_cast<int>(number)];
+    const int64 row = at.y + first_row + (tap / 3 - 1) * static_cast<int64>(dilation);
+    const int64 x = at.x + (tap % 3 - 1) * static_cast<int64>(dilation);
+    if (row >= 0 && row < input.h && x >= 0 && x < input.w)
+      raw = fetch_pixel<wide>(input, (at.image * input.h + row) * input.w + x, column - tap * channels.value);
+    return raw;
+  }
+  LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64, int) const { return arithmetic.values(raw); }
+};
+
+// The pixels of a range as rows; channels of the gradient as columns.
+template <bool wide>
+struct CorrectedRange {
+  const PixelRange& range;
+  Gradient<Element, Real> gradient;
+  int64 first_row;
+  GradientCorrection arithmetic;
+
+  static constexpr bool kPlain = false;
+  using Raw = GradientChunk;
+
+  LADDERSEG_DEVICE Raw fetch(int64 number, int column) const {
+    Raw raw = {};
+    raw.channel = -1;
+    if (number >= range.count || column >= gradient.grad.c) return raw;
+    const PixelRange::Position at = range[static_cast<int>(number)];
+    const int64 row = at.y + first_row, height = gradient.grad.h;
+    if (row >= 0 && row < height)
+      raw = fetch_pixel<wide>(gradient, (at.image * height + row) * gradient.grad.w + at.x, column);
+    return raw;
+  }
+  LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64, int) const { return arithmetic.values(raw); }
+};
+
+LADDERSEG_DEVICE GradientCorrection correction(const Gradient<Element, Real>& gradient, bool aligned) {
+  return {gradient.mean, gradient.constant, gradient.slope, static_cast<int>(gradient.grad.c), gradient.input.data != nullptr,
+          aligned};
+}
+
+}  // namespace ladderseg::cuda
