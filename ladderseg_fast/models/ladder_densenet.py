@@ -37,10 +37,12 @@ class LadderDenseNet(nn.Module):
         num_classes: K, 1 to 256.
         memory: "lean" runs the network as one autograd function that keeps only what backward cannot
             recompute cheaply; "plain" runs ordinary PyTorch modules. Both compute the same and share one
-            state_dict. Inner modules run their hooks, and torch.autocast has an effect, with "plain" only.
+            state_dict. Inner modules run their hooks with "plain" only; torch.autocast has an effect on the CPU with
+            "plain" only, on CUDA with both.
 
     Attributes:
-        memory_plan: lean.MemoryPlan, how a lean step spends memory; may be replaced at any time.
+        memory_plan: lean.MemoryPlan, how a lean step spends memory, or None for what is best on the images' device; may be
+            replaced at any time.
 
     Raises:
         ValueError: an unknown backbone or memory mode, or num_classes out of range.
@@ -55,7 +57,7 @@ class LadderDenseNet(nn.Module):
         self.backbone = backbone
         self.num_classes = num_classes
         self.memory = memory
-        self.memory_plan = lean.MemoryPlan()
+        self.memory_plan: lean.MemoryPlan | None = None
         self._workspace = lean.Workspace()
         self.features = features = DenseNetFeatures(BLOCK_LAYERS[backbone])
         block4 = features.denseblock4

@@ -61,6 +61,10 @@ BN_RELU_MISALIGNED = Case("bn_relu", (2, 32, 7, 11), layout="channel_slice")
 STATISTICS = Case("channel_statistics", (2, 36, 9, 11))
 PRODUCT = Case("bn_relu_conv1x1", (1, 40, 5, 7, 72))
 TENSOR_PRODUCT = Case("bn_relu_conv1x1", (1, 40, 9, 15, 72), "float16")
+TWO_PASSES = Case("bn_relu_conv1x1", (1, 40, 5, 7, 136))
+TENSOR_TWO_PASSES = Case("bn_relu_conv1x1", (1, 40, 9, 15, 136), "float16")
+ONE_PASS = Case("bn_relu_conv1x1", (1, 40, 9, 15, 72))
+TENSOR_ONE_PASS = Case("bn_relu_conv1x1", (1, 40, 9, 29, 72), "float16")
 LONG_PRODUCT = Case("bn_relu_conv1x1", (2, 33, 37, 11, 19))
 PRODUCT_STATISTICS = Case("product_statistics", (1, 24, 9, 15, 19))
 TENSOR_STATISTICS = Case("product_statistics", (1, 24, 9, 15, 40), "float16")
@@ -213,7 +217,7 @@ MUTATIONS = [
     ),
     Mutation(
         "product without barrier before the loop",
-        PRODUCT,
+        TWO_PASSES,
         "bn_relu_conv1x1_data",
         "product.cuh",
         "memory.right_side[0]);\n  __syncthreads();\n",
@@ -231,7 +235,7 @@ MUTATIONS = [
     ),
     Mutation(
         "product fills the tile that is being computed with",
-        PRODUCT,
+        TWO_PASSES,
         "bn_relu_conv1x1_weight",
         "product.cuh",
         "left_operand.commit(left, row, next, memory.left_side[now ^ 1]);",
@@ -240,7 +244,7 @@ MUTATIONS = [
     ),
     Mutation(
         "column sums count a group twice",
-        PRODUCT,
+        TWO_PASSES,
         "bn_relu_conv1x1_data",
         "product.cuh",
         "for (int i = 1; i < Tile::kGroups; ++i) sum += parts[i][column];",
@@ -249,7 +253,7 @@ MUTATIONS = [
     ),
     Mutation(
         "column sums read without barrier",
-        PRODUCT,
+        TWO_PASSES,
         "bn_relu_conv1x1_data",
         "product.cuh",
         "    }\n    __syncthreads();\n  }\n\n  LADDERSEG_DEVICE Real total",
@@ -267,7 +271,7 @@ MUTATIONS = [
     ),
     Mutation(
         "row beyond the matrix fetched",
-        PRODUCT,
+        TWO_PASSES,
         "bn_relu_conv1x1_weight",
         "sources.cuh",
         "return row < rows && column < channels; }\n\n  LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {\n"
@@ -324,7 +328,7 @@ MUTATIONS = [
     ),
     Mutation(
         "chunks read where they were not written",
-        TENSOR_PRODUCT,
+        TENSOR_TWO_PASSES,
         "bn_relu_conv1x1_data",
         "product_tensor.cuh",
         "chunk(row, column / kWide)->words = encode(pack).words;",
@@ -333,12 +337,103 @@ MUTATIONS = [
     ),
     Mutation(
         "factors of two tiles exchanged",
-        TENSOR_PRODUCT,
+        TENSOR_TWO_PASSES,
         "bn_relu_conv1x1_weight",
         "product_tensor.cuh",
         "        first = {{all.r[0], all.r[1]}};\n        second = {{all.r[2], all.r[3]}};\n",
         "        first = {{all.r[0], all.r[2]}};\n        second = {{all.r[1], all.r[3]}};\n",
         WRONG,
+    ),
+    # --- one_pass*.cuh: both gradients of a 1x1 convolution ---
+    Mutation(
+        "one pass multiplies y before it is there",
+        ONE_PASS,
+        "bn_relu_conv1x1_backward",
+        "one_pass_simt.cuh",
+        "        __syncthreads();\n        multiply_by_y(i * kSide, memory);\n",
+        "        multiply_by_y(i * kSide, memory);\n",
+        RACE,
+    ),
+    Mutation(
+        "one pass overwrites y while it is read",
+        ONE_PASS,
+        "bn_relu_conv1x1_backward",
+        "one_pass_simt.cuh",
+        "        multiply_by_y(i * kSide, memory);\n        __syncthreads();\n",
+        "        multiply_by_y(i * kSide, memory);\n",
+        RACE,
+    ),
+    Mutation(
+        "one pass leaves the pixels of the second half out",
+        ONE_PASS,
+        "bn_relu_conv1x1_backward",
+        "one_pass_simt.cuh",
+        "multiply_by_y(i * kSide, memory)",
+        "multiply_by_y(0, memory)",
+        WRONG,
+    ),
+    Mutation(
+        "slice of the weight filled while it is computed with",
+        ONE_PASS,
+        "bn_relu_conv1x1_backward",
+        "one_pass_simt.cuh",
+        "put(next.chunk, memory.weight[now ^ 1]);",
+        "put(next.chunk, memory.weight[now]);",
+        RACE,
+    ),
+    Mutation(
+        "sums of a group of warps left out",
+        ONE_PASS,
+        "bn_relu_conv1x1_backward",
+        "one_pass.cuh",
+        "masked_sum += masked[i][thread];",
+        "masked_sum += masked[0][thread];",
+        WRONG,
+    ),
+    Mutation(
+        "one pass goes beyond its part",
+        LONG_PRODUCT,
+        "bn_relu_conv1x1_backward",
+        "one_pass.cuh",
+        "share.end = smaller(share.begin + args.pixels_per_part, pixels(args.input));",
+        "share.end = pixels(args.input);",
+        r"race: grad_input",
+    ),
+    Mutation(
+        "one pass on tensor cores multiplies y before it is there",
+        TENSOR_ONE_PASS,
+        "bn_relu_conv1x1_backward",
+        "one_pass_tensor.cuh",
+        "memory.gradient[now], memory.y);\n      __syncthreads();\n",
+        "memory.gradient[now], memory.y);\n",
+        RACE,
+    ),
+    Mutation(
+        "one pass fills the tile that is being computed with",
+        TENSOR_ONE_PASS,
+        "bn_relu_conv1x1_backward",
+        "one_pass_tensor.cuh",
+        "gradient.put(p + kPixels, i, raw, memory.gradient[now ^ 1]);",
+        "gradient.put(p + kPixels, i, raw, memory.gradient[now]);",
+        RACE,
+    ),
+    Mutation(
+        "columns of the weight not permuted",
+        TENSOR_ONE_PASS,
+        "bn_relu_conv1x1_backward",
+        "one_pass_tensor.cuh",
+        "n / 2 * kPiece + n % 2;",
+        "n;",
+        WRONG,
+    ),
+    Mutation(
+        "weight overwritten before all have read it",
+        TENSOR_ONE_PASS,
+        "bn_relu_conv1x1_backward",
+        "one_pass_tensor.cuh",
+        "          weight[step][tile].r[half] = both.word;\n        }\n    __syncthreads();\n",
+        "          weight[step][tile].r[half] = both.word;\n        }\n",
+        RACE,
     ),
     # --- pooling ---
     Mutation(

@@ -23,6 +23,7 @@ class TestBnReluConv1x1(BnConvOperatorSuite):
         (2, 72, 9, 16, 128),  # whole 16-byte rows in every type: the way of tensor cores
         (1, 200, 11, 13, 40),
         (1, 64, 3, 50, 264),
+        (2, 72, 15, 19, 128),  # several parts of the pixels, the last tile and the last channels not full
         (0, 3, 4, 4, 19),
     ]
     small = (2, 3, 3, 2, 4)

@@ -2,15 +2,17 @@ import emulation
 import pytest
 import torch
 from bn_operator_suite import BnConvOperatorSuite
-from comparison import assert_near
+from comparison import FLOAT64_TOLERANCE, assert_near
 from operator_suite import Arguments, evaluate, random
 from torch import Tensor
 
 from ladderseg_fast.ops import convolutions, kernels, layout, reference
 from ladderseg_fast.ops.convolutions import Conv3x3Way
 
+_WAYS = [Conv3x3Way.FUSED, Conv3x3Way.COMPOSED] if emulation.CHOICE else [Conv3x3Way.FASTER]
 
-@pytest.fixture(autouse=True, params=[Conv3x3Way.FUSED, Conv3x3Way.COMPOSED] if emulation.CHOICE else [Conv3x3Way.FASTER], ids=lambda way: way.name)
+
+@pytest.fixture(autouse=True, params=_WAYS, ids=lambda way: way.name)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Conv3x3Way:
     """On CUDA, all is tested both ways."""
     monkeypatch.setattr(convolutions, "conv3x3_way", request.param)
@@ -89,36 +91,64 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
 @pytest.mark.parametrize("rows", [(0, 3), (3, 8), (4, 5), (8, 11)], ids=str)
 def test_strip_of_rows(rows: tuple[int, int], dilation: int) -> None:
     """A strip, of maps that begin at different rows, gives its rows of the whole and its part of every sum."""
-    first, last = rows
-    n, c, h, w, outputs = 1, 5, 11, 6, 7
-    arguments = TestBnReluConv3x3().arguments((n, c, h, w, outputs, dilation))
-    x, grad = layout.pixel_major(arguments["x"]), layout.pixel_major(random(n, outputs, h, w, seed=8))
-    vectors = [arguments[key] for key in ("mean", "invstd", "gamma", "beta")]
-    norm, weight = kernels.Norm.of(*vectors), arguments["weight"]
-    other = layout.pixel_major(random(n, outputs, h, w, seed=9))
-    correction = [random(outputs, seed=10 + i) for i in range(3)]
+    check_strip(rows, dilation, (1, 5, 11, 6, 7), torch.float64)
 
-    whole = layout.empty(x, n, outputs, h, w)
-    convolutions.bn_relu_conv3x3_forward(x, norm, weight, dilation, whole)
+
+@pytest.mark.skipif(not emulation.CHOICE, reason="about types that only CUDA has")
+@pytest.mark.parametrize("size", [(2, 16, 11, 6, 24), (2, 8, 11, 7, 40), (3, 5, 11, 3, 7)], ids=str)
+def test_strip_of_rows_in_float16(size: tuple[int, ...]) -> None:
+    """The same for several images, also in whole 16-byte rows: by tensor cores."""
+    check_strip((3, 8), 2, size, torch.float16, 4e-3)
+
+
+def check_strip(
+    rows: tuple[int, int],
+    dilation: int,
+    size: tuple[int, ...],
+    dtype: torch.dtype,
+    tolerance: float = FLOAT64_TOLERANCE,
+) -> None:
+    """`size` is (N, C, H, W, M)."""
+    first, last = rows
+    n, c, h, w, outputs = size
+    real = kernels.real_dtype(dtype)
+    arguments = TestBnReluConv3x3().arguments((n, c, h, w, outputs, dilation))
+    x, grad, other = (
+        layout.pixel_major(values.to(dtype))
+        for values in (arguments["x"], random(n, outputs, h, w, seed=8), random(n, outputs, h, w, seed=9))
+    )
+    vectors = [arguments[key].to(real) for key in ("mean", "invstd", "gamma", "beta")]
+    norm, weight = kernels.Norm.of(*vectors), arguments["weight"].to(dtype)
+    correction = [random(outputs, seed=10 + i).to(real) for i in range(3)]
+
+    def near(actual: Tensor, expected: Tensor, name: str) -> None:
+        assert_near(actual.double(), expected.double(), name, tolerance)
+
+    exact = x.double(), [vector.double() for vector in vectors], weight.double()
+    whole = reference.bn_relu_conv3x3(exact[0], *exact[1], exact[2], dilation)
     x_top, grad_top = max(0, first - dilation), max(0, first - 2 * dilation)
-    outer = slice(x_top, last + dilation)
+    outer = layout.pixel_major(x[:, :, x_top : last + dilation])
     strip = layout.empty(x, n, outputs, last - first, w)
     mean, variance = convolutions.bn_relu_conv3x3_forward(
-        x[:, :, outer], norm, weight, dilation, strip, first_row=first - x_top, statistics=True
+        outer, norm, weight, dilation, strip, first_row=first - x_top, statistics=True
     )
-    assert_near(strip, whole[:, :, first:last], "strip")
-    expected = reference.channel_statistics(strip)
-    assert_near(mean, expected[0], "mean")
-    assert_near(variance, expected[1], "variance")
+    near(strip, whole[:, :, first:last], "strip")
+    expected = reference.channel_statistics(strip.double())
+    near(mean, expected[0], "mean")
+    near(variance, expected[1], "variance")
+    convolutions.bn_relu_conv3x3_forward(outer, norm, weight, dilation, strip, first_row=first - x_top, accumulate=True)
+    near(strip, 2.0 * whole[:, :, first:last], "strip on top of itself")
 
     value = grad - _vector(correction[1]) - _vector(correction[2]) * (other - _vector(correction[0]))
-    expected = _gradients(x, vectors, weight, dilation, value, slice(first, last))
+    expected = _gradients(*exact, dilation, value.double(), slice(first, last))
     rows_read = slice(grad_top, last + 2 * dilation)
-    gradient = kernels.CorrectedGradient(grad, other, *correction).part(slice(None), rows_read)
+    gradient = kernels.CorrectedGradient(
+        layout.pixel_major(grad[:, :, rows_read]), layout.pixel_major(other[:, :, rows_read]), *correction
+    )
     grad_x = layout.empty(x, n, c, last - first, w)
     grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
         gradient,
-        x[:, :, outer],
+        outer,
         norm,
         weight,
         dilation,
@@ -126,12 +156,12 @@ def test_strip_of_rows(rows: tuple[int, int], dilation: int) -> None:
         grad_first_row=first - grad_top,
         first_row=first - x_top,
     )
-    assert_near(grad_x, expected["x"], "gradient of x")
-    assert_near(grad_weight, expected["weight"], "gradient of weight")
-    masked = grad_x / _vector(norm.scale)
-    assert_near(sums.masked, masked.sum(dim=(0, 2, 3)), "sum of m")
+    near(grad_x, expected["x"], "gradient of x")
+    near(grad_weight, expected["weight"], "gradient of weight")
+    masked = expected["x"] / _vector(norm.scale)
+    near(sums.masked, masked.sum(dim=(0, 2, 3)), "sum of m")
     centred = masked * (x[:, :, first:last] - _vector(norm.mean))
-    assert_near(sums.centred, centred.sum(dim=(0, 2, 3)), "sum of m * (x - mean)")
+    near(sums.centred, centred.sum(dim=(0, 2, 3)), "sum of m * (x - mean)")
 
 
 def _gradients(

@@ -57,7 +57,7 @@ LADDERSEG_DEVICE void finish_piece(const DataArguments& args, const Tile& tile, 
 // With `wide`, the rows of grad_output and weight are whole chunks of 16 bytes.
 template <class Tile, bool wide>
 LADDERSEG_DEVICE void backward(const DataArguments& args, Memory<Tile>& memory) {
-  const int64 row = blockIdx.x / args.column_tiles * Tile::kRows;
+  const int64 row = static_cast<int64>(blockIdx.x / args.column_tiles) * Tile::kRows;
   const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
   const int depth = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
   const Corrected<wide> grad{args.grad_output, pixels(args.input), depth};

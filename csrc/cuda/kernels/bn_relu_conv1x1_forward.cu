@@ -56,7 +56,7 @@ struct Memory {
 template <class Tile, bool wide>
 LADDERSEG_DEVICE void forward(const ForwardArguments& args, Memory<Tile>& memory) {
   const int64 count = pixels(args.input);
-  const int64 row = blockIdx.x / args.column_tiles * Tile::kRows;
+  const int64 row = static_cast<int64>(blockIdx.x / args.column_tiles) * Tile::kRows;
   const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
   const int depth = static_cast<int>(args.input.c), columns = static_cast<int>(args.output.c);
   const Rectified<wide> y{args.input, args.norm, count, depth};

@@ -30,9 +30,9 @@ LADDERSEG_DEVICE void backward(const WeightArguments& args, Memory<Tile>& memory
   const int64 begin = part * args.pixels_per_part;
   const int64 end = smaller(begin + args.pixels_per_part, args.strip.n * args.strip.h * args.strip.w);
   const PixelRange range(args.strip, args.height, args.width, begin, end - begin);
-  const RectifiedRange<wide> y{range, args.input, args.input_first_row, args.dilation, args.channels,
+  const RectifiedRange<wide> y{range, args.input, static_cast<int>(args.input_first_row), args.dilation, args.channels,
                                {args.norm, static_cast<int>(args.input.c), args.wide_norm != 0}};
-  const CorrectedRange<wide> grad{range, args.grad_output, args.grad_first_row,
+  const CorrectedRange<wide> grad{range, args.grad_output, static_cast<int>(args.grad_first_row),
                                   correction(args.grad_output, args.wide_correction != 0)};
   Tile tile;
   multiply<Contiguous::index, Contiguous::index>(tile, y, grad, row, column, 0, range.count, memory.product);

@@ -11,8 +11,8 @@ namespace ladderseg::cuda {
 
 using BackwardArguments = BnReluConv1x1BackwardArguments<Element, Real>;
 
-// threadIdx.x, and the compiler does not know that it is always the same: addresses that are made of it are computed anew
-// for every tile, where they would fill the registers if they were kept.
+// threadIdx.x, and the compiler does not know that it is always the same: addresses that are made of it are computed
+// anew for every tile, where they would fill the registers if they were kept.
 LADDERSEG_DEVICE int thread_again() {
   int thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));

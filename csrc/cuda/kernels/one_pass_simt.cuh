@@ -2,8 +2,8 @@
 //
 // 256 threads, 16 x 16, compute g [pixels, columns] and grad_weight [gradients, columns]; a thread has the same columns
 // of both, and a warp is 8 threads wide and 4 high, which reads 128 bytes of either factor's row at the most. The
-// gradient lies with its channels contiguous, so 16 bytes are four steps of the first product's sum, or four rows of the
-// second product. The weight comes in slices: all of it would not fit beside the gradient.
+// gradient lies with its channels contiguous, so 16 bytes are four steps of the first product's sum, or four rows of
+// the second product (two of doubles). The weight comes in slices: all of it would not fit beside the gradient.
 #pragma once
 
 #include "one_pass.cuh"
@@ -50,7 +50,9 @@ struct SimtPass {
 
   struct GradientTile {
     alignas(16) Real values[kPixels][kOnePassGradients + kPiece];  // padded: neighbouring pixels in other banks
-    LADDERSEG_DEVICE void put(int row, int column, const Pack<kWide>& pack) { SimtPass::put(&values[row][column], pack); }
+    LADDERSEG_DEVICE void put(int row, int column, const Pack<kWide>& pack) {
+      SimtPass::put(&values[row][column], pack);
+    }
   };
   struct WeightSlice {
     alignas(16) Real values[kSlice][kColumns];
@@ -91,7 +93,8 @@ struct SimtPass {
 
   template <bool wide>
   LADDERSEG_DEVICE typename Matrix<wide>::Raw fetch(const Matrix<wide>& weight, int row, int column) const {
-    return weight.fetch(has_chunk() ? row + thread / kSliceAcross : weight.rows, column + thread % kSliceAcross * kWide);
+    const int64 m = has_chunk() ? row + thread / kSliceAcross : weight.rows;
+    return weight.fetch(m, column + thread % kSliceAcross * kWide);
   }
   LADDERSEG_DEVICE void put(const Chunk& chunk, WeightSlice& slice) const {
     if (has_chunk()) put(&slice.values[thread / kSliceAcross][thread % kSliceAcross * kWide], unpack(chunk));

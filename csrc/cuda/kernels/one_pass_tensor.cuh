@@ -15,11 +15,12 @@
 #if LADDERSEG_TENSOR_CORES
 namespace ladderseg::cuda {
 
-template <int rows, int columns>
+// With `together` rows read by a lane, of four lanes side by side, it is the chunks of these lanes' rows.
+template <int rows, int columns, int together = 1>
 struct PermutedTile {
   Chunk chunks[rows][columns / kWide];
 
-  LADDERSEG_DEVICE static int order(int row) { return row % 4 * 2 + row / 4 % 2; }
+  LADDERSEG_DEVICE static int order(int row) { return row / together % 4 * 2 + row / 4 % 2; }
   LADDERSEG_DEVICE const Chunk* chunk(int row, int number) const { return &chunks[row][number ^ order(row)]; }
   LADDERSEG_DEVICE Chunk* chunk(int row, int number) { return &chunks[row][number ^ order(row)]; }
   LADDERSEG_DEVICE void put(int row, int column, const Pack<kWide>& pack) {
@@ -66,6 +67,7 @@ struct TensorPass {
   static constexpr int kPixels = one_pass_pixels(sizeof(Element), true);
   static constexpr int kStep = 32 / sizeof(Element);  // depth of one instruction
   static constexpr int kSteps = kOnePassGradients / kStep;
+  static constexpr int kWord = 4 / sizeof(Element);  // elements to a register
   static constexpr int kWarpColumns = 32 / sizeof(Element);
   static constexpr int kWarpsAcross = kColumns / kWarpColumns;
   static constexpr int kWarpsDown = kProductThreads / 32 / kWarpsAcross;
@@ -77,7 +79,7 @@ struct TensorPass {
     // One is computed with while the next is filled.
     union {
       PermutedTile<kPixels, kOnePassGradients> gradient[2];
-      PermutedTile<kOnePassGradients, kColumns> weight;  // at first
+      PermutedTile<kOnePassGradients, kColumns, kWord> weight;  // at first
     };
     PermutedTile<kPixels, kColumns> y;
     BlockSums<kWarpsDown, kColumns> sums;
@@ -121,7 +123,6 @@ struct TensorPass {
     __syncthreads();
     const int n = lane() / 4;  // the column of an instruction; a thread's columns lie together in memory
     const int c = warp() % kWarpsAcross * kWarpColumns + n / 2 * kPiece + n % 2;
-    constexpr int kWord = 4 / sizeof(Element);  // rows to a register
 #pragma unroll
     for (int step = 0; step < kSteps; ++step)
 #pragma unroll
@@ -133,8 +134,10 @@ struct TensorPass {
             Element elements[kWord];
           } both;
 #pragma unroll
-          for (int k = 0; k < kWord; ++k)
-            both.elements[k] = memory.weight.element(step * kStep + half * kStep / 2 + lane() % 4 * kWord + k, c + 2 * tile);
+          for (int k = 0; k < kWord; ++k) {
+            const int m = step * kStep + half * kStep / 2 + lane() % 4 * kWord + k;
+            both.elements[k] = memory.weight.element(m, c + 2 * tile);
+          }
           weight[step][tile].r[half] = both.word;
         }
     __syncthreads();
@@ -173,6 +176,7 @@ struct TensorPass {
     }
     float g[kTiles][4];
     multiply_by_weight(gradient, pixel, g);
+    thread = thread_again();
     const ChannelNorm<kPiece> norm(args.norm, c, static_cast<int>(args.input.c));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -200,21 +204,17 @@ struct TensorPass {
     }
   }
 
-  // grad_weight += the gradient's tile, transposed, * y.
-  template <int first, int count>
-  LADDERSEG_DEVICE void multiply_by_y(const PermutedTile<kPixels, kOnePassGradients>& gradient,
+  // grad_weight += a step's pixels of the gradient, from p on, transposed, * y.
+  LADDERSEG_DEVICE void multiply_by_y(int p, const PermutedTile<kPixels, kOnePassGradients>& gradient,
                                       const PermutedTile<kPixels, kColumns>& y) {
+    Registers2 b[4];
+    y.right(lane(), p, weight_column(), b[0], b[1]);
+    y.right(lane(), p, weight_column() + 16, b[2], b[3]);
 #pragma unroll
-    for (int p = first; p < first + count; p += kStep) {
-      Registers2 b[4];
-      y.right(lane(), p, weight_column(), b[0], b[1]);
-      y.right(lane(), p, weight_column() + 16, b[2], b[3]);
+    for (int i = 0; i < 2; ++i) {
+      const Registers4 a = gradient.left_transposed(lane(), p, weight_row() + 16 * i);
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const Registers4 a = gradient.left_transposed(lane(), p, weight_row() + 16 * i);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) multiply_add(grad_weight[i][j], a, b[j]);
-      }
+      for (int j = 0; j < 4; ++j) multiply_add(grad_weight[i][j], a, b[j]);
     }
   }
 
@@ -224,13 +224,14 @@ struct TensorPass {
     bring_weight(args, share.column, memory);
     const int rows = static_cast<int>(args.grad_output.grad.c);
     GradientChunks<true> gradient{{args.grad_output, share.end, rows}, thread};
-    constexpr int kHalf = kPixels / GradientChunks<true>::kDown / 2;  // of a thread's chunks
-    typename Corrected<true>::Raw raw[kHalf];
+    constexpr int kParts = kPixels / kStep;  // of a tile
+    static_assert(GradientChunks<true>::kDown == kStep, "a chunk per thread makes a part");
+    typename Corrected<true>::Raw raw[1];
     int now = 0;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      gradient.fetch(share.begin, i * kHalf, raw);
-      gradient.put(share.begin, i * kHalf, raw, memory.gradient[0]);
+#pragma unroll 1
+    for (int i = 0; i < kParts; ++i) {
+      gradient.fetch(share.begin, i, raw);
+      gradient.put(share.begin, i, raw, memory.gradient[0]);
     }
     __syncthreads();
 #pragma unroll 1
@@ -240,15 +241,14 @@ struct TensorPass {
       for (int pixel = warp_pixel(); pixel < warp_pixel() + 32; pixel += 16)
         pass_pixels(args, p, share.end, share.column, pixel, memory.gradient[now], memory.y);
       __syncthreads();
-      // Half of the next tile is on its way while half of this one is multiplied: all of it has no room in registers.
-      const int64 next = p + kPixels;
-      gradient.thread = thread = thread_again();
-      gradient.fetch(next, 0, raw);
-      multiply_by_y<0, kPixels / 2>(memory.gradient[now], memory.y);
-      gradient.put(next, 0, raw, memory.gradient[now ^ 1]);
-      gradient.fetch(next, kHalf, raw);
-      multiply_by_y<kPixels / 2, kPixels / 2>(memory.gradient[now], memory.y);
-      gradient.put(next, kHalf, raw, memory.gradient[now ^ 1]);
+      // A part of the next tile is on its way while a part of this one is multiplied: registers have no room for more.
+#pragma unroll 1
+      for (int i = 0; i < kParts; ++i) {
+        gradient.thread = thread = thread_again();
+        gradient.fetch(p + kPixels, i, raw);
+        multiply_by_y(i * kStep, memory.gradient[now], memory.y);
+        gradient.put(p + kPixels, i, raw, memory.gradient[now ^ 1]);
+      }
       __syncthreads();
       now ^= 1;
     }

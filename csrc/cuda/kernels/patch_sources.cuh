@@ -12,7 +12,8 @@ namespace ladderseg::cuda {
 constexpr int kTaps = 9;
 
 LADDERSEG_DEVICE int quotient(int number, const Divisor& divisor) {
-  return static_cast<int>(static_cast<unsigned long long>(static_cast<unsigned>(number)) * divisor.multiplier >> divisor.shift);
+  const unsigned long long product = static_cast<unsigned long long>(static_cast<unsigned>(number)) * divisor.multiplier;
+  return static_cast<int>(product >> divisor.shift);
 }
 
 // Of a vector, for the channels of a chunk, of which `count` are there; with `aligned`, 16 bytes at a time.
@@ -87,12 +88,13 @@ struct GradientCorrection {
     const Pack<kWide> x = unpack(raw.input);
 #pragma unroll
     for (int i = 0; i < kWide; ++i)
-      if (i < count) pack.values[i] = pack.values[i] - lowered.values[i] - factor.values[i] * (x.values[i] - centre.values[i]);
+      if (i < count)
+        pack.values[i] = pack.values[i] - lowered.values[i] - factor.values[i] * (x.values[i] - centre.values[i]);
     return pack;
   }
 };
 
-// `channel` of the pixel `p` of a map, and the same of its input.
+// Of the pixel `p` of a map, or of a gradient's maps, the chunk at `channel`.
 template <bool wide>
 LADDERSEG_DEVICE PixelChunk fetch_pixel(const Map<const Element>& map, int64 p, int channel) {
   PixelChunk raw;
@@ -163,7 +165,8 @@ struct Patches {
     const int tap = quotient(column, channels);
     if (tap >= kTaps) return raw;
     const auto& at = neighbours.row[row];
-    if (at.inside >> tap & 1u) raw = fetch_pixel<wide>(from, at.centre + neighbours.step[tap], column - tap * channels.value);
+    const int64 p = at.centre + neighbours.step[tap];
+    if (at.inside >> tap & 1u) raw = fetch_pixel<wide>(from, p, column - tap * channels.value);
     return raw;
   }
   LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64, int) const { return arithmetic.values(raw); }
@@ -176,21 +179,19 @@ using CorrectedPatches = Patches<wide, rows, Gradient<Element, Real>, GradientCh
 
 // Some pixels of a strip, in their order.
 struct PixelRange {
-  int64 image;
-  int y, x;  // of the first
+  int image, y, x;  // of the first
   int count;
   Divisor height, width;  // of the strip
 
   struct Position {
-    int64 image;
-    int y, x;
+    int image, y, x;
   };
 
   LADDERSEG_DEVICE PixelRange(const Strip& strip, const Divisor& height, const Divisor& width, int64 first, int64 count)
       : count(static_cast<int>(count)), height(height), width(width) {
-    const int64 line = first / strip.w;
-    image = line / strip.h;
-    y = static_cast<int>(line - image * strip.h);
+    const int64 line = first / strip.w, number = line / strip.h;
+    image = static_cast<int>(number);
+    y = static_cast<int>(line - number * strip.h);
     x = static_cast<int>(first - line * strip.w);
   }
 
@@ -201,12 +202,20 @@ struct PixelRange {
   }
 };
 
+// Whether a map has such a pixel in an image of it, and the number it has.
+LADDERSEG_DEVICE bool has_pixel(const Map<const Element>& map, int y, int x) {
+  return y >= 0 && y < static_cast<int>(map.h) && x >= 0 && x < static_cast<int>(map.w);
+}
+LADDERSEG_DEVICE int64 pixel_number(const Map<const Element>& map, int image, int y, int x) {
+  return (image * map.h + y) * map.w + x;
+}
+
 // The pixels of a range as rows; taps and channels of the normalised input as columns.
 template <bool wide>
 struct RectifiedRange {
   const PixelRange& range;
   Map<const Element> input;
-  int64 first_row;
+  int first_row;
   int dilation;
   Divisor channels;  // of a tap
   Rectification arithmetic;
@@ -220,10 +229,9 @@ struct RectifiedRange {
     const int tap = quotient(column, channels);
     if (number >= range.count || tap >= kTaps) return raw;
     const PixelRange::Position at = range[static_cast<int>(number)];
-    const int64 row = at.y + first_row + (tap / 3 - 1) * static_cast<int64>(dilation);
-    const int64 x = at.x + (tap % 3 - 1) * static_cast<int64>(dilation);
-    if (row >= 0 && row < input.h && x >= 0 && x < input.w)
-      raw = fetch_pixel<wide>(input, (at.image * input.h + row) * input.w + x, column - tap * channels.value);
+    const int y = at.y + first_row + (tap / 3 - 1) * dilation, x = at.x + (tap % 3 - 1) * dilation;
+    if (has_pixel(input, y, x))
+      raw = fetch_pixel<wide>(input, pixel_number(input, at.image, y, x), column - tap * channels.value);
     return raw;
   }
   LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64, int) const { return arithmetic.values(raw); }
@@ -234,7 +242,7 @@ template <bool wide>
 struct CorrectedRange {
   const PixelRange& range;
   Gradient<Element, Real> gradient;
-  int64 first_row;
+  int first_row;
   GradientCorrection arithmetic;
 
   static constexpr bool kPlain = false;
@@ -243,19 +251,18 @@ struct CorrectedRange {
   LADDERSEG_DEVICE Raw fetch(int64 number, int column) const {
     Raw raw = {};
     raw.channel = -1;
-    if (number >= range.count || column >= gradient.grad.c) return raw;
+    if (number >= range.count || column >= arithmetic.channels) return raw;
     const PixelRange::Position at = range[static_cast<int>(number)];
-    const int64 row = at.y + first_row, height = gradient.grad.h;
-    if (row >= 0 && row < height)
-      raw = fetch_pixel<wide>(gradient, (at.image * height + row) * gradient.grad.w + at.x, column);
+    if (has_pixel(gradient.grad, at.y + first_row, at.x))
+      raw = fetch_pixel<wide>(gradient, pixel_number(gradient.grad, at.image, at.y + first_row, at.x), column);
     return raw;
   }
   LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64, int) const { return arithmetic.values(raw); }
 };
 
 LADDERSEG_DEVICE GradientCorrection correction(const Gradient<Element, Real>& gradient, bool aligned) {
-  return {gradient.mean, gradient.constant, gradient.slope, static_cast<int>(gradient.grad.c), gradient.input.data != nullptr,
-          aligned};
+  const int channels = static_cast<int>(gradient.grad.c);
+  return {gradient.mean, gradient.constant, gradient.slope, channels, gradient.input.data != nullptr, aligned};
 }
 
 }  // namespace ladderseg::cuda

@@ -74,12 +74,12 @@ struct WeightParts {
   int64_t pixels_per_part, count;
 };
 
-// As many as keep the device busy, where `tiles` blocks share a part; whole steps of `depth` pixels.
-WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth) {
+// As many as keep the device busy, where `tiles` blocks share a part; whole steps of `depth` pixels, and not fewer than
+// `least` of these, for a part is written and read once more.
+WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth, int64_t least) {
   constexpr int64_t kBlocksPerProcessor = 4;  // two rounds of two
-  constexpr int64_t kStepsPerPart = 8;        // at least: a part is written and read once more
   const int64_t wanted = ceil_divide(kBlocksPerProcessor * multiprocessors(queue), tiles);
-  const int64_t most = ceil_divide(pixels, kStepsPerPart * depth);
+  const int64_t most = ceil_divide(pixels, least * depth);
   const int64_t share = ceil_divide(pixels, std::max<int64_t>(1, std::min(wanted, most)));
   const int64_t pixels_per_part = std::max<int64_t>(1, ceil_divide(share, depth)) * depth;
   return {pixels_per_part, std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part))};
@@ -112,7 +112,7 @@ void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args
   const bool tensor = aligned && has_tensor_cores(queue);
   const int64_t row_tiles = ceil_divide(rows, product_rows(bytes, tensor));
   const int64_t column_tiles = ceil_divide(columns, kBackwardColumns);
-  const WeightParts parts = weight_parts(queue, pixels, row_tiles * column_tiles, product_depth(bytes, tensor));
+  const WeightParts parts = weight_parts(queue, pixels, row_tiles * column_tiles, product_depth(bytes, tensor), 8);
   void* const partial = allocate_weight_parts(queue, parts, rows * columns, args.grad_weight);
   const BnReluConv1x1WeightArguments<void, void> arguments{
       gradient(args.grad_output),    map(args.input), norm(args.norm), partial, static_cast<int>(row_tiles),
@@ -136,7 +136,7 @@ void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>&
   const bool aligned_input = wide(queue, args.input) && (!args.grad_input.data || wide(queue, args.grad_input));
   const bool tensor = aligned && aligned_input && has_tensor_cores(queue);
   const int64_t column_tiles = ceil_divide(columns, one_pass_columns(bytes, tensor));
-  const WeightParts parts = weight_parts(queue, pixels, column_tiles, one_pass_pixels(bytes, tensor));
+  const WeightParts parts = weight_parts(queue, pixels, column_tiles, one_pass_pixels(bytes, tensor), 2);
   const PartialSums sums = allocate_partial_sums(queue, parts.count, columns);
   void* const partial = allocate_weight_parts(queue, parts, rows * columns, args.grad_weight);
   const BnReluConv1x1BackwardArguments<void, void> arguments{gradient(args.grad_output),

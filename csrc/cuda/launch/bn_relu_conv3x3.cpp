@@ -12,8 +12,9 @@ namespace ladderseg::cuda {
 namespace {
 
 constexpr int64_t kTaps = 9;
-// No map has so many rows or columns; dilations beyond it move every tap but the middle one out of it all the same.
-constexpr int64_t kMaxExtent = 1 << 30;
+// No map has so many rows or columns, so that positions of taps are ints. Larger dilations move every tap but the middle
+// one out of it all the same.
+constexpr int64_t kMaxExtent = 1 << 29;
 
 const Size kBlock{kProductThreads};
 
@@ -101,7 +102,7 @@ void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args
   const int64_t column_tiles = ceil_divide(columns, narrow ? kNarrowColumns : kConv3x3Columns);
   const int64_t depth = product_depth(bytes, tensor);
   const int64_t wanted = ceil_divide(kBlocksPerProcessor * multiprocessors(queue), row_tiles * column_tiles);
-  const int64_t most = ceil_divide(pixels, kStepsPerPart * depth), least = ceil_divide(pixels, kMaxExtent / 2);
+  const int64_t most = ceil_divide(pixels, kStepsPerPart * depth), least = ceil_divide(pixels, kMaxExtent);
   const int64_t share = ceil_divide(pixels, std::max({int64_t(1), std::min(wanted, most), least}));
   const int64_t pixels_per_part = std::max<int64_t>(1, ceil_divide(share, depth)) * depth;
   const int64_t parts = std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part));
