@@ -1,4 +1,4 @@
-"""What all tests share: two threads and one seed, so that a failure repeats; and the emulation, where it is asked for."""
+"""What all tests share: two threads and one seed, so that a failure repeats; and the emulation, if asked for."""
 
 import emulation
 import pytest

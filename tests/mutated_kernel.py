@@ -18,7 +18,7 @@ import emulation
 import emulator_library
 import torch
 from comparison import assert_near
-from operator_suite import OperatorSuite, random
+from operator_suite import OperatorSuite
 from operator_suites import SUITES
 from ops.test_bn_relu_conv1x1 import TestBnReluConv1x1
 

@@ -126,8 +126,7 @@ void register_cuda(py::module_& module) {
       .value("bfloat16", cuda::Element::bfloat16);
   py::class_<Queue>(module, "Cuda")
       .def(py::init(&queue), py::arg("element"), py::arg("device"), py::arg("stream"), py::arg("allocate"),
-           py::arg("allow_tf32"))
-      .def_property_readonly("multiplies_by_tensor_cores", &cuda::multiplies_by_tensor_cores);
+           py::arg("allow_tf32"));
   py::class_<cuda::Record>(module, "LaunchRecord")
       .def_readonly("kernel", &cuda::Record::kernel)
       .def_property_readonly("grid", [](const cuda::Record& record) { return size(record.grid); })

@@ -32,7 +32,7 @@ class MemoryPlan:
 
     @staticmethod
     def default(device: torch.device) -> "MemoryPlan":
-        """What is best where nobody has chosen: on CUDA less is made twice, for memory's traffic is what takes time there.
+        """What is best where nobody has chosen: on CUDA less is made twice, for there memory's traffic takes time.
 
         That takes about a quarter more memory and moves 5 % less of it (benchmarks/NOTES.md).
         """

@@ -62,7 +62,8 @@ def run(
     parameters = program.parameters()
     dtype = autocast.feature_dtype(inputs[0])
     _check(program, inputs, parameters, dtype)
-    call = _Call(program, plan or MemoryPlan.default(inputs[0].device), workspace or Workspace(), list(parameters), dtype)
+    plan = plan or MemoryPlan.default(inputs[0].device)
+    call = _Call(program, plan, workspace or Workspace(), list(parameters), dtype)
     tensors = (*inputs, *parameters.values())
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         # Leads from the gradients back to the inputs even where only a pixel-major copy of an input is kept.

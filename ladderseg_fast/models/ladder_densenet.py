@@ -41,8 +41,8 @@ class LadderDenseNet(nn.Module):
             "plain" only, on CUDA with both.
 
     Attributes:
-        memory_plan: lean.MemoryPlan, how a lean step spends memory, or None for what is best on the images' device; may be
-            replaced at any time.
+        memory_plan: lean.MemoryPlan, how a lean step spends memory, or None for what is best on the images' device; may
+            be replaced at any time.
 
     Raises:
         ValueError: an unknown backbone or memory mode, or num_classes out of range.

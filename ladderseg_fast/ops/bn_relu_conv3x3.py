@@ -20,9 +20,8 @@ def bn_relu_conv3x3(
 ) -> Tensor:
     """3x3 convolution of bn_relu(x), which is not stored: not here, not in backward.
 
-    (On CUDA devices or dtypes without tensor cores it is, a few images at a time, for cuDNN to convolve.)
 
-    The padding is as wide as the dilation and holds zeros in the place of bn_relu(x). On the CPU the products are those of
+    The padding is as wide as the dilation and holds zeros in the place of bn_relu(x). On the CPU products are those of
     Winograd's minimal filtering F(2x2, 3x3): 4/9 of the plain sum's, equal to it but for rounding. Where bn_relu(x) is
     NaN or infinite, results are NaN in every 2x2 tile of pixels that reads it: at most one pixel (times the dilation)
     farther than in plain PyTorch.

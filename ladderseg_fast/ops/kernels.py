@@ -457,7 +457,7 @@ def _readable(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def _whole_chunks(weight: Tensor, *dims: int) -> Tensor:
-    """`weight`, its channels in `dims` padded with zeros to whole chunks of 16 bytes: as CUDA kernels of 3x3 take it."""
+    """`weight`, its channels in `dims` padded with zeros to whole chunks of 16 bytes, for CUDA kernels."""
     missing = {dim: -weight.shape[dim] % (16 // weight.element_size()) for dim in dims}
     if not any(missing.values()):
         return weight

@@ -5,8 +5,17 @@ import ctypes
 import numpy as np
 import pytest
 from emulator.cuda_compiler import ptx_of
-from emulator.emulated_device import READ, READ_WRITE, WRITE, Buffer, LaunchError, Module
-from emulator.emulated_device import aligned, aligned_copy, library
+from emulator.emulated_device import (
+    READ,
+    READ_WRITE,
+    WRITE,
+    Buffer,
+    LaunchError,
+    Module,
+    aligned,
+    aligned_copy,
+    library,
+)
 
 BOTH = pytest.mark.parametrize("architecture", [61, 80])
 SEEDS = (1, 2, 3, 4)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ladderseg_fast.ops import convolutions, kernels, layout, reference
 from ladderseg_fast.ops.convolutions import Conv3x3Way
 
-_WAYS = [Conv3x3Way.FUSED, Conv3x3Way.COMPOSED] if emulation.CHOICE else [Conv3x3Way.FASTER]
+_WAYS = [Conv3x3Way.FUSED, Conv3x3Way.COMPOSED] if emulation.CHOICE else [Conv3x3Way.FUSED]
 
 
 @pytest.fixture(autouse=True, params=_WAYS, ids=lambda way: way.name)
@@ -70,7 +70,6 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
         if way is not Conv3x3Way.FUSED:
             pytest.skip("torch's own convolution")
         monkeypatch.setattr(emulation.state, "allow_tf32", True)
-        monkeypatch.setattr(convolutions, "conv3x3_way", Conv3x3Way.FASTER)
         arguments = self.prepared(size)
         actual = evaluate(self.operator(), arguments)
         exact = evaluate(self.reference(), arguments)
@@ -78,7 +77,6 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
             assert_near(actual[key], exact[key], key, tolerance=2e-3)
         assert not torch.equal(actual["output 0"], exact["output 0"])
         monkeypatch.setattr(emulation.state, "allow_tf32", False)
-        monkeypatch.setattr(convolutions, "conv3x3_way", Conv3x3Way.FUSED)
         assert_near(evaluate(self.operator(), arguments)["output 0"], exact["output 0"], "in float32", tolerance=2e-6)
 
     @pytest.mark.parametrize("dilation", [0, -1])

@@ -59,11 +59,4 @@ struct BnReluConv1x1BackwardArguments {
   int accumulate;
 };
 
-template <class R>
-struct SumPartsArguments {
-  const R* partial;  // [parts][count]
-  int64 parts, count;
-  R* result;  // [count]
-};
-
 }  // namespace ladderseg::cuda

@@ -77,11 +77,4 @@ struct BnReluConv3x3WeightArguments {
   int wide_norm, wide_correction;  // whether the vectors' chunks are
 };
 
-template <class R>
-struct Conv3x3SumPartsArguments {
-  const R* partial;  // [parts][count]
-  int64 parts, count;
-  R* result;  // [count]
-};
-
 }  // namespace ladderseg::cuda

@@ -8,19 +8,10 @@
 #include "columns.h"
 #include "operators.h"
 #include "statistics.h"
+#include "sum_parts.h"
 
 namespace ladderseg::cuda {
 namespace {
-
-// Whether the device's tensor cores multiply this element type (kernels/product_tensor.cuh).
-bool has_tensor_cores(const Queue& queue) {
-  switch (queue.element) {
-    case Element::float16: return capability(queue) >= 75;
-    case Element::bfloat16: return capability(queue) >= 80;
-    case Element::float32: return queue.allow_tf32 && capability(queue) >= 80;
-    default: return false;
-  }
-}
 
 // Whether the rows of a [rows, columns] matrix are whole chunks of 16 bytes.
 bool wide_rows(const Queue& queue, const void* data, int64_t columns) {
@@ -40,7 +31,7 @@ const Size kBlock{kProductThreads};
 void backward_data(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
   const int64_t pixels = args.input.pixels(), columns = args.input.c, depth = args.grad_output.grad.c;
   const bool aligned = wide(queue, args.grad_output) && wide_rows(queue, args.weight, columns);
-  const bool tensor = aligned && has_tensor_cores(queue);
+  const bool tensor = aligned && multiplies_by_tensor_cores(queue);
   const int64_t rows = product_rows(element_bytes(queue.element), tensor);
   const int64_t row_tiles = ceil_divide(pixels, rows), column_tiles = ceil_divide(columns, kBackwardColumns);
   const bool aligned_input = wide(queue, args.input) && (!args.grad_input.data || wide(queue, args.grad_input));
@@ -77,7 +68,7 @@ struct WeightParts {
 // As many as keep the device busy, where `tiles` blocks share a part; whole steps of `depth` pixels, and not fewer than
 // `least` of these, for a part is written and read once more.
 WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth, int64_t least) {
-  constexpr int64_t kBlocksPerProcessor = 4;  // two rounds of two
+  constexpr int64_t kBlocksPerProcessor = 2;  // so many reside: one round of equal blocks, and the fewest parts
   const int64_t wanted = ceil_divide(kBlocksPerProcessor * multiprocessors(queue), tiles);
   const int64_t most = ceil_divide(pixels, least * depth);
   const int64_t share = ceil_divide(pixels, std::max<int64_t>(1, std::min(wanted, most)));
@@ -85,35 +76,19 @@ WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int6
   return {pixels_per_part, std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part))};
 }
 
-// Room for the parts; if there is one, it is the result.
-void* allocate_weight_parts(const Queue& queue, const WeightParts& parts, int64_t count, void* result) {
-  return parts.count == 1 ? result : queue.allocate(parts.count * count * real_bytes(queue.element));
-}
-
 Buffer parts_buffer(const Queue& queue, const WeightParts& parts, const void* partial, int64_t count, Access access) {
   return vector_buffer(queue, partial, parts.count * count, "partial weight gradients", access);
-}
-
-void sum_parts(const Queue& queue, const WeightParts& parts, const void* partial, int64_t count, void* result) {
-  if (parts.count == 1) return;
-  const SumPartsArguments<void> arguments{partial, parts.count, count, result};
-  launch(queue,
-         {"bn_relu_conv1x1_weight", "sum_parts", {static_cast<unsigned>(ceil_divide(count, kProductThreads))}, kBlock,
-          {parts_buffer(queue, parts, partial, count, Access::read),
-           vector_buffer(queue, result, count, "grad_weight", Access::write)},
-          1.0 * parts.count * count},
-         &arguments);
 }
 
 void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
   const int64_t pixels = args.input.pixels(), rows = args.grad_output.grad.c, columns = args.input.c;
   const int bytes = element_bytes(queue.element);
   const bool aligned = wide(queue, args.grad_output) && wide(queue, args.input);
-  const bool tensor = aligned && has_tensor_cores(queue);
+  const bool tensor = aligned && multiplies_by_tensor_cores(queue);
   const int64_t row_tiles = ceil_divide(rows, product_rows(bytes, tensor));
   const int64_t column_tiles = ceil_divide(columns, kBackwardColumns);
   const WeightParts parts = weight_parts(queue, pixels, row_tiles * column_tiles, product_depth(bytes, tensor), 8);
-  void* const partial = allocate_weight_parts(queue, parts, rows * columns, args.grad_weight);
+  void* const partial = allocate_parts(queue, parts.count, rows * columns, args.grad_weight);
   const BnReluConv1x1WeightArguments<void, void> arguments{
       gradient(args.grad_output),    map(args.input), norm(args.norm), partial, static_cast<int>(row_tiles),
       static_cast<int>(column_tiles), parts.pixels_per_part, aligned};
@@ -125,7 +100,7 @@ void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args
   add_norm(queue, args.norm, columns, call.buffers);
   call.operations = 2.0 * pixels * columns * rows;
   launch(queue, call, &arguments);
-  sum_parts(queue, parts, partial, rows * columns, args.grad_weight);
+  finish_parts(queue, partial, parts.count, rows * columns, args.grad_weight);
 }
 
 // Both in one pass over the maps.
@@ -134,11 +109,11 @@ void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>&
   const int bytes = element_bytes(queue.element);
   const bool aligned = wide(queue, args.grad_output) && wide_rows(queue, args.weight, columns);
   const bool aligned_input = wide(queue, args.input) && (!args.grad_input.data || wide(queue, args.grad_input));
-  const bool tensor = aligned && aligned_input && has_tensor_cores(queue);
+  const bool tensor = aligned && aligned_input && multiplies_by_tensor_cores(queue);
   const int64_t column_tiles = ceil_divide(columns, one_pass_columns(bytes, tensor));
   const WeightParts parts = weight_parts(queue, pixels, column_tiles, one_pass_pixels(bytes, tensor), 2);
   const PartialSums sums = allocate_partial_sums(queue, parts.count, columns);
-  void* const partial = allocate_weight_parts(queue, parts, rows * columns, args.grad_weight);
+  void* const partial = allocate_parts(queue, parts.count, rows * columns, args.grad_weight);
   const BnReluConv1x1BackwardArguments<void, void> arguments{gradient(args.grad_output),
                                                              map(args.input),
                                                              norm(args.norm),
@@ -163,7 +138,7 @@ void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>&
   call.operations = 4.0 * pixels * columns * rows;
   launch(queue, call, &arguments);
   finish_bn_sums(queue, sums, args.sums);
-  sum_parts(queue, parts, partial, rows * columns, args.grad_weight);
+  finish_parts(queue, partial, parts.count, rows * columns, args.grad_weight);
 }
 
 }  // namespace
@@ -172,7 +147,7 @@ void bn_relu_conv1x1_forward(const Queue& queue, const BnReluConv1x1Forward<void
   const int64_t pixels = args.input.pixels(), columns = args.output.c, depth = args.input.c;
   const int bytes = element_bytes(queue.element);
   const bool aligned = wide(queue, args.input) && wide_rows(queue, args.weight, depth);
-  const bool tensor = aligned && has_tensor_cores(queue);
+  const bool tensor = aligned && multiplies_by_tensor_cores(queue);
   const bool narrow = columns <= kNarrowColumns || !aligned;
   const int64_t rows = product_rows(bytes, tensor);
   const int64_t row_tiles = ceil_divide(pixels, rows);

@@ -7,6 +7,7 @@
 #include "columns.h"
 #include "operators.h"
 #include "statistics.h"
+#include "sum_parts.h"
 
 namespace ladderseg::cuda {
 namespace {
@@ -88,7 +89,7 @@ void backward_data(const Queue& queue, const BnReluConv3x3Backward<void>& args) 
 }
 
 void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args) {
-  constexpr int64_t kBlocksPerProcessor = 4;  // two rounds of two
+  constexpr int64_t kBlocksPerProcessor = 2;  // so many reside: one round of equal blocks, and the fewest parts
   constexpr int64_t kStepsPerPart = 8;        // at least: a part is written and read once more
   const FeatureMap<void>& strip = args.grad_input;
   const int64_t pixels = strip.pixels(), columns = args.grad_output.grad.c;
@@ -107,7 +108,7 @@ void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args
   const int64_t pixels_per_part = std::max<int64_t>(1, ceil_divide(share, depth)) * depth;
   const int64_t parts = std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part));
   const int64_t count = rows * columns;
-  void* const partial = parts == 1 ? args.grad_weight : queue.allocate(parts * count * real_bytes(queue.element));
+  void* const partial = allocate_parts(queue, parts, count, args.grad_weight);
   const BnReluConv3x3WeightArguments<void, void> arguments{gradient(args.grad_output),
                                                            args.grad_first_row,
                                                            map(args.input),
@@ -134,14 +135,7 @@ void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args
   add_norm(queue, args.norm, args.input.c, call.buffers);
   call.operations = 2.0 * kTaps * pixels * args.input.c * columns;
   launch(queue, call, &arguments);
-  if (parts == 1) return;
-  const Conv3x3SumPartsArguments<void> sum{partial, parts, count, args.grad_weight};
-  launch(queue,
-         {"bn_relu_conv3x3_weight", "sum_parts", {static_cast<unsigned>(ceil_divide(count, kProductThreads))}, kBlock,
-          {vector_buffer(queue, partial, parts * count, "partial weight gradients"),
-           vector_buffer(queue, args.grad_weight, count, "grad_weight", Access::write)},
-          1.0 * parts * count},
-         &sum);
+  finish_parts(queue, partial, parts, count, args.grad_weight);
 }
 
 }  // namespace

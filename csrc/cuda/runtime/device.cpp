@@ -52,7 +52,7 @@ Device::Device(const Driver& driver, int number) : driver(driver) {
 Function Device::function(const std::string& image, const std::string& kernel) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto known = functions_.find(kernel);
+    const auto known = functions_.find({image, kernel});
     if (known != functions_.end()) return known->second;
   }
   // The provider is Python and may compile for a while: not under the lock, which other threads may hold together with
@@ -75,7 +75,7 @@ Function Device::function(const std::string& image, const std::string& kernel) {
   Function function = nullptr;
   check(driver, driver.module_function(&function, module, kernel.c_str()), "looking up the kernel " + kernel);
   const std::lock_guard<std::mutex> lock(mutex_);
-  return functions_.emplace(kernel, function).first->second;
+  return functions_.emplace(std::make_pair(image, kernel), function).first->second;
 }
 
 CurrentContext::CurrentContext(const Device& device) : device_(device), pushed_(false) {

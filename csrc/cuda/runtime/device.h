@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "driver.h"
 
@@ -40,7 +41,7 @@ class Device {
   Context context_;
   std::mutex mutex_;
   std::map<std::string, Module> modules_;
-  std::map<std::string, Function> functions_;
+  std::map<std::pair<std::string, std::string>, Function> functions_;  // by image and kernel
 };
 
 // Makes the device's primary context, which is torch's, current in this thread for as long as it lives. A thread of

@@ -1,0 +1,14 @@
+// A sum of Reals whose parts different blocks compute.
+#pragma once
+
+#include "maps.h"
+
+namespace ladderseg::cuda {
+
+// Where a kernel is to write [parts][count]: the result itself, if there is one part.
+void* allocate_parts(const Queue& queue, int64_t parts, int64_t count, void* result);
+
+// Put them together in `result` [count].
+void finish_parts(const Queue& queue, const void* partial, int64_t parts, int64_t count, void* result);
+
+}  // namespace ladderseg::cuda
