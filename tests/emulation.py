@@ -1,8 +1,8 @@
 """Runs the package's CUDA path without a device: LADDERSEG_FAST_EMULATE=sm_80 pytest.
 
 The emulator of csrc/tests/emulator takes the driver's place, and kernels are given to it as the PTX that NVRTC makes
-of them for that architecture, or nvcc with LADDERSEG_FAST_EMULATE=sm_80-nvcc. Tensors on the CPU then go the way of CUDA
-tensors.
+of them for that architecture, or nvcc with LADDERSEG_FAST_EMULATE=sm_80-nvcc. Tensors on the CPU then go the way of
+CUDA tensors.
 """
 
 import ctypes

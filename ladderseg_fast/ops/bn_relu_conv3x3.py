@@ -18,8 +18,7 @@ def bn_relu_conv3x3(
     weight: Tensor,
     dilation: int = 1,
 ) -> Tensor:
-    """3x3 convolution of bn_relu(x), which is not stored: not here, not in backward.
-
+    """3x3 convolution of bn_relu(x), which is never stored: not here, not in backward.
 
     The padding is as wide as the dilation and holds zeros in the place of bn_relu(x). On the CPU products are those of
     Winograd's minimal filtering F(2x2, 3x3): 4/9 of the plain sum's, equal to it but for rounding. Where bn_relu(x) is

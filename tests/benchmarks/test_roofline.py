@@ -22,12 +22,16 @@ KERNELS = {
     "affine_correction",
     "bn_relu_avgpool2_backward",
     "bn_relu_avgpool2_forward",
-    "bn_relu_backward",
     "bn_relu_conv1x1_backward",
     "bn_relu_conv1x1_data",
     "bn_relu_conv1x1_forward",
     "bn_relu_conv1x1_forward_narrow",
     "bn_relu_conv1x1_weight",
+    "bn_relu_conv3x3_data",
+    "bn_relu_conv3x3_forward",
+    "bn_relu_conv3x3_forward_narrow",
+    "bn_relu_conv3x3_weight",
+    "bn_relu_conv3x3_weight_narrow",
     "bn_relu_forward",
     "bn_relu_maxpool_backward",
     "bn_relu_maxpool_forward",
@@ -178,13 +182,13 @@ def test_the_floor_is_the_slower_of_memory_and_arithmetic(roofline: SimpleNamesp
     assert device.floor(1.0, 165.2e12, torch.float16, True) == 1.0
 
 
-def test_ours_moves_half_of_what_plain_moves(roofline: SimpleNamespace) -> None:
+def test_ours_moves_a_third_of_what_plain_moves(roofline: SimpleNamespace) -> None:
     step = roofline.devices.DEVICES["GTX 1070"], torch.float32, "densenet121", 2, (1024, 2048)
     ours, plain = (
         sum(work.moved_bytes for work in count(*step))
         for count in (roofline.counts.lean_step, roofline.counts.plain_step)
     )
-    assert ours < 0.505 * plain
+    assert ours < plain / 3
 
 
 def test_the_report_has_all_devices(roofline: SimpleNamespace) -> None:

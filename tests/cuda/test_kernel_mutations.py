@@ -284,7 +284,7 @@ MUTATIONS = [
         "part of the weight gradient left out",
         LONG_PRODUCT,
         "bn_relu_conv1x1_weight",
-        "bn_relu_conv1x1_weight.cu",
+        "sum_parts.cu",
         "part < args.parts; ++part",
         "part + 1 < args.parts; ++part",
         WRONG,

@@ -15,7 +15,7 @@ LADDERSEG_DEVICE void write_statistics(const ForwardArguments& args, const Tile&
                                        ColumnSums<Tile>& sums, Real (&means)[Tile::kColumns]) {
   const int rows = static_cast<int>(smaller(pixels(args.input) - row, Tile::kRows));
   const int thread = threadIdx.x;
-  Real* const partial = args.partial_statistics + 2 * args.output.c * (row / Tile::kRows);
+  Real* const partial = args.partial_statistics + 2 * args.output.c * (blockIdx.x / args.column_tiles);
   Real values[Tile::kThreadColumns];
 #pragma unroll
   for (int j = 0; j < Tile::kThreadColumns; ++j) {
@@ -64,17 +64,17 @@ LADDERSEG_DEVICE void forward(const ForwardArguments& args, Memory<Tile>& memory
   Tile tile;
   multiply<Contiguous::depth, Contiguous::depth>(tile, y, weight, row, column, 0, depth, memory.product);
   constexpr int kPiece = Tile::kColumnPiece;
+  const int rows = static_cast<int>(smaller(count - row, Tile::kRows));
 #pragma unroll
   for (int i = 0; i < Tile::kThreadRows; ++i) {
-    const int64 p = row + Tile::row(i);
 #pragma unroll
     for (int j = 0; j < Tile::kThreadColumns; j += kPiece) {
       const int m = column + Tile::column(j);
       Real piece[kPiece];
 #pragma unroll
       for (int k = 0; k < kPiece; ++k) tile.sums[i][j + k] = piece[k] = rounded(tile.sums[i][j + k]);
-      if (p < count && m < columns)
-        store_piece(pixel(args.output, p) + m, columns - m, args.wide_output != 0, piece);
+      if (Tile::row(i) < rows && m < columns)
+        store_piece(pixel(args.output, row + Tile::row(i)) + m, columns - m, args.wide_output != 0, piece);
     }
   }
   if (args.partial_statistics) write_statistics(args, tile, row, column, memory.sums, memory.means);

@@ -85,7 +85,7 @@ struct Rectified {
 #pragma unroll
     for (int i = 0; i < kWide; ++i) {
       Real y = Real(0);
-      if (inside(row, wide ? column : column + i)) {
+      if (inside(row, column + i)) {
         const int c = column + i;
         y = rectified(normalised(pack.values[i], norm.mean[c], norm.scale[c], norm.shift[c]));
       }
