@@ -265,8 +265,8 @@ MUTATIONS = [
         PRODUCT,
         "bn_relu_conv1x1_forward",
         "bn_relu_conv1x1_forward.cu",
-        "if (p < count && m < columns)",
-        "if (p <= count && m < columns)",
+        "if (Tile::row(i) < rows && m < columns)",
+        "if (Tile::row(i) <= rows && m < columns)",
         r"illegal write of \d+ bytes: .*output",
     ),
     Mutation(
@@ -283,7 +283,7 @@ MUTATIONS = [
     Mutation(
         "part of the weight gradient left out",
         LONG_PRODUCT,
-        "bn_relu_conv1x1_weight",
+        "sum_parts",
         "sum_parts.cu",
         "part < args.parts; ++part",
         "part + 1 < args.parts; ++part",
