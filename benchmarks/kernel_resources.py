@@ -16,7 +16,7 @@ from occupancy import LIMITS, occupancy
 
 from ladderseg_fast.cuda import images, kernel_sources, nvrtc
 
-ARCHITECTURES = (61, 70, 75, 80, 86, 90, 100, 120)
+ARCHITECTURES = (61, 70, 75, 80, 86, 89, 90, 100, 120)
 TABLE = Path(__file__).parents[1] / "docs" / "kernel_resources.md"
 
 _KERNEL = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")

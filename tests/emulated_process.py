@@ -43,6 +43,9 @@ def _output(arguments: list[str], architecture: str, stdin: str) -> str:
         "LADDERSEG_FAST_EMULATE_SEED": str(emulation.SEED),
     }
     command = [sys.executable, *arguments]
-    result = subprocess.run(command, env=environment, input=stdin, capture_output=True, text=True, check=False)
+    # Not from the repository, where Python would import the sources, which hold no compiled core.
+    result = subprocess.run(
+        command, cwd=TESTS, env=environment, input=stdin, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
