@@ -83,6 +83,12 @@ class CamVid(SegmentationDataset):
             raise ValueError(f"{path}: labels must be 0 to {_VOID}, found {highest}")
         return Sample(stem, image, np.where(annotation == _VOID, np.uint8(IGNORE_INDEX), annotation))
 
+    def name(self, index: int) -> str:
+        return self.stems[index]
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        return self._image_path(self.stems[index]), self._annotation_path(self.stems[index])
+
     def _image_path(self, stem: str) -> Path:
         return self.root / self.split / f"{stem}.png"
 

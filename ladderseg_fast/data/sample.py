@@ -1,6 +1,7 @@
 """What every data set of this package yields."""
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,9 +25,19 @@ class SegmentationDataset(Dataset[Sample], ABC):
     """A sequence of samples that share one label set."""
 
     label_set: LabelSet
+    labelled = True
+    """False where the split comes without annotation, so that all its labels are IGNORE_INDEX."""
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample: ...
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """The sample's name, without reading or drawing the sample."""
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """The files that the sample comes from, its image first; none where it is drawn."""
+        return ()

@@ -1,51 +1,63 @@
 """Which images a training step sees, decided in one place and independent of loader workers."""
 
 from collections.abc import Iterator
-from itertools import count, islice
-from typing import NamedTuple
+from itertools import count as count_from
+from itertools import islice
 
 import numpy as np
 from torch.utils.data import Sampler
 
-
-class Draw(NamedTuple):
-    """One image of a batch: its index, and whether left and right are exchanged."""
-
-    index: int
-    flip: bool
+from .augmentation import Augmentation, Draw
 
 
 class TrainingBatches(Sampler[list[Draw]]):
-    """`steps` batches of `batch` draws from `length` images, for DataLoader's `batch_sampler`.
+    """Batches `start` to `steps` of `batch` draws from `count` images, for DataLoader's `batch_sampler`.
 
     One shuffled epoch follows the other without a cut between them: every batch is full, and every image
-    is seen once before any is seen again. Each image is flipped with probability 1/2.
+    is seen once before any is seen again. A draw is decided by `seed`, the epoch and the image alone; so
+    what follows a `start` is what would have followed without it.
 
     Raises:
-        ValueError: `length`, `batch` or `steps` is below 1.
+        ValueError: `count`, `batch` or `steps` is below 1, `seed` is negative, or `start` is not 0 to `steps`.
     """
 
-    def __init__(self, length: int, batch: int, steps: int, seed: int) -> None:
-        for name, value in (("length", length), ("batch", batch), ("steps", steps)):
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        steps: int,
+        seed: int,
+        start: int = 0,
+        augmentation: Augmentation = Augmentation(),
+    ) -> None:
+        for name, value in (("count", count), ("batch", batch), ("steps", steps)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        self.length = length
+        if seed < 0:
+            raise ValueError(f"seed must not be negative, got {seed}")
+        if not 0 <= start <= steps:
+            raise ValueError(f"start must be 0 to {steps}, the number of steps, got {start}")
+        self.count = count
         self.batch = batch
         self.steps = steps
         self.seed = seed
+        self.start = start
+        self.augmentation = augmentation
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[Draw]]:
         draws = self._draws()
-        for _ in range(self.steps):
+        for _ in range(len(self)):
             yield list(islice(draws, self.batch))
 
     def _draws(self) -> Iterator[Draw]:
-        for epoch in count():
+        """All draws from the first one of step `start`."""
+        first_epoch, done = divmod(self.start * self.batch, self.count)
+        for epoch in count_from(first_epoch):
             rng = np.random.default_rng((self.seed, epoch))
-            order = rng.permutation(self.length)
-            flips = rng.random(self.length) < 0.5
-            for index in order:
-                yield Draw(int(index), bool(flips[index]))
+            order = rng.permutation(self.count)
+            draws = self.augmentation.draws(self.count, rng)
+            yield from (draws[index] for index in order[done:])
+            done = 0

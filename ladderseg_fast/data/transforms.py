@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from .image_files import image_from_array
+from .label_set import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,33 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def flip_horizontally(array: np.ndarray) -> np.ndarray:
     """[H, W, ...] with left and right exchanged."""
     return array[:, ::-1]
+
+
+def crop_or_pad(
+    image: np.ndarray, labels: np.ndarray, size: tuple[int, int], corner: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The window of `size` (height, width) of `image` [H, W, 3] and `labels` [H, W], both uint8.
+
+    `corner` says how much of the rows and columns that do not fit lies above the window and to its left, from 0 (none)
+    to 1 (all). Where the window is larger, it says how much of the padding does: the image's mean colour, and
+    IGNORE_INDEX.
+    """
+    if labels.shape == size:
+        return image, labels
+    height, width = size
+    # Of the window's top left pixel, in the image: negative where there is padding.
+    top, left = (round((have - want) * share) for have, want, share in zip(labels.shape, size, corner, strict=True))
+    window = np.s_[max(top, 0) : top + height, max(left, 0) : left + width]
+    part, part_labels = image[window], labels[window]
+    if part_labels.shape == size:
+        return part, part_labels
+    padded = np.empty((height, width, 3), np.uint8)
+    padded[:] = np.rint(image.mean(axis=(0, 1)))
+    padded_labels = np.full(size, IGNORE_INDEX, np.uint8)
+    rows, columns = part_labels.shape
+    place = np.s_[max(-top, 0) : max(-top, 0) + rows, max(-left, 0) : max(-left, 0) + columns]
+    padded[place], padded_labels[place] = part, part_labels
+    return padded, padded_labels
 
 
 def _resize(array: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:

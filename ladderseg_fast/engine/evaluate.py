@@ -75,7 +75,7 @@ def evaluate(
     BatchNorm uses its running statistics. `on_batch` is called with the number of batches done so far.
     """
     matrix = ConfusionMatrix(model.num_classes)
-    for done, (images, labels) in enumerate(loader, start=1):
+    for done, (images, labels, *_) in enumerate(loader, start=1):
         matrix.add(model.predict(images.to(device)), labels.to(device))
         on_batch(done)
     return matrix.scores()

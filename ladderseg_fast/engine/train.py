@@ -179,7 +179,7 @@ class _Trainer:
         self.run.append_to_log({"kind": "start", **asdict(self.config)})
         pace = None
         started = time.perf_counter()
-        for images, labels in self.batches:
+        for images, labels, _ in self.batches:
             learning_rate = poly_learning_rate(self.config.learning_rate, self.step, self.config.steps)
             loss = self._train_step(images, labels, learning_rate)
             seconds = time.perf_counter() - started

@@ -8,7 +8,7 @@ from ladderseg_fast.data import TrainingBatches
 
 
 def draws(**changes):
-    arguments = {"length": 7, "batch": 3, "steps": 14, "seed": 5} | changes
+    arguments = {"count": 7, "batch": 3, "steps": 14, "seed": 5} | changes
     return list(TrainingBatches(**arguments))
 
 
@@ -26,7 +26,7 @@ def test_batch_larger_than_the_data_set():
 
 
 def test_half_of_the_images_are_flipped():
-    flips = Counter(draw.flip for batch in draws(length=100, batch=10, steps=100) for draw in batch)
+    flips = Counter(draw.flip for batch in draws(count=100, batch=10, steps=100) for draw in batch)
     assert 400 < flips[True] < 600
 
 
@@ -36,7 +36,7 @@ def test_depends_on_the_seed_only():
     assert draws(steps=20)[:14] == draws()
 
 
-@pytest.mark.parametrize("name", ["length", "batch", "steps"])
+@pytest.mark.parametrize("name", ["count", "batch", "steps"])
 def test_rejects_nothing_to_do(name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         draws(**{name: 0})

@@ -31,6 +31,9 @@ class OneSample(SegmentationDataset):
         image = np.stack([labels, np.full_like(labels, 10), np.full_like(labels, 20)], axis=-1)
         return Sample("one", image, labels)
 
+    def name(self, index: int) -> str:
+        return "one"
+
 
 def test_normalisation_is_per_channel():
     image = np.full((2, 3, 3), (255, 0, 51), np.uint8)
@@ -42,10 +45,11 @@ def test_normalisation_is_per_channel():
 
 
 def test_image_and_labels_have_the_size_asked_for():
-    image, labels = SegmentationTensors(OneSample(), (20, 24), IMAGENET_NORMALISATION)[0]
+    image, labels, index = SegmentationTensors(OneSample(), (20, 24), IMAGENET_NORMALISATION)[0]
     assert image.shape == (3, 20, 24)
     assert labels.shape == (20, 24)
     assert labels.dtype == torch.uint8
+    assert index == 0
 
 
 def test_labels_are_never_blended():
@@ -61,15 +65,15 @@ def test_images_are_blended():
 def test_image_and_labels_stay_aligned():
     tensors = SegmentationTensors(OneSample(), (16, 32), IMAGENET_NORMALISATION)
     for flip in (False, True):
-        image, labels = tensors[Draw(0, flip)]
+        image, labels, _ = tensors[Draw(0, flip)]
         red = image[0] * 0.229 + 0.485
         assert torch.equal(red > 100 / 255, labels == 200)
 
 
 def test_flip_exchanges_left_and_right():
     tensors = SegmentationTensors(OneSample(), (8, 16), IMAGENET_NORMALISATION)
-    image, labels = tensors[Draw(0, flip=False)]
-    flipped_image, flipped_labels = tensors[Draw(0, flip=True)]
+    image, labels, _ = tensors[Draw(0, flip=False)]
+    flipped_image, flipped_labels, _ = tensors[Draw(0, flip=True)]
     assert torch.equal(flipped_image, image.flip(2))
     assert torch.equal(flipped_labels, labels.flip(1))
     assert not torch.equal(flipped_labels, labels)

@@ -42,4 +42,7 @@ class StreetScenes(SegmentationDataset):
         view = draw_scene(layout, self.size)
         labels = np.array(view.labels)
         image = render(np.asarray(view.colour), labels, texture)
-        return Sample(f"street_{self.seed}_{index:04d}", image, labels)
+        return Sample(self.name(index), image, labels)
+
+    def name(self, index: int) -> str:
+        return f"street_{self.seed}_{index:04d}"
