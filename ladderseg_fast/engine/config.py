@@ -1,10 +1,12 @@
 """The settings of one training, in four sections; the defaults are the paper's recipe."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ..models import MEMORY_MODES
+from ..data import Augmentation
+from ..models import MEMORY_MODES, list_models
 
 #: Size (height, width) of the training images where none is set: the paper's for Cityscapes, else about the data's own.
 DEFAULT_SIZES = {"camvid": (360, 480), "cityscapes": (448, 1024), "street": (256, 512), "voc": (512, 512)}
@@ -38,6 +40,7 @@ class ModelConfig:
     """Plain modules work in NHWC memory layout; lean ones choose their layout themselves."""
 
     def __post_init__(self) -> None:
+        _check_choice("model.name", self.name, list_models())
         _check_choice("model.memory", self.memory, MEMORY_MODES)
         if self.channels_last and self.memory == "lean":
             raise ValueError(
@@ -57,14 +60,34 @@ class DataConfig:
     val_split: str = "val"
     size: tuple[int, int] | None = None
     """(height, width) that images and labels are resized to, for training and validation; None: see DEFAULT_SIZES."""
+    crop: tuple[int, int] | None = None
+    """(height, width) of the window that training sees of the resized and scaled image; None is the whole `size`."""
+    flip: bool = True
+    """Exchange left and right of every other training image."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest factor of a training image's `size`, before the crop."""
+    brightness: float = 0.0
+    """Of training images: the factor lies within this of 1; likewise for `contrast` and `saturation`."""
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    """Greatest rotation of a training image's hues either way, in turns."""
     workers: int = 0
     """Processes that load images; with 0 the training does it itself."""
 
     def __post_init__(self) -> None:
         _check_least("data.workers", self.workers, 0)
-        if self.size is not None:
-            for side in self.size:
-                _check_least("data.size", side, 1)
+        for name in ("size", "crop"):
+            for side in getattr(self, name) or ():
+                _check_least(f"data.{name}", side, 1)
+        self.augmentation()
+
+    def augmentation(self) -> Augmentation:
+        """What is left to chance about a training image."""
+        try:
+            return Augmentation(self.flip, self.scale, self.brightness, self.contrast, self.saturation, self.hue)
+        except ValueError as error:
+            raise ValueError(f"data.{error}") from error
 
 
 @dataclass(frozen=True)
@@ -240,7 +263,6 @@ def _check_least(key: str, value: int, least: int) -> None:
         raise ValueError(f"{key} must be at least {least}, got {value}")
 
 
-def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        expected = " or ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"{key} must be {expected}, got {value!r}")
+        raise ValueError(f"{key} must be one of {', '.join(choices)}, got {value!r}")
