@@ -12,8 +12,7 @@ from ladderseg_fast.nn import DenseNetFeatures
 
 def tiny_densenet(in_channels: int = 3, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Every kind of layer that a DenseNet's encoder has."""
-    features = DenseNetFeatures((1, 2, 1, 2), stem_channels=8, growth_rate=4)
-    features.conv0 = nn.Conv2d(in_channels, 8, 7, stride=2, padding=3, bias=False)
+    features = DenseNetFeatures((1, 2, 1, 2), stem_channels=8, growth_rate=4, in_channels=in_channels)
     return randomise(features, seed).to(dtype)
 
 

@@ -11,15 +11,7 @@ from torch import Tensor, nn
 
 from ladderseg_fast.models.weights import load_encoder_weights
 from ladderseg_fast.models.weights.recognise import recognise
-from ladderseg_fast.nn import DenseNetFeatures
-
-#: Blocks, stem, growth of DenseNet-121, -161, -169 and -201 (Huang et al., CVPR 2017).
-DENSENETS = {
-    "densenet121": ((6, 12, 24, 16), 64, 32),
-    "densenet161": ((6, 12, 36, 24), 96, 48),
-    "densenet169": ((6, 12, 32, 32), 64, 32),
-    "densenet201": ((6, 12, 48, 32), 64, 32),
-}
+from ladderseg_fast.nn import DENSENETS, DenseNetFeatures
 
 
 def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -98,8 +90,11 @@ def test_counts_are_loaded_or_else_kept(tmp_path: Path) -> None:
     assert target.norm0.num_batches_tracked == 40
 
 
-@pytest.mark.parametrize(("of_file", "of_module"), [(torch.float16, torch.float32), (torch.float32, torch.float64)])
-def test_values_are_converted_to_the_modules_dtype(tmp_path: Path, of_file: torch.dtype, of_module: torch.dtype) -> None:
+HALF, SINGLE, DOUBLE = torch.float16, torch.float32, torch.float64
+
+
+@pytest.mark.parametrize(("of_file", "of_module"), [(HALF, SINGLE), (SINGLE, DOUBLE)])
+def test_values_get_the_modules_dtype(tmp_path: Path, of_file: torch.dtype, of_module: torch.dtype) -> None:
     source, target = tiny_densenet(seed=1, dtype=of_file), tiny_densenet(seed=2, dtype=of_module)
     parameters = dict(target.named_parameters())
     load_encoder_weights(target, save(network_state(source, "densenet121"), tmp_path / "weights.pth"), "densenet121")
@@ -206,7 +201,8 @@ def test_every_kind_of_problem_is_reported(tmp_path: Path, state: dict[str, Tens
 
 def test_one_weight_in_two_styles(tmp_path: Path, state: dict[str, Tensor]) -> None:
     message = refused(tmp_path, state | old_names(state))
-    assert message.endswith("denseblock1.denselayer1.norm1.weight is there twice, in an old and in a new style of names")
+    name = "denseblock1.denselayer1.norm1.weight"
+    assert message.endswith(f": {name} is there twice, in an old and in a new style of names")
 
 
 def test_prefix_on_some_names_only(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -216,13 +212,14 @@ def test_prefix_on_some_names_only(tmp_path: Path, state: dict[str, Tensor]) -> 
 
 
 def densenet(name: str) -> DenseNetFeatures:
-    return DenseNetFeatures(*DENSENETS[name])
+    shape = DENSENETS[name]
+    return DenseNetFeatures(shape.block_layers, shape.stem_channels, shape.growth_rate)
 
 
 def test_another_architecture_is_named(tmp_path: Path) -> None:
     state = old_names(prefixed(densenet("densenet169").state_dict(), "module.features."))
     message = refused(tmp_path, state, densenet("densenet121"))
-    assert "not weights of densenet121 but of densenet169: left over: denseblock3.denselayer25.norm1.weight, " in message
+    assert "not weights of densenet121 but of densenet169: left over: denseblock3.denselayer25.norm1.w" in message
     assert "of another shape: transition3.norm.weight [1280] instead of [1024], " in message
 
 
@@ -263,5 +260,5 @@ def test_resnets_are_recognised(name: str | None, blocks: tuple, convolutions: i
 def test_arguments(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="weights must be a file's path or \"imagenet\", got bool"):
         load_encoder_weights(tiny_densenet(), True, "densenet121")
-    with pytest.raises(ValueError, match="architecture must be one of .*'resnet50'.*got 'vgg16'"):
+    with pytest.raises(ValueError, match="architecture must be one of .*, densenet201, .*resnet50, got 'vgg16'"):
         load_encoder_weights(tiny_densenet(), tmp_path / "weights.pth", "vgg16")

@@ -87,7 +87,7 @@ def test_neither_is_installed(absent: None) -> None:
 
 def test_torchvision_of_another_torch(absent: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install("torchvision", "raise RuntimeError('operator torchvision::nms does not exist')", tmp_path, monkeypatch)
-    message = r"torchvision, which is installed but cannot be imported \(RuntimeError: operator torchvision::nms does not"
+    message = r"torchvision, which is installed but cannot be imported \(RuntimeError: operator torchvision::nms does"
     with pytest.raises(MissingPackageError, match=message):
         load_encoder_weights(tiny_densenet(), "imagenet", "densenet121")
 
@@ -116,7 +116,7 @@ def test_timm_where_torchvision_is_not(absent: None, tmp_path: Path, monkeypatch
 def test_timm_without_network(absent: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = "def create_model(name, pretrained):\n    raise ConnectionError('the hub is out of reach\\nmore')"
     install("timm", source, tmp_path, monkeypatch)
-    message = r"timm could not get the ImageNet weights of densenet121 \(ConnectionError: the hub is out of reach\); with"
+    message = r"timm could not get the ImageNet weights of densenet121 \(ConnectionError: the hub is out of reach\); "
     with pytest.raises(OSError, match=message):
         load_encoder_weights(tiny_densenet(), "imagenet", "densenet121")
 

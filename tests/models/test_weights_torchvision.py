@@ -1,6 +1,6 @@
 """Our encoders compute what torchvision's and timm's networks compute on the same weights, bit for bit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ladderseg_fast.models.weights import load_encoder_weights
-from ladderseg_fast.nn import DenseNetFeatures
-
-ENCODERS: dict[str, Callable[[], nn.Module]] = {
-    "densenet121": lambda: DenseNetFeatures((6, 12, 24, 16)),
-    "densenet161": lambda: DenseNetFeatures((6, 12, 36, 24), stem_channels=96, growth_rate=48),
-    "densenet169": lambda: DenseNetFeatures((6, 12, 32, 32)),
-    "densenet201": lambda: DenseNetFeatures((6, 12, 48, 32)),
-}
-
+from ladderseg_fast.nn import DENSENETS, DenseNetFeatures, ResNetFeatures
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -31,18 +23,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def densenet_features(encoder: DenseNetFeatures, images: Tensor) -> list[Tensor]:
-    """Outputs of the four blocks."""
-    outputs, features = [], encoder.stem(images)
-    for i in range(1, 5):
-        features = getattr(encoder, f"denseblock{i}")(features)
-        outputs.append(features)
-        if i < 4:
-            features = getattr(encoder, f"transition{i}")(features)
-    return outputs
+DENSE_BLOCKS = {f"db{i}": f"features.denseblock{i}" for i in range(1, 5)}
+STAGES = {f"layer{i}": f"layer{i}" for i in range(1, 5)}
 
 
-def network_features(network: nn.Module, names: list[str], images: Tensor) -> list[Tensor]:
+def densenet(architecture: str) -> DenseNetFeatures:
+    shape = DENSENETS[architecture]
+    return DenseNetFeatures(shape.block_layers, shape.stem_channels, shape.growth_rate)
+
+
+def network_features(network: nn.Module, names: Iterable[str], images: Tensor) -> list[Tensor]:
     """What the modules `names` of `network` put out when it sees `images`."""
     outputs: list[Tensor] = []
     hooks = [
@@ -55,39 +45,51 @@ def network_features(network: nn.Module, names: list[str], images: Tensor) -> li
     return outputs
 
 
-BLOCKS = [f"features.denseblock{i}" for i in range(1, 5)]
-
-
 @torch.no_grad()
-def compare(network: nn.Module, encoder: nn.Module) -> None:
+def compare(encoder: nn.Module, network: nn.Module, names: dict[str, str]) -> None:
+    """`names`: of the encoder's outputs to those of the network's modules."""
     for dtype in (torch.float32, torch.float64):
         images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(3)).to(dtype)
-        expected = network_features(network.eval().to(dtype), BLOCKS, images)
-        for name, ours, theirs in zip(BLOCKS, densenet_features(encoder.eval().to(dtype), images), expected, strict=True):
-            assert theirs.std() > 0.1
-            assert torch.equal(ours, theirs), f"{name} {dtype}: differs by {(ours - theirs).abs().max()}"
+        theirs = network_features(network.eval().to(dtype), names.values(), images)
+        ours = encoder.eval().to(dtype)(images)
+        for (name, actual), expected in zip(ours.items(), theirs, strict=True):
+            assert name in names and expected.std() > 0.1
+            assert torch.equal(actual, expected), f"{name}, {dtype}: differs by {(actual - expected).abs().max()}"
 
 
-@pytest.mark.parametrize("architecture", ENCODERS)
+@pytest.mark.parametrize("architecture", ["densenet121", "densenet161", "densenet169", "densenet201"])
 def test_torchvisions_densenet(tmp_path: Path, architecture: str) -> None:
     torchvision = torchvision_networks.torchvision()
     network = randomise(torchvision.models.get_model(architecture, weights=None))
     torch.save(old_names(network.state_dict()), tmp_path / "weights.pth")
-    encoder = ENCODERS[architecture]()
+    encoder = densenet(architecture)
     load_encoder_weights(encoder, tmp_path / "weights.pth", architecture)
-    compare(network, encoder)
+    compare(encoder, network, DENSE_BLOCKS)
 
 
-def test_timms_densenet(tmp_path: Path) -> None:
+def test_torchvisions_resnet(tmp_path: Path) -> None:
+    torchvision = torchvision_networks.torchvision()
+    network = randomise(torchvision.models.get_model("resnet50", weights=None))
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    encoder = ResNetFeatures()
+    load_encoder_weights(encoder, tmp_path / "weights.pth", "resnet50")
+    compare(encoder, network, STAGES)
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "resnet50"])
+def test_timms_networks(tmp_path: Path, architecture: str) -> None:
     timm = torchvision_networks.timm()
-    network = timm.create_model("densenet121", pretrained=False, num_classes=7)
+    network = timm.create_model(architecture, pretrained=False, num_classes=7)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, -1.0, 1.5)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.8)
-            nn.init.uniform_(module.running_mean, -0.3, 0.3)
+            for tensor, low, high in (
+                (module.weight, -1.0, 1.5),
+                (module.bias, -0.5, 0.8),
+                (module.running_mean, -0.3, 0.3),
+                (module.running_var, 0.5, 1.5),
+            ):
+                nn.init.uniform_(tensor, low, high)
     save_file(network.state_dict(), tmp_path / "model.safetensors")
-    encoder = ENCODERS["densenet121"]()
-    load_encoder_weights(encoder, tmp_path / "model.safetensors", "densenet121")
-    compare(network, encoder)
+    encoder = ResNetFeatures() if architecture == "resnet50" else densenet(architecture)
+    load_encoder_weights(encoder, tmp_path / "model.safetensors", architecture)
+    compare(encoder, network, STAGES if architecture == "resnet50" else DENSE_BLOCKS)

@@ -30,7 +30,7 @@ def download_imagenet(architecture: str) -> dict[str, Tensor]:
             module = _import(package)
             try:
                 return download(module, architecture)
-            except Exception as error:  # neither documents its exceptions: urllib's, http's, the hub's and torch.load's occur
+            except Exception as error:  # of urllib, the hub or torch.load: neither package documents which
                 raise OSError(
                     f"{package} could not get the ImageNet weights of {architecture} "
                     f"({type(error).__name__}: {_first_line(error)}); without a network, give weights= a file of them"

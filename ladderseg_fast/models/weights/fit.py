@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from .layout import LAYOUTS
 from .recognise import recognise
 
 #: So many names an error lists of each kind.
@@ -15,14 +14,13 @@ _LISTED = 5
 _COUNT = "num_batches_tracked"
 
 
-def fit(state: Mapping[str, Tensor], target: Mapping[str, Tensor], architecture: str) -> dict[str, Tensor]:
-    """`state` with the names, shapes and dtypes of `target`, an encoder's state_dict.
+def fit(state: Mapping[str, Tensor], target: Mapping[str, Tensor], architecture: str, first: str) -> dict[str, Tensor]:
+    """`state` with the names, shapes and dtypes of `target`, an encoder's state_dict; `first` reads the image.
 
     Raises:
-        ValueError: one is missing, left over, of another shape or kind, or not finite; the message lists them by name, and
-            says which architecture the checkpoint is of where that is another.
+        ValueError: one is missing, left over, of another shape or kind, or not finite; the message lists them by name,
+            and says which architecture the checkpoint is of where that is another.
     """
-    first = LAYOUTS[architecture].first_convolution
     absent = {name: kept for name, kept in target.items() if name not in state and name.endswith(f".{_COUNT}")}
     state = {**state, **absent}
     if first in state and first in target:
@@ -38,9 +36,9 @@ def fit(state: Mapping[str, Tensor], target: Mapping[str, Tensor], architecture:
 def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
     """Weights for images of `in_channels`, from `weight` [C, 3, k, k] for RGB images; other weights as they are.
 
-    As timm documents for `in_chans`: for one channel the sum over RGB, so that a grey image gives what it gave as RGB; for n
-    channels the weights of R, G, B, R, G, ... times 3 / n, so that what the layer puts out keeps its scale. Computed in
-    float32 at least.
+    As timm documents for `in_chans`: for one channel the sum over RGB, so that a grey image gives what it gave as RGB;
+    for n channels the weights of R, G, B, R, G, ... times 3 / n, so that what the layer puts out keeps its scale.
+    Computed in float32 at least.
     """
     if weight.dim() != 4 or weight.shape[1] != 3 or in_channels == 3:
         return weight

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...nn import DENSENETS
+
 #: What DataParallel and torch.compile put before every name.
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 
@@ -34,23 +36,21 @@ def _modern_densenet(name: str) -> str:
 _DENSENET = Layout("conv0.weight", ("classifier.", "norm5."), "features.", _modern_densenet)
 _RESNET = Layout("conv1.weight", ("fc.",), "", str)
 
-#: Architecture to layout.
-LAYOUTS = {
-    "densenet121": _DENSENET,
-    "densenet161": _DENSENET,
-    "densenet169": _DENSENET,
-    "densenet201": _DENSENET,
-    "resnet50": _RESNET,
-}
+def layout_of(architecture: str) -> Layout:
+    """The layout of a DenseNet in nn.DENSENETS, or of "resnet50"; ValueError for any other name."""
+    if architecture in DENSENETS:
+        return _DENSENET
+    if architecture == "resnet50":
+        return _RESNET
+    raise ValueError(f"architecture must be one of {', '.join([*DENSENETS, 'resnet50'])}, got {architecture!r}")
 
 
-def encoder_names(state: Mapping[str, Tensor], architecture: str) -> dict[str, Tensor]:
+def encoder_names(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """`state` under the encoder's names, without classifier and final norm.
 
     Raises:
         ValueError: two tensors get one name.
     """
-    layout = LAYOUTS[architecture]
     named: dict[str, Tensor] = {}
     for key, tensor in _without_wrappers(state).items():
         name = layout.modern(key.removeprefix(layout.prefix))

@@ -8,7 +8,7 @@ from torch import nn
 from .download import IMAGENET, download_imagenet
 from .files import read_state_dict
 from .fit import fit
-from .layout import LAYOUTS, encoder_names
+from .layout import encoder_names, layout_of
 
 
 def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], architecture: str) -> None:
@@ -24,8 +24,8 @@ def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], a
 
     Args:
         features: a DenseNet or ResNet encoder with torchvision's child names, e.g. nn.DenseNetFeatures.
-        weights: a file, .safetensors or what torch.save wrote (.pth, .pt; read with weights_only, so no code in it runs);
-            or "imagenet", which downloads with torchvision's code or else timm's.
+        weights: a file, .safetensors or what torch.save wrote (.pth, .pt; read with weights_only, so that no code in it
+            runs); or "imagenet", which downloads with torchvision's code or else timm's.
         architecture: "densenet121", "densenet161", "densenet169", "densenet201" or "resnet50".
 
     Raises:
@@ -37,14 +37,13 @@ def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], a
     """
     if not isinstance(weights, str | os.PathLike):
         raise TypeError(f'weights must be a file\'s path or "{IMAGENET}", got {type(weights).__name__}')
-    if architecture not in LAYOUTS:
-        raise ValueError(f"architecture must be one of {sorted(LAYOUTS)}, got {architecture!r}")
+    layout = layout_of(architecture)
     if weights == IMAGENET:
         source, state = f"{IMAGENET} weights", download_imagenet(architecture)
     else:
         source, state = os.fspath(weights), read_state_dict(Path(weights))
     try:
-        state = fit(encoder_names(state, architecture), features.state_dict(), architecture)
+        state = fit(encoder_names(state, layout), features.state_dict(), architecture, layout.first_convolution)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     features.load_state_dict(state)

@@ -5,13 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-#: (channels of the stem, layers per dense block) of the DenseNets (Huang et al., CVPR 2017, Table 1; torchvision's 161).
-_DENSENETS = {
-    (64, (6, 12, 24, 16)): "densenet121",
-    (96, (6, 12, 36, 24)): "densenet161",
-    (64, (6, 12, 32, 32)): "densenet169",
-    (64, (6, 12, 48, 32)): "densenet201",
-}
+from ...nn import DENSENETS
 
 #: (blocks per stage, convolutions per block, [out, in] channels of the first block's 3x3) of torchvision's ResNets.
 _RESNETS = {
@@ -35,7 +29,9 @@ def recognise(state: Mapping[str, Tensor]) -> str | None:
     """The name of the DenseNet or ResNet that `state` is of, or None for a network that is not known here."""
     stem = state.get("conv0.weight", state.get("features.conv0.weight"))
     if stem is not None:
-        return _DENSENETS.get((stem.shape[0], _layers(state, _DENSE_LAYER)))
+        found = stem.shape[0], _layers(state, _DENSE_LAYER)
+        names = (name for name, shape in DENSENETS.items() if found == (shape.stem_channels, shape.block_layers))
+        return next(names, None)
     inner = state.get("layer1.0.conv2.weight")
     if inner is not None:
         convolutions = sum(bool(_CONVOLUTION.fullmatch(name)) for name in state)
