@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ..data import Augmentation
+from ..data import DATA_KINDS, Augmentation
 from ..models import MEMORY_MODES, list_models
 
 #: Size (height, width) of the training images where none is set: the paper's for Cityscapes, else about the data's own.
@@ -53,11 +53,15 @@ class DataConfig:
     """[data]: which images, and what happens to them on the way to the network."""
 
     kind: str = "street"
-    """A data set of ladderseg_fast.data.open_data_set."""
+    """One of DATA_KINDS."""
     root: str | None = None
-    """Its directory; None for the street scenes, which are drawn."""
+    """The data set's directory; None for the street scenes, which are drawn."""
     train_split: str = "train"
     val_split: str = "val"
+    coarse: bool = False
+    """Of "cityscapes": the coarse labels of the training split."""
+    sbd: str | None = None
+    """Of "voc": a directory with the label PNGs of SBD, whose images are added to the training split."""
     size: tuple[int, int] | None = None
     """(height, width) that images and labels are resized to, for training and validation; None: see DEFAULT_SIZES."""
     crop: tuple[int, int] | None = None
@@ -76,11 +80,34 @@ class DataConfig:
     """Processes that load images; with 0 the training does it itself."""
 
     def __post_init__(self) -> None:
+        _check_choice("data.kind", self.kind, DATA_KINDS)
+        for key, given, owner in (("coarse", self.coarse, "cityscapes"), ("sbd", self.sbd is not None, "voc")):
+            if given and self.kind != owner:
+                raise ValueError(f"data.{key} is for data of kind {owner}, not {self.kind}")
         _check_least("data.workers", self.workers, 0)
         for name in ("size", "crop"):
             for side in getattr(self, name) or ():
                 _check_least(f"data.{name}", side, 1)
         self.augmentation()
+
+    def resolved_size(self) -> tuple[int, int]:
+        """`size`, or the default of the kind of data.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        if self.size is None and self.kind not in DEFAULT_SIZES:
+            raise ValueError(f"data.size is needed: data of kind {self.kind} has no default size")
+        return self.size or DEFAULT_SIZES[self.kind]
+
+    def options(self) -> dict[str, object]:
+        """What open_data_set is given besides kind, root and split."""
+        options = {"size": self.resolved_size()} if self.kind == "street" else {}
+        if self.coarse:
+            options["coarse"] = True
+        if self.sbd is not None:
+            options["sbd"] = self.sbd
+        return options
 
     def augmentation(self) -> Augmentation:
         """What is left to chance about a training image."""
@@ -135,6 +162,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name, least in (("batch", 1), ("accumulate", 1), ("warmup_steps", 0), ("seed", 0)):
             _check_least(f"training.{name}", getattr(self, name), least)
+        if self.seed >= 2**63:
+            raise ValueError(f"training.seed must be below 2^63, got {self.seed}")
         for name in ("steps", "epochs"):
             if getattr(self, name) is not None:
                 _check_least(f"training.{name}", getattr(self, name), 1)
@@ -229,7 +258,12 @@ class Config:
         return replace(
             self,
             model=replace(self.model, weights=self._absolute_weights()),
-            data=replace(self.data, root=_absolute(self.data.root), size=self._size()),
+            data=replace(
+                self.data,
+                root=_absolute(self.data.root),
+                sbd=_absolute(self.data.sbd),
+                size=self.data.resolved_size(),
+            ),
             training=replace(training, steps=steps, epochs=None, init_from=_absolute(training.init_from)),
             output=replace(
                 output,
@@ -244,11 +278,6 @@ class Config:
             section: {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
             for section, table in asdict(self).items()
         }
-
-    def _size(self) -> tuple[int, int]:
-        if self.data.size is None and self.data.kind not in DEFAULT_SIZES:
-            raise ValueError(f"data.size is needed: data of kind {self.data.kind!r} has no default size")
-        return self.data.size or DEFAULT_SIZES[self.data.kind]
 
     def _absolute_weights(self) -> str | None:
         return self.model.weights if self.model.weights == IMAGENET else _absolute(self.model.weights)

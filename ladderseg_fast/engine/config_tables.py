@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from .._version import __version__
 from .config import Config
+from .git_revision import GitRevision
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,7 +23,7 @@ _ALTERNATIVES = (("training.steps", "training.epochs"), ("model.weights", "train
 
 @dataclass(frozen=True)
 class Layer:
-    """Some settings and where they come from, for messages."""
+    """Some settings, and where they come from, for messages."""
 
     source: str
     values: Mapping[str, object]
@@ -93,6 +95,12 @@ def build_config(layers: Sequence[Layer]) -> Config:
     return Config(**{field.name: field.type(**tables[field.name]) for field in fields(Config)})
 
 
+def config_text(config: Config, revision: GitRevision | None) -> str:
+    """The content of a run's config.toml: all settings, and in comments what they were used with."""
+    where = f"in a working directory at git revision {revision}" if revision else "in no git repository"
+    return f"# Settings of a training with ladderseg_fast {__version__}, {where}.\n\n{format_toml(config.as_tables())}"
+
+
 def format_toml(tables: Mapping[str, Mapping[str, object]]) -> str:
     """TOML of sections whose values are numbers, strings, truth values, lists of these, or None.
 
@@ -143,7 +151,7 @@ def _converted(value: object, kind: object) -> object:
     """`value` as a `kind`, or None if it is of another type. A whole number is a number, too."""
     if typing.get_origin(kind) is tuple:
         item, rest = typing.get_args(kind)
-        if not isinstance(value, list) or (rest is not ... and len(value) != 2):
+        if not isinstance(value, list | tuple) or (rest is not ... and len(value) != 2):
             return None
         items = [_converted(element, item) for element in value]
         return None if None in items else tuple(items)

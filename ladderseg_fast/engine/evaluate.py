@@ -1,7 +1,7 @@
 """How good predictions are: intersection over union and pixel accuracy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ class Scores:
     """Share of the counted pixels that are predicted right."""
     iou: tuple[float | None, ...]
     """Per class: pixels in both ground truth and prediction, over pixels in either; None where there are none."""
+    confusion: Tensor = field(compare=False, repr=False)
+    """[K, K] int64: counted pixels by true class (row) and predicted class (column)."""
 
 
 class ConfusionMatrix:
@@ -61,7 +63,12 @@ class ConfusionMatrix:
         union = (self.counts.sum(0) + self.counts.sum(1) - self.counts.diagonal()).tolist()
         iou = tuple(r / u if u else None for r, u in zip(right, union, strict=True))
         occurring = [value for value in iou if value is not None]
-        return Scores(miou=sum(occurring) / len(occurring), pixel_accuracy=sum(right) / total, iou=iou)
+        return Scores(
+            miou=sum(occurring) / len(occurring),
+            pixel_accuracy=sum(right) / total,
+            iou=iou,
+            confusion=self.counts.clone(),
+        )
 
 
 def evaluate(

@@ -39,23 +39,31 @@ class Learner:
         model = _make_model(config, num_classes, resumed)
         check_sizes(config, model)
         self.model = model.to(device, memory_format=self.layout).train()
-        self.loss = self._make_loss(None)
+        weights = config.training.class_weights
+        self.weigh_classes(weights if isinstance(weights, tuple) else None)
         self.optimizer = make_optimizer(config.training, self.model)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.autocast == "float16")
         decay = config.training.ema_decay
         self.average = None if decay is None else WeightAverage(self.model, decay)
 
-    def weigh_classes(self, weights: Sequence[float]) -> None:
-        """Makes `weights`, one per class, those of the loss.
+    def weigh_classes(self, weights: Sequence[float] | None) -> None:
+        """Makes `weights`, one per class, those of the loss; None weighs all alike.
 
         Raises:
             ValueError: there are more or fewer than classes.
         """
-        if len(weights) != self.model.num_classes:
+        if weights is not None and len(weights) != self.model.num_classes:
             raise ValueError(
                 f"training.class_weights must be {self.model.num_classes} numbers, one per class, got {len(weights)}"
             )
-        self.loss = self._make_loss(torch.tensor(weights, dtype=torch.float32))
+        tensor = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self.loss = LadderLoss(IGNORE_INDEX, tensor, self.config.training.aux_weight, self.config.model.memory)
+        self.loss.to(self.device)
+
+    @property
+    def class_weights(self) -> list[float] | None:
+        """Those of the loss."""
+        return None if self.loss.class_weights is None else self.loss.class_weights.tolist()
 
     def learning_rate(self, step: int) -> float:
         """That of step 0 <= `step` < steps, for all but a pretrained encoder."""
@@ -111,7 +119,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "gradients": {name: gradient for name, gradient in gradients.items() if gradient is not None},
-            "class_weights": None if self.loss.class_weights is None else self.loss.class_weights.tolist(),
+            "class_weights": self.class_weights,
             "average": None if self.average is None else self.average.state(),
             "weights": None if self.average is None else self.model.state_dict(),
         }
@@ -126,16 +134,11 @@ class Learner:
         for name, parameter in self.model.named_parameters():
             gradient = state["gradients"].get(name)
             parameter.grad = None if gradient is None else gradient.to(self.device)
-        if state["class_weights"] is not None:
-            self.weigh_classes(state["class_weights"])
+        self.weigh_classes(state["class_weights"])
 
     def is_finite(self) -> bool:
         """Whether every weight is a finite number."""
         return all(bool(value.isfinite().all()) for value in self.model.state_dict().values())
-
-    def _make_loss(self, class_weights: Tensor | None) -> LadderLoss:
-        loss = LadderLoss(IGNORE_INDEX, class_weights, self.config.training.aux_weight, self.config.model.memory)
-        return loss.to(self.device)
 
     def _factor(self, step: int) -> float:
         training = self.config.training

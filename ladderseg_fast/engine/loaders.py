@@ -1,15 +1,29 @@
-"""The batches of a training and of its evaluations, from loader processes if there are any."""
+"""The data sets and batches of a training and of its evaluations, from loader processes if there are any."""
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data import IMAGENET_NORMALISATION, SegmentationDataset, SegmentationTensors, TrainingBatches
-from .config import Config
+from ..data import IMAGENET_NORMALISATION, SegmentationDataset, SegmentationTensors, TrainingBatches, open_data_set
+from .config import Config, DataConfig
 from .interrupt import ignore_interrupts
 
 #: images [N, 3, H, W] float32, labels [N, H, W] uint8, indices [N] of the samples in their data set.
 Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
+    """The training and the validation split.
+
+    Raises:
+        ValueError, OSError: as open_data_set, or `data` has no size; ValueError: a split comes without labels.
+    """
+    splits = (data.train_split, data.val_split)
+    train, val = (open_data_set(data.kind, data.root, split, **data.options()) for split in splits)
+    for name, split, samples in (("train_split", data.train_split, train), ("val_split", data.val_split, val)):
+        if not samples.labelled:
+            raise ValueError(f"data.{name} must be a split with labels, {split!r} has none")
+    return train, val
 
 
 def training_loader(config: Config, training_set: SegmentationDataset, start: int, count: int) -> DataLoader[Batch]:

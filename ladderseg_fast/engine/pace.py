@@ -1,29 +1,50 @@
-"""How fast the steps of a training are, smoothed."""
+"""How fast the steps of a training are."""
+
+import time
 
 #: Weight of the past in the moving averages.
 _MEMORY = 0.9
 
 
 class Pace:
-    """Moving averages of the seconds per step, and of those in which it waited for its images."""
+    """Measures each step, and how much of it the training waits for its images."""
 
     def __init__(self) -> None:
-        self._seconds: float | None = None
+        self.seconds = 0.0
+        """Of the last step."""
+        self.waited = 0.0
+        """Seconds of the last step in which the training waited."""
+        self._averages: tuple[float, float] | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """The next step begins now, with waiting for its first batch."""
+        self._began = self._waits_since = time.perf_counter()
         self._waiting = 0.0
 
-    def add(self, seconds: float, waiting: float) -> None:
-        """A step took `seconds`, of which it was `waiting`."""
-        if self._seconds is None:
-            self._seconds, self._waiting = seconds, waiting
-        else:
-            self._seconds = _MEMORY * self._seconds + (1 - _MEMORY) * seconds
-            self._waiting = _MEMORY * self._waiting + (1 - _MEMORY) * waiting
+    def batch_arrived(self) -> None:
+        """The waiting is over."""
+        self._waiting += time.perf_counter() - self._waits_since
 
-    def images_per_second(self, images: int) -> float:
-        """Of steps with `images` images."""
-        return images / self._seconds
+    def batch_done(self) -> None:
+        """The waiting for the next batch begins."""
+        self._waits_since = time.perf_counter()
+
+    def step_done(self) -> None:
+        """The step is over."""
+        self.seconds, self.waited = time.perf_counter() - self._began, self._waiting
+        seconds, waited = self._averages or (self.seconds, self.waited)
+        self._averages = (
+            _MEMORY * seconds + (1 - _MEMORY) * self.seconds,
+            _MEMORY * waited + (1 - _MEMORY) * self.waited,
+        )
+
+    @property
+    def average_seconds(self) -> float:
+        """A moving average of the steps' seconds."""
+        return self._averages[0]
 
     @property
     def waiting_share(self) -> float:
-        """From 0 to 1."""
-        return self._waiting / self._seconds
+        """A moving average of the share of the time that the steps waited: 0 to 1."""
+        return self._averages[1] / self._averages[0]

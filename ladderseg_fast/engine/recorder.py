@@ -21,9 +21,6 @@ class Recorder:
 
     Args:
         step: steps done before.
-
-    Raises:
-        ValueError: events are asked for, but the package tensorboard is not installed.
     """
 
     def __init__(self, config: Config, run: RunDirectory, step: int) -> None:

@@ -4,23 +4,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
+def check_tensorboard() -> None:
+    """Raises ValueError if the package tensorboard is not installed."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError as error:
+        raise ValueError(
+            'output.tensorboard needs the package tensorboard: pip install "ladderseg_fast[tensorboard]"'
+        ) from error
+
+
 class TensorBoardEvents:
     """Numbers by name and step, in a file of `directory`.
 
     Args:
         step: steps done before; what an earlier process wrote beyond them is hidden.
-
-    Raises:
-        ValueError: the package tensorboard is not installed.
     """
 
     def __init__(self, directory: Path, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ValueError(
-                'output.tensorboard needs the package tensorboard: pip install "ladderseg_fast[tensorboard]"'
-            ) from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(directory), purge_step=step + 1 if step else None)
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
