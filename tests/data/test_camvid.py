@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ladderseg_fast.data import IGNORE_INDEX, CamVid
+from ladderseg_fast.data import IGNORE_INDEX, CamVid, check_pairs
 
 
 def test_reads_pairs_in_the_order_of_the_list(camvid_root):
@@ -40,7 +40,11 @@ def test_missing_list(camvid_root):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("\n", "the list is empty"), ("/SegNet/train/a.png /SegNet/trainannot/a.png", "one file stem a line")],
+    [
+        ("\n", "the list is empty"),
+        ("/SegNet/train/a.png /SegNet/trainannot/a.png", "one file stem a line"),
+        ("a\nb\na\n", "a is listed twice"),
+    ],
 )
 def test_malformed_list(camvid_root, text, message):
     (camvid_root / "train.txt").write_text(text)
@@ -51,19 +55,22 @@ def test_malformed_list(camvid_root, text, message):
 @pytest.mark.parametrize("folder", ["train", "trainannot"])
 def test_missing_half_of_a_pair(camvid_root, folder):
     (camvid_root / folder / "b.png").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{folder}.b\.png: no such file, but train\.txt lists b"):
-        CamVid(camvid_root, "train")
+    data = CamVid(camvid_root, "train")
+    with pytest.raises(FileNotFoundError, match=rf"{folder}.b\.png: no such file"):
+        data[1]
+    with pytest.raises(ValueError, match=rf"{folder}.b\.png: no such file; "):
+        check_pairs(data)
 
 
 def test_annotation_of_another_size(camvid_root):
     Image.fromarray(np.zeros((24, 30), np.uint8)).save(camvid_root / "trainannot/a.png")
-    with pytest.raises(ValueError, match=r"a\.png: annotation is 24x30 but its image is 24x32"):
+    with pytest.raises(ValueError, match=r"annot.a\.png: annotation is 24x30 but its image .*train.a\.png is 24x32"):
         CamVid(camvid_root, "train")[0]
 
 
 def test_label_out_of_range(camvid_root):
     Image.fromarray(np.full((24, 32), 12, np.uint8)).save(camvid_root / "trainannot/a.png")
-    with pytest.raises(ValueError, match=r"a\.png: labels must be 0 to 11, found 12"):
+    with pytest.raises(ValueError, match=r"a\.png: labels must be 0 to 11, found 12 \(row 0, column 0"):
         CamVid(camvid_root, "train")[0]
 
 

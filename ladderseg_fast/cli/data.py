@@ -1,0 +1,100 @@
+"""`ladderseg data`: look after data sets. Its one command so far is `check`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data import FILE_DATA_KINDS, IGNORE_INDEX, LabelSet, Survey, open_data_set, survey
+from ..engine.interrupt import ignore_interrupts
+from ..engine.progress import Progress
+from .arguments import non_negative_int
+
+#: Sizes that the report lists one by one.
+_SIZES = 8
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the sub-command, its own sub-command and their options."""
+    parser = commands.add_parser("data", help="look after data sets", description="Look after data sets.")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    check = actions.add_parser(
+        "check",
+        help="read every file of a data set and say what is wrong",
+        description="Read every image and label image of a data set, pixels and checksums, and say what is wrong.",
+        epilog="Every file that is missing, broken, of a wrong form or size, or that holds a label outside the classes "
+        "is named on stderr. What is right is counted: images, sizes, and the classes' shares of the pixels. The exit "
+        "status is 0 if nothing is wrong, else 2.",
+    )
+    check.add_argument("--data", choices=FILE_DATA_KINDS, required=True, help="the kind of data set")
+    check.add_argument("--root", type=Path, required=True, metavar="DIR", help="where it is")
+    check.add_argument(
+        "--split", nargs="+", default=["train", "val"], metavar="NAME", help="splits to check (default: train val)"
+    )
+    check.add_argument(
+        "--coarse", action="store_true", help="cityscapes: the coarse labels of train instead of the fine ones"
+    )
+    check.add_argument("--aug", type=Path, metavar="DIR", help="voc: add SBD's images, with the label PNGs in DIR")
+    check.add_argument(
+        "--workers", type=non_negative_int, default=0, metavar="N", help="processes that read (default: this one)"
+    )
+    check.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Checks every split; 0 if all is well, else 2."""
+    options = data_options(arguments.data, arguments.coarse, arguments.aug)
+    broken = 0
+    # All are opened before one is read: a misspelt split is no matter of minutes.
+    splits = {split: open_data_set(arguments.data, arguments.root, split, **options) for split in arguments.split}
+    for split, samples in splits.items():
+        with Progress(sys.stderr, f"check {split}", len(samples), plain_lines=0) as progress:
+            found = survey(samples, arguments.workers, lambda done: progress.update(done, ""), ignore_interrupts)
+        for problem in found.problems:
+            print(f"ladderseg: error: {problem}", file=sys.stderr)
+        print(report(f"{arguments.data} {split}", found, samples.label_set))
+        broken += found.broken
+    return 2 if broken else 0
+
+
+def data_options(kind: str, coarse: bool, aug: Path | None) -> dict[str, Any]:
+    """The options of `open_data_set` that --coarse and --aug stand for.
+
+    Raises:
+        ValueError: the data set `kind` has no such option.
+    """
+    for flag, given, owner in (("--coarse", coarse, "cityscapes"), ("--aug", aug is not None, "voc")):
+        if given and kind != owner:
+            raise ValueError(f"{flag} is for --data {owner}, not {kind}")
+    return ({"coarse": True} if coarse else {}) | ({} if aug is None else {"sbd": aug})
+
+
+def report(title: str, found: Survey, label_set: LabelSet) -> str:
+    """What was found in one split, in a few plain lines."""
+    verdict = f"{found.broken} of them cannot be used" if found.broken else "all can be used"
+    lines = [f"{title}: {found.samples} images, {verdict}", *_sizes(found)]
+    if found.pixels.any():
+        lines += _classes(found, label_set)
+    return "\n".join(lines)
+
+
+def _sizes(found: Survey) -> list[str]:
+    lines = [f"  {height}x{width}: {count} images" for (height, width), count in found.sizes.most_common(_SIZES)]
+    others = len(found.sizes) - _SIZES
+    if others > 0:
+        sides = np.array(list(found.sizes))
+        least, greatest = sides.min(axis=0), sides.max(axis=0)
+        lines.append(f"  {others} more sizes; {least[0]} to {greatest[0]} high, {least[1]} to {greatest[1]} wide")
+    return lines
+
+
+def _classes(found: Survey, label_set: LabelSet) -> list[str]:
+    """A line per class: its share of all labelled pixels (ignored ones included), and the images that have it."""
+    width = max(len("ignored"), *map(len, label_set.names))
+    shares = found.pixels / found.pixels.sum()
+    rows = [*enumerate(label_set.names), (IGNORE_INDEX, "ignored")]
+    return [f"  {'class':<{width + 4}}    pixels  images"] + [
+        f"  {k:>3} {name:<{width}}  {shares[k]:8.3%}  {found.images[k]:6}" for k, name in rows
+    ]

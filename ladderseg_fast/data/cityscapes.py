@@ -1,0 +1,94 @@
+"""Cityscapes in its official folders (Cordts et al. 2016)."""
+
+from pathlib import Path
+
+from .cityscapes_labels import CITYSCAPES_LABEL_SET, CITYSCAPES_LABELS, CITYSCAPES_TRAINED
+from .file_pairs import FilePair, FilePairs
+from .label_values import LabelValues
+
+#: Splits, and the folder of their labels; the labels of the test split are the benchmark's secret.
+_LABEL_FOLDERS = {"train": "gtFine", "val": "gtFine", "test": None, "train_extra": "gtCoarse"}
+
+_IMAGE_ENDING = "_leftImg8bit.png"
+
+#: *_labelIds.png holds all ids, *_labelTrainIds.png (made by cityscapesscripts) the classes.
+_IDS = LabelValues(
+    {label.id: label.train_id for label in CITYSCAPES_TRAINED},
+    ignored=[label.id for label in CITYSCAPES_LABELS if label.ignore_in_eval and label.id >= 0],
+)
+_TRAIN_IDS = LabelValues.plain(len(CITYSCAPES_LABEL_SET))
+
+
+class Cityscapes(FilePairs):
+    """`root`/leftImg8bit/`split`/CITY/NAME_leftImg8bit.png with the labels in gtFine or gtCoarse.
+
+    Labels are NAME_gtFine_labelTrainIds.png where there is one, else NAME_gtFine_labelIds.png, of which the nineteen
+    classes are taken and the rest ignored. NAME is CITY_SEQUENCE_FRAME.
+
+    Args:
+        split: train, val, test (without labels: what the official package has in their place is not read), or
+            train_extra (20 000 images with coarse labels only).
+        coarse: take the coarse labels of train. The other splits stay as they are; scores are always against fine ones.
+
+    Raises:
+        OSError: `root` or the split's folder is missing or unreadable; on access, as FilePairs.
+        ValueError: an unknown split, or one without images; on access, as FilePairs.
+    """
+
+    label_set = CITYSCAPES_LABEL_SET
+
+    def __init__(self, root: str | Path, split: str, coarse: bool = False) -> None:
+        root = Path(root)
+        if split not in _LABEL_FOLDERS:
+            raise ValueError(f"Cityscapes has the splits {', '.join(_LABEL_FOLDERS)}, not {split!r}")
+        ground_truth = "gtCoarse" if coarse and split == "train" else _LABEL_FOLDERS[split]
+        images = root / "leftImg8bit" / split
+        names = _names(images, _IMAGE_ENDING)
+        if ground_truth is None:
+            pairs = [FilePair(name, _in_city(images, name, _IMAGE_ENDING), None, _IDS) for name in sorted(names)]
+        else:
+            labels = root / ground_truth / split
+            ids, train_ids = f"_{ground_truth}_labelIds.png", f"_{ground_truth}_labelTrainIds.png"
+            mapped = _names(labels, train_ids)
+            # Labels without an image are broken pairs as well as images without labels.
+            pairs = [
+                FilePair(
+                    name,
+                    _in_city(images, name, _IMAGE_ENDING),
+                    _in_city(labels, name, train_ids if name in mapped else ids),
+                    _TRAIN_IDS if name in mapped else _IDS,
+                )
+                for name in sorted(names | mapped | _names(labels, ids))
+            ]
+        if not pairs:
+            raise ValueError(f"{images}: no images (CITY/*{_IMAGE_ENDING})")
+        super().__init__(pairs)
+
+    def instances(self, index: int) -> Path:
+        """The file that tells the sample's things apart, which iIoU needs: 16-bit values.
+
+        Raises:
+            ValueError: the split has no labels.
+        """
+        labels = self.pairs[index].labels
+        if labels is None:
+            raise ValueError(f"{self.name(index)}: this split of Cityscapes has no labels")
+        stem, _, _ = labels.name.rpartition("_")
+        return labels.with_name(f"{stem}_instanceIds.png")
+
+
+def _names(folder: Path, ending: str) -> set[str]:
+    """CITY_SEQUENCE_FRAME of all files CITY/*`ending` in `folder`."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such directory (of Cityscapes' official ones)")
+    return {
+        path.name.removesuffix(ending)
+        for city in folder.iterdir()
+        if city.is_dir()
+        for path in city.iterdir()
+        if path.name.endswith(ending)
+    }
+
+
+def _in_city(folder: Path, name: str, ending: str) -> Path:
+    return folder / name.split("_")[0] / f"{name}{ending}"

@@ -1,0 +1,94 @@
+"""The small file that says what the values in a folder's label images are."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from .label_set import IGNORE_INDEX, LabelSet
+from .label_values import LabelValues
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TOP_KEYS, _CLASS_KEYS = {"ignore", "classes"}, {"name", "colour", "value"}
+
+
+def read_classes(path: Path) -> tuple[LabelSet, LabelValues]:
+    """Classes, and what the label images' values mean, from TOML such as
+
+        ignore = [255]              # values that count nowhere; this is the default
+
+        [[classes]]                 # class 0
+        name = "road"
+        colour = [128, 64, 128]
+        value = 7                   # in the label images; default: the class's number
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is not TOML, a key is missing, unknown or of a wrong type, a number is out of range, or two
+            classes share a name or a value.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file (names, colours and values of the classes)")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of TOML or of UTF-8
+        raise ValueError(f"{path}: not TOML ({error})") from error
+    try:
+        return _parse(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _parse(content: dict[str, Any]) -> tuple[LabelSet, LabelValues]:
+    _check_keys("the file", content, required={"classes"}, known=_TOP_KEYS)
+    ignored = content.get("ignore", [IGNORE_INDEX])
+    if not _is_list_of(int, ignored):
+        raise ValueError(f"ignore must be a list of whole numbers, got {ignored!r}")
+    entries = content["classes"]
+    if not _is_list_of(dict, entries):
+        raise ValueError("classes must be tables, each under [[classes]]")
+    values: dict[int, int] = {}
+    for k, entry in enumerate(entries):
+        value = _check_class(k, entry)
+        if value in values:
+            raise ValueError(f"classes {values[value]} and {k} share the value {value}")
+        values[value] = k
+    names = tuple(entry["name"] for entry in entries)
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two classes are called {name!r}")
+    return LabelSet(names, tuple(tuple(entry["colour"]) for entry in entries)), LabelValues(values, ignored)
+
+
+def _check_class(k: int, entry: dict[str, Any]) -> int:
+    """The value of class `k` in the label images."""
+    _check_keys(f"class {k}", entry, required={"name", "colour"}, known=_CLASS_KEYS)
+    if not isinstance(entry["name"], str) or not entry["name"].strip():
+        raise ValueError(f"class {k}: name must be a text, got {entry['name']!r}")
+    if not _is_list_of(int, entry["colour"]):
+        raise ValueError(f"class {k}: colour must be three numbers from 0 to 255, got {entry['colour']!r}")
+    value = entry.get("value", k)
+    if not _is_int(value):
+        raise ValueError(f"class {k}: value must be a whole number, got {value!r}")
+    return value
+
+
+def _check_keys(what: str, table: dict[str, Any], required: set[str], known: set[str]) -> None:
+    for key in sorted(required - set(table)):
+        raise ValueError(f"{what} has no key {key!r}")
+    for key in sorted(set(table) - known):
+        raise ValueError(f"{what} has an unknown key {key!r}; known are {', '.join(sorted(known))}")
+
+
+def _is_list_of(kind: type, value: object) -> bool:
+    if not isinstance(value, list):
+        return False
+    return all(_is_int(item) if kind is int else isinstance(item, kind) for item in value)
+
+
+def _is_int(value: object) -> bool:
+    """Python's booleans are numbers too; TOML's are not."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,125 @@
+"""Data sets whose samples are pairs of files: an image, and its label image."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .image_files import check_annotation_header, check_image_header, read_annotation, read_header, read_image
+from .label_set import IGNORE_INDEX
+from .label_values import LabelValues
+from .sample import Sample, SegmentationDataset
+
+
+class FilePair(NamedTuple):
+    """Where one sample comes from."""
+
+    name: str
+    image: Path
+    labels: Path | None
+    """None where the split comes without annotation."""
+    values: LabelValues
+    """What the label image's values mean."""
+
+
+class FilePairs(SegmentationDataset):
+    """The samples of `pairs`; who derives from it says the label set.
+
+    The files need not exist yet, nor be whole: `check_pair` and access tell.
+
+    Raises:
+        ValueError: there are no pairs; on access, image and labels differ in size, a file is of the wrong form, or a
+            label is not of the data set.
+        OSError: on access, a file is missing or cannot be read.
+    """
+
+    def __init__(self, pairs: Sequence[FilePair]) -> None:
+        if not pairs:
+            raise ValueError("a data set of files needs at least one pair")
+        self.pairs = pairs
+        self.labelled = all(pair.labels is not None for pair in pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = self.image(index)
+        size = image.shape[:2]
+        if self.pairs[index].labels is None:
+            return Sample(self.name(index), image, np.full(size, IGNORE_INDEX, np.uint8))
+        labels = self.labels(index)
+        self.check_sizes(index, size, labels.shape)
+        return Sample(self.name(index), image, labels)
+
+    def name(self, index: int) -> str:
+        return self.pairs[index].name
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        pair = self.pairs[index]
+        return (pair.image,) if pair.labels is None else (pair.image, pair.labels)
+
+    def image(self, index: int) -> np.ndarray:
+        """[H, W, 3] uint8 RGB. Raises as access does."""
+        return read_image(self.pairs[index].image)
+
+    def labels(self, index: int) -> np.ndarray:
+        """[H, W] uint8 classes, of whatever size they are. Raises as access does; ValueError if there are none."""
+        pair = self.pairs[index]
+        if pair.labels is None:
+            raise ValueError(f"{pair.image}: this split has no labels")
+        return pair.values.to_classes(read_annotation(pair.labels), pair.labels)
+
+    def check_sizes(self, index: int, image: tuple[int, int], labels: tuple[int, int]) -> None:
+        """Raises ValueError, naming the sample's files, unless `image` and `labels`, both (H, W), are the same."""
+        if image == labels:
+            return
+        pair = self.pairs[index]
+        message = (
+            f"{pair.labels}: annotation is {labels[0]}x{labels[1]} "
+            f"but its image {pair.image} is {image[0]}x{image[1]} (HxW)"
+        )
+        header = read_header(pair.image)
+        if header.stored_size != header.size and header.stored_size == labels:
+            # The usual cause: an annotation tool that shows images as they are stored.
+            message += f" once it is turned upright by its EXIF orientation, {header.orientation}"
+        raise ValueError(message)
+
+    def check_pair(self, index: int) -> None:
+        """Raises what access would raise, as far as existence and headers of the files show it; decodes nothing."""
+        pair = self.pairs[index]
+        image = read_header(pair.image)
+        check_image_header(pair.image, image)
+        if pair.labels is None:
+            return
+        labels = read_header(pair.labels)
+        check_annotation_header(pair.labels, labels)
+        if image.size != labels.size:
+            # A PNG may be turned by EXIF data behind its pixels: reading it has the last word.
+            self.check_sizes(index, self.image(index).shape[:2], self.labels(index).shape)
+
+
+def read_stems(path: Path) -> list[str]:
+    """File stems from a list, one a line.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: the list is empty, no text, names a stem twice, or a line is no stem.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file (the list of the split's images)")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: a list of file stems in UTF-8 is expected") from error
+    stems = [line.strip() for line in lines if line.strip()]
+    if not stems:
+        raise ValueError(f"{path}: the list is empty")
+    for stem in stems:
+        if "/" in stem or "\\" in stem or " " in stem:
+            raise ValueError(f"{path}: one file stem a line is expected, got {stem!r}")
+    if len(set(stems)) < len(stems):
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        raise ValueError(f"{path}: {twice} is listed twice")
+    return stems
+

@@ -1,0 +1,117 @@
+"""The thorough look at a data set of files: every pixel is read, every problem kept, every class counted."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from .file_pairs import FilePairs
+from .image_files import verify_checksums
+from .label_set import IGNORE_INDEX
+
+
+class Examination(NamedTuple):
+    """What was found in one sample."""
+
+    problems: tuple[str, ...]
+    """One message per broken file, with its name; none if the sample can be used."""
+    size: tuple[int, int] | None
+    """(height, width) of the image, if it could be read."""
+    pixels: np.ndarray | None
+    """[256] int64: pixels of each class and of IGNORE_INDEX, if the labels could be read."""
+
+
+@dataclass
+class Survey:
+    """What was found in all samples of a data set."""
+
+    samples: int = 0
+    problems: list[str] = field(default_factory=list)
+    broken: int = 0
+    """Samples with a problem."""
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """Images of each (height, width)."""
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    """[256]: pixels of each class and of IGNORE_INDEX, over all readable labels."""
+    images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
+    """[256]: images in which each of them occurs."""
+
+    def add(self, found: Examination) -> None:
+        self.samples += 1
+        self.problems += found.problems
+        self.broken += bool(found.problems)
+        if found.size is not None:
+            self.sizes[found.size] += 1
+        if found.pixels is not None:
+            self.pixels += found.pixels
+            self.images += found.pixels > 0
+
+
+def survey(
+    samples: FilePairs,
+    workers: int = 0,
+    on_sample: Callable[[int], None] = lambda done: None,
+    worker_init_fn: Callable[[int], None] | None = None,
+) -> Survey:
+    """Reads every file of `samples`, in `workers` processes (0: in this one).
+
+    `on_sample` is called with the number of samples done so far, `worker_init_fn` in each process with its number.
+    """
+    loader = DataLoader(
+        _Examinations(samples),
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=worker_init_fn,
+    )
+    result = Survey()
+    for done, found in enumerate(loader, start=1):
+        result.add(found)
+        on_sample(done)
+    return result
+
+
+def examine(samples: FilePairs, index: int) -> Examination:
+    """Reads both files of one sample; a problem of the one does not hide that of the other."""
+    problems: list[str] = []
+    size = pixels = None
+    image_file, *label_files = samples.files(index)
+    with _noting(problems):
+        size = samples.image(index).shape[:2]
+        verify_checksums(image_file)
+    for label_file in label_files:
+        with _noting(problems):
+            labels = samples.labels(index)
+            verify_checksums(label_file)
+            if size is not None:
+                samples.check_sizes(index, size, labels.shape)
+            pixels = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1)
+    return Examination(tuple(problems), size, pixels)
+
+
+class _Examinations(Dataset[Examination]):
+    def __init__(self, samples: FilePairs) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Examination:
+        return examine(self.samples, index)
+
+
+def _as_it_is(found: Examination) -> Examination:
+    return found
+
+
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Keeps what is wrong with a file, and goes on."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        problems.append(str(error))

@@ -1,0 +1,107 @@
+"""Pascal VOC 2012's segmentation task (Everingham et al. 2010), and its extension by SBD (Hariharan et al. 2011)."""
+
+from pathlib import Path
+
+from .file_pairs import FilePair, FilePairs, read_stems
+from .label_set import LabelSet
+from .label_values import LabelValues
+
+_NAMES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+#: Splits, and whether each has labels and grows by SBD's images.
+_LABELLED = {"train": True, "val": True, "trainval": True, "test": False}
+_EXTENDED = ("train", "trainval")
+
+#: Where SBD's labels lie as PNGs, below the directory that is given; or in that directory itself.
+_SBD_FOLDERS = ("SegmentationClassAug", "dataset/cls_png", "cls_png", "dataset/cls", "cls", ".")
+
+
+def voc_colour(value: int) -> tuple[int, int, int]:
+    """The colour that VOC's palette has for a label: its bits, dealt in turn to the high bits of red, green and blue."""
+    colour = [0, 0, 0]
+    for i in range(8):
+        colour[i % 3] |= (value >> i & 1) << (7 - i // 3)
+    return colour[0], colour[1], colour[2]
+
+
+VOC_LABELS = LabelSet(names=_NAMES, palette=tuple(voc_colour(k) for k in range(len(_NAMES))))
+
+_VALUES = LabelValues.plain(len(VOC_LABELS))
+
+
+class PascalVOC(FilePairs):
+    """JPEGImages/STEM.jpg and SegmentationClass/STEM.png for each STEM of ImageSets/Segmentation/`split`.txt.
+
+    Label images are palette PNGs; value 255, around things and where they are hard to tell, is ignored.
+
+    Args:
+        root: the directory VOC2012, or VOCdevkit with it, or the one that VOCdevkit was unpacked to.
+        split: train, val, trainval, or test (without labels).
+        sbd: the directory with SBD's labels as 8-bit PNGs: SegmentationClassAug, or SBD's dataset/cls_png, or one that
+            holds either. All its images are added to train and to trainval, except those of VOC's val, respectively
+            those there already; VOC's own labels are preferred. val and test stay as they are.
+
+    Raises:
+        OSError: a directory or list is missing or unreadable; on access, as FilePairs.
+        ValueError: an unknown split, a malformed list, no PNG in `sbd`; on access, as FilePairs.
+    """
+
+    label_set = VOC_LABELS
+
+    def __init__(self, root: str | Path, split: str, sbd: str | Path | None = None) -> None:
+        if split not in _LABELLED:
+            raise ValueError(f"VOC has the splits {', '.join(_LABELLED)}, not {split!r}")
+        home = _home(Path(root))
+        lists = home / "ImageSets" / "Segmentation"
+        stems = read_stems(lists / f"{split}.txt")
+        labels = {stem: home / "SegmentationClass" / f"{stem}.png" if _LABELLED[split] else None for stem in stems}
+        if sbd is not None and split in _EXTENDED:
+            held_out = set(read_stems(lists / "val.txt")) if split == "train" else set()
+            extra = {path.stem: path for path in _sbd_files(Path(sbd)) if path.stem not in held_out}
+            labels = dict(sorted((extra | labels).items()))
+        super().__init__(
+            [FilePair(stem, home / "JPEGImages" / f"{stem}.jpg", path, _VALUES) for stem, path in labels.items()]
+        )
+
+
+def _home(root: Path) -> Path:
+    """The directory VOC2012 at or below `root`."""
+    for home in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
+        if (home / "JPEGImages").is_dir():
+            return home
+    raise FileNotFoundError(f"{root}: no directory JPEGImages here, in VOC2012 or in VOCdevkit/VOC2012")
+
+
+def _sbd_files(directory: Path) -> list[Path]:
+    """The label images of SBD."""
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{directory}: no such directory (of SBD's labels)")
+    for folder in _SBD_FOLDERS:
+        files = sorted((directory / folder).glob("*.png"))
+        if files:
+            return files
+    raise ValueError(
+        f"{directory}: no PNG here nor in {', '.join(_SBD_FOLDERS[:-1])}; SBD's .mat files have to be converted first"
+    )
