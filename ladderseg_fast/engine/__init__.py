@@ -1,7 +1,7 @@
 """Training, evaluation and prediction: the loops around a model and a data set."""
 
 from .checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
-from .evaluate import ConfusionMatrix, Scores, evaluate
+from .evaluation import ConfusionMatrix, Scores, evaluate
 from .peak_memory import format_bytes, peak_memory
 from .predict import predict_image, prediction_size
 from .run_directory import RunDirectory

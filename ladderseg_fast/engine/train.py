@@ -17,7 +17,7 @@ from ..models.segmentation_model import MIN_IMAGE_SIZE
 from .checkpoint import Checkpoint, save_checkpoint
 from .curve import write_curve
 from .device import find_device
-from .evaluate import Scores, evaluate
+from .evaluation import Scores, evaluate
 from .interrupt import InterruptRequest, ignore_interrupts
 from .overlay import write_overlay
 from .peak_memory import format_bytes, peak_memory
