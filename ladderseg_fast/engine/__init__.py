@@ -3,7 +3,7 @@
 from .checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from .config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
 from .errors import Interrupted, NonFiniteError
-from .evaluate import ConfusionMatrix, Scores, evaluate
+from .evaluation import ConfusionMatrix, Scores, evaluate
 from .peak_memory import format_bytes, peak_memory
 from .predict import predict_image, prediction_size
 from .run_directory import RunDirectory

@@ -9,7 +9,7 @@ import torch
 from ..data import IMAGENET_NORMALISATION, SegmentationDataset
 from ..models import SegmentationModel
 from .config import Config
-from .evaluate import Scores, evaluate
+from .evaluation import Scores, evaluate
 from .loaders import validation_loader
 from .overlay import write_overlay
 from .predict import predict_image
