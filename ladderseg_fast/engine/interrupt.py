@@ -1,5 +1,9 @@
 """Ctrl-C and SIGTERM at a moment that suits the loop."""
 
+import atexit
+import mmap
+import multiprocessing.util
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -42,6 +46,26 @@ class InterruptRequest:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """For DataLoader's `worker_init_fn`: Ctrl-C reaches the workers too, and so may SIGTERM; the main process decides."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    """For DataLoader's `worker_init_fn`: Ctrl-C reaches the workers too, and so may SIGTERM; the main process decides.
+
+    SIGTERM is also what multiprocessing ends them with when the main process leaves; then they do end. Where they are not
+    forked they cannot tell the one from the other, and SIGTERM always ends them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if multiprocessing.get_start_method() == "fork":
+        signal.signal(signal.SIGTERM, _end_if_main_leaves)
+
+
+#: A byte that this process shares with those that it forks: 1 when it leaves.
+_leaving = mmap.mmap(-1, 1)
+
+
+# Functions that are registered later run earlier: this one before that of multiprocessing.util.
+@atexit.register
+def _leave() -> None:
+    _leaving[0] = 1
+
+
+def _end_if_main_leaves(number: int, frame: FrameType | None) -> None:
+    if _leaving[0]:
+        os._exit(0)

@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import random
 import re
 import signal
 
+import numpy as np
 import pytest
 import torch
 from tiny_training import SIZE, differences, run_interrupted, run_training, settings, signal_at
@@ -13,6 +15,7 @@ from tiny_training import SIZE, differences, run_interrupted, run_training, sett
 from ladderseg_fast.data import StreetScenes
 from ladderseg_fast.engine import Interrupted, RunDirectory, evaluate, load_checkpoint, save_checkpoint
 from ladderseg_fast.engine.config_tables import build_config, read_config_file
+from ladderseg_fast.engine.learner import Learner
 
 
 def records(path, kind):
@@ -67,6 +70,21 @@ def test_same_bits_as_without_a_stop(tmp_path, monkeypatch, batches, changes):
     best = [load_checkpoint(RunDirectory(path).best) for path in (stopped, straight)]
     assert best[0].step == best[1].step
     assert all(torch.equal(best[0].state[name], value) for name, value in best[1].state.items())
+
+
+def test_random_numbers_go_on(tmp_path, monkeypatch):
+    """No layer of the models draws any yet; here the images get noise from all three generators."""
+    original = Learner.add_batch
+
+    def add_batch(self, images, labels):
+        noise = random.random() + np.random.randn() + torch.randn_like(images)
+        return original(self, images + 0.1 * noise, labels)
+
+    monkeypatch.setattr(Learner, "add_batch", add_batch)
+    run_interrupted(monkeypatch, tmp_path / "stopped", [2])
+    run_training(tmp_path / "stopped", resume=True)
+    run_training(tmp_path / "straight")
+    assert differences(tmp_path / "stopped", tmp_path / "straight") == []
 
 
 def test_log_has_every_step_and_evaluation_once(tmp_path, monkeypatch):
