@@ -75,8 +75,9 @@ def test_optimizers(changes, kind):
 
 def test_learning_rates_of_a_pretrained_encoder_and_of_all_else():
     learner = make_learner({"training.backbone_divisor": 4.0, "training.warmup_steps": 2})
-    learner.add_batch(*batch())
-    learner.update(1)
+    for step in range(2):
+        learner.add_batch(*batch())
+        learner.update(step)
     factor = (1 - 1 / 5) ** 1.5
     assert learner.learning_rate(1) == pytest.approx(5e-4 * factor)
     assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx([5e-4 * factor] * 2)

@@ -232,6 +232,7 @@ def test_signal_during_an_evaluation(tmp_path, monkeypatch):
         patch.setattr(module, lambda *arguments: (os.kill(os.getpid(), signal.SIGTERM), evaluate(*arguments))[1])
         with pytest.raises(Interrupted, match="interrupted at step 3 of 5"):
             run_training(tmp_path / "run", {"training.ema_decay": 0.9})
+    assert records(tmp_path / "run", "evaluation") == []
     run_training(tmp_path / "run", {"training.ema_decay": 0.9}, resume=True)
     run_training(tmp_path / "straight", {"training.ema_decay": 0.9})
     # The average was in the model's place when the signal came.

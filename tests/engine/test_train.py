@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -163,6 +164,14 @@ def test_skipping_has_an_end(run, monkeypatch):
     with pytest.raises(NonFiniteError, match="loss is nan at step 2 of 5"):
         run_training(run.path, {"training.on_nonfinite": "skip"})
     assert len(records(run, "skip")) == 10
+
+
+def test_only_skips_in_a_row_count(run, monkeypatch):
+    # By its name: the package's attribute `train` is the function.
+    monkeypatch.setattr(import_module("ladderseg_fast.engine.train"), "_MOST_SKIPS", 1)
+    infinite_at(monkeypatch, 1, 3, 5)
+    run_training(run.path, {"training.on_nonfinite": "skip", "training.steps": 3})
+    assert len(records(run, "skip")) == 3
 
 
 def test_broken_weights_are_not_saved(run, monkeypatch):
