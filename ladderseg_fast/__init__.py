@@ -19,6 +19,26 @@ if "LADDERSEG_FAST_ISA" in os.environ:
 from . import lean, ops
 from ._version import __version__
 from .lean import MemoryPlan
-from .models import LadderDenseNet, LadderLoss, LadderOutput
+from .models import (
+    LadderDenseNet,
+    LadderLoss,
+    LadderOutput,
+    LadderResNet,
+    SegmentationModel,
+    create_model,
+    list_models,
+)
 
-__all__ = ["LadderDenseNet", "LadderLoss", "LadderOutput", "MemoryPlan", "__version__", "lean", "ops"]
+__all__ = [
+    "LadderDenseNet",
+    "LadderLoss",
+    "LadderOutput",
+    "LadderResNet",
+    "MemoryPlan",
+    "SegmentationModel",
+    "__version__",
+    "create_model",
+    "lean",
+    "list_models",
+    "ops",
+]

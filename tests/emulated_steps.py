@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import emulation
 import torch
-from ladder_models import TINY, TINY_LAYERS, make_images, make_labels, make_model
+from ladder_models import TINY, TINY_SHAPE, make_images, make_labels, make_model
 from lean_equals_plain import away_from_kinks
 from torch import Tensor
 
 from ladderseg_fast import LadderLoss
-from ladderseg_fast.nn import BLOCK_LAYERS
+from ladderseg_fast.nn import DENSENETS
 
 #: Four positions at 1/64 in all.
 SIZE = (4, 64, 96)
@@ -73,7 +73,7 @@ def training_steps(memory: str, way: Way, device: str = "cpu") -> dict[str, Tens
 
 def main() -> None:
     file, *ways = sys.argv[1:]
-    BLOCK_LAYERS[TINY] = TINY_LAYERS
+    DENSENETS[TINY] = TINY_SHAPE
     emulation.start()
     torch.set_num_threads(2)
     torch.save({way: training_steps("lean", WAYS[way]) for way in ways}, file)

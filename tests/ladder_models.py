@@ -5,10 +5,11 @@ from lean_equals_plain import randomise
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, LadderLoss
+from ladderseg_fast.nn import DenseNetShape
 
 #: A backbone for tests, small but with every kind of stage; see tests/models/conftest.py.
 TINY = "tiny"
-TINY_LAYERS = (1, 2, 1, 2)
+TINY_SHAPE = DenseNetShape((1, 2, 1, 2))
 
 CLASSES = 5
 

@@ -4,7 +4,7 @@ import argparse
 import math
 import re
 
-from ..models.ladder_densenet import MIN_IMAGE_SIZE
+from ..models.segmentation_model import MIN_IMAGE_SIZE
 
 
 def image_size(text: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from ..engine import Checkpoint, RunDirectory, build_model, load_checkpoint, pre
 from ..engine.device import find_device
 from ..engine.overlay import write_labels, write_overlay
 from ..models import LadderDenseNet
-from ..models.ladder_densenet import MIN_IMAGE_SIZE
+from ..models.segmentation_model import MIN_IMAGE_SIZE
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

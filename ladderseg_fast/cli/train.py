@@ -8,8 +8,8 @@ from pathlib import Path
 from ..data import CamVid, SegmentationDataset, StreetScenes
 from ..engine import RunDirectory, TrainingConfig, TrainingResult, format_bytes, peak_memory, train
 from ..engine.device import find_device
-from ..models.ladder_densenet import MEMORY_MODES
-from ..nn import BLOCK_LAYERS
+from ..models import MEMORY_MODES
+from ..nn import DENSENETS
 from .arguments import image_size, non_negative_int, positive_float, positive_int
 
 #: Images of the street scenes' two splits; they differ in the seed, so no street is in both.
@@ -50,7 +50,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     model = parser.add_argument_group("model")
     model.add_argument(
-        "--model", choices=sorted(BLOCK_LAYERS), default="densenet121", help="backbone (default: %(default)s)"
+        "--model", choices=sorted(DENSENETS), default="densenet121", help="backbone (default: %(default)s)"
     )
     model.add_argument(
         "--memory",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data import LabelSet, Normalisation
 from ..models import LadderDenseNet
-from .atomic_file import atomic_write
+from ..atomic_file import atomic_write
 
 _FORMAT = "ladderseg checkpoint"
 _VERSION = 1

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..data import LabelSet, image_from_array
-from .atomic_file import atomic_write
+from ..atomic_file import atomic_write
 
 #: Share of the class colour in an overlay.
 _OPACITY = 0.5

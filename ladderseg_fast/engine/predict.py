@@ -4,7 +4,7 @@ import numpy as np
 
 from ..data import Normalisation, resize_image, resize_labels
 from ..models import LadderDenseNet
-from ..models.ladder_densenet import MIN_IMAGE_SIZE
+from ..models.segmentation_model import MIN_IMAGE_SIZE
 
 
 def prediction_size(image_size: tuple[int, int], trained_size: tuple[int, int]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from .atomic_file import remove_leftovers
+from ..atomic_file import remove_leftovers
 
 
 class RunDirectory:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from ..data import IGNORE_INDEX, IMAGENET_NORMALISATION, SegmentationDataset, SegmentationTensors, TrainingBatches
 from ..models import LadderDenseNet, LadderLoss
-from ..models.ladder_densenet import MIN_IMAGE_SIZE
+from ..models.segmentation_model import MIN_IMAGE_SIZE
 from .checkpoint import Checkpoint, save_checkpoint
 from .curve import write_curve
 from .device import find_device

@@ -1,6 +1,7 @@
 """The lean step: networks as explicit programs of stages that keep little and recompute cheaply."""
 
-from .functions import context, dense_block, head, ladder_densenet, stem, transition, transition_up
+from .functions import context, dense_block, head, stem, transition, transition_up
+from .networks import ladder
 from .plan import MemoryPlan
 from .workspace import Workspace
 
@@ -10,7 +11,7 @@ __all__ = [
     "context",
     "dense_block",
     "head",
-    "ladder_densenet",
+    "ladder",
     "stem",
     "transition",
     "transition_up",

@@ -1,6 +1,23 @@
 """Whole networks and their loss."""
 
-from .ladder_densenet import LadderDenseNet, LadderOutput
+from .densenets import DenseNet32x, DilatedDenseNet, LadderDenseNet
 from .loss import LadderLoss
+from .output import LadderOutput
+from .registry import create_model, list_models
+from .resnets import DilatedResNet, LadderResNet, ResNet32x
+from .segmentation_model import MEMORY_MODES, SegmentationModel
 
-__all__ = ["LadderDenseNet", "LadderLoss", "LadderOutput"]
+__all__ = [
+    "MEMORY_MODES",
+    "DenseNet32x",
+    "DilatedDenseNet",
+    "DilatedResNet",
+    "LadderDenseNet",
+    "LadderLoss",
+    "LadderOutput",
+    "LadderResNet",
+    "ResNet32x",
+    "SegmentationModel",
+    "create_model",
+    "list_models",
+]

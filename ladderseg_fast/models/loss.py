@@ -3,11 +3,14 @@
 from torch import Tensor, nn
 
 from .. import ops
-from .ladder_densenet import MEMORY_MODES, LadderOutput
+from .output import LadderOutput
+from .segmentation_model import MEMORY_MODES, check_choice
 
 
 class LadderLoss(nn.Module):
     """(1 - aux_weight) * main + aux_weight * auxiliary, each upsampled bilinearly to the size of the labels.
+
+    Of a model without auxiliary scores it is the main term alone.
 
     Each term is the cross entropy averaged over the pixels whose label is not `ignore_index`
     (weighted by `class_weights` as in nn.CrossEntropyLoss). With no such pixel it is NaN, as in PyTorch.
@@ -29,8 +32,7 @@ class LadderLoss(nn.Module):
         memory: str = "lean",
     ) -> None:
         super().__init__()
-        if memory not in MEMORY_MODES:
-            raise ValueError(f"memory must be one of {MEMORY_MODES}, got {memory!r}")
+        check_choice("memory", memory, MEMORY_MODES)
         if not 0.0 <= aux_weight <= 1.0:
             raise ValueError(f"aux_weight must be between 0 and 1, got {aux_weight}")
         self.ignore_index = ignore_index
@@ -48,6 +50,8 @@ class LadderLoss(nn.Module):
         implementation = ops if self.memory == "lean" else ops.reference
         cross_entropy = implementation.upsample_cross_entropy
         main = cross_entropy(output.logits, labels, self.class_weights, self.ignore_index)
+        if output.aux is None:
+            return main
         auxiliary = cross_entropy(output.aux, labels, self.class_weights, self.ignore_index)
         return (1.0 - self.aux_weight) * main + self.aux_weight * auxiliary
 

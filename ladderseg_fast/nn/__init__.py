@@ -2,18 +2,25 @@
 
 from .context import Context
 from .dense_block import DenseBlock, DenseLayer
-from .densenet import BLOCK_LAYERS, DenseNetFeatures
+from .densenet import DENSENETS, DenseNetFeatures, DenseNetShape, Section
 from .head import Head
+from .pyramid_context import PyramidContext
+from .resnet import ResidualUnit, ResNetFeatures
 from .transition import Transition
 from .transition_up import TransitionUp
 
 __all__ = [
-    "BLOCK_LAYERS",
+    "DENSENETS",
     "Context",
     "DenseBlock",
     "DenseLayer",
     "DenseNetFeatures",
+    "DenseNetShape",
     "Head",
+    "PyramidContext",
+    "ResNetFeatures",
+    "ResidualUnit",
+    "Section",
     "Transition",
     "TransitionUp",
 ]

@@ -10,14 +10,14 @@ class DenseLayer(nn.Module):
     Child names are torchvision's, so that its checkpoints load.
     """
 
-    def __init__(self, in_channels: int, growth_rate: int, bottleneck: int) -> None:
+    def __init__(self, in_channels: int, growth_rate: int, bottleneck: int, dilation: int = 1) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(in_channels)
         self.relu1 = nn.ReLU()
         self.conv1 = nn.Conv2d(in_channels, bottleneck, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(bottleneck)
         self.relu2 = nn.ReLU()
-        self.conv2 = nn.Conv2d(bottleneck, growth_rate, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(bottleneck, growth_rate, 3, padding=dilation, dilation=dilation, bias=False)
 
     def bottleneck(self, features: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, bottleneck, H, W]: the part that the lean step recomputes."""
@@ -32,15 +32,19 @@ class DenseBlock(nn.Module):
     """`layers` dense layers; [N, C, H, W] -> [N, C + layers * growth_rate, H, W].
 
     Children are named `denselayer1`, `denselayer2`, ... as in torchvision. A block can run in parts
-    (`start`, `stop`): the ladder splits the fourth block in two halves with a pooling between them.
+    (`start`, `stop`): the ladder splits the fourth block in two halves with a pooling between them. `dilation` is that
+    of the 3x3 convolutions.
     """
 
-    def __init__(self, in_channels: int, layers: int, growth_rate: int = 32, bottleneck_width: int = 4) -> None:
+    def __init__(
+        self, in_channels: int, layers: int, growth_rate: int = 32, bottleneck_width: int = 4, dilation: int = 1
+    ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.growth_rate = growth_rate
         for i in range(layers):
-            layer = DenseLayer(in_channels + i * growth_rate, growth_rate, bottleneck_width * growth_rate)
+            width = in_channels + i * growth_rate
+            layer = DenseLayer(width, growth_rate, bottleneck_width * growth_rate, dilation)
             self.add_module(f"denselayer{i + 1}", layer)
 
     @property

@@ -84,7 +84,7 @@ def test_interrupted_writing_keeps_the_existing_result(trained, images, tmp_path
     def fail(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ladderseg_fast.engine.atomic_file.os.fsync", fail)
+    monkeypatch.setattr("ladderseg_fast.atomic_file.os.fsync", fail)
     assert predict(trained, images, out) == 2
     assert (out / "one_labels.png").read_bytes() == b"old"
     assert names(out) == ["one_labels.png"]

@@ -7,7 +7,7 @@ from comparison import assert_near
 from lean_equals_plain import batch_norms, randomise
 from torch import Tensor, nn
 
-from ladderseg_fast.nn import BLOCK_LAYERS, Context, DenseBlock, DenseNetFeatures, Head, Transition, TransitionUp
+from ladderseg_fast.nn import DENSENETS, Context, DenseBlock, DenseNetFeatures, Head, Transition, TransitionUp
 
 
 def prepared(module: nn.Module) -> nn.Module:
@@ -96,12 +96,12 @@ def test_stem() -> None:
 @pytest.mark.parametrize(("backbone", "channels"), [("densenet121", 1024), ("densenet169", 1664)])
 def test_densenet(backbone: str, channels: int) -> None:
     """Transitions halve the channels; nothing is normalised after the last block."""
-    module = DenseNetFeatures(BLOCK_LAYERS[backbone])
+    module = DenseNetFeatures(DENSENETS[backbone].block_layers)
     assert module.denseblock4.out_channels == channels
     for i in (1, 2, 3):
         transition = getattr(module, f"transition{i}")
         assert transition.conv.in_channels == getattr(module, f"denseblock{i}").out_channels
         assert transition.conv.out_channels * 2 == transition.conv.in_channels
         assert transition.conv.out_channels == getattr(module, f"denseblock{i + 1}").in_channels
-    layers = sum(BLOCK_LAYERS[backbone])
+    layers = sum(DENSENETS[backbone].block_layers)
     assert len(list(batch_norms(module))) == 2 * layers + 3 + 1

@@ -1,10 +1,12 @@
 """The stages of lean programs."""
 
 from .context import ContextStage
+from .convolution import ConvolutionStage
 from .dense_block import DenseBlockStage
 from .head import HeadStage
 from .pooling import AveragePoolStage, CopyStage
 from .projection import ProjectionStage
+from .pyramid import PyramidStage
 from .stage import Stage
 from .stem import StemStage
 from .transition import TransitionStage
@@ -13,10 +15,12 @@ from .transition_up import TransitionUpStage
 __all__ = [
     "AveragePoolStage",
     "ContextStage",
+    "ConvolutionStage",
     "CopyStage",
     "DenseBlockStage",
     "HeadStage",
     "ProjectionStage",
+    "PyramidStage",
     "Stage",
     "StemStage",
     "TransitionStage",

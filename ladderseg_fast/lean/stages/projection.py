@@ -1,6 +1,7 @@
-"""The projection of a skip connection, by BN - ReLU - conv 1x1."""
+"""BN - ReLU - conv 1x1: a skip connection's projection, a transition that keeps the resolution, a reduction."""
 
-from ...nn import TransitionUp
+from torch import nn
+
 from ...ops import kernels
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
@@ -9,18 +10,19 @@ from .stage import Stage
 
 
 class ProjectionStage(Stage):
-    """The skip branch of `up`, from feature `source` to feature `target`.
+    """`norm`, ReLU and `conv` from feature `source` to feature `target`, which `reader` normalises.
 
-    It comes right after the dense block that it reads, long before the transition up: so in evaluation the block's
-    wide buffer can go, and in backward the block's gradient need not exist until the ladder has come down to it.
+    A skip connection's comes right after the dense block that it reads, long before the transition up: so in evaluation
+    the block's wide buffer can go, and in backward the block's gradient need not exist until the ladder has come down
+    to it.
     """
 
-    def __init__(self, up: TransitionUp, source: str, target: str) -> None:
-        self.norm, self.conv = up.skip_norm, up.skip_conv
-        self._reader = up.norm
+    def __init__(self, norm: nn.BatchNorm2d, conv: nn.Conv2d, reader: nn.BatchNorm2d, source: str, target: str) -> None:
+        self.norm, self.conv = norm, conv
+        self._reader = reader
         self.reads = self.keeps = (source,)
         self.writes = target
-        self.modules = (self.norm, self.conv)
+        self.modules = (norm, conv)
 
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from ladderseg_fast.engine import RunDirectory
-from ladderseg_fast.engine import atomic_file as module
-from ladderseg_fast.engine.atomic_file import atomic_write, remove_leftovers
+from ladderseg_fast import atomic_file as module
+from ladderseg_fast.atomic_file import atomic_write, remove_leftovers
 
 
 def names(directory):

@@ -1,0 +1,55 @@
+"""BN - ReLU - conv 3x3 of a feature that nobody else reads."""
+
+from torch import nn
+
+from ...ops import convolutions
+from ..batch_norm import uses_batch_statistics
+from ..passes import BackwardPass, ForwardPass
+from .stage import Stage
+
+
+class ConvolutionStage(Stage):
+    """`norm`, ReLU and the 3x3 convolution `conv` from feature `source`, of which it is the only reader, to `target`."""
+
+    def __init__(self, norm: nn.BatchNorm2d, conv: nn.Conv2d, source: str, target: str) -> None:
+        self.norm, self.conv = norm, conv
+        self.reads = self.keeps = (source,)
+        self.writes = target
+        self.modules = (norm, conv)
+
+    def forward(self, step: ForwardPass) -> None:
+        source = step.features[self.reads[0]]
+        bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
+        n, _, h, w = source.data.shape
+        target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h, w)
+        statistics = convolutions.bn_relu_conv3x3_forward(
+            source.data,
+            bound.norm,
+            step.parameter(self.conv),
+            self.conv.dilation[0],
+            target.data,
+            statistics=uses_batch_statistics(self.norm),  # most likely the reader normalises alike
+        )
+        if statistics is not None:
+            target.set_statistics(0, *statistics)
+
+    def backward(self, step: BackwardPass) -> None:
+        name = self.reads[0]
+        source = step.features[name]
+        bound = step.norms[self.norm]
+        target = step.new_gradient(name)
+        # Without a target nobody needs what is written, but the sums.
+        data = step.workspace.take(source.data, *source.data.shape) if target is None else target.data
+        grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
+            step.gradient_of(self.writes).corrected(0, self.conv.out_channels),
+            source.data,
+            bound.norm,
+            step.parameter(self.conv),
+            self.conv.dilation[0],
+            data,
+            want_weight=step.wants(self.conv),
+        )
+        step.add_gradient(self.conv, grad_weight)
+        step.add_norm_gradients(self.norm, sums)
+        if target is not None:
+            target.defer(source, bound, sums)

@@ -1,0 +1,14 @@
+"""What a segmentation model returns."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class LadderOutput(NamedTuple):
+    """Class scores of one forward pass."""
+
+    logits: Tensor
+    """[N, K, h, w]: at 1/4 of the images' resolution for models with transitions up, else at the encoder's."""
+    aux: Tensor | None
+    """[N, K, h, w]: scores of the context output, for the auxiliary loss; None of models without it."""

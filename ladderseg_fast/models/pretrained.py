@@ -1,0 +1,81 @@
+"""Whole models as safetensors files, with the configuration in the metadata."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ..atomic_file import atomic_write
+
+#: Name of the metadata's entry.
+_KEY = "ladderseg_fast"
+
+Model = TypeVar("Model")
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a file holds."""
+
+    class_name: str
+    options: dict[str, Any]
+    """Arguments of the class."""
+    pretrained: bool
+    """Whether its encoder started from pretrained weights."""
+    state: dict[str, Tensor]
+
+
+def write_pretrained(path: str | os.PathLike[str], model: SavedModel) -> None:
+    """Write `model` to the file `path`; a crash or a full disk leaves an earlier file there intact.
+
+    Raises:
+        OSError: it cannot be written; the message names `path`.
+    """
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state.items()}
+    content = {"class": model.class_name, "options": model.options, "pretrained": model.pretrained}
+    data = save(tensors, metadata={_KEY: json.dumps(content), "format": "pt"})
+    with atomic_write(Path(path)) as file:
+        file.write(data)
+
+
+def read_pretrained(path: str | os.PathLike[str]) -> SavedModel:
+    """Read what write_pretrained wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged, or not a model of this package.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
+    if _KEY not in metadata:
+        raise ValueError(
+            f"{path}: not a model that save_pretrained wrote; pretrained weights of an encoder go to `weights`"
+        )
+    try:
+        content = json.loads(metadata[_KEY])
+        return SavedModel(content["class"], content["options"], content["pretrained"], state)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: incomplete metadata ({error!r})") from error
+
+
+def check_class(
+    path: str | os.PathLike[str], name: str, wanted: type[Model], known: Mapping[str, type[Model]]
+) -> type[Model]:
+    """The class called `name`, which must be `wanted` or one of its subclasses; else ValueError."""
+    if name not in known:
+        raise ValueError(f"{path}: a model of class {name!r}, which this release does not have")
+    if not issubclass(known[name], wanted):
+        raise ValueError(f"{path}: a {name}, not a {wanted.__name__}")
+    return known[name]

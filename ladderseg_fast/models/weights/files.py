@@ -1,0 +1,95 @@
+"""Checkpoint files of any origin, read as names and tensors."""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+#: Under these names training programs put the state_dict into their checkpoints.
+_WRAPPERS = ("state_dict", "model")
+
+#: How torch names, in its error, what weights_only refuses to make.
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+
+#: Today's files of torch.save are zip archives.
+_ZIP_MAGIC = b"PK\x03\x04"
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file or, for any other suffix, of one that torch.save wrote; on the CPU.
+
+    Nothing in the file is run (torch.load with weights_only). Damage is found where the format has checksums, which
+    today's .pth has; in .safetensors and in .pth from before PyTorch 1.6 only truncation is.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: a damaged or truncated file, or one that is not a state_dict; the message names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of weights")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _state_dict(content, path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path, device="cpu")
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
+
+
+def _read_torch(path: Path) -> Any:
+    _check_sums(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except pickle.UnpicklingError as error:
+        refused = _REFUSED.search(str(error))
+        if refused is None:
+            raise ValueError(f"{path}: not a checkpoint, or a damaged one") from error
+        raise ValueError(
+            f"{path}: holds {refused[1]}; only tensors are read, since making other objects may run code: "
+            "save the state_dict alone"
+        ) from error
+    except Exception as error:  # torch.load documents no exceptions: zip's and its own occur
+        raise ValueError(f"{path}: not a checkpoint, or a damaged one ({type(error).__name__})") from error
+
+
+def _check_sums(path: Path) -> None:
+    """torch.load reads tensors without looking at their checksums, so damage would go unnoticed.
+
+    Files from before PyTorch 1.6 are no zip archives and have none.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
+            return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise ValueError(f"{path}: damaged or truncated checkpoint ({error})") from error
+    if damaged is not None:
+        raise ValueError(f"{path}: damaged checkpoint (checksum of {damaged})")
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """Takes the state_dict out of what training programs put around it."""
+    if isinstance(content, Mapping):
+        for name in _WRAPPERS:
+            if isinstance(content.get(name), Mapping):
+                content = content[name]
+                break
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: holds no state_dict but an object of type {type(content).__name__}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"{path}: not a state_dict, {name!r} is of type {type(value).__name__}")
+    return dict(content)

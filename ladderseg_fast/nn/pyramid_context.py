@@ -1,0 +1,54 @@
+"""Spatial pyramid pooling in the place of the context layer."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PyramidContext(nn.Module):
+    """Averages over grids of bins join the features (pyramid pooling module of Zhao et al., CVPR 2017, section 3.2).
+
+    BN - ReLU - conv 1x1 to `hidden_channels`; BN - ReLU; for each number of bins b average pooling to b x b, conv 1x1 to
+    a quarter of the hidden channels, bilinear upsampling; all levels are concatenated to the hidden channels; BN - ReLU -
+    conv 3x3 to `out_channels`.
+
+    The paper says no more than that it is pyramid pooling as in PSPNet. Its input is reduced first, as the context layer
+    does. Batch norm comes before convolutions, as all through a DenseNet: the levels' is that of the concatenation, so
+    that a single bin of a single image has statistics. In training they make 0 of that bin, and +-1 of those of two
+    images, as in PSPNet: the coarsest level learns from larger batches, or with frozen batch norm.
+    """
+
+    BINS = (1, 2, 3, 6)
+
+    def __init__(self, in_channels: int, hidden_channels: int = 512, out_channels: int = 128) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.relu1 = nn.ReLU()
+        self.conv1 = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(hidden_channels)
+        self.relu2 = nn.ReLU()
+        level_channels = hidden_channels // len(self.BINS)
+        for bins in self.BINS:
+            self.add_module(f"level{bins}", nn.Conv2d(hidden_channels, level_channels, 1, bias=False))
+        concatenated = hidden_channels + len(self.BINS) * level_channels
+        self.norm3 = nn.BatchNorm2d(concatenated)
+        self.relu3 = nn.ReLU()
+        self.conv3 = nn.Conv2d(concatenated, out_channels, 3, padding=1, bias=False)
+
+    @property
+    def levels(self) -> list[nn.Conv2d]:
+        """The levels' convolutions, in the order of BINS."""
+        return [getattr(self, f"level{bins}") for bins in self.BINS]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[N, in_channels, H, W] -> [N, out_channels, H, W]."""
+        hidden = self.conv1(self.relu1(self.norm1(features)))
+        levels = pyramid_levels(self.relu2(self.norm2(hidden)), [level.weight for level in self.levels])
+        return self.conv3(self.relu3(self.norm3(torch.cat([hidden, *levels], dim=1))))
+
+
+def pyramid_levels(x: Tensor, weights: list[Tensor]) -> list[Tensor]:
+    """The levels of x [N, C, H, W], each [N, D, H, W], by their 1x1 convolutions' weights in the order of BINS."""
+    pooled = [F.adaptive_avg_pool2d(x, bins) for bins in PyramidContext.BINS]
+    coarse = [F.conv2d(level, weight) for level, weight in zip(pooled, weights, strict=True)]
+    return [F.interpolate(level, x.shape[2:], mode="bilinear", align_corners=False) for level in coarse]

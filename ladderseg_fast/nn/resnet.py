@@ -1,0 +1,103 @@
+"""The ResNet-50 feature extractor, the alternative to DenseNet in the downsampling path (Figure 2a of the paper)."""
+
+import torch.nn as nn
+from torch import Tensor
+
+#: Residual units in each of the four stages (He et al., CVPR 2016, Table 1).
+RESNET50_UNITS = (3, 4, 6, 3)
+
+#: Channels of a unit's output, in units of those of its 3x3 convolution.
+_EXPANSION = 4
+
+
+class ResidualUnit(nn.Module):
+    """conv 1x1 - conv 3x3 - conv 1x1, each with BN, added to the input: [N, C, H, W] -> [N, 4 * width, H', W'].
+
+    The stride is that of the 3x3 convolution, as in torchvision, whose names the children bear. Where input and output
+    differ in shape, `downsample` projects the input.
+    """
+
+    def __init__(self, in_channels: int, width: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        out_channels = _EXPANSION * width
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample: nn.Sequential | None = None
+        if stride != 1 or in_channels != out_channels:
+            projection = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        return self.relu(self.bn3(self.conv3(x)) + shortcut)
+
+
+class ResNetFeatures(nn.Module):
+    """ResNet-50 without its classifier; child names are torchvision's.
+
+    Args:
+        in_channels: channels of the images.
+        split: an average pooling before the last unit of the fourth stage takes that to 1/64 of the images' resolution,
+            as the one in a ladder DenseNet's fourth block does. The paper leaves the place open.
+        dilated: the last two stages are dilated (rates 2 and 4) where others have stride 2. Their first units look at
+            the grid that a strided convolution would, with the dilation of the stage before.
+
+    Attributes:
+        channels: of each output, by its name, in the order in which data goes through: "layer1", "layer2", "layer3" and
+            "layer4", or the latter's halves "layer4a" and "layer4b".
+        stride: side of the square of image pixels that one pixel of the last output stands for.
+    """
+
+    def __init__(self, in_channels: int = 3, split: bool = False, dilated: bool = False) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.split = split
+        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        channels, dilation, self.stride = 64, 1, 4
+        for i, units in enumerate(RESNET50_UNITS):
+            strided = i > 0 and not (dilated and i >= 2)
+            before = dilation
+            dilation = 2 ** (i - 1) if dilated and i >= 2 else 1
+            width = 64 << i
+            stage = [ResidualUnit(channels, width, 2 if strided else 1, before)]
+            channels = _EXPANSION * width
+            stage += [ResidualUnit(channels, width, 1, dilation) for _ in range(units - 1)]
+            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
+            self.stride *= 2 if strided else 1
+        self.split_pool = nn.AvgPool2d(2)
+        self.stride *= 2 if split else 1
+        names = ["layer1", "layer2", "layer3", *(["layer4a", "layer4b"] if split else ["layer4"])]
+        self.channels = {name: _EXPANSION * 64 << min(i, 3) for i, name in enumerate(names)}
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def stem(self, images: Tensor) -> Tensor:
+        """[N, in_channels, H, W] -> [N, 64, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2)]."""
+        return self.maxpool(self.relu(self.bn1(self.conv1(images))))
+
+    def stages(self, x: Tensor) -> dict[str, Tensor]:
+        """The outputs by their names, from the stem's."""
+        maps = {}
+        for name in ("layer1", "layer2", "layer3"):
+            x = maps[name] = getattr(self, name)(x)
+        if self.split:
+            x = maps["layer4a"] = self.layer4[:-1](x)
+            maps["layer4b"] = self.layer4[-1:](self.split_pool(x))
+        else:
+            maps["layer4"] = self.layer4(x)
+        return maps
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """The outputs by their names; [N, in_channels, H, W] -> [N, channels[name], h, w]."""
+        return self.stages(self.stem(images))

@@ -1,0 +1,95 @@
+"""Our encoders compute what torchvision's and timm's networks compute on the same weights, bit for bit."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision_networks
+from encoder_checkpoints import old_names
+from lean_equals_plain import randomise
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ladderseg_fast.models.weights import load_encoder_weights
+from ladderseg_fast.nn import DENSENETS, DenseNetFeatures, ResNetFeatures
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Hundreds of small operations: threads would mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+DENSE_BLOCKS = {f"db{i}": f"features.denseblock{i}" for i in range(1, 5)}
+STAGES = {f"layer{i}": f"layer{i}" for i in range(1, 5)}
+
+
+def densenet(architecture: str) -> DenseNetFeatures:
+    shape = DENSENETS[architecture]
+    return DenseNetFeatures(shape.block_layers, shape.stem_channels, shape.growth_rate)
+
+
+def network_features(network: nn.Module, names: Iterable[str], images: Tensor) -> list[Tensor]:
+    """What the modules `names` of `network` put out when it sees `images`."""
+    outputs: list[Tensor] = []
+    hooks = [
+        network.get_submodule(name).register_forward_hook(lambda module, inputs, output: outputs.append(output.clone()))
+        for name in names
+    ]
+    network(images)
+    for hook in hooks:
+        hook.remove()
+    return outputs
+
+
+@torch.no_grad()
+def compare(encoder: nn.Module, network: nn.Module, names: dict[str, str]) -> None:
+    """`names`: of the encoder's outputs to those of the network's modules."""
+    for dtype in (torch.float32, torch.float64):
+        images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(3)).to(dtype)
+        theirs = network_features(network.eval().to(dtype), names.values(), images)
+        ours = encoder.eval().to(dtype)(images)
+        for (name, actual), expected in zip(ours.items(), theirs, strict=True):
+            assert name in names and expected.std() > 0.1
+            assert torch.equal(actual, expected), f"{name}, {dtype}: differs by {(actual - expected).abs().max()}"
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "densenet161", "densenet169", "densenet201"])
+def test_torchvisions_densenet(tmp_path: Path, architecture: str) -> None:
+    torchvision = torchvision_networks.torchvision()
+    network = randomise(torchvision.models.get_model(architecture, weights=None))
+    torch.save(old_names(network.state_dict()), tmp_path / "weights.pth")
+    encoder = densenet(architecture)
+    load_encoder_weights(encoder, tmp_path / "weights.pth", architecture)
+    compare(encoder, network, DENSE_BLOCKS)
+
+
+def test_torchvisions_resnet(tmp_path: Path) -> None:
+    torchvision = torchvision_networks.torchvision()
+    network = randomise(torchvision.models.get_model("resnet50", weights=None))
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    encoder = ResNetFeatures()
+    load_encoder_weights(encoder, tmp_path / "weights.pth", "resnet50")
+    compare(encoder, network, STAGES)
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "resnet50"])
+def test_timms_networks(tmp_path: Path, architecture: str) -> None:
+    timm = torchvision_networks.timm()
+    network = timm.create_model(architecture, pretrained=False, num_classes=7)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.weight, -1.0, 1.5),
+                (module.bias, -0.5, 0.8),
+                (module.running_mean, -0.3, 0.3),
+                (module.running_var, 0.5, 1.5),
+            ):
+                nn.init.uniform_(tensor, low, high)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    encoder = ResNetFeatures() if architecture == "resnet50" else densenet(architecture)
+    load_encoder_weights(encoder, tmp_path / "model.safetensors", architecture)
+    compare(encoder, network, STAGES if architecture == "resnet50" else DENSE_BLOCKS)
