@@ -132,7 +132,7 @@ def test_padding_is_the_mean_colour_and_ignored():
 
 @pytest.mark.parametrize("arguments", [{"size": (0, 8)}, {"size": None, "crop": (4, 0)}])
 def test_sizes_are_checked(arguments):
-    with pytest.raises(ValueError, match="(size|crop) must be at least 1x1, got"):
+    with pytest.raises(ValueError, match=r"(size|crop) must be at least 1x1, got"):
         SegmentationTensors(OneSample(), normalisation=IMAGENET_NORMALISATION, **arguments)
 
 
