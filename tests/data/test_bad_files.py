@@ -308,15 +308,17 @@ def test_image_of_16_bits(image, capsys):
     refused(image, capsys, ValueError, r"images with one channel of more than 8 bits \(mode I;16\) are not supported")
 
 
-def test_wrong_checksum(image, capsys):
+@pytest.mark.parametrize("half", ["image", "labels"])
+def test_wrong_checksum(half, request, capsys):
     """Decoders take the pixels as they are; only the thorough check compares the sums."""
-    content = bytearray(image.read_bytes())
+    path = request.getfixturevalue(half)
+    content = bytearray(path.read_bytes())
     content[content.rindex(b"IEND") - 5] ^= 1  # the last byte of the checksum of the pixels' chunk
-    image.write_bytes(content)
-    read(image)
-    status, text = checked(image, capsys)
+    path.write_bytes(content)
+    read(path)
+    status, text = checked(path, capsys)
     assert status == 2
-    assert re.fullmatch(rf"ladderseg: error: {re.escape(str(image))}: cannot read the image \(.*\)\n", text)
+    assert re.fullmatch(rf"ladderseg: error: {re.escape(str(path))}: cannot read the image \(.*\)\n", text)
 
 
 def test_every_broken_file_is_named(image, labels, capsys):

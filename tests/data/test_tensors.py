@@ -7,11 +7,13 @@ import torch
 from ladderseg_fast.data import (
     IGNORE_INDEX,
     IMAGENET_NORMALISATION,
+    ColourChange,
     Draw,
     LabelSet,
     Sample,
     SegmentationDataset,
     SegmentationTensors,
+    change_colours,
     crop_or_pad,
     resize_image,
     resize_labels,
@@ -128,6 +130,25 @@ def test_padding_is_the_mean_colour_and_ignored():
     for outside in (np.s_[:1], np.s_[7:]):
         assert (padded_labels[outside] == IGNORE_INDEX).all()
         assert (padded[outside] == (30, 130, 7)).all()  # 29.5 rounds to even
+
+
+def test_padding_at_the_sides():
+    labels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    image = np.repeat(labels[..., None], 3, axis=2)
+    padded, padded_labels = crop_or_pad(image, labels, (2, 9), (1.0, 0.4))
+    assert np.array_equal(padded_labels[:, 2:6], labels[1:])
+    assert np.array_equal(padded[:, 2:6], image[1:])
+    assert (np.delete(padded_labels, np.s_[2:6], axis=1) == IGNORE_INDEX).all()
+
+
+def test_colours_change_only_the_image():
+    tensors = SegmentationTensors(OneSample(), (8, 16), IMAGENET_NORMALISATION)
+    colour = ColourChange(brightness=0.5, saturation=0.7, hue=0.2)
+    image, labels, _ = tensors[Draw(0, colour=colour)]
+    sample = OneSample()[0]
+    assert torch.equal(image, IMAGENET_NORMALISATION(change_colours(sample.image, colour)))
+    assert not torch.equal(image, IMAGENET_NORMALISATION(sample.image))
+    assert np.array_equal(labels, sample.labels)
 
 
 @pytest.mark.parametrize("arguments", [{"size": (0, 8)}, {"size": None, "crop": (4, 0)}])
