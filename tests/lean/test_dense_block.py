@@ -45,6 +45,11 @@ class TestDenseBlock(StageSuite):
         block = DenseBlock(64, layers=3).double()
         self.check(block, [self.inputs(((2, 64, 17, 37),))])
 
+    @pytest.mark.parametrize("dilation", [2, 4])
+    def test_dilation(self, dilation: int) -> None:
+        block = DenseBlock(13, layers=3, growth_rate=5, bottleneck_width=3, dilation=dilation).double()
+        self.check(block, self.steps())
+
     def test_output_starts_with_the_input(self) -> None:
         (x,) = self.inputs()
         output = lean.dense_block(self.module(), x)

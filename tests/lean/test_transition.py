@@ -16,3 +16,10 @@ class TestTransition(StageSuite):
 
     def lean(self, module: nn.Module, features: Tensor, **options: object) -> Tensor:
         return lean.transition(module, features, **options)
+
+
+class TestTransitionWithoutPooling(TestTransition):
+    single_pixel = None
+
+    def make(self) -> Transition:
+        return Transition(13, 6, pooled=False)
