@@ -83,6 +83,8 @@ def create_model(
 
     Raises:
         ValueError: an unknown name, an argument out of range, or weights that do not fit.
+        OSError: the weights cannot be read or downloaded.
+        MissingPackageError: "imagenet" without torchvision or timm.
     """
     configuration = CONFIGURATIONS[full_name(name)]
     return configuration.model_class(
