@@ -6,7 +6,7 @@ from html import escape
 from .svg import element, picture, text
 
 #: Width of all cells, as far as it goes, and the sizes of a single one.
-_CELLS, _LARGEST, _SMALLEST = 760, 40, 5
+_CELLS, _LARGEST, _SMALLEST = 860, 48, 5
 #: Cells hold numbers from this size on.
 _NUMBERS = 25
 _LEFT, _TOP, _RIGHT = 120, 110, 70

@@ -93,7 +93,8 @@ def overlays_section(runs: Runs) -> str:
     if not figures:
         return _section("Predictions", "", _nothing("overlays", "a training draws them at its end"))
     note = "The classes' colours over validation images, by the weights at the end of the training."
-    return _section("Predictions", note, element("div", *figures, class_="pictures"))
+    columns = f"grid-template-columns: repeat({len(runs)}, 1fr)" if 1 < len(runs) <= 4 else None
+    return _section("Predictions", note, element("div", *figures, class_="pictures", style=columns))
 
 
 def resources_section(runs: Runs) -> str:
