@@ -1,6 +1,7 @@
 """Entry point of the command `ladderseg`: one file per sub-command, errors in one line."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -8,8 +9,8 @@ from .._version import __version__
 from ..engine import Interrupted, NonFiniteError
 from . import data, evaluate, predict, report, train
 
-#: Exit statuses besides 0. An error is 2, as argparse has it; 130 is the shell's for Ctrl-C.
-ERROR, INTERRUPTED = 2, 130
+#: Exit statuses besides 0. An error is 2, as argparse has it; a process that a signal ends has 128 more than its number.
+ERROR, INTERRUPTED = 2, 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ERROR
     except Interrupted as error:
         print(f"ladderseg: {error}", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + error.signal
     except KeyboardInterrupt:
         print("ladderseg: interrupted", file=sys.stderr)
         return INTERRUPTED
