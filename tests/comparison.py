@@ -13,13 +13,15 @@ FLOAT64_TOLERANCE = 1e-10
 FLOORS = {torch.float32: 16, torch.float16: 1, torch.bfloat16: 1}
 
 
-def assert_near(actual: Tensor, expected: Tensor, name: str, tolerance: float = FLOAT64_TOLERANCE) -> None:
-    """Every element of `actual` is within `tolerance`, relative to the largest finite |expected|.
+def assert_near(
+    actual: Tensor, expected: Tensor, name: str, tolerance: float = FLOAT64_TOLERANCE, scale: float = 0.0
+) -> None:
+    """Every element of `actual` is within `tolerance`, relative to the largest finite |expected|, or to `scale`.
 
     NaN and infinities must stand where `expected` has them.
     """
     _assert_same_kind(actual, expected, name)
-    _assert_errors_below(actual, expected, tolerance * magnitude(expected), name)
+    _assert_errors_below(actual, expected, tolerance * max(magnitude(expected), scale), name)
 
 
 def assert_as_accurate(

@@ -74,20 +74,24 @@ def data_options(kind: str, coarse: bool, aug: Path | None) -> dict[str, Any]:
 def report(title: str, found: Survey, label_set: LabelSet) -> str:
     """What was found in one split, in a few plain lines."""
     verdict = f"{found.broken} of them cannot be used" if found.broken else "all can be used"
-    lines = [f"{title}: {found.samples} images, {verdict}", *_sizes(found)]
+    lines = [f"{title}: {_images(found.samples)}, {verdict}", *_sizes(found)]
     if found.pixels.any():
         lines += _classes(found, label_set)
     return "\n".join(lines)
 
 
 def _sizes(found: Survey) -> list[str]:
-    lines = [f"  {height}x{width}: {count} images" for (height, width), count in found.sizes.most_common(_SIZES)]
+    lines = [f"  {height}x{width}: {_images(count)}" for (height, width), count in found.sizes.most_common(_SIZES)]
     others = len(found.sizes) - _SIZES
     if others > 0:
         sides = np.array(list(found.sizes))
         least, greatest = sides.min(axis=0), sides.max(axis=0)
         lines.append(f"  {others} more sizes; {least[0]} to {greatest[0]} high, {least[1]} to {greatest[1]} wide")
     return lines
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def _classes(found: Survey, label_set: LabelSet) -> list[str]:

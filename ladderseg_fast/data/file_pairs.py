@@ -122,4 +122,3 @@ def read_stems(path: Path) -> list[str]:
         twice = next(stem for stem in stems if stems.count(stem) > 1)
         raise ValueError(f"{path}: {twice} is listed twice")
     return stems
-

@@ -169,7 +169,7 @@ def _check_ordinary_file(path: Path) -> None:
         reason = "a symbolic link to no file" if path.is_symlink() else "no such file"
         raise FileNotFoundError(f"{path}: {reason}") from error
     except OSError as error:
-        raise OSError(f"{path}: {error.strerror}") from error
+        raise type(error)(f"{path}: {error.strerror}") from error
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(f"{path}: a directory, where an image file is expected")
     if not stat.S_ISREG(status.st_mode):

@@ -38,7 +38,7 @@ def cityscapes_result(classes: np.ndarray) -> Image.Image:
 
 
 def voc_result_path(name: str) -> PurePosixPath:
-    """The place in VOC's archive. comp6: anything may have been used in training; comp5 is for VOC's own images only."""
+    """The place in VOC's archive. comp6 allows any images in training; comp5, VOC's own only."""
     return PurePosixPath("results", "VOC2012", "Segmentation", "comp6_test_cls", f"{name}.png")
 
 

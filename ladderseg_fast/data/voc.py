@@ -39,7 +39,7 @@ _SBD_FOLDERS = ("SegmentationClassAug", "dataset/cls_png", "cls_png", "dataset/c
 
 
 def voc_colour(value: int) -> tuple[int, int, int]:
-    """The colour that VOC's palette has for a label: its bits, dealt in turn to the high bits of red, green and blue."""
+    """The colour of a label in VOC's palette: its bits, dealt in turn to the high bits of red, green and blue."""
     colour = [0, 0, 0]
     for i in range(8):
         colour[i % 3] |= (value >> i & 1) << (7 - i // 3)

@@ -14,7 +14,8 @@ class PyramidContext(nn.Module):
 
     The paper says no more than that it is pyramid pooling as in PSPNet. Its input is reduced first, as the context layer
     does. Batch norm comes before convolutions, as all through a DenseNet: the levels' is that of the concatenation, so
-    that a single bin of a single image has statistics.
+    that a single bin of a single image has statistics. In training they make 0 of that bin, and +-1 of those of two
+    images, as in PSPNet: the coarsest level learns from larger batches, or with frozen batch norm.
     """
 
     BINS = (1, 2, 3, 6)

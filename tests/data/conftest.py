@@ -1,23 +1,34 @@
-"""A data set in CamVid's layout, made for the test."""
+"""Data sets made for the test, one in each layout."""
 
 from pathlib import Path
 
-import numpy as np
+import data_trees
 import pytest
-from PIL import Image
+from data_trees import random_labels, save_image, save_labels
 
 
 @pytest.fixture
 def camvid_root(tmp_path: Path) -> Path:
     """Three pairs of 24x32 in train and one in val; each annotation holds all of 0 to 11."""
     root = tmp_path / "camvid"
-    rng = np.random.default_rng(0)
     for split, stems in (("train", ("a", "b", "c")), ("val", ("d",))):
-        (root / split).mkdir(parents=True)
-        (root / f"{split}annot").mkdir()
+        for seed, stem in enumerate(stems):
+            save_image(root / split / f"{stem}.png", (24, 32), seed)
+            save_labels(root / f"{split}annot" / f"{stem}.png", random_labels(list(range(12)), (24, 32), seed))
         (root / f"{split}.txt").write_text("\n".join(stems) + "\n")
-        for stem in stems:
-            Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(root / split / f"{stem}.png")
-            labels = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32) % 12
-            Image.fromarray(labels).save(root / f"{split}annot" / f"{stem}.png")
     return root
+
+
+@pytest.fixture
+def folder_root(tmp_path: Path) -> Path:
+    return data_trees.make_folder(tmp_path / "folder")
+
+
+@pytest.fixture
+def cityscapes_root(tmp_path: Path) -> Path:
+    return data_trees.make_cityscapes(tmp_path / "cityscapes")
+
+
+@pytest.fixture
+def voc_root(tmp_path: Path) -> Path:
+    return data_trees.make_voc(tmp_path / "voc")
