@@ -14,23 +14,23 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ladderseg_fast import LadderDenseNet, LadderLoss
+from ladderseg_fast import LadderLoss, SegmentationModel, create_model
 from ladderseg_fast.nn import Context, DenseBlock, DenseLayer, Head, Transition, TransitionUp
 
 #: Runs one dense layer on the pieces [N, C_i, H, W] that concatenate to its input.
 LayerRunner = Callable[[DenseLayer, list[Tensor]], Tensor]
 
 
-def plain(model: LadderDenseNet, loss: LadderLoss) -> None:
+def plain(model: SegmentationModel, loss: LadderLoss) -> None:
     """Nothing is recomputed."""
 
 
-def compiled(model: LadderDenseNet, loss: LadderLoss) -> None:
+def compiled(model: SegmentationModel, loss: LadderLoss) -> None:
     """torch.compile of the model; its kernels are made in the first step."""
     model.compile()
 
 
-def checkpoint_bottleneck(model: LadderDenseNet, loss: LadderLoss) -> None:
+def checkpoint_bottleneck(model: SegmentationModel, loss: LadderLoss) -> None:
     """Recompute concatenation - BN - ReLU - conv 1x1 of each dense layer."""
 
     def run(layer: DenseLayer, pieces: list[Tensor]) -> Tensor:
@@ -40,7 +40,7 @@ def checkpoint_bottleneck(model: LadderDenseNet, loss: LadderLoss) -> None:
     _replace_dense_blocks(model, run)
 
 
-def checkpoint_layer(model: LadderDenseNet, loss: LadderLoss) -> None:
+def checkpoint_layer(model: SegmentationModel, loss: LadderLoss) -> None:
     """Recompute each whole dense layer."""
 
     def run(layer: DenseLayer, pieces: list[Tensor]) -> Tensor:
@@ -49,7 +49,7 @@ def checkpoint_layer(model: LadderDenseNet, loss: LadderLoss) -> None:
     _replace_dense_blocks(model, run)
 
 
-def checkpoint_everything(model: LadderDenseNet, loss: LadderLoss) -> None:
+def checkpoint_everything(model: SegmentationModel, loss: LadderLoss) -> None:
     """Recompute each dense layer, the stem, transitions down and up, context, heads and the loss."""
     checkpoint_layer(model, loss)
     for module in (*model.modules(), loss):
@@ -59,7 +59,7 @@ def checkpoint_everything(model: LadderDenseNet, loss: LadderLoss) -> None:
 
 
 #: Each changes a model and loss made with memory="plain" in place. `lean` is not here: it is a memory mode.
-ALTERNATIVES: dict[str, Callable[[LadderDenseNet, LadderLoss], None]] = {
+ALTERNATIVES: dict[str, Callable[[SegmentationModel, LadderLoss], None]] = {
     "plain": plain,
     "compile": compiled,
     "checkpoint-bottleneck": checkpoint_bottleneck,
@@ -70,18 +70,18 @@ ALTERNATIVES: dict[str, Callable[[LadderDenseNet, LadderLoss], None]] = {
 METHODS = (*ALTERNATIVES, "lean")
 
 
-def build(method: str, backbone: str, num_classes: int, channels_last: bool) -> tuple[LadderDenseNet, LadderLoss]:
+def build(method: str, name: str, num_classes: int, channels_last: bool) -> tuple[SegmentationModel, LadderLoss]:
     """Model and loss of `method`, one of METHODS. `channels_last` concerns all but lean, which picks its own layout."""
     if method == "lean":
-        return LadderDenseNet(backbone, num_classes, memory="lean"), LadderLoss(memory="lean")
-    model, loss = LadderDenseNet(backbone, num_classes, memory="plain"), LadderLoss(memory="plain")
+        return create_model(name, num_classes, memory="lean"), LadderLoss(memory="lean")
+    model, loss = create_model(name, num_classes, memory="plain"), LadderLoss(memory="plain")
     if channels_last:
         model.to(memory_format=torch.channels_last)
     ALTERNATIVES[method](model, loss)
     return model, loss
 
 
-def _replace_dense_blocks(model: LadderDenseNet, run: LayerRunner) -> None:
+def _replace_dense_blocks(model: SegmentationModel, run: LayerRunner) -> None:
     for module in model.modules():
         if isinstance(module, DenseBlock):
             module.forward = _dense_block_forward(module, run)

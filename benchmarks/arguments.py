@@ -2,12 +2,21 @@
 
 import argparse
 
+from ladderseg_fast import list_models
+from ladderseg_fast.models.registry import full_name
+
 #: At 2 x 256x512 on two x86 cores the checkpointing steps are a fifth faster so, and plain is not slower (NOTES.md).
 CHANNELS_LAST = True
 
 
 def add_step_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", choices=["densenet121", "densenet169"], default="densenet121", help="backbone")
+    parser.add_argument(
+        "--model",
+        type=model_name,
+        default="ladder_densenet121",
+        metavar="NAME",
+        help=f"of {', '.join(list_models())} (default: %(default)s)",
+    )
     parser.add_argument("--size", type=image_size, default=(256, 512), metavar="HxW", help="default: 256x512")
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images per step (default: 2)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -30,6 +39,14 @@ def step_options(options: argparse.Namespace) -> list[str]:
     if options.threads is not None:
         line += ["--threads", str(options.threads)]
     return line
+
+
+def model_name(text: str) -> str:
+    """The full name of a registered model."""
+    try:
+        return full_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def image_size(text: str) -> tuple[int, int]:

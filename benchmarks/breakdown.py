@@ -17,7 +17,7 @@ from report import markdown_row, network
 from torch import Tensor
 from train_step import NUM_CLASSES, SEED, machine, random_batch
 
-from ladderseg_fast import LadderDenseNet, LadderLoss, _core
+from ladderseg_fast import LadderLoss, SegmentationModel, _core, create_model
 from ladderseg_fast.lean.stages import Stage
 from ladderseg_fast.ops import kernels
 
@@ -39,7 +39,7 @@ def main() -> None:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     torch.manual_seed(SEED)
-    model = LadderDenseNet(options.model, NUM_CLASSES)
+    model = create_model(options.model, NUM_CLASSES)
     images, labels = random_batch(options.batch, options.size)
     step = predicting(model, images) if options.predict else training(model, images, labels)
     for _ in range(options.warmup):
@@ -70,7 +70,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def training(model: LadderDenseNet, images: Tensor, labels: Tensor) -> Callable[[], None]:
+def training(model: SegmentationModel, images: Tensor, labels: Tensor) -> Callable[[], None]:
     criterion = LadderLoss()
 
     def step() -> None:
@@ -80,7 +80,7 @@ def training(model: LadderDenseNet, images: Tensor, labels: Tensor) -> Callable[
     return step
 
 
-def predicting(model: LadderDenseNet, images: Tensor) -> Callable[[], None]:
+def predicting(model: SegmentationModel, images: Tensor) -> Callable[[], None]:
     model.eval()
     return lambda: model.predict(images)
 

@@ -7,6 +7,8 @@ from arguments import size_text
 from in_turn import Outcome
 from result_check import EXACT_SIZE, TOLERANCES
 
+from ladderseg_fast.models.registry import CONFIGURATIONS, full_name
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -40,8 +42,8 @@ def configuration(options: argparse.Namespace, run: dict | None) -> Configuratio
 
 
 def network(model: str) -> str:
-    """The paper's name: LDN-121 for densenet121."""
-    return f"LDN-{model.removeprefix('densenet')}"
+    """The paper's name, shortened: LDN-121 for ladder_densenet121."""
+    return CONFIGURATIONS[full_name(model)].title.replace("LadderDenseNet", "LDN").removesuffix(" 4x")
 
 
 def table(outcomes: list[Outcome], setting: Configuration, reference: str | None) -> str:

@@ -36,7 +36,7 @@ from roofline_torch import Call, Work, is_channels_last, works_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ladderseg_fast import LadderDenseNet, LadderLoss, _core
+from ladderseg_fast import LadderLoss, SegmentationModel, _core, create_model
 from ladderseg_fast.lean.stages import Stage
 
 # Their module: the package has a function of the same name.
@@ -67,9 +67,9 @@ def plain_step(
 
 def _on_meta(
     model: str, memory: str, dtype: torch.dtype, batch: int, size: tuple[int, int]
-) -> tuple[LadderDenseNet, LadderLoss, Tensor, Tensor]:
+) -> tuple[SegmentationModel, LadderLoss, Tensor, Tensor]:
     with torch.device("meta"):
-        network = LadderDenseNet(model, memory=memory).to(dtype)
+        network = create_model(model, memory=memory).to(dtype)
         images = torch.empty(batch, 3, *size, dtype=dtype)
         labels = torch.empty(batch, *size, dtype=torch.int64)
     return network, LadderLoss(memory=memory), images, labels

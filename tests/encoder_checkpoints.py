@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from lean_equals_plain import randomise
@@ -57,3 +58,13 @@ def without_counts(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def old_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The DenseNet checkpoints of 2017: `denselayer1.norm.1.weight`, and no num_batches_tracked."""
     return {re.sub(r"(layer\d+\.(?:norm|conv))([12])", r"\1.\2", n): t for n, t in without_counts(state).items()}
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.write_text, (self.path, "sprung")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 #: A gradient this much smaller than the largest one is compared as if it were of this size: batch norm of few values
 #: cancels some to nothing but rounding.
-_CANCELLED = 1e-4
+_CANCELLED = 1e-3
 
 #: How batch norms may behave in a forward pass whose gradients are wanted.
 MODES = ("train", "eval", "frozen", "mixed")

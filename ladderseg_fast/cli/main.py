@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..engine import Interrupted, NonFiniteError
+from ..models.weights import MissingPackageError
 from . import data, evaluate, predict, report, train
 
 #: Exit statuses besides 0. An error is 2, as argparse has it; a process that a signal ends has 128 more than its number.
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.run(arguments)
-    except (OSError, ValueError, NonFiniteError) as error:
+    except (OSError, ValueError, MissingPackageError, NonFiniteError) as error:
         print(f"ladderseg: error: {one_line(error)}", file=sys.stderr)
         return ERROR
     except Interrupted as error:

@@ -50,6 +50,18 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(CONFIGURATIONS, pattern))
 
 
+def full_name(name: str) -> str:
+    """`name` if it is one of list_models(); of a DenseNet alone, such as "densenet121", the name of the ladder on it.
+
+    Raises:
+        ValueError: neither.
+    """
+    for candidate in (name, f"ladder_{name}"):
+        if candidate in CONFIGURATIONS:
+            return candidate
+    raise ValueError(f"the model must be one of {', '.join(list_models())}, got {name!r}")
+
+
 def create_model(
     name: str,
     num_classes: int = 19,
@@ -61,7 +73,7 @@ def create_model(
     """A model of the paper.
 
     Args:
-        name: one of list_models().
+        name: one of list_models(), or what full_name makes one of.
         num_classes: K, 1 to 256.
         in_channels: channels of the images; pretrained weights of the first convolution are adapted to them.
         weights: None for random weights; a file with pretrained weights of the encoder; "imagenet" to download them with
@@ -71,10 +83,10 @@ def create_model(
 
     Raises:
         ValueError: an unknown name, an argument out of range, or weights that do not fit.
+        OSError: the weights cannot be read or downloaded.
+        MissingPackageError: "imagenet" without torchvision or timm.
     """
-    if name not in CONFIGURATIONS:
-        raise ValueError(f"name must be one of {', '.join(list_models())}, got {name!r}")
-    configuration = CONFIGURATIONS[name]
+    configuration = CONFIGURATIONS[full_name(name)]
     return configuration.model_class(
         **configuration.options,
         num_classes=num_classes,

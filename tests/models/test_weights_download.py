@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 import torchvision_networks
-from encoder_checkpoints import ENCODERS, network_state, old_names, tiny_densenet
+from encoder_checkpoints import ENCODERS, Trap, network_state, old_names, tiny_densenet
 
 from ladderseg_fast.models.weights import MissingPackageError, load_encoder_weights
 
@@ -41,13 +41,18 @@ def torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return torchvision_networks.torchvision()
 
 
+def cached(torchvision: ModuleType, architecture: str, home: Path) -> Path:
+    """Where torch.hub keeps what it has downloaded."""
+    url = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url
+    path = home / "hub" / "checkpoints" / url.rpartition("/")[2]
+    path.parent.mkdir(parents=True)
+    return path
+
+
 @pytest.mark.parametrize("architecture", ENCODERS)
 def test_torchvisions_cache(architecture: str, torchvision: ModuleType, tmp_path: Path) -> None:
     source, target = ENCODERS[architecture](seed=1), ENCODERS[architecture](seed=2)
-    cache = tmp_path / "hub" / "checkpoints"
-    cache.mkdir(parents=True)
-    url = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1.url
-    torch.save(old_names(network_state(source, architecture)), cache / url.rpartition("/")[2])
+    torch.save(old_names(network_state(source, architecture)), cached(torchvision, architecture, tmp_path))
     load_encoder_weights(target, "imagenet", architecture)
     for name, tensor in source.state_dict().items():
         assert torch.equal(target.state_dict()[name], tensor), name
@@ -63,19 +68,20 @@ def test_torchvision_without_network(torchvision: ModuleType) -> None:
 
 
 def test_damaged_cache(torchvision: ModuleType, tmp_path: Path) -> None:
-    cache = tmp_path / "hub" / "checkpoints"
-    cache.mkdir(parents=True)
-    url = torchvision.models.get_model_weights("densenet121").IMAGENET1K_V1.url
-    (cache / url.rpartition("/")[2]).write_bytes(b"half a download")
+    cached(torchvision, "densenet121", tmp_path).write_bytes(b"half a download")
     with pytest.raises(OSError, match="torchvision could not get the ImageNet weights of densenet121"):
         load_encoder_weights(tiny_densenet(), "imagenet", "densenet121")
 
 
+def test_no_code_in_the_cache_is_run(torchvision: ModuleType, tmp_path: Path) -> None:
+    torch.save({"trap": Trap(tmp_path / "sprung")}, cached(torchvision, "densenet121", tmp_path))
+    with pytest.raises(OSError, match=r"densenet121 \(UnpicklingError: "):
+        load_encoder_weights(tiny_densenet(), "imagenet", "densenet121")
+    assert not (tmp_path / "sprung").exists()
+
+
 def test_what_was_downloaded_has_to_fit(torchvision: ModuleType, tmp_path: Path) -> None:
-    cache = tmp_path / "hub" / "checkpoints"
-    cache.mkdir(parents=True)
-    url = torchvision.models.get_model_weights("densenet121").IMAGENET1K_V1.url
-    torch.save({"features.conv0.weight": torch.ones(3)}, cache / url.rpartition("/")[2])
+    torch.save({"features.conv0.weight": torch.ones(3)}, cached(torchvision, "densenet121", tmp_path))
     with pytest.raises(ValueError, match="imagenet weights: not weights of densenet121: missing: norm0.weight"):
         load_encoder_weights(tiny_densenet(), "imagenet", "densenet121")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from encoder_checkpoints import network_state, tiny_densenet
+from encoder_checkpoints import Trap, network_state, tiny_densenet
 from safetensors.torch import save_file
 
 from ladderseg_fast.models.weights import load_encoder_weights
@@ -84,16 +84,6 @@ def test_archive_of_something_else(tmp_path: Path) -> None:
 def test_no_state_dict(path: Path, content: object, match: str) -> None:
     torch.save(content, path)
     refused(path, match)
-
-
-class Trap:
-    """Unpickling it writes a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return Path.write_text, (self.path, "sprung")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -11,6 +11,7 @@ from lean_equals_plain import randomise
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ladderseg_fast import create_model
 from ladderseg_fast.models.weights import load_encoder_weights
 from ladderseg_fast.nn import DENSENETS, DenseNetFeatures, ResNetFeatures
 
@@ -65,6 +66,23 @@ def test_torchvisions_densenet(tmp_path: Path, architecture: str) -> None:
     encoder = densenet(architecture)
     load_encoder_weights(encoder, tmp_path / "weights.pth", architecture)
     compare(encoder, network, DENSE_BLOCKS)
+
+
+@torch.no_grad()
+def test_split_of_the_fourth_block(tmp_path: Path) -> None:
+    """DB4a and DB4b of a ladder together have the weights of torchvision's fourth block, in its order."""
+    torchvision = torchvision_networks.torchvision()
+    network = randomise(torchvision.models.get_model("densenet121", weights=None)).eval()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    model = create_model("ladder_densenet121", weights=tmp_path / "weights.pth").eval()
+    images = torch.randn(1, 3, 64, 64)
+    [block4] = network_features(network, ["features.denseblock4"], images)
+    maps = model.features(images)
+    # A dense block's output begins with what its first half puts out.
+    assert maps["db4a"].shape[1] == 512 + 8 * 32
+    assert torch.equal(maps["db4a"], block4[:, : 512 + 8 * 32])
+    last, theirs = model.features.denseblock4.denselayer16, network.features.denseblock4.denselayer16
+    assert torch.equal(last.conv2.weight, theirs.conv2.weight)
 
 
 def test_torchvisions_resnet(tmp_path: Path) -> None:

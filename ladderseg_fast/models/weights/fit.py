@@ -15,7 +15,7 @@ _COUNT = "num_batches_tracked"
 
 
 def fit(state: Mapping[str, Tensor], target: Mapping[str, Tensor], architecture: str, first: str) -> dict[str, Tensor]:
-    """`state` with the names, shapes and dtypes of `target`, an encoder's state_dict; `first` reads the image.
+    """`state` with the names and shapes of `target`, an encoder's state_dict; `first` is the weight reading the image.
 
     Raises:
         ValueError: one is missing, left over, of another shape or kind, or not finite; the message lists them by name,
@@ -30,7 +30,7 @@ def fit(state: Mapping[str, Tensor], target: Mapping[str, Tensor], architecture:
         found = recognise(state)
         of = f" but of {found}" if found not in (None, architecture) else ""
         raise ValueError(f"not weights of {architecture}{of}: {'; '.join(problems)}")
-    return {name: state[name].to(tensor.dtype) for name, tensor in target.items()}
+    return {name: state[name] for name in target}
 
 
 def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:

@@ -46,4 +46,4 @@ def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], a
         state = fit(encoder_names(state, layout), features.state_dict(), architecture, layout.first_convolution)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
-    features.load_state_dict(state)
+    features.load_state_dict(state)  # converts to the dtypes and devices of `features`
