@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..atomic_file import atomic_write
 from ..data import DATA_KINDS, SegmentationDataset, open_data_set
-from ..engine import Checkpoint, RunDirectory, build_model, load_checkpoint
+from ..engine import Checkpoint, build_model, load_checkpoint
 from ..engine.device import find_device
 from ..engine.evaluation import (
     EXPORT_FORMATS,
@@ -43,7 +43,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "size. With several --scales, or --flip, the softmax probabilities of all views are averaged there. --export "
         "also works on splits without labels, which have no scores.",
     )
-    parser.add_argument("model", type=Path, metavar="RUN|FILE", help="directory of ladderseg train, or a checkpoint")
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="RUN|FILE",
+        help="directory that ladderseg train wrote, whose best checkpoint is taken; or a checkpoint",
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--data", choices=DATA_KINDS, required=True, help="the kind of data set")
     data.add_argument("--root", type=Path, metavar="DIR", help="where it is (street scenes have no root)")
@@ -87,15 +92,13 @@ def run(arguments: argparse.Namespace) -> int:
     samples = open_data_set(arguments.data, arguments.root, arguments.split)
     if not samples.labelled:
         _check_unlabelled(arguments)
-    checkpoint = load_checkpoint(_checkpoint_file(arguments.model))
+    checkpoint = load_checkpoint(arguments.model)
     _check_classes(checkpoint, samples)
-    job = _Job(
-        model=build_model(checkpoint, find_device(arguments.device)),
-        samples=samples,
-        checkpoint=checkpoint,
-        views=Views(_network_size(arguments.size, checkpoint), arguments.scales, arguments.flip),
-        workers=arguments.workers,
-    )
+    model = build_model(checkpoint, find_device(arguments.device))
+    views = Views(_network_size(arguments.size, checkpoint), arguments.scales, arguments.flip)
+    if views.size is not None:
+        _check_size(views.size, model)
+    job = _Job(model, samples, checkpoint, views, arguments.workers)
     export = Export(arguments.export[0], Path(arguments.export[1]), samples.label_set) if arguments.export else None
     worst = WorstImages(arguments.worst) if arguments.worst else None
     if worst is not None:
@@ -207,8 +210,10 @@ def _check_classes(checkpoint: Checkpoint, samples: SegmentationDataset) -> None
         raise ValueError(f"the model's {len(trained)} classes are not the data set's {len(present)}{detail}")
 
 
-def _checkpoint_file(path: Path) -> Path:
-    return RunDirectory(path).checkpoint if path.is_dir() else path
+def _check_size(size: tuple[int, int], model: SegmentationModel) -> None:
+    """Raises ValueError if the network cannot see images of `size`."""
+    if min(size) < model.min_size:
+        raise ValueError(f"--size must be at least {model.min_size}x{model.min_size}, got {size[0]}x{size[1]}")
 
 
 def _network_size(size: tuple[int, int] | str | None, checkpoint: Checkpoint) -> tuple[int, int] | None:

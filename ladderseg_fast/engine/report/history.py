@@ -1,16 +1,19 @@
 """What the log of a run says, in a form that is easy to draw."""
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..run_directory import RunDirectory
+from ..run_log import RunLog
 
 Record = dict[str, Any]
 #: (epoch, value), in order.
 Points = list[tuple[float, float]]
+
+#: What every release logs.
+_STEP_KEYS = ("step", "epoch", "loss")
+_EVALUATION_KEYS = ("step", "epoch", "miou", "pixel_accuracy", "iou")
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,18 @@ def read_history(path: Path) -> RunHistory:
     directory = RunDirectory(path)
     if not directory.log.is_file():
         raise FileNotFoundError(f"{directory.log}: no such file (the log of a run)")
-    records = _read_records(directory.log)
-    of_kind: Callable[[str], list[Record]] = lambda kind: [r for r in records if r["kind"] == kind]
-    steps, evaluations = of_kind("step"), of_kind("evaluation")
+    records = RunLog(directory.log).read()
+    by_kind: dict[str, list[Record]] = {}
+    for record in records:
+        by_kind.setdefault(record["kind"], []).append(record)
+    steps, evaluations = by_kind.get("step", []), by_kind.get("evaluation", [])
     if not steps:
         raise ValueError(f"{directory.log}: holds no step yet")
-    for needed, some in ((("step", "epoch", "loss"), steps), (("step", "epoch", "miou", "iou"), evaluations)):
+    for needed, some in ((_STEP_KEYS, steps), (_EVALUATION_KEYS, evaluations)):
         for key in needed:
             if any(key not in record for record in some):
-                raise ValueError(f'{directory.log}: not a log of ladderseg: a record has no "{key}"')
-    start = next(iter(of_kind("start")), {})
+                raise ValueError(f'{directory.log}: not a log of ladderseg: a record of kind {some[0]["kind"]} has no "{key}"')
+    start = by_kind.get("start", [{}])[0]
     return RunHistory(
         name=path.resolve().name,
         directory=directory,
@@ -105,21 +110,9 @@ def read_history(path: Path) -> RunHistory:
         git_revision=start.get("git_revision"),
         steps=steps,
         evaluations=evaluations,
-        resumed=[record["step"] for record in of_kind("resume")],
-        skipped=len(of_kind("skip")),
+        resumed=[record["step"] for record in by_kind.get("resume", [])],
+        skipped=len(by_kind.get("skip", [])),
     )
-
-
-def _read_records(path: Path) -> list[Record]:
-    # What a killed process left unfinished has no line break.
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    try:
-        records = [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not a log of ladderseg ({error})") from error
-    if not all(isinstance(record, dict) and "kind" in record for record in records):
-        raise ValueError(f"{path}: not a log of ladderseg")
-    return records
 
 
 def _settings(start: Record) -> dict[str, Any]:

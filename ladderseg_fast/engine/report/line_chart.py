@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 
 from ..plotting import ticks
 from .history import Points
@@ -94,5 +95,5 @@ def _path(places: Iterable[tuple[float, float]], class_: str) -> str:
 def _dot(
     place: tuple[float, float], point: tuple[float, float], curve: Curve, label: Callable[[float], str]
 ) -> str:
-    note = element("title", f"{curve.name}: {label(point[1])} at epoch {point[0]:.4g}")
+    note = element("title", escape(f"{curve.name}: {label(point[1])} at epoch {point[0]:.4g}"))
     return element("circle", note, cx=place[0], cy=place[1], r=3, class_=f"dot c{curve.colour}")

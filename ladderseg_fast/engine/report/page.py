@@ -34,10 +34,14 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
 
     Raises:
         OSError: a log cannot be read, or the page cannot be written.
-        ValueError: no run, too many, or a log that is none.
+        ValueError: no run, too many, one twice, or a log that is none.
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise ValueError(f"a report is of 1 to {MOST_RUNS} runs, got {len(runs)}")
+    places = [path.resolve() for path in runs]
+    for path, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise ValueError(f"{path} is given twice")
     histories = _with_different_names([read_history(path) for path in runs], runs)
     text = report(histories)
     with atomic_write(out) as file:

@@ -20,6 +20,10 @@ Runs = Sequence[RunHistory]
 _MOST_PICTURES = 12
 _MIB = 2**20
 
+#: Why there may be nothing to show.
+_UNEVALUATED = "No evaluation has been logged yet."
+_UNKNOWN = "Not in the log, which an earlier release wrote."
+
 
 def training_section(runs: Runs) -> str:
     """Loss and learning rate."""
@@ -39,7 +43,7 @@ def training_section(runs: Runs) -> str:
 def validation_section(runs: Runs) -> str:
     """mIoU and pixel accuracy."""
     charts = [
-        _chart_of(title, _curves(runs, lambda run, key=key: run.scores(key), dots=True), score_limits, _percent)
+        _chart_of(title, _curves(runs, lambda run, key=key: run.scores(key), True), score_limits, _percent, _UNEVALUATED)
         for title, key in (("mIoU", "miou"), ("Pixel accuracy", "pixel_accuracy"))
     ]
     return _section("Validation", "On the validation split, at the size of the training images.", _charts(*charts))
@@ -49,7 +53,7 @@ def classes_section(runs: Runs) -> str:
     """IoU of every class in the best evaluation of each run."""
     best = {run.name: run.best["iou"] for run in runs if run.best is not None}
     if not best:
-        return _section("Classes", "", _nothing("IoU of the classes", "no evaluation has been logged yet"))
+        return _section("Classes", "", _nothing(_UNEVALUATED))
     names = list(dict.fromkeys(name for iou in best.values() for name in iou))
     rows = [
         (
@@ -70,8 +74,7 @@ def confusion_section(runs: Runs) -> str:
     parts = []
     for run in runs:
         if run.best is None or "confusion" not in run.best:
-            reason = "the log has no evaluation yet" if run.best is None else "an earlier release wrote the log"
-            matrix = _nothing("confusion matrix", reason)
+            matrix = _nothing(_UNEVALUATED if run.best is None else _UNKNOWN)
         else:
             matrix = confusion_chart(run.best["confusion"], list(run.best["iou"]))
         parts.append(_chart(run.name, matrix) if len(runs) > 1 else matrix)
@@ -91,7 +94,7 @@ def overlays_section(runs: Runs) -> str:
         if (picture := overlay_picture(run, name)) is not None
     ]
     if not figures:
-        return _section("Predictions", "", _nothing("overlays", "a training draws them at its end"))
+        return _section("Predictions", "", _nothing("None yet: a training draws overlays at its end."))
     note = "The classes' colours over validation images, by the weights at the end of the training."
     columns = f"grid-template-columns: repeat({len(runs)}, 1fr)" if 1 < len(runs) <= 4 else None
     return _section("Predictions", note, element("div", *figures, class_="pictures", style=columns))
@@ -183,10 +186,11 @@ def _chart_of(
     curves: Sequence[Curve],
     limits: Callable[[list[float]], tuple[float, float]],
     label: Callable[[float], str] = lambda value: f"{value:g}",
+    missing: str = _UNKNOWN,
 ) -> str:
-    """A chart with axis limits from all values, or the word that there are none."""
+    """A chart with axis limits from all values, or the words `missing` if there are none."""
     if not curves:
-        return _chart(title, _nothing(title.lower(), "the log does not have it (yet)"))
+        return _chart(title, _nothing(missing))
     values = [value for curve in curves for _, value in curve.pale or curve.points]
     return _chart(title, line_chart(title.lower(), curves, limits(values), label))
 
@@ -219,8 +223,8 @@ def _chart(title: str, content: str) -> str:
     return element("div", element("h3", escape(title)), content)
 
 
-def _nothing(what: str, reason: str) -> str:
-    return element("p", escape(f"No {what}: {reason}."), class_="note")
+def _nothing(reason: str) -> str:
+    return element("p", escape(reason), class_="note")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
