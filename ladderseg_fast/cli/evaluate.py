@@ -37,8 +37,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "evaluate",
         help="score a trained model on a data set",
         description="Score a trained model on a data set: IoU of every class, their mean, and pixel accuracy; on "
-        "Cityscapes also iIoU and the categories, as the benchmark defines them. Every pixel of the annotations counts, "
-        "at their own size, whatever size the network sees.",
+        "Cityscapes also iIoU and the categories, as the benchmark defines them. Every pixel of the annotations "
+        "counts, at their own size, whatever size the network sees.",
         epilog="The network's scores, at a quarter of the size it sees, are upsampled bilinearly to the annotations' "
         "size. With several --scales, or --flip, the softmax probabilities of all views are averaged there. --export "
         "also works on splits without labels, which have no scores.",
@@ -197,7 +197,8 @@ def _check_unlabelled(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{flag} needs labels, but split {arguments.split} of {arguments.data} has none")
     if not arguments.export:
         raise ValueError(
-            f"split {arguments.split} of {arguments.data} has no labels to evaluate against; --export writes predictions"
+            f"split {arguments.split} of {arguments.data} has no labels to evaluate against; "
+            "--export writes predictions"
         )
 
 

@@ -25,14 +25,15 @@ class Bar:
 
 
 def bar_chart(rows: Sequence[tuple[str, Sequence[Bar]]]) -> str:
-    """For each (class, bars of the runs) of `rows` a group of bars with their numbers, and the values over the epochs."""
+    """For each (class, bars of the runs) of `rows` a group of bars with their numbers, and the course of the values."""
     heights = [max(24, _BAR * len(bars)) for _, bars in rows]
     height = _TOP + sum(heights) + _GAP * len(rows)
     left, right = _BARS
     parts = []
     for percent in range(0, 101, 20):
         x = left + (right - left) * percent / 100
-        parts += [line(x, _TOP - 6, x, height, "grid"), text(x, 12, f"{percent} %", class_="tick", text_anchor="middle")]
+        parts.append(line(x, _TOP - 6, x, height, "grid"))
+        parts.append(text(x, 12, f"{percent} %", class_="tick", text_anchor="middle"))
     parts.append(text(_CURVES[0], 12, "over the epochs, 0 to 100 %", class_="tick"))
     last = max((epoch for _, bars in rows for bar in bars for epoch, _ in bar.course), default=0.0) or 1.0
     y = float(_TOP)

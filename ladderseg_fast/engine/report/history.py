@@ -100,7 +100,8 @@ def read_history(path: Path) -> RunHistory:
     for needed, some in ((_STEP_KEYS, steps), (_EVALUATION_KEYS, evaluations)):
         for key in needed:
             if any(key not in record for record in some):
-                raise ValueError(f'{directory.log}: not a log of ladderseg: a record of kind {some[0]["kind"]} has no "{key}"')
+                kind = some[0]["kind"]
+                raise ValueError(f'{directory.log}: not a log of ladderseg: a record of kind {kind} has no "{key}"')
     start = by_kind.get("start", [{}])[0]
     return RunHistory(
         name=path.resolve().name,

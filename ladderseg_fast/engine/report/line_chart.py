@@ -34,10 +34,11 @@ def line_chart(
     limits: tuple[float, float],
     label: Callable[[float], str] = lambda value: f"{value:g}",
 ) -> str:
-    """A chart of `curves`, of which one has a point; values beyond `limits`, the ends of the vertical axis, are cut off.
+    """A chart of `curves`, of which one has a point at least.
 
     Args:
         title: what the values are, for those who cannot see the chart.
+        limits: the ends of the vertical axis; values beyond are cut off.
         label: the text of a value at the axis and at a dot.
     """
     low, high = limits
@@ -51,7 +52,8 @@ def line_chart(
     parts = []
     for value in ticks(low, high, 5):
         y = place((0.0, value))[1]
-        parts += [line(x0, y, x1, y, "grid"), text(x0 - 8, y, label(value), class_="tick", text_anchor="end", dy="0.35em")]
+        parts.append(line(x0, y, x1, y, "grid"))
+        parts.append(text(x0 - 8, y, label(value), class_="tick", text_anchor="end", dy="0.35em"))
     for epoch in ticks(0.0, last, 8):
         x = place((epoch, low))[0]
         parts += [line(x, y1, x, y1 + 4, "axis"), text(x, y1 + 17, f"{epoch:g}", class_="tick", text_anchor="middle")]

@@ -42,11 +42,16 @@ def training_section(runs: Runs) -> str:
 
 def validation_section(runs: Runs) -> str:
     """mIoU and pixel accuracy."""
-    charts = [
-        _chart_of(title, _curves(runs, lambda run, key=key: run.scores(key), True), score_limits, _percent, _UNEVALUATED)
-        for title, key in (("mIoU", "miou"), ("Pixel accuracy", "pixel_accuracy"))
-    ]
-    return _section("Validation", "On the validation split, at the size of the training images.", _charts(*charts))
+    miou = _curves(runs, lambda run: run.scores("miou"), dots=True)
+    accuracy = _curves(runs, lambda run: run.scores("pixel_accuracy"), dots=True)
+    return _section(
+        "Validation",
+        "On the validation split, at the size of the training images.",
+        _charts(
+            _chart_of("mIoU", miou, score_limits, _percent, _UNEVALUATED),
+            _chart_of("Pixel accuracy", accuracy, score_limits, _percent, _UNEVALUATED),
+        ),
+    )
 
 
 def classes_section(runs: Runs) -> str:
@@ -82,7 +87,8 @@ def confusion_section(runs: Runs) -> str:
         "Each row is a true class; its numbers say what percentage of its pixels was taken for which class. "
         f"Best evaluation: {_best_epochs(runs)}."
     )
-    return _section("Confusion matrix", note if any(run.best for run in runs) else "", _charts(*parts) if len(runs) > 1 else parts[0])
+    body = _charts(*parts) if len(runs) > 1 else parts[0]
+    return _section("Confusion matrix", note if any(run.best for run in runs) else "", body)
 
 
 def overlays_section(runs: Runs) -> str:
