@@ -249,6 +249,8 @@ def _percent(share: float) -> str:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
     if seconds < 600:
         return f"{seconds / 60:.1f} min"
     hours, minutes = divmod(round(seconds / 60), 60)
