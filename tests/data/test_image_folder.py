@@ -1,5 +1,8 @@
 """Folders of images with a classes file."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from data_trees import CLASSES_FILE, random_labels, save_image, save_labels
@@ -75,6 +78,15 @@ def test_binary_masks(tmp_path):
     assert values.to_classes(np.array([[0, 255]], np.uint8), path).tolist() == [[0, 1]]
     with pytest.raises(ValueError, match=r"labels must be 0 or 255, found 1"):
         values.to_classes(np.array([[0, 1]], np.uint8), path)
+
+
+def test_classes_file_of_the_documentation(tmp_path):
+    text = (Path(__file__).parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    path = tmp_path / "classes.toml"
+    path.write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    label_set, values = read_classes(path)
+    assert label_set.names == ("road", "car")
+    assert values.to_classes(np.array([[0, 26, 255]], np.uint8), path).tolist() == [[0, 1, 255]]
 
 
 @pytest.mark.parametrize(
