@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..engine import Interrupted, NonFiniteError
 from ..models.weights import MissingPackageError
-from . import data, predict, train
+from . import data, evaluate, predict, report, train
 
 #: Exit statuses besides 0. An error is 2, as argparse has it; a process that a signal ends has 128 more than its number.
 ERROR, INTERRUPTED = 2, 128 + signal.SIGINT
@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     train.add_parser(commands)
     predict.add_parser(commands)
+    evaluate.add_parser(commands)
+    report.add_parser(commands)
     data.add_parser(commands)
     return parser
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import interpolate
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ladderseg_fast import LadderOutput
 from ladderseg_fast.data import IMAGENET_NORMALISATION, resize_image
@@ -104,3 +105,23 @@ def test_sizes(views, expected):
 def test_rejects(scales):
     with pytest.raises(ValueError, match="scale"):
         Views(None, scales)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the most elements that a result had while active."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        result = function(*arguments, **(keywords or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_scores_of_all_classes_never_exist_at_full_size(monkeypatch):
+    monkeypatch.setattr(averaging, "STRIP_VALUES", 40_000)
+    scores = [torch.randn(1, 10, 32, 32), torch.randn(1, 10, 24, 24)]
+    with LargestTensor() as largest:
+        argmax_of_mean(scores, (128, 128))
+    assert 30_000 <= largest.elements <= 40_000 < 10 * 128 * 128
