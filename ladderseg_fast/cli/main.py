@@ -10,7 +10,7 @@ from ..engine import Interrupted, NonFiniteError
 from ..models.weights import MissingPackageError
 from . import data, evaluate, predict, report, train
 
-#: Exit statuses besides 0. An error is 2, as argparse has it; a process that a signal ends has 128 more than its number.
+#: Exit statuses besides 0. An error is 2, as argparse has it; what a signal ends has 128 more than the signal's number.
 ERROR, INTERRUPTED = 2, 128 + signal.SIGINT
 
 

@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
+from ..engine import RunDirectory
 from ..engine.report import MOST_RUNS, write_report
-
-_DEFAULT_NAME = "report.html"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,7 +24,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help=f"directory that ladderseg train wrote; at most {MOST_RUNS}",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help=f"the page (default: {_DEFAULT_NAME} in RUN; several runs need it)"
+        "--out", type=Path, metavar="FILE", help="the page (default: report.html in RUN; several runs need it)"
     )
     parser.set_defaults(run=run)
 
@@ -34,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the page."""
     if arguments.out is None and len(arguments.runs) > 1:
         raise ValueError("a report of several runs needs --out FILE")
-    out = arguments.out or arguments.runs[0] / _DEFAULT_NAME
+    out = arguments.out or RunDirectory(arguments.runs[0]).report
     write_report(arguments.runs, out)
     print(f"written to {out}")
     return 0

@@ -18,12 +18,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "train",
         help="train a model and evaluate it",
-        description="Train a model and evaluate it. The default is the paper's recipe: a ladder DenseNet-121, Adam, poly "
-        "decay of the learning rate (power 1.5), batch 2, 0.7 main and 0.3 auxiliary loss, random horizontal flips. "
-        "Without --data the images are street scenes that the program draws itself.",
-        epilog="RUN gets config.toml (all settings), last.pt and best.pt (checkpoints), log.jsonl (a record per step and "
-        "evaluation), curve.png and overlays/. mIoU is the mean over the classes that occur in the annotations or in a "
-        "prediction, measured at --size. Ctrl-C and SIGTERM save a checkpoint and stop; a second one stops at once. "
+        description="Train a model and evaluate it. The default is the paper's recipe: a ladder DenseNet-121, Adam, "
+        "poly decay of the learning rate (power 1.5), batch 2, 0.7 main and 0.3 auxiliary loss, random horizontal "
+        "flips. Without --data the images are street scenes that the program draws itself.",
+        epilog="RUN gets config.toml (all settings), last.pt and best.pt (checkpoints), log.jsonl (a record per step "
+        "and evaluation), curve.png and overlays/. mIoU is the mean over the classes that occur in the annotations or "
+        "in a prediction, measured at --size. Ctrl-C and SIGTERM save a checkpoint and stop; a second one stops at once. "
         "--resume goes on from the last checkpoint.",
         # What was not given is not there, so that it covers nothing of the configuration file.
         argument_default=argparse.SUPPRESS,
@@ -129,7 +129,9 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--coarse", dest="data.coarse", action="store_true", help="cityscapes: train on the coarse labels"
     )
-    group.add_argument("--aug", dest="data.sbd", metavar="DIR", help="voc: add SBD's images, with the label PNGs in DIR")
+    group.add_argument(
+        "--aug", dest="data.sbd", metavar="DIR", help="voc: add SBD's images, with the label PNGs in DIR"
+    )
     group.add_argument(
         "--size",
         dest="data.size",
@@ -155,7 +157,10 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="a model's name; that of a backbone, such as densenet169, is its ladder (default: densenet121)",
     )
     group.add_argument(
-        "--weights", dest="model.weights", metavar="FILE", help="pretrained weights of the backbone: imagenet, or a file"
+        "--weights",
+        dest="model.weights",
+        metavar="FILE",
+        help="pretrained weights of the backbone: imagenet, or a file",
     )
     group.add_argument(
         "--memory",

@@ -17,14 +17,17 @@ def median_frequency_weights(
     """One weight per class: the median of the classes' frequencies over the class's own (Eigen, Fergus, ICCV 2015).
 
     The frequency of a class is the number of its pixels over the number of labelled pixels of all samples in which it
-    occurs. A class that occurs nowhere has weight 1, which no pixel will ask for. All samples are read once, by `workers`
-    processes; `on_sample` is called with the number of those done so far.
+    occurs. A class that occurs nowhere has weight 1, which no pixel will ask for. All samples are read once, by
+    `workers` processes; `on_sample` is called with the number of those done so far.
 
     Raises:
         ValueError: no sample has a labelled pixel.
     """
     loader = DataLoader(
-        _PixelCounts(samples), batch_size=None, num_workers=workers, worker_init_fn=ignore_interrupts,
+        _PixelCounts(samples),
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=ignore_interrupts,
         generator=torch.Generator(),
     )
     pixels = torch.zeros(len(samples.label_set), dtype=torch.int64)

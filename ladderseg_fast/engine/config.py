@@ -237,8 +237,8 @@ class Config:
             raise ValueError("model.weights and training.init_from exclude each other: each decides the first weights")
         if self.training.autocast is not None and self.training.device == "cpu" and self.model.memory == "lean":
             raise ValueError(
-                'training.autocast has no effect on the CPU with model.memory = "lean", which computes in float32 there; '
-                'it needs model.memory = "plain" or a CUDA device'
+                'training.autocast has no effect on the CPU with model.memory = "lean", which computes in float32 '
+                'there; it needs model.memory = "plain" or a CUDA device'
             )
 
     @property

@@ -1,4 +1,4 @@
-"""Settings as tables of plain values: read from a TOML file and from the command line, laid over each other, checked."""
+"""Settings as tables of plain values: from a TOML file and the command line, laid over each other, checked."""
 
 import difflib
 import sys

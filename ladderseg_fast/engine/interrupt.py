@@ -48,8 +48,8 @@ class InterruptRequest:
 def ignore_interrupts(worker: int) -> None:
     """For DataLoader's `worker_init_fn`: Ctrl-C reaches the workers too, and so may SIGTERM; the main process decides.
 
-    SIGTERM is also what multiprocessing ends them with when the main process leaves; then they do end. Where they are not
-    forked they cannot tell the one from the other, and SIGTERM always ends them.
+    SIGTERM is also what multiprocessing ends them with when the main process leaves; then they do end. Where they are
+    not forked they cannot tell the one from the other, and SIGTERM always ends them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if multiprocessing.get_start_method() == "fork":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..data import IGNORE_INDEX
 from ..models import LadderLoss, SegmentationModel, create_model
+from ..nn import DenseNetFeatures
 from .checkpoint import load_checkpoint, load_weights
 from .config import Config
 from .optimizer import make_optimizer, scale_learning_rate
@@ -161,12 +162,14 @@ def check_sizes(config: Config, model: SegmentationModel) -> None:
         if size is not None and min(size) < least:
             raise ValueError(f"data.{key} must be at least {least}x{least} for {name}, got {size[0]}x{size[1]}")
     height, width = config.data.crop or config.data.size
-    # The stem rounds up, halving twice; every later halving rounds down.
+    if config.model.frozen_bn or not isinstance(model.features, DenseNetFeatures):
+        return
+    # A DenseNet's stem rounds up, halving twice; every later halving rounds down.
     pixels = math.prod(-(-side // 4) // (least // 4) for side in (height, width))
-    if config.training.batch * pixels < 2 and not config.model.frozen_bn:
+    if config.training.batch * pixels < 2:
         raise ValueError(
-            f"batch 1 at {height}x{width} leaves one pixel at 1/{least} of the resolution, of which batch normalisation "
-            "has no statistics; a larger size or batch is needed"
+            f"batch 1 at {height}x{width} leaves one pixel at 1/{least} of the resolution, of which batch "
+            "normalisation has no statistics; a larger size or batch is needed"
         )
 
 

@@ -1,7 +1,5 @@
 """What happens in a training: for the log and, if the configuration says so, for TensorBoard."""
 
-from pathlib import Path
-
 import torch
 
 from .._version import __version__

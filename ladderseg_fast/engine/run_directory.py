@@ -16,6 +16,7 @@ class RunDirectory:
         curve: curve.png.
         overlays: overlays/, predictions blended over a few validation images.
         tensorboard: tensorboard/, events if they were asked for.
+        report: report.html, the page of `ladderseg report`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -27,6 +28,7 @@ class RunDirectory:
         self.curve = path / "curve.png"
         self.overlays = path / "overlays"
         self.tensorboard = path / "tensorboard"
+        self.report = path / "report.html"
 
     @property
     def result(self) -> Path:
@@ -60,8 +62,9 @@ class RunDirectory:
         self.overlays.mkdir(parents=True, exist_ok=True)
         self.clear_leftovers()
         # The checkpoints first: without them, no mixture of two runs can be resumed.
-        events = sorted(self.tensorboard.glob("events.out.tfevents.*"))
-        for path in (self.last, self.best, self.log, self.config, self.curve, *self.overlays.glob("*.png"), *events):
+        pictures = [self.curve, self.report, *self.overlays.glob("*.png")]
+        events = self.tensorboard.glob("events.out.tfevents.*")
+        for path in (self.last, self.best, self.log, self.config, *pictures, *events):
             path.unlink(missing_ok=True)
 
     def clear_leftovers(self) -> None:

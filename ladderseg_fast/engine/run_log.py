@@ -16,8 +16,8 @@ class RunLog:
       commit that is checked out in the working directory, None if there is none.
     - "resume" {step, config, version, git_revision, git_modified, threads}: it goes on after `step` steps.
     - "step" {step, epoch, loss, learning_rate, seconds, data_wait_seconds, images_per_second, peak_memory_bytes}
-    - "skip" {step, batch, loss, files}: after `step` steps, batch number `batch` was left out, because its loss was "nan",
-      "inf" or "-inf".
+    - "skip" {step, batch, loss, files}: after `step` steps, batch number `batch` was left out, because its loss was
+      "nan", "inf" or "-inf".
     - "evaluation" {step, epoch, miou, pixel_accuracy, iou: {class: x or None}, confusion}: on the validation split.
     - "end" {step}: nothing is left to do.
     """

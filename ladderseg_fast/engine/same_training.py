@@ -20,9 +20,7 @@ MAY_CHANGE = (
 )
 
 
-def check_same_training(
-    path: Path, checkpoint: Checkpoint, config: Config, training_set: SegmentationDataset
-) -> None:
+def check_same_training(path: Path, checkpoint: Checkpoint, config: Config, training_set: SegmentationDataset) -> None:
     """Raises ValueError unless the training that left `checkpoint` in `path` goes on with these.
 
     `config` must be resolved.
@@ -34,7 +32,8 @@ def check_same_training(
         )
     for section, table in config.as_tables().items():
         for key, value in table.items():
-            before = checkpoint.config.get(section, {}).get(key)
+            # A setting that the release before did not have is at its default then.
+            before = checkpoint.config.get(section, {}).get(key, value)
             if value != before and f"{section}.{key}" not in MAY_CHANGE:
                 raise ValueError(
                     f"{section}.{key} cannot change from {before} to {value} when {path} is resumed; "

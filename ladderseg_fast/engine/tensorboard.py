@@ -3,13 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..models.weights import MissingPackageError
+
 
 def check_tensorboard() -> None:
-    """Raises ValueError if the package tensorboard is not installed."""
+    """Raises MissingPackageError if the package tensorboard is not installed."""
     try:
         import tensorboard  # noqa: F401
     except ImportError as error:
-        raise ValueError(
+        raise MissingPackageError(
             'output.tensorboard needs the package tensorboard: pip install "ladderseg_fast[tensorboard]"'
         ) from error
 

@@ -50,19 +50,21 @@ def train(
     """Trains a model as `config` says; `run` gets what RunDirectory lists. The progress goes to `stream`.
 
     On a CPU, configuration, data and the number of threads decide every bit of the result: whatever `data.workers` is,
-    and however often the training was stopped or killed, and resumed.
+    however often the training was stopped or killed, and resumed.
 
     Args:
         overwrite: an earlier run in `run` is replaced.
-        resume: the run in `run` goes on from its last checkpoint; it begins where there is none yet, and where nothing is
-            left to do its result is returned.
+        resume: the run in `run` goes on from its last checkpoint; it begins where there is none yet, and where nothing
+            is left to do its result is returned.
 
     Raises:
         NonFiniteError: a loss or a weight is NaN or infinite; the last checkpoint is kept.
         Interrupted: after Ctrl-C or SIGTERM, when the batch in progress is done and all is saved.
-        OSError: a file cannot be read or written; the last checkpoint is kept. FileExistsError: `run` holds a checkpoint.
-        ValueError: the data cannot be used; a setting does not fit them, the model or this machine; or the run to resume
-            is of another training.
+        OSError: a file cannot be read or written; the last checkpoint is kept.
+        FileExistsError: `run` holds a checkpoint.
+        ValueError: the data cannot be used; a setting does not fit them, the model or this machine; or the run to
+            resume is of another training.
+        MissingPackageError: a setting needs a package that is not installed.
     """
     if not resume:
         run.check_free(overwrite)

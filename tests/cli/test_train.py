@@ -125,7 +125,10 @@ def test_interrupt_is_130_and_one_line(tmp_path, capsys, monkeypatch, short):
         (["--device", "cuda:99"], "device 'cuda:99' is not available"),
         (["--size", "64x64", "--batch", "1"], "batch 1 at 64x64 leaves one pixel"),
         (["--size", "63x96"], "data.size must be at least 64x64 for ladder_densenet121, got 63x96"),
-        (["--set", "training.optimiser=sgd"], r"--set: unknown key training\.optimiser; is training\.optimizer meant\?"),
+        (
+            ["--set", "training.optimiser=sgd"],
+            r"--set: unknown key training\.optimiser; is training\.optimizer meant\?",
+        ),
         (["--config", "none.toml"], r"none\.toml: no such configuration file"),
         (["--resume", "run0"], "--out and --resume exclude each other"),
     ],

@@ -36,6 +36,9 @@ def checkpoint() -> Checkpoint:
         label_set=LabelSet(("sky", "road", "tree"), ((70, 130, 180), (128, 64, 128), (107, 142, 35))),
         size=(64, 96),
         normalisation=IMAGENET_NORMALISATION,
-        config={"training": {"seed": 3, "learning_rate": 5e-4, "steps": 20, "epochs": None}, "data": {"size": [64, 96]}},
+        config={
+            "training": {"seed": 3, "learning_rate": 5e-4, "steps": 20, "epochs": None},
+            "data": {"size": [64, 96]},
+        },
         state=LadderDenseNet("densenet121", 3, memory="plain").state_dict(),
     )

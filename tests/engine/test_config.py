@@ -48,7 +48,9 @@ learning_rate = 1
 class_weights = "balanced"
 clip_norm = 5.0
 """
-    config = from_file(tmp_path, text, "training.batch=8", "data.root=elsewhere", "training.clip_norm=", "data.crop=[448,448]")
+    config = from_file(
+        tmp_path, text, "training.batch=8", "data.root=elsewhere", "training.clip_norm=", "data.crop=[448,448]"
+    )
     assert config.model.name == "ladder_densenet169_spp"
     assert (config.data.root, config.data.size, config.data.crop) == ("elsewhere", (512, 1024), (448, 448))
     assert config.data.scale == (0.5, 2.0)
@@ -199,4 +201,7 @@ def test_every_setting_is_documented():
 
 
 def test_infinite_numbers():
-    assert format_toml({"a": {"b": math.inf, "c": [1, True], "d": None}}) == "[a]\nb = inf\nc = [1, true]\n# d is not set\n"
+    assert (
+        format_toml({"a": {"b": math.inf, "c": [1, True], "d": None}})
+        == "[a]\nb = inf\nc = [1, true]\n# d is not set\n"
+    )

@@ -1,4 +1,4 @@
-"""`ladderseg train`, killed with SIGKILL at random moments and resumed each time, ends with the bits of a run in peace."""
+"""`ladderseg train`, killed with SIGKILL at random moments and resumed, ends with the bits of a run in peace."""
 
 import json
 import os
@@ -29,8 +29,7 @@ sys.exit(main(sys.argv[1:]))
 
 OPTIONS = """
 --model tiny --size 64x96 --checkpoint-every 3
---set training.ema_decay=0.9 --set training.accumulate=2 --set data.scale=[0.7,1.4] --set data.crop=[64,64]
---set output.overlays=1
+--set training.ema_decay=0.9 --set data.scale=[0.7,1.4] --set data.crop=[64,64] --set output.overlays=1
 """.split()
 
 
@@ -121,4 +120,5 @@ def test_ten_kills(tmp_path):
     seed = int(os.environ.get("LADDERSEG_FAST_KILL_SEED", random.randrange(2**32)))
     kinds = ["start"] * 2 + ["step"] * 5 + ["checkpoint"] * 3
     random.Random(seed).shuffle(kinds)
-    check(tmp_path, kinds, seed, "--steps", "70", "--eval-every", "10", "--workers", "1")
+    options = ["--steps", "70", "--eval-every", "10", "--workers", "1", "--set", "training.accumulate=2"]
+    check(tmp_path, kinds, seed, *options)

@@ -63,7 +63,8 @@ def test_clipping_scales_all_gradients_by_one_number(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind"), [({}, "Adam"), ({"training.optimizer": "adamw"}, "AdamW"), ({"training.optimizer": "sgd"}, "SGD")]
+    ("changes", "kind"),
+    [({}, "Adam"), ({"training.optimizer": "adamw"}, "AdamW"), ({"training.optimizer": "sgd"}, "SGD")],
 )
 def test_optimizers(changes, kind):
     learner = make_learner(changes | {"training.weight_decay": 0.03, "training.momentum": 0.7})

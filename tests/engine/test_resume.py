@@ -54,7 +54,9 @@ def records(path, kind):
             id="workers-augmentation-frozen",
         ),
         pytest.param(
-            [2], {"model.memory": "plain", "training.autocast": "bfloat16", "training.on_nonfinite": "skip"}, id="bfloat16"
+            [2],
+            {"model.memory": "plain", "training.autocast": "bfloat16", "training.on_nonfinite": "skip"},
+            id="bfloat16",
         ),
     ],
 )
@@ -174,7 +176,10 @@ def test_what_may_change(stopped):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training.batch": 4}, "training.batch cannot change from 2 to 4 when .*last.pt is resumed; training.init_from"),
+        (
+            {"training.batch": 4},
+            "training.batch cannot change from 2 to 4 when .*last.pt is resumed; training.init_from",
+        ),
         ({"data.flip": False}, "data.flip cannot change from True to False"),
         ({"training.steps": 9}, "training.steps cannot change from 5 to 9"),
     ],
@@ -219,7 +224,10 @@ def test_another_number_of_threads_is_told(stopped):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_saves_and_leaves(tmp_path, monkeypatch, number):
     before = signal.getsignal(number)
-    with signal_at(monkeypatch, 2, number), pytest.raises(Interrupted, match="interrupted at step 2 of 5; saved") as info:
+    with (
+        signal_at(monkeypatch, 2, number),
+        pytest.raises(Interrupted, match="interrupted at step 2 of 5; saved") as info,
+    ):
         run_training(tmp_path / "run")
     assert info.value.signal == number
     assert load_checkpoint(RunDirectory(tmp_path / "run").last).step == 2

@@ -27,8 +27,12 @@ def test_refuses_to_overwrite_a_checkpoint(run):
 def test_overwriting_leaves_nothing_of_the_earlier_run(run):
     run.tensorboard.mkdir()
     mine = [run.path / "notes.txt", run.tensorboard / "notes.txt"]
-    old = [run.last, run.best, run.log, run.config, run.curve, run.overlays / "a.png"]
-    old += [run.tensorboard / "events.out.tfevents.1", run.path / ".last.pt.1.partial", run.overlays / ".a.png.1.partial"]
+    old = [run.last, run.best, run.log, run.config, run.curve, run.report, run.overlays / "a.png"]
+    old += [
+        run.tensorboard / "events.out.tfevents.1",
+        run.path / ".last.pt.1.partial",
+        run.overlays / ".a.png.1.partial",
+    ]
     for path in old + mine:
         path.touch()
     run.create(overwrite=True)

@@ -6,12 +6,13 @@ import pytest
 from tiny_training import run_interrupted, run_training
 
 from ladderseg_fast.engine import RunDirectory
+from ladderseg_fast.models.weights import MissingPackageError
 
 
 def test_without_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     message = r'output\.tensorboard needs the package tensorboard: pip install "ladderseg_fast\[tensorboard\]"'
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(MissingPackageError, match=message):
         run_training(tmp_path / "run", {"output.tensorboard": True})
     assert not (tmp_path / "run").exists()
 
