@@ -27,7 +27,6 @@ def records(path, kind):
     ("batches", "changes"),
     [
         pytest.param([1, 2], {}, id="lean"),
-        pytest.param([2], {"model.memory": "plain", "model.channels_last": True}, id="plain-channels_last"),
         pytest.param([3], {"training.accumulate": 2, "training.clip_norm": 0.5}, id="within-an-accumulation"),
         pytest.param(
             [4],
@@ -55,8 +54,13 @@ def records(path, kind):
         ),
         pytest.param(
             [2],
-            {"model.memory": "plain", "training.autocast": "bfloat16", "training.on_nonfinite": "skip"},
-            id="bfloat16",
+            {
+                "model.memory": "plain",
+                "model.channels_last": True,
+                "training.autocast": "bfloat16",
+                "training.on_nonfinite": "skip",
+            },
+            id="plain-channels_last-bfloat16",
         ),
     ],
 )
