@@ -1,11 +1,9 @@
-"""Files that are whole or not there, and the log."""
+"""Files that are whole or not there."""
 
 import errno
-import json
 
 import pytest
 
-from ladderseg_fast.engine import RunDirectory
 from ladderseg_fast import atomic_file as module
 from ladderseg_fast.atomic_file import atomic_write, remove_leftovers
 
@@ -79,41 +77,3 @@ def test_only_leftovers_are_removed(tmp_path):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
     assert names(tmp_path) == [".hidden", "checkpoint.pt", "mine.partial"]
-
-
-def test_run_directory_refuses_to_overwrite(tmp_path):
-    run = RunDirectory(tmp_path / "run")
-    run.create(overwrite=False)
-    run.create(overwrite=False)
-    run.checkpoint.write_bytes(b"precious")
-    with pytest.raises(FileExistsError, match=r"run holds a checkpoint already; .*--overwrite"):
-        run.create(overwrite=False)
-    run.create(overwrite=True)
-    assert run.checkpoint.read_bytes() == b"precious"
-
-
-def test_run_directory_clears_leftovers_and_log(tmp_path):
-    run = RunDirectory(tmp_path / "run")
-    run.create(overwrite=False)
-    leftovers = [run.path / ".checkpoint.pt.1.partial", run.overlays / ".a.png.1.partial"]
-    for path in leftovers:
-        path.touch()
-    run.append_to_log({"kind": "step"})
-    run.create(overwrite=False)
-    assert not any(path.exists() for path in leftovers)
-    assert run.log.read_bytes() == b""
-
-
-def test_run_directory_where_a_file_is(tmp_path):
-    (tmp_path / "run").touch()
-    with pytest.raises(OSError, match="run is not a directory"):
-        RunDirectory(tmp_path / "run").create(overwrite=False)
-
-
-def test_log_is_one_record_a_line(tmp_path):
-    run = RunDirectory(tmp_path)
-    run.create(overwrite=False)
-    records = [{"step": 1, "loss": 0.5}, {"step": 2, "iou": {"sky": None}}]
-    for i, record in enumerate(records, start=1):
-        run.append_to_log(record)
-        assert [json.loads(line) for line in run.log.read_text().splitlines()] == records[:i]

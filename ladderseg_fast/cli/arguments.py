@@ -4,7 +4,7 @@ import argparse
 import math
 import re
 
-from ..models.segmentation_model import MIN_IMAGE_SIZE
+from ..models import list_models
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -12,10 +12,15 @@ def image_size(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 360x480, got {text!r}")
-    size = int(match[1]), int(match[2])
-    if min(size) < MIN_IMAGE_SIZE:
-        raise argparse.ArgumentTypeError(f"must be at least {MIN_IMAGE_SIZE}x{MIN_IMAGE_SIZE}, got {text}")
-    return size
+    return int(match[1]), int(match[2])
+
+
+def model_name(text: str) -> str:
+    """One of list_models(); the name of a backbone alone is that of its ladder."""
+    for name in (text, f"ladder_{text}"):
+        if name in list_models():
+            return name
+    raise argparse.ArgumentTypeError(f"expected one of {', '.join(list_models())}, got {text!r}")
 
 
 def positive_int(text: str) -> int:

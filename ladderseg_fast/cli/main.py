@@ -1,16 +1,17 @@
 """Entry point of the command `ladderseg`: one file per sub-command, errors in one line."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
 from .._version import __version__
 from ..engine import Interrupted, NonFiniteError
 from ..models.weights import MissingPackageError
-from . import data, predict, train
+from . import data, evaluate, predict, report, train
 
-#: Exit statuses besides 0. An error is 2, as argparse has it; 130 is the shell's for Ctrl-C.
-ERROR, INTERRUPTED = 2, 130
+#: Exit statuses besides 0. An error is 2, as argparse has it; what a signal ends has 128 more than the signal's number.
+ERROR, INTERRUPTED = 2, 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ERROR
     except Interrupted as error:
         print(f"ladderseg: {error}", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + error.signal
     except KeyboardInterrupt:
         print("ladderseg: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -48,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     train.add_parser(commands)
     predict.add_parser(commands)
+    evaluate.add_parser(commands)
+    report.add_parser(commands)
     data.add_parser(commands)
     return parser
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ..data import check_image_size, read_image
-from ..engine import Checkpoint, RunDirectory, build_model, load_checkpoint, predict_image
+from ..engine import Checkpoint, build_model, load_checkpoint, predict_image
 from ..engine.device import find_device
 from ..engine.overlay import write_labels, write_overlay
-from ..models import LadderDenseNet
-from ..models.segmentation_model import MIN_IMAGE_SIZE
+from ..models import SegmentationModel
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,13 +24,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "images had. An image that cannot be used is reported and passed over: the others are still done, and the "
         "exit status is 2.",
     )
-    parser.add_argument("checkpoint_directory", type=Path, metavar="RUN", help="directory that ladderseg train wrote")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="RUN",
+        help="directory that ladderseg train wrote, whose best checkpoint is taken; or a checkpoint",
+    )
     parser.add_argument(
         "images",
         type=Path,
         nargs="+",
         metavar="IMAGE",
-        help=f"any format of Pillow, at least {MIN_IMAGE_SIZE}x{MIN_IMAGE_SIZE}",
+        help="any format of Pillow; of a ladder at least 64x64",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory for the results")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
@@ -42,14 +46,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Labels every image; 0 if all could be used, else 2."""
     out: Path = arguments.out
     _check_names(arguments.images, out)
-    checkpoint = load_checkpoint(RunDirectory(arguments.checkpoint_directory).checkpoint)
+    checkpoint = load_checkpoint(arguments.checkpoint)
     model = build_model(checkpoint, find_device(arguments.device))
     out.mkdir(parents=True, exist_ok=True)
     failures = 0
     for path in arguments.images:
         try:
             image = read_image(path)
-            check_image_size(path, image.shape[:2], MIN_IMAGE_SIZE)
+            check_image_size(path, image.shape[:2], model.min_size)
         except (OSError, ValueError) as error:
             print(f"ladderseg: error: {error}", file=sys.stderr)
             failures += 1
@@ -60,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _write_prediction(
-    path: Path, image: np.ndarray, model: LadderDenseNet, checkpoint: Checkpoint, out: Path
+    path: Path, image: np.ndarray, model: SegmentationModel, checkpoint: Checkpoint, out: Path
 ) -> tuple[Path, Path]:
     labels = predict_image(model, image, checkpoint.normalisation, checkpoint.size)
     label_path, overlay_path = output_paths(path, out)

@@ -1,22 +1,16 @@
 """`ladderseg train`: train a model, evaluate it, leave a run directory."""
 
 import argparse
-import math
 import sys
 from pathlib import Path
 
-from ..data import CamVid, SegmentationDataset, StreetScenes
-from ..engine import RunDirectory, TrainingConfig, TrainingResult, format_bytes, peak_memory, train
+from ..data import DATA_KINDS
+from ..engine import Config, RunDirectory, TrainingResult, format_bytes, peak_memory, train
+from ..engine.config_tables import Layer, build_config, parse_assignments, read_config_file
 from ..engine.device import find_device
+from ..engine.loaders import open_splits
 from ..models import MEMORY_MODES
-from ..nn import DENSENETS
-from .arguments import image_size, non_negative_int, positive_float, positive_int
-
-#: Images of the street scenes' two splits; they differ in the seed, so no street is in both.
-_STREET_TRAINING, _STREET_VALIDATION = 256, 16
-
-#: Size of the training images where --size is not given.
-_DEFAULT_SIZE = {"street": (256, 512), "camvid": (360, 480)}
+from .arguments import image_size, model_name, non_negative_int, positive_float, positive_int
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,119 +18,210 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "train",
         help="train a model and evaluate it",
-        description="Train a ladder DenseNet from random weights with Adam, poly decay of the learning rate "
-        "(power 1.5) and random horizontal flips, then evaluate it. Without --data the images are street scenes "
-        "that the program draws itself.",
-        epilog="RUN gets checkpoint.pt, log.jsonl (a record per step and evaluation), curve.png and overlays/. "
-        "mIoU is the mean over the classes that occur in the annotations or in a prediction, measured at --size. "
-        "Ctrl-C saves a checkpoint and stops; a second Ctrl-C stops at once.",
+        description="Train a model and evaluate it. The default is the paper's recipe: a ladder DenseNet-121, Adam, "
+        "poly decay of the learning rate (power 1.5), batch 2, 0.7 main and 0.3 auxiliary loss, random horizontal "
+        "flips. Without --data the images are street scenes that the program draws itself.",
+        epilog="RUN gets config.toml (all settings), last.pt and best.pt (checkpoints), log.jsonl (a record per step "
+        "and evaluation), curve.png and overlays/. mIoU is the mean over the classes that occur in the annotations or "
+        "in a prediction, measured at --size. Ctrl-C and SIGTERM save a checkpoint and stop; a second one stops at once. "
+        "--resume goes on from the last checkpoint.",
+        # What was not given is not there, so that it covers nothing of the configuration file.
+        argument_default=argparse.SUPPRESS,
     )
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data", choices=sorted(_DEFAULT_SIZE), default="street", help="the images (default: %(default)s)"
-    )
-    data.add_argument(
-        "--root", type=Path, metavar="DIR", help="where CamVid is: train.txt, train/, trainannot/, val.txt, ..."
-    )
-    data.add_argument(
-        "--size", type=image_size, metavar="HxW", help="height and width to train at (default: 256x512; camvid 360x480)"
-    )
-    data.add_argument(
-        "--workers",
-        type=non_negative_int,
-        default=0,
-        metavar="N",
-        help="processes that load images (default: %(default)s)",
-    )
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model", choices=sorted(DENSENETS), default="densenet121", help="backbone (default: %(default)s)"
-    )
-    model.add_argument(
-        "--memory",
-        choices=MEMORY_MODES,
-        default="lean",
-        help="lean training, or ordinary PyTorch modules (default: %(default)s)",
-    )
-    model.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
-    course = parser.add_argument_group("training")
-    course.add_argument(
-        "--batch", type=positive_int, default=2, metavar="N", help="images per step (default: %(default)s)"
-    )
-    length = course.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=positive_int, metavar="N", help="length of the training in steps")
-    length.add_argument(
-        "--epochs", type=positive_int, metavar="N", help="length in passes over the images (default: 1)"
-    )
-    course.add_argument(
-        "--lr", type=positive_float, default=5e-4, metavar="X", help="first learning rate (default: %(default)s)"
-    )
-    course.add_argument("--seed", type=non_negative_int, default=0, metavar="N", help="default: %(default)s")
-    course.add_argument(
-        "--eval-every",
-        type=positive_int,
-        metavar="N",
-        help="evaluate and save a checkpoint every N steps, and at the end (default: the steps of one epoch)",
-    )
-    output = parser.add_argument_group("output")
-    output.add_argument(
-        "--out", type=Path, required=True, metavar="RUN", help="directory for all that the run leaves behind"
-    )
-    output.add_argument("--overwrite", action="store_true", help="RUN may hold a checkpoint; it is replaced")
+    _add_sources(parser.add_argument_group("settings"))
+    _add_data(parser.add_argument_group("data"))
+    _add_model(parser.add_argument_group("model"))
+    _add_training(parser.add_argument_group("training"))
+    _add_output(parser.add_argument_group("output"))
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains as the arguments say and prints the summary."""
-    size = arguments.size or _DEFAULT_SIZE[arguments.data]
-    training_set, validation_set = _data_sets(arguments.data, arguments.root, size)
-    epoch_steps = math.ceil(len(training_set) / arguments.batch)
-    config = TrainingConfig(
-        data=arguments.data,
-        backbone=arguments.model,
-        size=size,
-        batch=arguments.batch,
-        steps=arguments.steps or math.ceil((arguments.epochs or 1) * len(training_set) / arguments.batch),
-        eval_every=arguments.eval_every or epoch_steps,
-        learning_rate=arguments.lr,
-        seed=arguments.seed,
-        memory=arguments.memory,
-        device=arguments.device,
-        workers=arguments.workers,
+    resume = arguments.resume is not None
+    config = read_settings(arguments)
+    training_set, validation_set = open_splits(config.data)
+    config = config.resolved(len(training_set))
+    directory = RunDirectory(Path(config.output.directory))
+    result = train(
+        config,
+        training_set,
+        validation_set,
+        directory,
+        sys.stderr,
+        overwrite=arguments.overwrite,
+        resume=resume,
     )
-    device = find_device(config.device)
-    directory = RunDirectory(arguments.out)
-    directory.create(arguments.overwrite)
-    result = train(config, training_set, validation_set, directory, sys.stderr)
-    print(summary(config, result, directory, len(validation_set), peak_memory(device)))
+    peak = peak_memory(find_device(config.training.device))
+    print(summary(config, result, directory, len(validation_set), peak))
     return 0
 
 
-def summary(config: TrainingConfig, result: TrainingResult, directory: RunDirectory, images: int, peak: int) -> str:
+def read_settings(arguments: argparse.Namespace) -> Config:
+    """The settings of the configuration file, or of the run to resume, with those of the command line over them.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a setting is unknown or wrong; no directory is given, or options exclude each other.
+    """
+    # Options that are keys of the configuration have their dotted names.
+    flags = {key: value for key, value in vars(arguments).items() if "." in key}
+    layers = [Layer("the command line", flags), parse_assignments(arguments.assignments)]
+    if arguments.resume is not None:
+        for name, given in (
+            ("--config", arguments.config is not None),
+            ("--out", "output.directory" in flags),
+            ("--overwrite", arguments.overwrite),
+        ):
+            if given:
+                raise ValueError(f"{name} and --resume exclude each other: a run is resumed with its own settings")
+        file = RunDirectory(arguments.resume).config
+        layers = [read_config_file(file), *layers, Layer("--resume", {"output.directory": str(arguments.resume)})]
+    elif arguments.config is not None:
+        layers = [read_config_file(arguments.config), *layers]
+    config = build_config(layers)
+    if config.output.directory is None:
+        raise ValueError("no directory for the run: --out RUN is needed, or output.directory in the configuration file")
+    return config
+
+
+def summary(config: Config, result: TrainingResult, directory: RunDirectory, images: int, peak: int) -> str:
     """The end of a run in a few plain lines; `images` is the size of the validation split, `peak` is in bytes."""
-    height, width = config.size
-    _, scores = result.evaluations[-1]
-    kind = "allocated by torch" if config.device.startswith("cuda") else "of the process"
+    training, model = config.training, config.model
+    height, width = config.data.size
+    last, best = result.evaluations[-1], result.best
+    kind = "allocated by torch" if training.device.startswith("cuda") else "of the process"
     span = f"{result.span} steps" if result.span > 1 else "step"
-    files = f"{directory.checkpoint.name}, {directory.log.name}, {directory.curve.name}"
+    files = ", ".join(path.name for path in (directory.last, directory.best, directory.log, directory.curve))
     return "\n".join(
         [
-            f"trained {config.backbone} ({config.memory}) on {config.data} at {height}x{width}, "
-            f"batch {config.batch}, {config.steps} steps",
+            f"trained {model.name} ({model.memory}) on {config.data.kind} at {height}x{width}, "
+            f"batch {training.batch}, {training.steps} steps",
             f"mean loss {result.first_loss:.3f} over the first {span}, {result.last_loss:.3f} over the last {span}",
-            f"validation on {images} images: mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}",
+            f"validation on {images} images: mIoU {last.miou:.1%}, pixel accuracy {last.pixel_accuracy:.1%}; "
+            f"best mIoU {best.miou:.1%} after step {best.step}",
             f"peak memory {format_bytes(peak)} {kind}",
             f"written to {directory.path}: {files}, {directory.overlays.name}/ ({len(result.overlays)} images)",
         ]
     )
 
 
-def _data_sets(data: str, root: Path | None, size: tuple[int, int]) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """Training and validation split."""
-    if data == "camvid":
-        if root is None:
-            raise ValueError("--data camvid needs --root DIR")
-        return CamVid(root, "train"), CamVid(root, "val")
-    if root is not None:
-        raise ValueError("--root needs --data camvid: the street scenes are drawn, not read")
-    return StreetScenes(_STREET_TRAINING, size, seed=0), StreetScenes(_STREET_VALIDATION, size, seed=1)
+def _add_sources(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--config", type=Path, default=None, metavar="FILE", help="TOML file of settings; other options go over it"
+    )
+    group.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="any setting, such as training.optimizer=sgd; docs/training.md lists them; may be repeated",
+    )
+    group.add_argument(
+        "--resume", type=Path, default=None, metavar="RUN", help="go on with the run in RUN, with its own settings"
+    )
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--data", dest="data.kind", choices=DATA_KINDS, help="the images (default: street)")
+    group.add_argument("--root", dest="data.root", metavar="DIR", help="where the data set is")
+    group.add_argument(
+        "--coarse", dest="data.coarse", action="store_true", help="cityscapes: train on the coarse labels"
+    )
+    group.add_argument(
+        "--aug", dest="data.sbd", metavar="DIR", help="voc: add SBD's images, with the label PNGs in DIR"
+    )
+    group.add_argument(
+        "--size",
+        dest="data.size",
+        type=image_size,
+        metavar="HxW",
+        help="height and width to train at (default: 256x512; camvid 360x480, cityscapes 448x1024, voc 512x512)",
+    )
+    group.add_argument(
+        "--workers",
+        dest="data.workers",
+        type=non_negative_int,
+        metavar="N",
+        help="processes that load images (default: 0)",
+    )
+
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--model",
+        dest="model.name",
+        type=model_name,
+        metavar="NAME",
+        help="a model's name; that of a backbone, such as densenet169, is its ladder (default: densenet121)",
+    )
+    group.add_argument(
+        "--weights",
+        dest="model.weights",
+        metavar="FILE",
+        help="pretrained weights of the backbone: imagenet, or a file",
+    )
+    group.add_argument(
+        "--memory",
+        dest="model.memory",
+        choices=MEMORY_MODES,
+        help="lean training, or ordinary PyTorch modules (default: lean)",
+    )
+    group.add_argument("--device", dest="training.device", help="cpu, cuda or cuda:N (default: cpu)", metavar="NAME")
+
+
+def _add_training(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--batch", dest="training.batch", type=positive_int, metavar="N", help="images per forward pass (default: 2)"
+    )
+    length = group.add_mutually_exclusive_group()
+    length.add_argument(
+        "--steps", dest="training.steps", type=positive_int, metavar="N", help="length of the training in steps"
+    )
+    length.add_argument(
+        "--epochs",
+        dest="training.epochs",
+        type=positive_int,
+        metavar="N",
+        help="length in passes over the images (default: 1)",
+    )
+    group.add_argument(
+        "--lr",
+        dest="training.learning_rate",
+        type=positive_float,
+        metavar="X",
+        help="first learning rate (default: 0.0005)",
+    )
+    group.add_argument(
+        "--init-from",
+        dest="training.init_from",
+        metavar="RUN",
+        help="start from the weights of another run, or of a checkpoint",
+    )
+    group.add_argument("--seed", dest="training.seed", type=non_negative_int, metavar="N", help="default: 0")
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--out", dest="output.directory", metavar="RUN", help="directory for all that the run leaves")
+    group.add_argument("--overwrite", action="store_true", default=False, help="an earlier run in RUN is replaced")
+    group.add_argument(
+        "--eval-every",
+        dest="output.evaluate_every",
+        type=positive_int,
+        metavar="N",
+        help="evaluate and save a checkpoint every N steps, and at the end (default: the steps of one epoch)",
+    )
+    group.add_argument(
+        "--checkpoint-every",
+        dest="output.checkpoint_every",
+        type=positive_int,
+        metavar="N",
+        help="save a checkpoint every N steps, too",
+    )
+    group.add_argument(
+        "--tensorboard",
+        dest="output.tensorboard",
+        action="store_true",
+        help='write TensorBoard events, with the extra "tensorboard"',
+    )

@@ -13,7 +13,7 @@ from .cityscapes_labels import (
 from .classes_file import read_classes
 from .colour import change_colours
 from .file_pairs import FilePair, FilePairs
-from .image_files import check_image_size, image_from_array, read_annotation, read_image
+from .image_files import check_image_size, image_from_array, read_annotation, read_image, read_instance_ids
 from .image_folder import ImageFolder
 from .label_set import IGNORE_INDEX, LabelSet
 from .label_values import LabelValues
@@ -80,6 +80,7 @@ __all__ = [
     "read_annotation",
     "read_classes",
     "read_image",
+    "read_instance_ids",
     "resize_image",
     "resize_labels",
     "survey",

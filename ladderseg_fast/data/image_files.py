@@ -16,7 +16,8 @@ from PIL import Image, ImageOps
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 #: Pillow modes of more than 8 bits per channel: their conversion to RGB clips instead of scaling.
-_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_INTEGER_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_DEEP_MODES = ("F", *_INTEGER_MODES)
 
 #: EXIF's tag of the orientation, and its values that exchange height and width.
 _ORIENTATION, _TURNED_SIDEWAYS = 0x0112, (5, 6, 7, 8)
@@ -84,6 +85,21 @@ def read_annotation(path: Path) -> np.ndarray:
     if header.mode == "L":
         return values // _grey_step(path)
     return values
+
+
+def read_instance_ids(path: Path) -> np.ndarray:
+    """[H, W] integers: the grey values of up to 16 bits in one of Cityscapes' *_instanceIds.png.
+
+    Raises:
+        OSError: as in read_image.
+        ValueError: not a PNG, or not a grey image.
+    """
+    header, image = _decode(path)
+    if header.format != "PNG" or header.mode not in ("L", *_INTEGER_MODES):
+        raise ValueError(
+            f"{path}: instance ids are a grey PNG of up to 16 bits, but this is {header.format}, mode {header.mode}"
+        )
+    return np.asarray(image)
 
 
 def read_header(path: Path) -> ImageHeader:

@@ -1,28 +1,38 @@
 """Training, evaluation and prediction: the loops around a model and a data set."""
 
 from .checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
-from .evaluate import ConfusionMatrix, Scores, evaluate
+from .config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
+from .errors import Interrupted, NonFiniteError
+from .evaluation import ConfusionMatrix, Scores, evaluate
 from .peak_memory import format_bytes, peak_memory
 from .predict import predict_image, prediction_size
 from .run_directory import RunDirectory
-from .schedule import poly_learning_rate
-from .train import Interrupted, NonFiniteError, TrainingConfig, TrainingResult, train
+from .run_log import RunLog
+from .schedule import learning_rate_factor
+from .train import train
+from .training_result import Evaluation, TrainingResult
 
 __all__ = [
     "Checkpoint",
+    "Config",
     "ConfusionMatrix",
+    "DataConfig",
+    "Evaluation",
     "Interrupted",
+    "ModelConfig",
     "NonFiniteError",
+    "OutputConfig",
     "RunDirectory",
+    "RunLog",
     "Scores",
     "TrainingConfig",
     "TrainingResult",
     "build_model",
     "evaluate",
     "format_bytes",
+    "learning_rate_factor",
     "load_checkpoint",
     "peak_memory",
-    "poly_learning_rate",
     "predict_image",
     "prediction_size",
     "save_checkpoint",

@@ -1,4 +1,4 @@
-"""Checkpoints: a model's state with all that predicting with it needs."""
+"""Checkpoints: the weights with all that predicting with them needs, and what a training needs to go on."""
 
 import zipfile
 from dataclasses import dataclass
@@ -8,29 +8,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import LabelSet, Normalisation
-from ..models import LadderDenseNet
 from ..atomic_file import atomic_write
+from ..data import LabelSet, Normalisation
+from ..models import SegmentationModel, create_model
+from .run_directory import RunDirectory
 
 _FORMAT = "ladderseg checkpoint"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's parameters and buffers after `step` training steps, and what they mean."""
+    """A model's weights after `step` training steps, and what they mean."""
 
     step: int
-    backbone: str
+    model: str
+    """Its name, as in list_models()."""
     memory: str
     label_set: LabelSet
     size: tuple[int, int]
     """(height, width) of the training images."""
     normalisation: Normalisation
-    training: dict[str, Any]
-    """The training's settings, for the record: names to numbers, strings, lists."""
+    config: dict[str, Any]
+    """The training's settings, for the record: sections of names to numbers, strings, lists, None."""
     state: dict[str, Tensor]
-    """LadderDenseNet's state_dict, on the CPU when loaded."""
+    """The model's state_dict, on the CPU when loaded; of averaged weights if the training averages."""
+    training_state: dict[str, Any] | None = None
+    """What the training needs besides to continue exactly; None in a file for prediction only."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -43,15 +47,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "format": _FORMAT,
         "version": _VERSION,
         "step": checkpoint.step,
-        "backbone": checkpoint.backbone,
+        "model": checkpoint.model,
         "memory": checkpoint.memory,
         "class_names": list(checkpoint.label_set.names),
         "palette": [list(colour) for colour in checkpoint.label_set.palette],
         "size": list(checkpoint.size),
         "mean": list(checkpoint.normalisation.mean),
         "std": list(checkpoint.normalisation.std),
-        "training": checkpoint.training,
+        "config": checkpoint.config,
         "state": checkpoint.state,
+        "training_state": checkpoint.training_state,
     }
     with atomic_write(path) as file:
         try:
@@ -65,10 +70,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads what save_checkpoint wrote; runs no code from the file.
 
+    Args:
+        path: a file, or a run's directory: then its best checkpoint, or the last one if none was evaluated yet.
+
     Raises:
         OSError: there is no such file, or it cannot be read.
         ValueError: not a checkpoint of this package, of a later version, or damaged.
     """
+    if path.is_dir():
+        path = RunDirectory(path).result
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     _check_archive(path)
@@ -80,26 +90,35 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ValueError(f"{path}: not a checkpoint of ladderseg ({type(error).__name__})") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path}: not a checkpoint of ladderseg")
-    if content.get("version") != _VERSION:
-        raise ValueError(f"{path}: checkpoint format {content.get('version')}, this release reads format {_VERSION}")
+    if content.get("version") not in (1, _VERSION):
+        raise ValueError(f"{path}: checkpoint format {content.get('version')}, this release reads 1 and {_VERSION}")
     try:
-        return _from_content(content)
+        return _from_content(content if content["version"] == _VERSION else _upgraded(content))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: incomplete checkpoint ({error})") from error
 
 
-def build_model(checkpoint: Checkpoint, device: torch.device) -> LadderDenseNet:
+def build_model(checkpoint: Checkpoint, device: torch.device) -> SegmentationModel:
     """The checkpoint's model on `device`, in evaluation mode.
 
     Raises:
         ValueError: the state does not fit the model.
     """
-    model = LadderDenseNet(checkpoint.backbone, len(checkpoint.label_set), memory=checkpoint.memory)
+    model = create_model(checkpoint.model, len(checkpoint.label_set), memory=checkpoint.memory)
+    load_weights(model, checkpoint)
+    return model.to(device).eval()
+
+
+def load_weights(model: SegmentationModel, checkpoint: Checkpoint) -> None:
+    """Copies the checkpoint's weights and statistics into `model`.
+
+    Raises:
+        ValueError: they do not fit.
+    """
     try:
         model.load_state_dict(checkpoint.state)
     except RuntimeError as error:
-        raise ValueError(f"the checkpoint's state does not fit {checkpoint.backbone}") from error
-    return model.to(device).eval()
+        raise ValueError(f"the checkpoint's weights of {checkpoint.model} do not fit the model") from error
 
 
 def _check_archive(path: Path) -> None:
@@ -113,16 +132,22 @@ def _check_archive(path: Path) -> None:
         raise ValueError(f"{path}: damaged checkpoint (checksum of {damaged})")
 
 
+def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """The content of a format 1 file, which held one kind of model and nothing to go on from, as of format 2."""
+    return content | {"model": f"ladder_{content['backbone']}", "config": content["training"], "training_state": None}
+
+
 def _from_content(content: dict[str, Any]) -> Checkpoint:
     height, width = content["size"]
     names, colours = content["class_names"], content["palette"]
     return Checkpoint(
         step=content["step"],
-        backbone=content["backbone"],
+        model=content["model"],
         memory=content["memory"],
         label_set=LabelSet(tuple(names), tuple(tuple(colour) for colour in colours)),
         size=(height, width),
         normalisation=Normalisation(tuple(content["mean"]), tuple(content["std"])),
-        training=content["training"],
+        config=content["config"],
         state=content["state"],
+        training_state=content["training_state"],
     )

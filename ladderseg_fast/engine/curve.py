@@ -1,22 +1,18 @@
 """The course of a training as a picture: loss above, scores on the validation split below."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from .overlay import write_png
+from .plotting import loss_limit, moving_average, ticks
 
 _WIDTH, _PANEL_HEIGHT, _TITLE_HEIGHT = 900, 330, 44
 _LEFT, _RIGHT, _TOP, _BOTTOM = 78, 24, 34, 48
 _INK, _GRID = (40, 40, 40), (225, 225, 225)
 _PALE_BLUE, _BLUE, _ORANGE, _GREEN = (185, 205, 235), (31, 90, 170), (205, 95, 20), (40, 130, 60)
-#: Steps that the smoothed loss averages over, as a share of all steps.
-_SMOOTHING = 0.05
-_LEAST_WINDOW = 4
 
 
 @dataclass(frozen=True)
@@ -43,10 +39,9 @@ def write_curve(
     draw = ImageDraw.Draw(picture)
     draw.text((_LEFT, 14), title, fill=_INK, font=_font(18))
     raw = list(enumerate(losses, start=1))
-    smooth = _smoothed(losses)
-    low, high = _loss_range(losses)
+    smooth = list(enumerate(moving_average(losses), start=1))
     lines = [_Line("each step", raw, _PALE_BLUE), _Line("moving average", smooth, _BLUE)]
-    _draw_panel(draw, _TITLE_HEIGHT, "training loss", lines, steps, low, high)
+    _draw_panel(draw, _TITLE_HEIGHT, "training loss", lines, steps, 0.0, loss_limit(losses))
     miou = _Line("mIoU", [(step, 100 * value) for step, value, _ in scores], _ORANGE, dots=True)
     accuracy = _Line("pixel accuracy", [(step, 100 * value) for step, _, value in scores], _GREEN, dots=True)
     _draw_panel(draw, _TITLE_HEIGHT + _PANEL_HEIGHT, "validation, %", [miou, accuracy], steps, 0.0, 100.0)
@@ -89,31 +84,6 @@ def _draw_legend(draw: ImageDraw.ImageDraw, right: int, top: int, lines: Sequenc
         draw.text((right, top), text, fill=_INK, font=_font(14))
         draw.line([(right - 28, top + 8), (right - 6, top + 8)], fill=line.colour, width=4)
         right -= 48
-
-
-def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float]:
-    """Round numbers from `low` to `high`, at most about `most`: multiples of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / most
-    magnitude = 10.0 ** math.floor(math.log10(rough))
-    spacing = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= rough * (1 - 1e-9))
-    if whole:
-        spacing = max(1.0, spacing)
-    first, last = math.ceil(low / spacing - 1e-9), math.floor(high / spacing + 1e-9)
-    return [round(i * spacing, 10) for i in range(first, last + 1)]
-
-
-def _loss_range(losses: Sequence[float]) -> tuple[float, float]:
-    """From zero to a little above the highest loss; a spike in the first steps is cut off."""
-    settled = max(losses[len(losses) // 20 :])
-    return 0.0, 1.08 * min(max(losses), 2.0 * settled) or 1.0
-
-
-def _smoothed(losses: Sequence[float]) -> list[tuple[float, float]]:
-    """(step, mean of the last losses up to it), as many as the window holds."""
-    window = max(_LEAST_WINDOW, round(_SMOOTHING * len(losses)))
-    sums = list(accumulate(losses, initial=0.0))
-    starts = (max(0, end - window) for end in range(1, len(sums)))
-    return [(end, (sums[end] - sums[start]) / (end - start)) for end, start in enumerate(starts, start=1)]
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

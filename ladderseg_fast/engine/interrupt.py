@@ -1,39 +1,71 @@
-"""Ctrl-C at a moment that suits the loop."""
+"""Ctrl-C and SIGTERM at a moment that suits the loop."""
 
+import atexit
+import mmap
+import multiprocessing.util
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class InterruptRequest:
-    """While active, the first Ctrl-C only sets `pending`; a second one interrupts at once, as usual.
+    """While active, the first Ctrl-C or SIGTERM only sets `pending`; a second one acts at once, as usual.
 
-    Where Ctrl-C is ignored (nohup, background jobs) it stays ignored. It only ever reaches the main thread,
-    so in another one there is nothing to do.
+    Where a signal is ignored (Ctrl-C under nohup and in background jobs) it stays ignored. Signals only ever reach the
+    main thread, so in another one there is nothing to do.
     """
 
     def __init__(self) -> None:
-        self.pending = False
-        self._previous = signal.getsignal(signal.SIGINT)
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        self._active = in_main_thread and self._previous is not signal.SIG_IGN
+        self.pending: signal.Signals | None = None
+        handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+        self._previous = {n: handler for n, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+        self._active = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> "InterruptRequest":
         if self._active:
-            signal.signal(signal.SIGINT, self._handle)
+            for number in self._previous:
+                signal.signal(number, self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._active:
-            signal.signal(signal.SIGINT, self._previous)
+            self._restore()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.pending = True
-        signal.signal(signal.SIGINT, self._previous)
+        self.pending = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
 
 def ignore_interrupts(worker: int) -> None:
-    """For DataLoader's `worker_init_fn`: Ctrl-C reaches the workers too, but the main process decides."""
+    """For DataLoader's `worker_init_fn`: Ctrl-C reaches the workers too, and so may SIGTERM; the main process decides.
+
+    SIGTERM is also what multiprocessing ends them with when the main process leaves; then they do end. Where they are
+    not forked they cannot tell the one from the other, and SIGTERM always ends them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if multiprocessing.get_start_method() == "fork":
+        signal.signal(signal.SIGTERM, _end_if_main_leaves)
+
+
+#: A byte that this process shares with those that it forks: 1 when it leaves.
+_leaving = mmap.mmap(-1, 1)
+
+
+# Functions that are registered later run earlier: this one before that of multiprocessing.util.
+@atexit.register
+def _leave() -> None:
+    _leaving[0] = 1
+
+
+def _end_if_main_leaves(number: int, frame: FrameType | None) -> None:
+    if _leaving[0]:
+        os._exit(0)

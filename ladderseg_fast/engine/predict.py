@@ -2,29 +2,26 @@
 
 import numpy as np
 
-from ..data import Normalisation, resize_image, resize_labels
-from ..models import LadderDenseNet
-from ..models.segmentation_model import MIN_IMAGE_SIZE
+from ..data import Normalisation
+from ..models import SegmentationModel
+from .evaluation import Views, label_image
 
 
-def prediction_size(image_size: tuple[int, int], trained_size: tuple[int, int]) -> tuple[int, int]:
+def prediction_size(image_size: tuple[int, int], trained_size: tuple[int, int], least: int) -> tuple[int, int]:
     """(height, width) at which the network sees an image of `image_size` (height, width).
 
     The image keeps its proportions and gets as many pixels as the training images had, so that things
-    appear about as large as in training; but no side falls below the network's minimum.
+    appear about as large as in training; but no side falls below `least`, the network's minimum.
     """
     height, width = image_size
     scale = (trained_size[0] * trained_size[1] / (height * width)) ** 0.5
-    scale = max(scale, MIN_IMAGE_SIZE / min(height, width))
-    return max(MIN_IMAGE_SIZE, round(height * scale)), max(MIN_IMAGE_SIZE, round(width * scale))
+    scale = max(scale, least / min(height, width))
+    return max(least, round(height * scale)), max(least, round(width * scale))
 
 
 def predict_image(
-    model: LadderDenseNet, image: np.ndarray, normalisation: Normalisation, trained_size: tuple[int, int]
+    model: SegmentationModel, image: np.ndarray, normalisation: Normalisation, trained_size: tuple[int, int]
 ) -> np.ndarray:
     """Labels [H, W] uint8 of `image` [H, W, 3] uint8, which the network sees at `prediction_size`."""
-    size = image.shape[:2]
-    device = next(model.parameters()).device
-    pixels = normalisation(resize_image(image, prediction_size(size, trained_size)))
-    labels = model.predict(pixels[None].to(device))[0]
-    return resize_labels(labels.cpu().numpy(), size)
+    size = prediction_size(image.shape[:2], trained_size, model.min_size)
+    return label_image(model, image, normalisation, Views(size)).cpu().numpy()

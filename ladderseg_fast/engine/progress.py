@@ -12,14 +12,18 @@ class Progress:
     """One line that is rewritten in place on a terminal; about `plain_lines` lines of their own elsewhere.
 
     As a context manager it clears the line at the end, however the block ends.
+
+    Args:
+        done: how many of `total` were through before; they took none of the time that the rest is estimated from.
     """
 
-    def __init__(self, stream: TextIO, label: str, total: int, plain_lines: int = 20) -> None:
+    def __init__(self, stream: TextIO, label: str, total: int, plain_lines: int = 20, done: int = 0) -> None:
         self._stream = stream
         self._label = label
         self._total = total
         self._plain_lines = plain_lines
         self._in_place = stream.isatty()
+        self._done_before = done
         self._start = time.monotonic()
 
     def __enter__(self) -> "Progress":
@@ -35,10 +39,9 @@ class Progress:
         if self._in_place:
             filled = _BAR_WIDTH * done // self._total
             bar = "#" * filled + "." * (_BAR_WIDTH - filled)
-            line = f"{self._label} [{bar}] {done}/{self._total}  {details}  {self._remaining(done)}"
-            self._rewrite(line)
+            self._rewrite(f"{self._label} [{bar}] {self._line(done, details)}")
         elif self._due(done):
-            print(f"{self._label} {done}/{self._total}  {details}", file=self._stream, flush=True)
+            print(f"{self._label} {self._line(done, details)}", file=self._stream, flush=True)
 
     def note(self, text: str) -> None:
         """Prints a line that stays."""
@@ -50,10 +53,14 @@ class Progress:
         if self._in_place:
             self._rewrite("")
 
+    def _line(self, done: int, details: str) -> str:
+        return "  ".join(part for part in (f"{done}/{self._total}", details, self._remaining(done)) if part)
+
     def _due(self, done: int) -> bool:
         if self._plain_lines == 0:
             return False
-        return done in (1, self._total) or done % max(1, self._total // self._plain_lines) == 0
+        first = self._done_before + 1
+        return done in (first, self._total) or done % max(1, self._total // self._plain_lines) == 0
 
     def _rewrite(self, line: str) -> None:
         # One column stays free: a full line would make some terminals scroll.
@@ -62,7 +69,7 @@ class Progress:
         self._stream.flush()
 
     def _remaining(self, done: int) -> str:
-        seconds = round((time.monotonic() - self._start) / done * (self._total - done))
-        minutes, seconds = divmod(seconds, 60)
+        pace = (time.monotonic() - self._start) / (done - self._done_before)
+        minutes, seconds = divmod(round(pace * (self._total - done)), 60)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02} left" if hours else f"{minutes}:{seconds:02} left"

@@ -1,8 +1,13 @@
 """Learning rate over the course of a training."""
 
 
-def poly_learning_rate(base: float, step: int, steps: int, power: float = 1.5) -> float:
-    """Poly decay, base * (1 - step / steps)^power, of step 0 <= `step` < `steps` (Kreso et al. 2017, section 4)."""
+def learning_rate_factor(step: int, steps: int, power: float = 1.5, warmup_steps: int = 0) -> float:
+    """What the learning rate is multiplied by in step 0 <= `step` < `steps`.
+
+    Poly decay, (1 - step / steps)^power (Kreso et al. 2017, section 4). In the first `warmup_steps` steps it is also
+    multiplied by a number that grows linearly to 1.
+    """
     if not 0 <= step < steps:
         raise ValueError(f"step must be 0 to {steps - 1}, got {step}")
-    return base * (1.0 - step / steps) ** power
+    factor = (1.0 - step / steps) ** power
+    return factor * (step + 1) / warmup_steps if step < warmup_steps else factor

@@ -1,281 +1,320 @@
-"""The training loop, with the recipe of the paper (Kreso, Krapac, Segvic 2017, section 4)."""
+"""The training loop; by default with the recipe of the paper (Kreso, Krapac, Segvic 2017, section 4)."""
 
 import math
-import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from ..data import IGNORE_INDEX, IMAGENET_NORMALISATION, SegmentationDataset, SegmentationTensors, TrainingBatches
-from ..models import LadderDenseNet, LadderLoss
-from ..models.segmentation_model import MIN_IMAGE_SIZE
-from .checkpoint import Checkpoint, save_checkpoint
+from ..data import IGNORE_INDEX, IMAGENET_NORMALISATION, SegmentationDataset
+from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from .class_weights import median_frequency_weights
+from .config import BALANCED, Config
+from .config_tables import config_text
 from .curve import write_curve
 from .device import find_device
-from .evaluate import Scores, evaluate
-from .interrupt import InterruptRequest, ignore_interrupts
-from .overlay import write_overlay
+from .errors import Interrupted, NonFiniteError
+from .git_revision import git_revision
+from .interrupt import InterruptRequest
+from .learner import Learner
+from .loaders import Batch, training_loader
+from .pace import Pace
 from .peak_memory import format_bytes, peak_memory
-from .predict import predict_image
 from .progress import Progress
+from .random_state import get_random_states, seed_all, set_random_states
+from .recorder import Recorder
 from .run_directory import RunDirectory
-from .schedule import poly_learning_rate
+from .run_log import RunLog
+from .same_training import check_same_training
+from .tensorboard import check_tensorboard
+from .training_result import Evaluation, TrainingResult
+from .validation import Validation
 
-#: Validation images that overlays are drawn of, spread evenly over the split.
-_OVERLAYS = 4
-#: Weight of the past in the moving average of the seconds per step.
-_PACE_MEMORY = 0.9
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Settings of one training.
-
-    Raises:
-        ValueError: a setting is out of range; the message names it.
-    """
-
-    data: str
-    """What the images are called in the summary and the checkpoint."""
-    backbone: str
-    size: tuple[int, int]
-    """(height, width) that images and labels are resized to, for training and validation."""
-    batch: int
-    steps: int
-    eval_every: int
-    """Steps between evaluations on the validation split; each also saves a checkpoint. The last step always does."""
-    learning_rate: float = 5e-4
-    seed: int = 0
-    memory: str = "lean"
-    device: str = "cpu"
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("steps", 1), ("eval_every", 1), ("seed", 0), ("workers", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if min(self.size) < MIN_IMAGE_SIZE:
-            raise ValueError(
-                f"size must be at least {MIN_IMAGE_SIZE}x{MIN_IMAGE_SIZE}, got {self.size[0]}x{self.size[1]}"
-            )
-        if self.batch * math.prod(-(-side // 4) // 16 for side in self.size) < 2:
-            raise ValueError(
-                f"batch 1 at {self.size[0]}x{self.size[1]} leaves one pixel at 1/64 of the resolution, of which "
-                "batch normalisation has no statistics; a larger size or batch is needed"
-            )
-        if not 0.0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate}")
-
-
-@dataclass
-class TrainingResult:
-    """What a training has come to."""
-
-    losses: list[float] = field(default_factory=list)
-    """One per step."""
-    evaluations: list[tuple[int, Scores]] = field(default_factory=list)
-    """(steps done, scores), in order."""
-    overlays: list[Path] = field(default_factory=list)
-
-    @property
-    def span(self) -> int:
-        """Steps that `first_loss` and `last_loss` average over: a quarter of all, 50 at most."""
-        return min(50, max(1, len(self.losses) // 4))
-
-    @property
-    def first_loss(self) -> float:
-        return fmean(self.losses[: self.span])
-
-    @property
-    def last_loss(self) -> float:
-        return fmean(self.losses[-self.span :])
-
-
-class NonFiniteError(RuntimeError):
-    """The loss or a parameter has become NaN or infinite."""
-
-
-class Interrupted(RuntimeError):
-    """Ctrl-C has ended the training; a checkpoint was saved."""
+#: Batches in a row without a finite loss that say that the weights are broken and not the images.
+_MOST_SKIPS = 10
 
 
 def train(
-    config: TrainingConfig,
+    config: Config,
     training_set: SegmentationDataset,
     validation_set: SegmentationDataset,
     run: RunDirectory,
     stream: TextIO,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> TrainingResult:
-    """Trains a LadderDenseNet from random weights; `run` gets checkpoint, log, curve and overlays.
+    """Trains a model as `config` says; `run` gets what RunDirectory lists. The progress goes to `stream`.
 
-    Adam, poly decay of the learning rate, random horizontal flips, 0.7 main + 0.3 auxiliary loss. The progress
-    goes to `stream`. The seed decides the order of the images, their flips and the initial weights, whatever
-    `workers` is.
+    On a CPU, configuration, data and the number of threads decide every bit of the result: whatever `data.workers` is,
+    however often the training was stopped or killed, and resumed.
+
+    Args:
+        overwrite: an earlier run in `run` is replaced.
+        resume: the run in `run` goes on from its last checkpoint; it begins where there is none yet, and where nothing
+            is left to do its result is returned.
 
     Raises:
-        NonFiniteError: the loss or a parameter is NaN or infinite; the last checkpoint is kept.
-        Interrupted: after Ctrl-C, when the step in progress is done and saved.
+        NonFiniteError: a loss or a weight is NaN or infinite; the last checkpoint is kept.
+        Interrupted: after Ctrl-C or SIGTERM, when the batch in progress is done and all is saved.
         OSError: a file cannot be read or written; the last checkpoint is kept.
-        ValueError: the data cannot be used, or `device` does not exist.
+        FileExistsError: `run` holds a checkpoint.
+        ValueError: the data cannot be used; a setting does not fit them, the model or this machine; or the run to
+            resume is of another training.
+        MissingPackageError: a setting needs a package that is not installed.
     """
-    trainer = _Trainer(config, training_set, validation_set, run, stream)
-    with trainer.progress, InterruptRequest() as interrupt:
-        try:
-            trainer.fit(interrupt)
-        except Interrupted:
-            trainer.save()
-            trainer.draw_curve()
-            raise
+    if not resume:
+        run.check_free(overwrite)
+    config = config.resolved(len(training_set))
+    checkpoint = load_checkpoint(run.last) if resume and run.last.exists() else None
+    if checkpoint is not None:
+        check_same_training(run.last, checkpoint, config, training_set)
+    trainer = _Trainer(config, training_set, validation_set, run, stream, resumed=checkpoint is not None)
+    with InterruptRequest() as interrupt:
+        if checkpoint is None:
+            trainer.begin(interrupt, overwrite or resume)
+        else:
+            trainer.resume(checkpoint)
+        trainer.fit(interrupt)
     return trainer.result
 
 
 class _Trainer:
-    """The parts of one training and its state between steps."""
+    """The parts of one training and its state between batches."""
 
     def __init__(
         self,
-        config: TrainingConfig,
+        config: Config,
         training_set: SegmentationDataset,
         validation_set: SegmentationDataset,
         run: RunDirectory,
         stream: TextIO,
+        resumed: bool,
     ) -> None:
         self.config = config
+        self.training_set = training_set
         self.run = run
-        self.validation_set = validation_set
-        self.device = find_device(config.device)
-        self.result = TrainingResult()
-        torch.manual_seed(config.seed)
-        self.label_set = training_set.label_set
-        model = LadderDenseNet(config.backbone, len(self.label_set), memory=config.memory)
-        self.model = model.to(self.device).train()
-        self.loss = LadderLoss(ignore_index=IGNORE_INDEX, memory=config.memory)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
-        options = {"num_workers": config.workers, "worker_init_fn": ignore_interrupts}
-        options["pin_memory"] = self.device.type == "cuda"
-        self.batches = DataLoader(
-            SegmentationTensors(training_set, config.size, IMAGENET_NORMALISATION),
-            batch_sampler=TrainingBatches(len(training_set), config.batch, config.steps, config.seed),
-            **options,
-        )
-        tensors = SegmentationTensors(validation_set, config.size, IMAGENET_NORMALISATION)
-        self.validation_batches = DataLoader(tensors, batch_size=config.batch, **options)
-        self.epoch_steps = len(training_set) / config.batch
-        self.progress = Progress(stream, "train", config.steps)
         self.stream = stream
+        self.device = find_device(config.training.device)
+        self.validation = Validation(config, validation_set, self.device, stream)
+        self.label_set = training_set.label_set
+        seed_all(config.training.seed)
+        self.learner = Learner(config, len(self.label_set), self.device, resumed)
+        self.result = TrainingResult()
+        #: Batches drawn so far, those left out among them.
+        self.batches = 0
+        #: Losses of the batches whose gradients wait for their step.
+        self.losses: list[float] = []
+        #: Batches left out since the last that was not.
+        self.skips = 0
+        if config.output.tensorboard:
+            check_tensorboard()
 
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return len(self.result.losses)
+    def begin(self, interrupt: InterruptRequest, overwrite: bool) -> None:
+        """Makes the run's directory, and weighs the classes by their frequency if the configuration says so."""
+        self.run.create(overwrite)
+        revision = git_revision(Path.cwd())
+        self.run.write_config(config_text(self.config, revision))
+        if self.config.training.class_weights == BALANCED:
+            self.learner.weigh_classes(self._balanced_weights(interrupt))
+        self.recorder = Recorder(self.config, self.run, step=0)
+        self.recorder.begin("start", revision, class_weights=self.learner.class_weights)
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Takes up the state that `checkpoint` holds, and cuts the log there."""
+        state = checkpoint.training_state
+        self.run.clear_leftovers()
+        self.batches, self.losses = state["batches"], list(state["losses"])
+        self.result = TrainingResult.from_records(RunLog(self.run.log).cut(checkpoint.step, self.batches))
+        if self.result.ended:
+            self.result.overlays = sorted(self.run.overlays.glob("*.png"))
+            return
+        self.learner.restore(checkpoint.state, state["learner"])
+        self.recorder = Recorder(self.config, self.run, checkpoint.step)
+        self.recorder.begin("resume", git_revision(Path.cwd()), step=checkpoint.step)
+        print(f"resumed at step {checkpoint.step} of {self.config.training.steps}", file=self.stream, flush=True)
+        before, now = state["threads"], torch.get_num_threads()
+        if before != now:
+            text = f"{self.run.last} was written with {before} threads, now there are {now}: the last bits will differ"
+            print(text, file=self.stream, flush=True)
+        set_random_states(state["random"])
 
     def fit(self, interrupt: InterruptRequest) -> None:
-        """All steps and evaluations; raises Interrupted at the first safe moment after Ctrl-C."""
-        self.run.append_to_log({"kind": "start", **asdict(self.config)})
-        pace = None
-        started = time.perf_counter()
-        for images, labels, _ in self.batches:
-            learning_rate = poly_learning_rate(self.config.learning_rate, self.step, self.config.steps)
-            loss = self._train_step(images, labels, learning_rate)
-            seconds = time.perf_counter() - started
-            pace = seconds if pace is None else _PACE_MEMORY * pace + (1 - _PACE_MEMORY) * seconds
-            self._report(loss, learning_rate, seconds, pace)
-            self._stop_if(interrupt)
-            if self.step % self.config.eval_every == 0 or self.step == self.config.steps:
-                self._evaluate(interrupt)
-            started = time.perf_counter()
-        self._draw_overlays()
+        """All that is left to do; after Ctrl-C or SIGTERM it saves and raises Interrupted."""
+        if self.result.ended:
+            return
+        steps = self.config.training.steps
+        with Progress(self.stream, "train", steps, done=self.result.step) as self.progress:
+            try:
+                # A resumed run may have stopped between a step and its evaluation.
+                self._evaluate_if_due(interrupt)
+                self._train(interrupt)
+            except Interrupted:
+                self.save()
+                self.draw_curve()
+                raise
+            with self.learner.result() as model:
+                self.result.overlays = self.validation.draw_overlays(model, self.run.overlays)
+            self.recorder.end(self.result.step)
+            self.result.ended = True
 
     def save(self) -> None:
-        """Writes the checkpoint of the present step, unless the model is broken."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise NonFiniteError(f"a parameter is not finite after step {self.step}; {self._advice()}")
-        checkpoint = Checkpoint(
-            step=self.step,
-            backbone=self.config.backbone,
-            memory=self.config.memory,
-            label_set=self.label_set,
-            size=self.config.size,
-            normalisation=IMAGENET_NORMALISATION,
-            training=asdict(self.config),
-            state=self.model.state_dict(),
-        )
-        save_checkpoint(self.run.checkpoint, checkpoint)
+        """Writes the checkpoint to continue from, unless the model is broken."""
+        if not self.learner.is_finite():
+            raise NonFiniteError(f"a weight is not finite after step {self.result.step}; {self._advice()}")
+        self.recorder.sync()
+        training_state = {
+            "learner": self.learner.state(),
+            "batches": self.batches,
+            "losses": self.losses,
+            "images": len(self.training_set),
+            "threads": torch.get_num_threads(),
+            "random": get_random_states(),
+        }
+        save_checkpoint(self.run.last, self._checkpoint(training_state))
 
     def draw_curve(self) -> None:
         """Writes the curve of the steps and evaluations so far."""
-        config = self.config
-        height, width = config.size
-        title = f"{config.backbone} ({config.memory}), {config.data}, {height}x{width}, batch {config.batch}"
-        scores = [(step, scores.miou, scores.pixel_accuracy) for step, scores in self.result.evaluations]
-        write_curve(self.run.curve, title, self.result.losses, scores, config.steps)
+        if self.result.losses:
+            model, data, training = self.config.model, self.config.data, self.config.training
+            size = f"{data.size[0]}x{data.size[1]}"
+            title = f"{model.name} ({model.memory}), {data.kind}, {size}, batch {training.batch}"
+            write_curve(self.run.curve, title, self.result.losses, self.result.evaluations, training.steps)
 
-    def _train_step(self, images: Tensor, labels: Tensor, learning_rate: float) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.zero_grad()
-        images, labels = images.to(self.device), labels.to(self.device)
-        loss = self.loss(self.model(images), labels)
-        value = loss.item()
-        if not math.isfinite(value):
+    def _train(self, interrupt: InterruptRequest) -> None:
+        """The steps that are left."""
+        pace = Pace()
+        for images, labels, indices in self._remaining_batches():
+            pace.batch_arrived()
+            self._stop_if(interrupt)
+            self._take(images, labels, indices)
+            if len(self.losses) == self.config.training.accumulate:
+                self._finish_step(pace)
+                self._stop_if(interrupt)
+                self._evaluate_if_due(interrupt) or self._save_if_due()
+                pace.restart()
+            else:
+                self._stop_if(interrupt)
+                pace.batch_done()
+
+    def _remaining_batches(self) -> Iterator[Batch]:
+        """As many as the steps that are left need; more, if some are skipped."""
+        training = self.config.training
+        while missing := (training.steps - self.result.step) * training.accumulate - len(self.losses):
+            yield from training_loader(self.config, self.training_set, self.batches, missing)
+
+    def _take(self, images: Tensor, labels: Tensor, indices: Tensor) -> None:
+        """Gathers the gradients of one batch."""
+        loss = self.learner.add_batch(images, labels)
+        self.batches += 1
+        if math.isfinite(loss):
+            self.losses.append(loss)
+            self.skips = 0
+            return
+        files = [name for index in indices.tolist() for name in self._files(index)]
+        what = f"loss is {loss} at step {self.result.step + 1} of {self.config.training.steps} ({', '.join(files)})"
+        if self.config.training.on_nonfinite == "stop" or self.skips == _MOST_SKIPS:
             labelled = bool((labels != IGNORE_INDEX).any())
-            reason = self._advice() if labelled else "no pixel of its images has a class"
-            raise NonFiniteError(f"loss is {value} at step {self.step + 1} of {self.config.steps}; {reason}")
-        loss.backward()
-        self.optimizer.step()
-        self.result.losses.append(value)
-        return value
+            raise NonFiniteError(f"{what}; {self._advice() if labelled else 'no pixel of its images has a class'}")
+        self.skips += 1
+        self.recorder.skip(step=self.result.step, batch=self.batches, loss=str(loss), files=files)
+        self.progress.note(f"{what}; the batch is skipped")
 
-    def _report(self, loss: float, learning_rate: float, seconds: float, pace: float) -> None:
+    def _finish_step(self, pace: Pace) -> None:
+        """Changes the weights by the gathered gradients, and reports."""
+        step, training = self.result.step, self.config.training
+        learning_rate = self.learner.learning_rate(step)
+        self.learner.update(step)
+        loss = fmean(self.losses)
+        self.losses = []
+        self.result.losses.append(loss)
+        pace.step_done()
         peak = peak_memory(self.device)
-        rate = self.config.batch / pace
-        record = {"kind": "step", "step": self.step, "epoch": round(self.step / self.epoch_steps, 4), "loss": loss}
-        record |= {"learning_rate": learning_rate, "seconds": round(seconds, 4), "peak_memory_bytes": peak}
-        self.run.append_to_log(record)
-        details = f"loss {loss:.3f}  {rate:.2f} images/s  lr {learning_rate:.1e}  peak {format_bytes(peak)}"
-        self.progress.update(self.step, details)
+        images = training.batch * training.accumulate
+        self.recorder.step(
+            step=step + 1,
+            epoch=self._epoch(),
+            loss=loss,
+            learning_rate=learning_rate,
+            seconds=round(pace.seconds, 4),
+            data_wait_seconds=round(pace.waited, 4),
+            images_per_second=round(images / pace.seconds, 4),
+            peak_memory_bytes=peak,
+        )
+        rate = f"{images / pace.average_seconds:.2f} images/s  wait {pace.waiting_share:.0%}"
+        details = f"loss {loss:.3f}  lr {learning_rate:.1e}  {rate}  peak {format_bytes(peak)}"
+        self.progress.update(step + 1, details)
 
-    def _evaluate(self, interrupt: InterruptRequest) -> None:
-        """Saves the checkpoint first, so that whatever happens while evaluating costs no training."""
+    def _save_if_due(self) -> None:
+        every = self.config.output.checkpoint_every
+        if every is not None and self.result.step % every == 0:
+            self.save()
+
+    def _evaluate_if_due(self, interrupt: InterruptRequest) -> bool:
+        """Evaluates if this step is to be and has not been; whether it did."""
+        step = self.result.step
+        due = step > 0 and (step % self.config.output.evaluate_every == 0 or step == self.config.training.steps)
+        if not due or (self.result.evaluations and self.result.evaluations[-1].step == step):
+            return False
+        # First, so that whatever happens while evaluating costs no training.
         self.save()
         self.progress.clear()
-        progress = Progress(self.stream, "evaluate", len(self.validation_batches), plain_lines=0)
-
-        def on_batch(done: int) -> None:
-            progress.update(done, "")
-            self._stop_if(interrupt)
-
-        scores = evaluate(self.model, self.validation_batches, self.device, on_batch)
-        self.result.evaluations.append((self.step, scores))
-        iou = dict(zip(self.label_set.names, scores.iou, strict=True))
-        record = {"kind": "evaluation", "step": self.step, "epoch": round(self.step / self.epoch_steps, 4)}
-        record |= {"miou": scores.miou, "pixel_accuracy": scores.pixel_accuracy, "iou": iou}
-        self.run.append_to_log(record)
-        progress.note(f"step {self.step}: mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}")
+        with self.learner.result() as model:
+            scores = self.validation.scores(model, step, lambda: self._stop_if(interrupt))
+        self.result.evaluations.append(Evaluation(step, scores.miou, scores.pixel_accuracy))
+        if self.result.best.step == step:
+            save_checkpoint(self.run.best, self._checkpoint(None))
+        # Last: a run that is resumed here evaluates again unless all of it was done.
+        self.recorder.evaluation(
+            step=step,
+            epoch=self._epoch(),
+            miou=scores.miou,
+            pixel_accuracy=scores.pixel_accuracy,
+            iou=dict(zip(self.label_set.names, scores.iou, strict=True)),
+            confusion=scores.confusion.tolist(),
+        )
         self.draw_curve()
+        return True
 
-    def _draw_overlays(self) -> None:
-        count = min(_OVERLAYS, len(self.validation_set))
-        for i in range(count):
-            sample = self.validation_set[i * len(self.validation_set) // count]
-            labels = predict_image(self.model, sample.image, IMAGENET_NORMALISATION, self.config.size)
-            path = self.run.overlays / f"{sample.name}.png"
-            write_overlay(path, sample.image, labels, self.label_set)
-            self.result.overlays.append(path)
+    def _checkpoint(self, training_state: dict[str, Any] | None) -> Checkpoint:
+        return Checkpoint(
+            step=self.result.step,
+            model=self.config.model.name,
+            memory=self.config.model.memory,
+            label_set=self.label_set,
+            size=self.config.data.size,
+            normalisation=IMAGENET_NORMALISATION,
+            config=self.config.as_tables(),
+            state=self.learner.result_weights(),
+            training_state=training_state,
+        )
+
+    def _balanced_weights(self, interrupt: InterruptRequest) -> tuple[float, ...]:
+        with Progress(self.stream, "count classes", len(self.training_set), plain_lines=0) as progress:
+
+            def on_sample(done: int) -> None:
+                progress.update(done, "")
+                if interrupt.pending:
+                    raise Interrupted("interrupted before the first step", interrupt.pending)
+
+            return median_frequency_weights(self.training_set, self.config.data.workers, on_sample)
+
+    def _epoch(self) -> float:
+        """Passes over the training images so far."""
+        return round(self.batches * self.config.training.batch / len(self.training_set), 4)
+
+    def _files(self, index: int) -> list[str]:
+        """What sample `index` of the training split is called: its files, or its name if it is drawn."""
+        return [str(path) for path in self.training_set.files(index)] or [self.training_set.name(index)]
 
     def _stop_if(self, interrupt: InterruptRequest) -> None:
-        if interrupt.pending:
-            raise Interrupted(f"interrupted at step {self.step} of {self.config.steps}; saved {self.run.checkpoint}")
+        if interrupt.pending is not None:
+            step, steps = self.result.step, self.config.training.steps
+            raise Interrupted(f"interrupted at step {step} of {steps}; saved {self.run.last}", interrupt.pending)
 
     def _advice(self) -> str:
-        kept = (
-            f"the last checkpoint is {self.run.checkpoint}"
-            if self.run.checkpoint.exists()
-            else "no checkpoint was written"
-        )
+        kept = f"the last checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint was written"
         return f"a lower learning rate may help; {kept}"

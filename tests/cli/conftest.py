@@ -4,12 +4,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ladder_models import TINY
 from operator_suite import threads
+from tiny_training import register_tiny_model
 
 from ladderseg_fast.cli.main import main
 
 #: Options of a training that takes seconds.
-SHORT = ["--size", "64x96", "--steps", "2", "--memory", "plain"]
+SHORT = ["--model", TINY, "--size", "64x96", "--steps", "2", "--memory", "plain"]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def tiny_model() -> None:
+    """A model with few layers beside the real ones."""
+    register_tiny_model()
 
 
 @pytest.fixture(scope="package", autouse=True)

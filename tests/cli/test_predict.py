@@ -44,6 +44,13 @@ def test_writes_labels_and_overlays(trained, images, tmp_path, capsys):
     )
 
 
+def test_checkpoint_by_its_name(trained, images, tmp_path):
+    for checkpoint, name in ((trained, "run"), (trained / "last.pt", "file")):
+        assert predict(checkpoint, images[:1], tmp_path / name) == 0
+    # The only evaluation is that of the last step, so the best weights are the last.
+    assert (tmp_path / "run" / "one_labels.png").read_bytes() == (tmp_path / "file" / "one_labels.png").read_bytes()
+
+
 def test_unusable_images_are_reported_and_the_others_done(trained, images, tmp_path, capsys):
     whole = images[0].read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -93,16 +100,16 @@ def test_interrupted_writing_keeps_the_existing_result(trained, images, tmp_path
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"checkpoint\.pt: no such checkpoint"),
-        (b"", r"checkpoint\.pt: not a checkpoint, or a truncated one"),
-        (b"PK\x03\x04 and so on", r"checkpoint\.pt: not a checkpoint, or a truncated one"),
+        (None, r"run: no such checkpoint"),
+        (b"", r"last\.pt: not a checkpoint, or a truncated one"),
+        (b"PK\x03\x04 and so on", r"last\.pt: not a checkpoint, or a truncated one"),
     ],
 )
 def test_bad_run(images, tmp_path, capsys, content, message):
     run = tmp_path / "run"
     if content is not None:
         run.mkdir()
-        (run / "checkpoint.pt").write_bytes(content)
+        (run / "last.pt").write_bytes(content)
     assert predict(run, images, tmp_path / "out") == 2
     assert re.fullmatch(rf"ladderseg: error: .*{message}\n", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()

@@ -4,12 +4,15 @@ import gc
 import json
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_training import differences, signal_at
 
 import ladderseg_fast
+from ladderseg_fast.cli.arguments import model_name
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.data import STREET_LABELS
 from ladderseg_fast.engine import load_checkpoint
@@ -32,16 +35,18 @@ def test_summary_and_files(tmp_path, capsys, short):
     assert main(["train", *short, "--seed", "2", "--out", str(run)]) == 0
     output = capsys.readouterr()
     lines = output.out.splitlines()
-    assert lines[0] == "trained densenet121 (plain) on street at 64x96, batch 2, 2 steps"
+    assert lines[0] == "trained tiny (plain) on street at 64x96, batch 2, 2 steps"
     assert re.fullmatch(r"mean loss \d\.\d{3} over the first step, \d\.\d{3} over the last step", lines[1])
-    assert re.fullmatch(r"validation on 16 images: mIoU \d+\.\d%, pixel accuracy \d+\.\d%", lines[2])
+    scores = r"mIoU \d+\.\d%, pixel accuracy \d+\.\d%; best mIoU \d+\.\d% after step 2"
+    assert re.fullmatch(rf"validation on 16 images: {scores}", lines[2])
     assert re.fullmatch(r"peak memory \d+ MiB of the process", lines[3])
-    assert lines[4] == f"written to {run}: checkpoint.pt, log.jsonl, curve.png, overlays/ (4 images)"
-    assert re.search(r"^train 2/2  loss \d\.\d+  [\d.]+ images/s  lr 1\.8e-04  peak \d+ MiB$", output.err, re.MULTILINE)
+    assert lines[4] == f"written to {run}: last.pt, best.pt, log.jsonl, curve.png, overlays/ (4 images)"
+    line = r"^train 2/2  loss \d\.\d+  lr 1\.8e-04  [\d.]+ images/s  wait \d+%  peak \d+ MiB  0:00 left$"
+    assert re.search(line, output.err, re.MULTILINE)
     assert len(list(run.glob("overlays/*.png"))) == 4
-    checkpoint = load_checkpoint(run / "checkpoint.pt")
+    checkpoint = load_checkpoint(run)
     assert (checkpoint.step, checkpoint.size, checkpoint.label_set) == (2, (64, 96), STREET_LABELS)
-    assert checkpoint.training["seed"] == 2
+    assert checkpoint.config["training"]["seed"] == 2
 
 
 def test_camvid_by_epochs(tmp_path, short):
@@ -57,15 +62,16 @@ def test_camvid_by_epochs(tmp_path, short):
         ("evaluation", 2),
         ("step", 3),
         ("evaluation", 3),
+        ("end", 3),
     ]
-    assert records[-1]["epoch"] == 2.0
-    assert load_checkpoint(run / "checkpoint.pt").label_set.names[0] == "sky"
+    assert records[-2]["epoch"] == 2.0
+    assert load_checkpoint(run).label_set.names[0] == "sky"
 
 
 def test_lean_is_the_default_and_agrees_with_plain(tmp_path, trained, short):
     run = tmp_path / "lean"
     assert main(["train", *short[:-2], "--out", str(run)]) == 0
-    assert load_checkpoint(run / "checkpoint.pt").memory == "lean"
+    assert load_checkpoint(run).memory == "lean"
 
     def losses(path):
         lines = (path / "log.jsonl").read_text().splitlines()
@@ -78,16 +84,16 @@ def test_lean_is_the_default_and_agrees_with_plain(tmp_path, trained, short):
 def test_refuses_to_overwrite_unless_told(trained, tmp_path, capsys, short):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
-    before = (run / "checkpoint.pt").read_bytes()
+    before = (run / "last.pt").read_bytes()
     assert main(["train", *short, "--seed", "9", "--out", str(run)]) == 2
     assert "holds a checkpoint already" in capsys.readouterr().err
-    assert (run / "checkpoint.pt").read_bytes() == before
+    assert (run / "last.pt").read_bytes() == before
     assert main(["train", *short, "--seed", "9", "--out", str(run), "--overwrite"]) == 0
-    assert load_checkpoint(run / "checkpoint.pt").training["seed"] == 9
+    assert load_checkpoint(run).config["training"]["seed"] == 9
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_damaged_image_is_one_line(tmp_path, capsys, short, workers):
+def test_damaged_image_is_one_line(tmp_path, capsys, monkeypatch, short, workers):
     root = make_camvid(tmp_path / "camvid")
     for path in (root / "train").iterdir():
         path.write_bytes(path.read_bytes()[:100])
@@ -95,12 +101,13 @@ def test_damaged_image_is_one_line(tmp_path, capsys, short, workers):
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert re.fullmatch(r"ladderseg: error: .*train.[abc]\.png: cannot read the image \(.*\)\n", error)
-    # The loader's worker ends here, which may take torch five seconds, and not within another test.
+    # The loader is shut down here and not within another test; torch would wait for its worker two times five seconds.
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     gc.collect()
 
 
 def test_interrupt_is_130_and_one_line(tmp_path, capsys, monkeypatch, short):
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ladderseg_fast.cli.train.train", interrupted)
@@ -111,11 +118,19 @@ def test_interrupt_is_130_and_one_line(tmp_path, capsys, monkeypatch, short):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "camvid"], "--data camvid needs --root DIR"),
-        (["--root", "x"], "--root needs --data camvid"),
+        (["--data", "camvid"], "data set 'camvid' needs a root"),
+        (["--root", "x"], "data set 'street' is drawn, not read"),
+        (["--aug", "x"], "data.sbd is for data of kind voc"),
         (["--data", "camvid", "--root", "nowhere"], r"nowhere: no such directory"),
         (["--device", "cuda:99"], "device 'cuda:99' is not available"),
         (["--size", "64x64", "--batch", "1"], "batch 1 at 64x64 leaves one pixel"),
+        (["--size", "63x96"], "data.size must be at least 64x64 for ladder_densenet121, got 63x96"),
+        (
+            ["--set", "training.optimiser=sgd"],
+            r"--set: unknown key training\.optimiser; is training\.optimizer meant\?",
+        ),
+        (["--config", "none.toml"], r"none\.toml: no such configuration file"),
+        (["--resume", "run0"], "--out and --resume exclude each other"),
     ],
 )
 def test_errors_are_one_line(tmp_path, capsys, arguments, message):
@@ -128,12 +143,11 @@ def test_errors_are_one_line(tmp_path, capsys, arguments, message):
     ("arguments", "message"),
     [
         (["--size", "64"], "--size: expected HEIGHTxWIDTH such as 360x480, got '64'"),
-        (["--size", "63x96"], "--size: must be at least 64x64, got 63x96"),
         (["--steps", "0"], "--steps: expected a whole number from 1, got '0'"),
         (["--steps", "2", "--epochs", "1"], "not allowed with argument --steps"),
         (["--lr", "nan"], "--lr: expected a positive number, got 'nan'"),
         (["--batch", "two"], "--batch: expected a whole number from 1, got 'two'"),
-        (["--model", "resnet18"], "invalid choice: 'resnet18'"),
+        (["--model", "resnet18"], "--model: expected one of densenet121_32x, "),
     ],
 )
 def test_arguments_are_checked(tmp_path, capsys, arguments, message):
@@ -141,6 +155,79 @@ def test_arguments_are_checked(tmp_path, capsys, arguments, message):
         main(["train", *arguments, "--out", str(tmp_path / "run")])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_settings_from_a_file(tmp_path, capsys, short):
+    run = tmp_path / "run"
+    (tmp_path / "run.toml").write_text(
+        f"""
+[model]
+name = "tiny"
+[data]
+size = [64, 96]
+[training]
+epochs = 3
+optimizer = "sgd"
+seed = 4
+[output]
+directory = "{run}"
+overlays = 0
+"""
+    )
+    assert main(["train", "--config", str(tmp_path / "run.toml"), "--steps", "1", "--set", "training.seed=5"]) == 0
+    training = load_checkpoint(run).config["training"]
+    assert (training["optimizer"], training["steps"], training["epochs"], training["seed"]) == ("sgd", 1, None, 5)
+    assert 'optimizer = "sgd"' in (run / "config.toml").read_text()
+
+
+def test_resume(tmp_path, capsys, monkeypatch, short):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert main(["train", *short, "--seed", "3", "--out", str(straight)]) == 0
+    with signal_at(monkeypatch, 1):
+        assert main(["train", *short, "--seed", "3", "--out", str(stopped)]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"ladderseg: interrupted at step 1 of 2; saved {stopped / 'last.pt'}"
+    )
+    # The directory may have moved.
+    moved = stopped.rename(tmp_path / "moved")
+    assert main(["train", "--resume", str(moved)]) == 0
+    output = capsys.readouterr()
+    assert "resumed at step 1 of 2" in output.err
+    assert f"written to {moved}: last.pt" in output.out
+    assert differences(moved, straight) == []
+    assert main(["train", "--resume", str(moved)]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == output.out.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch", "4"], r"training\.batch cannot change from 2 to 4 when .* is resumed"),
+        (["--config", "x.toml"], "--config and --resume exclude each other"),
+        (["--overwrite"], "--overwrite and --resume exclude each other"),
+    ],
+)
+def test_resume_with_other_settings(trained, capsys, arguments, message):
+    assert main(["train", "--resume", str(trained), *arguments]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_resume_without_a_run(tmp_path, capsys):
+    assert main(["train", "--resume", str(tmp_path)]) == 2
+    assert re.search(r"config\.toml: no such configuration file", capsys.readouterr().err)
+
+
+def test_directory_is_needed(capsys):
+    assert main(["train"]) == 2
+    assert "no directory for the run: --out RUN is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("densenet169", "ladder_densenet169"), ("resnet50", "ladder_resnet50"), ("dilated_resnet50", "dilated_resnet50")],
+)
+def test_backbone_alone_is_its_ladder(given, meant):
+    assert model_name(given) == meant
 
 
 def test_version(capsys):

@@ -2,12 +2,13 @@
 
 import errno
 import pickle
+import subprocess
 from dataclasses import replace
 
 import pytest
 import torch
 
-from ladderseg_fast.engine import build_model, load_checkpoint, save_checkpoint
+from ladderseg_fast.engine import RunDirectory, build_model, load_checkpoint, save_checkpoint
 from ladderseg_fast.engine import checkpoint as module
 
 
@@ -59,6 +60,32 @@ def test_full_disk_leaves_the_previous_checkpoint(saved, checkpoint, monkeypatch
     assert [path.name for path in saved.parent.iterdir()] == ["checkpoint.pt"]
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 48 MiB, which is filled for real."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(disk)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this user may not mount a file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_disk_that_is_full(small_disk, checkpoint):
+    path = small_disk / "checkpoint.pt"
+    # 39 MiB: there is no room for a second one before the first is replaced.
+    save_checkpoint(path, checkpoint)
+    before = path.read_bytes()
+    with pytest.raises(OSError, match=r"cannot write .*checkpoint\.pt: No space left on device"):
+        save_checkpoint(path, replace(checkpoint, step=13))
+    assert path.read_bytes() == before
+    assert load_checkpoint(path).step == 12
+    assert [file.name for file in small_disk.iterdir()] == ["checkpoint.pt"]
+
+
 def test_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"checkpoint\.pt: no such checkpoint"):
         load_checkpoint(tmp_path / "checkpoint.pt")
@@ -108,9 +135,33 @@ def test_another_programs_file(tmp_path, content):
 
 def test_later_format(saved):
     content = torch.load(saved, weights_only=True)
-    torch.save(content | {"version": 2}, saved)
-    with pytest.raises(ValueError, match="checkpoint format 2, this release reads format 1"):
+    torch.save(content | {"version": 3}, saved)
+    with pytest.raises(ValueError, match="checkpoint format 3, this release reads 1 and 2"):
         load_checkpoint(saved)
+
+
+def test_format_1_is_still_read(saved, checkpoint):
+    content = torch.load(saved, weights_only=True)
+    for key in ("model", "config", "training_state"):
+        del content[key]
+    training = {"seed": 3, "size": [64, 96]}
+    torch.save(content | {"version": 1, "backbone": "densenet121", "training": training}, saved)
+    loaded = load_checkpoint(saved)
+    assert replace(loaded, state={}) == replace(checkpoint, state={}, config=training)
+    images = torch.randn(1, 3, 64, 96)
+    models = [build_model(c, torch.device("cpu")) for c in (loaded, checkpoint)]
+    assert torch.equal(models[0](images).logits, models[1](images).logits)
+
+
+def test_directory_of_a_run(tmp_path, checkpoint):
+    run = RunDirectory(tmp_path / "run")
+    run.create(overwrite=False)
+    with pytest.raises(FileNotFoundError, match=r"run: neither best\.pt nor last\.pt"):
+        load_checkpoint(run.path)
+    save_checkpoint(run.last, checkpoint)
+    assert load_checkpoint(run.path).step == 12
+    save_checkpoint(run.best, replace(checkpoint, step=7))
+    assert load_checkpoint(run.path).step == 7
 
 
 def test_incomplete(saved):
@@ -122,5 +173,5 @@ def test_incomplete(saved):
 
 
 def test_state_of_another_model(checkpoint):
-    with pytest.raises(ValueError, match="state does not fit densenet169"):
-        build_model(replace(checkpoint, backbone="densenet169"), torch.device("cpu"))
+    with pytest.raises(ValueError, match="weights of ladder_densenet169 do not fit the model"):
+        build_model(replace(checkpoint, model="ladder_densenet169"), torch.device("cpu"))

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from ladderseg_fast.data import LabelSet
-from ladderseg_fast.engine.curve import ticks, write_curve
+from ladderseg_fast.engine.curve import write_curve
 from ladderseg_fast.engine.overlay import overlay, write_labels
+from ladderseg_fast.engine.plotting import ticks
 
 LABELS = LabelSet(("a", "b"), ((255, 0, 0), (0, 0, 100)))
 

@@ -2,7 +2,11 @@
 
 import io
 
+import pytest
+
 from ladderseg_fast.engine import format_bytes
+from ladderseg_fast.engine import progress as module
+from ladderseg_fast.engine.pace import Pace
 from ladderseg_fast.engine.progress import Progress
 
 
@@ -11,15 +15,33 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_plain_lines_are_few():
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is set by hand, in seconds."""
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("ladderseg_fast.engine.pace.time.perf_counter", lambda: clock[0])
+    return clock
+
+
+def test_plain_lines_are_few(clock):
     stream = io.StringIO()
     progress = Progress(stream, "train", 1000)
     for done in range(1, 1001):
+        clock[0] += 0.5
         progress.update(done, f"loss {done}")
     lines = stream.getvalue().splitlines()
     assert len(lines) == 21
-    assert lines[0] == "train 1/1000  loss 1"
-    assert lines[-1] == "train 1000/1000  loss 1000"
+    assert lines[0] == "train 1/1000  loss 1  8:20 left"
+    assert lines[-1] == "train 1000/1000  loss 1000  0:00 left"
+
+
+def test_time_left_counts_from_where_it_was_resumed(clock):
+    stream = io.StringIO()
+    progress = Progress(stream, "train", 100, done=90)
+    clock[0] += 1000.0
+    progress.update(91, "")
+    assert stream.getvalue() == "train 91/100  2:30:00 left\n"
 
 
 def test_no_plain_lines_if_none_are_wanted():
@@ -50,6 +72,23 @@ def test_line_is_cleared_when_the_loop_fails(monkeypatch):
     except ValueError:
         pass
     assert stream.getvalue().endswith("\r\x1b[K")
+
+
+def test_pace_tells_waiting_from_working(clock):
+    pace = Pace()
+    for waits, works in (([1.0, 2.0], [3.0, 4.0]), ([0.0, 0.0], [10.0, 10.0])):
+        pace.restart()
+        for wait, work in zip(waits, works, strict=True):
+            clock[0] += wait
+            pace.batch_arrived()
+            clock[0] += work
+            pace.batch_done()
+        pace.step_done()
+        # An evaluation belongs to no step.
+        clock[0] += 1000.0
+        assert (pace.seconds, pace.waited) == (sum(waits) + sum(works), sum(waits))
+    assert pace.average_seconds == pytest.approx(0.9 * 10.0 + 0.1 * 20.0)
+    assert pace.waiting_share == pytest.approx(0.9 * 3.0 / 11.0)
 
 
 def test_bytes_for_people():

@@ -1,14 +1,11 @@
-"""How good predictions are: intersection over union and pixel accuracy."""
+"""How good labels are: confusion matrix, intersection over union, pixel accuracy."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from ..data import IGNORE_INDEX
-from ..models import LadderDenseNet
+from ...data import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -21,6 +18,8 @@ class Scores:
     """Share of the counted pixels that are predicted right."""
     iou: tuple[float | None, ...]
     """Per class: pixels in both ground truth and prediction, over pixels in either; None where there are none."""
+    confusion: Tensor = field(compare=False, repr=False)
+    """[K, K] int64: counted pixels by true class (row) and predicted class (column)."""
 
 
 class ConfusionMatrix:
@@ -52,30 +51,22 @@ class ConfusionMatrix:
         pairs = torch.bincount(true * self.num_classes + predicted, minlength=self.num_classes**2)
         self.counts += pairs.view(self.num_classes, self.num_classes).cpu()
 
+    @property
+    def empty(self) -> bool:
+        """Whether no pixel was counted."""
+        return not bool(self.counts.any())
+
     def scores(self) -> Scores:
         """Raises ValueError if no pixel was counted."""
-        total = int(self.counts.sum())
-        if total == 0:
+        if self.empty:
             raise ValueError("no pixel of the evaluated images has a class")
         right = self.counts.diagonal().tolist()
         union = (self.counts.sum(0) + self.counts.sum(1) - self.counts.diagonal()).tolist()
         iou = tuple(r / u if u else None for r, u in zip(right, union, strict=True))
         occurring = [value for value in iou if value is not None]
-        return Scores(miou=sum(occurring) / len(occurring), pixel_accuracy=sum(right) / total, iou=iou)
-
-
-def evaluate(
-    model: LadderDenseNet,
-    loader: DataLoader[tuple[Tensor, Tensor]],
-    device: torch.device,
-    on_batch: Callable[[int], None] = lambda done: None,
-) -> Scores:
-    """Scores of `model`'s labels at the size of the loader's images [N, 3, H, W] and labels [N, H, W].
-
-    BatchNorm uses its running statistics. `on_batch` is called with the number of batches done so far.
-    """
-    matrix = ConfusionMatrix(model.num_classes)
-    for done, (images, labels, *_) in enumerate(loader, start=1):
-        matrix.add(model.predict(images.to(device)), labels.to(device))
-        on_batch(done)
-    return matrix.scores()
+        return Scores(
+            miou=sum(occurring) / len(occurring),
+            pixel_accuracy=sum(right) / int(self.counts.sum()),
+            iou=iou,
+            confusion=self.counts.clone(),
+        )

@@ -38,6 +38,30 @@ def test_images_add_up():
     assert int(together.counts.sum()) == labels.numel()
 
 
+def test_equals_scikit_learn():
+    metrics = pytest.importorskip("sklearn.metrics", reason="the package scikit-learn is not installed")
+    labels, prediction = torch.randint(0, 12, (3, 40, 50)), torch.randint(0, 11, (3, 40, 50))
+    labels[labels == 11] = IGNORE_INDEX
+    matrix = ConfusionMatrix(11)
+    matrix.add(prediction, labels)
+    counted = labels != IGNORE_INDEX
+    true, predicted, classes = labels[counted].numpy(), prediction[counted].numpy(), range(11)
+    assert matrix.counts.tolist() == metrics.confusion_matrix(true, predicted, labels=classes).tolist()
+    scores = matrix.scores()
+    jaccard = metrics.jaccard_score(true, predicted, labels=classes, average=None)
+    assert scores.iou == pytest.approx(jaccard.tolist(), abs=1e-12)
+    assert scores.miou == pytest.approx(jaccard.mean(), abs=1e-12)
+    assert scores.pixel_accuracy == pytest.approx(metrics.accuracy_score(true, predicted), abs=1e-12)
+
+
+def test_scores_keep_their_confusion_matrix():
+    matrix = ConfusionMatrix(2)
+    matrix.add(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    scores = matrix.scores()
+    matrix.add(torch.tensor([1]), torch.tensor([1]))
+    assert scores.confusion.tolist() == [[1, 1], [0, 0]]
+
+
 def test_nothing_counted():
     matrix = ConfusionMatrix(2)
     matrix.add(torch.zeros(4, dtype=torch.uint8), torch.full((4,), IGNORE_INDEX, dtype=torch.uint8))

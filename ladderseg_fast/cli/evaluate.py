@@ -1,0 +1,232 @@
+"""`ladderseg evaluate`: score a trained model on a data set, and export its predictions."""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..atomic_file import atomic_write
+from ..data import DATA_KINDS, SegmentationDataset, open_data_set
+from ..engine import Checkpoint, build_model, load_checkpoint
+from ..engine.device import find_device
+from ..engine.evaluation import (
+    EXPORT_FORMATS,
+    DataSetScores,
+    Export,
+    ImageScores,
+    Prediction,
+    Views,
+    WorstImages,
+    as_record,
+    evaluate_data_set,
+    predictions,
+)
+from ..engine.progress import Progress
+from ..models import SegmentationModel
+from .arguments import image_size, non_negative_int, positive_float, positive_int
+from .score_table import score_table
+
+#: Value of --size that leaves images as large as they are.
+_OWN_SIZE = "own"
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the sub-command and its options."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="score a trained model on a data set",
+        description="Score a trained model on a data set: IoU of every class, their mean, and pixel accuracy; on "
+        "Cityscapes also iIoU and the categories, as the benchmark defines them. Every pixel of the annotations "
+        "counts, at their own size, whatever size the network sees.",
+        epilog="The network's scores, at a quarter of the size it sees, are upsampled bilinearly to the annotations' "
+        "size. With several --scales, or --flip, the softmax probabilities of all views are averaged there. --export "
+        "also works on splits without labels, which have no scores.",
+    )
+    parser.add_argument(
+        "model",
+        type=Path,
+        metavar="RUN|FILE",
+        help="directory that ladderseg train wrote, whose best checkpoint is taken; or a checkpoint",
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument("--data", choices=DATA_KINDS, required=True, help="the kind of data set")
+    data.add_argument("--root", type=Path, metavar="DIR", help="where it is (street scenes have no root)")
+    data.add_argument("--split", default="val", metavar="NAME", help="default: %(default)s")
+    data.add_argument(
+        "--no-iiou", action="store_true", help="cityscapes: leave out iIoU, which needs *_instanceIds.png"
+    )
+    data.add_argument(
+        "--workers", type=non_negative_int, default=0, metavar="N", help="processes that load images (default: 0)"
+    )
+    view = parser.add_argument_group("what the network sees")
+    view.add_argument(
+        "--size",
+        type=_size,
+        metavar="HxW",
+        help=f'height and width of the images for the network, or "{_OWN_SIZE}" (default: that of the training)',
+    )
+    view.add_argument(
+        "--scales", type=_scales, default=(1.0,), metavar="X,X,...", help="factors of that size (default: 1)"
+    )
+    view.add_argument("--flip", action="store_true", help="also look at every image with left and right exchanged")
+    view.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", type=Path, metavar="FILE", help="write all scores, those of every image too, as JSON")
+    output.add_argument(
+        "--worst", type=positive_int, metavar="N", help="draw the N images with the lowest mIoU; needs --out"
+    )
+    output.add_argument("--out", type=Path, metavar="DIR", help="where --worst draws")
+    output.add_argument(
+        "--export",
+        nargs=2,
+        metavar=("FORMAT", "DIR"),
+        help=f"write the predictions as the benchmark's server takes them; FORMAT is {' or '.join(EXPORT_FORMATS)}",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates as the arguments say and prints the table."""
+    _check(arguments)
+    samples = open_data_set(arguments.data, arguments.root, arguments.split)
+    if not samples.labelled:
+        _check_unlabelled(arguments)
+    checkpoint = load_checkpoint(arguments.model)
+    _check_classes(checkpoint, samples)
+    model = build_model(checkpoint, find_device(arguments.device))
+    views = Views(_network_size(arguments.size, checkpoint), arguments.scales, arguments.flip)
+    if views.size is not None:
+        _check_size(views.size, model)
+    job = _Job(model, samples, checkpoint, views, arguments.workers)
+    export = Export(arguments.export[0], Path(arguments.export[1]), samples.label_set) if arguments.export else None
+    worst = WorstImages(arguments.worst) if arguments.worst else None
+    if worst is not None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    if samples.labelled:
+        result = _evaluate(job, not arguments.no_iiou, worst, export)
+        print(_title(arguments, job), score_table(result, samples.label_set), sep="\n\n")
+        if arguments.json is not None:
+            _write_json(arguments, job, result)
+        if worst is not None:
+            print(f"written to {arguments.out}: {len(worst.write(samples, arguments.out))} images")
+    else:
+        _predict(job, export)
+    if export is not None:
+        print(f"written to {export.directory}: {export.count} predictions")
+    return 0
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is asked of which model."""
+
+    model: SegmentationModel
+    samples: SegmentationDataset
+    checkpoint: Checkpoint
+    views: Views
+    workers: int
+
+
+def _evaluate(job: _Job, instances: bool, worst: WorstImages | None, export: Export | None) -> DataSetScores:
+    """Scores of all samples, each of which is offered to `worst` and `export`."""
+    with Progress(sys.stderr, "evaluate", len(job.samples)) as progress:
+
+        def on_image(prediction: Prediction, image: ImageScores) -> None:
+            if worst is not None:
+                worst.add(prediction, image)
+            if export is not None:
+                export.write(prediction)
+            progress.update(prediction.index + 1, "")
+
+        return evaluate_data_set(
+            job.model, job.samples, job.checkpoint.normalisation, job.views, job.workers, instances, on_image
+        )
+
+
+def _predict(job: _Job, export: Export) -> None:
+    with Progress(sys.stderr, "predict", len(job.samples)) as progress:
+        for prediction in predictions(job.model, job.samples, job.checkpoint.normalisation, job.views, job.workers):
+            export.write(prediction)
+            progress.update(prediction.index + 1, "")
+
+
+def _title(arguments: argparse.Namespace, job: _Job) -> str:
+    """What was evaluated, in one line."""
+    views = job.views
+    size = "their own size" if views.size is None else f"{views.size[0]}x{views.size[1]}"
+    scales = "" if views.scales == (1.0,) else " times " + ", ".join(f"{scale:g}" for scale in views.scales)
+    flip = ", each also flipped" if views.flip else ""
+    return (
+        f"{arguments.model} (step {job.checkpoint.step}) on {arguments.data} {arguments.split}: "
+        f"{len(job.samples)} images, seen at {size}{scales}{flip}"
+    )
+
+
+def _write_json(arguments: argparse.Namespace, job: _Job, result: DataSetScores) -> None:
+    record = {
+        "model": str(arguments.model),
+        "step": job.checkpoint.step,
+        "data": arguments.data,
+        "split": arguments.split,
+        "size": job.views.size,
+        "scales": job.views.scales,
+        "flip": job.views.flip,
+    }
+    text = json.dumps(record | as_record(result, job.samples.label_set), indent=1, allow_nan=False)
+    with atomic_write(arguments.json) as file:
+        file.write(text.encode() + b"\n")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises ValueError if options do not go together, or JSON could not be written in the end."""
+    if (arguments.worst is None) != (arguments.out is None):
+        raise ValueError("--worst and --out need each other")
+    if arguments.no_iiou and arguments.data != "cityscapes":
+        raise ValueError(f"--no-iiou is for --data cityscapes, not {arguments.data}")
+    if arguments.export and arguments.export[0] not in EXPORT_FORMATS:
+        raise ValueError(f"--export writes {' or '.join(EXPORT_FORMATS)}, not {arguments.export[0]}")
+    if arguments.json is not None and not arguments.json.parent.is_dir():
+        raise FileNotFoundError(f"{arguments.json.parent}: no such directory (for --json)")
+
+
+def _check_unlabelled(arguments: argparse.Namespace) -> None:
+    """Raises ValueError if something is asked for that needs labels, or nothing else is."""
+    for flag, given in (("--json", arguments.json), ("--worst", arguments.worst)):
+        if given is not None:
+            raise ValueError(f"{flag} needs labels, but split {arguments.split} of {arguments.data} has none")
+    if not arguments.export:
+        raise ValueError(
+            f"split {arguments.split} of {arguments.data} has no labels to evaluate against; "
+            "--export writes predictions"
+        )
+
+
+def _check_classes(checkpoint: Checkpoint, samples: SegmentationDataset) -> None:
+    """Raises ValueError unless the model was trained on the classes of `samples`."""
+    trained, present = checkpoint.label_set.names, samples.label_set.names
+    if trained != present:
+        differing = [f"{one!r} and {other!r}" for one, other in zip(trained, present, strict=False) if one != other]
+        detail = f"; the first to differ are {differing[0]}" if differing else ""
+        raise ValueError(f"the model's {len(trained)} classes are not the data set's {len(present)}{detail}")
+
+
+def _check_size(size: tuple[int, int], model: SegmentationModel) -> None:
+    """Raises ValueError if the network cannot see images of `size`."""
+    if min(size) < model.min_size:
+        raise ValueError(f"--size must be at least {model.min_size}x{model.min_size}, got {size[0]}x{size[1]}")
+
+
+def _network_size(size: tuple[int, int] | str | None, checkpoint: Checkpoint) -> tuple[int, int] | None:
+    if size is None:
+        return checkpoint.size
+    return None if size == _OWN_SIZE else size
+
+
+def _size(text: str) -> tuple[int, int] | str:
+    return _OWN_SIZE if text == _OWN_SIZE else image_size(text)
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    """ "0.75,1" -> (0.75, 1.0)."""
+    return tuple(positive_float(part) for part in text.split(","))

@@ -1,0 +1,39 @@
+"""`ladderseg report`: the course of one or several runs as a page."""
+
+import argparse
+from pathlib import Path
+
+from ..engine import RunDirectory
+from ..engine.report import MOST_RUNS, write_report
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the sub-command and its options."""
+    parser = commands.add_parser(
+        "report",
+        help="show the course of a training as a page",
+        description="Write one HTML page about a training, also while it goes on: curves, scores of every class, the "
+        "confusion matrix, overlays, memory and speed, settings. Several runs are compared, their curves over each "
+        "other. The page needs no other file and no network.",
+    )
+    parser.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help=f"directory that ladderseg train wrote; at most {MOST_RUNS}",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page (default: report.html in RUN; several runs need it)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the page."""
+    if arguments.out is None and len(arguments.runs) > 1:
+        raise ValueError("a report of several runs needs --out FILE")
+    out = arguments.out or RunDirectory(arguments.runs[0]).report
+    write_report(arguments.runs, out)
+    print(f"written to {out}")
+    return 0

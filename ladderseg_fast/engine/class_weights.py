@@ -1,0 +1,59 @@
+"""Weights of classes in the loss, from how many pixels each has."""
+
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..data import IGNORE_INDEX, SegmentationDataset
+from .interrupt import ignore_interrupts
+
+
+def median_frequency_weights(
+    samples: SegmentationDataset, workers: int, on_sample: Callable[[int], None]
+) -> tuple[float, ...]:
+    """One weight per class: the median of the classes' frequencies over the class's own (Eigen, Fergus, ICCV 2015).
+
+    The frequency of a class is the number of its pixels over the number of labelled pixels of all samples in which it
+    occurs. A class that occurs nowhere has weight 1, which no pixel will ask for. All samples are read once, by
+    `workers` processes; `on_sample` is called with the number of those done so far.
+
+    Raises:
+        ValueError: no sample has a labelled pixel.
+    """
+    loader = DataLoader(
+        _PixelCounts(samples),
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=ignore_interrupts,
+        generator=torch.Generator(),
+    )
+    pixels = torch.zeros(len(samples.label_set), dtype=torch.int64)
+    surroundings = torch.zeros_like(pixels)
+    for done, counts in enumerate(loader, start=1):
+        pixels += counts
+        surroundings += counts.sum() * (counts > 0)
+        on_sample(done)
+    pairs = zip(pixels.tolist(), surroundings.tolist(), strict=True)
+    frequencies = [count / total if total else None for count, total in pairs]
+    occurring = [frequency for frequency in frequencies if frequency is not None]
+    if not occurring:
+        raise ValueError('training.class_weights = "balanced" needs labels, but no training image has a labelled pixel')
+    middle = median(occurring)
+    return tuple(1.0 if frequency is None else middle / frequency for frequency in frequencies)
+
+
+class _PixelCounts(Dataset[Tensor]):
+    """Of each sample, how many pixels every class has: [K] int64."""
+
+    def __init__(self, samples: SegmentationDataset) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Tensor:
+        labels = torch.from_numpy(self.samples[index].labels.copy())
+        return torch.bincount(labels[labels != IGNORE_INDEX].long(), minlength=len(self.samples.label_set))

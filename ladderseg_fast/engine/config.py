@@ -1,0 +1,297 @@
+"""The settings of one training, in four sections; the defaults are the paper's recipe."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from ..data import DATA_KINDS, Augmentation
+from ..models import MEMORY_MODES, list_models
+
+#: Size (height, width) of the training images where none is set: the paper's for Cityscapes, else about the data's own.
+DEFAULT_SIZES = {"camvid": (360, 480), "cityscapes": (448, 1024), "street": (256, 512), "voc": (512, 512)}
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+AUTOCAST_TYPES = ("bfloat16", "float16")
+ON_NONFINITE = ("stop", "skip")
+#: The one name that `training.class_weights` takes in place of a list.
+BALANCED = "balanced"
+#: The one name that `model.weights` takes in place of a file.
+IMAGENET = "imagenet"
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """[model]: which network, and how it starts.
+
+    Raises:
+        ValueError: a setting is out of range; the message names the key. So do the other sections.
+    """
+
+    name: str = "ladder_densenet121"
+    """One of list_models()."""
+    weights: str | None = None
+    """What the backbone starts from: "imagenet", a file of weights, or None for random numbers."""
+    frozen_bn: bool = False
+    """Batch norm keeps its statistics, scales and shifts."""
+    memory: str = "lean"
+    """"lean", or "plain" for ordinary PyTorch modules."""
+    channels_last: bool = False
+    """Plain modules work in NHWC memory layout; lean ones choose their layout themselves."""
+
+    def __post_init__(self) -> None:
+        _check_choice("model.name", self.name, list_models())
+        _check_choice("model.memory", self.memory, MEMORY_MODES)
+        if self.channels_last and self.memory == "lean":
+            raise ValueError(
+                'model.channels_last needs model.memory = "plain": a lean network chooses its layout itself'
+            )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """[data]: which images, and what happens to them on the way to the network."""
+
+    kind: str = "street"
+    """One of DATA_KINDS."""
+    root: str | None = None
+    """The data set's directory; None for the street scenes, which are drawn."""
+    train_split: str = "train"
+    val_split: str = "val"
+    coarse: bool = False
+    """Of "cityscapes": the coarse labels of the training split."""
+    sbd: str | None = None
+    """Of "voc": a directory with the label PNGs of SBD, whose images are added to the training split."""
+    size: tuple[int, int] | None = None
+    """(height, width) that images and labels are resized to, for training and validation; None: see DEFAULT_SIZES."""
+    crop: tuple[int, int] | None = None
+    """(height, width) of the window that training sees of the resized and scaled image; None is the whole `size`."""
+    flip: bool = True
+    """Exchange left and right of every other training image."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Least and greatest factor of a training image's `size`, before the crop."""
+    brightness: float = 0.0
+    """Of training images: the factor lies within this of 1; likewise for `contrast` and `saturation`."""
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    """Greatest rotation of a training image's hues either way, in turns."""
+    workers: int = 0
+    """Processes that load images; with 0 the training does it itself."""
+
+    def __post_init__(self) -> None:
+        _check_choice("data.kind", self.kind, DATA_KINDS)
+        for key, given, owner in (("coarse", self.coarse, "cityscapes"), ("sbd", self.sbd is not None, "voc")):
+            if given and self.kind != owner:
+                raise ValueError(f"data.{key} is for data of kind {owner}, not {self.kind}")
+        _check_least("data.workers", self.workers, 0)
+        for name in ("size", "crop"):
+            for side in getattr(self, name) or ():
+                _check_least(f"data.{name}", side, 1)
+        self.augmentation()
+
+    def resolved_size(self) -> tuple[int, int]:
+        """`size`, or the default of the kind of data.
+
+        Raises:
+            ValueError: there is neither.
+        """
+        if self.size is None and self.kind not in DEFAULT_SIZES:
+            raise ValueError(f"data.size is needed: data of kind {self.kind} has no default size")
+        return self.size or DEFAULT_SIZES[self.kind]
+
+    def options(self) -> dict[str, object]:
+        """What open_data_set is given besides kind, root and split."""
+        options = {"size": self.resolved_size()} if self.kind == "street" else {}
+        if self.coarse:
+            options["coarse"] = True
+        if self.sbd is not None:
+            options["sbd"] = self.sbd
+        return options
+
+    def augmentation(self) -> Augmentation:
+        """What is left to chance about a training image."""
+        try:
+            return Augmentation(self.flip, self.scale, self.brightness, self.contrast, self.saturation, self.hue)
+        except ValueError as error:
+            raise ValueError(f"data.{error}") from error
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """[training]: the recipe. Unless said otherwise, a step is one update of the weights."""
+
+    batch: int = 2
+    """Images of one forward pass."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one step."""
+    steps: int | None = None
+    epochs: int | None = None
+    """The length, as one of these two; None and None is one epoch."""
+    optimizer: str = "adam"
+    """"adam", "adamw" or "sgd"."""
+    learning_rate: float = 5e-4
+    backbone_divisor: float = 5.0
+    """The backbone's learning rate is divided by it where the backbone starts pretrained."""
+    momentum: float = 0.9
+    """Of "sgd"."""
+    weight_decay: float = 0.0
+    """As torch's optimizers define it: decoupled in "adamw", L2 in the others."""
+    power: float = 1.5
+    """Poly decay of the learning rate, (1 - step / steps)^power."""
+    warmup_steps: int = 0
+    """First steps, in which the learning rate also grows linearly from zero to its value."""
+    aux_weight: float = 0.3
+    """Share of the auxiliary loss; the main loss has the rest."""
+    class_weights: tuple[float, ...] | str | None = None
+    """Of the cross entropy: one number per class, or "balanced" (see median_frequency_weights)."""
+    clip_norm: float | None = None
+    """Gradients are scaled down to this norm, all parameters taken together, where it is larger."""
+    ema_decay: float | None = None
+    """Decay of a moving average of the weights, which is evaluated and saved as the result."""
+    autocast: str | None = None
+    """"bfloat16" or "float16": torch.autocast's type; float16 with a gradient scaler."""
+    init_from: str | None = None
+    """A run's directory or a checkpoint whose weights the training starts from."""
+    on_nonfinite: str = "stop"
+    """What a loss of NaN or infinity does: "stop" the run, or "skip" the batch."""
+    seed: int = 0
+    """Decides the initial weights and all that is drawn at random."""
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch", 1), ("accumulate", 1), ("warmup_steps", 0), ("seed", 0)):
+            _check_least(f"training.{name}", getattr(self, name), least)
+        if self.seed >= 2**63:
+            raise ValueError(f"training.seed must be below 2^63, got {self.seed}")
+        for name in ("steps", "epochs"):
+            if getattr(self, name) is not None:
+                _check_least(f"training.{name}", getattr(self, name), 1)
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("training.steps and training.epochs exclude each other")
+        _check_choice("training.optimizer", self.optimizer, OPTIMIZERS)
+        _check_choice("training.on_nonfinite", self.on_nonfinite, ON_NONFINITE)
+        if self.autocast is not None:
+            _check_choice("training.autocast", self.autocast, AUTOCAST_TYPES)
+        self._check_numbers()
+        if isinstance(self.class_weights, str):
+            _check_choice("training.class_weights", self.class_weights, (BALANCED,))
+
+    def _check_numbers(self) -> None:
+        for name in ("learning_rate", "backbone_divisor", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 < value < math.inf:
+                raise ValueError(f"training.{name} must be a positive number, got {value}")
+        for name in ("weight_decay", "power"):
+            if not 0.0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"training.{name} must be a number from 0, got {getattr(self, name)}")
+        for name in ("momentum", "ema_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0.0 <= value < 1.0:
+                raise ValueError(f"training.{name} must be from 0 to below 1, got {value}")
+        if not 0.0 <= self.aux_weight <= 1.0:
+            raise ValueError(f"training.aux_weight must be from 0 to 1, got {self.aux_weight}")
+        if isinstance(self.class_weights, tuple) and not (
+            all(0.0 <= weight < math.inf for weight in self.class_weights) and any(self.class_weights)
+        ):
+            raise ValueError("training.class_weights must be numbers from 0, not all of them 0")
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """[output]: what the run writes, and when."""
+
+    directory: str | None = None
+    """The run's directory."""
+    evaluate_every: int | None = None
+    """Steps between evaluations on the validation split; None: those of one epoch. The last step always has one."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints, besides the one before each evaluation."""
+    overlays: int = 4
+    """Validation images that overlays are drawn of at the end, spread evenly over the split."""
+    tensorboard: bool = False
+    """Also write TensorBoard events; needs the extra [tensorboard]."""
+
+    def __post_init__(self) -> None:
+        for name in ("evaluate_every", "checkpoint_every"):
+            if getattr(self, name) is not None:
+                _check_least(f"output.{name}", getattr(self, name), 1)
+        _check_least("output.overlays", self.overlays, 0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one training.
+
+    Raises:
+        ValueError: settings that exclude each other; the message names their keys.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        if self.model.weights is not None and self.training.init_from is not None:
+            raise ValueError("model.weights and training.init_from exclude each other: each decides the first weights")
+        if self.training.autocast is not None and self.training.device == "cpu" and self.model.memory == "lean":
+            raise ValueError(
+                'training.autocast has no effect on the CPU with model.memory = "lean", which computes in float32 '
+                'there; it needs model.memory = "plain" or a CUDA device'
+            )
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the backbone starts from weights that were trained."""
+        return self.model.weights is not None or self.training.init_from is not None
+
+    def resolved(self, images: int) -> "Config":
+        """With sizes, lengths and intervals as numbers and with absolute paths, for a training split of `images`.
+
+        Raises:
+            ValueError: `data.size` is not set and the kind of data has no default.
+        """
+        training, output = self.training, self.output
+        step_images = training.batch * training.accumulate
+        steps = training.steps or math.ceil((training.epochs or 1) * images / step_images)
+        return replace(
+            self,
+            model=replace(self.model, weights=self._absolute_weights()),
+            data=replace(
+                self.data,
+                root=_absolute(self.data.root),
+                sbd=_absolute(self.data.sbd),
+                size=self.data.resolved_size(),
+            ),
+            training=replace(training, steps=steps, epochs=None, init_from=_absolute(training.init_from)),
+            output=replace(
+                output,
+                directory=_absolute(output.directory),
+                evaluate_every=output.evaluate_every or math.ceil(images / step_images),
+            ),
+        )
+
+    def as_tables(self) -> dict[str, dict[str, object]]:
+        """Sections of keys and plain values (numbers, strings, lists, None), for a file."""
+        return {
+            section: {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
+            for section, table in asdict(self).items()
+        }
+
+    def _absolute_weights(self) -> str | None:
+        return self.model.weights if self.model.weights == IMAGENET else _absolute(self.model.weights)
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
+def _check_least(key: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{key} must be at least {least}, got {value}")
+
+
+def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{key} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,196 @@
+"""Settings as tables of plain values: from a TOML file and the command line, laid over each other, checked."""
+
+import difflib
+import sys
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from .._version import __version__
+from .config import Config
+from .git_revision import GitRevision
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+#: Keys that say one thing in two ways: a layer that sets one takes back the other of the layers below.
+_ALTERNATIVES = (("training.steps", "training.epochs"), ("model.weights", "training.init_from"))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Some settings, and where they come from, for messages."""
+
+    source: str
+    values: Mapping[str, object]
+    """By dotted key, such as "training.batch"; None takes a setting back to its default."""
+
+
+def read_config_file(path: Path) -> Layer:
+    """The settings in a TOML file.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: not TOML, or a key outside the sections.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such configuration file") from None
+    except OSError as error:
+        raise OSError(f"{path}: cannot read the configuration file ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a TOML file ({error})") from error
+    values = {}
+    for section, table in tables.items():
+        _check_name(str(path), section, [field.name for field in fields(Config)], "section")
+        if not isinstance(table, dict):
+            raise ValueError(f"{path}: {section} must be a section, [{section}]")
+        values |= {f"{section}.{key}": value for key, value in table.items()}
+    return Layer(str(path), values)
+
+
+def parse_assignments(texts: Sequence[str]) -> Layer:
+    """Settings from `section.key=value` each, the value as in TOML.
+
+    Quotes around a string may be left out, and an empty value takes the setting back to its default.
+
+    Raises:
+        ValueError: a text without a key; the message quotes it.
+    """
+    values = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or "." not in key:
+            raise ValueError(f"--set expects SECTION.KEY=VALUE, got {text!r}")
+        values[key.strip()] = _parse_value(value.strip())
+    return Layer("--set", values)
+
+
+def build_config(layers: Sequence[Layer]) -> Config:
+    """The settings of all `layers`, of which later ones go over earlier ones; the rest has its default.
+
+    Raises:
+        ValueError: an unknown key, a value of the wrong type or out of range; the message names the key.
+    """
+    sections = {field.name: typing.get_type_hints(field.type) for field in fields(Config)}
+    tables: dict[str, dict[str, object]] = {section: {} for section in sections}
+    for layer in layers:
+        for key in layer.values:
+            for pair in _ALTERNATIVES:
+                if key in pair and layer.values[key] is not None:
+                    _drop(tables, pair[1 - pair.index(key)])
+        for key, value in layer.values.items():
+            section, name = key.split(".", 1)
+            _check_name(layer.source, section, list(sections), "section")
+            _check_name(layer.source, name, list(sections[section]), "key", f"{section}.")
+            if value is None:
+                _drop(tables, key)
+            else:
+                tables[section][name] = _convert(layer.source, key, value, sections[section][name])
+    return Config(**{field.name: field.type(**tables[field.name]) for field in fields(Config)})
+
+
+def config_text(config: Config, revision: GitRevision | None) -> str:
+    """The content of a run's config.toml: all settings, and in comments what they were used with."""
+    where = f"in a working directory at git revision {revision}" if revision else "in no git repository"
+    return f"# Settings of a training with ladderseg_fast {__version__}, {where}.\n\n{format_toml(config.as_tables())}"
+
+
+def format_toml(tables: Mapping[str, Mapping[str, object]]) -> str:
+    """TOML of sections whose values are numbers, strings, truth values, lists of these, or None.
+
+    TOML has no None: such a key is left out, and a comment says so.
+    """
+    parts = []
+    for section, table in tables.items():
+        lines = [f"# {key} is not set" if value is None else f"{key} = {_toml(value)}" for key, value in table.items()]
+        parts.append("\n".join([f"[{section}]", *lines]) + "\n")
+    return "\n".join(parts)
+
+
+def _drop(tables: dict[str, dict[str, object]], key: str) -> None:
+    section, name = key.split(".", 1)
+    tables[section].pop(name, None)
+
+
+def _check_name(source: str, name: str, known: Sequence[str], what: str, prefix: str = "") -> None:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; is {prefix}{close[0]} meant?" if close else f"; there are {', '.join(known)}"
+        raise ValueError(f"{source}: unknown {what} {prefix}{name}{hint}")
+
+
+def _parse_value(text: str) -> object:
+    """None for an empty text, else the TOML value, else the text itself."""
+    if not text:
+        return None
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return table["value"] if table.keys() == {"value"} else text
+
+
+def _convert(source: str, key: str, value: object, kind: object) -> object:
+    """`value` as one of the types that `kind` names."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        converted = _converted(value, option)
+        if converted is not None:
+            return converted
+    expected = " or ".join(_NAMES[option] for option in options if option is not types.NoneType)
+    raise ValueError(f"{source}: {key} must be {expected}, got {_shown(value)}")
+
+
+def _converted(value: object, kind: object) -> object:
+    """`value` as a `kind`, or None if it is of another type. A whole number is a number, too."""
+    if typing.get_origin(kind) is tuple:
+        item, rest = typing.get_args(kind)
+        if not isinstance(value, list | tuple) or (rest is not ... and len(value) != 2):
+            return None
+        items = [_converted(element, item) for element in value]
+        return None if None in items else tuple(items)
+    if kind is float and type(value) is int:
+        return float(value)
+    return value if type(value) is kind else None
+
+
+_NAMES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    tuple[int, int]: "a list of two whole numbers",
+    tuple[float, float]: "a list of two numbers",
+    tuple[float, ...]: "a list of numbers",
+}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a table"
+    return _toml(value) if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    text = str(value)
+    if not text.isascii() and any(0xD800 <= ord(character) < 0xE000 for character in text):
+        raise ValueError(f"{text!r} cannot be written to a TOML file: it is not Unicode text")
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    return character if character.isprintable() else f"\\U{ord(character):08x}"

@@ -1,0 +1,60 @@
+"""Image, truth, prediction and errors side by side, as in the paper's Figure 4."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from ...data import IGNORE_INDEX, LabelSet, image_from_array, resize_image
+from ..overlay import overlay
+
+#: Panels are no wider than this; wider images are shrunk.
+_PANEL_WIDTH = 1024
+_GAP, _HEADER, _MARGIN = 6, 30, 4
+_INK, _PAPER = (30, 30, 30), (255, 255, 255)
+#: What is wrong is red, over the image in grey; what does not count is dark.
+_WRONG, _GREY_SHARE = (225, 25, 45), 0.45
+
+
+def comparison(
+    image: np.ndarray, labels: np.ndarray, prediction: np.ndarray, label_set: LabelSet, title: str
+) -> Image.Image:
+    """One picture of `image` [H, W, 3] uint8 and its `labels` and `prediction` [H, W] uint8, with `title` above.
+
+    From left to right: the image, the true classes over it, the predicted ones over it, and the errors: the image in
+    grey, red where the prediction is wrong, and dark where the labels ignore it.
+    """
+    ignored = labels == IGNORE_INDEX
+    truth = np.where(ignored[..., None], image // 4, overlay(image, labels, label_set))
+    panels = [image, truth, overlay(image, prediction, label_set), error_map(image, labels, prediction)]
+    return _side_by_side([_shrunk(panel) for panel in panels], ["image", "truth", "prediction", "errors"], title)
+
+
+def error_map(image: np.ndarray, labels: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """[H, W, 3] uint8: grey where the prediction is right, red where it is wrong, dark where labels are ignored."""
+    grey = image.mean(2, keepdims=True)
+    picture = np.repeat(255 * (1 - _GREY_SHARE) + _GREY_SHARE * grey, 3, axis=2)
+    picture[prediction != labels] = _WRONG
+    ignored = labels == IGNORE_INDEX
+    picture[ignored] = np.broadcast_to(grey / 4, picture.shape)[ignored]
+    return np.round(picture).astype(np.uint8)
+
+
+def _shrunk(panel: np.ndarray) -> np.ndarray:
+    height, width = panel.shape[:2]
+    if width <= _PANEL_WIDTH:
+        return panel
+    return resize_image(panel, (max(1, round(height * _PANEL_WIDTH / width)), _PANEL_WIDTH))
+
+
+def _side_by_side(panels: Sequence[np.ndarray], captions: Sequence[str], title: str) -> Image.Image:
+    """Panels of one size in a row; captions below the title."""
+    height, width = panels[0].shape[:2]
+    picture = Image.new("RGB", (len(panels) * (width + _GAP) - _GAP, 2 * _HEADER + height), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    draw.text((_MARGIN, _HEADER / 2), title, fill=_INK, font=ImageFont.load_default(18), anchor="lm")
+    for i, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
+        left = i * (width + _GAP)
+        draw.text((left + _MARGIN, 1.5 * _HEADER), caption, fill=_INK, font=ImageFont.load_default(15), anchor="lm")
+        picture.paste(image_from_array(panel), (left, 2 * _HEADER))
+    return picture

@@ -1,0 +1,122 @@
+"""Scores of a model on a whole data set, image by image, at the annotations' own size."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from ...data import Cityscapes, Normalisation, Sample, SegmentationDataset, read_instance_ids
+from ...models import SegmentationModel
+from ..interrupt import ignore_interrupts
+from .cityscapes import CityscapesScores, InstanceCounts, cityscapes_scores
+from .confusion import ConfusionMatrix, Scores
+from .views import Views, label_image
+
+
+class Prediction(NamedTuple):
+    """One sample, and what the model makes of it."""
+
+    index: int
+    sample: Sample
+    labels: np.ndarray
+    """[H, W] uint8 classes, in the size of the image."""
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one image alone."""
+
+    index: int
+    name: str
+    scores: Scores | None
+    """None where no pixel of it has a class."""
+
+
+@dataclass(frozen=True)
+class DataSetScores:
+    """Scores of a data set."""
+
+    scores: Scores
+    images: tuple[ImageScores, ...]
+    """In the order of the data set."""
+    cityscapes: CityscapesScores | None
+    """Of Cityscapes only."""
+
+
+def predictions(
+    model: SegmentationModel, samples: SegmentationDataset, normalisation: Normalisation, views: Views, workers: int = 0
+) -> Iterator[Prediction]:
+    """Labels of all `samples` in their order, which `workers` processes read (0: this one).
+
+    Raises:
+        OSError, ValueError: as the samples do.
+    """
+    loader = DataLoader(
+        samples,
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=ignore_interrupts,
+        collate_fn=_unchanged,
+        generator=torch.Generator(),
+    )
+    for index, sample in enumerate(loader):
+        yield Prediction(index, sample, label_image(model, sample.image, normalisation, views).cpu().numpy())
+
+
+def evaluate_data_set(
+    model: SegmentationModel,
+    samples: SegmentationDataset,
+    normalisation: Normalisation,
+    views: Views,
+    workers: int = 0,
+    instances: bool = True,
+    on_image: Callable[[Prediction, ImageScores], None] = lambda prediction, scores: None,
+) -> DataSetScores:
+    """Scores of `model` on `samples`, each pixel of their annotations counted once.
+
+    Args:
+        instances: of Cityscapes, compute iIoU too, for which every sample needs its *_instanceIds.png.
+        on_image: called with every prediction and its own scores, in the order of the samples.
+
+    Raises:
+        OSError, ValueError: as the samples do; ValueError if they are not labelled, or no pixel has a class.
+    """
+    if not samples.labelled:
+        raise ValueError("this split has no labels to evaluate against")
+    matrix = ConfusionMatrix(len(samples.label_set))
+    things = InstanceCounts() if instances and isinstance(samples, Cityscapes) else None
+    images = []
+    for prediction in predictions(model, samples, normalisation, views, workers):
+        if things is not None:
+            _count_things(things, prediction, samples)
+        scores = _image_scores(prediction, matrix)
+        images.append(ImageScores(prediction.index, prediction.sample.name, scores))
+        on_image(prediction, images[-1])
+    scores = matrix.scores()
+    extra = cityscapes_scores(scores.confusion, things) if isinstance(samples, Cityscapes) else None
+    return DataSetScores(scores, tuple(images), extra)
+
+
+def _image_scores(prediction: Prediction, total: ConfusionMatrix) -> Scores | None:
+    """Of one image, which is also added to `total`."""
+    matrix = ConfusionMatrix(total.num_classes)
+    matrix.add(torch.from_numpy(prediction.labels), torch.from_numpy(np.ascontiguousarray(prediction.sample.labels)))
+    total.counts += matrix.counts
+    return None if matrix.empty else matrix.scores()
+
+
+def _count_things(things: InstanceCounts, prediction: Prediction, samples: Cityscapes) -> None:
+    path = samples.instances(prediction.index)
+    ids = read_instance_ids(path)
+    try:
+        things.add(prediction.labels, ids)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _unchanged(sample: Sample) -> Sample:
+    """DataLoader's own choice would make tensors of the arrays."""
+    return sample

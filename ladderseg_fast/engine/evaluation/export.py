@@ -1,0 +1,45 @@
+"""Predictions as the files that a benchmark's server takes."""
+
+from pathlib import Path
+
+from ...data import CITYSCAPES_LABEL_SET, RESULT_FORMATS, VOC_LABELS, LabelSet
+from ..overlay import write_png
+from .data_set import Prediction
+
+#: What the classes have to be called, by the name of the format.
+_LABEL_SETS = {"cityscapes": CITYSCAPES_LABEL_SET, "voc": VOC_LABELS}
+EXPORT_FORMATS = tuple(RESULT_FORMATS)
+
+
+class Export:
+    """Writes predictions in the layout and encoding of `name`, one of EXPORT_FORMATS, below `directory`.
+
+    Raises:
+        ValueError: an unknown format, or classes that are not the benchmark's.
+    """
+
+    def __init__(self, name: str, directory: Path, label_set: LabelSet) -> None:
+        if name not in RESULT_FORMATS:
+            raise ValueError(f"unknown format {name!r}; known are {', '.join(EXPORT_FORMATS)}")
+        if label_set.names != _LABEL_SETS[name].names:
+            raise ValueError(f"the format {name} is for that benchmark's classes, but these are {_listed(label_set)}")
+        self.directory = directory
+        self.count = 0
+        """Files written."""
+        self._format = RESULT_FORMATS[name]
+
+    def write(self, prediction: Prediction) -> None:
+        """Writes one file.
+
+        Raises:
+            OSError: it cannot be written; the message names it.
+        """
+        path = self.directory / self._format.path(prediction.sample.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, self._format.image(prediction.labels))
+        self.count += 1
+
+
+def _listed(label_set: LabelSet) -> str:
+    shown = ", ".join(label_set.names[:3])
+    return shown if len(label_set) <= 3 else f"{shown}, ... ({len(label_set)})"

@@ -1,0 +1,53 @@
+"""The images on which a model does worst."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...data import SegmentationDataset
+from ..overlay import write_png
+from .comparison import comparison
+from .data_set import ImageScores, Prediction
+
+
+class _Bad(NamedTuple):
+    image: ImageScores
+    miou: float
+    prediction: np.ndarray
+
+
+class WorstImages:
+    """Keeps the predictions of the `count` images with the lowest mIoU; of equal ones, the earlier.
+
+    An image's mIoU is the mean over the classes that occur in its labels or in its prediction. Only labels are kept:
+    one byte a pixel.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._worst: list[_Bad] = []
+
+    def add(self, prediction: Prediction, image: ImageScores) -> None:
+        """Considers one image; those without a labelled pixel are passed over, for they have no mIoU."""
+        if image.scores is None:
+            return
+        self._worst.append(_Bad(image, image.scores.miou, prediction.labels))
+        self._worst.sort(key=lambda bad: bad.miou)
+        del self._worst[self.count :]
+
+    def write(self, samples: SegmentationDataset, directory: Path) -> list[Path]:
+        """Writes RANK_NAME.png of each, the worst first, and returns the paths.
+
+        Raises:
+            OSError: a file cannot be written, or the sample cannot be read again.
+        """
+        paths = []
+        for rank, bad in enumerate(self._worst, start=1):
+            sample = samples[bad.image.index]
+            accuracy = bad.image.scores.pixel_accuracy
+            title = f"{rank}. {sample.name}: mIoU {bad.miou:.1%}, pixel accuracy {accuracy:.1%}"
+            paths.append(directory / f"{rank:0{len(str(self.count))}}_{sample.name}.png")
+            picture = comparison(sample.image, sample.labels, bad.prediction, samples.label_set, title)
+            write_png(paths[-1], picture)
+        return paths

@@ -1,0 +1,195 @@
+"""A model with all that changes it in training: loss, optimizer, gradient scaler, average of the weights."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data import IGNORE_INDEX
+from ..models import LadderLoss, SegmentationModel, create_model
+from ..nn import DenseNetFeatures
+from .checkpoint import load_checkpoint, load_weights
+from .config import Config
+from .optimizer import make_optimizer, scale_learning_rate
+from .schedule import learning_rate_factor
+from .weight_average import WeightAverage
+
+
+class Learner:
+    """Computes losses and gradients of batches, and updates the weights with them.
+
+    Args:
+        config: a resolved configuration.
+        num_classes: K.
+        device: where the model and its batches are.
+        resumed: the weights come from restore(); the first ones are not read.
+
+    Raises:
+        ValueError: the model does not exist, does not fit its first weights, or cannot train on images of this size.
+        OSError: the first weights cannot be read.
+    """
+
+    def __init__(self, config: Config, num_classes: int, device: torch.device, resumed: bool = False) -> None:
+        self.config = config
+        self.device = device
+        self.layout = torch.channels_last if config.model.channels_last else torch.contiguous_format
+        model = _make_model(config, num_classes, resumed)
+        check_sizes(config, model)
+        self.model = model.to(device, memory_format=self.layout).train()
+        weights = config.training.class_weights
+        self.weigh_classes(weights if isinstance(weights, tuple) else None)
+        self.optimizer = make_optimizer(config.training, self.model)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.autocast == "float16")
+        decay = config.training.ema_decay
+        self.average = None if decay is None else WeightAverage(self.model, decay)
+
+    def weigh_classes(self, weights: Sequence[float] | None) -> None:
+        """Makes `weights`, one per class, those of the loss; None weighs all alike.
+
+        Raises:
+            ValueError: there are more or fewer than classes.
+        """
+        if weights is not None and len(weights) != self.model.num_classes:
+            raise ValueError(
+                f"training.class_weights must be {self.model.num_classes} numbers, one per class, got {len(weights)}"
+            )
+        tensor = None if weights is None else torch.tensor(weights, dtype=torch.float32)
+        self.loss = LadderLoss(IGNORE_INDEX, tensor, self.config.training.aux_weight, self.config.model.memory)
+        self.loss.to(self.device)
+
+    @property
+    def class_weights(self) -> list[float] | None:
+        """Those of the loss."""
+        return None if self.loss.class_weights is None else self.loss.class_weights.tolist()
+
+    def learning_rate(self, step: int) -> float:
+        """That of step 0 <= `step` < steps, for all but a pretrained encoder."""
+        return self.config.training.learning_rate * self._factor(step)
+
+    def add_batch(self, images: Tensor, labels: Tensor) -> float:
+        """The loss of a batch; adds its gradients to those of the step, unless the loss is NaN or infinite.
+
+        Such a batch leaves nothing behind if `on_nonfinite` is "skip".
+        """
+        images = images.to(self.device, memory_format=self.layout, non_blocking=True)
+        labels = labels.to(self.device, non_blocking=True)
+        statistics = self._statistics() if self.config.training.on_nonfinite == "skip" else []
+        with self._autocast():
+            loss = self.loss(self.model(images), labels)
+        value = loss.item()
+        if math.isfinite(value):
+            self.scaler.scale(loss / self.config.training.accumulate).backward()
+        else:
+            for buffer, before in statistics:
+                buffer.copy_(before)
+        return value
+
+    def update(self, step: int) -> None:
+        """Changes the weights by the gradients that add_batch has gathered for step 0 <= `step` < steps."""
+        scale_learning_rate(self.optimizer, self._factor(step))
+        if self.config.training.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(self.model)
+
+    @contextmanager
+    def result(self) -> Iterator[SegmentationModel]:
+        """The model with the weights to evaluate and to predict with: their average, if there is one."""
+        if self.average is None:
+            yield self.model
+        else:
+            with self.average.applied_to(self.model):
+                yield self.model
+
+    def result_weights(self) -> dict[str, Tensor]:
+        """The state_dict of result()."""
+        return self.model.state_dict() if self.average is None else self.average.values
+
+    def state(self) -> dict[str, Any]:
+        """All but result_weights() that the next steps depend on; the gradients of an unfinished step, too."""
+        gradients = {name: parameter.grad for name, parameter in self.model.named_parameters()}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "gradients": {name: gradient for name, gradient in gradients.items() if gradient is not None},
+            "class_weights": self.class_weights,
+            "average": None if self.average is None else self.average.state(),
+            "weights": None if self.average is None else self.model.state_dict(),
+        }
+
+    def restore(self, result_weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+        """Takes up what result_weights() and state() returned, of a learner of the same configuration."""
+        if self.average is not None:
+            self.average.restore(result_weights, state["average"])
+        self.model.load_state_dict(result_weights if self.average is None else state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for name, parameter in self.model.named_parameters():
+            gradient = state["gradients"].get(name)
+            parameter.grad = None if gradient is None else gradient.to(self.device)
+        self.weigh_classes(state["class_weights"])
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(value.isfinite().all()) for value in self.model.state_dict().values())
+
+    def _factor(self, step: int) -> float:
+        training = self.config.training
+        return learning_rate_factor(step, training.steps, training.power, training.warmup_steps)
+
+    def _autocast(self) -> torch.autocast:
+        name = self.config.training.autocast
+        return torch.autocast(self.device.type, name and getattr(torch, name), enabled=name is not None)
+
+    def _statistics(self) -> list[tuple[Tensor, Tensor]]:
+        """Every buffer, and a copy of its present value."""
+        return [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+
+
+def check_sizes(config: Config, model: SegmentationModel) -> None:
+    """Raises ValueError if `model` cannot be trained or evaluated at the sizes of `config`."""
+    least, name = model.min_size, config.model.name
+    for key in ("size", "crop"):
+        size = getattr(config.data, key)
+        if size is not None and min(size) < least:
+            raise ValueError(f"data.{key} must be at least {least}x{least} for {name}, got {size[0]}x{size[1]}")
+    height, width = config.data.crop or config.data.size
+    if config.model.frozen_bn or not isinstance(model.features, DenseNetFeatures):
+        return
+    # A DenseNet's stem rounds up, halving twice; every later halving rounds down.
+    pixels = math.prod(-(-side // 4) // (least // 4) for side in (height, width))
+    if config.training.batch * pixels < 2:
+        raise ValueError(
+            f"batch 1 at {height}x{width} leaves one pixel at 1/{least} of the resolution, of which batch "
+            "normalisation has no statistics; a larger size or batch is needed"
+        )
+
+
+def _make_model(config: Config, num_classes: int, resumed: bool) -> SegmentationModel:
+    settings, source = config.model, config.training.init_from
+    model = create_model(
+        settings.name,
+        num_classes,
+        weights=None if resumed else settings.weights,
+        frozen_bn=settings.frozen_bn,
+        memory=settings.memory,
+    )
+    if source is not None and not resumed:
+        checkpoint = load_checkpoint(Path(source))
+        if checkpoint.model != settings.name or len(checkpoint.label_set) != num_classes:
+            raise ValueError(
+                f"training.init_from: {source} has weights of {checkpoint.model} for {len(checkpoint.label_set)} "
+                f"classes, not of {settings.name} for {num_classes}"
+            )
+        load_weights(model, checkpoint)
+    # Decides the encoder's learning rate.
+    model.pretrained = config.pretrained
+    return model

@@ -1,0 +1,52 @@
+"""The data sets and batches of a training and of its evaluations, from loader processes if there are any."""
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..data import IMAGENET_NORMALISATION, SegmentationDataset, SegmentationTensors, TrainingBatches, open_data_set
+from .config import Config, DataConfig
+from .interrupt import ignore_interrupts
+
+#: images [N, 3, H, W] float32, labels [N, H, W] uint8, indices [N] of the samples in their data set.
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
+    """The training and the validation split.
+
+    Raises:
+        ValueError, OSError: as open_data_set, or `data` has no size; ValueError: a split comes without labels.
+    """
+    splits = (data.train_split, data.val_split)
+    train, val = (open_data_set(data.kind, data.root, split, **data.options()) for split in splits)
+    for name, split, samples in (("train_split", data.train_split, train), ("val_split", data.val_split, val)):
+        if not samples.labelled:
+            raise ValueError(f"data.{name} must be a split with labels, {split!r} has none")
+    return train, val
+
+
+def training_loader(config: Config, training_set: SegmentationDataset, start: int, count: int) -> DataLoader[Batch]:
+    """The `count` batches from batch number `start` of the training on: the same whatever came before."""
+    training = config.training
+    batches = TrainingBatches(
+        len(training_set), training.batch, start + count, training.seed, start, config.data.augmentation()
+    )
+    tensors = SegmentationTensors(training_set, config.data.size, IMAGENET_NORMALISATION, config.data.crop)
+    return DataLoader(tensors, batch_sampler=batches, **_options(config))
+
+
+def validation_loader(config: Config, validation_set: SegmentationDataset) -> DataLoader[Batch]:
+    """All samples in their order."""
+    tensors = SegmentationTensors(validation_set, config.data.size, IMAGENET_NORMALISATION)
+    return DataLoader(tensors, batch_size=config.training.batch, **_options(config))
+
+
+def _options(config: Config) -> dict[str, object]:
+    return {
+        "num_workers": config.data.workers,
+        "worker_init_fn": ignore_interrupts,
+        "pin_memory": config.training.device.startswith("cuda"),
+        # Else an iterator would take its seed from torch's global generator, as often as one is made.
+        "generator": torch.Generator(),
+    }

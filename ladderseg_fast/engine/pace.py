@@ -1,0 +1,50 @@
+"""How fast the steps of a training are."""
+
+import time
+
+#: Weight of the past in the moving averages.
+_MEMORY = 0.9
+
+
+class Pace:
+    """Measures each step, and how much of it the training waits for its images."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        """Of the last step."""
+        self.waited = 0.0
+        """Seconds of the last step in which the training waited."""
+        self._averages: tuple[float, float] | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """The next step begins now, with waiting for its first batch."""
+        self._began = self._waits_since = time.perf_counter()
+        self._waiting = 0.0
+
+    def batch_arrived(self) -> None:
+        """The waiting is over."""
+        self._waiting += time.perf_counter() - self._waits_since
+
+    def batch_done(self) -> None:
+        """The waiting for the next batch begins."""
+        self._waits_since = time.perf_counter()
+
+    def step_done(self) -> None:
+        """The step is over."""
+        self.seconds, self.waited = time.perf_counter() - self._began, self._waiting
+        seconds, waited = self._averages or (self.seconds, self.waited)
+        self._averages = (
+            _MEMORY * seconds + (1 - _MEMORY) * self.seconds,
+            _MEMORY * waited + (1 - _MEMORY) * self.waited,
+        )
+
+    @property
+    def average_seconds(self) -> float:
+        """A moving average of the steps' seconds."""
+        return self._averages[0]
+
+    @property
+    def waiting_share(self) -> float:
+        """A moving average of the share of the time that the steps waited: 0 to 1."""
+        return self._averages[1] / self._averages[0]

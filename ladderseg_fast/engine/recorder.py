@@ -1,0 +1,62 @@
+"""What happens in a training: for the log and, if the configuration says so, for TensorBoard."""
+
+import torch
+
+from .._version import __version__
+from .config import Config
+from .git_revision import GitRevision
+from .run_directory import RunDirectory
+from .run_log import Record, RunLog
+from .tensorboard import TensorBoardEvents
+
+#: Numbers of a record that become events.
+_STEP_EVENTS = ("loss", "learning_rate", "images_per_second", "peak_memory_bytes")
+_EVALUATION_EVENTS = ("miou", "pixel_accuracy")
+
+
+class Recorder:
+    """Writes RunLog's records.
+
+    Args:
+        step: steps done before.
+    """
+
+    def __init__(self, config: Config, run: RunDirectory, step: int) -> None:
+        self._config = config
+        self._log = RunLog(run.log)
+        self._events = TensorBoardEvents(run.tensorboard, step) if config.output.tensorboard else None
+
+    def begin(self, kind: str, revision: GitRevision | None, **more: object) -> None:
+        """The run starts or goes on: "start" or "resume"."""
+        record: Record = {"kind": kind, **more, "config": self._config.as_tables(), "version": __version__}
+        record["git_revision"], record["git_modified"] = revision or (None, None)
+        self._log.append(record | {"threads": torch.get_num_threads()})
+
+    def step(self, **values: object) -> None:
+        """A step is done."""
+        self._log.append({"kind": "step"} | values)
+        self._add_events("train", values, _STEP_EVENTS)
+
+    def skip(self, **values: object) -> None:
+        """A batch was left out."""
+        self._log.append({"kind": "skip"} | values)
+
+    def evaluation(self, **values: object) -> None:
+        """The validation split was evaluated."""
+        self._log.append({"kind": "evaluation"} | values)
+        self._add_events("validation", values, _EVALUATION_EVENTS)
+
+    def end(self, step: int) -> None:
+        """Nothing is left to do."""
+        self._log.append({"kind": "end", "step": step})
+        self.sync()
+
+    def sync(self) -> None:
+        """Forces all records to the disk, so that a checkpoint written next is not ahead of them."""
+        self._log.sync()
+        if self._events is not None:
+            self._events.flush()
+
+    def _add_events(self, group: str, values: Record, names: tuple[str, ...]) -> None:
+        if self._events is not None:
+            self._events.add(values["step"], {f"{group}/{name}": values[name] for name in names})

@@ -1,0 +1,42 @@
+"""The overlays of a run as pictures inside a page."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+
+from ...data import image_from_array, read_image, resize_image
+from .history import RunHistory
+from .svg import element
+
+#: Wider pictures are shrunk, so that a page stays small.
+_WIDTH = 800
+
+
+def overlay_names(runs: Sequence[RunHistory]) -> list[str]:
+    """Names of all images that a run has an overlay of."""
+    names = {path.stem for run in runs for path in run.directory.overlays.glob("*.png")}
+    return sorted(names)
+
+
+def overlay_picture(run: RunHistory, name: str) -> str | None:
+    """The run's overlay of the image `name`, as an element that holds all of it; None if there is none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    path = run.directory.overlays / f"{name}.png"
+    if not path.is_file():
+        return None
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if width > _WIDTH:
+        image = resize_image(image, (max(1, round(height * _WIDTH / width)), _WIDTH))
+    return element("img", src=f"data:image/png;base64,{_encoded(image_from_array(image))}", alt=f"overlay of {name}")
+
+
+def _encoded(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()

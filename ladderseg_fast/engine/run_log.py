@@ -1,0 +1,78 @@
+"""The log of a run: one JSON object a line."""
+
+import json
+import os
+from pathlib import Path
+
+from ..atomic_file import atomic_write
+
+Record = dict[str, object]
+
+
+class RunLog:
+    """Records of a run, in the file `path`. Each has a "kind":
+
+    - "start" {config, version, git_revision, git_modified, threads, class_weights}: the run begins. git_revision is the
+      commit that is checked out in the working directory, None if there is none.
+    - "resume" {step, config, version, git_revision, git_modified, threads}: it goes on after `step` steps.
+    - "step" {step, epoch, loss, learning_rate, seconds, data_wait_seconds, images_per_second, peak_memory_bytes}
+    - "skip" {step, batch, loss, files}: after `step` steps, batch number `batch` was left out, because its loss was
+      "nan", "inf" or "-inf".
+    - "evaluation" {step, epoch, miou, pixel_accuracy, iou: {class: x or None}, confusion}: on the validation split.
+    - "end" {step}: nothing is left to do.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def clear(self) -> None:
+        """Makes it an empty file."""
+        with atomic_write(self.path):
+            pass
+
+    def append(self, record: Record) -> None:
+        """Adds one line, complete in the file when this returns.
+
+        Raises:
+            OSError: the file cannot be written; the message names it.
+        """
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record, allow_nan=False) + "\n")
+        except OSError as error:
+            raise OSError(f"cannot write {self.path}: {error.strerror}") from error
+
+    def sync(self) -> None:
+        """Forces what was appended to the disk, so that a checkpoint is never ahead of the log."""
+        with open(self.path, "ab") as file:
+            os.fsync(file.fileno())
+
+    def read(self) -> list[Record]:
+        """All complete records; a last line that a killed process left unfinished is passed over.
+
+        Raises:
+            OSError: there is no such file, or it cannot be read.
+            ValueError: a line is not a record.
+        """
+        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
+        try:
+            records = [json.loads(line) for line in lines]
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.path}: not a log of ladderseg ({error})") from error
+        if not all(isinstance(record, dict) and "kind" in record for record in records):
+            raise ValueError(f"{self.path}: not a log of ladderseg")
+        return records
+
+    def cut(self, step: int, batch: int) -> list[Record]:
+        """Drops what came after `step` steps and `batch` batches, and returns the rest.
+
+        Raises:
+            OSError: as in read, or it cannot be written.
+            ValueError: a line is not a record, or the steps are not 1 to `step`.
+        """
+        kept = [record for record in self.read() if record.get("step", 0) <= step and record.get("batch", 0) <= batch]
+        if [record["step"] for record in kept if record["kind"] == "step"] != list(range(1, step + 1)):
+            raise ValueError(f"{self.path}: does not hold the {step} steps that the last checkpoint continues from")
+        with atomic_write(self.path) as file:
+            file.write("".join(json.dumps(record) + "\n" for record in kept).encode())
+        return kept

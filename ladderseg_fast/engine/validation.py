@@ -1,0 +1,52 @@
+"""The validation split during a training: scores, and overlays at the end."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from ..data import IMAGENET_NORMALISATION, SegmentationDataset
+from ..models import SegmentationModel
+from .config import Config
+from .evaluation import Scores, evaluate
+from .loaders import validation_loader
+from .overlay import write_overlay
+from .predict import predict_image
+from .progress import Progress
+
+
+class Validation:
+    """Evaluates models on `validation_set` as `config` says; the progress goes to `stream`."""
+
+    def __init__(
+        self, config: Config, validation_set: SegmentationDataset, device: torch.device, stream: TextIO
+    ) -> None:
+        self._config = config
+        self._samples = validation_set
+        self._device = device
+        self._stream = stream
+
+    def scores(self, model: SegmentationModel, step: int, on_batch: Callable[[], None]) -> Scores:
+        """Those of `model`, that of `step` steps; calls `on_batch` after every batch."""
+        loader = validation_loader(self._config, self._samples)
+        with Progress(self._stream, "evaluate", len(loader), plain_lines=0) as progress:
+
+            def on_progress(done: int) -> None:
+                progress.update(done, "")
+                on_batch()
+
+            scores = evaluate(model, loader, self._device, on_progress)
+            progress.note(f"step {step}: mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}")
+        return scores
+
+    def draw_overlays(self, model: SegmentationModel, directory: Path) -> list[Path]:
+        """Writes overlays of images that are spread evenly over the split, and returns their paths."""
+        count = min(self._config.output.overlays, len(self._samples))
+        paths = []
+        for i in range(count):
+            sample = self._samples[i * len(self._samples) // count]
+            labels = predict_image(model, sample.image, IMAGENET_NORMALISATION, self._config.data.size)
+            paths.append(directory / f"{sample.name}.png")
+            write_overlay(paths[-1], sample.image, labels, self._samples.label_set)
+        return paths

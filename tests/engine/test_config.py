@@ -1,0 +1,207 @@
+"""Settings from files and from the command line: what they mean, and what is refused."""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from ladderseg_fast.engine import Config
+from ladderseg_fast.engine.config_tables import (
+    Layer,
+    build_config,
+    config_text,
+    format_toml,
+    parse_assignments,
+    read_config_file,
+)
+from ladderseg_fast.engine.git_revision import GitRevision
+
+
+def from_file(tmp_path, text, *assignments):
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return build_config([read_config_file(path), parse_assignments(assignments)])
+
+
+def test_default_is_the_papers_recipe():
+    config = build_config([])
+    training = config.training
+    assert (training.optimizer, training.learning_rate, training.power) == ("adam", 5e-4, 1.5)
+    assert (training.batch, training.backbone_divisor, training.aux_weight) == (2, 5.0, 0.3)
+    assert config.data.augmentation().flip
+    assert config.data.augmentation().scale == (1.0, 1.0)
+
+
+def test_file_and_command_line(tmp_path):
+    text = """
+[model]
+name = "ladder_densenet169_spp"
+[data]
+kind = "cityscapes"
+root = "some where"
+size = [512, 1024]
+scale = [0.5, 2]
+[training]
+batch = 4
+learning_rate = 1
+class_weights = "balanced"
+clip_norm = 5.0
+"""
+    config = from_file(
+        tmp_path, text, "training.batch=8", "data.root=elsewhere", "training.clip_norm=", "data.crop=[448,448]"
+    )
+    assert config.model.name == "ladder_densenet169_spp"
+    assert (config.data.root, config.data.size, config.data.crop) == ("elsewhere", (512, 1024), (448, 448))
+    assert config.data.scale == (0.5, 2.0)
+    assert (config.training.batch, config.training.learning_rate, config.training.clip_norm) == (8, 1.0, None)
+    assert config.training.class_weights == "balanced"
+
+
+def test_written_and_read_again(tmp_path):
+    text = """
+[data]
+root = "a \\"quoted\\" \\\\ back\u00e9 \\u007f\\n\U0001f600"
+[training]
+class_weights = [1, 0.1, 1e-30]
+steps = 7
+learning_rate = 3e-5
+accumulate = 3
+[output]
+tensorboard = true
+"""
+    config = from_file(tmp_path, text)
+    path = tmp_path / "config.toml"
+    path.write_text(config_text(config, GitRevision("abc", modified=True)), encoding="utf-8")
+    assert build_config([read_config_file(path)]) == config
+    assert "git revision abc (modified)" in path.read_text(encoding="utf-8").splitlines()[0]
+    assert "# epochs is not set" in path.read_text(encoding="utf-8")
+
+
+def test_text_that_toml_cannot_hold():
+    with pytest.raises(ValueError, match="not Unicode text"):
+        format_toml({"data": {"root": "\udcff"}})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "steps", "epochs"),
+    [("steps = 5", "epochs=2", None, 2), ("epochs = 5", "steps=2", 2, None), ("epochs = 5", "epochs=", None, None)],
+)
+def test_length_in_another_unit_replaces_the_one_below(tmp_path, low, high, steps, epochs):
+    training = from_file(tmp_path, f"[training]\n{low}\n", f"training.{high}").training
+    assert (training.steps, training.epochs) == (steps, epochs)
+
+
+def test_resolved():
+    config = build_config([parse_assignments(["training.epochs=3", "training.accumulate=2", "data.root=there"])])
+    config = config.resolved(images=10)
+    # 10 images, 4 a step
+    assert (config.training.steps, config.training.epochs, config.output.evaluate_every) == (8, None, 3)
+    assert config.data.size == (256, 512)
+    assert config.data.root == str(Path("there").absolute())
+    assert config.resolved(images=10) == config
+
+
+def test_size_without_a_default():
+    with pytest.raises(ValueError, match=r"data\.size is needed: data of kind folder has no default size"):
+        build_config([parse_assignments(["data.kind=folder"])]).resolved(images=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch = 2", r"run\.toml: unknown section batch; there are model, data, training, output"),
+        ("[trainning]\nbatch = 2", r"run\.toml: unknown section trainning; is training meant\?"),
+        ("[training]\nbacth = 2", r"run\.toml: unknown key training\.bacth; is training\.batch meant\?"),
+        ("[training]\nquux = 2", r"unknown key training\.quux; there are batch, accumulate, steps"),
+        ("training = 3", r"run\.toml: training must be a section, \[training\]"),
+        ('[training]\nbatch = "two"', r'run\.toml: training\.batch must be a whole number, got "two"'),
+        ("[training]\nbatch = 2.0", r"training\.batch must be a whole number, got 2\.0"),
+        ("[training]\nbatch = true", r"training\.batch must be a whole number, got true"),
+        ("[training]\nlearning_rate = true", r"training\.learning_rate must be a number, got true"),
+        ("[training]\nlearning_rate = nan", r"training\.learning_rate must be a positive number, got nan"),
+        ("[training.batch]\nx = 1", r"training\.batch must be a whole number, got a table"),
+        ("[data]\nflip = 1", r"data\.flip must be true or false, got 1"),
+        ("[data]\nsize = [64]", r"data\.size must be a list of two whole numbers, got \[64\]"),
+        ('[data]\nsize = [64, "x"]', r"data\.size must be a list of two whole numbers"),
+        ("[data]\nroot = 2024-01-01", r"data\.root must be a string, got 2024-01-01"),
+        ("[training]\nclass_weights = 3", r"training\.class_weights must be a list of numbers or a string, got 3"),
+        ("[training", r"run\.toml: not a TOML file"),
+    ],
+)
+def test_files_that_are_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        from_file(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training.batch", "--set expects SECTION.KEY=VALUE, got 'training.batch'"),
+        ("batch=2", "--set expects SECTION.KEY=VALUE, got 'batch=2'"),
+        ("training.batch=0", "training.batch must be at least 1, got 0"),
+        ("training.batch=2\nsteps=3", "training.batch must be a whole number"),
+        ("training.steps=0", "training.steps must be at least 1, got 0"),
+        ("training.optimizer=rmsprop", "training.optimizer must be one of adam, adamw, sgd, got 'rmsprop'"),
+        ("training.on_nonfinite=go", "training.on_nonfinite must be one of stop, skip"),
+        ("training.seed=-1", "training.seed must be at least 0"),
+        ("training.seed=9223372036854775808", "training.seed must be below"),
+        ("training.momentum=1.0", "training.momentum must be from 0 to below 1"),
+        ("training.ema_decay=1.0", "training.ema_decay must be from 0 to below 1"),
+        ("training.clip_norm=0.0", "training.clip_norm must be a positive number"),
+        ("training.weight_decay=-1.0", "training.weight_decay must be a number from 0"),
+        ("training.aux_weight=1.5", "training.aux_weight must be from 0 to 1"),
+        ("training.class_weights=[]", "training.class_weights must be numbers from 0, not all of them 0"),
+        ("training.class_weights=[0.0]", "training.class_weights must be numbers from 0, not all of them 0"),
+        ("training.class_weights=equal", "training.class_weights must be one of balanced, got 'equal'"),
+        ("training.autocast=bfloat16", r'training.autocast has no effect on the CPU with model.memory = "lean"'),
+        ("training.autocast=float8", "training.autocast must be one of bfloat16, float16"),
+        ("model.name=resnet18", "model.name must be one of densenet121_32x, .*, got 'resnet18'"),
+        ("model.memory=small", "model.memory must be one of lean, plain"),
+        ("model.channels_last=true", 'model.channels_last needs model.memory = "plain"'),
+        ("data.kind=imagenet", "data.kind must be one of camvid, "),
+        ("data.coarse=true", "data.coarse is for data of kind cityscapes, not street"),
+        ("data.sbd=x", "data.sbd is for data of kind voc, not street"),
+        ("data.scale=[2.0, 1.0]", "data.scale must be two positive numbers, the smaller first"),
+        ("data.hue=0.7", "data.hue must be 0 to 0.5"),
+        ("data.workers=-1", "data.workers must be at least 0"),
+        ("output.evaluate_every=0", "output.evaluate_every must be at least 1"),
+        ("output.checkpoint_every=0", "output.checkpoint_every must be at least 1"),
+        ("output.overlays=-1", "output.overlays must be at least 0"),
+    ],
+)
+def test_assignments_that_are_refused(assignment, message):
+    with pytest.raises(ValueError, match=message):
+        build_config([parse_assignments([assignment])])
+
+
+def test_settings_that_exclude_each_other():
+    both = {"training.steps": 2, "training.epochs": 2}
+    with pytest.raises(ValueError, match="training.steps and training.epochs exclude each other"):
+        build_config([Layer("test", both)])
+    both = {"model.weights": "imagenet", "training.init_from": "run0"}
+    with pytest.raises(ValueError, match="model.weights and training.init_from exclude each other"):
+        build_config([Layer("test", both)])
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"run\.toml: no such configuration file"):
+        read_config_file(tmp_path / "run.toml")
+    with pytest.raises(OSError, match="cannot read the configuration file"):
+        read_config_file(tmp_path)
+
+
+def test_every_setting_is_documented():
+    manual = Path(__file__).parents[2] / "docs" / "training.md"
+    text = manual.read_text(encoding="utf-8")
+    for section in fields(Config):
+        assert f"[{section.name}]" in text
+        for key in fields(section.type):
+            assert f"`{key.name}`" in text, f"{section.name}.{key.name} is missing in {manual.name}"
+
+
+def test_infinite_numbers():
+    assert (
+        format_toml({"a": {"b": math.inf, "c": [1, True], "d": None}})
+        == "[a]\nb = inf\nc = [1, true]\n# d is not set\n"
+    )

@@ -1,0 +1,83 @@
+"""Signals to the training and to the processes that load its images."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_training import differences, run_training
+
+from ladderseg_fast.engine.interrupt import InterruptRequest
+from ladderseg_fast.engine.learner import Learner
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_first_signal_is_a_request_and_the_second_acts(number):
+    received = []
+    before = signal.signal(number, lambda *arguments: received.append(number))
+    try:
+        with InterruptRequest() as interrupt:
+            assert interrupt.pending is None
+            os.kill(os.getpid(), number)
+            assert (interrupt.pending, received) == (number, [])
+            os.kill(os.getpid(), number)
+            assert received == [number]
+        os.kill(os.getpid(), number)
+        assert received == [number, number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with InterruptRequest() as interrupt:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interrupt.pending is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="loader processes are not forked")
+def test_signals_to_loader_processes_change_nothing(tmp_path, monkeypatch):
+    signalled = []
+    original = Learner.add_batch
+
+    def add_batch(self, *arguments):
+        for child in multiprocessing.active_children():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                os.kill(child.pid, number)
+            signalled.append(child.pid)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "add_batch", add_batch)
+        run_training(tmp_path / "signalled", {"data.workers": 1})
+    assert signalled
+    run_training(tmp_path / "straight")
+    assert differences(tmp_path / "signalled", tmp_path / "straight") == []
+
+
+#: A loader that is still alive when Python ends, as after an error that nobody caught.
+LEFT_OVER = """
+from torch.utils.data import DataLoader
+from ladderseg_fast.engine.interrupt import ignore_interrupts
+left_over = iter(DataLoader(range(100), num_workers=1, worker_init_fn=ignore_interrupts))
+print(next(left_over).item(), left_over._workers[0].pid, flush=True)
+"""
+
+
+def test_loader_processes_end_with_the_main_one(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-c", LEFT_OVER], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    first, pid = map(int, result.stdout.split())
+    assert first == 0
+    deadline = time.monotonic() + 10.0
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
