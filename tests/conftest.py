@@ -1,8 +1,13 @@
 """What all tests share: two threads and one seed, so that a failure repeats; and the emulation, if asked for."""
 
-import emulation
-import pytest
-import torch
+import os
+
+# Before torch is loaded. Where tests run side by side, threads that spin while they wait take each other's processors.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import emulation  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 torch.set_num_threads(2)
 
