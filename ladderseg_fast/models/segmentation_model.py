@@ -16,9 +16,6 @@ from .weights import load_encoder_weights
 
 MEMORY_MODES = ("lean", "plain")
 
-#: That of a ladder whose context layer is at 1/64.
-MIN_IMAGE_SIZE = 64
-
 #: Channels of the context layer's output and of every transition up.
 LADDER_CHANNELS = 128
 
