@@ -145,7 +145,7 @@ class _Call:
         }
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
         shapes = tuple(x.shape for x in tensors[:count])
-        self.workspace.begin((shapes, self.dtype, keep, self.plan), tensors[0].device)
+        self.workspace.begin((shapes, self.dtype, keep, self.plan), tensors[0].device, self.plan.spread)
         step = ForwardPass(parameters, self.plan, self.workspace, features, program.outputs, keep)
         self.shapes = {name: feature.data.shape for name, feature in features.items()}
         kept = program.kept() if keep else []
@@ -154,6 +154,7 @@ class _Call:
         self.device = tensors[0].device
         with autocast.disabled(self.device):
             for i, stage in enumerate(program.stages):
+                self.workspace.enter(stage, forward=True)
                 stage.forward(step)
                 written = features[stage.writes]
                 self.shapes[stage.writes] = written.data.shape
@@ -229,6 +230,7 @@ class _Call:
         with autocast.disabled(self.device):
             for i, stage in reversed(list(enumerate(stages))):
                 if stage.writes in step.feature_gradients:
+                    self.workspace.enter(stage, forward=False)
                     for name in self.program.recomputed.intersection(stage.keeps).difference(step.features):
                         self._make_again(step, name)
                     stage.backward(step)

@@ -1,0 +1,21 @@
+"""Memory: estimated before anything runs, and planned into a budget."""
+
+from .budget import format_bytes, parse_bytes
+from .estimate import OPTIMIZERS, Estimate
+from .planner import BudgetError, Planned
+from .steps import estimate, largest_batch, largest_size, plan
+from .work import Rates
+
+__all__ = [
+    "OPTIMIZERS",
+    "BudgetError",
+    "Estimate",
+    "Planned",
+    "Rates",
+    "estimate",
+    "format_bytes",
+    "largest_batch",
+    "largest_size",
+    "parse_bytes",
+    "plan",
+]

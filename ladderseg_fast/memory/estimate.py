@@ -1,0 +1,98 @@
+"""How much memory a training step takes at its peak, and for what."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from ..lean import MemoryPlan
+from .symbolic import StepShape, Trace, trace
+from .work import Rates
+
+#: Numbers that an optimizer keeps per parameter.
+OPTIMIZERS = {"none": 0, "sgd": 1, "adam": 2, "adamw": 2}
+
+#: What the core's and torch's threads and first calls leave behind on the CPU (benchmarks/NOTES.md).
+_RUNTIME_BYTES = 12_000_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one training step: forward, loss, backward, and the optimizer's.
+
+    Predicted is the peak from the second step on, beyond what importing the packages takes: on the CPU of the resident
+    set, on CUDA of torch's allocator (a context, and what cuDNN and the allocator's caching take, come on top).
+    """
+
+    plan: MemoryPlan
+    shape: StepShape
+    parts: dict[str, int]
+    """Bytes, by what they are for; `peak` is their sum."""
+    workspace: int
+    """Bytes of the workspace, in several of the parts."""
+    seconds: float
+    """Of the step without the optimizer's, by the cost model."""
+
+    @cached_property
+    def peak(self) -> int:
+        """Bytes."""
+        return sum(self.parts.values())
+
+
+class Step:
+    """A training step that can be estimated for any plan.
+
+    Args:
+        model: a models.SegmentationModel on the meta device.
+        optimizer: one of OPTIMIZERS.
+    """
+
+    def __init__(self, model: nn.Module, shape: StepShape, optimizer: str, rates: Rates) -> None:
+        self.model, self.shape, self.rates = model, shape, rates
+        self._optimizer = optimizer
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        self.gradients = sum(_size(p) for p in parameters)
+        self.fixed = {
+            "parameters and buffers": sum(_size(t) for t in (*model.parameters(), *model.buffers())),
+            "gradients": self.gradients,
+            "optimizer": OPTIMIZERS[optimizer] * self.gradients,
+            "images and labels": self._inputs(),
+        }
+        # On the CPU an optimizer works on one parameter after the other, on CUDA on lists of all.
+        largest = max((_size(p) for p in parameters), default=0)
+        self._update = 0 if optimizer == "none" else 2 * largest if shape.device.type == "cpu" else 2 * self.gradients
+
+    def like(self, shape: StepShape) -> "Step":
+        """The same of another shape."""
+        return Step(self.model, shape, self._optimizer, self.rates)
+
+    def estimate(self, plan: MemoryPlan) -> Estimate:
+        """What a step with `plan` takes."""
+        traced = trace(self.model, self.shape, plan)
+        parts = dict(self.fixed)
+        for name, size in traced.kept.items():
+            parts[f"kept: {name}"] = size
+        workspace = self.workspace_bytes(traced)
+        parts["workspace beyond what is kept"] = workspace - sum(traced.kept.values())
+        parts["scores, loss, vectors"] = max(self._update, traced.tensors - self.gradients)
+        if self.shape.device.type == "cpu":
+            parts["threads, first calls"] = _RUNTIME_BYTES
+        seconds = self.rates.step_seconds(traced.works, plan)
+        return Estimate(plan, self.shape, parts, workspace, seconds)
+
+    def workspace_bytes(self, traced: Trace) -> int:
+        """What the workspace takes at most, the first step included."""
+        if self.shape.device.type == "cpu":  # free pages go back to the system there
+            return traced.workspace
+        return max(traced.workspace, traced.first_step)
+
+    def _inputs(self) -> int:
+        shape = self.shape
+        pixels = shape.batch * shape.height * shape.width
+        values = pixels * self.model.in_channels
+        return values * shape.parameter_dtype.itemsize + pixels
+
+
+def _size(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

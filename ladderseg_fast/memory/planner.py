@@ -1,0 +1,153 @@
+"""The fastest plan whose step fits into a budget."""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..lean import MemoryPlan
+from .budget import format_bytes
+from .choices import Choices, smallest_plan, whole_plans
+from .estimate import Estimate, Step
+from .search import Found, fastest, least_memory
+
+#: Searches with ever less memory, until a plan's maps can be placed in what there is.
+_ATTEMPTS = 12
+
+
+class BudgetError(ValueError):
+    """A budget that no plan meets.
+
+    smallest: bytes at the peak of the smallest plan.
+    """
+
+    def __init__(self, message: str, smallest: int) -> None:
+        super().__init__(message)
+        self.smallest = smallest
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and what it takes.
+
+    gap: its time is at most this share above that of the best plan there is under the cost model.
+    """
+
+    estimate: Estimate
+    fastest: Estimate
+    """The same of the plan that makes nothing again."""
+    gap: float
+
+    @property
+    def plan(self) -> MemoryPlan:
+        return self.estimate.plan
+
+
+class Planner:
+    """Plans for one training step."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self._choices: dict[int, Choices] = {}
+        self._wholes = whole_plans(step.shape)
+
+    def fastest(self) -> Estimate:
+        """The step that makes nothing again."""
+        choices = self._choices_of(0)
+        return self.step.estimate(choices.keep_everything())
+
+    def smallest(self) -> Estimate:
+        """The step with about the least memory."""
+        last = len(self._wholes) - 1
+        choices = self._choices_of(last)
+        every = frozenset(skip.name for skip in choices.skips)
+        rest = choices.rest_peak(every)
+        found = fastest(choices.options, least_memory(choices.options, rest), rest, 0.0)
+        searched = self.step.estimate(choices.plan(found.options, every))
+        uniform = self.step.estimate(choices.variant_plan("recompute in strips"))
+        return min(searched, uniform, key=lambda estimate: estimate.peak)
+
+    def plan(self, budget: int) -> Planned:
+        """The fastest step within `budget` bytes.
+
+        Raises:
+            BudgetError: there is none.
+        """
+        fastest_step = self.fastest()
+        if fastest_step.peak <= budget:
+            return Planned(fastest_step, fastest_step, 0.0)
+        limit = budget - (fastest_step.peak - fastest_step.workspace)
+        target, bound = limit, None
+        for _ in range(_ATTEMPTS):
+            candidates = self._candidates(target)
+            if not candidates:
+                break
+            bound = candidates[0][0] if bound is None else bound
+            excess = []
+            for seconds, plan in candidates:
+                estimate = self.step.estimate(plan)
+                if estimate.peak <= budget:
+                    return Planned(estimate, fastest_step, seconds / bound - 1.0)
+                excess.append(estimate.peak - budget)
+            target -= max(min(excess), limit // 200)
+        smallest = self.smallest()
+        if smallest.peak <= budget:
+            return Planned(smallest, fastest_step, smallest.seconds / (bound or fastest_step.seconds) - 1.0)
+        raise BudgetError(self._unattainable(budget, smallest.peak), smallest.peak)
+
+    def _candidates(self, limit: int) -> list[tuple[float, MemoryPlan]]:
+        """By whole plan, the fastest plan whose maps in use take `limit` bytes at most, with its time; the best first."""
+        found: list[tuple[float, MemoryPlan]] = []
+        for i in range(len(self._wholes)):
+            choices = self._choices_of(i)
+            if any(seconds <= choices.least_seconds for seconds, _ in found):
+                continue
+            best = _best(choices, limit)
+            if best is not None:
+                found.append(best)
+        return sorted(found, key=lambda each: each[0])
+
+    def _choices_of(self, index: int) -> Choices:
+        if index not in self._choices:
+            self._choices[index] = Choices(self.step.model, self.step.shape, self._wholes[index], self.step.rates)
+        return self._choices[index]
+
+    def _unattainable(self, budget: int, smallest: int) -> str:
+        shape = self.step.shape
+        what = f"{shape.batch} x {shape.height}x{shape.width} in {_name(shape.dtype)}"
+        message = f"no plan for {what} fits into {format_bytes(budget)}: the smallest takes {format_bytes(smallest)}"
+        others = []
+        if shape.batch > 1:
+            others.append(replace(shape, batch=shape.batch // 2))
+        half = replace(shape, height=shape.height // 2, width=shape.width // 2)
+        if min(half.height, half.width) >= self.step.model.min_size:
+            others.append(half)
+        if shape.device.type != "cpu" and shape.dtype.itemsize > 2:
+            others.append(replace(shape, dtype=torch.float16))
+        helps = []
+        for other in others:
+            size = self.step.like(other).estimate(smallest_plan(self.step.model, other)).peak
+            helps.append(f"{other.batch} x {other.height}x{other.width} in {_name(other.dtype)} {format_bytes(size)}")
+        return message + (f"; of {'; of '.join(helps)}" if helps else "")
+
+
+def _best(choices: Choices, limit: int) -> tuple[float, MemoryPlan] | None:
+    """The fastest plan whose maps take `limit` bytes, with its seconds; every set of skip connections is tried."""
+    total = choices.least_seconds
+    best: tuple[float, Found, frozenset[str]] | None = None
+    for count in range(len(choices.skips), -1, -1):
+        for kept in itertools.combinations(choices.skips, count):
+            names = frozenset(skip.name for skip in kept)
+            besides = choices.seconds_besides - sum(skip.saved for skip in kept)
+            options = {
+                name: [o for o in each if not o.plan.recompute or name in names or not choices.has_skip(name)]
+                for name, each in choices.options.items()
+            }
+            found = fastest(options, limit, choices.rest_peak(names), total)
+            if found is not None and (best is None or besides + found.seconds < best[0]):
+                best = besides + found.seconds, found, names
+    return None if best is None else (best[0], choices.plan(best[1].options, best[2]))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
