@@ -2,8 +2,8 @@
 
 from .budget import format_bytes, parse_bytes
 from .estimate import OPTIMIZERS, Estimate
-from .planner import BudgetError, Planned
-from .steps import estimate, largest_batch, largest_size, plan
+from .planner import BudgetError, Planned, Planner
+from .steps import estimate, largest_batch, largest_size, plan, planner_for
 from .work import Rates
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "BudgetError",
     "Estimate",
     "Planned",
+    "Planner",
     "Rates",
     "estimate",
     "format_bytes",
@@ -18,4 +19,5 @@ __all__ = [
     "largest_size",
     "parse_bytes",
     "plan",
+    "planner_for",
 ]

@@ -168,7 +168,7 @@ class Choices:
         return replace(self.whole, sections=sections)
 
     def _trace(self, variant: str) -> Trace:
-        return trace(self._model, self._shape, self.variant_plan(variant), count_tensors=False)
+        return trace(self._model, self._shape, self.variant_plan(variant), whole=False)
 
     @cached_property
     def _all_names(self) -> list[str]:

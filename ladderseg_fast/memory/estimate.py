@@ -14,7 +14,7 @@ from .work import Rates
 OPTIMIZERS = {"none": 0, "sgd": 1, "adam": 2, "adamw": 2}
 
 #: What the core's and torch's threads and first calls leave behind on the CPU (benchmarks/NOTES.md).
-_RUNTIME_BYTES = 12_000_000
+_RUNTIME_BYTES = 31_000_000
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The fastest plan whose step fits into a budget."""
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +11,9 @@ from .budget import format_bytes
 from .choices import Choices, smallest_plan, whole_plans
 from .estimate import Estimate, Step
 from .search import Found, fastest, least_memory
+
+#: A whole plan that cannot be better than the best one so far by more than this share is not searched.
+_TOLERANCE = 0.005
 
 #: Searches with ever less memory, until a plan's maps can be placed in what there is.
 _ATTEMPTS = 12
@@ -89,7 +93,7 @@ class Planner:
                 if estimate.peak <= budget:
                     return Planned(estimate, fastest_step, seconds / bound - 1.0)
                 excess.append(estimate.peak - budget)
-            target -= max(min(excess), limit // 200)
+            target -= max(min(excess) // 4, limit // 200)
         smallest = self.smallest()
         if smallest.peak <= budget:
             return Planned(smallest, fastest_step, smallest.seconds / (bound or fastest_step.seconds) - 1.0)
@@ -100,7 +104,10 @@ class Planner:
         found: list[tuple[float, MemoryPlan]] = []
         for i in range(len(self._wholes)):
             choices = self._choices_of(i)
-            if any(seconds <= choices.least_seconds for seconds, _ in found):
+            least = min((seconds for seconds, _ in found), default=math.inf)
+            # As if sections took no memory in their own passes, and were as fast as in the fastest of the whole plans.
+            bound = _best(choices, limit, self._choices_of(0))
+            if bound is None or least <= bound[0] * (1.0 + _TOLERANCE):
                 continue
             best = _best(choices, limit)
             if best is not None:
@@ -131,9 +138,16 @@ class Planner:
         return message + (f"; of {'; of '.join(helps)}" if helps else "")
 
 
-def _best(choices: Choices, limit: int) -> tuple[float, MemoryPlan] | None:
-    """The fastest plan whose maps take `limit` bytes, with its seconds; every set of skip connections is tried."""
+def _best(choices: Choices, limit: int, relaxed: Choices | None = None) -> tuple[float, MemoryPlan] | None:
+    """The fastest plan whose maps take `limit` bytes, with its seconds; every set of skip connections is tried.
+
+    With `relaxed` sections have its options, less what these take in their own passes: for a bound.
+    """
     total = choices.least_seconds
+    if relaxed is None:
+        all_options = choices.options
+    else:
+        all_options = {name: [replace(o, peak=0) for o in each] for name, each in relaxed.options.items()}
     best: tuple[float, Found, frozenset[str]] | None = None
     for count in range(len(choices.skips), -1, -1):
         for kept in itertools.combinations(choices.skips, count):
@@ -141,8 +155,10 @@ def _best(choices: Choices, limit: int) -> tuple[float, MemoryPlan] | None:
             besides = choices.seconds_besides - sum(skip.saved for skip in kept)
             options = {
                 name: [o for o in each if not o.plan.recompute or name in names or not choices.has_skip(name)]
-                for name, each in choices.options.items()
+                for name, each in all_options.items()
             }
+            if best is not None and besides + sum(each[0].seconds for each in options.values()) >= best[0]:
+                continue
             found = fastest(options, limit, choices.rest_peak(names), total)
             if found is not None and (best is None or besides + found.seconds < best[0]):
                 best = besides + found.seconds, found, names

@@ -43,7 +43,21 @@ def plan(
         ValueError: another argument is out of range.
         TypeError: the device has no kernels for `dtype`.
     """
-    return Planner(_step(model, input_shape, dtype, device, optimizer, num_classes, rates)).plan(parse_bytes(budget))
+    planner = planner_for(model, input_shape, dtype, device, optimizer, num_classes, rates)
+    return planner.plan(parse_bytes(budget))
+
+
+def planner_for(
+    model: nn.Module | str,
+    input_shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    optimizer: str = "adam",
+    num_classes: int = 19,
+    rates: Rates | None = None,
+) -> Planner:
+    """What `plan` asks; for several budgets, and the smallest and the fastest step. Arguments as of `plan`."""
+    return Planner(_step(model, input_shape, dtype, device, optimizer, num_classes, rates))
 
 
 def estimate(

@@ -50,7 +50,7 @@ class Trace:
     kept: dict[str, int]
     """What forward leaves in the workspace for backward: bytes, by the feature that the stage writes which took them."""
     tensors: int
-    """Most bytes in torch's own tensors at a time: outputs, gradients, vectors; 0 if they were not counted."""
+    """Most bytes in torch's own tensors at a time: outputs, gradients, vectors."""
 
     @property
     def works(self) -> list[Work]:
@@ -88,16 +88,17 @@ def on_meta(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, count_tensors: bool = True) -> Trace:
+def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, whole: bool = True) -> Trace:
     """One training step of `model`, which is on the meta device, with labels of uint8.
 
     Forward, loss and backward, as on `shape.device`. While it runs as on CUDA, no other thread launches CUDA kernels.
+    Without `whole` nothing but the moments is found out, in less time.
     """
     model.zero_grad(set_to_none=True)
     images = torch.empty(shape.batch, model.in_channels, shape.height, shape.width, device="meta")
     images = images.to(shape.parameter_dtype)
     labels = torch.empty(shape.batch, shape.height, shape.width, dtype=torch.uint8, device="meta")
-    tensors = LiveTensors([images, labels, *model.parameters(), *model.buffers()]) if count_tensors else None
+    tensors = LiveTensors([images, labels, *model.parameters(), *model.buffers()]) if whole else None
     watcher = _Watcher(tensors)
     with ExitStack() as stack:
         stack.enter_context(symbolic_cpu() if shape.device.type == "cpu" else _recorded(shape.device))
@@ -107,8 +108,9 @@ def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, count_tensors: b
         watcher.enter_loss()
         loss.backward()
     model.zero_grad(set_to_none=True)
-    most_tensors = 0 if tensors is None else tensors.most
-    return Trace(watcher.moments, watcher.planned(), watcher.most_resident, watcher.kept, most_tensors)
+    if tensors is None:
+        return Trace(watcher.moments, 0, 0, {}, 0)
+    return Trace(watcher.moments, watcher.planned(), watcher.most_resident, watcher.kept, tensors.most)
 
 
 def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
