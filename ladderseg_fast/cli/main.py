@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..engine import Interrupted, NonFiniteError
-from . import predict, train
+from . import plan, predict, train
 
 #: Exit statuses besides 0. An error is 2, as argparse has it; 130 is the shell's for Ctrl-C.
 ERROR, INTERRUPTED = 2, 130
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     train.add_parser(commands)
     predict.add_parser(commands)
+    plan.add_parser(commands)
     return parser
 
 

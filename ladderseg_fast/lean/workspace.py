@@ -106,6 +106,12 @@ class Workspace:
         """Bytes of memory that the workspace takes, in use or not."""
         return sum(buffer.resident for buffer in self._buffers)
 
+    @property
+    def planned(self) -> int:
+        """Bytes of the block that steps like the latest one have; 0 before the second of them."""
+        plan = self._plans.get(self._key)
+        return 0 if plan is None else plan.size
+
     def _prepare_arena(self, size: int, device: torch.device) -> None:
         """Make the first buffer, of which nothing is in use, one of at least `size` bytes."""
         fitting = [buffer for buffer in self._buffers if buffer.size >= size and buffer.data.device == device]

@@ -14,7 +14,7 @@ from torch import nn
 from ..lean import MemoryPlan, SectionPlan
 from ..lean.plan import MIB
 from ..lean.stages import ContextStage, DenseBlockStage, Repeatable, TransitionUpStage
-from .symbolic import Moment, StepShape, Trace, trace
+from .symbolic import Moment, StepShape, Trace, owners, trace
 from .work import Rates, Work, slowness
 
 def whole_plans(shape: StepShape) -> list[MemoryPlan]:
@@ -188,19 +188,7 @@ class Choices:
 
     @cached_property
     def _owners(self) -> list[str | None]:
-        """By moment, the section in whose forward or backward it is."""
-        blocks = {m.stage.writes for m in self._plain.moments if isinstance(m.stage, DenseBlockStage)}
-        owner_of_stage: dict[object, str | None] = {}
-        current = None
-        for moment in self._plain.moments:
-            if not moment.forward or moment.stage is None:
-                continue
-            if moment.stage.writes in blocks or isinstance(moment.stage, ContextStage):
-                current = moment.stage.writes
-            elif not blocks.intersection(moment.stage.reads):
-                current = None
-            owner_of_stage[_key(moment)] = current
-        return [owner_of_stage.get(_key(moment)) for moment in self._plain.moments]
+        return owners(self._plain)
 
     def _section_options(self, name: str, traces: Mapping[str, Trace]) -> Iterator[Option]:
         layers = self._layers(name)
@@ -279,11 +267,6 @@ class Choices:
 
     def _seconds(self, moment: Moment) -> float:
         return self._slower * sum(self.rates.seconds(work) for work in moment.works)
-
-
-def _key(moment: Moment) -> object:
-    """The same for a stage's forward and its backward."""
-    return None if moment.stage is None else (type(moment.stage), moment.stage.writes)
 
 
 def _skip_section(moment: Moment) -> str:

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from ..lean import MemoryPlan
-from .symbolic import StepShape, Trace, trace
+from ..nn import ResNetFeatures
+from .symbolic import StepShape, Trace, trace, works_by_section
 from .work import Rates
 
 #: Numbers that an optimizer keeps per parameter.
@@ -15,6 +16,12 @@ OPTIMIZERS = {"none": 0, "sgd": 1, "adam": 2, "adamw": 2}
 
 #: What the core's and torch's threads and first calls leave behind on the CPU (benchmarks/NOTES.md).
 _RUNTIME_BYTES = 31_000_000
+
+#: What the system's allocator takes beyond hundreds of an optimizer's small tensors (benchmarks/NOTES.md).
+_ALLOCATOR_SHARE = 0.1
+
+#: What torch's own convolutions, in residual units, take on the CPU: copies of their weights, by those's bytes.
+_TORCH_CONVOLUTIONS = 2.8
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,8 @@ class Estimate:
     """Bytes of the workspace, in several of the parts."""
     seconds: float
     """Of the step without the optimizer's, by the cost model."""
+    section_seconds: dict[str, float]
+    """Of them, by section and "transitions up"; what is in no section is in none."""
 
     @cached_property
     def peak(self) -> int:
@@ -52,11 +61,12 @@ class Step:
         self.model, self.shape, self.rates = model, shape, rates
         self._optimizer = optimizer
         parameters = [p for p in model.parameters() if p.requires_grad]
+        self._rounding = _ALLOCATOR_SHARE if shape.device.type == "cpu" else 0.0
         self.gradients = sum(_size(p) for p in parameters)
         self.fixed = {
             "parameters and buffers": sum(_size(t) for t in (*model.parameters(), *model.buffers())),
             "gradients": self.gradients,
-            "optimizer": OPTIMIZERS[optimizer] * self.gradients,
+            "optimizer": round(OPTIMIZERS[optimizer] * self.gradients * (1.0 + self._rounding)),
             "images and labels": self._inputs(),
         }
         # On the CPU an optimizer works on one parameter after the other, on CUDA on lists of all.
@@ -78,8 +88,12 @@ class Step:
         parts["scores, loss, vectors"] = max(self._update, traced.tensors - self.gradients)
         if self.shape.device.type == "cpu":
             parts["threads, first calls"] = _RUNTIME_BYTES
+            if isinstance(self.model.features, ResNetFeatures):
+                weights = sum(_size(p) for p in self.model.features.parameters())
+                parts["copies of torch's convolutions"] = round(_TORCH_CONVOLUTIONS * weights)
         seconds = self.rates.step_seconds(traced.works, plan)
-        return Estimate(plan, self.shape, parts, workspace, seconds)
+        sections = {name: self.rates.step_seconds(works, plan) for name, works in works_by_section(traced).items()}
+        return Estimate(plan, self.shape, parts, workspace, seconds, sections)
 
     def workspace_bytes(self, traced: Trace) -> int:
         """What the workspace takes at most, the first step included."""

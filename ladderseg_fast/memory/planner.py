@@ -43,6 +43,12 @@ class Planned:
     gap: float
 
     @property
+    def costs(self) -> dict[str, float]:
+        """Seconds that what the plan makes again takes, by section, and "transitions up"."""
+        own, least = self.estimate.section_seconds, self.fastest.section_seconds
+        return {name: own[name] - least[name] for name in own}
+
+    @property
     def plan(self) -> MemoryPlan:
         return self.estimate.plan
 

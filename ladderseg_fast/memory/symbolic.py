@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .. import _core, ops
 from ..lean import MemoryPlan, Workspace, ladder
 from ..lean.arena import Plan
-from ..lean.stages import Stage
+from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStage
 from ..ops import kernels
 from ..ops.backend import cuda_launches, symbolic_cpu
 from .live_tensors import LiveTensors
@@ -33,6 +33,11 @@ class Moment:
     start: int
     peak: int
     works: list[Work] = field(default_factory=list)
+
+    @property
+    def key(self) -> object:
+        """The same for a stage's forward and its backward."""
+        return None if self.stage is None else (type(self.stage), self.stage.writes)
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,35 @@ class Trace:
     def works(self) -> list[Work]:
         """Of all moments."""
         return [work for moment in self.moments for work in moment.works]
+
+
+def works_by_section(traced: Trace) -> dict[str, list[Work]]:
+    """What is done by section, and in "transitions up"."""
+    works: dict[str, list[Work]] = {}
+    for moment, owner in zip(traced.moments, owners(traced)):
+        name = "transitions up" if isinstance(moment.stage, TransitionUpStage) else owner
+        if name is not None:
+            works.setdefault(name, []).extend(moment.works)
+    return works
+
+
+def owners(traced: Trace) -> list[str | None]:
+    """By moment, the section in whose forward or backward it is: what leads to it, its layers, and what reads it.
+
+    The context layer counts as one.
+    """
+    blocks = {m.stage.writes for m in traced.moments if isinstance(m.stage, DenseBlockStage)}
+    owner_of_stage: dict[object, str | None] = {}
+    current = None
+    for moment in traced.moments:
+        if not moment.forward or moment.stage is None:
+            continue
+        if moment.stage.writes in blocks or isinstance(moment.stage, ContextStage):
+            current = moment.stage.writes
+        elif not blocks.intersection(moment.stage.reads):
+            current = None
+        owner_of_stage[moment.key] = current
+    return [owner_of_stage.get(moment.key) for moment in traced.moments]
 
 
 @dataclass(frozen=True)
