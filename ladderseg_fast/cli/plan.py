@@ -114,7 +114,9 @@ def choices(planned: Planned) -> list[str]:
         parts = []
         if section.recompute:
             parts.append("made again from its input")
-        if section.keep_bottlenecks_from is None:
+        if name not in planned.costs:
+            pass  # it has no bottlenecks: a stage of a ResNet
+        elif section.keep_bottlenecks_from is None:
             parts.append("no bottleneck kept")
         else:
             parts.append(f"bottlenecks that read {section.keep_bottlenecks_from} channels or more kept")
@@ -123,6 +125,8 @@ def choices(planned: Planned) -> list[str]:
         if section.keep_skip:
             parts.append("skip connection kept")
         cost = planned.costs.get(name)
+        if not parts:
+            continue
         lines.append(f"  {name}: {', '.join(parts)}" + (f" (+{cost:.2f} s)" if cost is not None and cost >= 0.005 else ""))
     strips = plan.transition_up_bytes
     lines.append(f"  transitions up: {'whole' if strips >= 1 << 60 else 'in strips of ' + memory.format_bytes(strips)}")

@@ -29,12 +29,6 @@ def whole_plans(shape: StepShape) -> list[MemoryPlan]:
     ]
 
 
-def smallest_plan(model: nn.Module, shape: StepShape) -> MemoryPlan:
-    """What takes about as little memory as can be, without a search."""
-    choices = Choices(model, shape, whole_plans(shape)[-1], Rates.default(shape.device.type, 1))
-    return choices.variant_plan("recompute in strips")
-
-
 def _variants(shape: StepShape) -> dict[str, SectionPlan]:
     """By what each of the traced steps is called, the plan of all its sections."""
     strip_bytes = max(4 * MIB, _largest_map(shape) // 16)

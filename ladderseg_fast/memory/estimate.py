@@ -87,6 +87,7 @@ class Step:
         parts["workspace beyond what is kept"] = workspace - sum(traced.kept.values())
         parts["scores, loss, vectors"] = max(self._update, traced.tensors - self.gradients)
         if self.shape.device.type == "cpu":
+            parts["scores given back"] = self._scores()
             parts["threads, first calls"] = _RUNTIME_BYTES
             if isinstance(self.model.features, ResNetFeatures):
                 weights = sum(_size(p) for p in self.model.features.parameters())
@@ -100,6 +101,12 @@ class Step:
         if self.shape.device.type == "cpu":  # free pages go back to the system there
             return traced.workspace
         return max(traced.workspace, traced.first_step)
+
+    def _scores(self) -> int:
+        """Bytes of the class scores at 1/4: so much of freed ones the system's allocator keeps."""
+        shape = self.shape
+        pixels = shape.batch * (shape.height // 4) * (shape.width // 4)
+        return pixels * self.model.num_classes * shape.dtype.itemsize
 
     def _inputs(self) -> int:
         shape = self.shape

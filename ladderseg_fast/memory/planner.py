@@ -8,7 +8,7 @@ import torch
 
 from ..lean import MemoryPlan
 from .budget import format_bytes
-from .choices import Choices, smallest_plan, whole_plans
+from .choices import Choices, Option, whole_plans
 from .estimate import Estimate, Step
 from .search import Found, fastest, least_memory
 
@@ -70,12 +70,23 @@ class Planner:
         """The step with about the least memory."""
         last = len(self._wholes) - 1
         choices = self._choices_of(last)
-        every = frozenset(skip.name for skip in choices.skips)
-        rest = choices.rest_peak(every)
-        found = fastest(choices.options, least_memory(choices.options, rest), rest, 0.0)
-        searched = self.step.estimate(choices.plan(found.options, every))
-        uniform = self.step.estimate(choices.variant_plan("recompute in strips"))
-        return min(searched, uniform, key=lambda estimate: estimate.peak)
+        names = [skip.name for skip in choices.skips]
+        found: list[tuple[int, MemoryPlan]] = []
+        for first in range(len(names) + 1):  # keeping those of the finest maps is worth most
+            kept = frozenset(names[first:])
+            options, rest = _options(choices, kept), choices.rest_peak(kept)
+            limit = least_memory(options, rest)
+            found.append((limit, choices.plan(fastest(options, limit, rest, 0.0).options, kept)))
+        least = min(limit for limit, _ in found)
+        plans = [plan for limit, plan in found if limit <= 1.01 * least]
+        plans += [choices.variant_plan("recompute in strips"), choices.variant_plan("strips")]
+        return min((self.step.estimate(plan) for plan in plans), key=lambda estimate: estimate.peak)
+
+    def about_smallest(self) -> Estimate:
+        """The same without a search: it may be a few percent larger."""
+        choices = self._choices_of(len(self._wholes) - 1)
+        plans = choices.variant_plan("recompute in strips"), choices.variant_plan("strips")
+        return min((self.step.estimate(plan) for plan in plans), key=lambda estimate: estimate.peak)
 
     def plan(self, budget: int) -> Planned:
         """The fastest step within `budget` bytes.
@@ -139,7 +150,7 @@ class Planner:
             others.append(replace(shape, dtype=torch.float16))
         helps = []
         for other in others:
-            size = self.step.like(other).estimate(smallest_plan(self.step.model, other)).peak
+            size = Planner(self.step.like(other)).about_smallest().peak
             helps.append(f"{other.batch} x {other.height}x{other.width} in {_name(other.dtype)} {format_bytes(size)}")
         return message + (f"; of {'; of '.join(helps)}" if helps else "")
 
@@ -150,25 +161,31 @@ def _best(choices: Choices, limit: int, relaxed: Choices | None = None) -> tuple
     With `relaxed` sections have its options, less what these take in their own passes: for a bound.
     """
     total = choices.least_seconds
-    if relaxed is None:
-        all_options = choices.options
-    else:
+    all_options = None
+    if relaxed is not None:
         all_options = {name: [replace(o, peak=0) for o in each] for name, each in relaxed.options.items()}
     best: tuple[float, Found, frozenset[str]] | None = None
     for count in range(len(choices.skips), -1, -1):
         for kept in itertools.combinations(choices.skips, count):
             names = frozenset(skip.name for skip in kept)
             besides = choices.seconds_besides - sum(skip.saved for skip in kept)
-            options = {
-                name: [o for o in each if not o.plan.recompute or name in names or not choices.has_skip(name)]
-                for name, each in all_options.items()
-            }
+            options = _options(choices, names, all_options)
             if best is not None and besides + sum(each[0].seconds for each in options.values()) >= best[0]:
                 continue
             found = fastest(options, limit, choices.rest_peak(names), total)
             if found is not None and (best is None or besides + found.seconds < best[0]):
                 best = besides + found.seconds, found, names
     return None if best is None else (best[0], choices.plan(best[1].options, best[2]))
+
+
+def _options(
+    choices: Choices, kept: frozenset[str], options: dict[str, list[Option]] | None = None
+) -> dict[str, list[Option]]:
+    """Those of `options` (None: of `choices`) that can be where the skips `kept` are kept."""
+    return {
+        name: [o for o in each if not o.plan.recompute or name in kept or not choices.has_skip(name)]
+        for name, each in (choices.options if options is None else options).items()
+    }
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -8,8 +8,7 @@ from torch import nn
 
 from ..lean import MemoryPlan
 from ..ops.backend import dtypes
-from .budget import parse_bytes
-from .choices import smallest_plan
+from .budget import format_bytes, parse_bytes
 from .estimate import OPTIMIZERS, Estimate, Step
 from .planner import BudgetError, Planned, Planner
 from .rates import load_rates
@@ -84,7 +83,7 @@ def largest_batch(
     optimizer: str = "adam",
     num_classes: int = 19,
 ) -> int:
-    """The most images of `size` (height, width) whose smallest step is within `budget`; 0 if one is too many.
+    """The most images of `size` (height, width) whose step can be within `budget`; 0 if one is too many.
 
     Other arguments as of `plan`.
     """
@@ -117,8 +116,10 @@ def largest_size(
 
     rows = _largest(step, parse_bytes(budget), scaled)
     if rows == 0:
-        least = step.like(scaled(1))
-        raise BudgetError("no image is small enough", least.estimate(smallest_plan(step.model, least.shape)).peak)
+        least = Planner(step.like(scaled(1))).about_smallest()
+        shape = least.shape
+        what = f"{shape.batch} x {shape.height}x{shape.width}"
+        raise BudgetError(f"the smallest images, {what}, take {format_bytes(least.peak)}", least.peak)
     shape = scaled(rows)
     return shape.height, shape.width
 
@@ -127,8 +128,7 @@ def _largest(step: Step, budget: int, shape_of: Callable[[int], StepShape]) -> i
     """The largest number whose shape fits; 0 if 1 does not. Memory grows with it."""
 
     def fits(number: int) -> bool:
-        other = step.like(shape_of(number))
-        return other.estimate(smallest_plan(step.model, other.shape)).peak <= budget
+        return Planner(step.like(shape_of(number))).about_smallest().peak <= budget
 
     low, high = 0, 1
     while fits(high):
