@@ -47,7 +47,7 @@ def test_a_budget_changes_nothing_but_memory() -> None:
             gradients, expected = step(model), step(lean)
     for name, gradient in gradients.items():
         assert torch.allclose(gradient, expected[name], rtol=1e-3, atol=1e-5 * expected[name].abs().max()), name
-    assert model._workspace.planned < lean._workspace.planned
+    assert model._workspace.planned <= lean._workspace.planned
     assert (model.memory, model.memory_budget) == ("lean", smallest)
 
 

@@ -91,7 +91,7 @@ def test_memory_and_time_are_additive(tiny: LadderDenseNet, whole: int) -> None:
             added += option.kept
         most = max(most, added + choices.rest_peak(kept))
         actual = max(moment.peak for moment in traced.moments)
-        assert actual <= most <= 1.1 * actual  # recomputing and keeping bottlenecks is bounded, all else exact
+        assert actual <= most <= 1.25 * actual  # recomputing and keeping bottlenecks is bounded, all else exact
         if not any(option.plan.recompute for option in options.values()):
             assert most == actual
         saved = sum(skip.saved for skip in choices.skips if skip.name in kept)
