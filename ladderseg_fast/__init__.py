@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
 if "LADDERSEG_FAST_ISA" in os.environ:
     _core.set_instruction_set(os.environ["LADDERSEG_FAST_ISA"])
 
-from . import lean, ops
+from . import lean, memory, ops
 from ._version import __version__
 from .lean import MemoryPlan
 from .models import (
@@ -40,5 +40,6 @@ __all__ = [
     "create_model",
     "lean",
     "list_models",
+    "memory",
     "ops",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .._version import __version__
 from ..engine import Interrupted, NonFiniteError
 from ..models.weights import MissingPackageError
-from . import data, evaluate, predict, report, train
+from . import data, evaluate, plan, predict, report, train
 
 #: Exit statuses besides 0. An error is 2, as argparse has it; what a signal ends has 128 more than the signal's number.
 ERROR, INTERRUPTED = 2, 128 + signal.SIGINT
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_parser(commands)
     report.add_parser(commands)
     data.add_parser(commands)
+    plan.add_parser(commands)
     return parser
 
 

@@ -2,11 +2,12 @@
 
 from .functions import context, dense_block, head, stem, transition, transition_up
 from .networks import ladder
-from .plan import MemoryPlan
+from .plan import MemoryPlan, SectionPlan
 from .workspace import Workspace
 
 __all__ = [
     "MemoryPlan",
+    "SectionPlan",
     "Workspace",
     "context",
     "dense_block",

@@ -19,6 +19,7 @@ from .stages import (
     HeadStage,
     ProjectionStage,
     PyramidStage,
+    Repeatable,
     Stage,
     StemStage,
     TransitionStage,
@@ -36,21 +37,32 @@ def ladder(
     what follows them is a program again.
     """
     if isinstance(model.features, DenseNetFeatures):
-        return run(densenet_program(model), [images], plan, workspace)
+        plan = plan or MemoryPlan.default(images.device)
+        return run(densenet_program(model, plan), [images], plan, workspace)
     return _resnet_ladder(model, images, plan, workspace)
 
 
-def densenet_program(model: nn.Module) -> Program:
-    """The program of a models.SegmentationModel with a DenseNet, from "images"."""
-    stages = [*_densenet_stages(model.features, model.transitions_up), *_decoder_stages(model)]
-    return Program(stages, ("images",), _outputs(model))
+def densenet_program(model: nn.Module, plan: MemoryPlan) -> Program:
+    """The program of a models.SegmentationModel with a DenseNet, from "images".
+
+    Raises:
+        ValueError: `plan` recomputes a section that an average pooling leads to.
+    """
+    stages = [*_densenet_stages(model.features, model.transitions_up), *_decoder_stages(model, plan)]
+    names = [section.name for section in model.features.sections]
+    recomputed = frozenset(name for name in names if plan.section(name).recompute)
+    program = Program(stages, ("images",), _outputs(model), recomputed)
+    for name in recomputed:
+        if not all(isinstance(stage, Repeatable) for stage in program.writers(name)):
+            raise ValueError(f"the memory plan recomputes {name}, which an average pooling leads to")
+    return program
 
 
-def decoder_program(model: nn.Module) -> Program:
+def decoder_program(model: nn.Module, plan: MemoryPlan) -> Program:
     """The program of what follows the encoder of a models.SegmentationModel, from the features that it reads."""
     ups = model.transitions_up
     stages = [skip_stage(up, name, _skip_name(name)) for name, up in ups.items()]
-    return Program([*stages, *_decoder_stages(model)], (*ups, model.deepest), _outputs(model))
+    return Program([*stages, *_decoder_stages(model, plan)], (*ups, model.deepest), _outputs(model))
 
 
 def transition_stage(transition: Transition, source: str, target: str) -> Stage:
@@ -81,10 +93,11 @@ def _resnet_ladder(
     model: nn.Module, images: Tensor, plan: MemoryPlan | None, workspace: Workspace | None
 ) -> tuple[Tensor, ...]:
     features: ResNetFeatures = model.features
+    plan = plan or MemoryPlan.default(images.device)
     stage = StemStage(features.conv1, features.bn1, "images", "out", features.conv1.out_channels)
     x = run(Program([stage], ("images",), ("out",)), [images], plan, workspace)[0]
     maps = features.stages(x)
-    program = decoder_program(model)
+    program = decoder_program(model, plan)
     return run(program, [maps[name] for name in program.inputs], plan, workspace)
 
 
@@ -111,13 +124,14 @@ def _entry_stages(features: DenseNetFeatures, section: Section, before: str | No
         yield CopyStage(between, name, channels)
 
 
-def _decoder_stages(model: nn.Module) -> Iterator[Stage]:
+def _decoder_stages(model: nn.Module, plan: MemoryPlan) -> Iterator[Stage]:
     yield from context_stages(model.context, model.deepest, "context")
     if model.aux_head is not None:
         yield HeadStage(model.aux_head, "context", "aux")
     coarse = "context"
     for i, (name, up) in enumerate(model.transitions_up.items(), start=1):
-        yield TransitionUpStage(up, coarse, name, _skip_name(name), f"up{i}")
+        keep_skip = plan.section(name).keep_skip
+        yield TransitionUpStage(up, coarse, name, _skip_name(name), f"up{i}", keep_skip)
         coarse = f"up{i}"
     yield HeadStage(model.head, coarse, "logits")
 

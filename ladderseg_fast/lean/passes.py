@@ -34,7 +34,7 @@ class ForwardPass:
     """Whether a backward pass may follow."""
     norms: dict[nn.Module, BoundNorm] = field(default_factory=dict)
     bottlenecks: dict[nn.Module, Tensor] = field(default_factory=dict)
-    """By its 1x1 convolution, the hidden map of each bottleneck that is kept: see MemoryPlan.keep_bottlenecks_from."""
+    """By its 1x1 convolution, the hidden map of each bottleneck that is kept: see SectionPlan.keep_bottlenecks_from."""
 
     def new_feature(
         self, name: str, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False
@@ -86,6 +86,8 @@ class BackwardPass:
     """Of all features."""
     last_users: dict[str, object]
     """By feature kept, the stage whose backward is the last to read its values."""
+    statistics: dict[str, tuple[Tensor, Tensor]]
+    """Of all features, [F] float64."""
     norms: dict[nn.Module, BoundNorm]
     bottlenecks: dict[nn.Module, Tensor]
     wanted: set[ParameterKey]
@@ -136,6 +138,13 @@ class BackwardPass:
         data = self.workspace.take(self.like, *self.shapes[name], spread=spread)
         gradient = self.feature_gradients[name] = FeatureGradient(data)
         return gradient
+
+    def new_feature(self, name: str) -> Feature:
+        """Feature `name`, which forward has not kept, for its values to be written again."""
+        data = self.workspace.take(self.like, *self.shapes[name], spread=True)
+        feature = self.features[name] = Feature(data)
+        feature.set_statistics(0, *self.statistics[name])
+        return feature
 
     def done_with(self, name: str, stage: object) -> None:
         """`stage` reads the values of feature `name` no more; nor does anybody else if it is the last one."""

@@ -1,12 +1,42 @@
 """The choices that trade time for memory."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 
 from ..ops.backend import runs_on_cuda
 
 MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class SectionPlan:
+    """How one section of the encoder (a dense block or a part of it), or the context layer, spends memory.
+
+    keep_bottlenecks_from: the results of 1x1 convolutions that read at least so many channels are kept for backward;
+        None: none are. Each that is not is made again, which takes time in proportion to the channels that it reads,
+        while all of a section are of one size: so it is the last ones that are worth keeping.
+    bottleneck_bytes: backward works on strips of so many bytes of a bottleneck that it makes again, twice in training:
+        for batch norm's sums, and for the gradient. None: on all of it at once.
+    recompute: the section's features are not kept, backward makes them again from the section's input. What
+        `keep_bottlenecks_from` says holds from then on. Not for a section that an average pooling leads to.
+    keep_skip: the projection that the transition up reads is kept, which is otherwise made again; `recompute` needs it.
+    """
+
+    keep_bottlenecks_from: int | None = 512
+    bottleneck_bytes: int | None = None
+    recompute: bool = False
+    keep_skip: bool = False
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "keep_bottlenecks_from", "bottleneck_bytes")
+        if self.recompute and not self.keep_skip:
+            raise ValueError("a section that is recomputed must keep its skip connection: keep_skip must be True")
+
+    def keeps_bottleneck(self, channels: int) -> bool:
+        """Whether backward finds the result of a 1x1 convolution that reads so many channels."""
+        return self.keep_bottlenecks_from is not None and channels >= self.keep_bottlenecks_from
 
 
 @dataclass(frozen=True)
@@ -21,14 +51,19 @@ class MemoryPlan:
     transition_up_bytes: bytes of one half of the concatenation in a strip of a transition-up. Where a half is all in
         one strip it is made once a pass; otherwise twice in training: for its statistics or its batch norm's
         correction, and for the convolution.
-    keep_bottlenecks_from: the results of 1x1 convolutions in dense layers, and in the context layer, that read at least
-        so many channels are kept for backward; None: none are. Each that is not is made again, which takes time in
-        proportion to the channels that it reads, while all of a dense block are of one size.
+    spread: maps whose pixels would lie at distances that a cache has few places for get a cache line more a pixel: 6 to 12 %
+        of a map for 6 to 13 % of a product's time (Workspace.take).
+    keep_bottlenecks_from: as in SectionPlan, for the sections that `sections` does not name.
+    sections: by the names of sections ("db1", "db2", ..., "context"), their own plans.
+
+    memory.plan makes one that fits into a budget.
     """
 
     chunk_bytes: int = 8 * MIB
     transition_up_bytes: int = 32 * MIB
+    spread: bool = True
     keep_bottlenecks_from: int | None = 512
+    sections: Mapping[str, SectionPlan] = field(default_factory=dict, hash=False)
 
     @staticmethod
     def default(device: torch.device) -> "MemoryPlan":
@@ -42,11 +77,15 @@ class MemoryPlan:
         return MemoryPlan()
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and value < 1:
-                raise ValueError(f"{field.name} must be positive, got {value}")
+        _check_positive(self, "chunk_bytes", "transition_up_bytes", "keep_bottlenecks_from")
 
-    def keeps_bottleneck(self, channels: int) -> bool:
-        """Whether backward finds the result of a 1x1 convolution that reads so many channels."""
-        return self.keep_bottlenecks_from is not None and channels >= self.keep_bottlenecks_from
+    def section(self, name: str) -> SectionPlan:
+        """That of the section `name`."""
+        return self.sections.get(name) or SectionPlan(self.keep_bottlenecks_from)
+
+
+def _check_positive(plan: SectionPlan | MemoryPlan, *names: str) -> None:
+    for name in names:
+        value = getattr(plan, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be positive, got {value}")

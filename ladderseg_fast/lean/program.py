@@ -14,17 +14,21 @@ from .double_backward import refuse_double_backward
 from .feature import Feature, write
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
-from .stages import Stage
+from .stages import Repeatable, Stage
 from .workspace import Workspace
 
 
 @dataclass(frozen=True)
 class Program:
-    """`stages` in order, from the features named `inputs` to those named `outputs`."""
+    """`stages` in order, from the features named `inputs` to those named `outputs`.
+
+    The features `recomputed` are not kept for backward, which makes them again: their stages are Repeatable.
+    """
 
     stages: Sequence[Stage]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    recomputed: frozenset[str] = frozenset()
 
     def parameters(self) -> dict[ParameterKey, Tensor]:
         """The parameters of all stages, as the modules hold them now."""
@@ -33,8 +37,18 @@ class Program:
         return {key: parameter for key, parameter in named.items() if parameter is not None}
 
     def kept(self) -> list[str]:
-        """The features that backward needs the values of."""
-        return list(dict.fromkeys(name for stage in self.stages for name in stage.keeps))
+        """The features whose values are kept for backward."""
+        names = [name for stage in self.stages for name in stage.keeps if name not in self.recomputed]
+        names += [name for feature in self.recomputed for name in self.sources(feature)]
+        return list(dict.fromkeys(names))
+
+    def writers(self, feature: str) -> list[Stage]:
+        """The stages that write `feature`, in order."""
+        return [stage for stage in self.stages if stage.writes == feature]
+
+    def sources(self, feature: str) -> list[str]:
+        """What the stages that write `feature` read besides."""
+        return [name for stage in self.writers(feature) for name in stage.reads if name != feature]
 
     def needed(self, wanted: set[ParameterKey], inputs: Sequence[str]) -> set[str]:
         """The features that depend on a wanted parameter or on one of these inputs."""
@@ -131,7 +145,7 @@ class _Call:
         }
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
         shapes = tuple(x.shape for x in tensors[:count])
-        self.workspace.begin((shapes, self.dtype, keep, self.plan), tensors[0].device)
+        self.workspace.begin((shapes, self.dtype, keep, self.plan), tensors[0].device, self.plan.spread)
         step = ForwardPass(parameters, self.plan, self.workspace, features, program.outputs, keep)
         self.shapes = {name: feature.data.shape for name, feature in features.items()}
         kept = program.kept() if keep else []
@@ -140,8 +154,11 @@ class _Call:
         self.device = tensors[0].device
         with autocast.disabled(self.device):
             for i, stage in enumerate(program.stages):
+                self.workspace.enter(stage, forward=True)
                 stage.forward(step)
-                self.shapes[stage.writes] = features[stage.writes].data.shape
+                written = features[stage.writes]
+                self.shapes[stage.writes] = written.data.shape
+                self.statistics[stage.writes] = written.mean, written.variance
                 for name in [name for name, last in last_reader.items() if last == i]:
                     if name not in remaining:
                         del features[name]
@@ -158,7 +175,7 @@ class _Call:
         """
         features, self.features = self.features, {}
         bottlenecks, self.bottlenecks = self.bottlenecks, {}
-        self.statistics = {name: (feature.mean, feature.variance) for name, feature in features.items()}
+        self.statistics |= {name: (feature.mean, feature.variance) for name, feature in features.items()}
         self.kept_bottlenecks = list(bottlenecks)
         return [*(feature.data for feature in features.values()), *bottlenecks.values()]
 
@@ -189,6 +206,7 @@ class _Call:
             features,
             self.shapes,
             last_users,
+            self.statistics,
             self.norms,
             bottlenecks,
             wanted_keys,
@@ -212,11 +230,22 @@ class _Call:
         with autocast.disabled(self.device):
             for i, stage in reversed(list(enumerate(stages))):
                 if stage.writes in step.feature_gradients:
+                    self.workspace.enter(stage, forward=False)
+                    for name in self.program.recomputed.intersection(stage.keeps).difference(step.features):
+                        self._make_again(step, name)
                     stage.backward(step)
                     if creator[stage.writes] == i:
                         step.drop_gradient(stage.writes)
                 for name in stage.keeps:
                     step.done_with(name, stage)
+
+    def _make_again(self, step: BackwardPass, name: str) -> None:
+        for stage in self.program.writers(name):
+            assert isinstance(stage, Repeatable)
+            stage.forward_again(step)
+        for source in self.program.sources(name):
+            if source not in step.last_users:
+                del step.features[source]
 
     def _input_gradient(self, step: BackwardPass, name: str) -> Tensor | None:
         gradient = step.feature_gradients.get(name)

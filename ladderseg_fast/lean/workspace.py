@@ -45,13 +45,18 @@ class Workspace:
         self._buffers: list[_Buffer] = []
         self._in_use = 0  # bytes
         self._most_in_use = 0
+        self._spread = True
         self._key: Hashable = None
         self._recording: Recording | None = None  # of the step that is going on
         self._plans: dict[Hashable, Plan] = {}  # by what the steps are called
 
-    def begin(self, key: Hashable, device: torch.device) -> None:
-        """A step begins, which is called `key`: steps of one key most likely take the same maps."""
+    def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
+        """A step begins, which is called `key`: steps of one key most likely take the same maps.
+
+        Without `spread` its maps are as small as can be, whatever `take` is asked for.
+        """
         with self._lock:
+            self._spread = spread
             recording, self._recording = self._recording, None
             if self._in_use:
                 return  # by an earlier step that has not ended; this one is not like those recorded
@@ -66,17 +71,18 @@ class Workspace:
             if plan is not None:
                 self._prepare_arena(plan.size, device)
 
+    def enter(self, stage: Hashable, forward: bool) -> None:
+        """A stage of the step begins; for subclasses that watch."""
+
     def take(self, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Tensor:
         """Uninitialised pixel-major [n, c, h, w] of the dtype and device of `like`.
 
         With `spread`, pixels are a cache line farther apart than their channels need, if these take a power of two of
         bytes or a multiple of many: else the same channels of all pixels would compete for a few sets of the caches.
         """
-        row = c
-        if spread and c * like.element_size() % _ALIASING == 0:
-            row += _CACHE_LINE // like.element_size()
+        row = _row(c, like.element_size(), spread and self._spread)
         count = math.prod((n, row, h, w)) * like.element_size()
-        size = max(_PAGE, -(-count // _PAGE) * _PAGE)
+        size = map_bytes(n, c, h, w, like.element_size(), spread and self._spread)
         with self._lock:
             self._most_in_use = max(self._most_in_use, self._in_use + size)
             number = None if self._recording is None else self._recording.take(size)
@@ -99,6 +105,12 @@ class Workspace:
     def resident(self) -> int:
         """Bytes of memory that the workspace takes, in use or not."""
         return sum(buffer.resident for buffer in self._buffers)
+
+    @property
+    def planned(self) -> int:
+        """Bytes of the block that steps like the latest one have; 0 before the second of them."""
+        plan = self._plans.get(self._key)
+        return 0 if plan is None else plan.size
 
     def _prepare_arena(self, size: int, device: torch.device) -> None:
         """Make the first buffer, of which nothing is in use, one of at least `size` bytes."""
@@ -167,6 +179,19 @@ class Workspace:
 
     def __reduce__(self) -> tuple:
         return Workspace, ()
+
+
+def map_bytes(n: int, c: int, h: int, w: int, element_size: int, spread: bool = False) -> int:
+    """What Workspace.take(like, n, c, h, w, spread) takes."""
+    size = n * _row(c, element_size, spread) * h * w * element_size
+    return max(_PAGE, -(-size // _PAGE) * _PAGE)
+
+
+def _row(channels: int, element_size: int, spread: bool) -> int:
+    """Elements from pixel to pixel."""
+    if spread and channels * element_size % _ALIASING == 0:
+        return channels + _CACHE_LINE // element_size
+    return channels
 
 
 class _Buffer:

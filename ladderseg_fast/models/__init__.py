@@ -1,11 +1,12 @@
 """Whole networks and their loss."""
 
+from .budget import MEMORY_MODES
 from .densenets import DenseNet32x, DilatedDenseNet, LadderDenseNet
 from .loss import LadderLoss
 from .output import LadderOutput
 from .registry import create_model, list_models
 from .resnets import DilatedResNet, LadderResNet, ResNet32x
-from .segmentation_model import MEMORY_MODES, SegmentationModel
+from .segmentation_model import SegmentationModel
 
 __all__ = [
     "MEMORY_MODES",

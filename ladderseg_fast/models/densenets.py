@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from ..lean import MemoryPlan
 from ..nn import DENSENETS, DenseNetFeatures
 from .segmentation_model import SegmentationModel, check_choice
 
@@ -17,7 +18,7 @@ class LadderDenseNet(SegmentationModel):
     Args:
         backbone: "densenet121", "densenet161", "densenet169" or "densenet201".
         num_classes: K, 1 to 256.
-        memory: "lean" or "plain".
+        memory: "lean", "plain", a budget such as "8GiB", or a MemoryPlan.
         in_channels: channels of the images.
         weights: None, a file with pretrained weights of the backbone, or "imagenet".
         frozen_bn: every BatchNorm stays in inference mode while training.
@@ -36,7 +37,7 @@ class LadderDenseNet(SegmentationModel):
         self,
         backbone: str = "densenet121",
         num_classes: int = 19,
-        memory: str = "lean",
+        memory: str | int | MemoryPlan = "lean",
         *,
         in_channels: int = 3,
         weights: str | os.PathLike[str] | None = None,
@@ -83,7 +84,7 @@ class DenseNet32x(SegmentationModel):
         self,
         backbone: str = "densenet121",
         num_classes: int = 19,
-        memory: str = "lean",
+        memory: str | int | MemoryPlan = "lean",
         *,
         in_channels: int = 3,
         weights: str | os.PathLike[str] | None = None,
@@ -116,7 +117,7 @@ class DilatedDenseNet(SegmentationModel):
         self,
         backbone: str = "densenet121",
         num_classes: int = 19,
-        memory: str = "lean",
+        memory: str | int | MemoryPlan = "lean",
         *,
         in_channels: int = 3,
         weights: str | os.PathLike[str] | None = None,

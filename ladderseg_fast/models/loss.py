@@ -3,8 +3,9 @@
 from torch import Tensor, nn
 
 from .. import ops
+from ..lean import MemoryPlan
+from .budget import memory_mode
 from .output import LadderOutput
-from .segmentation_model import MEMORY_MODES, check_choice
 
 
 class LadderLoss(nn.Module):
@@ -19,7 +20,8 @@ class LadderLoss(nn.Module):
         ignore_index: label of pixels that do not count.
         class_weights: [K] or None.
         aux_weight: weight of the auxiliary term; the paper takes 0.3.
-        memory: "lean" never stores class scores at full resolution; "plain" is F.interpolate and F.cross_entropy.
+        memory: "lean" never stores class scores at full resolution, nor does all else that a model's `memory` may be
+            besides "plain", which is F.interpolate and F.cross_entropy.
     """
 
     class_weights: Tensor | None
@@ -29,15 +31,14 @@ class LadderLoss(nn.Module):
         ignore_index: int = 255,
         class_weights: Tensor | None = None,
         aux_weight: float = 0.3,
-        memory: str = "lean",
+        memory: str | int | MemoryPlan = "lean",
     ) -> None:
         super().__init__()
-        check_choice("memory", memory, MEMORY_MODES)
         if not 0.0 <= aux_weight <= 1.0:
             raise ValueError(f"aux_weight must be between 0 and 1, got {aux_weight}")
         self.ignore_index = ignore_index
         self.aux_weight = aux_weight
-        self.memory = memory
+        self.memory = memory_mode(memory)
         self.register_buffer("class_weights", class_weights)
 
     def forward(self, output: LadderOutput, labels: Tensor) -> Tensor:

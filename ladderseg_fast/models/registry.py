@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..lean import MemoryPlan
 from .densenets import DenseNet32x, DilatedDenseNet, LadderDenseNet
 from .resnets import DilatedResNet, LadderResNet, ResNet32x
 from .segmentation_model import SegmentationModel
@@ -68,7 +69,7 @@ def create_model(
     in_channels: int = 3,
     weights: str | os.PathLike[str] | None = None,
     frozen_bn: bool = False,
-    memory: str = "lean",
+    memory: str | int | MemoryPlan = "lean",
 ) -> SegmentationModel:
     """A model of the paper.
 
@@ -79,7 +80,7 @@ def create_model(
         weights: None for random weights; a file with pretrained weights of the encoder; "imagenet" to download them with
             torchvision or timm.
         frozen_bn: every BatchNorm stays in inference mode while training.
-        memory: "lean" or "plain".
+        memory: "lean", "plain", a budget such as "8GiB", or a MemoryPlan; see SegmentationModel.
 
     Raises:
         ValueError: an unknown name, an argument out of range, or weights that do not fit.

@@ -6,6 +6,7 @@ keeps. Context layer, transitions up, heads and loss are lean as everywhere.
 
 import os
 
+from ..lean import MemoryPlan
 from ..nn import ResNetFeatures
 from .segmentation_model import SegmentationModel
 
@@ -20,7 +21,7 @@ class LadderResNet(SegmentationModel):
 
     Args:
         num_classes: K, 1 to 256.
-        memory: "lean" or "plain".
+        memory: "lean", "plain", a budget such as "8GiB", or a MemoryPlan.
         in_channels: channels of the images.
         weights: None, a file with pretrained weights of a ResNet-50, or "imagenet".
         frozen_bn: every BatchNorm stays in inference mode while training.
@@ -34,7 +35,7 @@ class LadderResNet(SegmentationModel):
     def __init__(
         self,
         num_classes: int = 19,
-        memory: str = "lean",
+        memory: str | int | MemoryPlan = "lean",
         *,
         in_channels: int = 3,
         weights: str | os.PathLike[str] | None = None,
@@ -61,7 +62,7 @@ class ResNet32x(SegmentationModel):
     def __init__(
         self,
         num_classes: int = 19,
-        memory: str = "lean",
+        memory: str | int | MemoryPlan = "lean",
         *,
         in_channels: int = 3,
         weights: str | os.PathLike[str] | None = None,
@@ -91,7 +92,7 @@ class DilatedResNet(SegmentationModel):
     def __init__(
         self,
         num_classes: int = 19,
-        memory: str = "lean",
+        memory: str | int | MemoryPlan = "lean",
         *,
         in_channels: int = 3,
         weights: str | os.PathLike[str] | None = None,

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from .. import lean, ops
 from ..nn import Context, DenseNetFeatures, Head, PyramidContext, ResNetFeatures, TransitionUp
+from .budget import BudgetPlans, budget_plans, memory_mode
 from .output import LadderOutput
 from .pretrained import SavedModel, check_class, read_pretrained, write_pretrained
 from .weights import load_encoder_weights
 
-MEMORY_MODES = ("lean", "plain")
 
 #: Channels of the context layer's output and of every transition up.
 LADDER_CHANNELS = 128
@@ -41,13 +41,15 @@ class SegmentationModel(nn.Module):
         memory: "lean" runs dense blocks, transitions, stem, context layer and heads as autograd functions that keep only
             what backward cannot recompute cheaply; "plain" runs ordinary PyTorch modules. Both compute the same and share
             one state_dict. Inner modules run their hooks with "plain" only; torch.autocast has an effect on the CPU with
-            "plain" only, on CUDA with both.
+            "plain" only, on CUDA with both. A budget such as "8GiB", or a number of bytes, is lean with the fastest plan
+            that fits, made for each shape of images that a training step meets: see memory.plan, docs/memory.md. A
+            lean.MemoryPlan is lean with that plan.
         weights: None, a file with the encoder's pretrained weights, or "imagenet"; see models.weights.
         architecture: what the encoder is called there.
 
     Attributes:
-        memory_plan: lean.MemoryPlan, how a lean step spends memory, or None for what is best on the images' device; may
-            be replaced at any time.
+        memory_plan: lean.MemoryPlan, how a lean step without a budget spends memory, or None for what is best on the
+            images' device; may be replaced at any time.
         pretrained: whether the encoder started from pretrained weights; parameter_groups goes by it.
 
     Raises:
@@ -70,7 +72,7 @@ class SegmentationModel(nn.Module):
         context: str = "dilated",
         auxiliary: bool = True,
         frozen_bn: bool = False,
-        memory: str = "lean",
+        memory: str | int | lean.MemoryPlan = "lean",
         weights: str | os.PathLike[str] | None = None,
         architecture: str = "",
     ) -> None:
@@ -80,10 +82,10 @@ class SegmentationModel(nn.Module):
             raise ValueError(f"num_classes must be between 1 and 256, got {num_classes}")
         self.configuration = configuration
         self.num_classes = num_classes
+        self.memory_plan: lean.MemoryPlan | None = None
         self.memory = memory
         self.frozen_bn = frozen_bn
         self.pretrained = weights is not None
-        self.memory_plan: lean.MemoryPlan | None = None
         self._workspace = lean.Workspace()
         self._skips = tuple(skips)
         self.features = features
@@ -106,13 +108,20 @@ class SegmentationModel(nn.Module):
 
     @property
     def memory(self) -> str:
-        """"lean" or "plain"; may be changed at any time."""
+        """"lean" or "plain"; may be set at any time, to all that the argument may be."""
         return self._memory
 
     @memory.setter
-    def memory(self, mode: str) -> None:
-        check_choice("memory", mode, MEMORY_MODES)
-        self._memory = mode
+    def memory(self, value: str | int | lean.MemoryPlan) -> None:
+        self._memory = memory_mode(value)
+        self._budget_plans: BudgetPlans | None = budget_plans(value)
+        if isinstance(value, lean.MemoryPlan):
+            self.memory_plan = value
+
+    @property
+    def memory_budget(self) -> int | None:
+        """Bytes that a training step may take, if `memory` has been set to a budget."""
+        return None if self._budget_plans is None else self._budget_plans.budget
 
     @property
     def in_channels(self) -> int:
@@ -143,11 +152,15 @@ class SegmentationModel(nn.Module):
 
         Raises:
             ValueError: `images` has another shape; or one value per channel in training mode, as in nn.BatchNorm2d.
+            memory.BudgetError: (a ValueError) no plan for these images fits into the budget.
             TypeError: `images` is not of the parameters' dtype.
         """
         self._check_images(images)
         if self.memory == "lean":
-            logits, *aux = lean.ladder(self, images, self.memory_plan, self._workspace)
+            plan = self.memory_plan
+            if self._budget_plans is not None:
+                plan = self._budget_plans.plan_for(self, images, self._workspace)
+            logits, *aux = lean.ladder(self, images, plan, self._workspace)
             return LadderOutput(logits, aux[0] if aux else None)
         return self._forward_plain(images)
 
@@ -198,7 +211,9 @@ class SegmentationModel(nn.Module):
         write_pretrained(path, SavedModel(type(self).__name__, self.configuration, self.pretrained, self.state_dict()))
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str], memory: str = "lean") -> "SegmentationModel":
+    def from_pretrained(
+        cls, path: str | os.PathLike[str], memory: str | int | lean.MemoryPlan = "lean"
+    ) -> "SegmentationModel":
         """The model that save_pretrained wrote to `path`, in evaluation mode on the CPU; runs no code from the file.
 
         On a subclass it must be of that class.

@@ -1,6 +1,8 @@
 """Where a kernel runs: in the core's CPU code, or on a CUDA device."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -44,10 +46,38 @@ def emulate(driver: str, image_provider: Callable[[str, tuple[int, int], int], b
     return _emulation
 
 
+#: Held by whoever launches CUDA kernels, or records launches: all that happen while one thread records are recorded.
+cuda_launches = threading.RLock()
+
+
+class _Symbolic(threading.local):
+    meta_is_cpu = False
+
+
+_symbolic = _Symbolic()
+
+
+@contextmanager
+def symbolic_cpu() -> Iterator[None]:
+    """In this region, of this thread, tensors on the meta device stand for tensors on the CPU."""
+    before, _symbolic.meta_is_cpu = _symbolic.meta_is_cpu, True
+    try:
+        yield
+    finally:
+        _symbolic.meta_is_cpu = before
+
+
+def is_symbolic(device: torch.device) -> bool:
+    """Whether tensors on `device` are shapes that stand for tensors on the CPU."""
+    return device.type == "meta" and _symbolic.meta_is_cpu
+
+
 def runs_on_cuda(device: torch.device) -> bool:
-    """Whether tensors on `device` are worked on by CUDA kernels. Those on the meta device are too, as far as that goes:
-    their launches can be recorded (_core.cuda_start_recording)."""
-    return device.type in ("cuda", "meta") or (_emulation is not None and device.type == "cpu")
+    """Whether tensors on `device` are worked on by CUDA kernels. Those on the meta device are too, outside regions of
+    symbolic_cpu: their launches can be recorded (_core.cuda_start_recording)."""
+    if device.type == "meta":
+        return not _symbolic.meta_is_cpu
+    return device.type == "cuda" or (_emulation is not None and device.type == "cpu")
 
 
 def dtypes(device: torch.device) -> tuple[torch.dtype, ...]:

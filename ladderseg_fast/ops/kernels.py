@@ -5,14 +5,19 @@ and weight gradients are of its backend.real_dtype. A weight of another dtype is
 written in place; whoever calls has checked the arguments (checks.py, or by construction in the lean step).
 """
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _core
-from .backend import address, backend, real_dtype, runs_on_cuda
+from .backend import address, backend, cuda_launches, is_symbolic, real_dtype, runs_on_cuda
 from .layout import empty, pixel_stride
 
 _NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0)
@@ -107,16 +112,63 @@ class CorrectedGradient:
         return _core.Gradient(_map(self.grad), _core.Correction(_map(self.x), *vectors))
 
 
+#: observer(name, arguments by name) for each kernel that a thread calls.
+Observer = Callable[[str, dict[str, Any]], None]
+
+
+class _Observed(threading.local):
+    observer: Observer | None = None
+
+
+_observed = _Observed()
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[None]:
+    """In this region `observer` is told of every kernel that this thread calls."""
+    before, _observed.observer = _observed.observer, observer
+    try:
+        yield
+    finally:
+        _observed.observer = before
+
+
+def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that calls one kernel of the core."""
+    names = function.__code__.co_varnames
+
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        if _observed.observer is not None:
+            _observed.observer(function.__name__, dict(zip(names, arguments)) | named)
+        return function(*arguments, **named)
+
+    return call
+
+
+def _launch(kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
+    """Run `kernel` for maps like `x`; nothing happens where these are shapes that stand for maps on the CPU."""
+    if is_symbolic(x.device):
+        return
+    if x.device.type == "cpu":
+        kernel(backend(x), *arguments)
+        return
+    with cuda_launches:
+        kernel(backend(x), *arguments)
+
+
+@_kernel
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance [C] float64 of x [N, C, H, W]."""
     mean, variance = _statistics(x, x.shape[1])
-    _core.channel_statistics(backend(x), _map(x), address(mean), address(variance))
+    _launch(_core.channel_statistics, x, _map(x), address(mean), address(variance))
     return mean, variance
 
 
+@_kernel
 def affine_correction(gradient: CorrectedGradient, out: Tensor) -> None:
     """out = the value of `gradient`, which has an x; [N, C, H, W]; out may be gradient.grad."""
-    _core.affine_correction(backend(out), gradient.pointers(), _map(out))
+    _launch(_core.affine_correction, out, gradient.pointers(), _map(out))
 
 
 def settled(gradient: CorrectedGradient) -> Tensor:
@@ -129,20 +181,23 @@ def settled(gradient: CorrectedGradient) -> Tensor:
     return out
 
 
+@_kernel
 def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out = bn_relu(x), [N, C, H, W]."""
-    _core.bn_relu_forward(backend(x), _map(x), norm.pointers(x), _map(out))
+    _launch(_core.bn_relu_forward, x, _map(x), norm.pointers(x), _map(out))
 
 
+@_kernel
 def bn_relu_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
     """grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad."""
     sums = BnSums.zeros(x.shape[1], x.device)
-    _core.bn_relu_backward(
-        backend(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers()
+    _launch(
+        _core.bn_relu_backward, x, _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers()
     )
     return sums
 
 
+@_kernel
 def bn_relu_conv1x1_forward(
     x: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: bool = False
 ) -> tuple[Tensor, Tensor] | None:
@@ -150,12 +205,13 @@ def bn_relu_conv1x1_forward(
     result = _statistics(out, out.shape[1]) if statistics else None
     weight = _readable(weight, x)
     assert weight.shape[:2] == (out.shape[1], x.shape[1])
-    _core.bn_relu_conv1x1_forward(
-        backend(x), _map(x), norm.pointers(x), address(weight), _map(out), *_addresses(result)
+    _launch(
+        _core.bn_relu_conv1x1_forward, x, _map(x), norm.pointers(x), address(weight), _map(out), *_addresses(result)
     )
     return result
 
 
+@_kernel
 def bn_relu_conv1x1_backward(
     grad: CorrectedGradient,
     x: Tensor,
@@ -170,8 +226,9 @@ def bn_relu_conv1x1_backward(
     weight = _readable(weight, x)
     assert weight.shape[:2] == (grad.grad.shape[1], x.shape[1])
     grad_weight = _like_weight(weight) if want_weight else None
-    _core.bn_relu_conv1x1_backward(
-        backend(x),
+    _launch(
+        _core.bn_relu_conv1x1_backward,
+        x,
         grad.pointers(),
         _map(x),
         norm.pointers(x),
@@ -184,6 +241,7 @@ def bn_relu_conv1x1_backward(
     return grad_weight, sums
 
 
+@_kernel
 def bn_relu_conv3x3_forward(
     x: Tensor,
     norm: Norm,
@@ -204,8 +262,9 @@ def bn_relu_conv3x3_forward(
     if runs_on_cuda(x.device):
         weight = _whole_chunks(weight.to(x.dtype), 1).permute(0, 2, 3, 1)
     weight = _readable(weight, x)
-    _core.bn_relu_conv3x3_forward(
-        backend(x),
+    _launch(
+        _core.bn_relu_conv3x3_forward,
+        x,
         _map(x),
         first_row,
         norm.pointers(x),
@@ -218,6 +277,7 @@ def bn_relu_conv3x3_forward(
     return result
 
 
+@_kernel
 def bn_relu_conv3x3_backward(
     grad: CorrectedGradient,
     x: Tensor,
@@ -245,8 +305,9 @@ def bn_relu_conv3x3_backward(
     if want_weight:
         shape = (3, 3, weight.shape[3], outputs) if on_cuda else weight.shape
         grad_weight = weight.new_empty(shape, dtype=real_dtype(x.dtype))
-    _core.bn_relu_conv3x3_backward(
-        backend(x),
+    _launch(
+        _core.bn_relu_conv3x3_backward,
+        x,
         grad.pointers(),
         grad_first_row,
         _map(x),
@@ -263,20 +324,30 @@ def bn_relu_conv3x3_backward(
     return grad_weight, sums
 
 
+@_kernel
 def bn_relu_avgpool2_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out [N, C, H // 2, W // 2] = avg_pool2d(bn_relu(x [N, C, H, W]), 2)."""
-    _core.bn_relu_avgpool2_forward(backend(x), _map(x), norm.pointers(x), _map(out))
+    _launch(_core.bn_relu_avgpool2_forward, x, _map(x), norm.pointers(x), _map(out))
 
 
+@_kernel
 def bn_relu_avgpool2_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
     """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, C, H // 2, W // 2]."""
     sums = BnSums.zeros(x.shape[1], x.device)
-    _core.bn_relu_avgpool2_backward(
-        backend(x), _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers()
+    _launch(
+        _core.bn_relu_avgpool2_backward,
+        x,
+        _map(grad),
+        _map(x),
+        norm.pointers(x),
+        _map(grad_x),
+        accumulate,
+        sums.pointers(),
     )
     return sums
 
 
+@_kernel
 def bn_relu_maxpool_forward(
     x: Tensor, norm: Norm | None, out: Tensor, first_row: int = 0, scale: Tensor | None = None
 ) -> None:
@@ -286,9 +357,10 @@ def bn_relu_maxpool_forward(
     is the x that batch norm with a scale of the signs of `scale` [C] would make each window's maximum of.
     """
     pointers = _core.BnRelu(0, address(scale), 0) if norm is None else norm.pointers(x)
-    _core.bn_relu_maxpool_forward(backend(x), _map(x), pointers, _map(out), first_row)
+    _launch(_core.bn_relu_maxpool_forward, x, _map(x), pointers, _map(out), first_row)
 
 
+@_kernel
 def bn_relu_maxpool_backward(
     grad: Tensor,
     x: Tensor,
@@ -305,6 +377,7 @@ def bn_relu_maxpool_backward(
     return _bn_relu_maxpool_backward(grad, x, norm, _map(grad_x), (first_row, first_grad_row), correction)
 
 
+@_kernel
 def bn_relu_maxpool_backward_sums(
     grad: Tensor, x: Tensor, norm: Norm, rows: int, first_row: int = 0, first_grad_row: int = 0
 ) -> BnSums:
@@ -324,12 +397,13 @@ def _bn_relu_maxpool_backward(
 ) -> BnSums:
     sums = BnSums.zeros(x.shape[1], x.device)
     on_cuda = _addresses(correction) if runs_on_cuda(x.device) else ()
-    _core.bn_relu_maxpool_backward(
-        backend(x), _map(grad), _map(x), norm.pointers(x), grad_x, *rows, sums.pointers(), *on_cuda
+    _launch(
+        _core.bn_relu_maxpool_backward, x, _map(grad), _map(x), norm.pointers(x), grad_x, *rows, sums.pointers(), *on_cuda
     )
     return sums
 
 
+@_kernel
 def stem_forward(
     images: Tensor, weight: Tensor, scale: Tensor, norm: Norm | None, out: Tensor, statistics: bool = False
 ) -> tuple[Tensor, Tensor] | None:
@@ -341,18 +415,20 @@ def stem_forward(
     result = _statistics(out, out.shape[1]) if statistics else None
     pointers = _core.BnRelu(0, address(scale), 0) if norm is None else norm.pointers(out)
     weight = _stem_weight(images, weight, out)
-    _core.stem_forward(
-        backend(images), _images(images), address(weight), pointers, _map(out), *_addresses(result)
+    _launch(
+        _core.stem_forward, images, _images(images), address(weight), pointers, _map(out), *_addresses(result)
     )
     return result
 
 
+@_kernel
 def stem_backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
     """The sums of the stem's batch norm from grad [N, K, h, w]."""
     sums = BnSums.zeros(weight.shape[0], images.device)
     weight = _stem_weight(images, weight, grad.grad)
-    _core.stem_backward_sums(
-        backend(images),
+    _launch(
+        _core.stem_backward_sums,
+        images,
         grad.pointers(),
         _images(images),
         address(weight),
@@ -362,6 +438,7 @@ def stem_backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, 
     return sums
 
 
+@_kernel
 def stem_backward_weight(
     grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor
 ) -> Tensor:
@@ -372,8 +449,9 @@ def stem_backward_weight(
     weight = _stem_weight(images, weight, grad.grad)
     grad_weight = _like_weight(weight)
     assert len(constant) == len(slope) == weight.shape[0]
-    _core.stem_backward_weight(
-        backend(images),
+    _launch(
+        _core.stem_backward_weight,
+        images,
         grad.pointers(),
         _images(images),
         address(weight),
@@ -385,26 +463,30 @@ def stem_backward_weight(
     return grad_weight
 
 
+@_kernel
 def upsample_forward(coarse: Tensor, out: Tensor, first_row: int = 0, height: int | None = None) -> None:
     """out [N, D, H, W] = coarse [N, D, h, w], upsampled bilinearly.
 
     For a strip of rows: out is rows first_row.. of an upsampled map of `height` rows.
     """
     height = out.shape[2] if height is None else height
-    _core.upsample_forward(backend(coarse), _map(coarse), _map(out), first_row, height)
+    _launch(_core.upsample_forward, coarse, _map(coarse), _map(out), first_row, height)
 
 
+@_kernel
 def upsample_backward(grad: Tensor, grad_coarse: Tensor) -> None:
     """grad_coarse [N, D, h, w] = transpose of the upsampling to grad [N, D, H, W]."""
-    _core.upsample_backward(backend(grad), _map(grad), _map(grad_coarse))
+    _launch(_core.upsample_backward, grad, _map(grad), _map(grad_coarse))
 
 
+@_kernel
 def upsample_project_concat_forward(coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor, out: Tensor) -> None:
     """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]."""
     weight = _readable(weight, skip)
     assert weight.shape[:2] == (out.shape[1] - coarse.shape[1], skip.shape[1])
-    _core.upsample_project_concat_forward(
-        backend(skip),
+    _launch(
+        _core.upsample_project_concat_forward,
+        skip,
         _map(coarse),
         _map(skip),
         norm.pointers(skip),
@@ -413,6 +495,7 @@ def upsample_project_concat_forward(coarse: Tensor, skip: Tensor, norm: Norm, we
     )
 
 
+@_kernel
 def upsample_cross_entropy(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None, ignore_index: int, grad_logits: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -424,8 +507,9 @@ def upsample_cross_entropy(
     """
     loss = torch.empty((), dtype=torch.float64, device=logits.device)
     invalid_pixel = torch.empty((), dtype=torch.int64, device=logits.device)
-    _core.upsample_cross_entropy(
-        backend(logits),
+    _launch(
+        _core.upsample_cross_entropy,
+        logits,
         _map(logits),
         address(labels),
         _LABEL_TYPES[labels.dtype],
@@ -439,9 +523,10 @@ def upsample_cross_entropy(
     return loss, invalid_pixel
 
 
+@_kernel
 def upsample_argmax(scores: Tensor, labels: Tensor) -> None:
     """labels [N, H, W] uint8, contiguous, from scores [N, K, h, w]."""
-    _core.upsample_argmax(backend(scores), _map(scores), address(labels), *labels.shape[1:])
+    _launch(_core.upsample_argmax, scores, _map(scores), address(labels), *labels.shape[1:])
 
 
 def _map(x: Tensor) -> _core.FeatureMap:

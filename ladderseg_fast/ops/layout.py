@@ -4,6 +4,8 @@ A tensor [N, C, H, W] is pixel-major when the channels of a pixel are contiguous
 n, y, x, lie at equal distances: any channels_last tensor, and any range of its channels.
 """
 
+import mmap
+
 import torch
 from torch import Tensor
 
@@ -42,10 +44,15 @@ def empty(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
 
 
 def fresh_buffer(size: int, device: torch.device) -> Tensor:
-    """Uninitialised [size] uint8 for large maps; in huge pages where the system has them, on the CPU."""
-    buffer = torch.empty(size, dtype=torch.uint8, device=device)
-    if device.type == "cpu":
-        _core.advise_huge_pages(buffer.data_ptr(), size)
+    """[size] uint8 for large maps, of any contents; in huge pages where the system has them, on the CPU.
+
+    There it is the system's own memory, and not an allocator's, which would keep some of it when it is given back.
+    """
+    if device.type != "cpu" or not hasattr(mmap, "MAP_ANONYMOUS"):
+        return torch.empty(size, dtype=torch.uint8, device=device)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    buffer = torch.frombuffer(pages, dtype=torch.uint8)
+    _core.advise_huge_pages(buffer.data_ptr(), size)
     return buffer
 
 

@@ -7,7 +7,7 @@ from .head import HeadStage
 from .pooling import AveragePoolStage, CopyStage
 from .projection import ProjectionStage
 from .pyramid import PyramidStage
-from .stage import Stage
+from .stage import Repeatable, Stage
 from .stem import StemStage
 from .transition import TransitionStage
 from .transition_up import TransitionUpStage
@@ -21,6 +21,7 @@ __all__ = [
     "HeadStage",
     "ProjectionStage",
     "PyramidStage",
+    "Repeatable",
     "Stage",
     "StemStage",
     "TransitionStage",

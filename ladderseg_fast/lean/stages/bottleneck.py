@@ -1,32 +1,36 @@
 """BN - ReLU - conv 1x1 - BN - ReLU - conv 3x3 on a feature: a dense layer, and the context layer.
 
-The result of the 1x1 convolution is not kept: backward makes it again from the feature (ALGORITHMS.md section 2).
+The result of the 1x1 convolution is the hidden map. Where it is not kept, backward makes it again from the feature
+(ALGORITHMS.md section 2).
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from ...ops import convolutions, kernels
-from ...ops.kernels import CorrectedGradient, Norm
-from ...ops.strips import strips
+from ...ops.kernels import BnSums, CorrectedGradient, Norm
+from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
 from ..feature import Feature
 from ..passes import BackwardPass, ForwardPass
+from ..plan import SectionPlan
 
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """The four modules, as nn.DenseLayer and nn.Context name them."""
+    """The four modules, as nn.DenseLayer and nn.Context name them, and the name of their section in memory plans."""
 
     norm1: nn.BatchNorm2d
     conv1: nn.Conv2d
     norm2: nn.BatchNorm2d
     conv2: nn.Conv2d
+    section: str
 
     @staticmethod
-    def of(module: nn.Module) -> "Bottleneck":
-        return Bottleneck(module.norm1, module.conv1, module.norm2, module.conv2)
+    def of(module: nn.Module, section: str) -> "Bottleneck":
+        return Bottleneck(module.norm1, module.conv1, module.norm2, module.conv2, section)
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
@@ -40,7 +44,7 @@ class Bottleneck:
         """Channels of `target` from `first` on, from the first channels of `source`, as many as norm1 has."""
         bound = step.bind_to_feature(self.norm1, source, self.norm1.num_features)
         out = target.data[:, first : first + self.conv2.out_channels]
-        keep = step.keep and step.plan.keeps_bottleneck(self.norm1.num_features)
+        keep = step.keep and not self._plan(step).recompute and self._keeps(step)
         if uses_batch_statistics(self.norm2) or keep:
             statistics = self._forward_at_once(step, source, bound.norm, out, keep)
             if statistics is not None:
@@ -70,30 +74,63 @@ class Bottleneck:
     def _forward_in_strips(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> None:
         x = source.channels(self.norm1.num_features)
         second = step.bind(self.norm2, None, source.positions, x.dtype)
+        for strip in self._strips(x, step.plan.chunk_bytes):
+            self._write_rows(step, strip, x, norm, second.norm, out)
+
+    def forward_again(self, step: BackwardPass, feature: Feature) -> None:
+        """The channels of `feature` that follow the first ones, which have been written."""
+        x = feature.channels(self.norm1.num_features)
+        first, second = step.norms[self.norm1].norm, step.norms[self.norm2].norm
+        out = feature.data[:, x.shape[1] : x.shape[1] + self.conv2.out_channels]
+        strip_bytes = self._plan(step).bottleneck_bytes
+        if not self._keeps(step) and strip_bytes is not None:
+            for strip in self._strips(x, strip_bytes):
+                self._write_rows(step, strip, x, first, second, out)
+            return
+        hidden = self._hidden(step, x, first)
+        if self._keeps(step):
+            step.bottlenecks[self.conv1] = hidden
+        convolutions.bn_relu_conv3x3_forward(hidden, second, step.parameter(self.conv2), self.dilation, out)
+
+    def _write_rows(
+        self, step: ForwardPass | BackwardPass, strip: Strip, x: Tensor, first: Norm, second: Norm, out: Tensor
+    ) -> None:
+        hidden = self._hidden(step, x[strip.images, :, strip.outer], first)
+        rows, weight = out[strip.images, :, strip.rows], step.parameter(self.conv2)
+        convolutions.bn_relu_conv3x3_forward(hidden, second, weight, self.dilation, rows, first_row=strip.inner.start)
+
+    def _hidden(self, step: ForwardPass | BackwardPass, x: Tensor, norm: Norm) -> Tensor:
+        """The hidden map of `x` [N, C, H, W], or of some of its rows."""
         n, _, h, w = x.shape
-        max_pixels = max(1, step.plan.chunk_bytes // (self.conv1.out_channels * x.element_size()))
-        for strip in strips(n, h, w, max_pixels, halo=self.dilation):
-            rows = x[strip.images, :, strip.outer]
-            hidden = step.workspace.take(x, rows.shape[0], self.conv1.out_channels, rows.shape[2], w, spread=True)
-            kernels.bn_relu_conv1x1_forward(rows, norm, step.parameter(self.conv1), hidden)
-            convolutions.bn_relu_conv3x3_forward(
-                hidden,
-                second.norm,
-                step.parameter(self.conv2),
-                self.dilation,
-                out[strip.images, :, strip.rows],
-                first_row=strip.inner.start,
-            )
+        hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
+        kernels.bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden)
+        return hidden
+
+    def _strips(self, x: Tensor, strip_bytes: int) -> Iterator[Strip]:
+        """Strips of `x` in which the hidden map has about so many bytes."""
+        n, _, h, w = x.shape
+        max_pixels = max(1, strip_bytes // (self.conv1.out_channels * x.element_size()))
+        return strips(n, h, w, max_pixels, halo=self.dilation)
+
+    def _plan(self, step: ForwardPass | BackwardPass) -> SectionPlan:
+        return step.plan.section(self.section)
+
+    def _keeps(self, step: ForwardPass | BackwardPass) -> bool:
+        return self._plan(step).keeps_bottleneck(self.norm1.num_features)
 
     def backward(self, step: BackwardPass, source: str, grad: CorrectedGradient) -> None:
         """From `grad` [N, M, H, W] to the gradients of the parameters and of feature `source`."""
         x = step.features[source].channels(self.norm1.num_features)
-        first, second = step.norms[self.norm1], step.norms[self.norm2]
         hidden = step.bottlenecks.pop(self.conv1, None)
+        strip_bytes = self._plan(step).bottleneck_bytes
+        if hidden is None and strip_bytes is not None:
+            strips_backward = _StripsBackward(self, step, x, grad, list(self._strips(x, strip_bytes)))
+            accumulate_conv1x1(step, source, self.norm1, self.conv1, strips_backward.pieces())
+            strips_backward.deliver()
+            return
+        first, second = step.norms[self.norm1], step.norms[self.norm2]
         if hidden is None:
-            n, _, h, w = x.shape
-            hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-            kernels.bn_relu_conv1x1_forward(x, first.norm, step.parameter(self.conv1), hidden)
+            hidden = self._hidden(step, x, first.norm)
         grad_hidden = step.workspace.take(x, *hidden.shape, spread=True)
         grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
             grad,
@@ -106,26 +143,98 @@ class Bottleneck:
         )
         step.add_gradient(self.conv2, grad_weight)
         step.add_norm_gradients(self.norm2, sums)
-        accumulate_conv1x1(step, source, self.norm1, self.conv1, second.corrected(hidden, grad_hidden, sums))
+        whole = slice(None), slice(None), second.corrected(hidden, grad_hidden, sums)
+        accumulate_conv1x1(step, source, self.norm1, self.conv1, [whole])
+
+
+class _StripsBackward:
+    """Backward of a bottleneck with strips of its hidden map, and of that one's gradient, only.
+
+    In training the gradient of one strip waits for the batch norm's sums over all. So the strips are gone through twice:
+    for the sums and the gradient of the 3x3 weight, and for what the 1x1 convolution needs.
+    """
+
+    def __init__(
+        self, layer: Bottleneck, step: BackwardPass, x: Tensor, grad: CorrectedGradient, strips: list[Strip]
+    ) -> None:
+        """From the gradient [N, M, H, W] of what `layer` makes of x [N, C, H, W]."""
+        self._layer, self._step, self._x, self._grad, self._strips = layer, step, x, grad, strips
+        self._sums = BnSums.zeros(layer.conv1.out_channels, x.device)
+        self._grad_weight: Tensor | None = None
+
+    def pieces(self) -> Iterator[tuple[slice, slice, CorrectedGradient]]:
+        """Images, rows, and the gradient of the hidden map there, for accumulate_conv1x1."""
+        second = self._step.norms[self._layer.norm2]
+        if second.batch_statistics:
+            for strip in self._strips:
+                self._count(*self._convolve(strip, self._step.wants(self._layer.conv2))[2:])
+        for strip in self._strips:
+            first_time = not second.batch_statistics
+            want_weight = first_time and self._step.wants(self._layer.conv2)
+            hidden, grad_hidden, grad_weight, sums = self._convolve(strip, want_weight)
+            if first_time:
+                self._count(grad_weight, sums)
+            yield strip.images, strip.rows, second.corrected(hidden[:, :, strip.inner], grad_hidden, self._sums)
+
+    def deliver(self) -> None:
+        """The gradients of the parameters of norm2 and conv2, after the pieces."""
+        self._step.add_gradient(self._layer.conv2, self._grad_weight)
+        self._step.add_norm_gradients(self._layer.norm2, self._sums)
+
+    def _convolve(self, strip: Strip, want_weight: bool) -> tuple[Tensor, Tensor, Tensor | None, BnSums]:
+        """The strip's hidden map with its halo, its gradient without, and the strip's part of other results."""
+        layer, step = self._layer, self._step
+        hidden = layer._hidden(step, self._x[strip.images, :, strip.outer], step.norms[layer.norm1].norm)
+        grad_hidden = step.workspace.take(hidden, *hidden[:, :, strip.inner].shape, spread=True)
+        grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
+            self._grad.part(strip.images, strip.outer),
+            hidden,
+            step.norms[layer.norm2].norm,
+            step.parameter(layer.conv2),
+            layer.dilation,
+            grad_hidden,
+            grad_first_row=strip.inner.start,
+            first_row=strip.inner.start,
+            want_weight=want_weight,
+        )
+        return hidden, grad_hidden, grad_weight, sums
+
+    def _count(self, grad_weight: Tensor | None, sums: BnSums) -> None:
+        self._sums += sums
+        if grad_weight is not None:
+            self._grad_weight = grad_weight if self._grad_weight is None else self._grad_weight.add_(grad_weight)
 
 
 def accumulate_conv1x1(
-    step: BackwardPass, source: str, norm: nn.BatchNorm2d, conv: nn.Conv2d, grad: CorrectedGradient
+    step: BackwardPass,
+    source: str,
+    norm: nn.BatchNorm2d,
+    conv: nn.Conv2d,
+    pieces: Iterable[tuple[slice, slice, CorrectedGradient]],
 ) -> None:
-    """Backward of BN - ReLU - conv 1x1 that reads the first channels of feature `source`; grad [N, M, H, W]."""
+    """Backward of BN - ReLU - conv 1x1 that reads the first channels of feature `source`.
+
+    `pieces` are images, rows, and the gradient [n, M, h, W] of the result on these; together they are all of it.
+    """
     channels = norm.num_features
     bound = step.norms[norm]
+    x = step.features[source].channels(channels)
     target, accumulate = step.gradient_for(source, channels)
-    grad_weight, sums = kernels.bn_relu_conv1x1_backward(
-        grad,
-        step.features[source].channels(channels),
-        bound.norm,
-        step.parameter(conv),
-        None if target is None else target.channels(channels),
-        accumulate=accumulate,
-        want_weight=step.wants(conv),
-    )
+    grad_weight, total = None, BnSums.zeros(channels, x.device)
+    for images, rows, grad in pieces:
+        more, sums = kernels.bn_relu_conv1x1_backward(
+            grad,
+            x[images, :, rows],
+            bound.norm,
+            step.parameter(conv),
+            None if target is None else target.channels(channels)[images, :, rows],
+            accumulate=accumulate,
+            want_weight=step.wants(conv),
+        )
+        total += sums
+        if more is not None:
+            grad_weight = more if grad_weight is None else grad_weight.add_(more)
     step.add_gradient(conv, grad_weight)
-    step.add_norm_gradients(norm, sums)
+    step.add_norm_gradients(norm, total)
     if target is not None:
-        target.defer(step.features[source], bound, sums)
+        target.defer(step.features[source], bound, total)

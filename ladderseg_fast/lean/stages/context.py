@@ -10,7 +10,7 @@ class ContextStage(Stage):
     """`context` from feature `source` to feature `target`."""
 
     def __init__(self, context: Context, source: str, target: str) -> None:
-        self.layer = Bottleneck.of(context)
+        self.layer = Bottleneck.of(context, target)
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = self.layer.modules

@@ -3,14 +3,14 @@
 from ...nn import DenseBlock
 from ..passes import BackwardPass, ForwardPass
 from .bottleneck import Bottleneck
-from .stage import Stage
+from .stage import Repeatable, Stage
 
 
-class DenseBlockStage(Stage):
+class DenseBlockStage(Stage, Repeatable):
     """Layers [start, stop) of `block` on the feature `name`, whose first channels an earlier stage has written."""
 
     def __init__(self, block: DenseBlock, name: str, start: int = 0, stop: int | None = None) -> None:
-        self.layers = [Bottleneck.of(layer) for layer in block.layers[start:stop]]
+        self.layers = [Bottleneck.of(layer, name) for layer in block.layers[start:stop]]
         self.reads = self.keeps = (name,)
         self.writes = name
         self.modules = tuple(module for layer in self.layers for module in layer.modules)
@@ -19,6 +19,10 @@ class DenseBlockStage(Stage):
         feature = step.features[self.writes]
         for layer in self.layers:
             layer.forward(step, feature, feature, first=layer.norm1.num_features)
+
+    def forward_again(self, step: BackwardPass) -> None:
+        for layer in self.layers:
+            layer.forward_again(step, step.features[self.writes])
 
     def backward(self, step: BackwardPass) -> None:
         gradient = step.gradient_of(self.writes)

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 
 from ..feature import write
 from ..passes import BackwardPass, ForwardPass
-from .stage import Stage
+from .stage import Repeatable, Stage
 
 
-class CopyStage(Stage):
+class CopyStage(Stage, Repeatable):
     """Feature `source` into the first channels of feature `target`, which it makes `channels` wide.
 
     A dense block's buffer is made by a copy of its input, and not by whoever makes the input, so that it does not
@@ -30,6 +30,10 @@ class CopyStage(Stage):
         target.channels(c).copy_(source.data)
         if source.knows_statistics:
             target.set_statistics(0, source.mean, source.variance)
+
+    def forward_again(self, step: BackwardPass) -> None:
+        source = step.features[self.reads[0]].data
+        step.new_feature(self.writes).channels(source.shape[1]).copy_(source)
 
     def backward(self, step: BackwardPass) -> None:
         target = step.new_gradient(self.reads[0])

@@ -40,7 +40,5 @@ class ProjectionStage(Stage):
             target.set_statistics(0, *statistics)
 
     def backward(self, step: BackwardPass) -> None:
-        gradient = step.gradient_of(self.writes)
-        accumulate_conv1x1(
-            step, self.reads[0], self.norm, self.conv, gradient.corrected(0, self.conv.out_channels)
-        )
+        gradient = step.gradient_of(self.writes).corrected(0, self.conv.out_channels)
+        accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, [(slice(None), slice(None), gradient)])

@@ -28,3 +28,11 @@ class Stage(ABC):
     @abstractmethod
     def backward(self, step: BackwardPass) -> None:
         """From the gradient of `self.writes` to those of the parameters and of `self.reads`."""
+
+
+class Repeatable(ABC):
+    """A stage whose forward can be repeated in a backward pass."""
+
+    @abstractmethod
+    def forward_again(self, step: BackwardPass) -> None:
+        """Write what forward wrote, with the numbers that batch norms normalised with then."""

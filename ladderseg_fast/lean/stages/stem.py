@@ -12,11 +12,11 @@ from ...ops.backend import real_dtype
 from ...ops.kernels import BnSums
 from ..batch_norm import BoundNorm, uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
-from .stage import Stage
+from .stage import Repeatable, Stage
 from .stem_images import add_image_gradient
 
 
-class StemStage(Stage):
+class StemStage(Stage, Repeatable):
     """`conv`, `norm`, ReLU and pooling from feature `source` (images) to the first channels of `target`."""
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, source: str, target: str, channels: int) -> None:
@@ -42,6 +42,11 @@ class StemStage(Stage):
         else:
             bound = step.bind(self.norm, None, positions, images.dtype)
             convolutions.stem_forward(images, weight, bound.norm.scale, bound.norm, out)
+
+    def forward_again(self, step: BackwardPass) -> None:
+        images, weight, norm = step.features[self.reads[0]].data, step.parameter(self.conv), step.norms[self.norm].norm
+        out = step.new_feature(self.writes).channels(weight.shape[0])
+        convolutions.stem_forward(images, weight, norm.scale, norm, out)
 
     def backward(self, step: BackwardPass) -> None:
         images = step.features[self.reads[0]].data

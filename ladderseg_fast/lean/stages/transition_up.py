@@ -1,4 +1,4 @@
-"""The transition up: of its own it keeps nothing (ALGORITHMS.md section 5).
+"""The transition up: of its own it keeps nothing, unless the plan wants it (ALGORITHMS.md section 5).
 
 The concatenation of the upsampled coarse feature with the projected skip connection never exists: a convolution of it
 is the sum of two, one of each half. The upsampled half, and in backward the projected one, are made strip by strip
@@ -24,13 +24,16 @@ from .stage import Stage
 class TransitionUpStage(Stage):
     """`up` from feature `coarse` and the projected `skip` to feature `target`.
 
-    `skip` is what ProjectionStage makes of `source`; backward does not keep it but makes it again.
+    `skip` is what ProjectionStage makes of `source`. With `keep_skip` backward finds it, else it makes it again.
     """
 
-    def __init__(self, up: TransitionUp, coarse: str, source: str, skip: str, target: str) -> None:
+    def __init__(
+        self, up: TransitionUp, coarse: str, source: str, skip: str, target: str, keep_skip: bool = False
+    ) -> None:
         self.up = up
         self.reads = (coarse, skip)
-        self.keeps = (coarse, source)
+        self.keeps = (coarse, skip if keep_skip else source)
+        self._keep_skip = keep_skip
         self.writes = target
         self.modules = (up.norm, up.conv)
         upsampled, channels = up.norm.num_features - up.skip_conv.out_channels, up.norm.num_features
@@ -74,10 +77,10 @@ class TransitionUpStage(Stage):
 
     def _backward_upsampled(self, step: BackwardPass) -> tuple[Tensor | None, BnSums]:
         """The gradients of the coarse feature and of this half's weight, and this half's sums."""
-        coarse, source = (step.features[name].data for name in self.keeps)
-        n, _, h, w = source.shape
+        coarse, other = (step.features[name].data for name in self.keeps)
+        n, _, h, w = other.shape
         grad_half = step.workspace.take(coarse, n, coarse.shape[1], h, w)
-        result = self._backward_half(step, self._upsampled(step, coarse, source), self.halves[0], grad_half)
+        result = self._backward_half(step, self._upsampled(step, coarse, other), self.halves[0], grad_half)
         self._add_coarse_gradient(step, grad_half)
         del coarse
         step.done_with(self.keeps[0], self)
@@ -95,14 +98,15 @@ class TransitionUpStage(Stage):
 
     def _backward_projected(self, step: BackwardPass) -> tuple[Tensor | None, BnSums]:
         """The gradients of the projected skip connection and of this half's weight, and this half's sums."""
-        source = step.features[self.keeps[1]].data
-        n, _, h, w = source.shape
+        kept = step.features[self.keeps[1]].data
+        n, _, h, w = kept.shape
         gradient = step.new_gradient(self.reads[1])
         if gradient is None:  # its values are needed for the sums alone
-            grad_half = step.workspace.take(source, n, self.up.skip_conv.out_channels, h, w)
+            grad_half = step.workspace.take(kept, n, self.up.skip_conv.out_channels, h, w)
         else:
             grad_half = gradient.data
-        return self._backward_half(step, self._projected(step, source), self.halves[1], grad_half)
+        half = _KeptHalf(step, kept) if self._keep_skip else self._projected(step, kept)
+        return self._backward_half(step, half, self.halves[1], grad_half)
 
     def _backward_half(
         self, step: BackwardPass, half: "_Half", channels: slice, grad_half: Tensor
@@ -188,3 +192,14 @@ class _Half:
             values = self.rows(strip.images, strip.rows)
             running.add(values.numel() // values.shape[1], *kernels.channel_statistics(values))
         return running.result()
+
+
+class _KeptHalf(_Half):
+    """One that exists in full."""
+
+    def __init__(self, step: BackwardPass, data: Tensor) -> None:
+        super().__init__(step, data, tuple(data.shape), lambda images, rows, out: None)
+        self._data = data
+
+    def rows(self, images: slice, rows: slice) -> Tensor:
+        return self._data[images, :, rows]

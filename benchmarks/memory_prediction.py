@@ -1,0 +1,75 @@
+"""Predicted against measured peak memory of training steps on the CPU: two models, three sizes, batches 1 to 4, four budgets.
+
+Every case runs in a fresh process of its own. Prints a table in Markdown; the exit status is 1 if a prediction is off by
+more than 5 % and 50 MB, or is more than 3 % below what was measured.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+
+from arguments import image_size, model_name, positive, size_text
+from planned_step import plan_to_json
+from subprocess_step import run_step
+
+from ladderseg_fast import memory
+
+MODELS = ("ladder_densenet121", "ladder_densenet169")
+SIZES = ((256, 512), (512, 1024), (768, 1536))
+#: Where the budget of a case lies between the least memory and that of the fastest step, by batch.
+SHARES = {1: 1.0, 2: 0.0, 3: 0.3, 4: 0.6}
+
+
+@dataclass(frozen=True)
+class Case:
+    model: str
+    size: tuple[int, int]
+    batch: int
+    share: float
+
+
+def main() -> int:
+    options = parse_arguments()
+    cases = [Case(m, s, b, SHARES[b]) for m in options.models for s in options.sizes for b in options.batches]
+    failed = False
+    print("| model | images | optimizer | budget | predicted | measured | error |")
+    print("|---|---|---|---:|---:|---:|---:|", flush=True)
+    for i, case in enumerate(cases):
+        optimizer = ("none", "adam", "sgd")[i % 3]
+        budget, predicted, measured = run(case, optimizer, options.steps)
+        error = predicted - measured
+        bad = abs(error) > max(0.05 * measured, 50e6) or error < -0.03 * measured
+        failed = failed or bad
+        cells = [case.model, f"{case.batch} x {size_text(case.size)}", optimizer]
+        cells += [memory.format_bytes(each) for each in (budget, predicted, measured)]
+        cells.append(f"{100 * error / measured:+.1f} %, {error / 1e6:+.0f} MB{' **off**' if bad else ''}")
+        print(f"| {' | '.join(cells)} |", flush=True)
+    return 1 if failed else 0
+
+
+def run(case: Case, optimizer: str, steps: int) -> tuple[int, int, int]:
+    """Budget, predicted and measured peak, in bytes."""
+    shape = (case.batch, 3, *case.size)
+    planner = memory.planner_for(case.model, shape, optimizer=optimizer)
+    least, most = planner.smallest().peak, planner.fastest().peak
+    budget = round(least + case.share * (most - least))
+    planned = planner.plan(budget)
+    result = run_step(
+        "planned_step.py",
+        ["--model", case.model, "--size", size_text(case.size), "--batch", str(case.batch), "--steps", str(steps)]
+        + ["--optimizer", optimizer, "--plan", plan_to_json(planned.plan)],
+    )
+    return budget, planned.estimate.peak, result["peak_bytes"]
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=lambda text: [model_name(name) for name in text.split(",")], default=MODELS)
+    parser.add_argument("--sizes", type=lambda text: [image_size(size) for size in text.split(",")], default=SIZES)
+    parser.add_argument("--batches", type=lambda text: [int(n) for n in text.split(",")], default=list(SHARES))
+    parser.add_argument("--steps", type=positive, default=3, help="in each process (default: 3)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

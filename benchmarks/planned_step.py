@@ -1,0 +1,86 @@
+"""Train a few steps with a given memory plan in this process; prints one line of JSON: peak bytes and seconds a step.
+
+What counts begins once everything is imported: model, optimizer, images and labels are in it.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import time
+
+import torch
+
+# As in train_step.py: 800 modules that the first optimiser imports are nobody's memory here.
+import torch._dynamo  # noqa: F401
+from arguments import image_size, model_name, positive
+from peak_memory import started_meter
+from train_step import NUM_CLASSES, SEED, random_batch
+
+from ladderseg_fast import LadderLoss, MemoryPlan, SegmentationModel, create_model
+from ladderseg_fast.lean import SectionPlan
+
+
+def main() -> None:
+    options = parse_arguments()
+    if options.limit is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (options.limit, options.limit))
+    torch.manual_seed(SEED)
+    meter = started_meter(torch.device("cpu"))
+    model = create_model(options.model, NUM_CLASSES)
+    model.memory_plan = plan_from_json(options.plan)
+    optimizer = make_optimizer(options.optimizer, model)
+    seconds, losses = [], []
+    images, labels = random_batch(options.batch, options.size)
+    for _ in range(options.steps):
+        started = time.perf_counter()
+        losses.append(step(model, optimizer, images, labels))
+        seconds.append(time.perf_counter() - started)
+    print(json.dumps({"peak_bytes": meter.stop(), "seconds": statistics.median(seconds[1:]), "losses": losses}))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=model_name, required=True)
+    parser.add_argument("--size", type=image_size, required=True)
+    parser.add_argument("--batch", type=positive, required=True)
+    parser.add_argument("--steps", type=positive, default=3, help="the first is not timed (default: 3)")
+    parser.add_argument("--optimizer", choices=["none", "sgd", "adam"], default="none")
+    parser.add_argument("--plan", required=True, help="what plan_to_json made")
+    parser.add_argument("--limit", type=positive, metavar="BYTES", help="RLIMIT_DATA of this process")
+    return parser.parse_args()
+
+
+def step(
+    model: SegmentationModel, optimizer: torch.optim.Optimizer | None, images: torch.Tensor, labels: torch.Tensor
+) -> float:
+    """One step of training; returns the loss."""
+    model.zero_grad(set_to_none=True)
+    loss = LadderLoss()(model(images), labels)
+    loss.backward()
+    if optimizer is not None:
+        optimizer.step()
+    return loss.item()
+
+
+def make_optimizer(name: str, model: SegmentationModel) -> torch.optim.Optimizer | None:
+    if name == "none":
+        return None
+    if name == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    return torch.optim.Adam(model.parameters(), lr=1e-4)
+
+
+def plan_to_json(plan: MemoryPlan) -> str:
+    sections = {name: vars(section) for name, section in plan.sections.items()}
+    return json.dumps(vars(plan) | {"sections": sections})
+
+
+def plan_from_json(text: str) -> MemoryPlan:
+    fields = json.loads(text)
+    sections = {name: SectionPlan(**section) for name, section in fields.pop("sections").items()}
+    return MemoryPlan(**fields, sections=sections)
+
+
+if __name__ == "__main__":
+    main()

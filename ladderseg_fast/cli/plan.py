@@ -1,0 +1,176 @@
+"""`ladderseg plan`: the memory of a training step, before anything runs."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .. import memory
+from ..memory import Estimate, Planned
+from ..memory.rates import measure_rates, store_rates
+from ..models.registry import full_name
+from .arguments import image_size, positive_int
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the sub-command and its options."""
+    parser = commands.add_parser(
+        "plan",
+        help="fit a training step into a budget of memory",
+        description="Plan a training step into a budget of memory: what is kept for backward and what is made again, where "
+        "the bytes go, and what it costs in time. Nothing is executed and no memory is allocated for it.",
+        epilog="The peak is that of the process beyond what importing the packages takes (on CUDA, of torch's allocator). "
+        "A budget that cannot be met is an error that says the smallest possible peak and what would help.",
+    )
+    parser.add_argument("--model", default="ladder_densenet121", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--classes", type=positive_int, default=19, metavar="K", help="default: %(default)s")
+    parser.add_argument("--size", type=image_size, default=(1024, 2048), metavar="HxW", help="default: 1024x2048")
+    parser.add_argument("--batch", type=positive_int, default=2, metavar="N", help="images a step (default: 2)")
+    parser.add_argument("--budget", type=size_of_memory, metavar="SIZE", help="such as 8GiB (default: the fastest step's)")
+    parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="of feature maps; 16-bit: in torch.autocast")
+    parser.add_argument("--device", type=device_name, default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--optimizer", choices=memory.OPTIMIZERS, default="adam", help="default: %(default)s")
+    largest = parser.add_mutually_exclusive_group()
+    largest.add_argument("--max-batch", action="store_true", help="for the most images of this size that fit")
+    largest.add_argument("--max-size", action="store_true", help="for the largest images of these proportions that fit")
+    parser.add_argument("--calibrate", action="store_true", help="first measure how fast this machine is, and keep that")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the plan there")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the table; 0."""
+    device = torch.device(arguments.device)
+    arguments.model = full_name(arguments.model)
+    if (arguments.max_batch or arguments.max_size) and arguments.budget is None:
+        raise ValueError("--max-batch and --max-size need a --budget")
+    if arguments.calibrate:
+        path = store_rates(device, measure_rates(device))
+        print(f"calibrated: {path}")
+    common = {
+        "dtype": _DTYPES[arguments.dtype],
+        "device": device,
+        "optimizer": arguments.optimizer,
+        "num_classes": arguments.classes,
+    }
+    batch, size = largest_that_fits(arguments, common)
+    planner = memory.planner_for(arguments.model, (batch, 3, *size), **common)
+    if arguments.budget is None:
+        fastest = planner.fastest()
+        planned = Planned(fastest, fastest, 0.0)
+    else:
+        planned = planner.plan(arguments.budget)
+    print(report(arguments, planned, planner.step.rates.source))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(arguments, planned), indent=2) + "\n")
+    return 0
+
+
+def largest_that_fits(arguments: argparse.Namespace, common: dict) -> tuple[int, tuple[int, int]]:
+    """Batch and size: those asked for, or with the one that is to be as large as can be."""
+    if arguments.max_batch:
+        batch = memory.largest_batch(arguments.model, arguments.size, budget=arguments.budget, **common)
+        if batch:
+            return batch, arguments.size
+        return 1, arguments.size  # planning it says what would help
+    if arguments.max_size:
+        found = memory.largest_size(arguments.model, arguments.size, arguments.batch, budget=arguments.budget, **common)
+        return arguments.batch, found
+    return arguments.batch, arguments.size
+
+
+def report(arguments: argparse.Namespace, planned: Planned, source: str) -> str:
+    """What the command prints."""
+    estimate, fastest = planned.estimate, planned.fastest
+    shape = estimate.shape
+    what = f"{arguments.model}, {shape.batch} x {shape.height}x{shape.width}, {arguments.dtype} on {arguments.device}"
+    lines = [f"{what}, optimizer {arguments.optimizer}", "", *bytes_table(estimate), "", *choices(planned), ""]
+    lines.append(f"predicted peak: {memory.format_bytes(estimate.peak)}" + _of_budget(arguments.budget))
+    lines.append(
+        f"predicted time: {estimate.seconds / fastest.seconds:.2f} of the fastest plan's "
+        f"({estimate.seconds:.2f} s and {fastest.seconds:.2f} s), which takes {memory.format_bytes(fastest.peak)}"
+    )
+    if planned.gap > 0.001:
+        lines.append(f"no plan is faster by more than {100 * planned.gap:.1f} %, as far as the cost model goes")
+    lines.append(f"cost model: {source}" + ("" if source.startswith("measured") else "; --calibrate measures this machine"))
+    return "\n".join(lines)
+
+
+def bytes_table(estimate: Estimate) -> list[str]:
+    """Where the bytes go."""
+    width = max(len(name) for name in estimate.parts)
+    return [f"{name:{width}}  {memory.format_bytes(size):>9}" for name, size in estimate.parts.items() if size]
+
+
+def choices(planned: Planned) -> list[str]:
+    """What the plan does, a line for each section, and by how much each choice is slower than making nothing again."""
+    plan = planned.plan
+    lines = ["what the plan chooses:"]
+    for name, section in plan.sections.items():
+        parts = []
+        if section.recompute:
+            parts.append("made again from its input")
+        if name not in planned.costs:
+            pass  # it has no bottlenecks: a stage of a ResNet
+        elif section.keep_bottlenecks_from is None:
+            parts.append("no bottleneck kept")
+        else:
+            parts.append(f"bottlenecks that read {section.keep_bottlenecks_from} channels or more kept")
+        if section.bottleneck_bytes is not None:
+            parts.append(f"backward in strips of {memory.format_bytes(section.bottleneck_bytes)}")
+        if section.keep_skip:
+            parts.append("skip connection kept")
+        cost = planned.costs.get(name)
+        if not parts:
+            continue
+        lines.append(f"  {name}: {', '.join(parts)}" + (f" (+{cost:.2f} s)" if cost is not None and cost >= 0.005 else ""))
+    strips = plan.transition_up_bytes
+    lines.append(f"  transitions up: {'whole' if strips >= 1 << 60 else 'in strips of ' + memory.format_bytes(strips)}")
+    if not plan.spread:
+        lines.append("  pixels close together, which costs every section a share of its time")
+    return lines
+
+
+def as_json(arguments: argparse.Namespace, planned: Planned) -> dict:
+    """Everything, for --json."""
+    estimate = planned.estimate
+    shape = estimate.shape
+    return {
+        "model": arguments.model,
+        "batch": shape.batch,
+        "size": [shape.height, shape.width],
+        "dtype": arguments.dtype,
+        "device": arguments.device,
+        "optimizer": arguments.optimizer,
+        "budget_bytes": arguments.budget,
+        "peak_bytes": estimate.peak,
+        "parts_bytes": estimate.parts,
+        "seconds": estimate.seconds,
+        "fastest_seconds": planned.fastest.seconds,
+        "gap": planned.gap,
+        "costs_seconds": planned.costs,
+        "plan": asdict(planned.plan),
+    }
+
+
+def size_of_memory(text: str) -> int:
+    """Bytes from "8GiB"."""
+    try:
+        return memory.parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def device_name(text: str) -> str:
+    """A device whose kernels are known; it need not be there."""
+    if text == "cpu" or text == "cuda" or (text.startswith("cuda:") and text[5:].isdecimal()):
+        return text
+    raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}")
+
+
+def _of_budget(budget: int | None) -> str:
+    return "" if budget is None else f" of {memory.format_bytes(budget)}"

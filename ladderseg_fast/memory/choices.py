@@ -1,0 +1,268 @@
+"""What a plan can choose in a model's step, and what each choice does to memory and time.
+
+Memory is additive, as docs/memory.md derives: what a section keeps is there in all that lies between its forward and its
+backward, and how it does its own backward is felt there only. So a few traced steps, in each of which all sections do
+alike, tell what every combination would do.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from torch import nn
+
+from ..lean import MemoryPlan, SectionPlan
+from ..lean.plan import MIB
+from ..lean.stages import ContextStage, DenseBlockStage, Repeatable, TransitionUpStage
+from .symbolic import Moment, StepShape, Trace, owners, trace
+from .work import Rates, Work, slowness
+
+def whole_plans(shape: StepShape) -> list[MemoryPlan]:
+    """What can be chosen for a step as a whole, the fastest first; no section keeps a bottleneck."""
+    largest = _largest_map(shape)
+    small = max(2 * MIB, largest // 64), max(4 * MIB, largest // 32)
+    return [
+        MemoryPlan(transition_up_bytes=1 << 62, keep_bottlenecks_from=None),
+        MemoryPlan(keep_bottlenecks_from=None),
+        MemoryPlan(*small, keep_bottlenecks_from=None),
+        MemoryPlan(*small, spread=False, keep_bottlenecks_from=None),
+    ]
+
+
+def _variants(shape: StepShape) -> dict[str, SectionPlan]:
+    """By what each of the traced steps is called, the plan of all its sections."""
+    strip_bytes = max(4 * MIB, _largest_map(shape) // 16)
+    return {
+        "plain": SectionPlan(None),
+        "skips": SectionPlan(None, keep_skip=True),
+        "strips": SectionPlan(None, strip_bytes),
+        "recompute": SectionPlan(None, recompute=True, keep_skip=True),
+        "recompute in strips": SectionPlan(None, strip_bytes, recompute=True, keep_skip=True),
+    }
+
+
+def _largest_map(shape: StepShape) -> int:
+    """Bytes of a bottleneck of the first section, or of the last transition up: 128 channels at 1/4."""
+    return shape.batch * (shape.height // 4) * (shape.width // 4) * 128 * shape.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Option:
+    """A way for one section: its plan (but for keep_skip), bytes and seconds.
+
+    kept: bytes that it adds to what is in use between the section's forward and its backward; may be negative.
+    peak: bytes in use at most in its own forward and backward, besides what earlier sections add.
+    """
+
+    plan: SectionPlan
+    kept: int
+    peak: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A skip connection: bytes of its projection, and seconds that keeping it saves."""
+
+    name: str
+    kept: int
+    saved: float
+
+
+class Choices:
+    """All choices for a step of `model`, which is on the meta device, that share one of whole_plans."""
+
+    def __init__(self, model: nn.Module, shape: StepShape, whole: MemoryPlan, rates: Rates) -> None:
+        self.whole, self.rates = whole, rates
+        self._model, self._shape = model, shape
+        self._variants = _variants(shape)
+        self._slower = slowness(whole)
+        self._plain = self._trace("plain")
+        self._with_skips = self._trace("skips")
+        self.sections = list(dict.fromkeys(name for name in self._owners if name is not None))
+
+    @cached_property
+    def options(self) -> dict[str, list[Option]]:
+        """By section, in the order of the forward pass; the fastest first."""
+        traces = {variant: self._trace(variant) for variant in ("strips", "recompute", "recompute in strips")}
+        return {name: sorted(self._section_options(name, traces), key=lambda o: o.seconds) for name in self.sections}
+
+    @cached_property
+    def skips(self) -> list[Skip]:
+        """The skip connections, in the order in which the transitions up read them."""
+        found = []
+        before = 0
+        for i, moment in enumerate(self._plain.moments):
+            if moment.forward and isinstance(moment.stage, TransitionUpStage):
+                after = self._with_skips.moments[i + 1].start - self._plain.moments[i + 1].start
+                seconds = (self._ups_seconds(each, moment.stage.writes) for each in (self._plain, self._with_skips))
+                without, with_skip = seconds
+                found.append(Skip(_skip_section(moment), after - before, max(0.0, without - with_skip)))
+                before = after
+        return found
+
+    def rest_peak(self, kept: frozenset[str]) -> int:
+        """Bytes in use at most outside the sections, besides what these add, where the skips `kept` are kept."""
+        alive: dict[str, int] = {}
+        most = 0
+        for i, moment in enumerate(self._plain.moments):
+            if self._owners[i] is not None:
+                continue
+            name, peak = None, moment.peak
+            if isinstance(moment.stage, TransitionUpStage):
+                name = _skip_section(moment)
+                if name in kept:
+                    peak = self._with_skips.moments[i].peak - self._others_alive(name)
+                    if not moment.forward:
+                        alive.pop(name)
+            most = max(most, peak + sum(alive.values()))
+            if moment.forward and name in kept:
+                alive[name] = self._skip_bytes[name]
+        return most
+
+    @property
+    def least_seconds(self) -> float:
+        """Of a step that makes nothing again."""
+        sections = sum(
+            sum(self._seconds(m) for m, owner in zip(self._plain.moments, self._owners) if owner == name)
+            - sum(self._slower * self.rates.seconds(layer) for layer in self._layers(name))
+            for name in self.sections
+        )
+        return sections + self.seconds_besides - sum(skip.saved for skip in self.skips)
+
+    @property
+    def seconds_besides(self) -> float:
+        """Seconds of a step in all that belongs to no section, where no skip connection is kept."""
+        return sum(self._seconds(m) for m, owner in zip(self._plain.moments, self._owners) if owner is None)
+
+    def has_skip(self, section: str) -> bool:
+        """Whether a transition up reads it."""
+        return section in self._skip_bytes
+
+    def keep_everything(self) -> MemoryPlan:
+        """The plan that makes nothing again."""
+        return replace(self.whole, sections={name: SectionPlan(1, keep_skip=True) for name in self._all_names})
+
+    def plan(self, sections: Mapping[str, Option], kept: frozenset[str]) -> MemoryPlan:
+        """With these options and the skips `kept`."""
+        plans = {
+            name: replace(option.plan, keep_skip=option.plan.recompute or name in kept)
+            for name, option in sections.items()
+        }
+        plans |= {name: SectionPlan(None, keep_skip=True) for name in kept if name not in plans}
+        return replace(self.whole, sections=plans)
+
+    def variant_plan(self, variant: str) -> MemoryPlan:
+        """That of one of the traced steps, in which all sections do alike as far as they can."""
+        plan = self._variants[variant]
+        names = self._recomputable if plan.recompute else self._all_names
+        sections = {name: plan for name in names}
+        if plan.recompute:  # the skips of the others are kept in all variants in which any is
+            sections |= {name: replace(plan, recompute=False) for name in self._all_names if name not in sections}
+        return replace(self.whole, sections=sections)
+
+    def _trace(self, variant: str) -> Trace:
+        return trace(self._model, self._shape, self.variant_plan(variant), whole=False)
+
+    @cached_property
+    def _all_names(self) -> list[str]:
+        return [*self._model.features.channels, "context"]
+
+    @cached_property
+    def _recomputable(self) -> list[str]:
+        """Sections that no average pooling leads to, but for the deepest one, which the context layer reads."""
+        writers = [m.stage for m in self._plain.moments if m.forward and m.stage is not None]
+        blocks = [stage.writes for stage in writers if isinstance(stage, DenseBlockStage)]
+        fixed = {stage.writes for stage in writers if not isinstance(stage, Repeatable)}
+        return [name for name in blocks[:-1] if name not in fixed]
+
+    @cached_property
+    def _skip_bytes(self) -> dict[str, int]:
+        return {skip.name: skip.kept for skip in self.skips}
+
+    @cached_property
+    def _owners(self) -> list[str | None]:
+        return owners(self._plain)
+
+    def _section_options(self, name: str, traces: Mapping[str, Trace]) -> Iterator[Option]:
+        layers = self._layers(name)
+        size = layers[0].result
+        saved = 0.0
+        savings = [0.0]
+        for layer in reversed(layers):
+            saved += self.rates.seconds(layer) * self._slower
+            savings.append(saved)
+        variants = {"plain": self._plain, "strips": traces["strips"]}
+        if name in self._recomputable:
+            variants |= {each: traces[each] for each in ("recompute", "recompute in strips")}
+        for variant, traced in variants.items():
+            recomputed = self._variants[variant].recompute
+            kept = self._kept(name, traced) if recomputed else 0
+            seconds = sum(self._seconds(m) for m, owner in zip(traced.moments, self._owners) if owner == name)
+            in_strips = self._variants[variant].bottleneck_bytes is not None
+            for count in range(1 if in_strips else len(layers) + 1):
+                threshold = layers[-count].channels if count else None
+                yield Option(
+                    replace(self._variants[variant], keep_bottlenecks_from=threshold, keep_skip=recomputed),
+                    kept if recomputed else count * size,
+                    self._own_peak(name, traced, count * size, size, from_backward=recomputed),
+                    seconds - savings[count],
+                )
+
+    def _layers(self, name: str) -> list[Work]:
+        """The 1x1 convolutions that the section's backward does again, in the order of the forward pass."""
+        return [
+            work
+            for moment, owner in zip(self._plain.moments, self._owners)
+            if owner == name and not moment.forward and isinstance(moment.stage, (DenseBlockStage, ContextStage))
+            for work in reversed(moment.works)
+            if work.channels
+        ]
+
+    def _own_peak(self, name: str, traced: Trace, kept: int, size: int, from_backward: bool) -> int:
+        """Where bottlenecks of `kept` bytes, each of `size`, are kept besides: the last ones of the section."""
+        earlier = self._kept_before(name, traced)
+        entered = passed = False
+        most = 0
+        for moment, owner in zip(traced.moments, self._owners):
+            if owner != name:
+                continue
+            block = isinstance(moment.stage, (DenseBlockStage, ContextStage))
+            entered, left = entered or block, block and not moment.forward
+            # In the block's own passes one bottleneck is there anyway.
+            more = max(kept - size, 0) if block else kept if entered and not passed else 0
+            passed = passed or left
+            most = max(most, moment.peak - earlier + (0 if from_backward and moment.forward else more))
+        return most
+
+    def _kept_before(self, name: str, traced: Trace) -> int:
+        """What earlier sections add in a traced step, by their difference to the plain one at the section's start."""
+        first = self._owners.index(name)
+        return traced.moments[first].start - self._plain.moments[first].start
+
+    def _kept(self, name: str, traced: Trace) -> int:
+        """What the section adds to what is in use after its forward."""
+        first = self._owners.index(name)
+        after = next(i for i in range(first, len(self._owners)) if self._owners[i] != name)
+        difference = traced.moments[after].start - self._plain.moments[after].start
+        return difference - self._kept_before(name, traced)
+
+    def _others_alive(self, name: str) -> int:
+        """Bytes of the other skips in the step that keeps all, at the transition up of `name`: those read earlier."""
+        names = [skip.name for skip in self.skips]
+        return sum(self._skip_bytes[other] for other in names[: names.index(name)])
+
+    def _ups_seconds(self, traced: Trace, target: str) -> float:
+        return sum(
+            self._seconds(moment)
+            for moment in traced.moments
+            if isinstance(moment.stage, TransitionUpStage) and moment.stage.writes == target
+        )
+
+    def _seconds(self, moment: Moment) -> float:
+        return self._slower * sum(self.rates.seconds(work) for work in moment.works)
+
+
+def _skip_section(moment: Moment) -> str:
+    """The section whose skip connection a transition up reads."""
+    return moment.stage.reads[1].removeprefix("skip of ")

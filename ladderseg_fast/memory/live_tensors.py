@@ -1,0 +1,54 @@
+"""How many bytes of torch's own tensors a computation on the meta device would have at a time."""
+
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveTensors(TorchDispatchMode):
+    """In its region, the storages that come and go; `most` bytes of them live at a time.
+
+    Those of the tensors `known` do not count.
+    """
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        super().__init__()
+        self.live = self.most = 0
+        self._paused = False
+        self._known = {tensor.untyped_storage()._cdata for tensor in known}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """In this region new storages do not count."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor)
+        return result
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return
+        size = 0 if self._paused else storage.nbytes()
+        self._known.add(key)
+        self.live += size
+        self.most = max(self.most, self.live)
+        weakref.finalize(storage, self._gone, key, size).atexit = False
+
+    def _gone(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size

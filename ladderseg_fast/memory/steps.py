@@ -1,0 +1,174 @@
+"""The planner for those who have a model, or its name, and images of some shape."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from ..lean import MemoryPlan
+from ..ops.backend import dtypes
+from .budget import format_bytes, parse_bytes
+from .estimate import OPTIMIZERS, Estimate, Step
+from .planner import BudgetError, Planned, Planner
+from .rates import load_rates
+from .symbolic import StepShape, on_meta
+from .work import Rates
+
+
+def plan(
+    model: nn.Module | str,
+    input_shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    budget: str | int = "8GiB",
+    device: torch.device | str = "cpu",
+    optimizer: str = "adam",
+    num_classes: int = 19,
+    rates: Rates | None = None,
+) -> Planned:
+    """The fastest plan for a training step whose peak is within `budget`. Nothing is executed, no map is allocated.
+
+    Args:
+        model: a SegmentationModel, or the name of one (list_models()).
+        input_shape: of the images, [N, C, H, W].
+        dtype: of the feature maps; with a 16-bit one, which CUDA has, the step is in a region of torch.autocast.
+        budget: bytes, or a text such as "8GiB": for all that Estimate.parts names.
+        device: that the step will run on; without a GPU here, launches are those for a GTX 1060.
+        optimizer: one of OPTIMIZERS; its state counts.
+        num_classes: where `model` is a name.
+        rates: of the machine (None: those measured by `ladderseg plan --calibrate`, or else defaults).
+    Raises:
+        BudgetError (a ValueError): no plan fits; it says what the smallest takes, and what would help.
+        ValueError: another argument is out of range.
+        TypeError: the device has no kernels for `dtype`.
+    """
+    planner = planner_for(model, input_shape, dtype, device, optimizer, num_classes, rates)
+    return planner.plan(parse_bytes(budget))
+
+
+def planner_for(
+    model: nn.Module | str,
+    input_shape: Sequence[int],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    optimizer: str = "adam",
+    num_classes: int = 19,
+    rates: Rates | None = None,
+) -> Planner:
+    """What `plan` asks; for several budgets, and the smallest and the fastest step. Arguments as of `plan`."""
+    return Planner(_step(model, input_shape, dtype, device, optimizer, num_classes, rates))
+
+
+def estimate(
+    model: nn.Module | str,
+    input_shape: Sequence[int],
+    memory_plan: MemoryPlan | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    optimizer: str = "adam",
+    num_classes: int = 19,
+    rates: Rates | None = None,
+) -> Estimate:
+    """What a training step with `memory_plan` (None: the device's default) takes. Arguments as of `plan`."""
+    step = _step(model, input_shape, dtype, device, optimizer, num_classes, rates)
+    return step.estimate(memory_plan or MemoryPlan.default(torch.device(device)))
+
+
+def largest_batch(
+    model: nn.Module | str,
+    size: tuple[int, int],
+    dtype: torch.dtype = torch.float32,
+    budget: str | int = "8GiB",
+    device: torch.device | str = "cpu",
+    optimizer: str = "adam",
+    num_classes: int = 19,
+) -> int:
+    """The most images of `size` (height, width) whose step can be within `budget`; 0 if one is too many.
+
+    Other arguments as of `plan`.
+    """
+    step = _step(model, (1, None, *size), dtype, device, optimizer, num_classes, None)
+    return _largest(step, parse_bytes(budget), lambda batch: replace(step.shape, batch=batch))
+
+
+def largest_size(
+    model: nn.Module | str,
+    size: tuple[int, int],
+    batch: int = 2,
+    dtype: torch.dtype = torch.float32,
+    budget: str | int = "8GiB",
+    device: torch.device | str = "cpu",
+    optimizer: str = "adam",
+    num_classes: int = 19,
+) -> tuple[int, int]:
+    """The largest (height, width), multiples of 64 in about the proportions of `size`, of a batch that fits.
+
+    Other arguments as of `plan`.
+
+    Raises:
+        BudgetError: not even the smallest does.
+    """
+    step = _step(model, (batch, None, *size), dtype, device, optimizer, num_classes, None)
+    height, width = size
+
+    def scaled(rows: int) -> StepShape:
+        return replace(step.shape, height=64 * rows, width=max(64, 64 * round(rows * width / height)))
+
+    rows = _largest(step, parse_bytes(budget), scaled)
+    if rows == 0:
+        least = Planner(step.like(scaled(1))).about_smallest()
+        shape = least.shape
+        what = f"{shape.batch} x {shape.height}x{shape.width}"
+        raise BudgetError(f"the smallest images, {what}, take {format_bytes(least.peak)}", least.peak)
+    shape = scaled(rows)
+    return shape.height, shape.width
+
+
+def _largest(step: Step, budget: int, shape_of: Callable[[int], StepShape]) -> int:
+    """The largest number whose shape fits; 0 if 1 does not. Memory grows with it."""
+
+    def fits(number: int) -> bool:
+        return Planner(step.like(shape_of(number))).about_smallest().peak <= budget
+
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _step(
+    model: nn.Module | str,
+    input_shape: Sequence[int | None],
+    dtype: torch.dtype,
+    device: torch.device | str,
+    optimizer: str,
+    num_classes: int,
+    rates: Rates | None,
+) -> Step:
+    if isinstance(model, str):
+        model = _by_name(model, num_classes)
+    device = torch.device(device)
+    if len(input_shape) != 4:
+        raise ValueError(f"input_shape must be [N, C, H, W], got {tuple(input_shape)}")
+    batch, channels, height, width = input_shape
+    if channels not in (None, model.in_channels):
+        raise ValueError(f"input_shape must have {model.in_channels} channels, got {channels}")
+    if batch < 1 or min(height, width) < model.min_size:
+        raise ValueError(f"input_shape must have an image, of {model.min_size} pixels a side, got {tuple(input_shape)}")
+    if dtype not in dtypes(device):
+        raise TypeError(f"there are no kernels for {dtype} on {device}")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
+    shape = StepShape(batch, height, width, dtype, device)
+    return Step(on_meta(model, shape.parameter_dtype), shape, optimizer, rates or load_rates(device))
+
+
+def _by_name(name: str, num_classes: int) -> nn.Module:
+    # Models are a layer above: they plan with this package. Only the convenience of a name reaches up.
+    from ..models import create_model
+
+    with torch.device("meta"):
+        return create_model(name, num_classes)

@@ -1,0 +1,215 @@
+"""A training step on shapes alone: what it takes of memory, and what it does, without doing it."""
+
+import copy
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _core, ops
+from ..lean import MemoryPlan, Workspace, ladder
+from ..lean.arena import Plan
+from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStage
+from ..ops import kernels
+from ..ops.backend import cuda_launches, symbolic_cpu
+from .live_tensors import LiveTensors
+from .work import Work, work_of
+
+#: Of the GPU that launches are made for where none is there to ask: capability and multiprocessors.
+_SOME_GPU = 61, 20
+
+
+@dataclass
+class Moment:
+    """One stage of a step, forward or backward: bytes of the workspace in use at its start and at most; its work."""
+
+    stage: Stage | None
+    """None: what is between stages, or outside the lean program."""
+    forward: bool
+    start: int
+    peak: int
+    works: list[Work] = field(default_factory=list)
+
+    @property
+    def key(self) -> object:
+        """The same for a stage's forward and its backward."""
+        return None if self.stage is None else (type(self.stage), self.stage.writes)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A training step.
+
+    Its first moment is what happens before the first stage; it is of the same length whatever the plan.
+    """
+
+    moments: list[Moment]
+    workspace: int
+    """Bytes that the workspace takes, from the second step on."""
+    first_step: int
+    """The same of the first step."""
+    kept: dict[str, int]
+    """What forward leaves in the workspace for backward: bytes, by the feature that the stage writes which took them."""
+    tensors: int
+    """Most bytes in torch's own tensors at a time: outputs, gradients, vectors."""
+
+    @property
+    def works(self) -> list[Work]:
+        """Of all moments."""
+        return [work for moment in self.moments for work in moment.works]
+
+
+def works_by_section(traced: Trace) -> dict[str, list[Work]]:
+    """What is done by section, and in "transitions up"."""
+    works: dict[str, list[Work]] = {}
+    for moment, owner in zip(traced.moments, owners(traced)):
+        name = "transitions up" if isinstance(moment.stage, TransitionUpStage) else owner
+        if name is not None:
+            works.setdefault(name, []).extend(moment.works)
+    return works
+
+
+def owners(traced: Trace) -> list[str | None]:
+    """By moment, the section in whose forward or backward it is: what leads to it, its layers, and what reads it.
+
+    The context layer counts as one.
+    """
+    blocks = {m.stage.writes for m in traced.moments if isinstance(m.stage, DenseBlockStage)}
+    owner_of_stage: dict[object, str | None] = {}
+    current = None
+    for moment in traced.moments:
+        if not moment.forward or moment.stage is None:
+            continue
+        if moment.stage.writes in blocks or isinstance(moment.stage, ContextStage):
+            current = moment.stage.writes
+        elif not blocks.intersection(moment.stage.reads):
+            current = None
+        owner_of_stage[moment.key] = current
+    return [owner_of_stage.get(moment.key) for moment in traced.moments]
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """What a training step is given.
+
+    With a 16-bit dtype images and parameters are float32 and the step is in a region of torch.autocast.
+    """
+
+    batch: int
+    height: int
+    width: int
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def parameter_dtype(self) -> torch.dtype:
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+
+def on_meta(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of the models.SegmentationModel `model` without memory, its floating-point tensors of `dtype`."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        empty = torch.empty_like(parameter, device="meta", dtype=dtype)
+        memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+    for buffer in model.buffers():
+        kind = dtype if buffer.is_floating_point() else buffer.dtype
+        memo[id(buffer)] = torch.empty_like(buffer, device="meta", dtype=kind)
+    return copy.deepcopy(model, memo)
+
+
+def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, whole: bool = True) -> Trace:
+    """One training step of `model`, which is on the meta device, with labels of uint8.
+
+    Forward, loss and backward, as on `shape.device`. While it runs as on CUDA, no other thread launches CUDA kernels.
+    Without `whole` nothing but the moments is found out, in less time.
+    """
+    model.zero_grad(set_to_none=True)
+    images = torch.empty(shape.batch, model.in_channels, shape.height, shape.width, device="meta")
+    images = images.to(shape.parameter_dtype)
+    labels = torch.empty(shape.batch, shape.height, shape.width, dtype=torch.uint8, device="meta")
+    tensors = LiveTensors([images, labels, *model.parameters(), *model.buffers()]) if whole else None
+    watcher = _Watcher(tensors)
+    with ExitStack() as stack:
+        stack.enter_context(symbolic_cpu() if shape.device.type == "cpu" else _recorded(shape.device))
+        stack.enter_context(kernels.observing(watcher.saw))
+        stack.enter_context(tensors or nullcontext())
+        loss = _loss(ladder(model, images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
+        watcher.enter_loss()
+        loss.backward()
+    model.zero_grad(set_to_none=True)
+    if tensors is None:
+        return Trace(watcher.moments, 0, 0, {}, 0)
+    return Trace(watcher.moments, watcher.planned(), watcher.most_resident, watcher.kept, tensors.most)
+
+
+def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
+    """As models.LadderLoss; the scores are cast as torch.autocast does, which the meta device does not know."""
+    return sum(ops.upsample_cross_entropy(each.to(dtype), labels) for each in scores)
+
+
+@contextmanager
+def _recorded(device: torch.device) -> Iterator[None]:
+    """A region in which CUDA kernels are not launched: the launchers ask for scratch memory, and that is all."""
+    capability, multiprocessors = _SOME_GPU
+    if device.type == "cuda" and torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(device)
+        capability = 10 * properties.major + properties.minor
+        multiprocessors = properties.multi_processor_count
+    with cuda_launches:
+        _core.cuda_start_recording(capability, multiprocessors)
+        try:
+            yield
+        finally:
+            _core.cuda_stop_recording()
+
+
+class _Watcher(Workspace):
+    """A workspace that notes what each stage takes and does."""
+
+    def __init__(self, tensors: LiveTensors | None) -> None:
+        super().__init__()
+        self.moments = [Moment(None, True, 0, 0)]
+        self.most_resident = 0
+        self.kept: dict[str, int] = {}
+        self._tensors = tensors
+        self._takers: dict[tuple[int, int], Moment] = {}
+        self._recordings: list[Any] = []
+
+    def enter(self, stage: Hashable, forward: bool) -> None:
+        assert isinstance(stage, Stage)
+        self.moments.append(Moment(stage, forward, self._in_use, self._in_use))
+
+    def enter_loss(self) -> None:
+        for (recording, number), moment in self._takers.items():
+            each = [*self._recordings, self._recording][recording]
+            if each.spans[number][1] == math.inf:
+                name = "" if moment.stage is None else moment.stage.writes
+                self.kept[name] = self.kept.get(name, 0) + each.sizes[number]
+        self.moments.append(Moment(None, False, self._in_use, self._in_use))
+
+    def saw(self, kernel: str, arguments: dict[str, Any]) -> None:
+        self.moments[-1].works.append(work_of(kernel, arguments))
+
+    def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
+        self._recordings.append(self._recording)
+        super().begin(key, device, spread)
+
+    def take(self, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Tensor:
+        with nullcontext() if self._tensors is None else self._tensors.paused():
+            tensor = super().take(like, n, c, h, w, spread)
+        moment = self.moments[-1]
+        if self._recording is not None:
+            self._takers[len(self._recordings), len(self._recording.sizes) - 1] = moment
+        moment.peak = max(moment.peak, self._in_use)
+        self.most_resident = max(self.most_resident, self.resident)
+        return tensor
+
+    def planned(self) -> int:
+        """Bytes of the block in which the next steps' maps lie."""
+        recordings = [each for each in (*self._recordings, self._recording) if each is not None and each.sizes]
+        return max((Plan.of(recording).size for recording in recordings), default=0)
