@@ -1,6 +1,7 @@
 """What all tests share: two threads and one seed, so that a failure repeats; and the emulation, if asked for."""
 
 import os
+import signal
 
 # Before torch is loaded. Where tests run side by side, threads that spin while they wait take each other's processors.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -10,6 +11,10 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(2)
+
+# A shell's background jobs ignore Ctrl-C, and so would the trainings that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if emulation.CHOICE:
     emulation.start()

@@ -1,6 +1,5 @@
 """Checkpoints: the weights with all that predicting with them needs, and what a training needs to go on."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor
 from ..atomic_file import atomic_write
 from ..data import LabelSet, Normalisation
 from ..models import SegmentationModel, create_model
+from ..torch_archive import check_archive
 from .run_directory import RunDirectory
 
 _FORMAT = "ladderseg checkpoint"
@@ -81,7 +81,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path = RunDirectory(path).result
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
-    _check_archive(path)
+    check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -119,17 +119,6 @@ def load_weights(model: SegmentationModel, checkpoint: Checkpoint) -> None:
         model.load_state_dict(checkpoint.state)
     except RuntimeError as error:
         raise ValueError(f"the checkpoint's weights of {checkpoint.model} do not fit the model") from error
-
-
-def _check_archive(path: Path) -> None:
-    """torch.load reads tensors without looking at their checksums, so damage would go unnoticed."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{path}: not a checkpoint, or a truncated one") from error
-    if damaged is not None:
-        raise ValueError(f"{path}: damaged checkpoint (checksum of {damaged})")
 
 
 def _upgraded(content: dict[str, Any]) -> dict[str, Any]:

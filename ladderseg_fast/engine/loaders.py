@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data import IMAGENET_NORMALISATION, SegmentationDataset, SegmentationTensors, TrainingBatches, open_data_set
+from ..data import (
+    IMAGENET_NORMALISATION,
+    SegmentationDataset,
+    SegmentationTensors,
+    TrainingBatches,
+    check_pairs,
+    open_data_set,
+)
 from .config import Config, DataConfig
 from .interrupt import ignore_interrupts
 
@@ -13,16 +20,18 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """The training and the validation split.
+    """The training and the validation split, after a quick look at all of their files.
 
     Raises:
-        ValueError, OSError: as open_data_set, or `data` has no size; ValueError: a split comes without labels.
+        ValueError, OSError: as open_data_set, or `data` has no size; ValueError: a split comes without labels, or a file
+            is missing or broken, as far as headers show it.
     """
     splits = (data.train_split, data.val_split)
     train, val = (open_data_set(data.kind, data.root, split, **data.options()) for split in splits)
     for name, split, samples in (("train_split", data.train_split, train), ("val_split", data.val_split, val)):
         if not samples.labelled:
             raise ValueError(f"data.{name} must be a split with labels, {split!r} has none")
+        check_pairs(samples)
     return train, val
 
 

@@ -2,7 +2,6 @@
 
 import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from ...torch_archive import check_archive
 
 #: Under these names training programs put the state_dict into their checkpoints.
 _WRAPPERS = ("state_dict", "model")
@@ -64,20 +65,14 @@ def _read_torch(path: Path) -> Any:
 
 
 def _check_sums(path: Path) -> None:
-    """torch.load reads tensors without looking at their checksums, so damage would go unnoticed.
+    """Raises ValueError if a checksum is wrong.
 
     Files from before PyTorch 1.6 are no zip archives and have none.
     """
     with path.open("rb") as file:
         if file.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
             return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise ValueError(f"{path}: damaged or truncated checkpoint ({error})") from error
-    if damaged is not None:
-        raise ValueError(f"{path}: damaged checkpoint (checksum of {damaged})")
+    check_archive(path)
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

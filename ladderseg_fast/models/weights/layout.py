@@ -36,6 +36,7 @@ def _modern_densenet(name: str) -> str:
 _DENSENET = Layout("conv0.weight", ("classifier.", "norm5."), "features.", _modern_densenet)
 _RESNET = Layout("conv1.weight", ("fc.",), "", str)
 
+
 def layout_of(architecture: str) -> Layout:
     """The layout of a DenseNet in nn.DENSENETS, or of "resnet50"; ValueError for any other name."""
     if architecture in DENSENETS:
