@@ -1,17 +1,17 @@
 """Placing the maps of a step in one block of memory, when it is known which they are and how long each is in use."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-#: Improvements that a plan goes through from each first order, for few maps and for many: the time that one takes grows
-#: with the square of their number, from a millisecond for two hundred.
-_MOST_PROMOTIONS, _PROMOTIONS_TIMES_MAPS = 20, 5_000
+#: Improvements that a plan goes through from each first order.
+_PROMOTIONS = 30
 
 #: Shares of all from which maps are large.
-_LARGE = (0.02, 0.01, 0.0)
+_LARGE = (0.02, 0.01, 0.003)
 
 #: A plan of so little more than what is in use at once is not improved further, as a share of that.
-_GOOD_ENOUGH = 0.002
+_GOOD_ENOUGH = 0.0005
 
 
 @dataclass
@@ -50,46 +50,70 @@ class Plan:
 
     @staticmethod
     def of(recording: Recording) -> "Plan":
-        """A plan within a percent of the best most often; the best would be hard to find.
+        """A plan that takes hardly more than what is in use at once; the best would be hard to find.
 
-        Maps are placed one after the other, in some order. Of several orders the best is taken. That of time is it
-        most often; where it is not, finding an order for the large maps alone, which takes no time, helps.
+        Maps are placed one after the other, in some order. Of several orders the best is taken: most often that of time,
+        forward or backward. Where it is not, finding an order for the large maps alone, which takes no time, helps.
         """
-        sizes, spans = recording.sizes, recording.spans
-        everything = range(len(sizes))
+        spans = recording.spans
+        everything = range(len(spans))
         enough = recording.most_in_use() * (1 + _GOOD_ENOUGH)
+        placement = _Placement(recording)
 
-        def by_time(i: int) -> int:
+        def by_time(i: int) -> float:
             return spans[i][0]
 
-        def by_size(i: int) -> tuple[int, int]:
-            return -sizes[i], spans[i][0]
+        def by_end(i: int) -> float:
+            return -spans[i][1]
 
         def by_length(i: int) -> float:
             return spans[i][0] - min(spans[i][1], recording.clock)
 
-        best, _ = Plan._promoted(recording, sorted(everything, key=by_time), enough)
-        for share in _LARGE:
+        def first_orders() -> Iterator[list[int]]:
+            for key in (by_time, by_end, by_length):
+                yield sorted(everything, key=key)
+            for share in _LARGE:
+                large = [i for i in everything if recording.sizes[i] >= share * enough]
+                small = set(everything).difference(large)
+                for key in (by_time, by_end, by_length):
+                    _, order = placement.promoted(sorted(large, key=key), 0.0)
+                    for rest in (by_time, by_end):
+                        yield order + sorted(small, key=rest)
+
+        best: Plan | None = None
+        for order in first_orders():
+            plan, _ = placement.promoted(order, enough)
+            if best is None or plan.size < best.size:
+                best = plan
             if best.size <= enough:
-                return best
-            large = [i for i in everything if sizes[i] >= share * enough]
-            tries = [Plan._promoted(recording, sorted(large, key=key), 0.0) for key in (by_time, by_size, by_length)]
-            _, order = min(tries, key=lambda found: found[0].size)
-            order += sorted(set(everything).difference(large), key=by_time)
-            plan, _ = Plan._promoted(recording, order, enough)
-            best = min(best, plan, key=lambda plan: plan.size)
+                break
         return best
 
-    @staticmethod
-    def _promoted(recording: Recording, order: list[int], enough: float) -> "tuple[Plan, list[int]]":
+
+class _Placement:
+    """Places the maps of a recording."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._sizes = recording.sizes
+        self._overlapping: list[list[int]] = [[] for _ in recording.sizes]
+        """By map, the others that are in use at some time at which it is."""
+        alive: list[int] = []
+        for i, (begin, _) in sorted(enumerate(recording.spans), key=lambda item: item[1][0]):
+            alive = [other for other in alive if recording.spans[other][1] > begin]
+            for other in alive:
+                self._overlapping[i].append(other)
+                self._overlapping[other].append(i)
+            alive.append(i)
+
+    def promoted(self, order: list[int], enough: float) -> tuple[Plan, list[int]]:
         """The best plan of this order, and of others that come of placing first those maps that reach the top.
 
         That gives them the low places for which others leave room. With the order of that plan; it stops at one of
         `enough` bytes.
         """
         best: tuple[Plan, list[int]] | None = None
-        for _ in range(min(_MOST_PROMOTIONS, 2 + _PROMOTIONS_TIMES_MAPS // max(1, len(order)))):
-            plan = Plan._in_order(recording, order)
+        for _ in range(_PROMOTIONS):
+            plan = self._in_order(order)
             if best is None or plan.size < best[0].size:
                 best = plan, order
             if plan.size <= enough:
@@ -98,23 +122,18 @@ class Plan:
             order = sorted(order, key=lambda i: i not in at_top)
         return best
 
-    @staticmethod
-    def _in_order(recording: Recording, order: list[int]) -> "Plan":
+    def _in_order(self, order: list[int]) -> Plan:
         """Each map in turn at the lowest place that is free while it is in use."""
-        sizes, spans = recording.sizes, recording.spans
-        starts = [0] * len(sizes)
-        placed: list[int] = []
-        for number in order:
-            begin, end = spans[number]
-            neighbours = sorted(
-                (starts[i], starts[i] + sizes[i]) for i in placed if spans[i][0] < end and begin < spans[i][1]
-            )
+        sizes = self._sizes
+        starts: list[int | None] = [None] * len(sizes)
+        top = 0
+        for i in order:
+            taken = sorted((starts[j], starts[j] + sizes[j]) for j in self._overlapping[i] if starts[j] is not None)
             start = 0
-            for low, high in neighbours:
-                if start + sizes[number] <= low:
+            for low, high in taken:
+                if start + sizes[i] <= low:
                     break
                 start = max(start, high)
-            starts[number] = start
-            placed.append(number)
-        size = max((starts[i] + sizes[i] for i in placed), default=0)
-        return Plan(list(sizes), starts, size)
+            starts[i] = start
+            top = max(top, start + sizes[i])
+        return Plan(list(sizes), [start or 0 for start in starts], top)

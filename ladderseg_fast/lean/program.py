@@ -15,7 +15,7 @@ from .feature import Feature, write
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
 from .stages import Repeatable, Stage
-from .workspace import Workspace
+from .workspace import Phase, Workspace
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _Call:
         self.device = tensors[0].device
         with autocast.disabled(self.device):
             for i, stage in enumerate(program.stages):
-                self.workspace.enter(stage, forward=True)
+                self.workspace.enter(stage, Phase.FORWARD)
                 stage.forward(step)
                 written = features[stage.writes]
                 self.shapes[stage.writes] = written.data.shape
@@ -230,9 +230,10 @@ class _Call:
         with autocast.disabled(self.device):
             for i, stage in reversed(list(enumerate(stages))):
                 if stage.writes in step.feature_gradients:
-                    self.workspace.enter(stage, forward=False)
+                    self.workspace.enter(stage, Phase.AGAIN)
                     for name in self.program.recomputed.intersection(stage.keeps).difference(step.features):
                         self._make_again(step, name)
+                    self.workspace.enter(stage, Phase.BACKWARD)
                     stage.backward(step)
                     if creator[stage.writes] == i:
                         step.drop_gradient(stage.writes)

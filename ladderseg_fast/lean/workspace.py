@@ -8,6 +8,7 @@ import math
 import threading
 import weakref
 from collections.abc import Hashable
+from enum import Enum, auto
 
 import torch
 from torch import Tensor
@@ -24,6 +25,15 @@ _MAX_PLANS = 8
 _CACHE_LINE = 64
 #: Distances between pixels that are multiples of so many bytes use a fraction of the sets of a cache.
 _ALIASING = 512
+
+
+class Phase(Enum):
+    """What a stage of a step is about to do."""
+
+    FORWARD = auto()
+    AGAIN = auto()
+    """Before its backward: features that it needs, and that have not been kept, are made again."""
+    BACKWARD = auto()
 
 
 class Workspace:
@@ -71,8 +81,8 @@ class Workspace:
             if plan is not None:
                 self._prepare_arena(plan.size, device)
 
-    def enter(self, stage: Hashable, forward: bool) -> None:
-        """A stage of the step begins; for subclasses that watch."""
+    def enter(self, stage: Hashable, phase: Phase) -> None:
+        """A stage of the step begins a phase; for subclasses that watch."""
 
     def take(self, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Tensor:
         """Uninitialised pixel-major [n, c, h, w] of the dtype and device of `like`.

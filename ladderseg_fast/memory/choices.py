@@ -5,6 +5,7 @@ backward, and how it does its own backward is felt there only. So a few traced s
 alike, tell what every combination would do.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from torch import nn
 from ..lean import MemoryPlan, SectionPlan
 from ..lean.plan import MIB
 from ..lean.stages import ContextStage, DenseBlockStage, Repeatable, TransitionUpStage
+from ..lean.workspace import Phase
 from .symbolic import Moment, StepShape, Trace, owners, trace
 from .work import Rates, Work, slowness
 
@@ -93,7 +95,7 @@ class Choices:
         found = []
         before = 0
         for i, moment in enumerate(self._plain.moments):
-            if moment.forward and isinstance(moment.stage, TransitionUpStage):
+            if moment.phase is Phase.FORWARD and isinstance(moment.stage, TransitionUpStage):
                 after = self._with_skips.moments[i + 1].start - self._plain.moments[i + 1].start
                 seconds = (self._ups_seconds(each, moment.stage.writes) for each in (self._plain, self._with_skips))
                 without, with_skip = seconds
@@ -113,10 +115,10 @@ class Choices:
                 name = _skip_section(moment)
                 if name in kept:
                     peak = self._with_skips.moments[i].peak - self._others_alive(name)
-                    if not moment.forward:
-                        alive.pop(name)
+                    if moment.phase is not Phase.FORWARD:
+                        alive.pop(name, None)
             most = max(most, peak + sum(alive.values()))
-            if moment.forward and name in kept:
+            if moment.phase is Phase.FORWARD and name in kept:
                 alive[name] = self._skip_bytes[name]
         return most
 
@@ -128,12 +130,18 @@ class Choices:
             - sum(self._slower * self.rates.seconds(layer) for layer in self._layers(name))
             for name in self.sections
         )
-        return sections + self.seconds_besides - sum(skip.saved for skip in self.skips)
+        return sections + self.seconds_besides(frozenset(skip.name for skip in self.skips))
 
-    @property
-    def seconds_besides(self) -> float:
-        """Seconds of a step in all that belongs to no section, where no skip connection is kept."""
-        return sum(self._seconds(m) for m, owner in zip(self._plain.moments, self._owners) if owner is None)
+    def skip_sets(self) -> Iterator[frozenset[str]]:
+        """Every set of skip connections that can be kept, by their sections' names; the largest first."""
+        for count in range(len(self.skips), -1, -1):
+            for kept in itertools.combinations(self.skips, count):
+                yield frozenset(skip.name for skip in kept)
+
+    def seconds_besides(self, kept: frozenset[str]) -> float:
+        """Seconds of a step in all that belongs to no section, where the skips `kept` are kept."""
+        seconds = sum(self._seconds(m) for m, owner in zip(self._plain.moments, self._owners) if owner is None)
+        return seconds - sum(skip.saved for skip in self.skips if skip.name in kept)
 
     def has_skip(self, section: str) -> bool:
         """Whether a transition up reads it."""
@@ -171,7 +179,7 @@ class Choices:
     @cached_property
     def _recomputable(self) -> list[str]:
         """Sections that no average pooling leads to, but for the deepest one, which the context layer reads."""
-        writers = [m.stage for m in self._plain.moments if m.forward and m.stage is not None]
+        writers = [m.stage for m in self._plain.moments if m.phase is Phase.FORWARD and m.stage is not None]
         blocks = [stage.writes for stage in writers if isinstance(stage, DenseBlockStage)]
         fixed = {stage.writes for stage in writers if not isinstance(stage, Repeatable)}
         return [name for name in blocks[:-1] if name not in fixed]
@@ -205,7 +213,7 @@ class Choices:
                 yield Option(
                     replace(self._variants[variant], keep_bottlenecks_from=threshold, keep_skip=recomputed),
                     kept if recomputed else count * size,
-                    self._own_peak(name, traced, count * size, size, from_backward=recomputed),
+                    self._own_peak(name, traced, count * size, size, recomputed),
                     seconds - savings[count],
                 )
 
@@ -214,25 +222,29 @@ class Choices:
         return [
             work
             for moment, owner in zip(self._plain.moments, self._owners)
-            if owner == name and not moment.forward and isinstance(moment.stage, (DenseBlockStage, ContextStage))
+            if owner == name and moment.phase is Phase.BACKWARD and isinstance(moment.stage, (DenseBlockStage, ContextStage))
             for work in reversed(moment.works)
             if work.channels
         ]
 
-    def _own_peak(self, name: str, traced: Trace, kept: int, size: int, from_backward: bool) -> int:
+    def _own_peak(self, name: str, traced: Trace, kept: int, size: int, recomputed: bool) -> int:
         """Where bottlenecks of `kept` bytes, each of `size`, are kept besides: the last ones of the section."""
         earlier = self._kept_before(name, traced)
-        entered = passed = False
+        there = False
         most = 0
         for moment, owner in zip(traced.moments, self._owners):
             if owner != name:
                 continue
             block = isinstance(moment.stage, (DenseBlockStage, ContextStage))
-            entered, left = entered or block, block and not moment.forward
-            # In the block's own passes one bottleneck is there anyway.
-            more = max(kept - size, 0) if block else kept if entered and not passed else 0
-            passed = passed or left
-            most = max(most, moment.peak - earlier + (0 if from_backward and moment.forward else more))
+            if recomputed:
+                makes = moment.phase is Phase.AGAIN and name in moment.stage.keeps and not there
+            else:
+                makes = moment.phase is Phase.FORWARD and block
+            uses = there and moment.phase is Phase.BACKWARD and block
+            # Who makes or uses bottlenecks has one at hand anyway.
+            more = max(kept - size, 0) if makes or uses else kept if there else 0
+            there = (there or makes) and not uses
+            most = max(most, moment.peak - earlier + more)
         return most
 
     def _kept_before(self, name: str, traced: Trace) -> int:

@@ -1,7 +1,7 @@
 """The fastest plan whose step fits into a budget."""
 
-import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,10 +10,13 @@ from ..lean import MemoryPlan
 from .budget import format_bytes
 from .choices import Choices, Option, whole_plans
 from .estimate import Estimate, Step
-from .search import Found, fastest, least_memory
+from .search import RESOLUTION, Found, fastest, least_memory
 
-#: A whole plan that cannot be better than the best one so far by more than this share is not searched.
+#: A plan is good enough if it takes at most this share longer than a lower bound for all.
 _TOLERANCE = 0.005
+
+#: Where pixels lie close together maps take at least this share of what they take otherwise (Workspace.take).
+_CLOSE_SHARE = 8 / 9
 
 #: Searches with ever less memory, until a plan's maps can be placed in what there is.
 _ATTEMPTS = 12
@@ -67,20 +70,15 @@ class Planner:
         return self.step.estimate(choices.keep_everything())
 
     def smallest(self) -> Estimate:
-        """The step with about the least memory."""
-        last = len(self._wholes) - 1
-        choices = self._choices_of(last)
-        names = [skip.name for skip in choices.skips]
-        found: list[tuple[int, MemoryPlan]] = []
-        for first in range(len(names) + 1):  # keeping those of the finest maps is worth most
-            kept = frozenset(names[first:])
-            options, rest = _options(choices, kept), choices.rest_peak(kept)
-            limit = least_memory(options, rest)
-            found.append((limit, choices.plan(fastest(options, limit, rest, 0.0).options, kept)))
-        least = min(limit for limit, _ in found)
-        plans = [plan for limit, plan in found if limit <= 1.01 * least]
-        plans += [choices.variant_plan("recompute in strips"), choices.variant_plan("strips")]
-        return min((self.step.estimate(plan) for plan in plans), key=lambda estimate: estimate.peak)
+        """The step with the least memory."""
+        choices = self._choices_of(len(self._wholes) - 1)
+        needs = []
+        for kept in choices.skip_sets():
+            options = _possible(choices, kept, choices.options)
+            needs.append((least_memory(options, choices.rest_peak(kept)), -len(kept), kept, options))
+        limit, _, kept, options = min(needs, key=lambda need: need[:2])
+        found = fastest(options, limit, choices.rest_peak(kept), 0.0)
+        return self.step.estimate(choices.plan(found.options, kept))
 
     def about_smallest(self) -> Estimate:
         """The same without a search: it may be a few percent larger."""
@@ -97,32 +95,47 @@ class Planner:
         fastest_step = self.fastest()
         if fastest_step.peak <= budget:
             return Planned(fastest_step, fastest_step, 0.0)
-        limit = budget - (fastest_step.peak - fastest_step.workspace)
-        target, bound = limit, None
-        for _ in range(_ATTEMPTS):
-            candidates = self._candidates(target)
-            if not candidates:
-                break
-            bound = candidates[0][0] if bound is None else bound
+        best, bound = self._search(budget, budget - (fastest_step.peak - fastest_step.workspace))
+        if best is None:
+            best = self.smallest()
+            if best.peak > budget:
+                raise BudgetError(self._unattainable(budget, best.peak), best.peak)
+        return Planned(best, fastest_step, best.seconds / min(best.seconds, bound) - 1.0)
+
+    def _search(self, budget: int, limit: int) -> tuple[Estimate | None, float]:
+        """The fastest step found within `budget` bytes, `limit` of them for maps, and a lower bound for all such steps.
+
+        What a plan's maps take in one block can be more than what is in use at once. So if the best plan for `limit` does
+        not fit, it is searched for with less.
+        """
+        best, bound, target = None, self.fastest().seconds, limit
+        for attempt in range(_ATTEMPTS):
             excess = []
-            for seconds, plan in candidates:
+            for seconds, plan in self._candidates(target):
+                if attempt == 0 and not excess:
+                    bound = seconds / (1.0 + _TOLERANCE + len(self._choices_of(0).sections) * RESOLUTION)
+                if best is not None and seconds >= best.seconds:
+                    break
                 estimate = self.step.estimate(plan)
                 if estimate.peak <= budget:
-                    return Planned(estimate, fastest_step, seconds / bound - 1.0)
+                    best = estimate
+                    break
                 excess.append(estimate.peak - budget)
-            target -= max(min(excess) // 4, limit // 200)
-        smallest = self.smallest()
-        if smallest.peak <= budget:
-            return Planned(smallest, fastest_step, smallest.seconds / (bound or fastest_step.seconds) - 1.0)
-        raise BudgetError(self._unattainable(budget, smallest.peak), smallest.peak)
+            if not excess or (best is not None and best.seconds <= bound * (1.0 + 2.0 * _TOLERANCE)):
+                break
+            target -= max(min(excess), limit // 1000)
+        return best, bound
 
     def _candidates(self, limit: int) -> list[tuple[float, MemoryPlan]]:
-        """By whole plan, the fastest plan whose maps in use take `limit` bytes at most, with its time; the best first."""
+        """By whole plan, the fastest plan whose maps in use take `limit` bytes at most, with its time; the best first.
+
+        None for whole plans with which it cannot be faster than that by _TOLERANCE.
+        """
         found: list[tuple[float, MemoryPlan]] = []
         for i in range(len(self._wholes)):
             choices = self._choices_of(i)
             least = min((seconds for seconds, _ in found), default=math.inf)
-            # As if sections took no memory in their own passes, and were as fast as in the fastest of the whole plans.
+            # As if sections were as fast as in the fastest of the whole plans.
             bound = _best(choices, limit, self._choices_of(0))
             if bound is None or least <= bound[0] * (1.0 + _TOLERANCE):
                 continue
@@ -158,33 +171,35 @@ class Planner:
 def _best(choices: Choices, limit: int, relaxed: Choices | None = None) -> tuple[float, MemoryPlan] | None:
     """The fastest plan whose maps take `limit` bytes, with its seconds; every set of skip connections is tried.
 
-    With `relaxed` sections have its options, less what these take in their own passes: for a bound.
+    With `relaxed` sections have its options, relaxed: for a bound.
     """
     total = choices.least_seconds
-    all_options = None
-    if relaxed is not None:
-        all_options = {name: [replace(o, peak=0) for o in each] for name, each in relaxed.options.items()}
+    all_options = choices.options if relaxed is None else _relaxed(relaxed.options)
     best: tuple[float, Found, frozenset[str]] | None = None
-    for count in range(len(choices.skips), -1, -1):
-        for kept in itertools.combinations(choices.skips, count):
-            names = frozenset(skip.name for skip in kept)
-            besides = choices.seconds_besides - sum(skip.saved for skip in kept)
-            options = _options(choices, names, all_options)
-            if best is not None and besides + sum(each[0].seconds for each in options.values()) >= best[0]:
-                continue
-            found = fastest(options, limit, choices.rest_peak(names), total)
-            if found is not None and (best is None or besides + found.seconds < best[0]):
-                best = besides + found.seconds, found, names
+    for kept in choices.skip_sets():
+        besides = choices.seconds_besides(kept)
+        options = _possible(choices, kept, all_options)
+        if best is not None and besides + sum(each[0].seconds for each in options.values()) >= best[0]:
+            continue
+        found = fastest(options, limit, choices.rest_peak(kept), total)
+        if found is not None and (best is None or besides + found.seconds < best[0]):
+            best = besides + found.seconds, found, kept
     return None if best is None else (best[0], choices.plan(best[1].options, best[2]))
 
 
-def _options(
-    choices: Choices, kept: frozenset[str], options: dict[str, list[Option]] | None = None
-) -> dict[str, list[Option]]:
-    """Those of `options` (None: of `choices`) that can be where the skips `kept` are kept."""
+def _relaxed(options: Mapping[str, list[Option]]) -> dict[str, list[Option]]:
+    """Such that what they keep is no more than where pixels lie close together, and nothing in their own passes."""
+    return {
+        name: [replace(o, peak=0, kept=min(o.kept, int(_CLOSE_SHARE * o.kept))) for o in each]
+        for name, each in options.items()
+    }
+
+
+def _possible(choices: Choices, kept: frozenset[str], options: Mapping[str, list[Option]]) -> dict[str, list[Option]]:
+    """Those of `options` that can be where the skips `kept` are kept."""
     return {
         name: [o for o in each if not o.plan.recompute or name in kept or not choices.has_skip(name)]
-        for name, each in (choices.options if options is None else options).items()
+        for name, each in options.items()
     }
 
 

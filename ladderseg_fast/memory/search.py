@@ -7,8 +7,8 @@ import numpy as np
 
 from .choices import Option
 
-#: Partial combinations whose times differ by less are taken for one: the one with the least memory stays.
-_RESOLUTION = 2e-4
+#: Partial combinations whose times differ by less of a step's are taken for one: the one with the least memory stays.
+RESOLUTION = 2e-4
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ def fastest(options: Mapping[str, Sequence[Option]], limit: int, rest_peak: int,
     Args:
         options: by section, in the order of the forward pass.
         rest_peak: bytes in use at most outside the sections, besides what the sections keep.
-        step_seconds: the time of a step: the result takes at most len(options) * _RESOLUTION of it more than the best.
+        step_seconds: the time of a step: the result takes at most len(options) * RESOLUTION of it more than the best.
 
     What matters of the sections so far is what they keep and how long they take. So each section in turn extends the
     combinations of those before it that no other one beats in both.
@@ -40,7 +40,7 @@ def fastest(options: Mapping[str, Sequence[Option]], limit: int, rest_peak: int,
         if not len(before):
             return None
         sums, totals = kept[before] + added[chosen], seconds[before] + times[chosen]
-        best = _unbeaten(sums, totals, _RESOLUTION * step_seconds)
+        best = _unbeaten(sums, totals, RESOLUTION * step_seconds)
         kept, seconds = sums[best], totals[best]
         trail.append((before[best], chosen[best]))
     fitting = np.nonzero(kept + rest_peak <= limit)[0]

@@ -14,6 +14,7 @@ from .. import _core, ops
 from ..lean import MemoryPlan, Workspace, ladder
 from ..lean.arena import Plan
 from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStage
+from ..lean.workspace import Phase
 from ..ops import kernels
 from ..ops.backend import cuda_launches, symbolic_cpu
 from .live_tensors import LiveTensors
@@ -25,18 +26,18 @@ _SOME_GPU = 61, 20
 
 @dataclass
 class Moment:
-    """One stage of a step, forward or backward: bytes of the workspace in use at its start and at most; its work."""
+    """A phase of one stage of a step: bytes of the workspace in use at its start and at most; its work."""
 
     stage: Stage | None
     """None: what is between stages, or outside the lean program."""
-    forward: bool
+    phase: Phase
     start: int
     peak: int
     works: list[Work] = field(default_factory=list)
 
     @property
     def key(self) -> object:
-        """The same for a stage's forward and its backward."""
+        """The same for all phases of a stage."""
         return None if self.stage is None else (type(self.stage), self.stage.writes)
 
 
@@ -74,19 +75,20 @@ def works_by_section(traced: Trace) -> dict[str, list[Work]]:
 
 
 def owners(traced: Trace) -> list[str | None]:
-    """By moment, the section in whose forward or backward it is: what leads to it, its layers, and what reads it.
+    """By moment, the section to which it belongs: what leads to it, its layers, and what reads it.
 
-    The context layer counts as one.
+    The context layer counts as one. An average pooling between two belongs to the one that it reads, which it ends.
     """
     blocks = {m.stage.writes for m in traced.moments if isinstance(m.stage, DenseBlockStage)}
     owner_of_stage: dict[object, str | None] = {}
     current = None
     for moment in traced.moments:
-        if not moment.forward or moment.stage is None:
+        if moment.phase is not Phase.FORWARD or moment.stage is None:
             continue
-        if moment.stage.writes in blocks or isinstance(moment.stage, ContextStage):
+        others = blocks.intersection(moment.stage.reads).difference({moment.stage.writes})
+        if isinstance(moment.stage, ContextStage) or (moment.stage.writes in blocks and not others):
             current = moment.stage.writes
-        elif not blocks.intersection(moment.stage.reads):
+        elif not others:
             current = None
         owner_of_stage[moment.key] = current
     return [owner_of_stage.get(moment.key) for moment in traced.moments]
@@ -173,16 +175,16 @@ class _Watcher(Workspace):
 
     def __init__(self, tensors: LiveTensors | None) -> None:
         super().__init__()
-        self.moments = [Moment(None, True, 0, 0)]
+        self.moments = [Moment(None, Phase.FORWARD, 0, 0)]
         self.most_resident = 0
         self.kept: dict[str, int] = {}
         self._tensors = tensors
         self._takers: dict[tuple[int, int], Moment] = {}
         self._recordings: list[Any] = []
 
-    def enter(self, stage: Hashable, forward: bool) -> None:
+    def enter(self, stage: Hashable, phase: Phase) -> None:
         assert isinstance(stage, Stage)
-        self.moments.append(Moment(stage, forward, self._in_use, self._in_use))
+        self.moments.append(Moment(stage, phase, self._in_use, self._in_use))
 
     def enter_loss(self) -> None:
         for (recording, number), moment in self._takers.items():
@@ -190,7 +192,7 @@ class _Watcher(Workspace):
             if each.spans[number][1] == math.inf:
                 name = "" if moment.stage is None else moment.stage.writes
                 self.kept[name] = self.kept.get(name, 0) + each.sizes[number]
-        self.moments.append(Moment(None, False, self._in_use, self._in_use))
+        self.moments.append(Moment(None, Phase.BACKWARD, self._in_use, self._in_use))
 
     def saw(self, kernel: str, arguments: dict[str, Any]) -> None:
         self.moments[-1].works.append(work_of(kernel, arguments))
