@@ -51,7 +51,7 @@ def run(case: Case, optimizer: str, steps: int) -> tuple[int, int, int]:
     """Budget, predicted and measured peak, in bytes."""
     shape = (case.batch, 3, *case.size)
     planner = memory.planner_for(case.model, shape, optimizer=optimizer)
-    least, most = planner.smallest().peak, planner.fastest().peak
+    least, most = planner.smallest.peak, planner.fastest.peak
     budget = round(least + case.share * (most - least))
     planned = planner.plan(budget)
     result = run_step(

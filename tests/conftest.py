@@ -9,6 +9,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import emulation  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from ladder_models import TINY, TINY_SHAPE  # noqa: E402
+
+from ladderseg_fast.nn import DENSENETS  # noqa: E402
 
 torch.set_num_threads(2)
 
@@ -24,6 +27,12 @@ def pytest_report_header() -> str | None:
     if emulation.CHOICE:
         return f"CUDA kernels on the CPU: emulating {emulation.CHOICE}, seed {emulation.SEED}"
     return None
+
+
+@pytest.fixture(autouse=True)
+def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more backbone, with few layers, beside the real ones."""
+    monkeypatch.setitem(DENSENETS, TINY, TINY_SHAPE)
 
 
 @pytest.fixture(autouse=True)

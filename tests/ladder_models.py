@@ -1,13 +1,15 @@
 """Ladders, images and labels for tests of whole models."""
 
+from collections.abc import Callable
+
 import torch
 from lean_equals_plain import randomise
 from torch import Tensor
 
-from ladderseg_fast import LadderDenseNet, LadderLoss
+from ladderseg_fast import LadderDenseNet, LadderLoss, LadderOutput
 from ladderseg_fast.nn import DenseNetShape
 
-#: A backbone for tests, small but with every kind of stage; see tests/models/conftest.py.
+#: A backbone for tests, small but with every kind of stage; see tests/conftest.py.
 TINY = "tiny"
 TINY_SHAPE = DenseNetShape((1, 2, 1, 2))
 
@@ -19,6 +21,16 @@ def make_model(
 ) -> LadderDenseNet:
     """A model whose parameters and running statistics are all different."""
     return randomise(LadderDenseNet(backbone, CLASSES, memory=memory), seed).to(dtype)
+
+
+def in_mode(memory: str) -> Callable[[LadderDenseNet, Tensor], LadderOutput]:
+    """A forward pass that is lean, or plain."""
+
+    def forward(model: LadderDenseNet, images: Tensor) -> LadderOutput:
+        model.memory = memory
+        return model(images)
+
+    return forward
 
 
 def make_images(n: int, height: int, width: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     batch, size = largest_that_fits(arguments, common)
     planner = memory.planner_for(arguments.model, (batch, 3, *size), **common)
     if arguments.budget is None:
-        fastest = planner.fastest()
+        fastest = planner.fastest
         planned = Planned(fastest, fastest, 0.0)
     else:
         planned = planner.plan(arguments.budget)

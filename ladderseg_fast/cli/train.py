@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 from ..data import DATA_KINDS
-from ..engine import Config, RunDirectory, TrainingResult, format_bytes, peak_memory, train
+from ..engine import Config, RunDirectory, TrainingResult, train
 from ..engine.config_tables import Layer, build_config, parse_assignments, read_config_file
 from ..engine.device import find_device
 from ..engine.loaders import open_splits
-from ..models import MEMORY_MODES
+from ..memory import format_bytes, peak_memory
 from .arguments import image_size, model_name, non_negative_int, positive_float, positive_int
 
 
@@ -165,8 +165,9 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--memory",
         dest="model.memory",
-        choices=MEMORY_MODES,
-        help="lean training, or ordinary PyTorch modules (default: lean)",
+        metavar="MODE",
+        help="lean training, or plain: ordinary PyTorch modules; or a budget such as 8GiB, which a lean step is planned "
+        "into (default: lean)",
     )
     group.add_argument("--device", dest="training.device", help="cpu, cuda or cuda:N (default: cpu)", metavar="NAME")
 

@@ -4,7 +4,6 @@ from .checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoin
 from .config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
 from .errors import Interrupted, NonFiniteError
 from .evaluation import ConfusionMatrix, Scores, evaluate
-from .peak_memory import format_bytes, peak_memory
 from .predict import predict_image, prediction_size
 from .run_directory import RunDirectory
 from .run_log import RunLog
@@ -29,10 +28,8 @@ __all__ = [
     "TrainingResult",
     "build_model",
     "evaluate",
-    "format_bytes",
     "learning_rate_factor",
     "load_checkpoint",
-    "peak_memory",
     "predict_image",
     "prediction_size",
     "save_checkpoint",

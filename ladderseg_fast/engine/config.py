@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..data import DATA_KINDS, Augmentation
-from ..models import MEMORY_MODES, list_models
+from ..models import list_models, memory_mode
 
 #: Size (height, width) of the training images where none is set: the paper's for Cityscapes, else about the data's own.
 DEFAULT_SIZES = {"camvid": (360, 480), "cityscapes": (448, 1024), "street": (256, 512), "voc": (512, 512)}
@@ -35,17 +35,25 @@ class ModelConfig:
     frozen_bn: bool = False
     """Batch norm keeps its statistics, scales and shifts."""
     memory: str = "lean"
-    """"lean", or "plain" for ordinary PyTorch modules."""
+    """"lean", "plain" for ordinary PyTorch modules, or a budget such as "8GiB", which a lean step is planned into."""
     channels_last: bool = False
     """Plain modules work in NHWC memory layout; lean ones choose their layout themselves."""
 
     def __post_init__(self) -> None:
         _check_choice("model.name", self.name, list_models())
-        _check_choice("model.memory", self.memory, MEMORY_MODES)
-        if self.channels_last and self.memory == "lean":
+        mode = self.mode
+        if self.channels_last and mode == "lean":
             raise ValueError(
                 'model.channels_last needs model.memory = "plain": a lean network chooses its layout itself'
             )
+
+    @property
+    def mode(self) -> str:
+        """How it runs: "lean" or "plain"."""
+        try:
+            return memory_mode(self.memory)
+        except ValueError as error:
+            raise ValueError(f"model.{error}") from error
 
 
 @dataclass(frozen=True)
@@ -235,7 +243,7 @@ class Config:
     def __post_init__(self) -> None:
         if self.model.weights is not None and self.training.init_from is not None:
             raise ValueError("model.weights and training.init_from exclude each other: each decides the first weights")
-        if self.training.autocast is not None and self.training.device == "cpu" and self.model.memory == "lean":
+        if self.training.autocast is not None and self.training.device == "cpu" and self.model.mode == "lean":
             raise ValueError(
                 'training.autocast has no effect on the CPU with model.memory = "lean", which computes in float32 '
                 'there; it needs model.memory = "plain" or a CUDA device'

@@ -46,6 +46,10 @@ class Learner:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.autocast == "float16")
         decay = config.training.ema_decay
         self.average = None if decay is None else WeightAverage(self.model, decay)
+        if self.average is not None and self.model.memory_budget is not None:
+            # The plan for a step does not know of the averaged weights.
+            state = self.model.state_dict().values()
+            self.model.memory = max(1, self.model.memory_budget - sum(tensor.nbytes for tensor in state))
 
     def weigh_classes(self, weights: Sequence[float] | None) -> None:
         """Makes `weights`, one per class, those of the loss; None weighs all alike.

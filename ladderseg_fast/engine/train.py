@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data import IGNORE_INDEX, IMAGENET_NORMALISATION, SegmentationDataset
+from ..memory import format_bytes, peak_memory
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .class_weights import median_frequency_weights
 from .config import BALANCED, Config
@@ -22,7 +23,6 @@ from .interrupt import InterruptRequest
 from .learner import Learner
 from .loaders import Batch, training_loader
 from .pace import Pace
-from .peak_memory import format_bytes, peak_memory
 from .progress import Progress
 from .random_state import get_random_states, seed_all, set_random_states
 from .recorder import Recorder

@@ -36,8 +36,7 @@ def _variants(shape: StepShape) -> dict[str, SectionPlan]:
     strip_bytes = max(4 * MIB, _largest_map(shape) // 16)
     return {
         "plain": SectionPlan(None),
-        "skips": SectionPlan(None, keep_skip=True),
-        "strips": SectionPlan(None, strip_bytes),
+        "strips": SectionPlan(None, strip_bytes, keep_skip=True),
         "recompute": SectionPlan(None, recompute=True, keep_skip=True),
         "recompute in strips": SectionPlan(None, strip_bytes, recompute=True, keep_skip=True),
     }
@@ -80,13 +79,15 @@ class Choices:
         self._variants = _variants(shape)
         self._slower = slowness(whole)
         self._plain = self._trace("plain")
-        self._with_skips = self._trace("skips")
+        # What keeping a skip connection does is felt from the first transition up to the last, and nowhere else.
+        self._with_skips = self._trace("strips")
         self.sections = list(dict.fromkeys(name for name in self._owners if name is not None))
 
     @cached_property
     def options(self) -> dict[str, list[Option]]:
         """By section, in the order of the forward pass; the fastest first."""
-        traces = {variant: self._trace(variant) for variant in ("strips", "recompute", "recompute in strips")}
+        traces = {variant: self._trace(variant) for variant in ("recompute", "recompute in strips")}
+        traces |= {"plain": self._plain, "strips": self._with_skips}
         return {name: sorted(self._section_options(name, traces), key=lambda o: o.seconds) for name in self.sections}
 
     @cached_property
@@ -200,11 +201,10 @@ class Choices:
         for layer in reversed(layers):
             saved += self.rates.seconds(layer) * self._slower
             savings.append(saved)
-        variants = {"plain": self._plain, "strips": traces["strips"]}
-        if name in self._recomputable:
-            variants |= {each: traces[each] for each in ("recompute", "recompute in strips")}
-        for variant, traced in variants.items():
+        for variant, traced in traces.items():
             recomputed = self._variants[variant].recompute
+            if recomputed and name not in self._recomputable:
+                continue
             kept = self._kept(name, traced) if recomputed else 0
             seconds = sum(self._seconds(m) for m, owner in zip(traced.moments, self._owners) if owner == name)
             in_strips = self._variants[variant].bottleneck_bytes is not None

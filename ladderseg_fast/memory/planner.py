@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -64,11 +65,12 @@ class Planner:
         self._choices: dict[int, Choices] = {}
         self._wholes = whole_plans(step.shape)
 
+    @cached_property
     def fastest(self) -> Estimate:
         """The step that makes nothing again."""
-        choices = self._choices_of(0)
-        return self.step.estimate(choices.keep_everything())
+        return self.step.estimate(self._choices_of(0).keep_everything())
 
+    @cached_property
     def smallest(self) -> Estimate:
         """The step with the least memory."""
         choices = self._choices_of(len(self._wholes) - 1)
@@ -81,7 +83,7 @@ class Planner:
         return self.step.estimate(choices.plan(found.options, kept))
 
     def about_smallest(self) -> Estimate:
-        """The same without a search: it may be a few percent larger."""
+        """The same as `smallest` without a search: it may be a few percent larger."""
         choices = self._choices_of(len(self._wholes) - 1)
         plans = choices.variant_plan("recompute in strips"), choices.variant_plan("strips")
         return min((self.step.estimate(plan) for plan in plans), key=lambda estimate: estimate.peak)
@@ -92,15 +94,14 @@ class Planner:
         Raises:
             BudgetError: there is none.
         """
-        fastest_step = self.fastest()
-        if fastest_step.peak <= budget:
-            return Planned(fastest_step, fastest_step, 0.0)
-        best, bound = self._search(budget, budget - (fastest_step.peak - fastest_step.workspace))
+        if self.fastest.peak <= budget:
+            return Planned(self.fastest, self.fastest, 0.0)
+        best, bound = self._search(budget, budget - (self.fastest.peak - self.fastest.workspace))
         if best is None:
-            best = self.smallest()
+            best = self.smallest
             if best.peak > budget:
                 raise BudgetError(self._unattainable(budget, best.peak), best.peak)
-        return Planned(best, fastest_step, best.seconds / min(best.seconds, bound) - 1.0)
+        return Planned(best, self.fastest, best.seconds / min(best.seconds, bound) - 1.0)
 
     def _search(self, budget: int, limit: int) -> tuple[Estimate | None, float]:
         """The fastest step found within `budget` bytes, `limit` of them for maps, and a lower bound for all such steps.
@@ -108,7 +109,7 @@ class Planner:
         What a plan's maps take in one block can be more than what is in use at once. So if the best plan for `limit` does
         not fit, it is searched for with less.
         """
-        best, bound, target = None, self.fastest().seconds, limit
+        best, bound, target = None, self.fastest.seconds, limit
         for attempt in range(_ATTEMPTS):
             excess = []
             for seconds, plan in self._candidates(target):

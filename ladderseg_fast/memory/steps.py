@@ -127,8 +127,11 @@ def largest_size(
 def _largest(step: Step, budget: int, shape_of: Callable[[int], StepShape]) -> int:
     """The largest number whose shape fits; 0 if 1 does not. Memory grows with it."""
 
+    def planner(number: int) -> Planner:
+        return Planner(step.like(shape_of(number)))
+
     def fits(number: int) -> bool:
-        return Planner(step.like(shape_of(number))).about_smallest().peak <= budget
+        return planner(number).about_smallest().peak <= budget
 
     low, high = 0, 1
     while fits(high):
@@ -136,6 +139,8 @@ def _largest(step: Step, budget: int, shape_of: Callable[[int], StepShape]) -> i
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
+    while planner(low + 1).smallest.peak <= budget:
+        low += 1
     return low
 
 

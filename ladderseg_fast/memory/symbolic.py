@@ -18,6 +18,7 @@ from ..lean.workspace import Phase
 from ..ops import kernels
 from ..ops.backend import cuda_launches, symbolic_cpu
 from .live_tensors import LiveTensors
+from .vector_shapes import VectorShapes
 from .work import Work, work_of
 
 #: Of the GPU that launches are made for where none is there to ask: capability and multiprocessors.
@@ -139,6 +140,7 @@ def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
     with ExitStack() as stack:
         stack.enter_context(symbolic_cpu() if shape.device.type == "cpu" else _recorded(shape.device))
         stack.enter_context(kernels.observing(watcher.saw))
+        stack.enter_context(VectorShapes())
         stack.enter_context(tensors or nullcontext())
         loss = _loss(ladder(model, images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
         watcher.enter_loss()

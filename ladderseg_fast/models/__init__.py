@@ -1,6 +1,6 @@
 """Whole networks and their loss."""
 
-from .budget import MEMORY_MODES
+from .budget import memory_mode
 from .densenets import DenseNet32x, DilatedDenseNet, LadderDenseNet
 from .loss import LadderLoss
 from .output import LadderOutput
@@ -9,7 +9,6 @@ from .resnets import DilatedResNet, LadderResNet, ResNet32x
 from .segmentation_model import SegmentationModel
 
 __all__ = [
-    "MEMORY_MODES",
     "DenseNet32x",
     "DilatedDenseNet",
     "DilatedResNet",
@@ -21,4 +20,5 @@ __all__ = [
     "SegmentationModel",
     "create_model",
     "list_models",
+    "memory_mode",
 ]

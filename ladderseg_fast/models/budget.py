@@ -1,6 +1,7 @@
 """What the argument `memory` of models may be, and plans for those that have a budget."""
 
 import warnings
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -8,10 +9,13 @@ from torch import Tensor, nn
 from .. import lean, memory
 from ..ops import autocast
 
-MEMORY_MODES = ("lean", "plain")
+_MODES = ("lean", "plain")
 
-#: By so much the workspace may be larger than predicted before anybody is told.
-_TOLERANCE = 0.03
+#: What is more than predicted by less than this share and these bytes is not worth a warning (docs/memory.md).
+_TOLERANCE_SHARE, _TOLERANCE_BYTES = 0.03, 50_000_000
+
+#: Steps of one kind from which on memory is as in all that follow: the optimizer has its state, the workspace its plan.
+_STEPS_UNTIL_SETTLED = 2
 
 
 def memory_mode(value: object) -> str:
@@ -20,7 +24,7 @@ def memory_mode(value: object) -> str:
     Raises:
         ValueError: it is neither of these, nor a budget such as "8GiB", nor a lean.MemoryPlan.
     """
-    if value in MEMORY_MODES:
+    if value in _MODES:
         return str(value)
     if isinstance(value, lean.MemoryPlan) or _budget(value) is not None:
         return "lean"
@@ -29,7 +33,7 @@ def memory_mode(value: object) -> str:
 
 def budget_plans(value: object) -> "BudgetPlans | None":
     """For a model with the argument memory=`value`, if that is a budget."""
-    budget = None if value in MEMORY_MODES or isinstance(value, lean.MemoryPlan) else _budget(value)
+    budget = None if value in _MODES or isinstance(value, lean.MemoryPlan) else _budget(value)
     return None if budget is None else BudgetPlans(budget)
 
 
@@ -40,6 +44,16 @@ def _budget(value: object) -> int | None:
         return None
 
 
+@dataclass
+class _Kind:
+    """Steps of one kind: what was planned for them, and what was there when the first one began."""
+
+    planned: memory.Planned
+    in_use: int | None
+    peak: int
+    steps: int = 0
+
+
 class BudgetPlans:
     """The plans of one model, made when it first meets images of a shape.
 
@@ -48,42 +62,51 @@ class BudgetPlans:
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
-        self._planned: dict[tuple[object, ...], memory.Planned] = {}
-        self._checked: set[tuple[object, ...]] = set()
+        self._kinds: dict[tuple[object, ...], _Kind] = {}
+
+    def __deepcopy__(self, memo: dict) -> "BudgetPlans":
+        return BudgetPlans(self.budget)  # what the process took before is nothing to a copy
+
+    def __reduce__(self) -> tuple:
+        return BudgetPlans, (self.budget,)
 
     def plan_for(self, model: nn.Module, images: Tensor, workspace: lean.Workspace) -> lean.MemoryPlan | None:
         """The plan for a step with these images; None where no backward pass will follow.
 
-        Warns, once for each shape, if the steps so far took more than predicted.
+        Warns, once for each kind of step, if those before this one took more than predicted.
 
         Raises:
             memory.BudgetError: no plan fits.
         """
         if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in model.parameters()):
             return None
-        dtype = autocast.feature_dtype(images)
-        key = tuple(images.shape), dtype, images.device, model.training
-        if key not in self._planned:
-            self._planned[key] = memory.plan(model, images.shape, dtype, self.budget, images.device)
-        planned = self._planned[key]
-        if key not in self._checked and workspace.planned:
-            self._checked.add(key)
-            self._check(planned.estimate, workspace.planned, images.device)
-        return planned.plan
+        dtype, device = autocast.feature_dtype(images), images.device
+        key = tuple(images.shape), dtype, device, model.training
+        if key not in self._kinds:
+            planned = memory.plan(model, images.shape, dtype, self.budget, device)
+            self._kinds[key] = _Kind(planned, memory.memory_in_use(device), memory.peak_memory(device))
+        kind = self._kinds[key]
+        if kind.steps == _STEPS_UNTIL_SETTLED:
+            self._check(kind, workspace.planned, device)
+        kind.steps += 1
+        return kind.planned.plan
 
-    def _check(self, estimate: memory.Estimate, workspace: int, device: torch.device) -> None:
-        if workspace > estimate.workspace * (1.0 + _TOLERANCE):
-            self._warn("the workspace", workspace, estimate.workspace)
-        if device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(device)
-            if peak > estimate.peak:
-                self._warn(f"all tensors on {device}", peak, estimate.peak)
+    def _check(self, kind: _Kind, workspace: int, device: torch.device) -> None:
+        estimate = kind.planned.estimate
+        self._compare("its feature maps", workspace, estimate.workspace)
+        peak = memory.peak_memory(device)
+        if kind.in_use is not None and peak > kind.peak:  # else it tells of something else, before these steps
+            there = estimate.parts["parameters and buffers"] + estimate.parts["images and labels"]
+            what = f"tensors on {device}" if device.type == "cuda" else "the process"
+            self._compare(what, peak, kind.in_use + estimate.peak - there)
 
-    def _warn(self, what: str, actual: int, predicted: int) -> None:
-        sizes = f"{memory.format_bytes(actual)} instead of {memory.format_bytes(predicted)}"
-        budget = memory.format_bytes(self.budget)
+    def _compare(self, what: str, actual: int, predicted: int) -> None:
+        if actual - predicted <= max(_TOLERANCE_SHARE * predicted, _TOLERANCE_BYTES):
+            return
+        sizes = f"{memory.format_bytes(actual)} at the peak, predicted were {memory.format_bytes(predicted)}"
         warnings.warn(
-            f"a training step took more memory than planned for a budget of {budget}: {what} took {sizes}",
+            f"a training step took more memory than was planned for a budget of {memory.format_bytes(self.budget)}: "
+            f"{what} took {sizes}",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

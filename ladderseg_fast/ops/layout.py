@@ -47,10 +47,16 @@ def fresh_buffer(size: int, device: torch.device) -> Tensor:
     """[size] uint8 for large maps, of any contents; in huge pages where the system has them, on the CPU.
 
     There it is the system's own memory, and not an allocator's, which would keep some of it when it is given back.
+
+    Raises:
+        RuntimeError: there is not so much memory.
     """
     if device.type != "cpu" or not hasattr(mmap, "MAP_ANONYMOUS"):
         return torch.empty(size, dtype=torch.uint8, device=device)
-    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise RuntimeError(f"the system has no memory for {size} bytes of feature maps") from error
     buffer = torch.frombuffer(pages, dtype=torch.uint8)
     _core.advise_huge_pages(buffer.data_ptr(), size)
     return buffer

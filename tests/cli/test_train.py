@@ -39,9 +39,9 @@ def test_summary_and_files(tmp_path, capsys, short):
     assert re.fullmatch(r"mean loss \d\.\d{3} over the first step, \d\.\d{3} over the last step", lines[1])
     scores = r"mIoU \d+\.\d%, pixel accuracy \d+\.\d%; best mIoU \d+\.\d% after step 2"
     assert re.fullmatch(rf"validation on 16 images: {scores}", lines[2])
-    assert re.fullmatch(r"peak memory \d+ MiB of the process", lines[3])
+    assert re.fullmatch(r"peak memory [\d.]+ [MG]B of the process", lines[3])
     assert lines[4] == f"written to {run}: last.pt, best.pt, log.jsonl, curve.png, overlays/ (4 images)"
-    line = r"^train 2/2  loss \d\.\d+  lr 1\.8e-04  [\d.]+ images/s  wait \d+%  peak \d+ MiB  0:00 left$"
+    line = r"^train 2/2  loss \d\.\d+  lr 1\.8e-04  [\d.]+ images/s  wait \d+%  peak [\d.]+ [MG]B  0:00 left$"
     assert re.search(line, output.err, re.MULTILINE)
     assert len(list(run.glob("overlays/*.png"))) == 4
     checkpoint = load_checkpoint(run)

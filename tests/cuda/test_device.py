@@ -16,14 +16,13 @@ import pytest
 import torch
 from comparison import assert_near, assert_same_bits, relative_error
 from emulated_steps import WAYS, training_steps
-from ladder_models import TINY, TINY_SHAPE, make_images, make_labels, make_model, training_loss
+from ladder_models import make_images, make_labels, make_model, training_loss
 from lean_equals_plain import MODES, assert_lean_equals_plain, set_mode
 from operator_suite import LAYOUTS, Arguments, OperatorSuite, evaluate
 from operator_suites import SUITES
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, ops
-from ladderseg_fast.nn import DENSENETS
 
 DEVICE = "cuda"
 
@@ -47,7 +46,6 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """cuDNN is exact and repeats itself; what tests draw at random for their inputs goes to the device."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    monkeypatch.setitem(DENSENETS, TINY, TINY_SHAPE)
     draw, draw_maps = operator_suite.random, lean_equals_plain.random_maps
     monkeypatch.setattr(operator_suite, "random", lambda *shape, **options: draw(*shape, **options).to(DEVICE))
     monkeypatch.setattr(

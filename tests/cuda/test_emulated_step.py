@@ -9,21 +9,14 @@ import torch
 from comparison import assert_near, magnitude, relative_error
 from emulated_process import run_script
 from emulated_steps import WAYS, training_steps
-from ladder_models import TINY, TINY_SHAPE
 from torch import Tensor
 
-from ladderseg_fast.nn import DENSENETS
 
 pytestmark = pytest.mark.skipif(
     emulation.CHOICE is not None, reason="compares with the CPU's kernels, which are emulated away in this process"
 )
 
 Results = dict[str, Tensor]
-
-
-@pytest.fixture(autouse=True)
-def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DENSENETS, TINY, TINY_SHAPE)
 
 
 def emulated(directory: Path, architecture: str, *ways: str) -> dict[str, Results]:

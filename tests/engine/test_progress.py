@@ -4,7 +4,6 @@ import io
 
 import pytest
 
-from ladderseg_fast.engine import format_bytes
 from ladderseg_fast.engine import progress as module
 from ladderseg_fast.engine.pace import Pace
 from ladderseg_fast.engine.progress import Progress
@@ -89,8 +88,3 @@ def test_pace_tells_waiting_from_working(clock):
         assert (pace.seconds, pace.waited) == (sum(waits) + sum(works), sum(waits))
     assert pace.average_seconds == pytest.approx(0.9 * 10.0 + 0.1 * 20.0)
     assert pace.waiting_share == pytest.approx(0.9 * 3.0 / 11.0)
-
-
-def test_bytes_for_people():
-    assert format_bytes(300 * 2**20) == "300 MiB"
-    assert format_bytes(25 * 2**30 + 2**29) == "25.5 GiB"

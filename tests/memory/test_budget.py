@@ -1,4 +1,4 @@
-"""Sizes of memory, and models that have a budget."""
+"""A model with a budget: planned when it first meets images, the same numbers, and told when a plan was wrong."""
 
 import copy
 import pickle
@@ -11,6 +11,10 @@ from lean_equals_plain import randomise
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, memory
 from ladderseg_fast.lean import MemoryPlan
+from ladderseg_fast.memory import process
+from ladderseg_fast.models import budget as budget_module
+
+SHAPE = (2, 3, 131, 129)
 
 
 def budgeted(budget: object) -> LadderDenseNet:
@@ -23,6 +27,11 @@ def step(model: LadderDenseNet, batch: int = 2) -> dict[str, torch.Tensor]:
     images, labels = make_images(batch, 131, 129, dtype=torch.float32), make_labels(batch, 131, 129)
     training_loss(model, images, labels).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.fixture
+def no_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget_module, "_TOLERANCE_BYTES", 0)
 
 
 @pytest.mark.parametrize(
@@ -38,8 +47,12 @@ def test_parse_bytes(text: object, size: int | None) -> None:
         assert memory.parse_bytes(text) == size
 
 
+def test_bytes_for_people() -> None:
+    assert [memory.format_bytes(size) for size in (1_500, 300_000_000, 25_550_000_000)] == ["1.5 kB", "300.0 MB", "25.55 GB"]
+
+
 def test_a_budget_changes_nothing_but_memory() -> None:
-    smallest = memory.planner_for(make_model(dtype=torch.float32), (2, 3, 131, 129)).smallest().peak
+    smallest = memory.planner_for(make_model(dtype=torch.float32), SHAPE).smallest.peak
     model, lean = budgeted(smallest), budgeted("lean")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -51,13 +64,16 @@ def test_a_budget_changes_nothing_but_memory() -> None:
     assert (model.memory, model.memory_budget) == ("lean", smallest)
 
 
-def test_each_shape_has_its_plan() -> None:
+def test_each_shape_has_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+    plan = memory.plan
+    monkeypatch.setattr(memory, "plan", lambda model, shape, *rest: shapes.append(tuple(shape)) or plan(model, shape, *rest))
     model = budgeted("1GiB")
     step(model), step(model), step(model, batch=3)
     with torch.no_grad():
         model(make_images(2, 131, 129, dtype=torch.float32))  # no backward follows: nothing to plan
     model.predict(make_images(1, 64, 64, dtype=torch.float32))
-    assert len(model._budget_plans._planned) == 2
+    assert shapes == [(2, 3, 131, 129), (3, 3, 131, 129)]
 
 
 def test_unattainable_budget() -> None:
@@ -65,17 +81,46 @@ def test_unattainable_budget() -> None:
         step(budgeted("10MB"))
 
 
-def test_a_wrong_prediction_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feature_maps_larger_than_predicted_are_reported(monkeypatch: pytest.MonkeyPatch, no_tolerance: None) -> None:
+    plan = memory.plan
+
+    def wrong(*arguments: object) -> memory.Planned:
+        planned = plan(*arguments)
+        object.__setattr__(planned.estimate, "workspace", planned.estimate.workspace // 2)
+        return planned
+
+    monkeypatch.setattr(memory, "plan", wrong)
     model = budgeted("1GiB")
-    step(model)
-    (planned,) = model._budget_plans._planned.values()
-    object.__setattr__(planned.estimate, "workspace", planned.estimate.workspace // 2)
-    step(model)
-    with pytest.warns(RuntimeWarning, match="more memory than planned"):
+    step(model), step(model)
+    with pytest.warns(RuntimeWarning, match="its feature maps took .* at the peak, predicted were"):
         step(model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         step(model)  # once
+
+
+@pytest.mark.parametrize("excess", [-1_000_000, 1_000_000])
+def test_a_process_larger_than_predicted_is_reported(
+    monkeypatch: pytest.MonkeyPatch, no_tolerance: None, excess: int
+) -> None:
+    monkeypatch.setattr(budget_module, "_TOLERANCE_SHARE", 0.0)
+    estimate = memory.plan(budgeted("lean"), SHAPE, budget="1GiB").estimate
+    there = estimate.parts["parameters and buffers"] + estimate.parts["images and labels"]
+    peaks = iter((10**9, 10**9 + estimate.peak - there + excess))
+    monkeypatch.setattr(memory, "memory_in_use", lambda device: 10**9)
+    monkeypatch.setattr(memory, "peak_memory", lambda device: next(peaks))
+    model = budgeted("1GiB")
+    step(model), step(model)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step(model)
+    messages = [str(warning.message) for warning in caught]
+    assert [("the process took" in message) for message in messages] == [True] * (excess > 0), messages
+
+
+def test_memory_in_use_is_below_the_peak() -> None:
+    device = torch.device("cpu")
+    assert 10**7 < process.memory_in_use(device) <= process.peak_memory(device)
 
 
 def test_memory_can_be_a_plan_or_set_later() -> None:
@@ -87,6 +132,7 @@ def test_memory_can_be_a_plan_or_set_later() -> None:
     step(model)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert twin.memory_budget == 2 << 30
+        step(twin)
     model.memory = "plain"
     assert (model.memory, model.memory_budget) == ("plain", None)
     assert LadderLoss(memory="2GiB").memory == "lean"

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from comparison import relative_error
-from ladder_models import TINY, make_images, make_labels, make_model, training_loss
+from ladder_models import TINY, in_mode, make_images, make_labels, make_model, training_loss
 from lean_equals_plain import MODES, assert_lean_equals_plain, away_from_kinks, run_steps, set_mode
 from torch import Tensor
 
@@ -14,14 +14,6 @@ from ladderseg_fast.lean import MemoryPlan
 
 #: Even sizes, odd ones, and more than one pixel at 1/64.
 SIZES = [(64, 64), (65, 97), (96, 160), (131, 129)]
-
-
-def in_mode(memory: str) -> Callable[[LadderDenseNet, Tensor], LadderOutput]:
-    def forward(model: LadderDenseNet, images: Tensor) -> LadderOutput:
-        model.memory = memory
-        return model(images)
-
-    return forward
 
 
 def check(model: LadderDenseNet, inputs: Sequence[Sequence[Tensor]], learning_rate: float = 1e-3) -> None:

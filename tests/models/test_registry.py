@@ -36,7 +36,7 @@ def test_unknown_name(name: str) -> None:
         ({"num_classes": 0}, "num_classes must be between 1 and 256, got 0"),
         ({"num_classes": 257}, "num_classes must be between 1 and 256, got 257"),
         ({"in_channels": 0}, "in_channels must be at least 1, got 0"),
-        ({"memory": "leaner"}, "memory must be one of lean, plain"),
+        ({"memory": "leaner"}, "memory must be lean, plain, a budget such as 8GiB"),
     ],
 )
 @pytest.mark.parametrize("name", ["ladder_densenet121", "resnet50_32x"])

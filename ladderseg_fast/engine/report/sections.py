@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from statistics import median
 
-from ..peak_memory import format_bytes
+from ...memory import format_bytes
 from ..plotting import loss_limit, moving_average
 from .bar_chart import Bar, bar_chart
 from .confusion_chart import confusion_chart
@@ -18,7 +18,7 @@ Runs = Sequence[RunHistory]
 
 #: Images that the report shows of each run, at most.
 _MOST_PICTURES = 12
-_MIB = 2**20
+_MB = 1e6
 
 #: Why there may be nothing to show.
 _UNEVALUATED = "No evaluation has been logged yet."
@@ -110,7 +110,7 @@ def resources_section(runs: Runs) -> str:
     """Memory and speed."""
     speeds = [_smooth_curve(run, i, run.speed) for i, run in enumerate(runs) if run.speed]
     waits = [_smooth_curve(run, i, run.waiting) for i, run in enumerate(runs) if run.waiting]
-    peaks = _curves(runs, lambda run: [(epoch, peak / _MIB) for epoch, peak in run.points("peak_memory_bytes")])
+    peaks = _curves(runs, lambda run: [(epoch, peak / _MB) for epoch, peak in run.points("peak_memory_bytes")])
     return _section(
         "Memory and speed",
         "Peak memory is that of the whole process on a CPU, and what torch allocated on a CUDA device.",
@@ -120,7 +120,7 @@ def resources_section(runs: Runs) -> str:
         ),
         _charts(
             _chart_of("Images per second", speeds, _speed_limits),
-            _chart_of("Peak memory, MiB", peaks, lambda values: (0.0, 1.1 * max(values))),
+            _chart_of("Peak memory, MB", peaks, lambda values: (0.0, 1.1 * max(values))),
             _chart_of("Share of the time that steps wait for images", waits, score_limits, _percent),
         ),
     )

@@ -1,4 +1,4 @@
-"""The most memory a training has taken so far."""
+"""What memory this process takes, and has taken at most."""
 
 import re
 import sys
@@ -17,16 +17,20 @@ def peak_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    if _STATUS.exists():
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
-        if found:
-            return int(found[1]) * 1024
-    return _maximum_resident_set()
+    return _status("VmHWM") or _maximum_resident_set()
 
 
-def format_bytes(count: int) -> str:
-    """In MiB below 10 GiB, else in GiB."""
-    return f"{count / 2**20:.0f} MiB" if count < 10 * 2**30 else f"{count / 2**30:.1f} GiB"
+def memory_in_use(device: torch.device) -> int | None:
+    """Bytes now, of the same kind as `peak_memory`'s; None for a system's CPU that does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return _status("VmRSS")
+
+
+def _status(line: str) -> int | None:
+    """Bytes that the kernel records of this process, if it does."""
+    found = re.search(rf"^{line}:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE) if _STATUS.exists() else None
+    return int(found[1]) * 1024 if found else None
 
 
 def _maximum_resident_set() -> int:

@@ -6,7 +6,7 @@ import sys
 CODE = """
 from importlib import import_module
 import numpy, torch
-module = import_module("ladderseg_fast.engine.peak_memory")
+module = import_module("ladderseg_fast.memory.process")
 cpu = torch.device("cpu")
 before = module.peak_memory(cpu)
 block = numpy.ones(200 * 2**20, numpy.uint8)
