@@ -1,8 +1,9 @@
 """Command-line options that describe the measured step; shared by the benchmarks."""
 
 import argparse
+import json
 
-from ladderseg_fast import list_models
+from ladderseg_fast import MemoryPlan, list_models
 from ladderseg_fast.models.registry import full_name
 
 #: At 2 x 256x512 on two x86 cores the checkpointing steps are a fifth faster so, and plain is not slower (NOTES.md).
@@ -60,6 +61,14 @@ def image_size(text: str) -> tuple[int, int]:
 def size_text(size: tuple[int, int]) -> str:
     """ "HxW" from (height, width)."""
     return f"{size[0]}x{size[1]}"
+
+
+def memory_plan(text: str) -> MemoryPlan:
+    """From the JSON of MemoryPlan.as_dict."""
+    try:
+        return MemoryPlan.from_dict(json.loads(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def positive(text: str) -> int:

@@ -1,74 +1,91 @@
-"""Memory against time: training steps planned into several budgets, each in a fresh process, all in turn.
+"""Memory against time: training steps planned into several budgets, and the methods of speed.py beside them.
 
-Prints a table in Markdown. With --plot also draws the frontier, with other ways of doing the step as points.
+Every step runs in fresh processes of its own, all in turn; results are checked against the first method's. Prints a table
+in Markdown, and with --plot also draws it. Peak memory is that of model, images, labels and step together, as budgets are.
 """
 
 import argparse
-import statistics
+import json
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from arguments import image_size, model_name, positive, size_text
+from arguments import step_options
+from in_turn import Measurements, Outcome, Variant, measure_in_turn
 from PIL import Image, ImageDraw, ImageFont
-from planned_step import plan_to_json
-from subprocess_step import run_step
+from report import configuration, gigabytes, markdown_row
+from speed import TRAINING_METHODS, add_options, variants
 
 from ladderseg_fast import memory
 
-
-@dataclass
-class Point:
-    """One way of doing the step: predicted and measured bytes and seconds."""
-
-    name: str
-    predicted_bytes: int
-    predicted_seconds: float
-    plan: str
-    bytes: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+BUDGETS = "0.9GiB,1.2GiB,1.6GiB,2.2GiB,3GiB,6GiB"
 
 
 def main() -> int:
     options = parse_arguments()
     planner = memory.planner_for(options.model, (options.batch, 3, *options.size), optimizer="none")
-    points = []
-    for budget in options.budgets:
-        estimate = planner.plan(memory.parse_bytes(budget)).estimate
-        points.append(Point(budget, estimate.peak, estimate.seconds, plan_to_json(estimate.plan)))
-    for _ in range(options.repeats):
-        for point in points:
-            measure(point, options)
-    print("| budget | predicted | measured | predicted time | measured time |")
-    print("|---:|---:|---:|---:|---:|")
-    for point in points:
-        peak, seconds = max(point.bytes), min(point.seconds)
-        predicted = f"{memory.format_bytes(point.predicted_bytes)} | {memory.format_bytes(peak)}"
-        print(f"| {point.name} | {predicted} | {point.predicted_seconds:.2f} s | {seconds:.2f} s |")
+    estimates = {budget: planner.plan(memory.parse_bytes(budget)).estimate for budget in options.budgets}
+    others = variants("train_step.py", TRAINING_METHODS, options)
+    plans = [
+        Variant(
+            f"planned into {budget}",
+            "train_step.py",
+            ("--method", "lean", "--plan", json.dumps(estimate.plan.as_dict()), *step_options(options)),
+        )
+        for budget, estimate in estimates.items()
+    ]
+    measured = measure_in_turn([*others, *plans], options.repeats)
+    setting = configuration(options, measured.any_run())
+    print(f"One training step of {setting.step}\non {setting.machine}\n")
+    predicted = {variant.name: estimate for variant, estimate in zip(plans, estimates.values())}
+    fixed = sum(planner.fastest.parts[name] for name in ("parameters and buffers", "images and labels"))
+    print(table(measured, predicted, fixed))
+    print(f"\n{setting.procedure}. Time predicted by a cost model: {planner.step.rates.source}.")
     if options.plot:
-        draw([(max(p.bytes), min(p.seconds)) for p in points], options.others, options.plot, title(options))
-    return 0
+        points = [point(measured.outcome(name), fixed) for name in measured.runs if name not in measured.failures]
+        ours = [each for each in points if each[0] in predicted]
+        draw(ours, [each for each in points if each not in ours], options.plot, f"One training step of {setting.step}")
+    for method, reason in measured.failures.items():
+        print(f"{method} failed: {reason}", file=sys.stderr)
+    return 1 if measured.failures else 0
 
 
-def measure(point: Point, options: argparse.Namespace) -> None:
-    line = ["--model", options.model, "--size", size_text(options.size), "--batch", str(options.batch)]
-    result = run_step("planned_step.py", [*line, "--steps", str(options.steps), "--plan", point.plan])
-    point.bytes.append(result["peak_bytes"])
-    point.seconds.append(result["seconds"])
-    print(f"{point.name}: {memory.format_bytes(point.bytes[-1])}, {point.seconds[-1]:.2f} s", file=sys.stderr, flush=True)
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--budgets", type=lambda text: text.split(","), default=BUDGETS, help="default: %(default)s")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw it there")
+    parser.set_defaults(size=(1024, 2048), warmup=1, repeats=2)
+    return parser.parse_args()
 
 
-def title(options: argparse.Namespace) -> str:
-    return f"One training step of {options.model}, {options.batch} x {size_text(options.size)}, float32"
+def point(outcome: Outcome, fixed: int) -> tuple[str, int, float]:
+    """Name, bytes of all and seconds; `fixed` bytes are there before the step."""
+    return outcome.method, outcome.peak_bytes + fixed, outcome.seconds
 
 
-def draw(frontier: list[tuple[int, float]], others: list[tuple[str, int, float]], path: Path, heading: str) -> None:
-    """The budgets as a line, the other ways (name, bytes, seconds) as points; from zero on both axes."""
+def table(measured: Measurements, predicted: dict[str, memory.Estimate], fixed: int) -> str:
+    """In Markdown."""
+    rows = [["method", "peak memory", "predicted", "time", "predicted"]]
+    for name in measured.runs:
+        outcome = measured.outcome(name)
+        if outcome.failure is not None:
+            rows.append([name, "failed", "", "", ""])
+            continue
+        estimate = predicted.get(name)
+        expected = ("", "") if estimate is None else (gigabytes(estimate.peak), f"{estimate.seconds:.2f} s")
+        rows.append([name, gigabytes(outcome.peak_bytes + fixed), expected[0], f"{outcome.seconds:.2f} s", expected[1]])
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
+    return "\n".join([markdown_row(rows[0], widths), rule, *(markdown_row(row, widths) for row in rows[1:])])
+
+
+def draw(ours: list[tuple[str, int, float]], others: list[tuple[str, int, float]], path: Path, heading: str) -> None:
+    """The plans as a line, the other methods as points; from zero on both axes."""
     width, height, margin = 1800, 1000, 150
     image = Image.new("RGB", (width, height), "#ffffff")
     canvas = ImageDraw.Draw(image)
-    most_bytes = 1.15 * max(size for size, _ in [*frontier, *((size, seconds) for _, size, seconds in others)])
-    most_seconds = 1.15 * max(seconds for _, seconds in [*frontier, *((size, seconds) for _, size, seconds in others)])
+    most_bytes = 1.05 * max(size for _, size, _ in [*ours, *others])
+    most_seconds = 1.15 * max(seconds for _, _, seconds in [*ours, *others])
 
     def place(size: float, seconds: float) -> tuple[float, float]:
         x = margin + (width - 2 * margin) * size / most_bytes
@@ -76,52 +93,30 @@ def draw(frontier: list[tuple[int, float]], others: list[tuple[str, int, float]]
 
     canvas.text((margin, 40), heading, fill="#1f2328", font=_font(40))
     canvas.line((*place(0, most_seconds), *place(0, 0), *place(most_bytes, 0)), fill="#59636e", width=3)
-    canvas.text((width - margin, height - 90), "peak memory", fill="#59636e", font=_font(30), anchor="ra")
+    for size in range(2, int(most_bytes / 1e9) + 1, 2):
+        canvas.text(place(size * 1e9, 0), f"\n{size} GB", fill="#59636e", font=_font(26), anchor="ma")
+    step = 10 if most_seconds > 25 else 5
+    for seconds in range(step, int(most_seconds) + 1, step):
+        x, y = place(0, seconds)
+        canvas.text((x - 12, y), f"{seconds} s", fill="#59636e", font=_font(26), anchor="rm")
+    canvas.text((width - margin, height - 60), "peak memory", fill="#59636e", font=_font(30), anchor="ra")
     canvas.text((margin, 100), "seconds a step", fill="#59636e", font=_font(30))
-    canvas.line([place(*point) for point in frontier], fill="#1a7f5a", width=6, joint="curve")
-    for size, seconds in frontier:
+    for name, size, seconds in others:
         x, y = place(size, seconds)
-        canvas.ellipse((x - 11, y - 11, x + 11, y + 11), fill="#1a7f5a")
-    ends = [frontier[0], frontier[-1]]
-    for name, size, seconds in [*(("planned", *end) for end in ends), *others]:
+        canvas.ellipse((x - 11, y - 11, x + 11, y + 11), fill="#9fb3c8")
+        anchor = "rm" if x > 0.75 * width else "lm"
+        canvas.text((x - 20 if anchor == "rm" else x + 20, y - 12), name, fill="#59636e", font=_font(26), anchor=anchor)
+    canvas.line([place(size, seconds) for _, size, seconds in ours], fill="#1a7f5a", width=6, joint="curve")
+    for _, size, seconds in ours:
         x, y = place(size, seconds)
-        if name != "planned":
-            canvas.ellipse((x - 13, y - 13, x + 13, y + 13), fill="#9fb3c8")
-        text = f"{name}: {memory.format_bytes(size)}, {seconds:.1f} s"
-        anchor = "rm" if x > width / 2 else "lm"
-        canvas.text((x - 24 if anchor == "rm" else x + 24, y - 30), text, fill="#1f2328", font=_font(30), anchor=anchor)
+        canvas.ellipse((x - 9, y - 9, x + 9, y + 9), fill="#1a7f5a")
+    x, y = place(*ours[-1][1:])
+    canvas.text((x + 20, y + 26), "planned, by budget", fill="#1a7f5a", font=_font(30), anchor="lm")
     image.save(path)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(size=size)
-
-
-def other_way(text: str) -> tuple[str, int, float]:
-    """("plain", bytes, seconds) from "plain=14.4GB,38.9"."""
-    name, _, numbers = text.partition("=")
-    size, _, seconds = numbers.partition(",")
-    try:
-        return name, memory.parse_bytes(size), float(seconds)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected NAME=SIZE,SECONDS, got {text!r}") from error
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=model_name, default="ladder_densenet121", metavar="NAME")
-    parser.add_argument("--size", type=image_size, default=(1024, 2048), metavar="HxW", help="default: 1024x2048")
-    parser.add_argument("--batch", type=positive, default=2, metavar="N", help="default: 2")
-    parser.add_argument(
-        "--budgets", type=lambda text: text.split(","), default=["0.9GB", "1.2GB", "1.6GB", "2.2GB", "3GB", "6GB"]
-    )
-    parser.add_argument("--steps", type=positive, default=3, help="in each process; the first is not timed (default: 3)")
-    parser.add_argument("--repeats", type=positive, default=2, metavar="N", help="processes per budget (default: 2)")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw the frontier there")
-    parser.add_argument(
-        "--others", type=other_way, nargs="*", default=[], metavar="NAME=SIZE,SECONDS", help="points in the drawing"
-    )
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ more than 5 % and 50 MB, or is more than 3 % below what was measured.
 """
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass
 
 from arguments import image_size, model_name, positive, size_text
-from planned_step import plan_to_json
 from subprocess_step import run_step
 
 from ladderseg_fast import memory
@@ -57,7 +57,7 @@ def run(case: Case, optimizer: str, steps: int) -> tuple[int, int, int]:
     result = run_step(
         "planned_step.py",
         ["--model", case.model, "--size", size_text(case.size), "--batch", str(case.batch), "--steps", str(steps)]
-        + ["--optimizer", optimizer, "--plan", plan_to_json(planned.plan)],
+        + ["--optimizer", optimizer, "--plan", json.dumps(planned.plan.as_dict())],
     )
     return budget, planned.estimate.peak, result["peak_bytes"]
 

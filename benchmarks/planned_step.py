@@ -13,12 +13,11 @@ import torch
 
 # As in train_step.py: 800 modules that the first optimiser imports are nobody's memory here.
 import torch._dynamo  # noqa: F401
-from arguments import image_size, model_name, positive
+from arguments import image_size, memory_plan, model_name, positive
 from peak_memory import started_meter
 from train_step import NUM_CLASSES, SEED, random_batch
 
-from ladderseg_fast import LadderLoss, MemoryPlan, SegmentationModel, create_model
-from ladderseg_fast.lean import SectionPlan
+from ladderseg_fast import LadderLoss, SegmentationModel, create_model
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     meter = started_meter(torch.device("cpu"))
     model = create_model(options.model, NUM_CLASSES)
-    model.memory_plan = plan_from_json(options.plan)
+    model.memory = options.plan
     optimizer = make_optimizer(options.optimizer, model)
     seconds, losses = [], []
     images, labels = random_batch(options.batch, options.size)
@@ -46,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=positive, required=True)
     parser.add_argument("--steps", type=positive, default=3, help="the first is not timed (default: 3)")
     parser.add_argument("--optimizer", choices=["none", "sgd", "adam"], default="none")
-    parser.add_argument("--plan", required=True, help="what plan_to_json made")
+    parser.add_argument("--plan", type=memory_plan, required=True, metavar="JSON", help="MemoryPlan.as_dict")
     parser.add_argument("--limit", type=positive, metavar="BYTES", help="RLIMIT_DATA of this process")
     return parser.parse_args()
 
@@ -69,17 +68,6 @@ def make_optimizer(name: str, model: SegmentationModel) -> torch.optim.Optimizer
     if name == "sgd":
         return torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
     return torch.optim.Adam(model.parameters(), lr=1e-4)
-
-
-def plan_to_json(plan: MemoryPlan) -> str:
-    sections = {name: vars(section) for name, section in plan.sections.items()}
-    return json.dumps(vars(plan) | {"sections": sections})
-
-
-def plan_from_json(text: str) -> MemoryPlan:
-    fields = json.loads(text)
-    sections = {name: SectionPlan(**section) for name, section in fields.pop("sections").items()}
-    return MemoryPlan(**fields, sections=sections)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,12 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=choice_list(TASKS), default=list(TASKS), metavar="A,B", help="default: both")
+    add_options(parser)
+    return parser.parse_args()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which methods, what step, how often, with which allocator."""
     parser.add_argument(
         "--methods",
         type=choice_list(TRAINING_METHODS),
@@ -64,7 +70,6 @@ def parse_arguments() -> argparse.Namespace:
         metavar="LIBRARY",
         help="path or name of libtcmalloc (default: the system's, if it has one)",
     )
-    return parser.parse_args()
 
 
 def choice_list(choices):

@@ -17,7 +17,7 @@ import torch
 # does when it makes its optimiser. Imported here, it counts as no method's memory or time.
 import torch._dynamo  # noqa: F401
 from alternatives import METHODS, build
-from arguments import add_step_options
+from arguments import add_step_options, memory_plan
 from peak_memory import started_meter
 from result_check import exact_result, relative_errors, step_result
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ def main() -> None:
     device = torch.device(options.device)
     torch.manual_seed(SEED)
     model, loss = build(options.method, options.model, NUM_CLASSES, options.channels_last)
+    if options.plan is not None:
+        model.memory = options.plan
     model.to(device)
     images, labels = random_batch(options.batch, options.size)
     if options.channels_last and options.method != "lean":
@@ -53,9 +55,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", choices=METHODS, required=True)
     add_step_options(parser)
+    parser.add_argument("--plan", type=memory_plan, metavar="JSON", help="of the method lean: MemoryPlan.as_dict")
     parser.add_argument("--save-reference", type=Path, metavar="FILE", help="write loss and gradients there")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="compare loss and gradients with those")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.plan is not None and options.method != "lean":
+        parser.error("--plan needs --method lean")
+    return options
 
 
 def random_batch(batch: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

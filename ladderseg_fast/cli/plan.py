@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,8 +9,7 @@ import torch
 from .. import memory
 from ..memory import Estimate, Planned
 from ..memory.rates import measure_rates, store_rates
-from ..models.registry import full_name
-from .arguments import image_size, positive_int
+from .arguments import image_size, model_name, positive_int
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -26,7 +24,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         epilog="The peak is that of the process beyond what importing the packages takes (on CUDA, of torch's allocator). "
         "A budget that cannot be met is an error that says the smallest possible peak and what would help.",
     )
-    parser.add_argument("--model", default="ladder_densenet121", metavar="NAME", help="default: %(default)s")
+    parser.add_argument("--model", type=model_name, default="ladder_densenet121", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--classes", type=positive_int, default=19, metavar="K", help="default: %(default)s")
     parser.add_argument("--size", type=image_size, default=(1024, 2048), metavar="HxW", help="default: 1024x2048")
     parser.add_argument("--batch", type=positive_int, default=2, metavar="N", help="images a step (default: 2)")
@@ -45,7 +43,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the table; 0."""
     device = torch.device(arguments.device)
-    arguments.model = full_name(arguments.model)
     if (arguments.max_batch or arguments.max_size) and arguments.budget is None:
         raise ValueError("--max-batch and --max-size need a --budget")
     if arguments.calibrate:
@@ -124,12 +121,11 @@ def choices(planned: Planned) -> list[str]:
             parts.append(f"backward in strips of {memory.format_bytes(section.bottleneck_bytes)}")
         if section.keep_skip:
             parts.append("skip connection kept")
-        cost = planned.costs.get(name)
-        if not parts:
-            continue
-        lines.append(f"  {name}: {', '.join(parts)}" + (f" (+{cost:.2f} s)" if cost is not None and cost >= 0.005 else ""))
+        if parts:
+            lines.append(f"  {name}: {', '.join(parts)}{_cost(planned, name)}")
     strips = plan.transition_up_bytes
-    lines.append(f"  transitions up: {'whole' if strips >= 1 << 60 else 'in strips of ' + memory.format_bytes(strips)}")
+    how = "whole" if strips >= 1 << 60 else f"in strips of {memory.format_bytes(strips)}"
+    lines.append(f"  transitions up: {how}{_cost(planned, 'transitions up')}")
     if not plan.spread:
         lines.append("  pixels close together, which costs every section a share of its time")
     return lines
@@ -153,7 +149,7 @@ def as_json(arguments: argparse.Namespace, planned: Planned) -> dict:
         "fastest_seconds": planned.fastest.seconds,
         "gap": planned.gap,
         "costs_seconds": planned.costs,
-        "plan": asdict(planned.plan),
+        "plan": planned.plan.as_dict(),
     }
 
 
@@ -170,6 +166,11 @@ def device_name(text: str) -> str:
     if text == "cpu" or text == "cuda" or (text.startswith("cuda:") and text[5:].isdecimal()):
         return text
     raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}")
+
+
+def _cost(planned: Planned, name: str) -> str:
+    seconds = planned.costs.get(name, 0.0)
+    return f" (+{seconds:.2f} s)" if seconds >= 0.005 else ""
 
 
 def _of_budget(budget: int | None) -> str:

@@ -1,7 +1,8 @@
 """The choices that trade time for memory."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 
@@ -78,6 +79,23 @@ class MemoryPlan:
 
     def __post_init__(self) -> None:
         _check_positive(self, "chunk_bytes", "transition_up_bytes", "keep_bottlenecks_from")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Of numbers, strings and None, for JSON."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(content: Mapping[str, Any]) -> "MemoryPlan":
+        """What `as_dict` came from.
+
+        Raises:
+            ValueError: it is no such content.
+        """
+        try:
+            sections = {name: SectionPlan(**section) for name, section in content.get("sections", {}).items()}
+            return MemoryPlan(**{**content, "sections": sections})
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"not the content of a memory plan: {error}") from error
 
     def section(self, name: str) -> SectionPlan:
         """That of the section `name`."""

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +12,17 @@ from torch import Tensor
 
 from ..atomic_file import atomic_write
 from ..cuda import image_cache
+from ..lean import Workspace, dense_block
+from ..nn import DenseBlock
 from ..ops import kernels
 from ..ops.kernels import CorrectedGradient, Norm
 from .work import Rates, Work, work_of
 
-#: Pixels of the maps that calibration works on.
-_SHAPE = (1, 96, 192)
+#: Images, height and width of the maps that calibration works on: too large for most caches, as real ones are.
+_SHAPE = (1, 256, 384)
 
-#: Each kernel is called so often; the fastest call counts.
-_CALLS = 7
+#: Each kernel is called so often; the median counts.
+_CALLS = 5
 
 
 def load_rates(device: torch.device) -> Rates:
@@ -65,7 +68,7 @@ def store_rates(device: torch.device, rates: Rates) -> Path:
 
 
 def measure_rates(device: torch.device) -> Rates:
-    """What this machine does, in a second or two: every kind of kernel on maps like those of a network."""
+    """What this machine does, in a few seconds and 400 MB: every kind of kernel on maps like those of a network."""
     maps = _Maps(device)
     kinds = {
         "conv1x1_forward": lambda: kernels.bn_relu_conv1x1_forward(maps.wide, maps.norm, maps.weight1, maps.hidden),
@@ -78,46 +81,41 @@ def measure_rates(device: torch.device) -> Rates:
         "conv3x3_backward": lambda: kernels.bn_relu_conv3x3_backward(
             CorrectedGradient(maps.grown), maps.hidden, maps.hidden_norm, maps.weight3, 1, maps.grad_hidden
         ),
+        "stem": lambda: kernels.stem_forward(maps.images, maps.weight7, maps.stem_norm.scale, None, maps.stem, True),
+        "cross_entropy": lambda: kernels.upsample_cross_entropy(maps.scores, maps.labels, None, 255, maps.grad_scores),
     }
     measured = {}
     for kind, run in kinds.items():
         work, seconds = _time(run, device)
         measured[kind] = work.operations / seconds
     work, seconds = _time(lambda: kernels.bn_relu_forward(maps.wide, maps.norm, maps.grad_wide), device)
-    small = maps.wide[:, :, :1]
-    _, call = _time(lambda: kernels.bn_relu_forward(small, maps.norm, maps.grad_wide[:, :, :1]), device)
-    # The stem is one layer; its rate is near that of the other forward convolutions.
-    stem = measured["conv3x3_forward"]
-    return Rates(
-        **measured, stem=stem, bandwidth=work.bytes / seconds, call=_CALL_SHARE * call, source=_source(device)
-    )
-
-
-#: Python around a kernel takes several times what a call of the smallest one does: batch norm's vectors.
-_CALL_SHARE = 4.0
+    return Rates(**measured, bandwidth=work.bytes / seconds, call=_seconds_per_call(device), source=_source(device))
 
 
 class _Maps:
-    """Maps [1, C, 96, 192] of a dense layer that reads 256 channels."""
+    """Maps of a dense layer that reads 256 channels, of the stem, and class scores, at 1/4 of an image."""
 
     def __init__(self, device: torch.device) -> None:
+        n, h, w = _SHAPE
         generator = torch.Generator().manual_seed(0)
 
         def random(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator).to(device)
 
         def feature(channels: int) -> Tensor:
-            n, h, w = _SHAPE
-            return random(n, channels, h, w).contiguous(memory_format=torch.channels_last)
+            return random(1, channels, 1, 1).expand(n, -1, h, w).contiguous(memory_format=torch.channels_last)
 
         def norm(channels: int) -> Norm:
             return Norm(*(torch.full((channels,), value, device=device) for value in (0.1, 0.9, 0.2)))
 
         self.wide, self.grad_wide = feature(256), feature(256)
         self.hidden, self.grad_hidden = feature(128), feature(128)
-        self.grown = feature(32)
-        self.norm, self.hidden_norm = norm(256), norm(128)
-        self.weight1, self.weight3 = random(128, 256, 1, 1), random(32, 128, 3, 3)
+        self.grown, self.stem = feature(32), feature(64)
+        self.scores, self.grad_scores = feature(19), feature(19)
+        self.norm, self.hidden_norm, self.stem_norm = norm(256), norm(128), norm(64)
+        self.weight1, self.weight3, self.weight7 = random(128, 256, 1, 1), random(32, 128, 3, 3), random(64, 3, 7, 7)
+        self.images = random(1, 3, 1, 1).expand(n, -1, 4 * h, 4 * w).contiguous()
+        self.labels = torch.zeros(n, 4 * h, 4 * w, dtype=torch.uint8, device=device)
 
 
 def _time(run: Callable[[], object], device: torch.device) -> tuple[Work, float]:
@@ -125,12 +123,28 @@ def _time(run: Callable[[], object], device: torch.device) -> tuple[Work, float]
     works: list[Work] = []
     with kernels.observing(lambda kernel, arguments: works.append(work_of(kernel, arguments))):
         run()
-    best = float("inf")
-    for _ in range(_CALLS):
-        started = _now(device)
+    return works[0], statistics.median(_seconds(run, device) for _ in range(_CALLS))
+
+
+def _seconds_per_call(device: torch.device) -> float:
+    """Of a dense block so small that nothing but what surrounds its kernels takes time."""
+    block = DenseBlock(64, 16).to(device)
+    x = torch.randn(1, 64, 4, 4, device=device)
+    workspace = Workspace()
+    calls: list[str] = []
+
+    def run() -> None:
+        dense_block(block, x, workspace=workspace).sum().backward()
+
+    with kernels.observing(lambda kernel, arguments: calls.append(kernel)):
         run()
-        best = min(best, _now(device) - started)
-    return works[0], best
+    return statistics.median(_seconds(run, device) for _ in range(_CALLS)) / len(calls)
+
+
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    started = _now(device)
+    run()
+    return _now(device) - started
 
 
 def _now(device: torch.device) -> float:
@@ -147,5 +161,3 @@ def _machine(device: torch.device) -> str:
 
 def _source(device: torch.device) -> str:
     return f"measured on {_machine(device)}"
-
-

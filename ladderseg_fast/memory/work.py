@@ -14,6 +14,9 @@ from ..lean import MemoryPlan
 #: Multiplications and additions per weight and output pixel: 2, and 4/9 of nine times that by Winograd's filtering.
 _CONV1X1, _CONV3X3 = 2.0, 8.0
 
+#: Operations per class and label of the upsampled cross entropy with its gradient: mostly an exponential.
+_CROSS_ENTROPY = 50.0
+
 #: Share of a step's time that maps without room between their pixels cost on the CPU (benchmarks/NOTES.md).
 _CLOSE_PIXELS = 0.06
 
@@ -45,6 +48,7 @@ class Rates:
     conv3x3_forward: float
     conv3x3_backward: float
     stem: float
+    cross_entropy: float
     bandwidth: float
     call: float
     source: str = "defaults"
@@ -54,8 +58,8 @@ class Rates:
     def default(device_type: str, threads: int) -> "Rates":
         """For a machine that nobody has measured: that of benchmarks/NOTES.md, or a GPU of 2017."""
         if device_type == "cuda":
-            return Rates(*[6e12] * 5, bandwidth=250e9, call=20e-6, source="defaults for a GPU")
-        rates = (rate * threads for rate in (86e9, 95e9, 82e9, 81e9, 85e9))
+            return Rates(*[6e12] * 6, bandwidth=250e9, call=20e-6, source="defaults for a GPU")
+        rates = (rate * threads for rate in (86e9, 95e9, 82e9, 81e9, 85e9, 20e9))
         return Rates(*rates, bandwidth=10e9, call=150e-6, source=f"defaults for {threads} threads")
 
     def seconds(self, work: Work) -> float:
@@ -96,6 +100,8 @@ def _products(kernel: str, arguments: dict[str, Any]) -> tuple[str, float]:
     if kernel in ("stem_forward", "stem_backward_sums", "stem_backward_weight"):
         products = 2.0 * weight.numel() * _pixels(arguments["images"]) / 4
         return "stem", products * (2 if kernel == "stem_backward_weight" else 1)
+    if kernel == "upsample_cross_entropy":
+        return "cross_entropy", _CROSS_ENTROPY * arguments["labels"].numel() * arguments["logits"].shape[1]
     return "conv1x1_forward", 0.0
 
 

@@ -24,7 +24,7 @@ def test_defaults_say_so() -> None:
 def test_measured_rates_are_found_again() -> None:
     with threads(1):
         rates = measure_rates(CPU)
-        for kind in ("conv1x1_forward", "conv1x1_backward", "conv3x3_forward", "conv3x3_backward"):
+        for kind in ("conv1x1_forward", "conv1x1_backward", "conv3x3_forward", "conv3x3_backward", "stem", "cross_entropy"):
             assert 1e8 < getattr(rates, kind) < 1e14
         assert 1e8 < rates.bandwidth < 1e13 and 0.0 < rates.call < 0.1
         store_rates(CPU, rates)
@@ -43,6 +43,6 @@ def test_damaged_file(content: str) -> None:
 
 
 def test_cost_of_a_kernel() -> None:
-    rates = Rates(2e9, 1e9, 1e9, 1e9, 1e9, bandwidth=1e9, call=0.5)
+    rates = Rates(2e9, 1e9, 1e9, 1e9, 1e9, 1e9, bandwidth=1e9, call=0.5)
     assert rates.seconds(Work("conv1x1_forward", 4e9, 1, 0, 0)) == pytest.approx(2.5)  # the products
     assert rates.seconds(Work("conv1x1_forward", 1.0, 3 * 10**9, 0, 0)) == pytest.approx(3.5)  # the maps
