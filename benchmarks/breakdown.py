@@ -135,7 +135,7 @@ def record_stages(records: Records) -> None:
     """Time the forward and the backward of every stage."""
     for stage in Stage.__subclasses__():
         for direction in ("forward", "backward"):
-            label = lambda self, *_, direction=direction: f"{type(self).__name__} {self.writes} {direction}"  # noqa: E731
+            label = lambda self, *_, way=direction: f"{type(self).__name__} {self.writes} {way}"  # noqa: E731
             setattr(stage, direction, timed(getattr(stage, direction), records, label, None))
 
 

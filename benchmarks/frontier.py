@@ -1,8 +1,8 @@
 """Memory against time: training steps planned into several budgets, and the methods of speed.py beside them.
 
-Every step runs in fresh processes of its own, all in turn; results are checked against the first method's. Prints a table
-in Markdown, and with --plot also draws it. Peak memory is that of model, images, labels and step together, as budgets are.
-"""
+Every step runs in fresh processes of its own, all in turn; results are checked against the first method's. Prints a
+table in Markdown, and with --plot also draws it. Peak memory is that of model, images, labels and step together, as
+budgets are. """
 
 import argparse
 import json

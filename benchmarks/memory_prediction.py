@@ -1,7 +1,8 @@
-"""Predicted against measured peak memory of training steps on the CPU: two models, three sizes, batches 1 to 4, four budgets.
+"""Predicted and measured peak memory of training steps on the CPU.
 
-Every case runs in a fresh process of its own. Prints a table in Markdown; the exit status is 1 if a prediction is off by
-more than 5 % and 50 MB, or is more than 3 % below what was measured.
+Two models, three sizes, batches 1 to 4, four budgets; every case runs in a fresh process of its own. Prints a table in
+Markdown; the exit status is 1 if a prediction is off by more than 5 % and 50 MB, or is more than 3 % below what was
+measured.
 """
 
 import argparse

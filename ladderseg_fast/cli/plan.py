@@ -19,23 +19,25 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser(
         "plan",
         help="fit a training step into a budget of memory",
-        description="Plan a training step into a budget of memory: what is kept for backward and what is made again, where "
-        "the bytes go, and what it costs in time. Nothing is executed and no memory is allocated for it.",
-        epilog="The peak is that of the process beyond what importing the packages takes (on CUDA, of torch's allocator). "
-        "A budget that cannot be met is an error that says the smallest possible peak and what would help.",
+        description="Plan a training step into a budget of memory: what is kept for backward and what is made again, "
+        "where the bytes go, and what it costs in time. Nothing is executed and no memory is allocated for it.",
+        epilog="The peak is that of the process beyond what importing the packages takes (on CUDA, of torch's "
+        "allocator). A budget that cannot be met is an error that says the smallest possible peak and what would help.",
     )
-    parser.add_argument("--model", type=model_name, default="ladder_densenet121", metavar="NAME", help="default: %(default)s")
+    parser.add_argument(
+        "--model", type=model_name, default="ladder_densenet121", metavar="NAME", help="default: %(default)s"
+    )
     parser.add_argument("--classes", type=positive_int, default=19, metavar="K", help="default: %(default)s")
     parser.add_argument("--size", type=image_size, default=(1024, 2048), metavar="HxW", help="default: 1024x2048")
     parser.add_argument("--batch", type=positive_int, default=2, metavar="N", help="images a step (default: 2)")
-    parser.add_argument("--budget", type=size_of_memory, metavar="SIZE", help="such as 8GiB (default: the fastest step's)")
-    parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="of feature maps; 16-bit: in torch.autocast")
+    parser.add_argument("--budget", type=size_of_memory, metavar="SIZE", help="such as 8GiB (default: none)")
+    parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="of maps; 16-bit: in torch.autocast")
     parser.add_argument("--device", type=device_name, default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--optimizer", choices=memory.OPTIMIZERS, default="adam", help="default: %(default)s")
     largest = parser.add_mutually_exclusive_group()
     largest.add_argument("--max-batch", action="store_true", help="for the most images of this size that fit")
     largest.add_argument("--max-size", action="store_true", help="for the largest images of these proportions that fit")
-    parser.add_argument("--calibrate", action="store_true", help="first measure how fast this machine is, and keep that")
+    parser.add_argument("--calibrate", action="store_true", help="first measure this machine's speed, and keep it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the plan there")
     parser.set_defaults(run=run)
 
@@ -91,9 +93,12 @@ def report(arguments: argparse.Namespace, planned: Planned, source: str) -> str:
         f"predicted time: {estimate.seconds / fastest.seconds:.2f} of the fastest plan's "
         f"({estimate.seconds:.2f} s and {fastest.seconds:.2f} s), which takes {memory.format_bytes(fastest.peak)}"
     )
+    if estimate.without:
+        lines.append(f"these times are without {estimate.without}, about which there is nothing to choose")
     if planned.gap > 0.001:
         lines.append(f"no plan is faster by more than {100 * planned.gap:.1f} %, as far as the cost model goes")
-    lines.append(f"cost model: {source}" + ("" if source.startswith("measured") else "; --calibrate measures this machine"))
+    hint = "" if source.startswith("measured") else "; --calibrate measures this machine"
+    lines.append(f"cost model: {source}{hint}")
     return "\n".join(lines)
 
 

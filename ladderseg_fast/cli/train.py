@@ -23,8 +23,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "flips. Without --data the images are street scenes that the program draws itself.",
         epilog="RUN gets config.toml (all settings), last.pt and best.pt (checkpoints), log.jsonl (a record per step "
         "and evaluation), curve.png and overlays/. mIoU is the mean over the classes that occur in the annotations or "
-        "in a prediction, measured at --size. Ctrl-C and SIGTERM save a checkpoint and stop; a second one stops at once. "
-        "--resume goes on from the last checkpoint.",
+        "in a prediction, measured at --size. Ctrl-C and SIGTERM save a checkpoint and stop; a second one stops at "
+        "once. --resume goes on from the last checkpoint.",
         # What was not given is not there, so that it covers nothing of the configuration file.
         argument_default=argparse.SUPPRESS,
     )
@@ -166,8 +166,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--memory",
         dest="model.memory",
         metavar="MODE",
-        help="lean training, or plain: ordinary PyTorch modules; or a budget such as 8GiB, which a lean step is planned "
-        "into (default: lean)",
+        help="lean training; or plain: ordinary PyTorch modules; or a budget such as 8GiB, which a lean step is "
+        "planned into (default: lean)",
     )
     group.add_argument("--device", dest="training.device", help="cpu, cuda or cuda:N (default: cpu)", metavar="NAME")
 

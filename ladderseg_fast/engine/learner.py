@@ -46,10 +46,14 @@ class Learner:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.training.autocast == "float16")
         decay = config.training.ema_decay
         self.average = None if decay is None else WeightAverage(self.model, decay)
-        if self.average is not None and self.model.memory_budget is not None:
-            # The plan for a step does not know of the averaged weights.
-            state = self.model.state_dict().values()
-            self.model.memory = max(1, self.model.memory_budget - sum(tensor.nbytes for tensor in state))
+        if self.model.memory_budget is not None:
+            self.model.memory = max(1, self.model.memory_budget - self._bytes_besides_steps())
+
+    def _bytes_besides_steps(self) -> int:
+        """Of what a plan for a step does not know: averaged weights, and gradients that another batch's are added to."""
+        averaged = self.model.state_dict().values() if self.average is not None else ()
+        accumulated = self.model.parameters() if self.config.training.accumulate > 1 else ()
+        return sum(tensor.nbytes for tensor in (*averaged, *accumulated))
 
     def weigh_classes(self, weights: Sequence[float] | None) -> None:
         """Makes `weights`, one per class, those of the loss; None weighs all alike.

@@ -23,8 +23,8 @@ def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationData
     """The training and the validation split, after a quick look at all of their files.
 
     Raises:
-        ValueError, OSError: as open_data_set, or `data` has no size; ValueError: a split comes without labels, or a file
-            is missing or broken, as far as headers show it.
+        ValueError, OSError: as open_data_set, or `data` has no size; ValueError: a split comes without labels, or a
+            file is missing or broken, as far as headers show it.
     """
     splits = (data.train_split, data.val_split)
     train, val = (open_data_set(data.kind, data.root, split, **data.options()) for split in splits)

@@ -21,7 +21,7 @@ def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float
 
 
 def loss_limit(losses: Sequence[float]) -> float:
-    """A little above the highest loss, for the upper end of an axis from zero; a spike in the first steps is cut off."""
+    """A little above the highest loss, for the upper end of an axis from zero; a spike at the start is cut off."""
     settled = max(losses[len(losses) // 20 :])
     return 1.08 * min(max(losses), 2.0 * settled) or 1.0
 

@@ -52,9 +52,9 @@ class Plan:
     def of(recording: Recording) -> "Plan":
         """A plan that takes hardly more than what is in use at once; the best would be hard to find.
 
-        Maps are placed one after the other, in some order. Of several orders the best is taken: most often that of time,
-        forward or backward. Where it is not, finding an order for the large maps alone, which takes no time, helps.
-        """
+        Maps are placed one after the other, in some order. Of several orders the best is taken: most often that of
+        time, forward or backward. Where it is not, finding an order for the large maps alone, which takes no time,
+        helps. """
         spans = recording.spans
         everything = range(len(spans))
         enough = recording.most_in_use() * (1 + _GOOD_ENOUGH)

@@ -33,8 +33,8 @@ def ladder(
 ) -> tuple[Tensor, ...]:
     """Logits, and auxiliary logits if it has them, of a models.SegmentationModel; images [N, C, H, W].
 
-    A DenseNet is one program with all that follows. Of a ResNet the stem is a program, the residual units are torch's, and
-    what follows them is a program again.
+    A DenseNet is one program with all that follows. Of a ResNet the stem is a program, the residual units are torch's,
+    and what follows them is a program again.
     """
     if isinstance(model.features, DenseNetFeatures):
         plan = plan or MemoryPlan.default(images.device)

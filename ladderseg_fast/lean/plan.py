@@ -52,8 +52,8 @@ class MemoryPlan:
     transition_up_bytes: bytes of one half of the concatenation in a strip of a transition-up. Where a half is all in
         one strip it is made once a pass; otherwise twice in training: for its statistics or its batch norm's
         correction, and for the convolution.
-    spread: maps whose pixels would lie at distances that a cache has few places for get a cache line more a pixel: 6 to 12 %
-        of a map for 6 to 13 % of a product's time (Workspace.take).
+    spread: maps whose pixels would lie at distances that a cache has few places for get a cache line more a pixel: 6 to
+        12 % of a map for 6 to 13 % of a product's time (Workspace.take).
     keep_bottlenecks_from: as in SectionPlan, for the sections that `sections` does not name.
     sections: by the names of sections ("db1", "db2", ..., "context"), their own plans.
 

@@ -1,8 +1,8 @@
 """What a plan can choose in a model's step, and what each choice does to memory and time.
 
-Memory is additive, as docs/memory.md derives: what a section keeps is there in all that lies between its forward and its
-backward, and how it does its own backward is felt there only. So a few traced steps, in each of which all sections do
-alike, tell what every combination would do.
+Memory is additive, as docs/memory.md derives: what a section keeps is there in all that lies between its forward and
+its backward, and how it does its own backward is felt there only. So a few traced steps, in each of which all sections
+do alike, tell what every combination would do.
 """
 
 import itertools
@@ -219,13 +219,11 @@ class Choices:
 
     def _layers(self, name: str) -> list[Work]:
         """The 1x1 convolutions that the section's backward does again, in the order of the forward pass."""
-        return [
-            work
-            for moment, owner in zip(self._plain.moments, self._owners)
-            if owner == name and moment.phase is Phase.BACKWARD and isinstance(moment.stage, (DenseBlockStage, ContextStage))
-            for work in reversed(moment.works)
-            if work.channels
-        ]
+        layers = []
+        for moment, owner in zip(self._plain.moments, self._owners):
+            if owner == name and moment.phase is Phase.BACKWARD and _has_bottlenecks(moment):
+                layers += [work for work in reversed(moment.works) if work.channels]
+        return layers
 
     def _own_peak(self, name: str, traced: Trace, kept: int, size: int, recomputed: bool) -> int:
         """Where bottlenecks of `kept` bytes, each of `size`, are kept besides: the last ones of the section."""
@@ -235,7 +233,7 @@ class Choices:
         for moment, owner in zip(traced.moments, self._owners):
             if owner != name:
                 continue
-            block = isinstance(moment.stage, (DenseBlockStage, ContextStage))
+            block = _has_bottlenecks(moment)
             if recomputed:
                 makes = moment.phase is Phase.AGAIN and name in moment.stage.keeps and not there
             else:
@@ -273,6 +271,10 @@ class Choices:
 
     def _seconds(self, moment: Moment) -> float:
         return self._slower * sum(self.rates.seconds(work) for work in moment.works)
+
+
+def _has_bottlenecks(moment: Moment) -> bool:
+    return isinstance(moment.stage, (DenseBlockStage, ContextStage))
 
 
 def _skip_section(moment: Moment) -> str:

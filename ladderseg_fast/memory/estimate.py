@@ -40,6 +40,8 @@ class Estimate:
     """Bytes of the workspace, in several of the parts."""
     seconds: float
     """Of the step without the optimizer's, by the cost model."""
+    without: str | None
+    """What these leave out: the residual units of a ResNet, which are torch's."""
     section_seconds: dict[str, float]
     """Of them, by section and "transitions up"; what is in no section is in none."""
 
@@ -94,7 +96,8 @@ class Step:
                 parts["copies of torch's convolutions"] = round(_TORCH_CONVOLUTIONS * weights)
         seconds = self.rates.step_seconds(traced.works, plan)
         sections = {name: self.rates.step_seconds(works, plan) for name, works in works_by_section(traced).items()}
-        return Estimate(plan, self.shape, parts, workspace, seconds, sections)
+        without = "the residual units" if isinstance(self.model.features, ResNetFeatures) else None
+        return Estimate(plan, self.shape, parts, workspace, seconds, without, sections)
 
     def workspace_bytes(self, traced: Trace) -> int:
         """What the workspace takes at most, the first step included."""

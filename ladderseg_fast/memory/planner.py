@@ -106,8 +106,8 @@ class Planner:
     def _search(self, budget: int, limit: int) -> tuple[Estimate | None, float]:
         """The fastest step found within `budget` bytes, `limit` of them for maps, and a lower bound for all such steps.
 
-        What a plan's maps take in one block can be more than what is in use at once. So if the best plan for `limit` does
-        not fit, it is searched for with less.
+        What a plan's maps take in one block can be more than what is in use at once. So if the best plan for `limit`
+        does not fit, it is searched for with less.
         """
         best, bound, target = None, self.fastest.seconds, limit
         for attempt in range(_ATTEMPTS):

@@ -55,7 +55,7 @@ class Trace:
     first_step: int
     """The same of the first step."""
     kept: dict[str, int]
-    """What forward leaves in the workspace for backward: bytes, by the feature that the stage writes which took them."""
+    """Bytes that forward leaves in the workspace for backward, by the feature that the stage writes which took them."""
     tensors: int
     """Most bytes in torch's own tensors at a time: outputs, gradients, vectors."""
 

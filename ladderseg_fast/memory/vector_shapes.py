@@ -21,7 +21,7 @@ _ELEMENTWISE = {
 class VectorShapes(TorchDispatchMode):
     """In its region, an elementwise operation on meta tensors that are alike is but an empty result.
 
-    For these torch has references in Python that take about 60 us each, and batch norms make two thousand of them a step.
+    For these torch has references in Python that take about 60 us each, and a step has thousands of them.
     """
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

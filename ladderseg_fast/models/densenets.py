@@ -12,8 +12,8 @@ class LadderDenseNet(SegmentationModel):
     """Ladder-style DenseNet for semantic segmentation (Kreso, Krapac, Segvic, ICCV workshops 2017, Figure 1).
 
     A DenseNet whose fourth block is split in two halves by an average pooling, a context layer at 1/64 of the images'
-    resolution, and a transition up of 128 channels for each dense block and first half, the coarsest first. Scores are at
-    1/4, auxiliary scores at 1/64.
+    resolution, and a transition up of 128 channels for each dense block and first half, the coarsest first. Scores are
+    at 1/4, auxiliary scores at 1/64.
 
     Args:
         backbone: "densenet121", "densenet161", "densenet169" or "densenet201".

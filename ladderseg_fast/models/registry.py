@@ -77,8 +77,8 @@ def create_model(
         name: one of list_models(), or what full_name makes one of.
         num_classes: K, 1 to 256.
         in_channels: channels of the images; pretrained weights of the first convolution are adapted to them.
-        weights: None for random weights; a file with pretrained weights of the encoder; "imagenet" to download them with
-            torchvision or timm.
+        weights: None for random weights; a file with pretrained weights of the encoder; "imagenet" to download them
+            with torchvision or timm.
         frozen_bn: every BatchNorm stays in inference mode while training.
         memory: "lean", "plain", a budget such as "8GiB", or a MemoryPlan; see SegmentationModel.
 

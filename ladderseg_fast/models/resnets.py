@@ -16,8 +16,8 @@ _ARCHITECTURE = "resnet50"
 class LadderResNet(SegmentationModel):
     """The ladder on a ResNet-50, which the paper calls LadderResNet-50 4x.
 
-    As in the ladder DenseNet the context layer is at 1/64 of the images' resolution; see nn.ResNetFeatures for the pooling
-    that leads there. Skip connections are the outputs of the four stages, of the fourth as far as that pooling.
+    As in the ladder DenseNet the context layer is at 1/64 of the images' resolution; see nn.ResNetFeatures for the
+    pooling that leads there. Skip connections are the outputs of the four stages, of the fourth as far as that pooling.
 
     Args:
         num_classes: K, 1 to 256.

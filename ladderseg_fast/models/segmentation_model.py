@@ -38,12 +38,12 @@ class SegmentationModel(nn.Module):
         auxiliary: whether there is a second head on the context output, for the auxiliary loss.
         frozen_bn: every BatchNorm stays in inference mode while training: its running statistics normalise and do not
             change. Its gamma and beta are trained.
-        memory: "lean" runs dense blocks, transitions, stem, context layer and heads as autograd functions that keep only
-            what backward cannot recompute cheaply; "plain" runs ordinary PyTorch modules. Both compute the same and share
-            one state_dict. Inner modules run their hooks with "plain" only; torch.autocast has an effect on the CPU with
-            "plain" only, on CUDA with both. A budget such as "8GiB", or a number of bytes, is lean with the fastest plan
-            that fits, made for each shape of images that a training step meets: see memory.plan, docs/memory.md. A
-            lean.MemoryPlan is lean with that plan.
+        memory: "lean" runs dense blocks, transitions, stem, context layer and heads as autograd functions that keep
+            only what backward cannot recompute cheaply; "plain" runs ordinary PyTorch modules. Both compute the same
+            and share one state_dict. Inner modules run their hooks with "plain" only; torch.autocast has an effect on
+            the CPU with "plain" only, on CUDA with both. A budget such as "8GiB", or a number of bytes, is lean with
+            the fastest plan that fits, made for each shape of images that a training step meets: see memory.plan,
+            docs/memory.md. A lean.MemoryPlan is lean with that plan.
         weights: None, a file with the encoder's pretrained weights, or "imagenet"; see models.weights.
         architecture: what the encoder is called there.
 

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 class PyramidContext(nn.Module):
     """Averages over grids of bins join the features (pyramid pooling module of Zhao et al., CVPR 2017, section 3.2).
 
-    BN - ReLU - conv 1x1 to `hidden_channels`; BN - ReLU; for each number of bins b average pooling to b x b, conv 1x1 to
-    a quarter of the hidden channels, bilinear upsampling; all levels are concatenated to the hidden channels; BN - ReLU -
-    conv 3x3 to `out_channels`.
+    BN - ReLU - conv 1x1 to `hidden_channels`; BN - ReLU; for each number of bins b average pooling to b x b, conv 1x1
+    to a quarter of the hidden channels, bilinear upsampling; all levels are concatenated to the hidden channels; BN -
+    ReLU - conv 3x3 to `out_channels`.
 
-    The paper says no more than that it is pyramid pooling as in PSPNet. Its input is reduced first, as the context layer
-    does. Batch norm comes before convolutions, as all through a DenseNet: the levels' is that of the concatenation, so
-    that a single bin of a single image has statistics. In training they make 0 of that bin, and +-1 of those of two
-    images, as in PSPNet: the coarsest level learns from larger batches, or with frozen batch norm.
+    The paper says no more than that it is pyramid pooling as in PSPNet. Its input is reduced first, as the context
+    layer does. Batch norm comes before convolutions, as all through a DenseNet: the levels' is that of the
+    concatenation, so that a single bin of a single image has statistics. In training they make 0 of that bin, and +-1
+    of those of two images, as in PSPNet: the coarsest level learns from larger batches, or with frozen batch norm.
     """
 
     BINS = (1, 2, 3, 6)

@@ -397,9 +397,8 @@ def _bn_relu_maxpool_backward(
 ) -> BnSums:
     sums = BnSums.zeros(x.shape[1], x.device)
     on_cuda = _addresses(correction) if runs_on_cuda(x.device) else ()
-    _launch(
-        _core.bn_relu_maxpool_backward, x, _map(grad), _map(x), norm.pointers(x), grad_x, *rows, sums.pointers(), *on_cuda
-    )
+    arguments = _map(grad), _map(x), norm.pointers(x), grad_x, *rows, sums.pointers(), *on_cuda
+    _launch(_core.bn_relu_maxpool_backward, x, *arguments)
     return sums
 
 

@@ -157,7 +157,7 @@ def test_files_that_are_refused(tmp_path, text, message):
         ("training.autocast=bfloat16", r'training.autocast has no effect on the CPU with model.memory = "lean"'),
         ("training.autocast=float8", "training.autocast must be one of bfloat16, float16"),
         ("model.name=resnet18", "model.name must be one of densenet121_32x, .*, got 'resnet18'"),
-        ("model.memory=small", "model.memory must be one of lean, plain"),
+        ("model.memory=small", "model.memory must be lean, plain, a budget"),
         ("model.channels_last=true", 'model.channels_last needs model.memory = "plain"'),
         ("data.kind=imagenet", "data.kind must be one of camvid, "),
         ("data.coarse=true", "data.coarse is for data of kind cityscapes, not street"),

@@ -97,6 +97,19 @@ def test_class_weights_and_auxiliary_weight_reach_the_loss():
         make_learner({"training.class_weights": [1.0, 2.0]})
 
 
+def test_what_a_plan_does_not_know_comes_off_the_budget():
+    settings = {"model.memory": "2GB", "training.batch": 2}
+    learner = make_learner(settings)
+    assert learner.model.memory_budget == 2_000_000_000
+    assert math.isfinite(learner.add_batch(*batch()))
+    parameters = sum(parameter.nbytes for parameter in learner.model.parameters())
+    everything = sum(tensor.nbytes for tensor in learner.model.state_dict().values())
+    accumulating = make_learner(settings | {"training.accumulate": 2})
+    assert accumulating.model.memory_budget == 2_000_000_000 - parameters
+    averaging = make_learner(settings | {"training.ema_decay": 0.9})
+    assert averaging.model.memory_budget == 2_000_000_000 - everything
+
+
 @pytest.mark.parametrize("memory", ["lean", "plain"])
 def test_batch_without_a_finite_loss_leaves_nothing_behind(memory):
     learner = make_learner({"training.on_nonfinite": "skip", "model.memory": memory})

@@ -48,7 +48,8 @@ def test_parse_bytes(text: object, size: int | None) -> None:
 
 
 def test_bytes_for_people() -> None:
-    assert [memory.format_bytes(size) for size in (1_500, 300_000_000, 25_550_000_000)] == ["1.5 kB", "300.0 MB", "25.55 GB"]
+    texts = [memory.format_bytes(size) for size in (1_500, 300_000_000, 25_550_000_000)]
+    assert texts == ["1.5 kB", "300.0 MB", "25.55 GB"]
 
 
 def test_a_budget_changes_nothing_but_memory() -> None:
@@ -67,7 +68,12 @@ def test_a_budget_changes_nothing_but_memory() -> None:
 def test_each_shape_has_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
     plan = memory.plan
-    monkeypatch.setattr(memory, "plan", lambda model, shape, *rest: shapes.append(tuple(shape)) or plan(model, shape, *rest))
+
+    def noted(model: LadderDenseNet, shape: torch.Size, *rest: object) -> memory.Planned:
+        shapes.append(tuple(shape))
+        return plan(model, shape, *rest)
+
+    monkeypatch.setattr(memory, "plan", noted)
     model = budgeted("1GiB")
     step(model), step(model), step(model, batch=3)
     with torch.no_grad():

@@ -150,8 +150,8 @@ class Bottleneck:
 class _StripsBackward:
     """Backward of a bottleneck with strips of its hidden map, and of that one's gradient, only.
 
-    In training the gradient of one strip waits for the batch norm's sums over all. So the strips are gone through twice:
-    for the sums and the gradient of the 3x3 weight, and for what the 1x1 convolution needs.
+    In training the gradient of one strip waits for the batch norm's sums over all. So the strips are gone through
+    twice: for the sums and the gradient of the 3x3 weight, and for what the 1x1 convolution needs.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from .stage import Stage
 
 
 class ConvolutionStage(Stage):
-    """`norm`, ReLU and the 3x3 convolution `conv` from feature `source`, of which it is the only reader, to `target`."""
+    """`norm`, ReLU and the 3x3 convolution `conv` from feature `source`, which it alone reads, to `target`."""
 
     def __init__(self, norm: nn.BatchNorm2d, conv: nn.Conv2d, source: str, target: str) -> None:
         self.norm, self.conv = norm, conv

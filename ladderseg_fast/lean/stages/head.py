@@ -32,7 +32,8 @@ class HeadStage(Stage):
         grad = step.gradient_of(self.writes).data  # class scores have no batch norm for a reader
         if step.wants(self.conv, "bias"):
             step.add_gradient(self.conv, grad.sum(dim=(0, 2, 3), dtype=real_dtype(grad.dtype)), "bias")
-        accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, [(slice(None), slice(None), CorrectedGradient(grad))])
+        whole = slice(None), slice(None), CorrectedGradient(grad)
+        accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, [whole])
         target = step.gradient_of(self.reads[0])
         if target is not None:
             target.settle()  # so that the values of the source can go
