@@ -7,7 +7,7 @@ to the workspace instead of to the allocator.
 import math
 import threading
 import weakref
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from enum import Enum, auto
 
 import torch
@@ -45,7 +45,8 @@ class Workspace:
     would make it more is taken from gaps first, whose pages go back to the system.
 
     A step takes the same maps in the same order as the one before. So what a step takes is recorded, and from the
-    second on its maps lie where arena.py has planned, in one buffer and on pages that the step before has used.
+    second on its maps lie where arena.py has planned, in one buffer and on pages that the step before has used. Where
+    somebody knows beforehand what steps will take (`expect`), they lie so from the first on.
 
     Copies and pickles of a workspace are empty. Several threads may share one.
     """
@@ -71,15 +72,19 @@ class Workspace:
             if self._in_use:
                 return  # by an earlier step that has not ended; this one is not like those recorded
             if recording is not None and recording.sizes:
-                plan = self._plans.pop(self._key, None)
+                plan = self._plans.get(self._key)
                 if plan is None or plan.sizes != recording.sizes:
                     plan = Plan.of(recording)
-                self._plans[self._key] = plan  # as the latest
-                self._plans = dict(list(self._plans.items())[-_MAX_PLANS:])
+                self._remember({self._key: plan})
             self._key, self._recording = key, Recording()
             plan = self._plans.get(key)
             if plan is not None:
                 self._prepare_arena(plan.size, device)
+
+    def expect(self, plans: Mapping[Hashable, Plan]) -> None:
+        """Steps of these keys will take the maps that these plans place, from the first one on."""
+        with self._lock:
+            self._remember(plans)
 
     def enter(self, stage: Hashable, phase: Phase) -> None:
         """A stage of the step begins a phase; for subclasses that watch."""
@@ -121,6 +126,11 @@ class Workspace:
         """Bytes of the block that steps like the latest one have; 0 before the second of them."""
         plan = self._plans.get(self._key)
         return 0 if plan is None else plan.size
+
+    def _remember(self, plans: Mapping[Hashable, Plan]) -> None:
+        """As the latest."""
+        others = {key: plan for key, plan in self._plans.items() if key not in plans}
+        self._plans = dict(list((others | dict(plans)).items())[-_MAX_PLANS:])
 
     def _prepare_arena(self, size: int, device: torch.device) -> None:
         """Make the first buffer, of which nothing is in use, one of at least `size` bytes."""

@@ -1,14 +1,16 @@
 """How much memory a training step takes at its peak, and for what."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import nn
 
 from ..lean import MemoryPlan
+from ..lean.arena import Plan
 from ..nn import ResNetFeatures
-from .symbolic import StepShape, Trace, trace, works_by_section
+from .symbolic import StepShape, trace, works_by_section
 from .work import Rates
 
 #: Numbers that an optimizer keeps per parameter.
@@ -44,6 +46,8 @@ class Estimate:
     """What these leave out: the residual units of a ResNet, which are torch's."""
     section_seconds: dict[str, float]
     """Of them, by section and "transitions up"; what is in no section is in none."""
+    placement: Mapping[Hashable, Plan] = field(repr=False)
+    """Where maps will lie, for Workspace.expect."""
 
     @cached_property
     def peak(self) -> int:
@@ -85,8 +89,7 @@ class Step:
         parts = dict(self.fixed)
         for name, size in traced.kept.items():
             parts[f"kept: {name}"] = size
-        workspace = self.workspace_bytes(traced)
-        parts["workspace beyond what is kept"] = workspace - sum(traced.kept.values())
+        parts["workspace beyond what is kept"] = traced.workspace - sum(traced.kept.values())
         parts["scores, loss, vectors"] = max(self._update, traced.tensors - self.gradients)
         if self.shape.device.type == "cpu":
             parts["scores given back"] = self._scores()
@@ -97,13 +100,7 @@ class Step:
         seconds = self.rates.step_seconds(traced.works, plan)
         sections = {name: self.rates.step_seconds(works, plan) for name, works in works_by_section(traced).items()}
         without = "the residual units" if isinstance(self.model.features, ResNetFeatures) else None
-        return Estimate(plan, self.shape, parts, workspace, seconds, without, sections)
-
-    def workspace_bytes(self, traced: Trace) -> int:
-        """What the workspace takes at most, the first step included."""
-        if self.shape.device.type == "cpu":  # free pages go back to the system there
-            return traced.workspace
-        return max(traced.workspace, traced.first_step)
+        return Estimate(plan, self.shape, parts, traced.workspace, seconds, without, sections, traced.placement)
 
     def _scores(self) -> int:
         """Bytes of the class scores at 1/4: so much of freed ones the system's allocator keeps."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import _core, ops
 from ..lean import MemoryPlan, Workspace, ladder
-from ..lean.arena import Plan
+from ..lean.arena import Plan, Recording
 from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStage
 from ..lean.workspace import Phase
 from ..ops import kernels
@@ -50,14 +50,17 @@ class Trace:
     """
 
     moments: list[Moment]
-    workspace: int
-    """Bytes that the workspace takes, from the second step on."""
-    first_step: int
-    """The same of the first step."""
+    placement: dict[Hashable, Plan]
+    """Where the workspace's maps will lie: see Workspace.expect."""
     kept: dict[str, int]
     """Bytes that forward leaves in the workspace for backward, by the feature that the stage writes which took them."""
     tensors: int
     """Most bytes in torch's own tensors at a time: outputs, gradients, vectors."""
+
+    @property
+    def workspace(self) -> int:
+        """Bytes that the workspace takes."""
+        return max((plan.size for plan in self.placement.values()), default=0)
 
     @property
     def works(self) -> list[Work]:
@@ -147,8 +150,8 @@ def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
         loss.backward()
     model.zero_grad(set_to_none=True)
     if tensors is None:
-        return Trace(watcher.moments, 0, 0, {}, 0)
-    return Trace(watcher.moments, watcher.planned(), watcher.most_resident, watcher.kept, tensors.most)
+        return Trace(watcher.moments, {}, {}, 0)
+    return Trace(watcher.moments, watcher.placement(), watcher.kept, tensors.most)
 
 
 def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
@@ -178,19 +181,19 @@ class _Watcher(Workspace):
     def __init__(self, tensors: LiveTensors | None) -> None:
         super().__init__()
         self.moments = [Moment(None, Phase.FORWARD, 0, 0)]
-        self.most_resident = 0
         self.kept: dict[str, int] = {}
         self._tensors = tensors
         self._takers: dict[tuple[int, int], Moment] = {}
-        self._recordings: list[Any] = []
+        self._recordings: list[tuple[Hashable, Recording | None]] = []
 
     def enter(self, stage: Hashable, phase: Phase) -> None:
         assert isinstance(stage, Stage)
         self.moments.append(Moment(stage, phase, self._in_use, self._in_use))
 
     def enter_loss(self) -> None:
+        recordings = [*(each for _, each in self._recordings), self._recording]
         for (recording, number), moment in self._takers.items():
-            each = [*self._recordings, self._recording][recording]
+            each = recordings[recording]
             if each.spans[number][1] == math.inf:
                 name = "" if moment.stage is None else moment.stage.writes
                 self.kept[name] = self.kept.get(name, 0) + each.sizes[number]
@@ -200,7 +203,7 @@ class _Watcher(Workspace):
         self.moments[-1].works.append(work_of(kernel, arguments))
 
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
-        self._recordings.append(self._recording)
+        self._recordings.append((self._key, self._recording))
         super().begin(key, device, spread)
 
     def take(self, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Tensor:
@@ -210,10 +213,9 @@ class _Watcher(Workspace):
         if self._recording is not None:
             self._takers[len(self._recordings), len(self._recording.sizes) - 1] = moment
         moment.peak = max(moment.peak, self._in_use)
-        self.most_resident = max(self.most_resident, self.resident)
         return tensor
 
-    def planned(self) -> int:
-        """Bytes of the block in which the next steps' maps lie."""
-        recordings = [each for each in (*self._recordings, self._recording) if each is not None and each.sizes]
-        return max((Plan.of(recording).size for recording in recordings), default=0)
+    def placement(self) -> dict[Hashable, Plan]:
+        """Where the maps of each program's steps will lie."""
+        recordings = [*self._recordings, (self._key, self._recording)]
+        return {key: Plan.of(recording) for key, recording in recordings if recording is not None and recording.sizes}

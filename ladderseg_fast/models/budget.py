@@ -84,6 +84,7 @@ class BudgetPlans:
         key = tuple(images.shape), dtype, device, model.training
         if key not in self._kinds:
             planned = memory.plan(model, images.shape, dtype, self.budget, device)
+            workspace.expect(planned.estimate.placement)
             self._kinds[key] = _Kind(planned, memory.memory_in_use(device), memory.peak_memory(device))
         kind = self._kinds[key]
         if kind.steps == _STEPS_UNTIL_SETTLED:

@@ -145,3 +145,16 @@ def test_memory_can_be_a_plan_or_set_later() -> None:
     for wrong in ("fat", "8 apples", None, -1):
         with pytest.raises(ValueError, match="memory must be"):
             budgeted(wrong)
+
+
+def test_the_first_step_is_placed_as_predicted() -> None:
+    smallest = memory.planner_for(make_model(dtype=torch.float32), SHAPE).smallest
+    model = budgeted(smallest.peak)
+    step(model)
+    assert model._workspace.planned == model._workspace.resident
+    assert model._workspace.resident <= smallest.workspace + 4096
+    before = model._workspace._plans.copy()
+    step(model)
+    assert {key: plan.starts for key, plan in model._workspace._plans.items()} == {
+        key: plan.starts for key, plan in before.items()
+    }
