@@ -19,6 +19,7 @@ from ..lean.workspace import Phase
 from .symbolic import Moment, StepShape, Trace, owners, trace
 from .work import Rates, Work, slowness
 
+
 def whole_plans(shape: StepShape) -> list[MemoryPlan]:
     """What can be chosen for a step as a whole, the fastest first; no section keeps a bottleneck."""
     largest = _largest_map(shape)
