@@ -101,11 +101,18 @@ def draw(ours: list[tuple[str, int, float]], others: list[tuple[str, int, float]
         canvas.text((x - 12, y), f"{seconds} s", fill="#59636e", font=_font(26), anchor="rm")
     canvas.text((width - margin, height - 60), "peak memory", fill="#59636e", font=_font(30), anchor="ra")
     canvas.text((margin, 100), "seconds a step", fill="#59636e", font=_font(30))
-    for name, size, seconds in others:
+    for _, size, seconds in others:
         x, y = place(size, seconds)
         canvas.ellipse((x - 11, y - 11, x + 11, y + 11), fill="#9fb3c8")
-        anchor = "rm" if x > 0.75 * width else "lm"
-        canvas.text((x - 20 if anchor == "rm" else x + 20, y - 12), name, fill="#59636e", font=_font(26), anchor=anchor)
+    taken: list[tuple[float, ...]] = []
+    for name, size, seconds in others:
+        x, y = place(size, seconds)
+        for at, anchor in (((x + 20, y - 12), "lm"), ((x - 20, y - 12), "rm"), ((x, y - 20), "md"), ((x, y + 20), "ma")):
+            box = canvas.textbbox(at, name, font=_font(26), anchor=anchor)
+            if box[2] < width and not any(_overlap(box, other) for other in taken):
+                break
+        taken.append(box)
+        canvas.text(at, name, fill="#59636e", font=_font(26), anchor=anchor)
     canvas.line([place(size, seconds) for _, size, seconds in ours], fill="#1a7f5a", width=6, joint="curve")
     for _, size, seconds in ours:
         x, y = place(size, seconds)
@@ -113,6 +120,11 @@ def draw(ours: list[tuple[str, int, float]], others: list[tuple[str, int, float]
     x, y = place(*ours[-1][1:])
     canvas.text((x + 20, y + 26), "planned, by budget", fill="#1a7f5a", font=_font(30), anchor="lm")
     image.save(path)
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Of two rectangles (left, top, right, bottom)."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
