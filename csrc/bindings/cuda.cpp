@@ -27,6 +27,25 @@ void affine_correction(const Queue& queue, Gradient gradient, Map output) {
   cuda::affine_correction(queue, {gradient, output});
 }
 
+void batch_norm_forward(const Queue& queue, int64_t channels, Address mean, Address variance, Address running_mean,
+                        Address running_variance, Address batches, Address gamma, Address beta, double epsilon,
+                        double momentum, double unbiased, Address norm_mean, Address norm_scale, Address norm_shift,
+                        Address invstd) {
+  cuda::batch_norm_forward(
+      queue, {channels, pointer<double>(mean), pointer<double>(variance), pointer<void>(running_mean),
+              pointer<void>(running_variance), pointer<int64_t>(batches), pointer<void>(gamma), pointer<void>(beta),
+              epsilon, momentum, unbiased, pointer<void>(norm_mean), pointer<void>(norm_scale), pointer<void>(norm_shift),
+              pointer<double>(invstd)});
+}
+
+void batch_norm_backward(const Queue& queue, int64_t channels, int64_t positions, Sums sums, Address invstd, Norm norm,
+                         Address grad_gamma, Address grad_beta, Address mean, Address constant, Address slope,
+                         bool accumulate) {
+  cuda::batch_norm_backward(
+      queue, {channels, positions, sums, pointer<double>(invstd), norm, pointer<void>(grad_gamma),
+              pointer<void>(grad_beta), pointer<void>(mean), pointer<void>(constant), pointer<void>(slope), accumulate});
+}
+
 void bn_relu_forward(const Queue& queue, Map input, Norm norm, Map output) {
   cuda::bn_relu_forward(queue, {input, norm, output});
 }
@@ -137,6 +156,8 @@ void register_cuda(py::module_& module) {
 
   module.def("channel_statistics", &channel_statistics);
   module.def("affine_correction", &affine_correction);
+  module.def("batch_norm_forward", &batch_norm_forward);
+  module.def("batch_norm_backward", &batch_norm_backward);
   module.def("bn_relu_forward", &bn_relu_forward);
   module.def("bn_relu_backward", &bn_relu_backward);
   module.def("bn_relu_conv1x1_forward", &bn_relu_conv1x1_forward);

@@ -59,6 +59,32 @@ void affine_correction(const Cpu& cpu, Gradient gradient, Map output) {
   });
 }
 
+void batch_norm_forward(const Cpu& cpu, int64_t channels, Address mean, Address variance, Address running_mean,
+                        Address running_variance, Address batches, Address gamma, Address beta, double epsilon,
+                        double momentum, double unbiased, Address norm_mean, Address norm_scale, Address norm_shift,
+                        Address invstd) {
+  dispatch(cpu, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().batch_norm_forward(
+        {channels, pointer<double>(mean), pointer<double>(variance), pointer<T>(running_mean),
+         pointer<T>(running_variance), pointer<int64_t>(batches), pointer<T>(gamma), pointer<T>(beta), epsilon, momentum,
+         unbiased, pointer<T>(norm_mean), pointer<T>(norm_scale), pointer<T>(norm_shift), pointer<double>(invstd)},
+        cpu.threads);
+  });
+}
+
+void batch_norm_backward(const Cpu& cpu, int64_t channels, int64_t positions, Sums sums, Address invstd, Norm norm,
+                         Address grad_gamma, Address grad_beta, Address mean, Address constant, Address slope,
+                         bool accumulate) {
+  dispatch(cpu, [&](auto element) {
+    using T = decltype(element);
+    kernels<T>().batch_norm_backward(
+        {channels, positions, sums, pointer<double>(invstd), norm, pointer<T>(grad_gamma), pointer<T>(grad_beta),
+         pointer<T>(mean), pointer<T>(constant), pointer<T>(slope), accumulate},
+        cpu.threads);
+  });
+}
+
 void bn_relu_forward(const Cpu& cpu, Map input, Norm norm, Map output) {
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
@@ -284,6 +310,8 @@ PYBIND11_MODULE(_core, module) {
 
   module.def("channel_statistics", &channel_statistics);
   module.def("affine_correction", &affine_correction);
+  module.def("batch_norm_forward", &batch_norm_forward);
+  module.def("batch_norm_backward", &batch_norm_backward);
   module.def("bn_relu_forward", &bn_relu_forward);
   module.def("bn_relu_backward", &bn_relu_backward);
   module.def("bn_relu_conv1x1_forward", &bn_relu_conv1x1_forward);

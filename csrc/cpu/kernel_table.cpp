@@ -12,6 +12,8 @@ constexpr Kernels<T> make_table() {
   return {
       channel_statistics<T>,
       affine_correction<T>,
+      batch_norm_forward<T>,
+      batch_norm_backward<T>,
       bn_relu_forward<T>,
       bn_relu_backward<T>,
       bn_relu_conv1x1_forward<T>,

@@ -8,6 +8,8 @@ namespace LADDERSEG_ISA {
 
 template <class T> void channel_statistics(const ChannelStatistics<T>&, int threads);
 template <class T> void affine_correction(const AffineCorrection<T>&, int threads);
+template <class T> void batch_norm_forward(const BatchNormForward<T>&, int threads);
+template <class T> void batch_norm_backward(const BatchNormBackward<T>&, int threads);
 template <class T> void bn_relu_forward(const BnReluForward<T>&, int threads);
 template <class T> void bn_relu_backward(const BnReluBackward<T>&, int threads);
 template <class T> void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>&, int threads);

@@ -37,7 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     largest = parser.add_mutually_exclusive_group()
     largest.add_argument("--max-batch", action="store_true", help="for the most images of this size that fit")
     largest.add_argument("--max-size", action="store_true", help="for the largest images of these proportions that fit")
-    parser.add_argument("--calibrate", action="store_true", help="first measure this machine's speed, and keep it")
+    parser.add_argument("--calibrate", action="store_true", help="first measure this machine's speed with this dtype, and keep it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the plan there")
     parser.set_defaults(run=run)
 
@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.max_batch or arguments.max_size) and arguments.budget is None:
         raise ValueError("--max-batch and --max-size need a --budget")
     if arguments.calibrate:
-        path = store_rates(device, measure_rates(device))
+        dtype = _DTYPES[arguments.dtype]
+        path = store_rates(device, dtype, measure_rates(device, dtype))
         print(f"calibrated: {path}")
     common = {
         "dtype": _DTYPES[arguments.dtype],

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.backend import real_dtype
-from ..ops.kernels import BnSums, CorrectedGradient, Norm
+from ..ops.batch_norm_kernels import Correction, batch_norm_backward, batch_norm_forward
+from ..ops.kernels import BnSums, Norm
 
 
 @dataclass
@@ -28,27 +29,32 @@ class BoundNorm:
         """That of some channels."""
         return BoundNorm(self.norm.part(channels), self.invstd[channels], self.positions, self.batch_statistics)
 
-    def parameter_gradients(self, sums: BnSums) -> tuple[Tensor, Tensor]:
-        """Gradients of gamma and beta, [C]."""
-        dtype = self.norm.mean.dtype
-        return (self.invstd * sums.centred).to(dtype), sums.masked.to(dtype)
+    def backward(self, sums: BnSums, deferred: Correction | None = None) -> "NormGradients":
+        """From the sums over all positions.
 
-    def correction(self, sums: BnSums) -> tuple[Tensor, Tensor]:
-        """(constant, slope), [C] float64: dx = scale * m - constant - slope * (x - mean).
-
-        ALGORITHMS.md section 4: constant = scale * mean(m), slope = scale * mean(m * xhat) * invstd.
+        The correction is added to that which is `deferred`, if one is: to its first channels, as many as there are here.
         """
-        scale = self.norm.scale.double()
-        constant = scale * sums.masked / self.positions
-        slope = scale * sums.centred * self.invstd.square() / self.positions
-        return constant, slope
+        correction = None
+        if self.batch_statistics:
+            vector = self.norm.mean
+            if deferred is None:
+                correction = Correction.empty(len(vector), vector.dtype, vector.device)
+            else:
+                correction = deferred.part(slice(0, len(vector)))
+        accumulate = deferred is not None
+        gamma, beta = batch_norm_backward(sums, self.invstd, self.norm, self.positions, correction, accumulate)
+        return NormGradients(gamma, beta, correction)
 
-    def corrected(self, x: Tensor, grad: Tensor, sums: BnSums) -> CorrectedGradient:
-        """The gradient of `x` [N, C, H, W] from grad = scale * m, where this batch norm is its only reader."""
-        if not self.batch_statistics:
-            return CorrectedGradient(grad)
-        constant, slope = (vector.to(real_dtype(grad.dtype)) for vector in self.correction(sums))
-        return CorrectedGradient(grad, x, self.norm.mean, constant, slope)
+
+@dataclass
+class NormGradients:
+    """What the backward of a batch norm finds out beside the pass over its input."""
+
+    gamma: Tensor
+    """[C], as beta."""
+    beta: Tensor
+    correction: Correction | None
+    """Of the gradient of its input; None for frozen batch norm, which has none."""
 
 
 def uses_batch_statistics(module: nn.BatchNorm2d) -> bool:
@@ -60,7 +66,7 @@ def bind(
     module: nn.BatchNorm2d,
     gamma: Tensor | None,
     beta: Tensor | None,
-    statistics: tuple[Tensor, Tensor] | None,
+    statistics: Tensor | None,
     positions: int,
     dtype: torch.dtype,
 ) -> BoundNorm:
@@ -68,36 +74,37 @@ def bind(
 
     Args:
         gamma, beta: [C] or None, the module's affine parameters in this pass.
-        statistics: mean and biased variance [C] float64 of the batch if `uses_batch_statistics(module)`, else None.
+        statistics: mean and biased variance [2, C] float64 of the batch if `uses_batch_statistics(module)`, else None.
         positions: P = N * H * W.
         dtype: that of the feature map.
     Raises:
         ValueError: batch statistics of a single value per channel, as in nn.BatchNorm2d.
     """
-    if statistics is None:
-        mean, variance = module.running_mean.double(), module.running_var.double()
-    else:
-        if positions == 1:
-            raise ValueError(f"Expected more than 1 value per channel when training, got 1 for {module}")
-        mean, variance = statistics
-        if module.training and module.track_running_stats:
-            _update_running_statistics(module, mean, variance, positions)
-    invstd = (variance + module.eps).rsqrt()
-    return BoundNorm(_norm(mean, invstd, gamma, beta, dtype), invstd, positions, statistics is not None)
-
-
-def _norm(mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None, dtype: torch.dtype) -> Norm:
-    # A copy even where the dtype is the same: running_mean goes on changing.
-    norm = Norm.of(mean, invstd, None if gamma is None else gamma.double(), None if beta is None else beta.double())
-    return Norm(*(vector.to(real_dtype(dtype), copy=True) for vector in (norm.mean, norm.scale, norm.shift)))
-
-
-def _update_running_statistics(module: nn.BatchNorm2d, mean: Tensor, variance: Tensor, positions: int) -> None:
-    if module.num_batches_tracked is not None:
-        module.num_batches_tracked.add_(1)
+    if statistics is not None and positions == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got 1 for {module}")
+    real = real_dtype(dtype)
+    updates = statistics is not None and module.training and module.track_running_stats
+    buffers = (module.running_mean, module.running_var) if updates or statistics is None else ()
+    running = tuple(buffer.to(real).contiguous() for buffer in buffers)
+    batches = module.num_batches_tracked if updates else None
     momentum = module.momentum
-    if momentum is None:  # cumulative average
-        momentum = 1.0 / float(module.num_batches_tracked)
-    unbiased = variance * (positions / (positions - 1))
-    for running, batch in ((module.running_mean, mean), (module.running_var, unbiased)):
-        running.mul_(1.0 - momentum).add_(batch.to(running.dtype), alpha=momentum)
+    if updates and momentum is None:  # cumulative average
+        momentum, batches = 1.0 / float(batches.add_(1)), None
+    norm, invstd = batch_norm_forward(
+        statistics,
+        running or None,
+        batches,
+        None if gamma is None else gamma.to(real).contiguous(),
+        None if beta is None else beta.to(real).contiguous(),
+        module.eps,
+        momentum if updates else 0.0,
+        positions,
+        real,
+    )
+    if updates:
+        for buffer, updated in zip(buffers, running):
+            if updated is not buffer:  # it is of another dtype
+                buffer.copy_(updated)
+        for buffer in (*buffers, *([] if batches is None else [batches])):
+            torch.autograd.graph.increment_version(buffer)  # the kernel has written to it, and told nobody
+    return BoundNorm(norm, invstd, positions, statistics is not None)

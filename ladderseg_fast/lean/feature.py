@@ -5,8 +5,8 @@ from torch import Tensor
 
 from ..ops import kernels
 from ..ops.backend import real_dtype
-from ..ops.kernels import BnSums, CorrectedGradient
-from .batch_norm import BoundNorm
+from ..ops.batch_norm_kernels import Correction
+from ..ops.kernels import CorrectedGradient
 
 
 class Feature:
@@ -17,9 +17,8 @@ class Feature:
 
     def __init__(self, data: Tensor) -> None:
         self.data = data
-        self.mean = torch.empty(data.shape[1], dtype=torch.float64, device=data.device)
-        self.variance = torch.empty_like(self.mean)
-        self._known = 0  # channels [0, _known) have their statistics
+        self._statistics: Tensor | None = None  # [2, F] float64
+        self._known = 0  # channels [0, _known) have theirs
 
     @property
     def positions(self) -> int:
@@ -27,75 +26,71 @@ class Feature:
         return n * h * w
 
     @property
-    def knows_statistics(self) -> bool:
-        """Whether those of all channels have been computed."""
-        return self._known == self.data.shape[1]
+    def known_statistics(self) -> Tensor | None:
+        """Mean and biased variance [2, F] float64, if those of all channels have been computed."""
+        return self._statistics if self._known == self.data.shape[1] else None
 
     def channels(self, stop: int) -> Tensor:
         """The first `stop` channels."""
         return self.data[:, :stop]
 
-    def statistics(self, stop: int) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance [stop] float64 of the first `stop` channels, all of which have been written."""
+    def statistics(self, stop: int) -> Tensor:
+        """Mean and biased variance [2, stop] float64 of the first `stop` channels, all of which have been written."""
         if self._known < stop:
-            fresh = slice(self._known, stop)
-            self.mean[fresh], self.variance[fresh] = kernels.channel_statistics(self.data[:, fresh])
-            self._known = stop
-        return self.mean[:stop], self.variance[:stop]
+            self.set_statistics(self._known, kernels.channel_statistics(self.data[:, self._known : stop]))
+        return self._statistics[:, :stop]
 
-    def set_statistics(self, start: int, mean: Tensor, variance: Tensor) -> None:
-        """Statistics [C] float64 of channels from `start` on, from whoever wrote them."""
-        stop = start + len(mean)
+    def set_statistics(self, start: int, statistics: Tensor) -> None:
+        """Statistics [2, C] float64 of channels from `start` on, from whoever wrote them."""
         if start != self._known:
             return  # whoever asks will compute those before as well
-        self.mean[start:stop], self.variance[start:stop] = mean, variance
+        channels, stop = self.data.shape[1], start + statistics.shape[1]
+        if self._statistics is None:
+            if stop == channels:
+                self._statistics = statistics
+            else:
+                self._statistics = torch.empty((2, channels), dtype=torch.float64, device=self.data.device)
+        if self._statistics is not statistics:
+            self._statistics[:, start:stop] = statistics
         self._known = stop
 
 
 class FeatureGradient:
     """The gradient of a Feature, with the batch norm correction deferred (ALGORITHMS.md section 4).
 
-    Readers add scale * m into `data` and leave the sums of their batch norm; whoever wrote a range of channels takes
-    its gradient, corrected once for all readers.
+    Readers add scale * m into `data`, and their batch norm's correction to `deferred`; whoever wrote a range of channels
+    takes its gradient, corrected once for all readers.
     """
 
     def __init__(self, data: Tensor) -> None:
         self.data = data
         self._feature: Feature | None = None  # held from the first deferral on, for its values
-        self._constant = torch.zeros(data.shape[1], dtype=torch.float64, device=data.device)
-        self._slope = torch.zeros_like(self._constant)
-        self._to_correct = False
+        self._correction: Correction | None = None
 
     def channels(self, stop: int) -> Tensor:
         """The first `stop` channels, for a reader to add to."""
         return self.data[:, :stop]
 
-    def defer(self, feature: Feature, bound: BoundNorm, sums: BnSums) -> None:
-        """Note what a reader's batch norm asks of the statistics of the first channels of `feature`."""
-        if not bound.batch_statistics:
-            return
-        self._feature = feature
-        constant, slope = bound.correction(sums)
-        self._constant[: len(constant)] += constant
-        self._slope[: len(slope)] += slope
-        self._to_correct = True
+    def deferred(self, feature: Feature) -> Correction:
+        """For a reader of the first channels of `feature` to add to what its batch norm asks."""
+        if self._correction is None:
+            channels = self.data.shape[1]
+            self._correction = Correction.zeros(channels, real_dtype(self.data.dtype), self.data.device)
+            self._feature = feature
+        return self._correction
 
     def settle(self) -> None:
         """Apply in place what has been deferred so far, and let go of the feature."""
         write(self.corrected(0, self.data.shape[1]), self.data)
-        self._constant.zero_()
-        self._slope.zero_()
-        self._to_correct = False
-        self._feature = None
+        self._correction = self._feature = None
 
     def corrected(self, start: int, stop: int) -> CorrectedGradient:
         """The finished gradient of channels [start, stop): all of their readers have been through."""
         span = slice(start, stop)
         grad = self.data[:, span]
-        if not self._to_correct:
+        if self._correction is None:
             return CorrectedGradient(grad)
-        vectors = (v[span].to(real_dtype(grad.dtype)) for v in (self._feature.mean, self._constant, self._slope))
-        return CorrectedGradient(grad, self._feature.data[:, span], *vectors)
+        return self._correction.part(span).of(self._feature.data[:, span], grad)
 
 
 def write(gradient: CorrectedGradient, out: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import layout
+from ..ops.batch_norm_kernels import Correction
 from ..ops.kernels import BnSums
-from .batch_norm import BoundNorm, bind, uses_batch_statistics
+from .batch_norm import BoundNorm, NormGradients, bind, uses_batch_statistics
 from .feature import Feature, FeatureGradient
 from .plan import MemoryPlan
 from .workspace import Workspace
@@ -61,11 +62,11 @@ class ForwardPass:
     def bind(
         self,
         module: nn.BatchNorm2d,
-        statistics: tuple[Tensor, Tensor] | None,
+        statistics: Tensor | None,
         positions: int,
         dtype: torch.dtype,
     ) -> BoundNorm:
-        """Bind a batch norm whose input has these batch statistics (None: its running ones are used)."""
+        """Bind a batch norm whose input has these batch statistics [2, C] (None: its running ones are used)."""
         gamma, beta = self.parameter(module), self.parameter(module, "bias")
         bound = self.norms[module] = bind(module, gamma, beta, statistics, positions, dtype)
         return bound
@@ -86,8 +87,6 @@ class BackwardPass:
     """Of all features."""
     last_users: dict[str, object]
     """By feature kept, the stage whose backward is the last to read its values."""
-    statistics: dict[str, tuple[Tensor, Tensor]]
-    """Of all features, [F] float64."""
     norms: dict[nn.Module, BoundNorm]
     bottlenecks: dict[nn.Module, Tensor]
     wanted: set[ParameterKey]
@@ -111,11 +110,22 @@ class BackwardPass:
         before = self.parameter_gradients.get(key)
         self.parameter_gradients[key] = gradient if before is None else before + gradient
 
-    def add_norm_gradients(self, module: nn.BatchNorm2d, sums: BnSums) -> None:
-        """Deliver the gradients of gamma and beta."""
-        gamma, beta = self.norms[module].parameter_gradients(sums)
-        self.add_gradient(module, gamma)
-        self.add_gradient(module, beta, "bias")
+    def finish_norm(self, module: nn.BatchNorm2d, sums: BnSums) -> Correction | None:
+        """Deliver the gradients of gamma and beta; returns the correction of the input's, for whoever writes that."""
+        return self._deliver(module, self.norms[module].backward(sums))
+
+    def finish_norm_of(
+        self, feature: Feature, module: nn.BatchNorm2d, sums: BnSums, gradient: FeatureGradient | None
+    ) -> None:
+        """The same of a batch norm that reads the first channels of `feature`; its gradient, if needed, takes note."""
+        bound = self.norms[module]
+        defers = gradient is not None and bound.batch_statistics
+        self._deliver(module, bound.backward(sums, gradient.deferred(feature) if defers else None))
+
+    def _deliver(self, module: nn.BatchNorm2d, gradients: NormGradients) -> Correction | None:
+        self.add_gradient(module, gradients.gamma)
+        self.add_gradient(module, gradients.beta, "bias")
+        return gradients.correction
 
     def gradient_of(self, name: str) -> FeatureGradient | None:
         """The gradient of feature `name` for a reader to add to; None if nobody needs it."""
@@ -143,7 +153,6 @@ class BackwardPass:
         """Feature `name`, which forward has not kept, for its values to be written again."""
         data = self.workspace.take(self.like, *self.shapes[name], spread=True)
         feature = self.features[name] = Feature(data)
-        feature.set_statistics(0, *self.statistics[name])
         return feature
 
     def done_with(self, name: str, stage: object) -> None:

@@ -133,7 +133,6 @@ class _Call:
         self.kept_bottlenecks: list[nn.Module] = []
         self.features: dict[str, Feature] = {}
         self.shapes: dict[str, torch.Size] = {}
-        self.statistics: dict[str, tuple[Tensor, Tensor]] = {}
 
     def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
         """Run the stages; with `keep`, leave the maps for `maps_to_save`."""
@@ -156,9 +155,7 @@ class _Call:
             for i, stage in enumerate(program.stages):
                 self.workspace.enter(stage, Phase.FORWARD)
                 stage.forward(step)
-                written = features[stage.writes]
-                self.shapes[stage.writes] = written.data.shape
-                self.statistics[stage.writes] = written.mean, written.variance
+                self.shapes[stage.writes] = features[stage.writes].data.shape
                 for name in [name for name, last in last_reader.items() if last == i]:
                     if name not in remaining:
                         del features[name]
@@ -175,7 +172,6 @@ class _Call:
         """
         features, self.features = self.features, {}
         bottlenecks, self.bottlenecks = self.bottlenecks, {}
-        self.statistics |= {name: (feature.mean, feature.variance) for name, feature in features.items()}
         self.kept_bottlenecks = list(bottlenecks)
         return [*(feature.data for feature in features.values()), *bottlenecks.values()]
 
@@ -186,11 +182,8 @@ class _Call:
         program = self.program
         count, parameter_count = len(program.inputs), len(self.parameter_keys)
         parameters = dict(zip(self.parameter_keys, saved[:parameter_count]))
-        features = {}
         maps = iter(saved[parameter_count:])
-        for name in program.kept():
-            features[name] = Feature(next(maps))
-            features[name].set_statistics(0, *self.statistics[name])
+        features = {name: Feature(next(maps)) for name in program.kept()}
         bottlenecks = dict(zip(self.kept_bottlenecks, maps, strict=True))
         saved.clear()
         del maps
@@ -206,7 +199,6 @@ class _Call:
             features,
             self.shapes,
             last_users,
-            self.statistics,
             self.norms,
             bottlenecks,
             wanted_keys,

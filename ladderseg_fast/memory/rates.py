@@ -15,18 +15,24 @@ from ..cuda import image_cache
 from ..lean import Workspace, dense_block
 from ..nn import DenseBlock
 from ..ops import kernels
+from ..ops.backend import real_dtype, runs_on_cuda
+from ..ops.composed_stem import stem_convolution
 from ..ops.kernels import CorrectedGradient, Norm
+from ..ops.layout import pixel_major
 from .work import Rates, Work, work_of
 
-#: Images, height and width of the maps that calibration works on: too large for most caches, as real ones are.
-_SHAPE = (1, 256, 384)
+#: Height and width of the maps that calibration works on: too large for most caches, as real ones are.
+_SIZE, _SIZE_ON_CUDA = (256, 384), (512, 768)
 
-#: Each kernel is called so often; the median counts.
-_CALLS = 5
+#: Each kernel is measured so often; the median counts.
+_MEASUREMENTS = 5
+
+#: On CUDA each measurement is of so many calls in a row, so that waiting for the device does not count.
+_CALLS_ON_CUDA = 10
 
 
-def load_rates(device: torch.device) -> Rates:
-    """Those measured on this machine with as many threads, or defaults; `source` says which.
+def load_rates(device: torch.device, dtype: torch.dtype) -> Rates:
+    """Those measured on this machine with as many threads and maps of `dtype`, or defaults; `source` says which.
 
     Raises:
         ValueError: the file with the measured ones is damaged.
@@ -35,8 +41,8 @@ def load_rates(device: torch.device) -> Rates:
     if path is not None and path.exists():
         try:
             known = json.loads(path.read_text())
-            if _machine(device) in known:
-                return Rates(**known[_machine(device)])
+            if _key(device, dtype) in known:
+                return Rates(**known[_key(device, dtype)])
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a file of `ladderseg plan --calibrate` ({error}); remove it") from error
     return Rates.default(device.type, torch.get_num_threads())
@@ -50,8 +56,8 @@ def rates_file() -> Path | None:
         return None
 
 
-def store_rates(device: torch.device, rates: Rates) -> Path:
-    """Keep `rates` for this machine; returns the file.
+def store_rates(device: torch.device, dtype: torch.dtype, rates: Rates) -> Path:
+    """Keep `rates` for this machine and maps of `dtype`; returns the file.
 
     Raises:
         OSError: it cannot be written.
@@ -60,16 +66,20 @@ def store_rates(device: torch.device, rates: Rates) -> Path:
     if path is None:
         raise OSError("there is no home directory to keep rates in; LADDERSEG_FAST_CACHE may name another")
     known = json.loads(path.read_text()) if path.exists() else {}
-    known[_machine(device)] = rates.to_json()
+    known[_key(device, dtype)] = rates.to_json()
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write((json.dumps(known, indent=2) + "\n").encode())
     return path
 
 
-def measure_rates(device: torch.device) -> Rates:
-    """What this machine does, in a few seconds and 400 MB: every kind of kernel on maps like those of a network."""
-    maps = _Maps(device)
+def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
+    """What this machine does with maps of `dtype`: every kind of kernel on maps like those of a network.
+
+    It takes a few seconds and 400 MB, on CUDA 1.6 GB.
+    """
+    maps = _Maps(device, dtype)
+    on_cuda = runs_on_cuda(device)
     kinds = {
         "conv1x1_forward": lambda: kernels.bn_relu_conv1x1_forward(maps.wide, maps.norm, maps.weight1, maps.hidden),
         "conv1x1_backward": lambda: kernels.bn_relu_conv1x1_backward(
@@ -84,38 +94,48 @@ def measure_rates(device: torch.device) -> Rates:
         "stem": lambda: kernels.stem_forward(maps.images, maps.weight7, maps.stem_norm.scale, None, maps.stem, True),
         "cross_entropy": lambda: kernels.upsample_cross_entropy(maps.scores, maps.labels, None, 255, maps.grad_scores),
     }
+    if on_cuda:
+        images = pixel_major(maps.images)
+        kinds["stem"] = lambda: stem_convolution(images, maps.weight7)
     measured = {}
     for kind, run in kinds.items():
         work, seconds = _time(run, device)
         measured[kind] = work.operations / seconds
     work, seconds = _time(lambda: kernels.bn_relu_forward(maps.wide, maps.norm, maps.grad_wide), device)
-    return Rates(**measured, bandwidth=work.bytes / seconds, call=_seconds_per_call(device), source=_source(device))
+    return Rates(
+        **measured,
+        bandwidth=work.bytes / seconds,
+        call=_seconds_per_call(device, dtype),
+        asynchronous=on_cuda,
+        source=f"measured on {_machine(device)}",
+    )
 
 
 class _Maps:
     """Maps of a dense layer that reads 256 channels, of the stem, and class scores, at 1/4 of an image."""
 
-    def __init__(self, device: torch.device) -> None:
-        n, h, w = _SHAPE
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        h, w = _SIZE_ON_CUDA if runs_on_cuda(device) else _SIZE
+        real = real_dtype(dtype)
         generator = torch.Generator().manual_seed(0)
 
         def random(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator).to(device)
+            return torch.randn(*shape, generator=generator).to(device, dtype)
 
         def feature(channels: int) -> Tensor:
-            return random(1, channels, 1, 1).expand(n, -1, h, w).contiguous(memory_format=torch.channels_last)
+            return pixel_major(random(1, channels, 1, 1).expand(-1, -1, h, w))
 
         def norm(channels: int) -> Norm:
-            return Norm(*(torch.full((channels,), value, device=device) for value in (0.1, 0.9, 0.2)))
+            return Norm(*(torch.full((channels,), value, dtype=real, device=device) for value in (0.1, 0.9, 0.2)))
 
         self.wide, self.grad_wide = feature(256), feature(256)
         self.hidden, self.grad_hidden = feature(128), feature(128)
         self.grown, self.stem = feature(32), feature(64)
-        self.scores, self.grad_scores = feature(19), feature(19)
+        self.scores, self.grad_scores = feature(19).to(real), feature(19).to(real)
         self.norm, self.hidden_norm, self.stem_norm = norm(256), norm(128), norm(64)
         self.weight1, self.weight3, self.weight7 = random(128, 256, 1, 1), random(32, 128, 3, 3), random(64, 3, 7, 7)
-        self.images = random(1, 3, 1, 1).expand(n, -1, 4 * h, 4 * w).contiguous()
-        self.labels = torch.zeros(n, 4 * h, 4 * w, dtype=torch.uint8, device=device)
+        self.images = random(1, 3, 1, 1).expand(-1, -1, 4 * h, 4 * w).contiguous()
+        self.labels = torch.zeros(1, 4 * h, 4 * w, dtype=torch.uint8, device=device)
 
 
 def _time(run: Callable[[], object], device: torch.device) -> tuple[Work, float]:
@@ -123,13 +143,14 @@ def _time(run: Callable[[], object], device: torch.device) -> tuple[Work, float]
     works: list[Work] = []
     with kernels.observing(lambda kernel, arguments: works.append(work_of(kernel, arguments))):
         run()
-    return works[0], statistics.median(_seconds(run, device) for _ in range(_CALLS))
+    calls = _CALLS_ON_CUDA if device.type == "cuda" else 1
+    return works[0], statistics.median(_seconds(run, device, calls) for _ in range(_MEASUREMENTS))
 
 
-def _seconds_per_call(device: torch.device) -> float:
+def _seconds_per_call(device: torch.device, dtype: torch.dtype) -> float:
     """Of a dense block so small that nothing but what surrounds its kernels takes time."""
-    block = DenseBlock(64, 16).to(device)
-    x = torch.randn(1, 64, 4, 4, device=device)
+    block = DenseBlock(64, 16).to(device, real_dtype(dtype))
+    x = torch.randn(1, 64, 4, 4, dtype=dtype, device=device)
     workspace = Workspace()
     calls: list[str] = []
 
@@ -138,13 +159,15 @@ def _seconds_per_call(device: torch.device) -> float:
 
     with kernels.observing(lambda kernel, arguments: calls.append(kernel)):
         run()
-    return statistics.median(_seconds(run, device) for _ in range(_CALLS)) / len(calls)
+    return statistics.median(_seconds(run, device) for _ in range(_MEASUREMENTS)) / len(calls)
 
 
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
+def _seconds(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:
+    """Of one of so many calls."""
     started = _now(device)
-    run()
-    return _now(device) - started
+    for _ in range(calls):
+        run()
+    return (_now(device) - started) / calls
 
 
 def _now(device: torch.device) -> float:
@@ -153,11 +176,11 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+def _key(device: torch.device, dtype: torch.dtype) -> str:
+    return f"{_machine(device)}, {str(dtype).removeprefix('torch.')}"
+
+
 def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device) if torch.cuda.is_available() else "cuda"
     return f"{platform.node()}, {platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def _source(device: torch.device) -> str:
-    return f"measured on {_machine(device)}"

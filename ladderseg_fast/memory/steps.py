@@ -168,7 +168,7 @@ def _step(
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
     shape = StepShape(batch, height, width, dtype, device)
-    return Step(on_meta(model, shape.parameter_dtype), shape, optimizer, rates or load_rates(device))
+    return Step(on_meta(model, shape.parameter_dtype), shape, optimizer, rates or load_rates(device, dtype))
 
 
 def _by_name(name: str, num_classes: int) -> nn.Module:

@@ -18,7 +18,6 @@ from ..lean.workspace import Phase
 from ..ops import kernels
 from ..ops.backend import cuda_launches, symbolic_cpu
 from .live_tensors import LiveTensors
-from .vector_shapes import VectorShapes
 from .work import Work, work_of
 
 #: Of the GPU that launches are made for where none is there to ask: capability and multiprocessors.
@@ -141,9 +140,8 @@ def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
     tensors = LiveTensors([images, labels, *model.parameters(), *model.buffers()]) if whole else None
     watcher = _Watcher(tensors)
     with ExitStack() as stack:
-        stack.enter_context(symbolic_cpu() if shape.device.type == "cpu" else _recorded(shape.device))
+        stack.enter_context(symbolic_cpu() if shape.device.type == "cpu" else recorded(shape.device))
         stack.enter_context(kernels.observing(watcher.saw))
-        stack.enter_context(VectorShapes())
         stack.enter_context(tensors or nullcontext())
         loss = _loss(ladder(model, images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
         watcher.enter_loss()
@@ -160,8 +158,11 @@ def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tenso
 
 
 @contextmanager
-def _recorded(device: torch.device) -> Iterator[None]:
-    """A region in which CUDA kernels are not launched: the launchers ask for scratch memory, and that is all."""
+def recorded(device: torch.device) -> Iterator[None]:
+    """A region in which CUDA kernels are not launched: the launchers ask for scratch memory, and that is all.
+
+    No other thread launches any meanwhile.
+    """
     capability, multiprocessors = _SOME_GPU
     if device.type == "cuda" and torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(device)

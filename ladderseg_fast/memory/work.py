@@ -1,6 +1,7 @@
 """What kernels do, and how long that takes on a machine of which some rates are known.
 
-The cost model, in docs/memory.md: a kernel takes max(operations / rate of its kind, bytes / bandwidth) + call.
+The cost model, in docs/memory.md: a kernel takes max(operations / rate of its kind, bytes / bandwidth) + call, or the
+largest of the three where the host does not wait for it.
 """
 
 from collections.abc import Iterable
@@ -51,6 +52,8 @@ class Rates:
     cross_entropy: float
     bandwidth: float
     call: float
+    asynchronous: bool = False
+    """Whether the host goes on while a kernel runs: its own time counts only where that is longer."""
     source: str = "defaults"
     """Where they are from, for people."""
 
@@ -58,14 +61,15 @@ class Rates:
     def default(device_type: str, threads: int) -> "Rates":
         """For a machine that nobody has measured: that of benchmarks/NOTES.md, or a GPU of 2017."""
         if device_type == "cuda":
-            return Rates(*[6e12] * 6, bandwidth=250e9, call=20e-6, source="defaults for a GPU")
+            return Rates(*[6e12] * 6, bandwidth=250e9, call=200e-6, asynchronous=True, source="defaults for a GPU")
         rates = (rate * threads for rate in (86e9, 95e9, 82e9, 81e9, 85e9, 20e9))
         return Rates(*rates, bandwidth=10e9, call=150e-6, source=f"defaults for {threads} threads")
 
     def seconds(self, work: Work) -> float:
         """How long `work` takes."""
         products = work.operations / getattr(self, work.kind) if work.operations else 0.0
-        return max(products, work.bytes / self.bandwidth) + self.call
+        kernel = max(products, work.bytes / self.bandwidth)
+        return max(kernel, self.call) if self.asynchronous else kernel + self.call
 
     def step_seconds(self, works: Iterable[Work], plan: MemoryPlan) -> float:
         """How long a step with `plan` takes, which does `works`."""
@@ -100,6 +104,9 @@ def _products(kernel: str, arguments: dict[str, Any]) -> tuple[str, float]:
     if kernel in ("stem_forward", "stem_backward_sums", "stem_backward_weight"):
         products = 2.0 * weight.numel() * _pixels(arguments["images"]) / 4
         return "stem", products * (2 if kernel == "stem_backward_weight" else 1)
+    if kernel in ("stem_convolution", "stem_convolution_backward"):  # of the same, where they are torch's
+        products = 2.0 * weight.numel() * _pixels(arguments["images"]) / 4
+        return "stem", products * sum(arguments.get("wanted", (True,)))
     if kernel == "upsample_cross_entropy":
         return "cross_entropy", _CROSS_ENTROPY * arguments["labels"].numel() * arguments["logits"].shape[1]
     return "conv1x1_forward", 0.0

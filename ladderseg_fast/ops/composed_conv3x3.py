@@ -27,7 +27,7 @@ def forward(
     first_row: int,
     accumulate: bool,
     statistics: bool,
-) -> tuple[Tensor, Tensor] | None:
+) -> Tensor | None:
     rows = slice(first_row, first_row + out.shape[2])
     for images in _groups(x):
         convolved = F.conv2d(_normalised(x[images], norm), weight, padding=dilation, dilation=dilation)[:, :, rows]
@@ -49,7 +49,7 @@ def backward(
     first_row: int,
     want_weight: bool,
 ) -> tuple[Tensor | None, BnSums]:
-    total = BnSums.zeros(x.shape[1], x.device)
+    total = None
     grad_weight = None
     height = grad_x.shape[2]
     whole = height == x.shape[2] == grad.grad.shape[2]
@@ -66,15 +66,17 @@ def backward(
         if want_weight:
             more = more.to(real_dtype(x.dtype))
             grad_weight = more if grad_weight is None else grad_weight.add_(more)
-        total += kernels.bn_relu_backward(
+        sums = kernels.bn_relu_backward(
             pixel_major(grad_y),
             x[images, :, first_row : first_row + height],
             norm,
             grad_x[images],
             accumulate=False,
         )
-    if want_weight and grad_weight is None:  # a batch without images
-        grad_weight = torch.zeros(weight.shape, dtype=real_dtype(x.dtype), device=x.device)
+        total = sums.plus(total)
+    if total is None:  # a batch without images
+        total = BnSums.of_none(x.shape[1], x.device)
+        grad_weight = torch.zeros(weight.shape, dtype=real_dtype(x.dtype), device=x.device) if want_weight else None
     return grad_weight, total
 
 

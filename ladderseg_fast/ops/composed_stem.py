@@ -30,8 +30,8 @@ _CHUNK_BYTES = 64 << 20
 
 def forward(
     images: Tensor, weight: Tensor, scale: Tensor, norm: Norm | None, out: Tensor, statistics: bool
-) -> tuple[Tensor, Tensor] | None:
-    running = RunningStatistics(weight.shape[0], images.device)
+) -> Tensor | None:
+    running = RunningStatistics()
     for piece in pieces(images, weight):
         strip = piece.strip
         rows = slice(strip.rows.start // 2, (strip.rows.stop + 1) // 2)
@@ -40,15 +40,15 @@ def forward(
         )
         if statistics:
             values = piece.values[:, :, strip.inner]
-            running.add(values.numel() // values.shape[1], *kernels.channel_statistics(values))
+            running.add(values.numel() // values.shape[1], kernels.channel_statistics(values))
     return running.result() if statistics else None
 
 
 def backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
     pooled = kernels.settled(grad)
-    total = BnSums.zeros(weight.shape[0], images.device)
+    total = None
     for piece in pieces(images, weight):
-        total += piece.pooling_sums(pooled, norm)
+        total = piece.pooling_sums(pooled, norm).plus(total)
     return total
 
 
@@ -91,7 +91,7 @@ class Piece:
         start = max(0, _STRIDE * (strip.outer.start - 2))
         rows = slice(start, min(images.shape[2], _STRIDE * (strip.outer.stop - 1) + _PADDING + 1))
         source, first = pixel_major(images[strip.images, :, rows]), strip.outer.start - start // _STRIDE
-        result = F.conv2d(source, weight, stride=_STRIDE, padding=_PADDING)
+        result = stem_convolution(source, weight)
         count = strip.outer.stop - strip.outer.start
         return Piece(strip, source, rows, first, pixel_major(result[:, :, first : first + count]))
 
@@ -141,8 +141,22 @@ class Piece:
         self, grad: Tensor, weight: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients of the source and of weight from that of the source's convolution."""
-        stride, padding, dilation = [_STRIDE] * 2, [_PADDING] * 2, [1, 1]
-        grad_source, grad_weight, _ = torch.ops.aten.convolution_backward(
-            grad, self.source, weight, None, stride, padding, dilation, False, [0, 0], 1, [*wanted, False]
-        )
-        return grad_source, grad_weight
+        return stem_convolution_backward(grad, self.source, weight, wanted)
+
+
+@kernels.observed
+def stem_convolution(images: Tensor, weight: Tensor) -> Tensor:
+    """images [N, C, H, W] -> [N, K, ceil(H / 2), ceil(W / 2)], torch's."""
+    return F.conv2d(images, weight, stride=_STRIDE, padding=_PADDING)
+
+
+@kernels.observed
+def stem_convolution_backward(
+    grad: Tensor, images: Tensor, weight: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of images and weight, where wanted, from that of stem_convolution(images, weight)."""
+    stride, padding, dilation = [_STRIDE] * 2, [_PADDING] * 2, [1, 1]
+    grad_images, grad_weight, _ = torch.ops.aten.convolution_backward(
+        grad, images, weight, None, stride, padding, dilation, False, [0, 0], 1, [*wanted, False]
+    )
+    return grad_images, grad_weight

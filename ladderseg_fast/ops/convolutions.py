@@ -37,7 +37,7 @@ def bn_relu_conv3x3_forward(
     first_row: int = 0,
     accumulate: bool = False,
     statistics: bool = False,
-) -> tuple[Tensor, Tensor] | None:
+) -> Tensor | None:
     """See kernels.bn_relu_conv3x3_forward."""
     way = kernels.bn_relu_conv3x3_forward if _fused_conv3x3(x) else composed_conv3x3.forward
     return way(x, norm, weight.to(x.dtype), dilation, out, first_row, accumulate, statistics)
@@ -61,7 +61,7 @@ def bn_relu_conv3x3_backward(
 
 def stem_forward(
     images: Tensor, weight: Tensor, scale: Tensor, norm: Norm | None, out: Tensor, statistics: bool = False
-) -> tuple[Tensor, Tensor] | None:
+) -> Tensor | None:
     """See kernels.stem_forward."""
     way = composed_stem.forward if runs_on_cuda(images.device) else kernels.stem_forward
     return way(images, weight.to(images.dtype), scale, norm, out, statistics)

@@ -67,20 +67,23 @@ class BnSums:
     centred: Tensor
 
     @staticmethod
-    def zeros(channels: int, device: torch.device) -> "BnSums":
-        return BnSums(*torch.zeros((2, channels), dtype=torch.float64, device=device))
+    def empty(channels: int, device: torch.device) -> "BnSums":
+        """For a kernel to write."""
+        return BnSums(*torch.empty((2, channels), dtype=torch.float64, device=device))
 
     @staticmethod
-    def cat(parts: "list[BnSums]") -> "BnSums":
-        """Those of maps that lie side by side in one."""
-        return BnSums(torch.cat([part.masked for part in parts]), torch.cat([part.centred for part in parts]))
+    def of_none(channels: int, device: torch.device) -> "BnSums":
+        """Those over no positions."""
+        return BnSums(*torch.zeros((2, channels), dtype=torch.float64, device=device))
 
     def pointers(self) -> _core.BnSums:
         return _core.BnSums(address(self.masked), address(self.centred))
 
-    def __iadd__(self, other: "BnSums") -> "BnSums":
-        self.masked += other.masked
-        self.centred += other.centred
+    def plus(self, other: "BnSums | None") -> "BnSums":
+        """These, to which `other` is added in place."""
+        if other is not None:
+            self.masked += other.masked
+            self.centred += other.centred
         return self
 
 
@@ -133,8 +136,8 @@ def observing(observer: Observer) -> Iterator[None]:
         _observed.observer = before
 
 
-def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that calls one kernel of the core."""
+def observed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """For a function that calls one kernel of the core, or one convolution of torch's: observers are told of its calls."""
     names = function.__code__.co_varnames
 
     @wraps(function)
@@ -146,7 +149,7 @@ def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _launch(kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
+def launch(kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
     """Run `kernel` for maps like `x`; nothing happens where these are shapes that stand for maps on the CPU."""
     if is_symbolic(x.device):
         return
@@ -157,18 +160,18 @@ def _launch(kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
         kernel(backend(x), *arguments)
 
 
-@_kernel
-def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance [C] float64 of x [N, C, H, W]."""
-    mean, variance = _statistics(x, x.shape[1])
-    _launch(_core.channel_statistics, x, _map(x), address(mean), address(variance))
-    return mean, variance
+@observed
+def channel_statistics(x: Tensor) -> Tensor:
+    """[2, C] float64: mean and biased variance of x [N, C, H, W]."""
+    result = _statistics(x, x.shape[1])
+    launch(_core.channel_statistics, x, _map(x), *_addresses(result))
+    return result
 
 
-@_kernel
+@observed
 def affine_correction(gradient: CorrectedGradient, out: Tensor) -> None:
     """out = the value of `gradient`, which has an x; [N, C, H, W]; out may be gradient.grad."""
-    _launch(_core.affine_correction, out, gradient.pointers(), _map(out))
+    launch(_core.affine_correction, out, gradient.pointers(), _map(out))
 
 
 def settled(gradient: CorrectedGradient) -> Tensor:
@@ -181,37 +184,37 @@ def settled(gradient: CorrectedGradient) -> Tensor:
     return out
 
 
-@_kernel
+@observed
 def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out = bn_relu(x), [N, C, H, W]."""
-    _launch(_core.bn_relu_forward, x, _map(x), norm.pointers(x), _map(out))
+    launch(_core.bn_relu_forward, x, _map(x), norm.pointers(x), _map(out))
 
 
-@_kernel
+@observed
 def bn_relu_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
     """grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad."""
-    sums = BnSums.zeros(x.shape[1], x.device)
-    _launch(
+    sums = BnSums.empty(x.shape[1], x.device)
+    launch(
         _core.bn_relu_backward, x, _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers()
     )
     return sums
 
 
-@_kernel
+@observed
 def bn_relu_conv1x1_forward(
     x: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: bool = False
-) -> tuple[Tensor, Tensor] | None:
+) -> Tensor | None:
     """out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, those of out as well."""
     result = _statistics(out, out.shape[1]) if statistics else None
     weight = _readable(weight, x)
     assert weight.shape[:2] == (out.shape[1], x.shape[1])
-    _launch(
+    launch(
         _core.bn_relu_conv1x1_forward, x, _map(x), norm.pointers(x), address(weight), _map(out), *_addresses(result)
     )
     return result
 
 
-@_kernel
+@observed
 def bn_relu_conv1x1_backward(
     grad: CorrectedGradient,
     x: Tensor,
@@ -222,11 +225,11 @@ def bn_relu_conv1x1_backward(
     want_weight: bool = True,
 ) -> tuple[Tensor | None, BnSums]:
     """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, M, H, W]; returns the gradient of weight and the sums."""
-    sums = BnSums.zeros(x.shape[1], x.device)
+    sums = BnSums.empty(x.shape[1], x.device)
     weight = _readable(weight, x)
     assert weight.shape[:2] == (grad.grad.shape[1], x.shape[1])
     grad_weight = _like_weight(weight) if want_weight else None
-    _launch(
+    launch(
         _core.bn_relu_conv1x1_backward,
         x,
         grad.pointers(),
@@ -241,7 +244,7 @@ def bn_relu_conv1x1_backward(
     return grad_weight, sums
 
 
-@_kernel
+@observed
 def bn_relu_conv3x3_forward(
     x: Tensor,
     norm: Norm,
@@ -251,7 +254,7 @@ def bn_relu_conv3x3_forward(
     first_row: int = 0,
     accumulate: bool = False,
     statistics: bool = False,
-) -> tuple[Tensor, Tensor] | None:
+) -> Tensor | None:
     """out [N, K, h, W] (+)= conv3x3(bn_relu(x [N, C, H, W]), weight), zero padding as wide as the dilation.
 
     For a strip of rows: the first row of out is at `first_row` of x. With `statistics`, those of out as well.
@@ -262,7 +265,7 @@ def bn_relu_conv3x3_forward(
     if runs_on_cuda(x.device):
         weight = _whole_chunks(weight.to(x.dtype), 1).permute(0, 2, 3, 1)
     weight = _readable(weight, x)
-    _launch(
+    launch(
         _core.bn_relu_conv3x3_forward,
         x,
         _map(x),
@@ -277,7 +280,7 @@ def bn_relu_conv3x3_forward(
     return result
 
 
-@_kernel
+@observed
 def bn_relu_conv3x3_backward(
     grad: CorrectedGradient,
     x: Tensor,
@@ -294,7 +297,7 @@ def bn_relu_conv3x3_backward(
     For a strip of rows: the first row of grad_x is at `first_row` of x [N, C, H, W] and at `grad_first_row` of grad;
     both reach beyond the strip by the dilation, as far as the image goes. Results count the strip's rows only.
     """
-    sums = BnSums.zeros(x.shape[1], x.device)
+    sums = BnSums.empty(x.shape[1], x.device)
     outputs, channels = weight.shape[:2]
     assert weight.shape == (grad.grad.shape[1], x.shape[1], 3, 3)
     on_cuda = runs_on_cuda(x.device)
@@ -305,7 +308,7 @@ def bn_relu_conv3x3_backward(
     if want_weight:
         shape = (3, 3, weight.shape[3], outputs) if on_cuda else weight.shape
         grad_weight = weight.new_empty(shape, dtype=real_dtype(x.dtype))
-    _launch(
+    launch(
         _core.bn_relu_conv3x3_backward,
         x,
         grad.pointers(),
@@ -324,17 +327,17 @@ def bn_relu_conv3x3_backward(
     return grad_weight, sums
 
 
-@_kernel
+@observed
 def bn_relu_avgpool2_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out [N, C, H // 2, W // 2] = avg_pool2d(bn_relu(x [N, C, H, W]), 2)."""
-    _launch(_core.bn_relu_avgpool2_forward, x, _map(x), norm.pointers(x), _map(out))
+    launch(_core.bn_relu_avgpool2_forward, x, _map(x), norm.pointers(x), _map(out))
 
 
-@_kernel
+@observed
 def bn_relu_avgpool2_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
     """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, C, H // 2, W // 2]."""
-    sums = BnSums.zeros(x.shape[1], x.device)
-    _launch(
+    sums = BnSums.empty(x.shape[1], x.device)
+    launch(
         _core.bn_relu_avgpool2_backward,
         x,
         _map(grad),
@@ -347,7 +350,7 @@ def bn_relu_avgpool2_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tenso
     return sums
 
 
-@_kernel
+@observed
 def bn_relu_maxpool_forward(
     x: Tensor, norm: Norm | None, out: Tensor, first_row: int = 0, scale: Tensor | None = None
 ) -> None:
@@ -357,10 +360,10 @@ def bn_relu_maxpool_forward(
     is the x that batch norm with a scale of the signs of `scale` [C] would make each window's maximum of.
     """
     pointers = _core.BnRelu(0, address(scale), 0) if norm is None else norm.pointers(x)
-    _launch(_core.bn_relu_maxpool_forward, x, _map(x), pointers, _map(out), first_row)
+    launch(_core.bn_relu_maxpool_forward, x, _map(x), pointers, _map(out), first_row)
 
 
-@_kernel
+@observed
 def bn_relu_maxpool_backward(
     grad: Tensor,
     x: Tensor,
@@ -377,7 +380,7 @@ def bn_relu_maxpool_backward(
     return _bn_relu_maxpool_backward(grad, x, norm, _map(grad_x), (first_row, first_grad_row), correction)
 
 
-@_kernel
+@observed
 def bn_relu_maxpool_backward_sums(
     grad: Tensor, x: Tensor, norm: Norm, rows: int, first_row: int = 0, first_grad_row: int = 0
 ) -> BnSums:
@@ -395,17 +398,17 @@ def _bn_relu_maxpool_backward(
     rows: tuple[int, int],
     correction: tuple[Tensor, Tensor] | None,
 ) -> BnSums:
-    sums = BnSums.zeros(x.shape[1], x.device)
+    sums = BnSums.empty(x.shape[1], x.device)
     on_cuda = _addresses(correction) if runs_on_cuda(x.device) else ()
     arguments = _map(grad), _map(x), norm.pointers(x), grad_x, *rows, sums.pointers(), *on_cuda
-    _launch(_core.bn_relu_maxpool_backward, x, *arguments)
+    launch(_core.bn_relu_maxpool_backward, x, *arguments)
     return sums
 
 
-@_kernel
+@observed
 def stem_forward(
     images: Tensor, weight: Tensor, scale: Tensor, norm: Norm | None, out: Tensor, statistics: bool = False
-) -> tuple[Tensor, Tensor] | None:
+) -> Tensor | None:
     """out [N, K, h, w] = max_pool2d(bn_relu(x), 3, stride 2, padding 1) of x = conv7x7 with stride 2 and padding 3.
 
     images [N, C, H, W] of any strides; weight [K, C, 7, 7]. Without `norm`, out is the x that batch norm with a scale
@@ -414,18 +417,18 @@ def stem_forward(
     result = _statistics(out, out.shape[1]) if statistics else None
     pointers = _core.BnRelu(0, address(scale), 0) if norm is None else norm.pointers(out)
     weight = _stem_weight(images, weight, out)
-    _launch(
+    launch(
         _core.stem_forward, images, _images(images), address(weight), pointers, _map(out), *_addresses(result)
     )
     return result
 
 
-@_kernel
+@observed
 def stem_backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
     """The sums of the stem's batch norm from grad [N, K, h, w]."""
-    sums = BnSums.zeros(weight.shape[0], images.device)
+    sums = BnSums.empty(weight.shape[0], images.device)
     weight = _stem_weight(images, weight, grad.grad)
-    _launch(
+    launch(
         _core.stem_backward_sums,
         images,
         grad.pointers(),
@@ -437,7 +440,7 @@ def stem_backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, 
     return sums
 
 
-@_kernel
+@observed
 def stem_backward_weight(
     grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor
 ) -> Tensor:
@@ -448,7 +451,7 @@ def stem_backward_weight(
     weight = _stem_weight(images, weight, grad.grad)
     grad_weight = _like_weight(weight)
     assert len(constant) == len(slope) == weight.shape[0]
-    _launch(
+    launch(
         _core.stem_backward_weight,
         images,
         grad.pointers(),
@@ -462,28 +465,28 @@ def stem_backward_weight(
     return grad_weight
 
 
-@_kernel
+@observed
 def upsample_forward(coarse: Tensor, out: Tensor, first_row: int = 0, height: int | None = None) -> None:
     """out [N, D, H, W] = coarse [N, D, h, w], upsampled bilinearly.
 
     For a strip of rows: out is rows first_row.. of an upsampled map of `height` rows.
     """
     height = out.shape[2] if height is None else height
-    _launch(_core.upsample_forward, coarse, _map(coarse), _map(out), first_row, height)
+    launch(_core.upsample_forward, coarse, _map(coarse), _map(out), first_row, height)
 
 
-@_kernel
+@observed
 def upsample_backward(grad: Tensor, grad_coarse: Tensor) -> None:
     """grad_coarse [N, D, h, w] = transpose of the upsampling to grad [N, D, H, W]."""
-    _launch(_core.upsample_backward, grad, _map(grad), _map(grad_coarse))
+    launch(_core.upsample_backward, grad, _map(grad), _map(grad_coarse))
 
 
-@_kernel
+@observed
 def upsample_project_concat_forward(coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor, out: Tensor) -> None:
     """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]."""
     weight = _readable(weight, skip)
     assert weight.shape[:2] == (out.shape[1] - coarse.shape[1], skip.shape[1])
-    _launch(
+    launch(
         _core.upsample_project_concat_forward,
         skip,
         _map(coarse),
@@ -494,7 +497,7 @@ def upsample_project_concat_forward(coarse: Tensor, skip: Tensor, norm: Norm, we
     )
 
 
-@_kernel
+@observed
 def upsample_cross_entropy(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None, ignore_index: int, grad_logits: Tensor | None
 ) -> tuple[Tensor, Tensor]:
@@ -506,7 +509,7 @@ def upsample_cross_entropy(
     """
     loss = torch.empty((), dtype=torch.float64, device=logits.device)
     invalid_pixel = torch.empty((), dtype=torch.int64, device=logits.device)
-    _launch(
+    launch(
         _core.upsample_cross_entropy,
         logits,
         _map(logits),
@@ -522,10 +525,10 @@ def upsample_cross_entropy(
     return loss, invalid_pixel
 
 
-@_kernel
+@observed
 def upsample_argmax(scores: Tensor, labels: Tensor) -> None:
     """labels [N, H, W] uint8, contiguous, from scores [N, K, h, w]."""
-    _launch(_core.upsample_argmax, scores, _map(scores), address(labels), *labels.shape[1:])
+    launch(_core.upsample_argmax, scores, _map(scores), address(labels), *labels.shape[1:])
 
 
 def _map(x: Tensor) -> _core.FeatureMap:
@@ -565,11 +568,10 @@ def _stem_weight(images: Tensor, weight: Tensor, pooled: Tensor) -> Tensor:
     return _readable(weight, images)
 
 
-def _statistics(like: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    mean, variance = torch.empty((2, channels), dtype=torch.float64, device=like.device)
-    return mean, variance
+def _statistics(like: Tensor, channels: int) -> Tensor:
+    return torch.empty((2, channels), dtype=torch.float64, device=like.device)
 
 
-def _addresses(pair: tuple[Tensor, Tensor] | None) -> tuple[int, int]:
+def _addresses(pair: Tensor | tuple[Tensor, Tensor] | None) -> tuple[int, int]:
     return (0, 0) if pair is None else (address(pair[0]), address(pair[1]))
 

@@ -5,21 +5,24 @@ from torch import Tensor
 
 
 class RunningStatistics:
-    """Mean and variance [C] of the positions seen so far, merged by Chan's formula in float64."""
+    """Mean and biased variance [2, C] float64 of the positions seen so far, merged by Chan's formula."""
 
-    def __init__(self, channels: int, device: torch.device) -> None:
+    def __init__(self) -> None:
         self._count = 0
-        self._mean = torch.zeros(channels, dtype=torch.float64, device=device)
-        self._deviation = torch.zeros_like(self._mean)  # sum of (x - mean)^2
+        self._statistics: Tensor | None = None
 
-    def add(self, count: int, mean: Tensor, variance: Tensor) -> None:
-        """`count` more positions with this mean and biased variance [C] float64."""
-        delta = mean - self._mean
-        share = count / (self._count + count)
-        self._mean = self._mean + delta * share
-        self._deviation = self._deviation + variance * count + delta.square() * (self._count * share)
-        self._count += count
+    def add(self, count: int, statistics: Tensor) -> None:
+        """`count` more positions with this mean and biased variance [2, C] float64."""
+        before, self._count = self._count, self._count + count
+        if self._statistics is None:
+            self._statistics = statistics
+            return
+        share = count / self._count
+        delta = statistics[0] - self._statistics[0]
+        self._statistics = torch.lerp(self._statistics, statistics, share)
+        self._statistics[1].addcmul_(delta, delta, value=share * before / self._count)
 
-    def result(self) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance [C] float64."""
-        return self._mean, self._deviation / self._count
+    def result(self) -> Tensor:
+        """Mean and biased variance [2, C] float64 of all that was added, which is something."""
+        assert self._statistics is not None
+        return self._statistics

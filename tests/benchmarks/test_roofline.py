@@ -20,6 +20,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 #: Of the float32 step; `_narrow` is the one to few channels.
 KERNELS = {
     "affine_correction",
+    "batch_norm_backward",
+    "batch_norm_forward",
     "bn_relu_avgpool2_backward",
     "bn_relu_avgpool2_forward",
     "bn_relu_conv1x1_backward",

@@ -7,9 +7,11 @@ import torch
 from operator_suite import threads
 
 from ladderseg_fast.memory.rates import load_rates, measure_rates, rates_file, store_rates
+from ladderseg_fast.memory.symbolic import recorded
 from ladderseg_fast.memory.work import Rates, Work
 
-CPU = torch.device("cpu")
+CPU, META = torch.device("cpu"), torch.device("meta")
+KINDS = ("conv1x1_forward", "conv1x1_backward", "conv3x3_forward", "conv3x3_backward", "stem", "cross_entropy")
 
 
 @pytest.fixture(autouse=True)
@@ -18,22 +20,29 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults_say_so() -> None:
-    assert load_rates(CPU).source.startswith("defaults")
+    assert load_rates(CPU, torch.float32).source.startswith("defaults")
 
 
 def test_measured_rates_are_found_again() -> None:
     with threads(1):
-        rates = measure_rates(CPU)
-        for kind in ("conv1x1", "conv3x3"):
-            for direction in ("forward", "backward"):
-                assert 1e8 < getattr(rates, f"{kind}_{direction}") < 1e14
-        assert 1e8 < rates.stem < 1e14 and 1e7 < rates.cross_entropy < 1e14
-        assert 1e8 < rates.bandwidth < 1e13 and 0.0 < rates.call < 0.1
-        store_rates(CPU, rates)
-        assert load_rates(CPU) == rates
-        assert load_rates(CPU).source.startswith("measured")
+        rates = measure_rates(CPU, torch.float32)
+        for kind in KINDS:
+            assert 1e7 < getattr(rates, kind) < 1e14, kind
+        assert 1e8 < rates.bandwidth < 1e13 and 0.0 < rates.call < 0.1 and not rates.asynchronous
+        store_rates(CPU, torch.float32, rates)
+        assert load_rates(CPU, torch.float32) == rates
+        assert load_rates(CPU, torch.float32).source.startswith("measured")
+        assert load_rates(CPU, torch.float64).source.startswith("defaults")
     with threads(2):  # another machine, as it were
-        assert load_rates(CPU).source.startswith("defaults")
+        assert load_rates(CPU, torch.float32).source.startswith("defaults")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_kernel_on_cuda_is_measured(dtype: torch.dtype) -> None:
+    with recorded(META):  # the calls are those on CUDA, and nothing is launched
+        rates = measure_rates(META, dtype)
+    assert all(getattr(rates, kind) > 0.0 for kind in KINDS)
+    assert rates.bandwidth > 0.0 and rates.call > 0.0 and rates.asynchronous
 
 
 @pytest.mark.parametrize("content", ["", "[]x", '{"a": '])
@@ -41,10 +50,16 @@ def test_damaged_file(content: str) -> None:
     rates_file().parent.mkdir()
     rates_file().write_text(content)
     with pytest.raises(ValueError, match="rates.json"):
-        load_rates(CPU)
+        load_rates(CPU, torch.float32)
 
 
 def test_cost_of_a_kernel() -> None:
     rates = Rates(2e9, 1e9, 1e9, 1e9, 1e9, 1e9, bandwidth=1e9, call=0.5)
     assert rates.seconds(Work("conv1x1_forward", 4e9, 1, 0, 0)) == pytest.approx(2.5)  # the products
     assert rates.seconds(Work("conv1x1_forward", 1.0, 3 * 10**9, 0, 0)) == pytest.approx(3.5)  # the maps
+
+
+def test_cost_of_a_kernel_that_nobody_waits_for() -> None:
+    rates = Rates(2e9, 1e9, 1e9, 1e9, 1e9, 1e9, bandwidth=1e9, call=0.5, asynchronous=True)
+    assert rates.seconds(Work("conv1x1_forward", 4e9, 1, 0, 0)) == pytest.approx(2.0)
+    assert rates.seconds(Work("conv1x1_forward", 1.0, 1, 0, 0)) == pytest.approx(0.5)  # the host's

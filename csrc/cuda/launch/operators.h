@@ -15,6 +15,8 @@ bool multiplies_by_tensor_cores(const Queue&);
 
 void channel_statistics(const Queue&, const ChannelStatistics<void>&);
 void affine_correction(const Queue&, const AffineCorrection<void>&);
+void batch_norm_forward(const Queue&, const BatchNormForward<void>&);
+void batch_norm_backward(const Queue&, const BatchNormBackward<void>&);
 void bn_relu_forward(const Queue&, const BnReluForward<void>&);
 void bn_relu_backward(const Queue&, const BnReluBackward<void>&);
 void bn_relu_conv1x1_forward(const Queue&, const BnReluConv1x1Forward<void>&);

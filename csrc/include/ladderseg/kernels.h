@@ -2,6 +2,7 @@
 #pragma once
 
 #include "affine_correction.h"
+#include "batch_norm.h"
 #include "bn_relu.h"
 #include "bn_relu_avgpool2.h"
 #include "bn_relu_conv1x1.h"
@@ -25,6 +26,8 @@ template <class T>
 struct Kernels {
   Kernel<ChannelStatistics<T>> channel_statistics;
   Kernel<AffineCorrection<T>> affine_correction;
+  Kernel<BatchNormForward<T>> batch_norm_forward;
+  Kernel<BatchNormBackward<T>> batch_norm_backward;
   Kernel<BnReluForward<T>> bn_relu_forward;
   Kernel<BnReluBackward<T>> bn_relu_backward;
   Kernel<BnReluConv1x1Forward<T>> bn_relu_conv1x1_forward;

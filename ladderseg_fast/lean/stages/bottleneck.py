@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ...ops import convolutions, kernels
+from ...ops.batch_norm_kernels import Correction
 from ...ops.kernels import BnSums, CorrectedGradient, Norm
 from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
@@ -48,13 +49,13 @@ class Bottleneck:
         if uses_batch_statistics(self.norm2) or keep:
             statistics = self._forward_at_once(step, source, bound.norm, out, keep)
             if statistics is not None:
-                target.set_statistics(first, *statistics)
+                target.set_statistics(first, statistics)
         else:
             self._forward_in_strips(step, source, bound.norm, out)
 
     def _forward_at_once(
         self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor, keep: bool
-    ) -> tuple[Tensor, Tensor] | None:
+    ) -> Tensor | None:
         """With the whole hidden map, whose statistics the second batch norm may wait for; returns those of `out`.
 
         Nobody may want these, if the second batch norm does not use its own: the readers of `out` are most likely like
@@ -126,7 +127,6 @@ class Bottleneck:
         if hidden is None and strip_bytes is not None:
             strips_backward = _StripsBackward(self, step, x, grad, list(self._strips(x, strip_bytes)))
             accumulate_conv1x1(step, source, self.norm1, self.conv1, strips_backward.pieces())
-            strips_backward.deliver()
             return
         first, second = step.norms[self.norm1], step.norms[self.norm2]
         if hidden is None:
@@ -142,8 +142,8 @@ class Bottleneck:
             want_weight=step.wants(self.conv2),
         )
         step.add_gradient(self.conv2, grad_weight)
-        step.add_norm_gradients(self.norm2, sums)
-        whole = slice(None), slice(None), second.corrected(hidden, grad_hidden, sums)
+        correction = step.finish_norm(self.norm2, sums)
+        whole = slice(None), slice(None), _corrected(grad_hidden, hidden, correction)
         accumulate_conv1x1(step, source, self.norm1, self.conv1, [whole])
 
 
@@ -159,27 +159,30 @@ class _StripsBackward:
     ) -> None:
         """From the gradient [N, M, H, W] of what `layer` makes of x [N, C, H, W]."""
         self._layer, self._step, self._x, self._grad, self._strips = layer, step, x, grad, strips
-        self._sums = BnSums.zeros(layer.conv1.out_channels, x.device)
+        self._sums: BnSums | None = None
         self._grad_weight: Tensor | None = None
 
     def pieces(self) -> Iterator[tuple[slice, slice, CorrectedGradient]]:
-        """Images, rows, and the gradient of the hidden map there, for accumulate_conv1x1."""
-        second = self._step.norms[self._layer.norm2]
-        if second.batch_statistics:
-            for strip in self._strips:
-                self._count(*self._convolve(strip, self._step.wants(self._layer.conv2))[2:])
-        for strip in self._strips:
-            first_time = not second.batch_statistics
-            want_weight = first_time and self._step.wants(self._layer.conv2)
-            hidden, grad_hidden, grad_weight, sums = self._convolve(strip, want_weight)
-            if first_time:
-                self._count(grad_weight, sums)
-            yield strip.images, strip.rows, second.corrected(hidden[:, :, strip.inner], grad_hidden, self._sums)
+        """Images, rows, and the gradient of the hidden map there, for accumulate_conv1x1.
 
-    def deliver(self) -> None:
-        """The gradients of the parameters of norm2 and conv2, after the pieces."""
-        self._step.add_gradient(self._layer.conv2, self._grad_weight)
-        self._step.add_norm_gradients(self._layer.norm2, self._sums)
+        Gone through to the end, this delivers the gradients of the parameters of norm2 and conv2.
+        """
+        step, layer = self._step, self._layer
+        want_weight = step.wants(layer.conv2)
+        if not step.norms[layer.norm2].batch_statistics:
+            for strip in self._strips:
+                _, grad_hidden, *results = self._convolve(strip, want_weight)
+                self._count(*results)
+                yield strip.images, strip.rows, CorrectedGradient(grad_hidden)
+            step.finish_norm(layer.norm2, self._sums)
+        else:
+            for strip in self._strips:
+                self._count(*self._convolve(strip, want_weight)[2:])
+            correction = step.finish_norm(layer.norm2, self._sums)
+            for strip in self._strips:
+                hidden, grad_hidden, *_ = self._convolve(strip, False)
+                yield strip.images, strip.rows, _corrected(grad_hidden, hidden[:, :, strip.inner], correction)
+        step.add_gradient(layer.conv2, self._grad_weight)
 
     def _convolve(self, strip: Strip, want_weight: bool) -> tuple[Tensor, Tensor, Tensor | None, BnSums]:
         """The strip's hidden map with its halo, its gradient without, and the strip's part of other results."""
@@ -200,9 +203,13 @@ class _StripsBackward:
         return hidden, grad_hidden, grad_weight, sums
 
     def _count(self, grad_weight: Tensor | None, sums: BnSums) -> None:
-        self._sums += sums
+        self._sums = sums.plus(self._sums)
         if grad_weight is not None:
             self._grad_weight = grad_weight if self._grad_weight is None else self._grad_weight.add_(grad_weight)
+
+
+def _corrected(grad: Tensor, x: Tensor, correction: Correction | None) -> CorrectedGradient:
+    return CorrectedGradient(grad) if correction is None else correction.of(x, grad)
 
 
 def accumulate_conv1x1(
@@ -220,7 +227,7 @@ def accumulate_conv1x1(
     bound = step.norms[norm]
     x = step.features[source].channels(channels)
     target, accumulate = step.gradient_for(source, channels)
-    grad_weight, total = None, BnSums.zeros(channels, x.device)
+    grad_weight = total = None
     for images, rows, grad in pieces:
         more, sums = kernels.bn_relu_conv1x1_backward(
             grad,
@@ -231,10 +238,8 @@ def accumulate_conv1x1(
             accumulate=accumulate,
             want_weight=step.wants(conv),
         )
-        total += sums
+        total = sums.plus(total)
         if more is not None:
             grad_weight = more if grad_weight is None else grad_weight.add_(more)
     step.add_gradient(conv, grad_weight)
-    step.add_norm_gradients(norm, total)
-    if target is not None:
-        target.defer(step.features[source], bound, total)
+    step.finish_norm_of(step.features[source], norm, total, target)

@@ -31,7 +31,7 @@ class ConvolutionStage(Stage):
             statistics=uses_batch_statistics(self.norm),  # most likely the reader normalises alike
         )
         if statistics is not None:
-            target.set_statistics(0, *statistics)
+            target.set_statistics(0, statistics)
 
     def backward(self, step: BackwardPass) -> None:
         name = self.reads[0]
@@ -50,6 +50,4 @@ class ConvolutionStage(Stage):
             want_weight=step.wants(self.conv),
         )
         step.add_gradient(self.conv, grad_weight)
-        step.add_norm_gradients(self.norm, sums)
-        if target is not None:
-            target.defer(source, bound, sums)
+        step.finish_norm_of(source, self.norm, sums, target)

@@ -28,8 +28,8 @@ class CopyStage(Stage, Repeatable):
         n, c, h, w = source.data.shape
         target = step.new_feature(self.writes, source.data, n, self.channels, h, w, spread=True)
         target.channels(c).copy_(source.data)
-        if source.knows_statistics:
-            target.set_statistics(0, source.mean, source.variance)
+        if source.known_statistics is not None:
+            target.set_statistics(0, source.known_statistics)
 
     def forward_again(self, step: BackwardPass) -> None:
         source = step.features[self.reads[0]].data

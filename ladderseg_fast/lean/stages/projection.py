@@ -37,7 +37,7 @@ class ProjectionStage(Stage):
             statistics=uses_batch_statistics(self._reader),
         )
         if statistics is not None:
-            target.set_statistics(0, *statistics)
+            target.set_statistics(0, statistics)
 
     def backward(self, step: BackwardPass) -> None:
         gradient = step.gradient_of(self.writes).corrected(0, self.conv.out_channels)

@@ -27,8 +27,8 @@ class PyramidStage(Stage):
         n, c, h, w = source.data.shape
         target = step.new_feature(self.writes, source.data, n, self.channels, h, w, spread=True)
         target.channels(c).copy_(source.data)
-        if source.knows_statistics:
-            target.set_statistics(0, source.mean, source.variance)
+        if source.known_statistics is not None:
+            target.set_statistics(0, source.known_statistics)
         levels = pyramid_levels(self._rectified(step, source.data), self._weights(step, source.data))
         target.data[:, c:].copy_(torch.cat(levels, dim=1))
 
@@ -54,9 +54,7 @@ class PyramidStage(Stage):
         bound = step.norms[self.norm]
         grad_rectified = layout.pixel_major(grad_rectified)
         sums = kernels.bn_relu_backward(grad_rectified, source.data, bound.norm, data, accumulate=True)
-        step.add_norm_gradients(self.norm, sums)
-        if target is not None:
-            target.defer(source, bound, sums)
+        step.finish_norm_of(source, self.norm, sums, target)
 
     def _rectified(self, step: ForwardPass | BackwardPass, x: Tensor) -> Tensor:
         out = layout.empty(x, *x.shape)

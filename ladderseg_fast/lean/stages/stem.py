@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from ...ops import convolutions, kernels
 from ...ops.backend import real_dtype
-from ...ops.kernels import BnSums
-from ..batch_norm import BoundNorm, uses_batch_statistics
+from ...ops.batch_norm_kernels import Correction
+from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
 from .stage import Repeatable, Stage
 from .stem_images import add_image_gradient
@@ -54,27 +54,20 @@ class StemStage(Stage, Repeatable):
         bound = step.norms[self.norm]
         grad = step.gradient_of(self.writes).corrected(0, weight.shape[0])
         sums = convolutions.stem_backward_sums(grad, images, weight, bound.norm)
-        step.add_norm_gradients(self.norm, sums)
-        constant, slope = _correction(bound, sums)
+        correction = step.finish_norm(self.norm, sums)
+        if correction is None:  # of frozen batch norm; the kernels want one
+            correction = Correction.zeros(weight.shape[0], bound.norm.mean.dtype, weight.device)
         if step.wants(self.conv):
-            step.add_gradient(
-                self.conv, convolutions.stem_backward_weight(grad, images, weight, bound.norm, constant, slope)
+            grad_weight = convolutions.stem_backward_weight(
+                grad, images, weight, bound.norm, correction.constant, correction.slope
             )
+            step.add_gradient(self.conv, grad_weight)
         target = step.gradient_of(self.reads[0])
         if target is not None:
-            add_image_gradient(step, grad, images, weight, bound, sums, target.data)
+            add_image_gradient(step, grad, images, weight, bound.norm, correction, target.data)
 
 
 def _signs(gamma: Tensor | None, weight: Tensor, images: Tensor) -> Tensor:
     """A vector [K] with the signs of batch norm's scale."""
     signs = torch.ones_like(weight[:, 0, 0, 0]) if gamma is None else gamma.contiguous()
     return signs.to(real_dtype(images.dtype))
-
-
-def _correction(bound: BoundNorm, sums: BnSums) -> tuple[Tensor, Tensor]:
-    """Constant and slope [C] of the batch norm's correction, in the dtype of its input; zeros if it is frozen."""
-    mean = bound.norm.mean
-    if not bound.batch_statistics:
-        return torch.zeros_like(mean), torch.zeros_like(mean)
-    constant, slope = bound.correction(sums)
-    return constant.to(mean.dtype), slope.to(mean.dtype)

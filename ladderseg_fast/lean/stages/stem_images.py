@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from ...ops import composed_stem
-from ...ops.kernels import BnSums, CorrectedGradient
-from ..batch_norm import BoundNorm
+from ...ops.batch_norm_kernels import Correction
+from ...ops.kernels import CorrectedGradient, Norm
 from ..feature import write
 from ..passes import BackwardPass
 
@@ -14,8 +14,8 @@ def add_image_gradient(
     grad: CorrectedGradient,
     images: Tensor,
     weight: Tensor,
-    bound: BoundNorm,
-    sums: BnSums,
+    norm: Norm,
+    correction: Correction,
     grad_images: Tensor,
 ) -> None:
     """Add the gradient of images [N, C, H, W] to grad_images; grad [N, K, h, w] is that of the pooled map."""
@@ -24,7 +24,7 @@ def add_image_gradient(
     for piece in composed_stem.pieces(images, weight, step.plan.chunk_bytes):
         grad_values = piece.empty_gradient()
         rows = piece.rows_of(grad_values)
-        piece.backward_pooling(pooled_gradient, bound.norm, rows)
-        write(bound.corrected(piece.values[:, :, piece.strip.inner], rows, sums), rows)
+        piece.backward_pooling(pooled_gradient, norm, rows)
+        write(correction.of(piece.values[:, :, piece.strip.inner], rows), rows)
         more, _ = piece.backward_convolution(grad_values, weight, (True, False))
         grad_images[piece.strip.images, :, piece.rows] += more

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...nn import Transition
 from ...ops import kernels
 from ...ops.backend import real_dtype
-from ...ops.kernels import BnSums, Norm
+from ...ops.kernels import Norm
 from ...ops.running_statistics import RunningStatistics
 from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
@@ -35,32 +35,33 @@ class TransitionStage(Stage):
         n, _, h, w = source.data.shape
         target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h // 2, w // 2)
         wanted = uses_batch_statistics(self.norm)  # most likely the next block normalises alike
-        running = RunningStatistics(self.conv.out_channels, source.data.device)
+        running = RunningStatistics()
+        identity = _identity(source.data)
         for strip in self._strips(source.data, step):
             pooled = self._pool(source.data, strip, bound.norm, step)
             out = target.data[strip.images, :, strip.rows]
             statistics = kernels.bn_relu_conv1x1_forward(
-                pooled, _identity(pooled), step.parameter(self.conv), out, statistics=wanted
+                pooled, identity, step.parameter(self.conv), out, statistics=wanted
             )
             if wanted:
-                running.add(out.numel() // out.shape[1], *statistics)
+                running.add(out.numel() // out.shape[1], statistics)
         if wanted:
-            target.set_statistics(0, *running.result())
+            target.set_statistics(0, running.result())
 
     def backward(self, step: BackwardPass) -> None:
         source = step.features[self.reads[0]].data
         bound = step.norms[self.norm]
         grad = step.gradient_of(self.writes).corrected(0, self.conv.out_channels)
         target, accumulate = step.gradient_for(self.reads[0], source.shape[1])
-        total = BnSums.zeros(source.shape[1], source.device)
-        grad_weight = None
+        total = grad_weight = None
+        identity = _identity(source)
         for strip in self._strips(source, step):
             pooled = self._pool(source, strip, bound.norm, step)
             grad_pooled = step.workspace.take(pooled, *pooled.shape)
             more, _ = kernels.bn_relu_conv1x1_backward(
                 grad.part(strip.images, strip.rows),
                 pooled,
-                _identity(pooled),
+                identity,
                 step.parameter(self.conv),
                 grad_pooled,
                 accumulate=False,
@@ -73,11 +74,9 @@ class TransitionStage(Stage):
             else:
                 rows = target.data[strip.images, :, _rows_below(strip, source)]
             accumulate = accumulate and target is not None
-            total += kernels.bn_relu_avgpool2_backward(grad_pooled, x, bound.norm, rows, accumulate)
+            total = kernels.bn_relu_avgpool2_backward(grad_pooled, x, bound.norm, rows, accumulate).plus(total)
         step.add_gradient(self.conv, grad_weight)
-        step.add_norm_gradients(self.norm, total)
-        if target is not None:
-            target.defer(step.features[self.reads[0]], bound, total)
+        step.finish_norm_of(step.features[self.reads[0]], self.norm, total, target)
 
     def _strips(self, source: Tensor, step: ForwardPass | BackwardPass) -> Iterator[Strip]:
         """Strips of the pooled map."""

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from ...nn import TransitionUp
 from ...ops import convolutions, kernels
-from ...ops.kernels import BnSums
 from ...ops.running_statistics import RunningStatistics
 from ...ops.strips import Strip, strips
-from ..batch_norm import uses_batch_statistics
+from ..batch_norm import NormGradients, uses_batch_statistics
 from ..feature import write
 from ..passes import BackwardPass, ForwardPass
 from .stage import Stage
@@ -46,13 +45,13 @@ class TransitionUpStage(Stage):
         statistics = None
         wanted = uses_batch_statistics(up.norm)
         if wanted:
-            both = zip(upsampled.statistics(), skip.statistics(second.stop - second.start))
-            statistics = [torch.cat(halves) for halves in both]
+            both = [upsampled.statistics(), skip.statistics(second.stop - second.start)]
+            statistics = torch.cat(both, dim=1)
         bound = step.bind(up.norm, statistics, skip.positions, skip.data.dtype)
         n, _, h, w = skip.data.shape
         target = step.new_feature(self.writes, coarse.data, n, up.conv.out_channels, h, w)
         weight = step.parameter(up.conv)
-        running = RunningStatistics(up.conv.out_channels, weight.device)
+        running = RunningStatistics()
         for strip in upsampled.strips(halo=1):
             out = target.data[strip.images, :, strip.rows]
             values, norm = upsampled.rows(strip.images, strip.outer), bound.norm
@@ -63,20 +62,21 @@ class TransitionUpStage(Stage):
                 values, norm.part(second), weight[:, second], 1, out, row, accumulate=True, statistics=wanted
             )
             if more is not None:
-                running.add(out.numel() // out.shape[1], *more)
+                running.add(out.numel() // out.shape[1], more)
         if wanted:  # most likely the reader normalises alike
-            target.set_statistics(0, *running.result())
+            target.set_statistics(0, running.result())
 
     def backward(self, step: BackwardPass) -> None:
         # What one half needs is gone before the other's turn.
         parts = [self._backward_upsampled(step), self._backward_projected(step)]
-        grad_weights, sums = zip(*parts)
+        grad_weights, norms = zip(*parts)
         if step.wants(self.up.conv):
             step.add_gradient(self.up.conv, torch.cat(grad_weights, dim=1))
-        step.add_norm_gradients(self.up.norm, BnSums.cat(sums))
+        step.add_gradient(self.up.norm, torch.cat([half.gamma for half in norms]))
+        step.add_gradient(self.up.norm, torch.cat([half.beta for half in norms]), "bias")
 
-    def _backward_upsampled(self, step: BackwardPass) -> tuple[Tensor | None, BnSums]:
-        """The gradients of the coarse feature and of this half's weight, and this half's sums."""
+    def _backward_upsampled(self, step: BackwardPass) -> tuple[Tensor | None, NormGradients]:
+        """The gradients of the coarse feature, of this half's weight and of this half of the batch norm."""
         coarse, other = (step.features[name].data for name in self.keeps)
         n, _, h, w = other.shape
         grad_half = step.workspace.take(coarse, n, coarse.shape[1], h, w)
@@ -96,8 +96,8 @@ class TransitionUpStage(Stage):
         elif name in step.needed:
             kernels.upsample_backward(grad_half, step.new_gradient(name).data)
 
-    def _backward_projected(self, step: BackwardPass) -> tuple[Tensor | None, BnSums]:
-        """The gradients of the projected skip connection and of this half's weight, and this half's sums."""
+    def _backward_projected(self, step: BackwardPass) -> tuple[Tensor | None, NormGradients]:
+        """The gradients of the projected skip connection, of this half's weight and of this half of the batch norm."""
         kept = step.features[self.keeps[1]].data
         n, _, h, w = kept.shape
         gradient = step.new_gradient(self.reads[1])
@@ -110,14 +110,13 @@ class TransitionUpStage(Stage):
 
     def _backward_half(
         self, step: BackwardPass, half: "_Half", channels: slice, grad_half: Tensor
-    ) -> tuple[Tensor | None, BnSums]:
+    ) -> tuple[Tensor | None, NormGradients]:
         """Backward of BN - ReLU - conv 3x3 for one half; writes its corrected gradient."""
         up = self.up
         bound = step.norms[up.norm].part(channels)
         grad = step.gradient_of(self.writes).corrected(0, up.conv.out_channels)
         weight = step.parameter(up.conv)[:, channels]
-        total = BnSums.zeros(grad_half.shape[1], grad_half.device)
-        grad_weight = None
+        total = grad_weight = None
         for strip in half.strips(halo=1):
             more, sums = convolutions.bn_relu_conv3x3_backward(
                 grad.part(strip.images, strip.outer),
@@ -130,13 +129,14 @@ class TransitionUpStage(Stage):
                 first_row=strip.inner.start,
                 want_weight=step.wants(up.conv),
             )
-            total += sums
+            total = sums.plus(total)
             grad_weight = more if grad_weight is None else grad_weight.add_(more)
-        if bound.batch_statistics:
+        gradients = bound.backward(total)
+        if gradients.correction is not None:
             for strip in half.strips(halo=0):
                 rows = grad_half[strip.images, :, strip.rows]
-                write(bound.corrected(half.rows(strip.images, strip.rows), rows, total), rows)
-        return grad_weight, total
+                write(gradients.correction.of(half.rows(strip.images, strip.rows), rows), rows)
+        return grad_weight, gradients
 
     def _upsampled(self, step: ForwardPass | BackwardPass, coarse: Tensor, like: Tensor) -> "_Half":
         n, _, h, w = like.shape
@@ -185,12 +185,12 @@ class _Half:
             self._last = (images, rows, out)
         return self._last[2]
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance [D] float64 of the whole."""
-        running = RunningStatistics(self._shape[1], self._like.device)
+    def statistics(self) -> Tensor:
+        """Mean and biased variance [2, D] float64 of the whole."""
+        running = RunningStatistics()
         for strip in self.strips(halo=0):
             values = self.rows(strip.images, strip.rows)
-            running.add(values.numel() // values.shape[1], *kernels.channel_statistics(values))
+            running.add(values.numel() // values.shape[1], kernels.channel_statistics(values))
         return running.result()
 
 

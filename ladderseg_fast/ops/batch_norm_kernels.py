@@ -1,0 +1,121 @@
+"""The core's kernels for batch norm's arithmetic on vectors, one number per channel; as kernels.py is for maps.
+
+Vectors [C] are contiguous, float32 or float64; statistics, sums and invstd are float64.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import _core
+from .backend import address
+from .kernels import BnSums, CorrectedGradient, Norm, launch
+
+
+@dataclass
+class Correction:
+    """What batch statistics take from the gradient scale * m of a batch norm's input x: constant + slope * (x - mean).
+
+    Vectors [C]. Source: ALGORITHMS.md section 4.
+    """
+
+    mean: Tensor
+    constant: Tensor
+    slope: Tensor
+
+    @staticmethod
+    def empty(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
+        """For a kernel to write."""
+        return Correction(*torch.empty((3, channels), dtype=dtype, device=device))
+
+    @staticmethod
+    def zeros(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
+        """Nothing is taken."""
+        return Correction(*torch.zeros((3, channels), dtype=dtype, device=device))
+
+    def part(self, channels: slice) -> "Correction":
+        """That of some channels."""
+        return Correction(self.mean[channels], self.constant[channels], self.slope[channels])
+
+    def of(self, x: Tensor, grad: Tensor) -> CorrectedGradient:
+        """The gradient of x [N, C, H, W] from grad = scale * m."""
+        return CorrectedGradient(grad, x, self.mean, self.constant, self.slope)
+
+
+def batch_norm_forward(
+    statistics: Tensor | None,
+    running: tuple[Tensor, Tensor] | None,
+    batches: Tensor | None,
+    gamma: Tensor | None,
+    beta: Tensor | None,
+    epsilon: float,
+    momentum: float,
+    positions: int,
+    dtype: torch.dtype,
+) -> tuple[Norm, Tensor]:
+    """What kernels normalise with, of `dtype`, and invstd = 1 / sqrt(variance + epsilon) [C].
+
+    With `statistics` [2, C], the mean and biased variance of a batch of so many positions, `running` mean and variance
+    [C] of `dtype`, if given, are updated, and the scalar int64 `batches` counts one more. Without them those that are
+    `running` take their place. gamma, beta: [C] of `dtype`; None stands for 1 and 0.
+    """
+    source = running[0] if statistics is None else statistics[0]
+    channels, device = len(source), source.device
+    norm = Norm(*torch.empty((3, channels), dtype=dtype, device=device))
+    invstd = torch.empty(channels, dtype=torch.float64, device=device)
+    if statistics is not None:
+        assert statistics.dtype == torch.float64 and statistics.stride(1) == 1
+    for vector in (*(running or ()), gamma, beta):
+        assert vector is None or (vector.dtype == dtype and vector.is_contiguous() and len(vector) == channels)
+    launch(
+        _core.batch_norm_forward,
+        norm.mean,
+        channels,
+        *((0, 0) if statistics is None else (address(statistics[0]), address(statistics[1]))),
+        *((0, 0) if running is None else (address(running[0]), address(running[1]))),
+        _address(batches),
+        _address(gamma),
+        _address(beta),
+        epsilon,
+        momentum,
+        positions / max(1, positions - 1),
+        address(norm.mean),
+        address(norm.scale),
+        address(norm.shift),
+        address(invstd),
+    )
+    return norm, invstd
+
+
+def batch_norm_backward(
+    sums: BnSums, invstd: Tensor, norm: Norm, positions: int, correction: Correction | None, accumulate: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of gamma and beta [C], from the sums over so many positions.
+
+    `correction` (None: the batch norm is frozen) is written; with `accumulate` its constant and slope are added to, for
+    another batch norm of the same map, which has the same mean.
+    """
+    channels = len(invstd)
+    grad_gamma, grad_beta = torch.empty_like(norm.mean), torch.empty_like(norm.mean)
+    assert len(sums.masked) == len(norm.mean) == channels
+    assert correction is None or (len(correction.mean) == channels and correction.mean.dtype == norm.mean.dtype)
+    vectors = (None, None, None) if correction is None else (correction.mean, correction.constant, correction.slope)
+    launch(
+        _core.batch_norm_backward,
+        norm.mean,
+        channels,
+        positions,
+        sums.pointers(),
+        address(invstd),
+        _core.BnRelu(address(norm.mean), address(norm.scale), address(norm.shift)),
+        address(grad_gamma),
+        address(grad_beta),
+        *map(_address, vectors),
+        accumulate,
+    )
+    return grad_gamma, grad_beta
+
+
+def _address(vector: Tensor | None) -> int:
+    return 0 if vector is None else address(vector)

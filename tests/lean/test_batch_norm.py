@@ -1,0 +1,67 @@
+"""What binding a batch norm does to its module: what nn.BatchNorm2d does, and tells autograd of it."""
+
+import copy
+
+import pytest
+import torch
+from comparison import assert_near
+from operator_suite import random
+from torch import Tensor, nn
+
+from ladderseg_fast.lean.batch_norm import bind
+from ladderseg_fast.ops import kernels
+from ladderseg_fast.ops.layout import pixel_major
+
+CHANNELS = 5
+
+
+def module_and_twin(momentum: float | None, dtype: torch.dtype) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d]:
+    module = nn.BatchNorm2d(CHANNELS, momentum=momentum)
+    module.running_mean, module.running_var = (random(CHANNELS, seed=s, low=0.5, high=1.0).to(dtype) for s in (1, 2))
+    return module, copy.deepcopy(module).double()
+
+
+def bind_to(module: nn.BatchNorm2d, x: Tensor) -> None:
+    statistics = kernels.channel_statistics(pixel_major(x)) if module.training else None
+    bind(module, module.weight, module.bias, statistics, x.numel() // CHANNELS, x.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_running_statistics(momentum: float | None, dtype: torch.dtype) -> None:
+    module, twin = module_and_twin(momentum, dtype)
+    for step in range(3):
+        x = random(2, CHANNELS, 3, 4, seed=10 + step, low=-1.0, high=3.0).float()
+        bind_to(module, x)
+        twin(x.double())
+    assert module.num_batches_tracked == 3 and module.running_mean.dtype == dtype
+    assert_near(module.running_mean.double(), twin.running_mean, "running mean", tolerance=1e-6)
+    assert_near(module.running_var.double(), twin.running_var, "running variance", tolerance=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_autograd_hears_of_changes(training: bool) -> None:
+    module, _ = module_and_twin(0.1, torch.float32)
+    module.train(training)
+    scale = torch.ones(CHANNELS, requires_grad=True)
+    loss = (scale * module.running_var).sum()  # which saves the running variance
+    bind_to(module, random(2, CHANNELS, 3, 4, seed=3).float())
+    if training:
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+    else:
+        loss.backward()
+        assert torch.equal(scale.grad, module.running_var)
+
+
+def test_no_running_statistics() -> None:
+    module = nn.BatchNorm2d(CHANNELS, track_running_stats=False)
+    bind_to(module, random(2, CHANNELS, 3, 4, seed=3).float())
+    assert module.running_mean is None
+
+
+def test_one_value_per_channel() -> None:
+    module, _ = module_and_twin(0.1, torch.float32)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        bind_to(module, torch.ones(1, CHANNELS, 1, 1))
+    assert module.num_batches_tracked == 0
