@@ -2,12 +2,17 @@
 
 import argparse
 import json
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
 
 from ladderseg_fast import MemoryPlan, list_models
 from ladderseg_fast.models.registry import full_name
 
 #: At 2 x 256x512 on two x86 cores the checkpointing steps are a fifth faster so, and plain is not slower (NOTES.md).
 CHANNELS_LAST = True
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def add_step_options(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +26,9 @@ def add_step_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=image_size, default=(256, 512), metavar="HxW", help="default: 256x512")
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images per step (default: 2)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="of maps; a 16-bit one, for CUDA only, in torch.autocast"
+    )
     parser.add_argument("--threads", type=positive, metavar="N", help="default: what torch chooses")
     parser.add_argument("--warmup", type=positive, default=2, metavar="N", help="steps that are not timed (default: 2)")
     parser.add_argument("--steps", type=positive, default=2, metavar="N", help="timed steps (default: 2)")
@@ -32,10 +40,30 @@ def add_step_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def parsed_step(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments of a parser with add_step_options."""
+    options = parser.parse_args()
+    check_dtype(parser, options)
+    return options
+
+
+def check_dtype(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.dtype != "float32" and options.device != "cuda":
+        parser.error(f"--dtype {options.dtype} needs --device cuda")
+
+
+def autocast(options: argparse.Namespace) -> AbstractContextManager:
+    """The region that a step with these options is in."""
+    if options.dtype == "float32":
+        return nullcontext()
+    return torch.autocast(options.device, DTYPES[options.dtype])
+
+
 def step_options(options: argparse.Namespace) -> list[str]:
     """The command line that add_step_options reads back as `options`."""
     line = ["--model", options.model, "--size", size_text(options.size), "--batch", str(options.batch)]
-    line += ["--device", options.device, "--warmup", str(options.warmup), "--steps", str(options.steps)]
+    line += ["--device", options.device, "--dtype", options.dtype]
+    line += ["--warmup", str(options.warmup), "--steps", str(options.steps)]
     line.append("--channels-last" if options.channels_last else "--no-channels-last")
     if options.threads is not None:
         line += ["--threads", str(options.threads)]

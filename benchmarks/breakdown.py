@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from arguments import add_step_options
+from arguments import add_step_options, parsed_step
 from report import markdown_row, network
 from torch import Tensor
 from train_step import NUM_CLASSES, SEED, machine, random_batch
@@ -67,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_step_options(parser)
     parser.add_argument("--predict", action="store_true", help="a prediction instead of a training step")
-    return parser.parse_args()
+    return parsed_step(parser)
 
 
 def training(model: SegmentationModel, images: Tensor, labels: Tensor) -> Callable[[], None]:

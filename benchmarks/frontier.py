@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from arguments import step_options
+from arguments import DTYPES, parsed_step, step_options
 from in_turn import Measurements, Outcome, Variant, measure_in_turn
 from PIL import Image, ImageDraw, ImageFont
 from report import configuration, gigabytes, markdown_row
@@ -22,7 +22,9 @@ BUDGETS = "0.9GiB,1.2GiB,1.6GiB,2.2GiB,3GiB,6GiB"
 
 def main() -> int:
     options = parse_arguments()
-    planner = memory.planner_for(options.model, (options.batch, 3, *options.size), optimizer="none")
+    planner = memory.planner_for(
+        options.model, (options.batch, 3, *options.size), DTYPES[options.dtype], options.device, optimizer="none"
+    )
     estimates = {budget: planner.plan(memory.parse_bytes(budget)).estimate for budget in options.budgets}
     others = variants("train_step.py", TRAINING_METHODS, options)
     plans = [
@@ -55,7 +57,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--budgets", type=lambda text: text.split(","), default=BUDGETS, help="default: %(default)s")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw it there")
     parser.set_defaults(size=(1024, 2048), warmup=1, repeats=2)
-    return parser.parse_args()
+    return parsed_step(parser)
 
 
 def point(outcome: Outcome, fixed: int) -> tuple[str, int, float]:

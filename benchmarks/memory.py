@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from alternatives import METHODS
-from arguments import add_step_options, positive, size_text, step_options
+from arguments import add_step_options, parsed_step, positive, size_text, step_options
 from bar_chart import draw
 from in_turn import Measurements, Outcome, Variant, measure_in_turn
 from report import configuration, sentence, table
@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=positive, default=3, metavar="N", help="processes per method (default: 3)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every number there")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw a bar chart there")
-    return parser.parse_args()
+    return parsed_step(parser)
 
 
 def method_list(text: str) -> list[str]:
@@ -68,7 +68,7 @@ def method_list(text: str) -> list[str]:
 
 def report_data(options: argparse.Namespace, outcomes: list[Outcome], measured: Measurements) -> dict:
     """Everything that was measured, for --json."""
-    names = ("model", "batch", "device", "warmup", "steps", "repeats", "channels_last")
+    names = ("model", "batch", "device", "dtype", "warmup", "steps", "repeats", "channels_last")
     return {
         "configuration": {"size": size_text(options.size)} | {name: getattr(options, name) for name in names},
         "checked_against": measured.reference,

@@ -1,4 +1,4 @@
-"""Predicted and measured peak memory of training steps on the CPU.
+"""Predicted and measured peak memory of training steps.
 
 Two models, three sizes, batches 1 to 4, four budgets; every case runs in a fresh process of its own. Prints a table in
 Markdown; the exit status is 1 if a prediction is off by more than 5 % and 50 MB, or is more than 3 % below what was
@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import dataclass
 
-from arguments import image_size, model_name, positive, size_text
+from arguments import DTYPES, check_dtype, image_size, model_name, positive, size_text
 from subprocess_step import run_step
 
 from ladderseg_fast import memory
@@ -37,7 +37,7 @@ def main() -> int:
     print("|---|---|---|---:|---:|---:|---:|", flush=True)
     for i, case in enumerate(cases):
         optimizer = ("none", "adam", "sgd")[i % 3]
-        budget, predicted, measured = run(case, optimizer, options.steps)
+        budget, predicted, measured = run(case, optimizer, options)
         error = predicted - measured
         bad = abs(error) > max(0.05 * measured, 50e6) or error < -0.03 * measured
         failed = failed or bad
@@ -48,18 +48,17 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def run(case: Case, optimizer: str, steps: int) -> tuple[int, int, int]:
+def run(case: Case, optimizer: str, options: argparse.Namespace) -> tuple[int, int, int]:
     """Budget, predicted and measured peak, in bytes."""
     shape = (case.batch, 3, *case.size)
-    planner = memory.planner_for(case.model, shape, optimizer=optimizer)
+    planner = memory.planner_for(case.model, shape, DTYPES[options.dtype], options.device, optimizer=optimizer)
     least, most = planner.smallest.peak, planner.fastest.peak
     budget = round(least + case.share * (most - least))
     planned = planner.plan(budget)
-    result = run_step(
-        "planned_step.py",
-        ["--model", case.model, "--size", size_text(case.size), "--batch", str(case.batch), "--steps", str(steps)]
-        + ["--optimizer", optimizer, "--plan", json.dumps(planned.plan.as_dict())],
-    )
+    arguments = ["--model", case.model, "--size", size_text(case.size), "--batch", str(case.batch)]
+    arguments += ["--device", options.device, "--dtype", options.dtype, "--steps", str(options.steps)]
+    arguments += ["--optimizer", optimizer, "--plan", json.dumps(planned.plan.as_dict())]
+    result = run_step("planned_step.py", arguments)
     return budget, planned.estimate.peak, result["peak_bytes"]
 
 
@@ -69,7 +68,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=lambda text: [image_size(size) for size in text.split(",")], default=SIZES)
     parser.add_argument("--batches", type=lambda text: [int(n) for n in text.split(",")], default=list(SHARES))
     parser.add_argument("--steps", type=positive, default=3, help="in each process (default: 3)")
-    return parser.parse_args()
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="a 16-bit one for CUDA only")
+    options = parser.parse_args()
+    check_dtype(parser, options)
+    return options
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import argparse
 import sys
 
 import torch
-from arguments import add_step_options, model_name, positive, step_options
+from arguments import add_step_options, model_name, parsed_step, positive, step_options
 from in_turn import Measurements, Outcome, Variant, measure_in_turn
 from report import configuration, footnotes, gigabytes, markdown_row
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,7 +33,7 @@ def main() -> int:
             print(f"{name}, {way} failed: {reason}", file=sys.stderr)
     options.model = options.models[0]
     setting = configuration(options, last.any_run())
-    print(f"Training steps of {options.batch} x {options.size[0]}x{options.size[1]} in float32")
+    print(f"Training steps of {options.batch} x {options.size[0]}x{options.size[1]} in {options.dtype}")
     print(f"on {setting.machine}\n")
     print(table(rows))
     print("\n" + "\n".join(footnotes(setting, last.reference)))
@@ -46,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=model_list, default=list_models(), metavar="A,B,C", help="default: all")
     add_step_options(parser)
     parser.add_argument("--repeats", type=positive, default=1, metavar="N", help="processes per way (default: 1)")
-    options = parser.parse_args()
+    options = parsed_step(parser)
     options.ways = ("plain", "lean")
     return options
 

@@ -13,7 +13,7 @@ import torch
 
 # As in train_step.py: 800 modules that the first optimiser imports are nobody's memory here.
 import torch._dynamo  # noqa: F401
-from arguments import image_size, memory_plan, model_name, positive
+from arguments import DTYPES, autocast, check_dtype, image_size, memory_plan, model_name, positive
 from peak_memory import started_meter
 from train_step import NUM_CLASSES, SEED, random_batch
 
@@ -25,15 +25,16 @@ def main() -> None:
     if options.limit is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (options.limit, options.limit))
     torch.manual_seed(SEED)
-    meter = started_meter(torch.device("cpu"))
-    model = create_model(options.model, NUM_CLASSES)
+    device = torch.device(options.device)
+    meter = started_meter(device)
+    model = create_model(options.model, NUM_CLASSES).to(device)
     model.memory = options.plan
     optimizer = make_optimizer(options.optimizer, model)
     seconds, losses = [], []
-    images, labels = random_batch(options.batch, options.size)
+    images, labels = (each.to(device) for each in random_batch(options.batch, options.size))
     for _ in range(options.steps):
         started = time.perf_counter()
-        losses.append(step(model, optimizer, images, labels))
+        losses.append(step(model, optimizer, images, labels, options))  # a number, so the device has done its work
         seconds.append(time.perf_counter() - started)
     print(json.dumps({"peak_bytes": meter.stop(), "seconds": statistics.median(seconds[1:]), "losses": losses}))
 
@@ -45,17 +46,26 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=positive, required=True)
     parser.add_argument("--steps", type=positive, default=3, help="the first is not timed (default: 3)")
     parser.add_argument("--optimizer", choices=["none", "sgd", "adam"], default="none")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--plan", type=memory_plan, required=True, metavar="JSON", help="MemoryPlan.as_dict")
     parser.add_argument("--limit", type=positive, metavar="BYTES", help="RLIMIT_DATA of this process")
-    return parser.parse_args()
+    options = parser.parse_args()
+    check_dtype(parser, options)
+    return options
 
 
 def step(
-    model: SegmentationModel, optimizer: torch.optim.Optimizer | None, images: torch.Tensor, labels: torch.Tensor
+    model: SegmentationModel,
+    optimizer: torch.optim.Optimizer | None,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    options: argparse.Namespace,
 ) -> float:
     """One step of training; returns the loss."""
     model.zero_grad(set_to_none=True)
-    loss = LadderLoss()(model(images), labels)
+    with autocast(options):
+        loss = LadderLoss()(model(images), labels)
     loss.backward()
     if optimizer is not None:
         optimizer.step()

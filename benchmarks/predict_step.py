@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from alternatives import METHODS, build
-from arguments import add_step_options
+from arguments import add_step_options, autocast, parsed_step
 from peak_memory import started_meter
 from torch import Tensor, nn
 from train_step import NUM_CLASSES, SEED, machine, now, random_batch
@@ -28,13 +28,14 @@ def main() -> None:
     if options.channels_last and options.method != "lean":
         images = images.contiguous(memory_format=torch.channels_last)
 
-    measured, labels = measure(model, images, options.warmup, options.steps)
+    measured, labels = measure(model, images, options)
     if options.save_reference:
         torch.save(labels, options.save_reference)
     if options.reference:
         reference = torch.load(options.reference, weights_only=True)
         # Where two classes tie but for rounding, either may win.
-        measured["errors"] = {"prediction": {"labels": (labels != reference).double().mean().item()}}
+        kind = "prediction" if options.dtype == "float32" else "16-bit prediction"
+        measured["errors"] = {kind: {"labels": (labels != reference).double().mean().item()}}
     print(json.dumps(measured | {"machine": machine(device)}))
 
 
@@ -44,19 +45,21 @@ def parse_arguments() -> argparse.Namespace:
     add_step_options(parser)
     parser.add_argument("--save-reference", type=Path, metavar="FILE", help="write the labels there")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="compare the labels with those")
-    return parser.parse_args()
+    return parsed_step(parser)
 
 
-def measure(model: nn.Module, images: Tensor, warmup: int, steps: int) -> tuple[dict, Tensor]:
+def measure(model: nn.Module, images: Tensor, options: argparse.Namespace) -> tuple[dict, Tensor]:
     """Peak bytes over all predictions and median seconds of those after the warm-up; and the labels."""
     meter = started_meter(images.device)
     seconds = []
-    for _ in range(warmup + steps):
+    for _ in range(options.warmup + options.steps):
         started = now(images.device)
-        labels = model.predict(images)
+        with autocast(options):
+            labels = model.predict(images)
         seconds.append(now(images.device) - started)
     peak = meter.stop()
-    return {"peak_bytes": peak, "how_measured": meter.how, "seconds": statistics.median(seconds[warmup:])}, labels
+    seconds = statistics.median(seconds[options.warmup :])
+    return {"peak_bytes": peak, "how_measured": meter.how, "seconds": seconds}, labels
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ class Configuration:
     procedure: str
     layout: str
     memory: str
+    dtype: str
 
 
 def configuration(options: argparse.Namespace, run: dict | None) -> Configuration:
@@ -30,7 +31,7 @@ def configuration(options: argparse.Namespace, run: dict | None) -> Configuratio
         machine = f"{found['device']}{threads}, torch {found['torch']}"
         memory = run["how_measured"]
     return Configuration(
-        step=f"{network(options.model)}, {options.batch} x {size_text(options.size)}, float32",
+        step=f"{network(options.model)}, {options.batch} x {size_text(options.size)}, {options.dtype}",
         machine=machine,
         procedure=(
             f"Medians of {options.repeats} fresh process{'es' * (options.repeats > 1)} per method, in turn; "
@@ -38,6 +39,7 @@ def configuration(options: argparse.Namespace, run: dict | None) -> Configuratio
         ),
         layout="channels_last" if options.channels_last else "contiguous (NCHW)",
         memory=memory,
+        dtype=options.dtype,
     )
 
 
@@ -84,7 +86,7 @@ def footnotes(setting: Configuration, reference: str | None) -> list[str]:
         f"Memory layout of all methods but lean: {setting.layout}.",
     ]
     if reference is not None:
-        measured, exact = TOLERANCES["float32"], TOLERANCES["float64"]
+        measured, exact = TOLERANCES[setting.dtype], TOLERANCES["float64"]
         notes.append(
             f"Checked against {reference}: loss within {measured['loss']:.0e} and gradients within "
             f"{measured['gradient']:.1g} (relative L2) in the measured step; within {exact['loss']:.0e} and "

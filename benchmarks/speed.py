@@ -10,7 +10,7 @@ import argparse
 import ctypes.util
 import sys
 
-from arguments import add_step_options, positive, step_options
+from arguments import add_step_options, parsed_step, positive, step_options
 from in_turn import Measurements, Variant, measure_in_turn
 from report import configuration, gigabytes, markdown_row
 
@@ -50,7 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=choice_list(TASKS), default=list(TASKS), metavar="A,B", help="default: both")
     add_options(parser)
-    return parser.parse_args()
+    return parsed_step(parser)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

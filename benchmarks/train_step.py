@@ -17,13 +17,16 @@ import torch
 # does when it makes its optimiser. Imported here, it counts as no method's memory or time.
 import torch._dynamo  # noqa: F401
 from alternatives import METHODS, build
-from arguments import add_step_options, memory_plan
+from arguments import add_step_options, autocast, memory_plan, parsed_step
 from peak_memory import started_meter
 from result_check import exact_result, relative_errors, step_result
 from torch import Tensor, nn
 
 NUM_CLASSES = 19
 SEED = 0
+
+#: So that gradients of float16 maps are not zero; what torch.amp.GradScaler begins with. All methods have the same.
+LOSS_SCALES = {"float32": 1.0, "float16": 2.0**16, "bfloat16": 1.0}
 
 
 def main() -> None:
@@ -41,8 +44,8 @@ def main() -> None:
         images = images.contiguous(memory_format=torch.channels_last)
     images, labels = images.to(device), labels.to(device)
 
-    measured, value = measure(model, loss, images, labels, options.warmup, options.steps)
-    results = {"float32": step_result(model, value), "float64": exact_result(model, loss, images, labels)}
+    measured, value = measure(model, loss, images, labels, options)
+    results = {options.dtype: step_result(model, value), "float64": exact_result(model, loss, images, labels)}
     if options.save_reference:
         torch.save(results, options.save_reference)
     if options.reference:
@@ -58,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--plan", type=memory_plan, metavar="JSON", help="of the method lean: MemoryPlan.as_dict")
     parser.add_argument("--save-reference", type=Path, metavar="FILE", help="write loss and gradients there")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="compare loss and gradients with those")
-    options = parser.parse_args()
+    options = parsed_step(parser)
     if options.plan is not None and options.method != "lean":
         parser.error("--plan needs --method lean")
     return options
@@ -72,19 +75,21 @@ def random_batch(batch: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def measure(
-    model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, warmup: int, steps: int
+    model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, options: argparse.Namespace
 ) -> tuple[dict, Tensor]:
     """Peak bytes over all steps and median seconds of those after the warm-up; and the last step's loss."""
     meter = started_meter(images.device)
     seconds = []
-    for _ in range(warmup + steps):
+    for _ in range(options.warmup + options.steps):
         model.zero_grad(set_to_none=True)
         started = now(images.device)
-        value = loss(model(images), labels)
-        value.backward()
+        with autocast(options):
+            value = loss(model(images), labels)
+        (value * LOSS_SCALES[options.dtype]).backward()
         seconds.append(now(images.device) - started)
     peak = meter.stop()
-    return {"peak_bytes": peak, "how_measured": meter.how, "seconds": statistics.median(seconds[warmup:])}, value
+    seconds = statistics.median(seconds[options.warmup :])
+    return {"peak_bytes": peak, "how_measured": meter.how, "seconds": seconds}, value
 
 
 def now(device: torch.device) -> float:

@@ -9,6 +9,7 @@ import torch
 from . import _core
 from ._version import __version__
 from .cuda import images
+from .memory.rates import load_rates
 
 _OPENMP_LIBRARIES = ("libgomp", "libiomp", "libomp")
 
@@ -33,12 +34,21 @@ def info() -> dict[str, str]:
         "supported by this CPU": " ".join(_core.supported_instruction_sets()),
         "in use": _core.instruction_set(),
         "CUDA kernels": images.describe(),
+        "cost model of memory plans": _cost_model(),
         "torch": f"{torch.__version__}, {Path(torch.__file__).parent}",
         "torch threads": str(torch.get_num_threads()),
         "OpenMP runtime": ", ".join(openmp_runtimes()) or "none",
         "Python": f"{platform.python_version()}, {sys.executable}",
         "platform": platform.platform(),
     }
+
+
+def _cost_model() -> str:
+    """Where the rates come from by which memory plans on the CPU are compared."""
+    try:
+        return load_rates(torch.device("cpu"), torch.float32).source
+    except ValueError as error:
+        return f"none: {error}"
 
 
 def main() -> None:

@@ -50,6 +50,15 @@ def test_command_prints_every_fact(tmp_path):
     assert re.match("by nvcc|compiled at first use with NVRTC|none; get them with pip", printed["CUDA kernels"])
 
 
+def test_cost_model(tmp_path):
+    assert printed_facts(run_info(tmp_path, LADDERSEG_FAST_CACHE=str(tmp_path)))[
+        "cost model of memory plans"
+    ].startswith("defaults")
+    (tmp_path / "rates.json").write_text("damaged")
+    fact = printed_facts(run_info(tmp_path, LADDERSEG_FAST_CACHE=str(tmp_path)))["cost model of memory plans"]
+    assert fact.startswith("none: ") and "rates.json" in fact
+
+
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_environment_chooses_the_instruction_set(name, tmp_path):
     assert printed_facts(run_info(tmp_path, LADDERSEG_FAST_ISA=name))["in use"] == name

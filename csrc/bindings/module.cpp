@@ -67,8 +67,9 @@ void batch_norm_forward(const Cpu& cpu, int64_t channels, Address mean, Address 
     using T = decltype(element);
     kernels<T>().batch_norm_forward(
         {channels, pointer<double>(mean), pointer<double>(variance), pointer<T>(running_mean),
-         pointer<T>(running_variance), pointer<int64_t>(batches), pointer<T>(gamma), pointer<T>(beta), epsilon, momentum,
-         unbiased, pointer<T>(norm_mean), pointer<T>(norm_scale), pointer<T>(norm_shift), pointer<double>(invstd)},
+         pointer<T>(running_variance), pointer<int64_t>(batches), pointer<T>(gamma), pointer<T>(beta), epsilon,
+         momentum, unbiased, pointer<T>(norm_mean), pointer<T>(norm_scale), pointer<T>(norm_shift),
+         pointer<double>(invstd)},
         cpu.threads);
   });
 }

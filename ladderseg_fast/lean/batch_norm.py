@@ -32,7 +32,7 @@ class BoundNorm:
     def backward(self, sums: BnSums, deferred: Correction | None = None) -> "NormGradients":
         """From the sums over all positions.
 
-        The correction is added to that which is `deferred`, if one is: to its first channels, as many as there are here.
+        The correction is added to the `deferred` one's first channels, as many as there are here, if that is given.
         """
         correction = None
         if self.batch_statistics:

@@ -58,8 +58,8 @@ class Feature:
 class FeatureGradient:
     """The gradient of a Feature, with the batch norm correction deferred (ALGORITHMS.md section 4).
 
-    Readers add scale * m into `data`, and their batch norm's correction to `deferred`; whoever wrote a range of channels
-    takes its gradient, corrected once for all readers.
+    Readers add scale * m into `data`, and their batch norm's correction to what is `deferred`; whoever wrote a range of
+    channels takes its gradient, corrected once for all readers.
     """
 
     def __init__(self, data: Tensor) -> None:

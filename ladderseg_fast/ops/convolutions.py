@@ -19,8 +19,8 @@ class Conv3x3Way(Enum):
     COMPOSED = "by torch, of the normalised map"
 
 
-#: Fused moves half as many bytes, needs less memory and gives the same bits every time. Which is faster nobody has
-#: measured on a device yet; in float32 without tensor cores it may be torch's (cuDNN's).
+#: Fused moves half as many bytes, needs less memory and gives the same bits every time. The times have not been
+#: compared; in float32 without tensor cores torch's (cuDNN's) may be shorter.
 conv3x3_way = Conv3x3Way.FUSED
 
 

@@ -278,7 +278,10 @@ def test_prediction() -> None:
 
 @pytest.mark.parametrize("dtype", TRAINING_DTYPES)
 def test_autocast(dtype: str) -> None:
-    """Outputs are of 16 bits, the loss and the gradients of the parameters float32, as accurate as plain PyTorch's."""
+    """Outputs are of 16 bits, the loss and the gradients of the parameters float32, as accurate as plain PyTorch's.
+
+    A quarter of the last bit is always allowed: plain's loss may be better than that by chance.
+    """
     skip_unless_multiplied(getattr(torch, dtype))
     lean, plain = (training_steps(memory, WAYS[f"autocast_{dtype}"], DEVICE) for memory in ("lean", "plain"))
     exact = training_steps("plain", WAYS["exact"], DEVICE)
@@ -291,7 +294,8 @@ def test_autocast(dtype: str) -> None:
         lean_error, plain_error = (
             relative_error([way[name] for name in names], [exact[name] for name in names]) for way in (lean, plain)
         )
-        assert lean_error <= 2 * plain_error, f"{part}: {lean_error:.3g} is more than twice {plain_error:.3g}"
+        allowed = max(2 * plain_error, torch.finfo(getattr(torch, dtype)).eps / 4)
+        assert lean_error <= allowed, f"{part}: {lean_error:.3g} where plain is off by {plain_error:.3g}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

@@ -18,12 +18,21 @@ void add_doubles(Launch& call, const double* data, int64_t channels, Access acce
 
 void batch_norm_forward(const Queue& queue, const BatchNormForward<void>& args) {
   const int64_t channels = args.channels;
-  const BatchNormForwardArguments<void> arguments{
-      channels,   args.mean,     args.variance, args.running_mean,
-      args.running_variance, reinterpret_cast<int64*>(args.batches),
-      args.gamma, args.beta,     args.epsilon,  args.momentum,
-      args.unbiased, args.norm_mean, args.norm_scale, args.norm_shift,
-      args.invstd};
+  const BatchNormForwardArguments<void> arguments{channels,
+                                                  args.mean,
+                                                  args.variance,
+                                                  args.running_mean,
+                                                  args.running_variance,
+                                                  reinterpret_cast<int64*>(args.batches),
+                                                  args.gamma,
+                                                  args.beta,
+                                                  args.epsilon,
+                                                  args.momentum,
+                                                  args.unbiased,
+                                                  args.norm_mean,
+                                                  args.norm_scale,
+                                                  args.norm_shift,
+                                                  args.invstd};
   Launch call = launch_of("batch_norm_forward", channels);
   const auto add = [&](const void* data, Access access, const char* name) {
     if (data) call.buffers.push_back(vector_buffer(queue, data, channels, name, access));
@@ -48,9 +57,11 @@ void batch_norm_forward(const Queue& queue, const BatchNormForward<void>& args) 
 
 void batch_norm_backward(const Queue& queue, const BatchNormBackward<void>& args) {
   const int64_t channels = args.channels;
-  const BatchNormBackwardArguments<void> arguments{
-      channels,       args.positions, args.sums.masked, args.sums.centred, args.invstd, args.norm.mean, args.norm.scale,
-      args.grad_gamma, args.grad_beta, args.mean,        args.constant,     args.slope,  args.accumulate};
+  const BatchNormBackwardArguments<void> arguments{channels,       args.positions,  args.sums.masked,
+                                                   args.sums.centred, args.invstd,   args.norm.mean,
+                                                   args.norm.scale,   args.grad_gamma, args.grad_beta,
+                                                   args.mean,         args.constant, args.slope,
+                                                   args.accumulate};
   Launch call = launch_of("batch_norm_backward", channels);
   const auto add = [&](const void* data, Access access, const char* name) {
     if (data) call.buffers.push_back(vector_buffer(queue, data, channels, name, access));
