@@ -43,7 +43,7 @@ def assert_at_most_twice(actual: Results, other: Results, parts: list[str]) -> N
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", pytest.param("sm_61", marks=pytest.mark.slow)])
-def test_three_steps(architecture: str, tmp_path: Path) -> None:
+def test_two_steps(architecture: str, tmp_path: Path) -> None:
     """Losses, gradients, running statistics and parameters: in float64 up to rounding.
 
     In float32, twice as far from float64 as on the CPU, at most.
