@@ -25,7 +25,7 @@ from .work import Rates, Work, work_of
 _SIZE, _SIZE_ON_CUDA = (256, 384), (512, 768)
 
 #: Each kernel is measured so often; the median counts.
-_MEASUREMENTS = 5
+_MEASUREMENTS = 15
 
 #: On CUDA each measurement is of so many calls in a row, so that waiting for the device does not count.
 _CALLS_ON_CUDA = 10
