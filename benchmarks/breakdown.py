@@ -67,7 +67,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_step_options(parser)
     parser.add_argument("--predict", action="store_true", help="a prediction instead of a training step")
-    return parsed_step(parser)
+    options = parsed_step(parser)
+    if options.device != "cpu":
+        parser.error("breakdown.py measures the CPU only")
+    return options
 
 
 def training(model: SegmentationModel, images: Tensor, labels: Tensor) -> Callable[[], None]:
