@@ -36,8 +36,8 @@ rate of the arithmetic, by the data sheets; the floor of a step is the sum over 
 - tf32: float32 with products on tensor cores, where there are some, as torch does convolutions by default. GTX 10 and
   Titan X have none; float16 maps are multiplied in float32 there.
 - Bytes differ a little by device: larger ones get more blocks, whose partial sums go through memory.
-- The time between launches is not in the floor. A step has one to two thousand launches, most of them short: on fast
-  devices the host takes longer than the floor, unless a CUDA graph takes them together."""
+- The time between launches is not in the floor. A step has two thousand launches, most of them short: on fast
+  devices they may take longer than the floor, unless a CUDA graph takes them together."""
 
 #: Rows of a table with less than this share of its bytes are put together.
 LEAST_SHARE = 0.002

@@ -1,6 +1,7 @@
 """What every operator promises, tested by one suite: tests/ops/test_NAME.py subclasses it for its operator."""
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -113,7 +114,7 @@ def _format(x: Tensor) -> torch.memory_format:
     return torch.channels_last if x.dim() == 4 else torch.contiguous_format
 
 
-class OperatorSuite:
+class OperatorSuite(ABC):
     """A subclass names the operator, lists the shapes that hurt, and makes the arguments for one of them."""
 
     name: str
@@ -132,9 +133,9 @@ class OperatorSuite:
     #: Arguments that have a gradient.
     differentiable: tuple[str, ...] = ()
 
+    @abstractmethod
     def arguments(self, shape: tuple[int, ...]) -> Arguments:
         """Arguments in the order of the operator's signature, tensors in float64 and contiguous."""
-        raise NotImplementedError
 
     def prepared(
         self,

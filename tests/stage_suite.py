@@ -1,6 +1,7 @@
 """What every stage of the lean step promises, tested by one suite: tests/lean/test_NAME.py subclasses it."""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
 
@@ -53,7 +54,7 @@ def replace_batch_norms(module: nn.Module, option: str) -> None:
         setattr(module.get_submodule(parent), name, BATCH_NORM_OPTIONS[option](norm, index))
 
 
-class StageSuite:
+class StageSuite(ABC):
     """A subclass makes a module and says how the stage is called and what it takes."""
 
     #: For each case, the shapes of the inputs.
@@ -65,12 +66,13 @@ class StageSuite:
     #: The smallest inputs; None: those of `single_value`.
     single_pixel: Shapes | None = None
 
+    @abstractmethod
     def make(self) -> nn.Module:
-        raise NotImplementedError
+        """The module, drawn anew."""
 
+    @abstractmethod
     def lean(self, module: nn.Module, *inputs: Tensor, **options: object) -> Tensor:
-        """`options` are the stage's `plan` and `workspace`."""
-        raise NotImplementedError
+        """What the stage makes of the inputs; `options` are its `plan` and `workspace`."""
 
     def plain(self, module: nn.Module, *inputs: Tensor) -> Tensor:
         return module(*inputs)

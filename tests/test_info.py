@@ -51,12 +51,12 @@ def test_command_prints_every_fact(tmp_path):
 
 
 def test_cost_model(tmp_path):
-    assert printed_facts(run_info(tmp_path, LADDERSEG_FAST_CACHE=str(tmp_path)))[
-        "cost model of memory plans"
-    ].startswith("defaults")
+    def fact() -> str:
+        return printed_facts(run_info(tmp_path, LADDERSEG_FAST_CACHE=str(tmp_path)))["cost model of memory plans"]
+
+    assert fact().startswith("defaults")
     (tmp_path / "rates.json").write_text("damaged")
-    fact = printed_facts(run_info(tmp_path, LADDERSEG_FAST_CACHE=str(tmp_path)))["cost model of memory plans"]
-    assert fact.startswith("none: ") and "rates.json" in fact
+    assert fact().startswith("none: ") and "rates.json" in fact()
 
 
 @pytest.mark.parametrize("name", SUPPORTED)

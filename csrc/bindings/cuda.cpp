@@ -34,8 +34,8 @@ void batch_norm_forward(const Queue& queue, int64_t channels, Address mean, Addr
   cuda::batch_norm_forward(
       queue, {channels, pointer<double>(mean), pointer<double>(variance), pointer<void>(running_mean),
               pointer<void>(running_variance), pointer<int64_t>(batches), pointer<void>(gamma), pointer<void>(beta),
-              epsilon, momentum, unbiased, pointer<void>(norm_mean), pointer<void>(norm_scale), pointer<void>(norm_shift),
-              pointer<double>(invstd)});
+              epsilon, momentum, unbiased, pointer<void>(norm_mean), pointer<void>(norm_scale),
+              pointer<void>(norm_shift), pointer<double>(invstd)});
 }
 
 void batch_norm_backward(const Queue& queue, int64_t channels, int64_t positions, Sums sums, Address invstd, Norm norm,
@@ -43,7 +43,8 @@ void batch_norm_backward(const Queue& queue, int64_t channels, int64_t positions
                          bool accumulate) {
   cuda::batch_norm_backward(
       queue, {channels, positions, sums, pointer<double>(invstd), norm, pointer<void>(grad_gamma),
-              pointer<void>(grad_beta), pointer<void>(mean), pointer<void>(constant), pointer<void>(slope), accumulate});
+              pointer<void>(grad_beta), pointer<void>(mean), pointer<void>(constant), pointer<void>(slope),
+              accumulate});
 }
 
 void bn_relu_forward(const Queue& queue, Map input, Norm norm, Map output) {

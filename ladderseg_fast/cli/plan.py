@@ -37,7 +37,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     largest = parser.add_mutually_exclusive_group()
     largest.add_argument("--max-batch", action="store_true", help="for the most images of this size that fit")
     largest.add_argument("--max-size", action="store_true", help="for the largest images of these proportions that fit")
-    parser.add_argument("--calibrate", action="store_true", help="first measure this machine's speed with this dtype, and keep it")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="first measure this machine's speed with this dtype, and keep it"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the plan there")
     parser.set_defaults(run=run)
 

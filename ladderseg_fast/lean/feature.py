@@ -44,15 +44,13 @@ class Feature:
         """Statistics [2, C] float64 of channels from `start` on, from whoever wrote them."""
         if start != self._known:
             return  # whoever asks will compute those before as well
-        channels, stop = self.data.shape[1], start + statistics.shape[1]
+        channels, self._known = self.data.shape[1], start + statistics.shape[1]
+        if statistics.shape[1] == channels:
+            self._statistics = statistics
+            return
         if self._statistics is None:
-            if stop == channels:
-                self._statistics = statistics
-            else:
-                self._statistics = torch.empty((2, channels), dtype=torch.float64, device=self.data.device)
-        if self._statistics is not statistics:
-            self._statistics[:, start:stop] = statistics
-        self._known = stop
+            self._statistics = torch.empty((2, channels), dtype=torch.float64, device=self.data.device)
+        self._statistics[:, start : self._known] = statistics
 
 
 class FeatureGradient:

@@ -101,12 +101,9 @@ def _products(kernel: str, arguments: dict[str, Any]) -> tuple[str, float]:
         return "conv3x3_forward", _CONV3X3 * weight.numel() / 9 * _pixels(arguments["out"])
     if kernel == "bn_relu_conv3x3_backward":
         return "conv3x3_backward", _CONV3X3 * passes * weight.numel() / 9 * _pixels(arguments["grad_x"])
-    if kernel in ("stem_forward", "stem_backward_sums", "stem_backward_weight"):
-        products = 2.0 * weight.numel() * _pixels(arguments["images"]) / 4
-        return "stem", products * (2 if kernel == "stem_backward_weight" else 1)
-    if kernel in ("stem_convolution", "stem_convolution_backward"):  # of the same, where they are torch's
-        products = 2.0 * weight.numel() * _pixels(arguments["images"]) / 4
-        return "stem", products * sum(arguments.get("wanted", (True,)))
+    if kernel.startswith("stem_"):
+        passes = 2 if kernel == "stem_backward_weight" else sum(arguments.get("wanted", (True,)))
+        return "stem", 2.0 * passes * weight.numel() * _pixels(arguments["images"]) / 4
     if kernel == "upsample_cross_entropy":
         return "cross_entropy", _CROSS_ENTROPY * arguments["labels"].numel() * arguments["logits"].shape[1]
     return "conv1x1_forward", 0.0

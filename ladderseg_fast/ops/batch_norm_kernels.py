@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import _core
 from .backend import address
-from .kernels import BnSums, CorrectedGradient, Norm, launch
+from .kernels import BnSums, CorrectedGradient, Norm, addresses, launch
 
 
 @dataclass
@@ -72,8 +72,8 @@ def batch_norm_forward(
         _core.batch_norm_forward,
         norm.mean,
         channels,
-        *((0, 0) if statistics is None else (address(statistics[0]), address(statistics[1]))),
-        *((0, 0) if running is None else (address(running[0]), address(running[1]))),
+        *addresses(statistics),
+        *addresses(running),
         _address(batches),
         _address(gamma),
         _address(beta),

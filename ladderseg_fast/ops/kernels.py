@@ -164,7 +164,7 @@ def launch(kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
 def channel_statistics(x: Tensor) -> Tensor:
     """[2, C] float64: mean and biased variance of x [N, C, H, W]."""
     result = _statistics(x, x.shape[1])
-    launch(_core.channel_statistics, x, _map(x), *_addresses(result))
+    launch(_core.channel_statistics, x, _map(x), *addresses(result))
     return result
 
 
@@ -209,7 +209,7 @@ def bn_relu_conv1x1_forward(
     weight = _readable(weight, x)
     assert weight.shape[:2] == (out.shape[1], x.shape[1])
     launch(
-        _core.bn_relu_conv1x1_forward, x, _map(x), norm.pointers(x), address(weight), _map(out), *_addresses(result)
+        _core.bn_relu_conv1x1_forward, x, _map(x), norm.pointers(x), address(weight), _map(out), *addresses(result)
     )
     return result
 
@@ -275,7 +275,7 @@ def bn_relu_conv3x3_forward(
         dilation,
         _map(out),
         accumulate,
-        *_addresses(result),
+        *addresses(result),
     )
     return result
 
@@ -399,7 +399,7 @@ def _bn_relu_maxpool_backward(
     correction: tuple[Tensor, Tensor] | None,
 ) -> BnSums:
     sums = BnSums.empty(x.shape[1], x.device)
-    on_cuda = _addresses(correction) if runs_on_cuda(x.device) else ()
+    on_cuda = addresses(correction) if runs_on_cuda(x.device) else ()
     arguments = _map(grad), _map(x), norm.pointers(x), grad_x, *rows, sums.pointers(), *on_cuda
     launch(_core.bn_relu_maxpool_backward, x, *arguments)
     return sums
@@ -418,7 +418,7 @@ def stem_forward(
     pointers = _core.BnRelu(0, address(scale), 0) if norm is None else norm.pointers(out)
     weight = _stem_weight(images, weight, out)
     launch(
-        _core.stem_forward, images, _images(images), address(weight), pointers, _map(out), *_addresses(result)
+        _core.stem_forward, images, _images(images), address(weight), pointers, _map(out), *addresses(result)
     )
     return result
 
@@ -572,6 +572,7 @@ def _statistics(like: Tensor, channels: int) -> Tensor:
     return torch.empty((2, channels), dtype=torch.float64, device=like.device)
 
 
-def _addresses(pair: Tensor | tuple[Tensor, Tensor] | None) -> tuple[int, int]:
+def addresses(pair: Tensor | tuple[Tensor, Tensor] | None) -> tuple[int, int]:
+    """Of two vectors, or of the rows of [2, C]; 0 where there are none."""
     return (0, 0) if pair is None else (address(pair[0]), address(pair[1]))
 

@@ -110,3 +110,9 @@ def test_bad_options_are_named(options: tuple[str, ...], message: str) -> None:
     finished = run_benchmark(*options)
     assert finished.returncode == 2
     assert message in finished.stderr
+
+
+def test_16_bits_need_a_cuda_device() -> None:
+    finished = run_benchmark("--dtype", "float16")
+    assert finished.returncode == 2
+    assert "--dtype float16 needs --device cuda" in finished.stderr

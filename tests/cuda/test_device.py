@@ -280,7 +280,7 @@ def test_prediction() -> None:
 def test_autocast(dtype: str) -> None:
     """Outputs are of 16 bits, the loss and the gradients of the parameters float32, as accurate as plain PyTorch's.
 
-    A quarter of the last bit is always allowed: plain's loss may be better than that by chance.
+    The loss, one number, may be off by a quarter of the last bit: plain's may be better than that by chance.
     """
     skip_unless_multiplied(getattr(torch, dtype))
     lean, plain = (training_steps(memory, WAYS[f"autocast_{dtype}"], DEVICE) for memory in ("lean", "plain"))
@@ -294,7 +294,7 @@ def test_autocast(dtype: str) -> None:
         lean_error, plain_error = (
             relative_error([way[name] for name in names], [exact[name] for name in names]) for way in (lean, plain)
         )
-        allowed = max(2 * plain_error, torch.finfo(getattr(torch, dtype)).eps / 4)
+        allowed = max(2 * plain_error, torch.finfo(getattr(torch, dtype)).eps / 4 if part == "loss" else 0.0)
         assert lean_error <= allowed, f"{part}: {lean_error:.3g} where plain is off by {plain_error:.3g}"
 
 

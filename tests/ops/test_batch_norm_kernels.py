@@ -111,5 +111,3 @@ def test_backward_of_a_frozen_one(dtype: torch.dtype) -> None:
     grad_gamma, grad_beta = batch_norm_backward(BnSums(masked, centred), invstd, norm, 30, None, False)
     assert_near(grad_gamma.double(), centred * invstd, "grad_gamma", tolerance=TOLERANCE[dtype])
     assert_near(grad_beta.double(), masked, "grad_beta", tolerance=TOLERANCE[dtype])
-
-
