@@ -1,6 +1,7 @@
 """The lean step: networks as explicit programs of stages that keep little and recompute cheaply."""
 
 from .functions import context, dense_block, head, stem, transition, transition_up
+from .module_check import UnsupportedModuleError
 from .networks import ladder
 from .plan import MemoryPlan, SectionPlan
 from .workspace import Workspace
@@ -8,6 +9,7 @@ from .workspace import Workspace
 __all__ = [
     "MemoryPlan",
     "SectionPlan",
+    "UnsupportedModuleError",
     "Workspace",
     "context",
     "dense_block",

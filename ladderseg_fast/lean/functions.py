@@ -2,14 +2,16 @@
 
 Each returns what the plain module would, differentiable once, keeping for backward only what ALGORITHMS.md sections 2
 and 5 say. All take `plan` and `workspace`; without a workspace, buffers are reused within the call only.
-Errors are those of program.run, and a ValueError for an input of another number of channels than the module reads.
+Errors are those of program.run, an UnsupportedModuleError for a module that has been edited so that the program would
+not compute the same, and a ValueError for an input of another number of channels than the module reads.
 """
 
 from torch import Tensor, nn
 
 from ..nn import Context, DenseBlock, Head, PyramidContext, Transition, TransitionUp
-from .plan import MemoryPlan
+from .module_check import check_modules, check_stem
 from .networks import context_stages, skip_stage, transition_stage
+from .plan import MemoryPlan
 from .program import Program, run
 from .stages import (
     CopyStage,
@@ -31,13 +33,8 @@ def stem(
     """max_pool2d(relu(norm(conv(images))), 3, stride 2, padding 1) for a 7x7 convolution with stride 2 and padding 3.
 
     images [N, 3, H, W] -> [N, C, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2)].
-
-    Raises:
-        ValueError: besides those of program.run, for a convolution that is not such a one.
     """
-    geometry = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.bias)
-    if geometry != ((7, 7), (2, 2), (3, 3), (1, 1), 1, None) or conv.padding_mode != "zeros":
-        raise ValueError(f"conv must be 7x7 with stride 2, zero padding 3 and no bias, got {conv}")
+    check_stem(conv, norm)
     _check_channels("images", images, conv.in_channels)
     program = Program([StemStage(conv, norm, "images", "out", conv.out_channels)], ("images",), ("out",))
     return run(program, [images], plan, workspace)[0]
@@ -52,6 +49,7 @@ def dense_block(
     workspace: Workspace | None = None,
 ) -> Tensor:
     """block(x, start, stop): x [N, C, H, W] -> [N, C + layers * growth_rate, H, W]."""
+    check_modules(block)
     stage = DenseBlockStage(block, "block", start, stop)
     if not stage.layers:
         return x
@@ -66,6 +64,7 @@ def transition(
     module: Transition, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
 ) -> Tensor:
     """module(x): x [N, C, H, W] -> [N, M, H // 2, W // 2], or [N, M, H, W] if it does not pool."""
+    check_modules(module)
     _check_channels("x", x, module.norm.num_features)
     program = Program([transition_stage(module, "x", "out")], ("x",), ("out",))
     return run(program, [x], plan, workspace)[0]
@@ -75,6 +74,7 @@ def context(
     module: Context | PyramidContext, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
 ) -> Tensor:
     """module(x): x [N, C, H, W] -> [N, M, H, W]."""
+    check_modules(module)
     _check_channels("x", x, module.norm1.num_features)
     return run(Program(context_stages(module, "x", "out"), ("x",), ("out",)), [x], plan, workspace)[0]
 
@@ -87,6 +87,7 @@ def transition_up(
     workspace: Workspace | None = None,
 ) -> Tensor:
     """module(coarse, skip): coarse [N, D, h, w], skip [N, C, H, W] -> [N, M, H, W]."""
+    check_modules(module)
     _check_channels("coarse", coarse, module.norm.num_features - module.skip_conv.out_channels)
     _check_channels("skip", skip, module.skip_norm.num_features)
     if coarse.shape[0] != skip.shape[0]:
@@ -101,6 +102,7 @@ def transition_up(
 
 def head(module: Head, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None) -> Tensor:
     """module(x): x [N, C, H, W] -> class scores [N, K, H, W]."""
+    check_modules(module)
     _check_channels("x", x, module.norm.num_features)
     return run(Program([HeadStage(module, "x", "out")], ("x",), ("out",)), [x], plan, workspace)[0]
 

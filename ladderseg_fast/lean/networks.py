@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from ..nn import Context, DenseNetFeatures, PyramidContext, ResNetFeatures, Section, Transition, TransitionUp
+from .module_check import check_modules
 from .plan import MemoryPlan
 from .program import Program, run
 from .stages import (
@@ -35,7 +36,11 @@ def ladder(
 
     A DenseNet is one program with all that follows. Of a ResNet the stem is a program, the residual units are torch's,
     and what follows them is a program again.
+
+    Raises:
+        UnsupportedModuleError: a module of `model` is not what the programs compute in its place; see module_check.
     """
+    check_modules(model)
     if isinstance(model.features, DenseNetFeatures):
         plan = plan or MemoryPlan.default(images.device)
         return run(densenet_program(model, plan), [images], plan, workspace)

@@ -70,7 +70,7 @@ def run(
 
     Raises:
         TypeError: inputs or parameters are of a dtype that the device's kernels do not have, or that does not go with
-            the first input's; or a norm is not an nn.BatchNorm2d.
+            the first input's.
         ValueError: an input is empty or not a 4-d tensor; or one value per channel for batch norm in training mode.
     """
     parameters = program.parameters()
@@ -107,9 +107,6 @@ def _check(
             raise TypeError(f"{first_name} is {first.dtype} but a parameter is {parameter.dtype}")
         if parameter.device != first.device:
             raise ValueError(f"{first_name} is on {first.device} but a parameter is on {parameter.device}")
-    for module in {module for stage in program.stages for module in stage.modules}:
-        if not isinstance(module, (nn.BatchNorm2d, nn.Conv2d)):
-            raise TypeError(f'memory="lean" runs nn.BatchNorm2d and nn.Conv2d, got {type(module).__name__}')
 
 
 class _Call:

@@ -40,7 +40,8 @@ class SegmentationModel(nn.Module):
             change. Its gamma and beta are trained.
         memory: "lean" runs dense blocks, transitions, stem, context layer and heads as autograd functions that keep
             only what backward cannot recompute cheaply; "plain" runs ordinary PyTorch modules. Both compute the same
-            and share one state_dict. Inner modules run their hooks with "plain" only; torch.autocast has an effect on
+            and share one state_dict. An edit that lean cannot follow (a hook on an inner module, another activation)
+            raises lean.UnsupportedModuleError when the model is called; torch.autocast has an effect on
             the CPU with "plain" only, on CUDA with both. A budget such as "8GiB", or a number of bytes, is lean with
             the fastest plan that fits, made for each shape of images that a training step meets: see memory.plan,
             docs/memory.md. A lean.MemoryPlan is lean with that plan.
@@ -238,7 +239,7 @@ class SegmentationModel(nn.Module):
         if min(images.shape[2:]) < self.min_size:
             least = f"{self.min_size} x {self.min_size}"
             raise ValueError(f"images must be at least {least}, got {tuple(images.shape[2:])}")
-        weight = self.head.conv.weight
+        weight = next(self.parameters())
         if images.dtype != weight.dtype and not torch.is_autocast_enabled(images.device.type):
             raise TypeError(f"images must be {weight.dtype} like the model's parameters, got {images.dtype}")
         if images.device != weight.device:

@@ -39,7 +39,7 @@ class Bottleneck:
 
     @property
     def dilation(self) -> int:
-        return self.conv2.dilation[0]
+        return dilation_of(self.conv2)
 
     def forward(self, step: ForwardPass, target: Feature, source: Feature, first: int) -> None:
         """Channels of `target` from `first` on, from the first channels of `source`, as many as norm1 has."""
@@ -145,6 +145,11 @@ class Bottleneck:
         correction = step.finish_norm(self.norm2, sums)
         whole = slice(None), slice(None), _corrected(grad_hidden, hidden, correction)
         accumulate_conv1x1(step, source, self.norm1, self.conv1, [whole])
+
+
+def dilation_of(conv: nn.Conv2d) -> int:
+    """That of both directions; torch takes one number or two."""
+    return conv.dilation if isinstance(conv.dilation, int) else conv.dilation[0]
 
 
 class _StripsBackward:

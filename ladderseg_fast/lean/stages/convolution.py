@@ -5,6 +5,7 @@ from torch import nn
 from ...ops import convolutions
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
+from .bottleneck import dilation_of
 from .stage import Stage
 
 
@@ -26,7 +27,7 @@ class ConvolutionStage(Stage):
             source.data,
             bound.norm,
             step.parameter(self.conv),
-            self.conv.dilation[0],
+            dilation_of(self.conv),
             target.data,
             statistics=uses_batch_statistics(self.norm),  # most likely the reader normalises alike
         )
@@ -45,7 +46,7 @@ class ConvolutionStage(Stage):
             source.data,
             bound.norm,
             step.parameter(self.conv),
-            self.conv.dilation[0],
+            dilation_of(self.conv),
             data,
             want_weight=step.wants(self.conv),
         )
