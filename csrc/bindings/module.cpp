@@ -12,6 +12,7 @@
 
 #include "arguments.h"
 #include "cuda.h"
+#include "ladderseg/contention.h"
 #include "ladderseg/pages.h"
 
 namespace py = pybind11;
@@ -339,6 +340,8 @@ PYBIND11_MODULE(_core, module) {
   module.def(
       "give_back_pages", [](Address data, size_t bytes) { return give_back_pages(pointer<void>(data), bytes); },
       "Give a buffer's pages back to the system; False where it cannot.");
+  module.def("waits_asleep", &waits_asleep,
+             "Whether threads that wait for others sleep early: where another program keeps them from the processors.");
   module.def("build_info", &build_info, "What this build is made of.");
   module.def("supported_instruction_sets", [] { return instruction_set_names(true); });
   module.def("instruction_set", [] { return std::string(instruction_set().name); }, "The one in use.");

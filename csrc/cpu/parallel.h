@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "ladderseg/contention.h"
 #include "ladderseg/feature_map.h"
 
 namespace ladderseg {
@@ -29,14 +30,23 @@ void parallel(int threads, const Body& body) {
     body(0, 1);
     return;
   }
+  start_work();
 #pragma omp parallel num_threads(threads)
-  body(omp_get_thread_num(), omp_get_num_threads());
+  {
+    const int member = omp_get_thread_num();
+    body(member, omp_get_num_threads());
+    if (member == 0) start_waiting();
+  }
+  end_waiting();
 }
 
 // Wait for the other members; for use inside parallel()'s body.
 LADDERSEG_INLINE void barrier(int team) {
   if (team > 1) {
+    const bool first = omp_get_thread_num() == 0;
+    if (first) start_waiting();
 #pragma omp barrier
+    if (first) end_waiting();
   }
 }
 

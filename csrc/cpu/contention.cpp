@@ -1,0 +1,142 @@
+// How libgomp (GCC's OpenMP runtime, gomp_spin_count_var and gomp_throttled_spin_count_var in its wait.h and env.c) is
+// brought to let waiting threads sleep early, and back: threads spin for a short time only while it manages more of
+// them than there are processors. It counts those of all teams, sleeping ones too. So one more team, of a thread that
+// does nothing, throttles the spinning of all. With another runtime that team has no effect.
+#include "ladderseg/contention.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace ladderseg {
+namespace {
+
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+// A member that another program keeps from its processor is waited for longer than this, and longer than the first member
+// worked: shares are equal.
+constexpr milliseconds kLate{1};
+
+// So many late members within that time are no accident.
+constexpr int kManyLate = 3;
+constexpr milliseconds kSoon{1000};
+
+// How long threads sleep early before it is seen whether members are still late: at first, and at most.
+constexpr milliseconds kFirstRest{500}, kLongestRest{8000};
+
+// The thread with the team that does nothing. It is never joined: a process may end, or fork, at any time.
+class IdleTeam {
+ public:
+  explicit IdleTeam(int members) {
+    std::thread([state = state_, members] {
+#pragma omp parallel num_threads(members)
+      { std::atomic_signal_fence(std::memory_order_seq_cst); }
+      std::unique_lock<std::mutex> lock(state->mutex);
+      state->changed.wait(lock, [&] { return state->ended; });
+    }).detach();
+  }
+
+  ~IdleTeam() {
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    state_->ended = true;
+    state_->changed.notify_one();
+  }
+
+ private:
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool ended = false;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+class Contention {
+ public:
+  // A member was late.
+  void late(Clock::time_point now) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (asleep() || chosen_) return;
+    if (count_ == 0 || now - first_ > kSoon) {
+      first_ = now;
+      count_ = 0;
+    }
+    if (++count_ < kManyLate) return;
+    count_ = 0;
+    // Soon after the last time: the machine is busy for longer.
+    rest_ = now - until_ < 2 * kSoon ? std::min(2 * rest_, kLongestRest) : kFirstRest;
+    const int missing = omp_get_num_procs() - omp_get_max_threads();
+    try {
+      team_ = std::make_unique<IdleTeam>(2 + std::max(0, missing));
+    } catch (const std::system_error&) {
+      return;  // the system has no thread to give: everything stays right, and slow
+    }
+    until_ = now + rest_;
+    asleep_.store(true, std::memory_order_release);
+  }
+
+  // If it has been long enough, threads spin again, and it will be seen.
+  void look_again(Clock::time_point now) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!asleep() || now < until_) return;
+    team_.reset();
+    until_ = now;
+    asleep_.store(false, std::memory_order_release);
+  }
+
+  bool asleep() const { return asleep_.load(std::memory_order_acquire); }
+
+ private:
+  // Who has said how threads are to wait is not overruled.
+  const bool chosen_ = std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr;
+  std::mutex mutex_;
+  std::atomic<bool> asleep_{false};
+  int count_ = 0;
+  Clock::time_point first_, until_;
+  milliseconds rest_ = kFirstRest;
+  std::unique_ptr<IdleTeam> team_;
+};
+
+// Never destroyed: threads may work until the process ends.
+Contention& contention() {
+  static Contention& only = *new Contention;
+  return only;
+}
+
+// Of the first member of the team that runs on this thread.
+thread_local Clock::time_point since;
+thread_local Clock::duration worked;
+
+}  // namespace
+
+void start_work() { since = Clock::now(); }
+
+void start_waiting() {
+  const Clock::time_point now = Clock::now();
+  worked = now - since;
+  since = now;
+}
+
+void end_waiting() {
+  const Clock::time_point now = Clock::now();
+  const Clock::duration waited = now - since;
+  since = now;
+  if (waited > kLate && waited > worked) {
+    contention().late(now);
+  } else if (contention().asleep()) {
+    contention().look_again(now);
+  }
+}
+
+bool waits_asleep() { return contention().asleep(); }
+
+}  // namespace ladderseg
