@@ -42,7 +42,7 @@ def test_photo_is_turned_upright(tmp_path):
 def test_deep_image_is_refused(tmp_path):
     path = tmp_path / "deep.png"
     Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(path)
-    with pytest.raises(ValueError, match=r"deep\.png: images with one channel of more than 8 bits"):
+    with pytest.raises(ValueError, match=r"deep\.png: the image has 16 bits per channel, grey; 8-bit"):
         read_image(path)
 
 

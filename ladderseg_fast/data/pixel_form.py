@@ -1,0 +1,176 @@
+"""What an image file keeps of a pixel: decoders make 8 bits of it, and do not say what they left out."""
+
+import re
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from PIL import Image, TiffImagePlugin
+
+#: As much of a file as holds the header of any format that is looked at here.
+_HEAD = 1 << 16
+
+#: TIFF 6.0's tags.
+_BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 258, 262, 277, 338, 339
+#: Photometric interpretations: what they are called, and the bands that they are made of.
+_TIFF_COLOURS = {
+    0: ("grey (miniswhite)", 1),
+    1: ("grey (minisblack)", 1),
+    2: ("RGB", 3),
+    3: ("palette", 1),
+    5: ("CMYK", 4),
+    6: ("YCbCr", 3),
+    8: ("Lab", 3),
+}
+_TIFF_KINDS = {1: "", 2: "signed ", 3: "floating-point ", 4: "", 5: "complex ", 6: "complex "}
+#: TIFF's values for an additional band that is transparency.
+_TIFF_ALPHA = (1, 2)
+
+_PNG_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_BANDS = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "four bands"}
+
+#: Pillow's modes of more than 8 bits: of formats without a reader below.
+_DEEP_MODES = {"F": (32, "floating-point "), "I": (32, "signed ")}
+
+
+class PixelForm(NamedTuple):
+    """The channels of one pixel as the file stores them."""
+
+    colours: str
+    """In words, such as "RGB" or "grey with alpha"."""
+    bits: int = 8
+    """Of the widest channel."""
+    kind: str = ""
+    """"signed ", "floating-point " or "complex ", else empty."""
+    more: int = 0
+    """Bands besides those of the colours, transparency not counted."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether 8-bit channels of colour and transparency hold all of it."""
+        return self.bits <= 8 and not self.kind and not self.more
+
+    def __str__(self) -> str:
+        if not self.more:
+            return f"{self.bits} {self.kind}bits per channel, {self.colours}"
+        bands = "1 more band" if self.more == 1 else f"{self.more} more bands"
+        return f"{self.bits} {self.kind}bits per channel, {self.colours} and {bands} not marked as transparency"
+
+
+def pixel_form(path: Path, image: Image.Image) -> PixelForm:
+    """Of `image`, which Pillow opened from `path` and need not have decoded.
+
+    Formats of 8 bits by their definition are taken for what Pillow says.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return _tiff(image.tag_v2)
+    reader = _READERS.get(image.format or "")
+    form = None if reader is None else reader(_head(path))
+    if form is not None:
+        return form
+    bits, kind = (16, "") if image.mode.startswith("I;16") else _DEEP_MODES.get(image.mode, (8, ""))
+    return PixelForm("grey" if image.mode.startswith(("I", "F")) else image.mode, bits, kind)
+
+
+def unknown_form(path: Path) -> PixelForm | None:
+    """Of a file that Pillow does not open although it is a TIFF or a JPEG; None if it is neither, or damaged."""
+    head = _head(path)
+    if head[:2] == b"\xff\xd8":
+        return _jpeg(head)
+    if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return None
+    with open(path, "rb") as file:
+        try:
+            return _tiff(_tiff_tags(file))
+        except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error):
+            return None  # damaged: the caller's message says that it is not readable
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_HEAD)
+
+
+def _png(head: bytes) -> PixelForm:
+    # signature, length and name of IHDR, width, height, then these two (PNG 1.2, section 11.2.2)
+    return PixelForm(_PNG_COLOURS.get(head[25], f"colour type {head[25]}"), head[24])
+
+
+def _tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> PixelForm:
+    samples = tags.get(_SAMPLES, 1)
+    bits = max(_numbers(tags.get(_BITS, 1)))
+    formats = {_TIFF_KINDS.get(number, "") for number in _numbers(tags.get(_FORMAT, 1))}
+    colours, bands = _TIFF_COLOURS.get(tags.get(_PHOTOMETRIC), (f"photometric {tags.get(_PHOTOMETRIC)}", samples))
+    more = max(0, samples - bands)
+    if more == 1 and _numbers(tags.get(_EXTRA, ()))[:1] in [(kind,) for kind in _TIFF_ALPHA]:
+        colours, more = f"{colours} with alpha", 0
+    return PixelForm(colours, bits, max(formats), more)
+
+
+def _tiff_tags(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """Those of the first page."""
+    header = file.read(8)
+    if header[2:4] in (b"+\0", b"\0+"):
+        header += file.read(8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
+
+
+def _numbers(value: object) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, tuple) else (value,)
+
+
+def _jpeg(head: bytes) -> PixelForm | None:
+    """From the start of frame (ITU T.81, B.2.2), which follows the signature and other segments."""
+    place = 2
+    while place + 10 <= len(head) and head[place] == 0xFF:
+        marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return PixelForm(_BANDS.get(head[place + 9], f"{head[place + 9]} bands"), head[place + 4])
+        place += 2 + length
+    return None
+
+
+def _jpeg2000(head: bytes) -> PixelForm | None:
+    """From SIZ, which follows the codestream's start (ITU T.800, A.5.1): bits less one, and the sign, of each band."""
+    start = head.find(b"\xff\x4f\xff\x51")
+    if start < 0 or len(head) < start + 42:
+        return None
+    count = int.from_bytes(head[start + 40 : start + 42], "big")
+    depths = head[start + 42 : start + 42 + 3 * count : 3]
+    kind = "signed " if any(depth & 0x80 for depth in depths) else ""
+    return PixelForm(_BANDS.get(count, f"{count} bands"), max(depth & 0x7F for depth in depths) + 1, kind)
+
+
+def _avif(head: bytes) -> PixelForm | None:
+    """From the box av1C (AV1 in ISOBMFF, 2.3.3): flags of high bit depth, and of twelve bits."""
+    start = head.find(b"av1C")
+    if start < 0 or len(head) < start + 7:
+        return None
+    flags = head[start + 6]
+    return PixelForm("RGB", (12 if flags & 0x20 else 10) if flags & 0x40 else 8)
+
+
+def _pnm(head: bytes) -> PixelForm | None:
+    """From the greatest value, the fourth word of a header that may hold comments; bitmaps have none."""
+    words = re.sub(rb"#[^\r\n]*", b"", head).split(None, 4)
+    if words[0] not in (b"P2", b"P3", b"P5", b"P6") or len(words) < 4 or not words[3].isdigit():
+        return None
+    return PixelForm("RGB" if words[0] in (b"P3", b"P6") else "grey", 16 if int(words[3]) > 255 else 8)
+
+
+def _sgi(head: bytes) -> PixelForm:
+    return PixelForm(_BANDS.get(int.from_bytes(head[10:12], "big"), "grey"), 8 * head[3])
+
+
+#: By Pillow's name of the format: what finds the form in the file's first bytes, or None where they do not say.
+_READERS: dict[str, Callable[[bytes], PixelForm | None]] = {
+    "AVIF": _avif,
+    "JPEG2000": _jpeg2000,
+    "PNG": _png,
+    "PPM": _pnm,
+    "SGI": _sgi,
+}
