@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .label_colours import LabelColours
 from .label_set import IGNORE_INDEX, LabelSet
 from .label_values import LabelValues
 
@@ -12,13 +13,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TOP_KEYS, _CLASS_KEYS = {"ignore", "classes"}, {"name", "colour", "value"}
+_TOP_KEYS, _CLASS_KEYS = {"ignore", "ignore_colours", "classes"}, {"name", "colour", "value"}
 
 
 def read_classes(path: Path) -> tuple[LabelSet, LabelValues]:
     """Classes, and what the label images' values mean, from TOML such as
 
         ignore = [255]              # values that count nowhere; this is the default
+        ignore_colours = []         # likewise, in RGB label images
 
         [[classes]]                 # class 0
         name = "road"
@@ -27,13 +29,13 @@ def read_classes(path: Path) -> tuple[LabelSet, LabelValues]:
 
     Raises:
         OSError: there is no such file, or it cannot be read.
-        ValueError: it is not TOML, a key is missing, unknown or of a wrong type, a number is out of range, or two
-            classes share a name or a value.
+        ValueError: it is not TOML, a key is missing, unknown or of a wrong type, a number is out of range, two
+            classes share a name or a value, or an ignored colour is a class's.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file (names, colours and values of the classes)")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # of TOML or of UTF-8
         raise ValueError(f"{path}: not TOML ({error})") from error
     try:
@@ -60,7 +62,12 @@ def _parse(content: dict[str, Any]) -> tuple[LabelSet, LabelValues]:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two classes are called {name!r}")
-    return LabelSet(names, tuple(tuple(entry["colour"]) for entry in entries)), LabelValues(values, ignored)
+    label_set = LabelSet(names, tuple(tuple(entry["colour"]) for entry in entries))
+    ignored_colours = content.get("ignore_colours", [])
+    if not _is_list_of(list, ignored_colours) or not all(_is_list_of(int, colour) for colour in ignored_colours):
+        raise ValueError(f"ignore_colours must be a list of colours, got {ignored_colours!r}")
+    colours = LabelColours(label_set, [tuple(colour) for colour in ignored_colours])
+    return label_set, LabelValues(values, ignored, colours)
 
 
 def _check_class(k: int, entry: dict[str, Any]) -> int:

@@ -6,7 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .image_files import check_annotation_header, check_image_header, read_annotation, read_header, read_image
+from .image_files import (
+    check_annotation_header,
+    check_image_header,
+    read_annotation,
+    read_header,
+    read_image,
+    read_palette,
+)
 from .label_set import IGNORE_INDEX
 from .label_values import LabelValues
 from .sample import Sample, SegmentationDataset
@@ -63,12 +70,28 @@ class FilePairs(SegmentationDataset):
         """[H, W, 3] uint8 RGB. Raises as access does."""
         return read_image(self.pairs[index].image)
 
-    def labels(self, index: int) -> np.ndarray:
-        """[H, W] uint8 classes, of whatever size they are. Raises as access does; ValueError if there are none."""
+    def annotation(self, index: int) -> np.ndarray:
+        """uint8: the label image as it is stored, [H, W] values, or [H, W, 3] colours where it is RGB.
+
+        Raises as access does; ValueError if there is none.
+        """
         pair = self.pairs[index]
         if pair.labels is None:
             raise ValueError(f"{pair.image}: this split has no labels")
-        return pair.values.to_classes(read_annotation(pair.labels), pair.labels)
+        return read_annotation(pair.labels, coloured=pair.values.colours is not None)
+
+    def classes(self, index: int, annotation: np.ndarray) -> np.ndarray:
+        """[H, W] uint8 classes for `annotation`, that of the sample. Raises as access does."""
+        pair = self.pairs[index]
+        if pair.values.colours is not None and annotation.ndim == 2:
+            palette = read_palette(pair.labels)
+            if palette is not None:
+                pair.values.check_palette(annotation, palette, pair.labels)
+        return pair.values.to_classes(annotation, pair.labels)
+
+    def labels(self, index: int) -> np.ndarray:
+        """[H, W] uint8 classes, of whatever size they are. Raises as access does; ValueError if there are none."""
+        return self.classes(index, self.annotation(index))
 
     def check_sizes(self, index: int, image: tuple[int, int], labels: tuple[int, int]) -> None:
         """Raises ValueError, naming the sample's files, unless `image` and `labels`, both (H, W), are the same."""
@@ -93,7 +116,7 @@ class FilePairs(SegmentationDataset):
         if pair.labels is None:
             return
         labels = read_header(pair.labels)
-        check_annotation_header(pair.labels, labels)
+        check_annotation_header(pair.labels, labels, coloured=pair.values.colours is not None)
         if image.size != labels.size:
             # A PNG may be turned by EXIF data behind its pixels: reading it has the last word.
             self.check_sizes(index, self.image(index).shape[:2], self.labels(index).shape)

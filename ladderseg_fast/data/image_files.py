@@ -109,6 +109,15 @@ def read_annotation(path: Path, coloured: bool = False) -> np.ndarray:
     return values
 
 
+def read_palette(path: Path) -> np.ndarray | None:
+    """[N, 3] uint8 RGB: the colours of a palette image, which is not decoded; None if it is another. Raises OSError as
+    read_image does."""
+    _check_ordinary_file(path)
+    with _naming(path), Image.open(path) as image:
+        colours = image.getpalette()
+    return None if colours is None else np.array(colours, np.uint8).reshape(-1, 3)
+
+
 def read_instance_ids(path: Path) -> np.ndarray:
     """[H, W] integers: the grey values of up to 16 bits in one of Cityscapes' *_instanceIds.png.
 

@@ -1,10 +1,12 @@
 """From the values in a label image to classes."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from .label_colours import BLUR_ADVICE, BLURRED, LabelColours
 from .label_set import IGNORE_INDEX
 
 
@@ -14,12 +16,18 @@ class LabelValues:
     Args:
         classes: the class of each value, 0 to 254.
         ignored: values, 0 to 255, of pixels without a class.
+        colours: what colours mean, where RGB label images are welcome.
 
     Raises:
         ValueError: a value or a class is out of range, or a value means two things.
     """
 
-    def __init__(self, classes: Mapping[int, int], ignored: Collection[int] = (IGNORE_INDEX,)) -> None:
+    def __init__(
+        self,
+        classes: Mapping[int, int],
+        ignored: Collection[int] = (IGNORE_INDEX,),
+        colours: LabelColours | None = None,
+    ) -> None:
         for value in (*classes, *ignored):
             if not 0 <= value <= 255:
                 raise ValueError(f"a label value must be 0 to 255, got {value}")
@@ -29,6 +37,8 @@ class LabelValues:
         both = sorted(set(classes) & set(ignored))
         if both:
             raise ValueError(f"label value {both[0]} is both a class and ignored")
+        self.colours = colours
+        self._ignored = tuple(ignored)
         self._table = np.full(256, IGNORE_INDEX, np.uint8)
         self._table[list(classes)] = list(classes.values())
         self._known = np.zeros(256, bool)
@@ -40,19 +50,56 @@ class LabelValues:
         return cls({k: k for k in range(count)}, ignored)
 
     def to_classes(self, values: np.ndarray, path: Path) -> np.ndarray:
-        """uint8 -> uint8 [H, W]: classes and IGNORE_INDEX for the values of the label image in `path`.
+        """uint8 -> uint8 [H, W]: classes and IGNORE_INDEX for the label image in `path`.
+
+        `values` is [H, W], or [H, W, 3] with the colours of an RGB image.
 
         Raises:
-            ValueError: a value is neither a class nor ignored; the message says which, and where in `path`.
+            ValueError: a value is neither a class nor ignored; the message says which, and where in `path`. Of colours
+                as LabelColours.to_classes.
         """
+        if values.ndim == 3:
+            return self.colours.to_classes(values, path)
         known = self._known[values]
         if not known.all():
             row, column = np.unravel_index(np.argmin(known), known.shape)
+            unknown = len(np.unique(values[~known]))
+            blurred = f"; {unknown} values are unknown, {BLUR_ADVICE}" if unknown >= BLURRED else ""
             raise ValueError(
                 f"{path}: labels must be {_in_words(np.flatnonzero(self._known))}, found {values[row, column]} "
-                f"(row {row}, column {column}, and {known.size - np.count_nonzero(known)} such pixels in all)"
+                f"(row {row}, column {column}, and {known.size - np.count_nonzero(known)} such pixels in all){blurred}"
             )
         return self._table[values]
+
+    def ignored(self, values: np.ndarray) -> Counter[str]:
+        """How many pixels of a label image, as `to_classes` takes it, have each of the ignored values or colours."""
+        if values.ndim == 3:
+            return self.colours.ignored(values)
+        counts = np.bincount(values.ravel(), minlength=256)
+        return Counter({str(value): int(counts[value]) for value in self._ignored if counts[value]})
+
+    def check_palette(self, values: np.ndarray, palette: np.ndarray, path: Path) -> None:
+        """Raises ValueError if `palette`, [N, 3] uint8, of the label image in `path` contradicts its `values`, [H, W].
+
+        So it does in a picture of the classes' colours that some program stored with a palette of its own: there the
+        values are in any order. Colours that are no class's say nothing.
+        """
+        if self.colours is None:
+            return
+        used = [value for value in np.unique(values).tolist() if value not in self._ignored]
+        if any(value >= len(palette) for value in used):
+            return
+        by_colour = {value: self.colours.meaning(tuple(palette[value].tolist())) for value in used}
+        if None in by_colour.values():
+            return
+        for value, meaning in by_colour.items():
+            if not self._known[value] or self._table[value] != meaning:
+                by_value = self.colours.name(self._table[value]) if self._known[value] else "no class"
+                raise ValueError(
+                    f"{path}: value {value} is {by_value}, but its colour in the palette, "
+                    f"{tuple(palette[value].tolist())}, is that of {self.colours.name(meaning)}: save the labels as RGB "
+                    "if the colours are right, as grey if the values are"
+                )
 
 
 def _in_words(values: np.ndarray) -> str:
