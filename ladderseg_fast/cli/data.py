@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ..data import FILE_DATA_KINDS, IGNORE_INDEX, LabelSet, Survey, open_data_set, survey
+from ..data import (
+    FILE_DATA_KINDS,
+    IGNORE_INDEX,
+    LabelSet,
+    Survey,
+    absent_classes_warning,
+    open_data_set,
+    survey,
+)
 from ..engine.interrupt import ignore_interrupts
 from ..engine.progress import Progress
 from .arguments import non_negative_int
@@ -25,8 +33,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="read every file of a data set and say what is wrong",
         description="Read every image and label image of a data set, pixels and checksums, and say what is wrong.",
         epilog="Every file that is missing, broken, of a wrong form or size, or that holds a label outside the classes "
-        "is named on stderr. What is right is counted: images, sizes, and the classes' shares of the pixels. The exit "
-        "status is 0 if nothing is wrong, else 2.",
+        "is named on stderr. What is right is counted: images, sizes, the classes' shares of the pixels, and what "
+        "is ignored; a class without any pixel is a warning. The exit status is 0 if nothing is wrong, else 2.",
     )
     check.add_argument("--data", choices=FILE_DATA_KINDS, required=True, help="the kind of data set")
     check.add_argument("--root", type=Path, required=True, metavar="DIR", help="where it is")
@@ -54,6 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
             found = survey(samples, arguments.workers, lambda done: progress.update(done, ""), ignore_interrupts)
         for problem in found.problems:
             print(f"ladderseg: error: {problem}", file=sys.stderr)
+        warning = absent_classes_warning(samples, found.labelled, found.pixels, found.ignored)
+        if warning is not None:
+            print(f"ladderseg: warning: {split}: {warning}", file=sys.stderr)
         print(report(f"{arguments.data} {split}", found, samples.label_set))
         broken += found.broken
     return 2 if broken else 0
@@ -99,6 +110,8 @@ def _classes(found: Survey, label_set: LabelSet) -> list[str]:
     width = max(len("ignored"), *map(len, label_set.names))
     shares = found.pixels / found.pixels.sum()
     rows = [*enumerate(label_set.names), (IGNORE_INDEX, "ignored")]
-    return [f"  {'class':<{width + 4}}    pixels  images"] + [
+    lines = [f"  {'class':<{width + 4}}    pixels  images"] + [
         f"  {k:>3} {name:<{width}}  {shares[k]:8.3%}  {found.images[k]:6}" for k, name in rows
     ]
+    ignored = [f"{value} ({count / found.pixels.sum():.3%})" for value, count in found.ignored.most_common()]
+    return [*lines, f"  ignored values: {', '.join(ignored)}"] if ignored else lines

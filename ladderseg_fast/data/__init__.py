@@ -1,5 +1,6 @@
 """Data sets of images with per-pixel class labels, and how they become tensors."""
 
+from .absent_classes import absent_classes_warning, look_for_classes
 from .augmentation import Augmentation, ColourChange, Draw
 from .camvid import CAMVID_LABELS, CamVid
 from .cityscapes import Cityscapes
@@ -69,6 +70,7 @@ __all__ = [
     "StreetScenes",
     "Survey",
     "TrainingBatches",
+    "absent_classes_warning",
     "change_colours",
     "check_image_size",
     "check_pairs",
@@ -76,6 +78,7 @@ __all__ = [
     "examine",
     "flip_horizontally",
     "image_from_array",
+    "look_for_classes",
     "open_data_set",
     "read_annotation",
     "read_classes",

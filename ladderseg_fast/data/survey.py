@@ -23,6 +23,8 @@ class Examination(NamedTuple):
     """(height, width) of the image, if it could be read."""
     pixels: np.ndarray | None
     """[256] int64: pixels of each class and of IGNORE_INDEX, if the labels could be read."""
+    ignored: Counter[str]
+    """Pixels of each of the label image's values, or colours, that are ignored."""
 
 
 @dataclass
@@ -39,6 +41,10 @@ class Survey:
     """[256]: pixels of each class and of IGNORE_INDEX, over all readable labels."""
     images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
     """[256]: images in which each of them occurs."""
+    labelled: int = 0
+    """Label images that could be read."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Pixels of each of the label images' values, or colours, that are ignored."""
 
     def add(self, found: Examination) -> None:
         self.samples += 1
@@ -49,6 +55,8 @@ class Survey:
         if found.pixels is not None:
             self.pixels += found.pixels
             self.images += found.pixels > 0
+            self.labelled += 1
+        self.ignored += found.ignored
 
 
 def survey(
@@ -78,19 +86,21 @@ def survey(
 def examine(samples: FilePairs, index: int) -> Examination:
     """Reads both files of one sample; a problem of the one does not hide that of the other."""
     problems: list[str] = []
-    size = pixels = None
+    size, pixels, ignored = None, None, Counter[str]()
     image_file, *label_files = samples.files(index)
     with _noting(problems):
         size = samples.image(index).shape[:2]
         verify_checksums(image_file)
     for label_file in label_files:
         with _noting(problems):
-            labels = samples.labels(index)
+            annotation = samples.annotation(index)
+            labels = samples.classes(index, annotation)
             verify_checksums(label_file)
             if size is not None:
                 samples.check_sizes(index, size, labels.shape)
             pixels = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1)
-    return Examination(tuple(problems), size, pixels)
+            ignored = samples.pairs[index].values.ignored(annotation)
+    return Examination(tuple(problems), size, pixels, ignored)
 
 
 class _Examinations(Dataset[Examination]):

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from ..data import IGNORE_INDEX, IMAGENET_NORMALISATION, SegmentationDataset
+from ..data import IGNORE_INDEX, IMAGENET_NORMALISATION, SegmentationDataset, look_for_classes
 from ..memory import format_bytes, peak_memory
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .class_weights import median_frequency_weights
@@ -115,6 +115,9 @@ class _Trainer:
 
     def begin(self, interrupt: InterruptRequest, overwrite: bool) -> None:
         """Makes the run's directory, and weighs the classes by their frequency if the configuration says so."""
+        warning = look_for_classes(self.training_set)
+        if warning is not None:
+            print(f"warning: training images: {warning}", file=self.stream, flush=True)
         self.run.create(overwrite)
         revision = git_revision(Path.cwd())
         self.run.write_config(config_text(self.config, revision))

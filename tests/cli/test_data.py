@@ -22,7 +22,10 @@ def test_report(tmp_path, capsys):
     save_labels(root / "labels/val/d.png", np.zeros((24, 32), np.uint8))
     assert check("folder", root, "--split", "val") == 0
     output = capsys.readouterr()
-    assert output.err == ""
+    assert output.err == (
+        "ladderseg: warning: val: no pixel of class 1 ('thing') in the 2 label images; ignored: 255 in 6.10% of the "
+        "pixels; if this stands for a class, take it out of `ignore` and give the class its `value` in classes.toml\n"
+    )
     # 120 of 1968 pixels are ignored
     assert output.out.splitlines() == [
         "folder val: 2 images, all can be used",
@@ -32,6 +35,7 @@ def test_report(tmp_path, capsys):
         "    0 ground    93.902%       2",
         "    1 thing      0.000%       0",
         "  255 ignored    6.098%       1",
+        "  ignored values: 255 (6.098%)",
     ]
 
 

@@ -8,6 +8,7 @@ import signal
 
 import numpy as np
 import pytest
+from data_trees import make_folder
 from PIL import Image
 from tiny_training import differences, signal_at
 
@@ -28,6 +29,19 @@ def make_camvid(root):
             Image.fromarray(rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(root / split / f"{stem}.png")
             Image.fromarray(rng.integers(0, 12, (70, 90), dtype=np.uint8)).save(root / f"{split}annot" / f"{stem}.png")
     return root
+
+
+@pytest.mark.real_use
+def test_class_that_never_occurs_is_told_at_the_start(tmp_path, capsys, short):
+    """Masks of 0 and 255 with a classes file that ignores 255, as it does by default."""
+    root = make_folder(tmp_path / "data", (64, 96))
+    (root / "classes.toml").write_text((root / "classes.toml").read_text().replace("value = 7", "value = 1"))
+    for path in root.glob("labels/*/*.png"):
+        Image.fromarray(np.where(np.asarray(Image.open(path)) == 0, 0, 255).astype(np.uint8)).save(path)
+    arguments = ["--data", "folder", "--root", str(root), "--out", str(tmp_path / "run")]
+    assert main(["train", *short, *arguments]) == 0
+    message = r"^warning: training images: no pixel of class 1 \('thing'\) in the 3 label images; ignored: 255 in 6\d\."
+    assert re.search(message, capsys.readouterr().err, re.MULTILINE)
 
 
 def test_summary_and_files(tmp_path, capsys, short):

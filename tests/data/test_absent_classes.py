@@ -1,0 +1,73 @@
+"""Classes that no label image holds are told before hours of training."""
+
+import numpy as np
+import pytest
+from data_trees import random_labels, save_labels
+
+from ladderseg_fast.data import CamVid, ImageFolder, StreetScenes, look_for_classes
+
+pytestmark = pytest.mark.real_use
+
+SIZE = (24, 32)
+
+
+def masks(root, values) -> ImageFolder:
+    """The folder with every label image of the training split replaced by one of `values`."""
+    (root / "classes.toml").write_text((root / "classes.toml").read_text().replace("value = 7", "value = 1"))
+    for path in (root / "labels/train").iterdir():
+        save_labels(path, values)
+    return ImageFolder(root, "train")
+
+
+def test_masks_of_0_and_255(folder_root):
+    """With the usual `ignore`, the foreground counts nowhere."""
+    values = np.zeros(SIZE, np.uint8)
+    values[:6] = 255
+    assert look_for_classes(masks(folder_root, values)) == (
+        "no pixel of class 1 ('thing') in the 3 label images; ignored: 255 in 25.00% of the pixels; if this stands for "
+        "a class, take it out of `ignore` and give the class its `value` in classes.toml"
+    )
+
+
+def test_nothing_is_ignored(folder_root):
+    warning = look_for_classes(masks(folder_root, np.zeros(SIZE, np.uint8)))
+    assert warning == "no pixel of class 1 ('thing') in the 3 label images; no pixel is ignored"
+
+
+def test_nothing_but_ignored_pixels(folder_root):
+    warning = look_for_classes(masks(folder_root, np.full(SIZE, 255, np.uint8)))
+    assert warning.startswith("no pixel of classes 0 ('ground'), 1 ('thing') in the 3 label images; ignored: 255 in 100")
+
+
+def test_ignored_colours(folder_root):
+    file = folder_root / "classes.toml"
+    file.write_text("ignore_colours = [[0, 0, 0]]\n" + file.read_text())
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[6:] = (128, 64, 0)
+    warning = look_for_classes(masks(folder_root, pixels))
+    assert "no pixel of class 1 ('thing') in the 3 label images; ignored: (0, 0, 0) in 25.00% of the pixels" in warning
+
+
+def test_it_stops_when_all_are_seen(folder_root, monkeypatch):
+    data, seen = ImageFolder(folder_root, "train"), []
+    original = data.annotation
+    monkeypatch.setattr(data, "annotation", lambda index: seen.append(index) or original(index))
+    assert look_for_classes(data) is None
+    assert len(seen) == 1
+
+
+def test_it_does_not_read_all_of_many(folder_root):
+    data = masks(folder_root, np.zeros(SIZE, np.uint8))
+    assert "in the 2 label images looked at, of 3" in look_for_classes(data, most=2)
+
+
+def test_no_advice_about_a_file_that_there_is_not(camvid_root):
+    for path in (camvid_root / "trainannot").iterdir():
+        save_labels(path, random_labels([*range(10), 11], SIZE))
+    warning = look_for_classes(CamVid(camvid_root, "train"))
+    assert warning.startswith("no pixel of class 10 ('bicyclist') in the 3 label images; ignored: 11 in ")
+    assert "classes.toml" not in warning
+
+
+def test_drawn_scenes_have_all():
+    assert look_for_classes(StreetScenes(2, (64, 64), 0)) is None
