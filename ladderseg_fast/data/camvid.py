@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .file_pairs import FilePair, FilePairs, read_stems
+from .file_pairs import FilePair, FilePairs, check_listed_once, read_lines
 from .label_set import LabelSet
 from .label_values import LabelValues
 
@@ -42,10 +42,16 @@ _VOID = 11
 _VALUES = LabelValues.plain(len(CAMVID_LABELS), ignored=(_VOID,))
 
 
-class CamVid(FilePairs):
-    """`root`/`split`.txt lists stems, one a line; `split`/STEM.png and `split`annot/STEM.png are the pairs.
+#: Of the images and of the annotations.
+_ENDING = ".png"
 
-    Annotation value 11 (void) becomes IGNORE_INDEX.
+
+class CamVid(FilePairs):
+    """`root`/`split`.txt lists the pairs, one a line: as a stem, of `split`/STEM.png and `split`annot/STEM.png; as an
+    image's path; or as the paths of an image and of its annotation, as SegNet's authors have it.
+
+    Of a path the last components decide, as many as there are below `root`: /SegNet/CamVid/train/STEM.png is
+    `root`/train/STEM.png. Annotation value 11 (void) becomes IGNORE_INDEX.
 
     Raises:
         OSError: `root` or the list is missing or unreadable; on access, as FilePairs.
@@ -58,9 +64,34 @@ class CamVid(FilePairs):
         root = Path(root)
         if not root.is_dir():
             raise FileNotFoundError(f"{root}: no such directory (the root of CamVid)")
-        super().__init__(
-            [
-                FilePair(stem, root / split / f"{stem}.png", root / f"{split}annot" / f"{stem}.png", _VALUES)
-                for stem in read_stems(root / f"{split}.txt")
-            ]
+        path = root / f"{split}.txt"
+        pairs = [_listed_pair(root, split, path, line) for line in read_lines(path)]
+        check_listed_once(path, [pair.name for pair in pairs])
+        super().__init__(pairs)
+
+
+def _listed_pair(root: Path, split: str, path: Path, line: str) -> FilePair:
+    """What one line of the list in `path` stands for."""
+    words = line.replace("\\", "/").split()
+    are_paths = all(word.endswith(_ENDING) for word in words)
+    if len(words) == 1 and not are_paths and "/" not in line:
+        words, are_paths = [f"{words[0]}{_ENDING}"], True
+    if len(words) > 2 or not are_paths or any(".." in word.split("/") for word in words):
+        raise ValueError(
+            f"{path}: a line is the stem of an image, its path, or its path and that of its annotation (*{_ENDING}), "
+            f"got {line!r}"
         )
+    image = _below(root, root / split, words[0])
+    annotations = root / f"{split}annot"
+    labels = annotations / image.name if len(words) == 1 else _below(root, annotations, words[1])
+    return FilePair(image.stem, image, labels, _VALUES)
+
+
+def _below(root: Path, usual: Path, listed: str) -> Path:
+    """The file `listed` below `root`: as many of its last components as lead to one; `usual` is where it should be."""
+    parts = [part for part in listed.split("/") if part not in ("", ".")]
+    for first in range(len(parts)):
+        path = root.joinpath(*parts[first:])
+        if path.is_file():
+            return path
+    return usual / parts[-1]

@@ -1,5 +1,6 @@
 """Data sets whose samples are pairs of files: an image, and its label image."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -129,19 +130,35 @@ def read_stems(path: Path) -> list[str]:
         OSError: there is no such file, or it cannot be read.
         ValueError: the list is empty, no text, names a stem twice, or a line is no stem.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file (the list of the split's images)")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: a list of file stems in UTF-8 is expected") from error
-    stems = [line.strip() for line in lines if line.strip()]
-    if not stems:
-        raise ValueError(f"{path}: the list is empty")
+    stems = read_lines(path)
     for stem in stems:
         if "/" in stem or "\\" in stem or " " in stem:
             raise ValueError(f"{path}: one file stem a line is expected, got {stem!r}")
-    if len(set(stems)) < len(stems):
-        twice = next(stem for stem in stems if stems.count(stem) > 1)
-        raise ValueError(f"{path}: {twice} is listed twice")
+    check_listed_once(path, stems)
     return stems
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list, without white space around them and empty ones; at least one.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: the list is empty or no text.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file (the list of the split's images)")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: a list of file stems in UTF-8 is expected") from error
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+        raise ValueError(f"{path}: the list is empty")
+    return lines
+
+
+def check_listed_once(path: Path, names: Sequence[str]) -> None:
+    """Raises ValueError if the list in `path` has one of `names` twice."""
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise ValueError(f"{path}: {twice} is listed twice")

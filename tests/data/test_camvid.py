@@ -42,14 +42,54 @@ def test_missing_list(camvid_root):
     ("text", "message"),
     [
         ("\n", "the list is empty"),
-        ("/SegNet/train/a.png /SegNet/trainannot/a.png", "one file stem a line"),
+        ("a b", "a line is the stem of an image, its path, or its path and that of its annotation .*, got 'a b'"),
+        ("train/a.png trainannot/a.png 3", "a line is the stem of an image"),
+        ("train/a", "a line is the stem of an image"),
+        ("/CamVid/../train/a.png", "a line is the stem of an image"),
         ("a\nb\na\n", "a is listed twice"),
+        ("a\ntrain/a.png trainannot/a.png\n", "a is listed twice"),
     ],
 )
 def test_malformed_list(camvid_root, text, message):
     (camvid_root / "train.txt").write_text(text)
     with pytest.raises(ValueError, match=message):
         CamVid(camvid_root, "train")
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/SegNet/CamVid/train/{0}.png /SegNet/CamVid/trainannot/{0}.png",
+        "/SegNet/CamVid/train/{0}.png\t/SegNet/CamVid/trainannot/{0}.png\r",
+        "CamVid\\train\\{0}.png CamVid\\trainannot\\{0}.png",
+        "./train/{0}.png ./trainannot/{0}.png",
+        "/SegNet/CamVid/train/{0}.png",
+        "{0}.png {0}.png",
+        "{0}.png",
+    ],
+)
+def test_lists_as_published(camvid_root, line):
+    """SegNet's authors list both files of a pair, under the root that they had."""
+    plain = CamVid(camvid_root, "train").pairs
+    (camvid_root / "train.txt").write_text("\ufeff" + "\n".join(line.format(stem) for stem in "abc") + "\n")
+    data = CamVid(camvid_root, "train")
+    check_pairs(data)
+    assert data.pairs == plain
+
+
+@pytest.mark.real_use
+def test_the_list_says_which_folder(camvid_root):
+    """A split of one's own may list images of another's folder."""
+    (camvid_root / "mine.txt").write_text("/SegNet/CamVid/val/d.png /SegNet/CamVid/valannot/d.png\n")
+    assert CamVid(camvid_root, "mine").pairs == CamVid(camvid_root, "val").pairs
+
+
+@pytest.mark.real_use
+def test_listed_file_that_is_missing(camvid_root):
+    (camvid_root / "train.txt").write_text("/SegNet/CamVid/train/z.png /SegNet/CamVid/trainannot/z.png\n")
+    with pytest.raises(ValueError, match=rf"{camvid_root}/train/z\.png: no such file"):
+        check_pairs(CamVid(camvid_root, "train"))
 
 
 @pytest.mark.parametrize("folder", ["train", "trainannot"])
