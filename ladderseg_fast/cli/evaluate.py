@@ -89,10 +89,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates as the arguments say and prints the table."""
     _check(arguments)
-    samples = open_data_set(arguments.data, arguments.root, arguments.split)
+    checkpoint = load_checkpoint(arguments.model)
+    options = _split_options(arguments.data, checkpoint)
+    samples = open_data_set(arguments.data, arguments.root, arguments.split, **options)
     if not samples.labelled:
         _check_unlabelled(arguments)
-    checkpoint = load_checkpoint(arguments.model)
     _check_classes(checkpoint, samples)
     model = build_model(checkpoint, find_device(arguments.device))
     views = Views(_network_size(arguments.size, checkpoint), arguments.scales, arguments.flip)
@@ -215,6 +216,13 @@ def _check_size(size: tuple[int, int], model: SegmentationModel) -> None:
     """Raises ValueError if the network cannot see images of `size`."""
     if min(size) < model.min_size:
         raise ValueError(f"--size must be at least {model.min_size}x{model.min_size}, got {size[0]}x{size[1]}")
+
+
+def _split_options(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
+    """What the training was told of a folder without splits: its validation images are none of the training's."""
+    data = checkpoint.config.get("data", {})
+    names = ("val_share", "split_seed") if kind == data.get("kind") == "folder" else ()
+    return {name: data[name] for name in names if name in data}
 
 
 def _network_size(size: tuple[int, int] | str | None, checkpoint: Checkpoint) -> tuple[int, int] | None:

@@ -35,9 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """The message of `error`; one from a DataLoader worker comes with a traceback before it, which is left out."""
-    last = str(error).strip().split("\n")[-1]
-    return last.removeprefix(f"{type(error).__name__}: ")
+    """The message of `error`; one from a DataLoader worker comes with a traceback before it, which is left out.
+
+    It is one line, except where it names many files.
+    """
+    text = str(error).strip()
+    if "Traceback (most recent call last)" not in text:
+        return text
+    return text.split("\n")[-1].removeprefix(f"{type(error).__name__}: ")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from .absent_classes import absent_classes_warning, look_for_classes
 from .augmentation import Augmentation, ColourChange, Draw
+from .automatic_split import VAL_SHARE
 from .camvid import CAMVID_LABELS, CamVid
 from .cityscapes import Cityscapes
 from .cityscapes_labels import (
@@ -12,6 +13,7 @@ from .cityscapes_labels import (
     CityscapesLabel,
 )
 from .classes_file import read_classes
+from .classes_list import read_classes_list
 from .colour import change_colours
 from .file_pairs import FilePair, FilePairs
 from .image_files import check_image_size, image_from_array, read_annotation, read_image, read_instance_ids
@@ -48,6 +50,7 @@ __all__ = [
     "IMAGENET_NORMALISATION",
     "RESULT_FORMATS",
     "STREET_LABELS",
+    "VAL_SHARE",
     "VOC_LABELS",
     "Augmentation",
     "CamVid",
@@ -82,6 +85,7 @@ __all__ = [
     "open_data_set",
     "read_annotation",
     "read_classes",
+    "read_classes_list",
     "read_image",
     "read_instance_ids",
     "resize_image",

@@ -33,7 +33,9 @@ def read_classes(path: Path) -> tuple[LabelSet, LabelValues]:
             classes share a name or a value, or an ignored colour is a class's.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file (names, colours and values of the classes)")
+        raise FileNotFoundError(
+            f"{path}: no such file (names, colours and values of the classes; a classes.txt of names alone would do)"
+        )
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:  # of TOML or of UTF-8

@@ -1,57 +1,111 @@
-"""Any images with label PNGs, in folders of the plainest layout."""
+"""Any images with label PNGs, in folders of the usual layouts."""
 
+from collections import Counter
 from pathlib import Path
 
+from .automatic_split import VAL_SHARE, held_out
 from .classes_file import read_classes
+from .classes_list import read_classes_list
 from .file_pairs import FilePair, FilePairs
+from .folder_layout import IMAGE_ENDINGS, entries, find_layout
+from .label_set import LabelSet
+from .label_values import LabelValues
 
-#: Endings of image files, in small letters.
-_IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_LABEL_ENDINGS = (".png",)
+#: What the name of a label image may have besides its image's, in small letters.
+LABEL_SUFFIXES = ("_annotation", "_gt", "_label", "_labels", "_mask", "_masks", "_seg")
 
 
 class ImageFolder(FilePairs):
     """`root`/images/`split`/NAME.jpg (or .png, ...) with `root`/labels/`split`/NAME.png; `root`/classes.toml.
 
-    The split is any name of a sub-folder. See `read_classes` for the classes file. Hidden files are passed over.
+    Likewise `split`/images and `split`/labels; or images and labels without splits, of which `held_out` chooses the
+    validation split. `find_layout` has the folders' names, LABEL_SUFFIXES what label images may be called besides. See
+    `read_classes` for the classes file, and `read_classes_list` for classes.txt, which is read where there is none.
+    Hidden files, and those that operating systems leave behind, are passed over.
+
+    Args:
+        split: train, val or all where there are no splits, else any name of a folder.
+        val_share, split_seed: see `held_out`.
 
     Raises:
         OSError: a folder or the classes file is missing or unreadable; on access, as FilePairs.
-        ValueError: an empty folder, something else than images and PNGs in it, two images that would share labels, a
-            malformed classes file; on access, as FilePairs.
+        ValueError: several folders may be meant; an empty folder, something else than images and PNGs in it, two images
+            that would share labels, or two label images of one image; a malformed classes file; on access, as
+            FilePairs.
     """
 
-    def __init__(self, root: str | Path, split: str) -> None:
+    def __init__(self, root: str | Path, split: str, val_share: float = VAL_SHARE, split_seed: int = 0) -> None:
         root = Path(root)
-        images = _by_stem(root / "images" / split, _IMAGE_ENDINGS)
-        labels = _by_stem(root / "labels" / split, (".png",))
-        self.label_set, values = read_classes(root / "classes.toml")
+        layout = find_layout(root, split)
+        images = _images(layout.images)
+        labels, suffix = _labels(layout.labels, images)
+        self.label_set, values = _classes(root)
         # Labels without an image are broken pairs as well as images without labels: each names the file that lacks.
+        names = sorted(images | labels)
+        if layout.whole and split != "all":
+            try:
+                chosen = held_out(names, val_share, split_seed)
+            except ValueError as error:
+                raise ValueError(f"{root}: {error}") from error
+            names = [name for name in names if (name in chosen) == (split == "val")]
         super().__init__(
             [
                 FilePair(
-                    stem,
-                    images.get(stem, root / "images" / split / f"{stem}.*"),
-                    labels.get(stem, root / "labels" / split / f"{stem}.png"),
+                    name,
+                    images.get(name, layout.images / f"{name}.*"),
+                    labels.get(name, layout.labels / f"{name}{suffix}.png"),
                     values,
                 )
-                for stem in sorted(images | labels)
+                for name in names
             ]
         )
 
 
-def _by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """The files of `folder` by their names without the ending."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such directory")
+def _classes(root: Path) -> tuple[LabelSet, LabelValues]:
+    """From classes.toml, or else from classes.txt."""
+    file, names = root / "classes.toml", root / "classes.txt"
+    return read_classes_list(names) if names.is_file() and not file.is_file() else read_classes(file)
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """The images of `folder` by their names without the ending."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.suffix.lower() not in endings:
-            raise ValueError(f"{path}: only files that end in {', '.join(endings)} are expected here")
+    for path in _files(folder, IMAGE_ENDINGS):
         if path.stem in found:
             raise ValueError(f"{found[path.stem]} and {path.name} would share one label image")
         found[path.stem] = path
-    if not found:
-        raise ValueError(f"{folder}: the folder is empty")
     return found
+
+
+def _labels(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Path], str]:
+    """The label images of `folder` by the names of their images, and the suffix that most of them have."""
+    found: dict[str, Path] = {}
+    suffixes = Counter[str]()
+    for path in _files(folder, _LABEL_ENDINGS):
+        suffix = "" if path.stem in images else _suffix(path.stem)
+        name = path.stem.removesuffix(suffix)
+        if name in found:
+            raise ValueError(f"{found[name]} and {path.name} are both called as labels of the image {name}")
+        found[name] = path
+        suffixes[suffix] += 1
+    return found, suffixes.most_common(1)[0][0]
+
+
+def _suffix(stem: str) -> str:
+    """The suffix of a label image that `stem` ends with, as it is written there; or nothing."""
+    suffix = next((suffix for suffix in LABEL_SUFFIXES if stem.lower().endswith(suffix)), "")
+    return stem[len(stem) - len(suffix) :]
+
+
+def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """All of `folder`, which must be files with one of `endings`."""
+    files = entries(folder)
+    for path in files:
+        if path.suffix.lower() not in endings:
+            jpeg = endings == _LABEL_ENDINGS and path.suffix.lower() in (".jpg", ".jpeg")
+            advice = ": JPEG's compression changes the values, so export the labels as PNG" if jpeg else ""
+            raise ValueError(f"{path}: only files that end in {', '.join(endings)} are expected here{advice}")
+    if not files:
+        raise ValueError(f"{folder}: the folder is empty")
+    return files

@@ -97,8 +97,8 @@ class LabelValues:
                 by_value = self.colours.name(self._table[value]) if self._known[value] else "no class"
                 raise ValueError(
                     f"{path}: value {value} is {by_value}, but its colour in the palette, "
-                    f"{tuple(palette[value].tolist())}, is that of {self.colours.name(meaning)}: save the labels as RGB "
-                    "if the colours are right, as grey if the values are"
+                    f"{tuple(palette[value].tolist())}, is that of {self.colours.name(meaning)}: save the labels as "
+                    "RGB if the colours are right, as grey if the values are"
                 )
 
 

@@ -15,7 +15,7 @@ from .voc import PascalVOC
 _FILE_KINDS: dict[str, tuple[type[FilePairs], tuple[str, ...]]] = {
     "camvid": (CamVid, ()),
     "cityscapes": (Cityscapes, ("coarse",)),
-    "folder": (ImageFolder, ()),
+    "folder": (ImageFolder, ("val_share", "split_seed")),
     "voc": (PascalVOC, ("sbd",)),
 }
 FILE_DATA_KINDS = tuple(_FILE_KINDS)
@@ -33,7 +33,8 @@ def open_data_set(kind: str, root: str | Path | None, split: str, **options: Any
 
     Args:
         root: its directory; None for "street", whose images are drawn.
-        options: `coarse` of Cityscapes, `sbd` of PascalVOC; `size` (H, W) and `count` of the street scenes.
+        options: `coarse` of Cityscapes, `sbd` of PascalVOC, `val_share` and `split_seed` of ImageFolder; `size` (H, W)
+            and `count` of the street scenes.
 
     Raises:
         ValueError: an unknown kind, split or option, no root or one too many; else as the data set does.

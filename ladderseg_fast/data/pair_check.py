@@ -4,6 +4,10 @@ from .file_pairs import FilePairs
 from .sample import SegmentationDataset
 
 
+#: Messages that one error holds.
+_MOST = 20
+
+
 def check_pairs(samples: SegmentationDataset) -> None:
     """Looks at every file of `samples` without decoding it: some 0.05 ms a file that the system has cached.
 
@@ -11,7 +15,7 @@ def check_pairs(samples: SegmentationDataset) -> None:
 
     Raises:
         ValueError: a file is missing, empty, of the wrong form or unreadable, or image and labels differ in size; the
-            message names the first such file and counts the others.
+            message names all such files, a line each, up to twenty, and counts the others.
     """
     if not isinstance(samples, FilePairs):
         return
@@ -21,6 +25,9 @@ def check_pairs(samples: SegmentationDataset) -> None:
             samples.check_pair(index)
         except (OSError, ValueError) as error:
             problems.append(str(error))
+    if len(problems) == 1:
+        raise ValueError(f"{problems[0]}; `ladderseg data check` reads the pixels as well")
     if problems:
-        others = f" (and {len(problems) - 1} more of {len(samples)} samples)" if len(problems) > 1 else ""
-        raise ValueError(f"{problems[0]}{others}; `ladderseg data check` names every broken file")
+        more = [f"and {len(problems) - _MOST} more"] if len(problems) > _MOST else []
+        lines = [f"{len(problems)} of {len(samples)} samples cannot be used:", *problems[:_MOST], *more]
+        raise ValueError("\n  ".join(lines) + "\n`ladderseg data check` reads the pixels as well")

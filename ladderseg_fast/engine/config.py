@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from ..data import DATA_KINDS, Augmentation
+from ..data import DATA_KINDS, VAL_SHARE, Augmentation
 from ..models import list_models, memory_mode
 
 #: Size (height, width) of the training images where none is set: the paper's for Cityscapes, else about the data's own.
@@ -70,6 +70,10 @@ class DataConfig:
     """Of "cityscapes": the coarse labels of the training split."""
     sbd: str | None = None
     """Of "voc": a directory with the label PNGs of SBD, whose images are added to the training split."""
+    val_share: float = VAL_SHARE
+    """Of "folder", where it has no splits: about the share of the images that are the validation split."""
+    split_seed: int = 0
+    """Likewise: decides which images these are, with their names."""
     size: tuple[int, int] | None = None
     """(height, width) that images and labels are resized to, for training and validation; None: see DEFAULT_SIZES."""
     crop: tuple[int, int] | None = None
@@ -89,7 +93,15 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_choice("data.kind", self.kind, DATA_KINDS)
-        for key, given, owner in (("coarse", self.coarse, "cityscapes"), ("sbd", self.sbd is not None, "voc")):
+        _check_least("data.split_seed", self.split_seed, 0)
+        if not 0.0 < self.val_share < 1.0:
+            raise ValueError(f"data.val_share must be above 0 and below 1, got {self.val_share}")
+        for key, given, owner in (
+            ("coarse", self.coarse, "cityscapes"),
+            ("sbd", self.sbd is not None, "voc"),
+            ("val_share", self.val_share != VAL_SHARE, "folder"),
+            ("split_seed", self.split_seed != 0, "folder"),
+        ):
             if given and self.kind != owner:
                 raise ValueError(f"data.{key} is for data of kind {owner}, not {self.kind}")
         _check_least("data.workers", self.workers, 0)
@@ -115,6 +127,8 @@ class DataConfig:
             options["coarse"] = True
         if self.sbd is not None:
             options["sbd"] = self.sbd
+        if self.kind == "folder":
+            options |= {"val_share": self.val_share, "split_seed": self.split_seed}
         return options
 
     def augmentation(self) -> Augmentation:

@@ -89,7 +89,7 @@ def test_voc_with_sbd(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--split", "tain"], r"images/tain: no such directory"),
+        (["--split", "tain"], r"images/tain: no such directory; images has train, val"),
         (["--coarse"], "--coarse is for --data cityscapes, not folder"),
         (["--aug", "x"], "--aug is for --data voc, not folder"),
     ],

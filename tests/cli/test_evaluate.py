@@ -7,13 +7,22 @@ import numpy as np
 import pytest
 import torch
 from cityscapes_frames import make_frames, to_classes, write_tree
+from data_trees import random_labels, save_image, save_labels
 from ladder_models import TINY
 from PIL import Image
 from tiny_training import register_tiny_model
 
 from ladderseg_fast import create_model
 from ladderseg_fast.cli.main import main
-from ladderseg_fast.data import CITYSCAPES_LABEL_SET, IMAGENET_NORMALISATION, STREET_LABELS, VOC_LABELS, open_data_set
+from ladderseg_fast.data import (
+    CITYSCAPES_LABEL_SET,
+    IMAGENET_NORMALISATION,
+    STREET_LABELS,
+    VOC_LABELS,
+    open_data_set,
+    read_classes_list,
+)
+from ladderseg_fast.data.automatic_split import held_out
 from ladderseg_fast.engine import Checkpoint, save_checkpoint
 
 
@@ -72,6 +81,31 @@ def voc(tmp_path):
 
 def evaluate(*arguments):
     return main(["evaluate", *map(str, arguments)])
+
+
+@pytest.mark.real_use
+def test_folder_without_splits_is_split_as_in_the_training(tmp_path, capsys):
+    """Else images that were trained on would be evaluated."""
+    root = tmp_path / "data"
+    for k in range(30):
+        save_image(root / f"images/i{k}.png", (64, 64), k)
+        save_labels(root / f"masks/i{k}.png", random_labels([0, 1], (64, 64), k))
+    (root / "classes.txt").write_text("a\nb\n")
+    checkpoint = Checkpoint(
+        step=7,
+        model=TINY,
+        memory="lean",
+        label_set=read_classes_list(root / "classes.txt")[0],
+        size=(64, 64),
+        normalisation=IMAGENET_NORMALISATION,
+        config={"data": {"kind": "folder", "val_share": 0.5, "split_seed": 1}},
+        state=create_model(TINY, 2).state_dict(),
+    )
+    save_checkpoint(tmp_path / "a.pt", checkpoint)
+    scores = tmp_path / "scores.json"
+    assert evaluate(tmp_path / "a.pt", "--data", "folder", "--root", root, "--json", scores) == 0
+    names = {entry["name"] for entry in json.loads(scores.read_text())["images"]}
+    assert names == held_out([f"i{k}" for k in range(30)], 0.5, 1)
 
 
 def test_table_of_a_run(trained, capsys):

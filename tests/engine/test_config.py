@@ -167,6 +167,9 @@ def test_files_that_are_refused(tmp_path, text, message):
         ("data.workers=-1", "data.workers must be at least 0"),
         ("output.evaluate_every=0", "output.evaluate_every must be at least 1"),
         ("output.checkpoint_every=0", "output.checkpoint_every must be at least 1"),
+        ("data.val_share=0.0", "data.val_share must be above 0 and below 1, got 0.0"),
+        ("data.split_seed=-1", "data.split_seed must be at least 0"),
+        ("data.val_share=0.2", "data.val_share is for data of kind folder, not street"),
         ("output.overlays=-1", "output.overlays must be at least 0"),
     ],
 )
