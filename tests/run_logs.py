@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 NAMES = ("road", "tree", "<sky & sea>")
+COLOURS = {"road": [128, 64, 128], "tree": [107, 142, 35], "<sky & sea>": [70, 130, 180]}
 
 
 def write_run(path: Path, steps: int = 40, former: bool = False, evaluations: bool = True, overlays: int = 2) -> Path:
@@ -20,7 +21,7 @@ def write_run(path: Path, steps: int = 40, former: bool = False, evaluations: bo
             records.append(_evaluation(step, steps, former))
     (path / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     for i in range(overlays):
-        Image.fromarray(np.full((50, 1000, 3), 60 * i, np.uint8)).save(path / "overlays" / f"frame{i}.png")
+        Image.fromarray(np.full((60, 1500, 3), 60 * i, np.uint8)).save(path / "overlays" / f"frame{i}.png")
     return path
 
 
@@ -30,7 +31,7 @@ def _start(steps):
         "data": {"kind": "street", "size": [64, 96], "flip": True},
         "training": {"batch": 2, "accumulate": 2, "steps": steps},
     }
-    return {"kind": "start", "config": config, "version": "9.9.9", "git_revision": "0123abcd"}
+    return {"kind": "start", "config": config, "version": "9.9.9", "git_revision": "0123abcd", "colours": COLOURS}
 
 
 def _former_start(steps):

@@ -14,7 +14,7 @@ class RunDirectory:
         last: last.pt, the checkpoint to continue from.
         best: best.pt, the weights of the evaluation with the highest mIoU.
         curve: curve.png.
-        overlays: overlays/, predictions blended over a few validation images.
+        overlays: overlays/, truth and prediction blended over a few validation images.
         tensorboard: tensorboard/, events if they were asked for.
         report: report.html, the page of `ladderseg report`.
     """

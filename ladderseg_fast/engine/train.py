@@ -124,7 +124,8 @@ class _Trainer:
         if self.config.training.class_weights == BALANCED:
             self.learner.weigh_classes(self._balanced_weights(interrupt))
         self.recorder = Recorder(self.config, self.run, step=0)
-        self.recorder.begin("start", revision, class_weights=self.learner.class_weights)
+        colours = dict(zip(self.label_set.names, self.label_set.palette, strict=True))
+        self.recorder.begin("start", revision, class_weights=self.learner.class_weights, colours=colours)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Takes up the state that `checkpoint` holds, and cuts the log there."""

@@ -10,8 +10,9 @@ from ..data import IMAGENET_NORMALISATION, SegmentationDataset
 from ..models import SegmentationModel
 from .config import Config
 from .evaluation import Scores, evaluate
+from .evaluation.comparison import truth_and_prediction
 from .loaders import validation_loader
-from .overlay import write_overlay
+from .overlay import write_png
 from .predict import predict_image
 from .progress import Progress
 
@@ -41,12 +42,13 @@ class Validation:
         return scores
 
     def draw_overlays(self, model: SegmentationModel, directory: Path) -> list[Path]:
-        """Writes overlays of images that are spread evenly over the split, and returns their paths."""
+        """Writes truth and prediction over images that are spread evenly over the split, and returns the paths."""
         count = min(self._config.output.overlays, len(self._samples))
         paths = []
         for i in range(count):
             sample = self._samples[i * len(self._samples) // count]
             labels = predict_image(model, sample.image, IMAGENET_NORMALISATION, self._config.data.size)
             paths.append(directory / f"{sample.name}.png")
-            write_overlay(paths[-1], sample.image, labels, self._samples.label_set)
+            picture = truth_and_prediction(sample.image, sample.labels, labels, self._samples.label_set, sample.name)
+            write_png(paths[-1], picture)
         return paths

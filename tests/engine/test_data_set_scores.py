@@ -198,7 +198,7 @@ def test_comparison_shrinks_wide_images():
     nothing = np.zeros((100, 2048), np.uint8)
     picture = comparison(image, nothing, nothing, TWO, "a title")
     assert picture.width == 4 * 1024 + 3 * 6
-    assert picture.height == 50 + 60
+    assert picture.height == 50 + 60 + 24, "two lines of text, and one of colours"
     # four panels: the image, twice the colour of class 0 over it, and all right in grey
     colours = [picture.getpixel((i * 1030 + 500, 80)) for i in range(4)]
     assert colours[:3] == [(0, 0, 0), (64, 32, 64), (64, 32, 64)]

@@ -73,6 +73,13 @@ def test_all_sections_have_their_data(tmp_path):
     assert not set(MISSING) & set(page.texts)
 
 
+@pytest.mark.real_use
+def test_colours_of_the_classes(tmp_path):
+    page = page_of(tmp_path, write_run(tmp_path / "run"), write_run(tmp_path / "former", former=True))
+    colours = [attributes["style"] for attributes in page.of("i") if "style" in attributes]
+    assert colours == ["background: rgb(128, 64, 128)", "background: rgb(107, 142, 35)", "background: rgb(70, 130, 180)"]
+
+
 def test_page_stands_on_its_own(tmp_path):
     page = page_of(tmp_path, write_run(tmp_path / "run"))
     assert not page.of("script") and not page.of("link")
@@ -89,7 +96,7 @@ def test_pictures_are_inside_and_small(tmp_path):
     header = base64.b64decode(page.of("img")[0]["src"].removeprefix("data:image/png;base64,"))[:24]
     assert header.startswith(b"\x89PNG")
     # width and height in IHDR: shrunk from 1000x50
-    assert (int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")) == (800, 40)
+    assert (int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")) == (1200, 48)
 
 
 def test_numbers_of_a_run(tmp_path):

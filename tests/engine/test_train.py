@@ -33,6 +33,7 @@ def test_loss_falls_and_everything_is_written(run):
     assert [evaluation.step for evaluation in result.evaluations] == [5, 10, 12]
     assert load_checkpoint(run.last).step == 12
     assert len(result.overlays) == 2
+    assert all(Image.open(path).width >= 2 * 96 for path in result.overlays), "the truth beside the prediction"
     for path in (*result.overlays, run.curve):
         Image.open(path).load()
     steps = records(run, "step")

@@ -1,11 +1,12 @@
-"""Image, truth, prediction and errors side by side, as in the paper's Figure 4."""
+"""Truth and prediction side by side, with image and errors as in the paper's Figure 4, over the classes' colours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ...data import IGNORE_INDEX, LabelSet, image_from_array, resize_image
+from ..legend import legend, present_classes
 from ..overlay import overlay
 
 #: Panels are no wider than this; wider images are shrunk.
@@ -22,12 +23,24 @@ def comparison(
     """One picture of `image` [H, W, 3] uint8 and its `labels` and `prediction` [H, W] uint8, with `title` above.
 
     From left to right: the image, the true classes over it, the predicted ones over it, and the errors: the image in
-    grey, red where the prediction is wrong, and dark where the labels ignore it.
+    grey, red where the prediction is wrong, and dark where the labels ignore it. Below are the colours of the classes
+    that occur.
     """
-    ignored = labels == IGNORE_INDEX
-    truth = np.where(ignored[..., None], image // 4, overlay(image, labels, label_set))
-    panels = [image, truth, overlay(image, prediction, label_set), error_map(image, labels, prediction)]
-    return _side_by_side([_shrunk(panel) for panel in panels], ["image", "truth", "prediction", "errors"], title)
+    panels = {
+        "image": image,
+        "truth": _truth(image, labels, label_set),
+        "prediction": overlay(image, prediction, label_set),
+        "errors": error_map(image, labels, prediction),
+    }
+    return _with_legend(_side_by_side(panels, title), label_set, labels, prediction)
+
+
+def truth_and_prediction(
+    image: np.ndarray, labels: np.ndarray, prediction: np.ndarray, label_set: LabelSet, title: str
+) -> Image.Image:
+    """As `comparison`, with these two panels only."""
+    panels = {"truth": _truth(image, labels, label_set), "prediction": overlay(image, prediction, label_set)}
+    return _with_legend(_side_by_side(panels, title), label_set, labels, prediction)
 
 
 def error_map(image: np.ndarray, labels: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -47,13 +60,28 @@ def _shrunk(panel: np.ndarray) -> np.ndarray:
     return resize_image(panel, (max(1, round(height * _PANEL_WIDTH / width)), _PANEL_WIDTH))
 
 
-def _side_by_side(panels: Sequence[np.ndarray], captions: Sequence[str], title: str) -> Image.Image:
-    """Panels of one size in a row; captions below the title."""
-    height, width = panels[0].shape[:2]
+def _truth(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """The true classes' colours over `image`, which is dark where labels are ignored."""
+    return np.where((labels == IGNORE_INDEX)[..., None], image // 4, overlay(image, labels, label_set))
+
+
+def _with_legend(picture: Image.Image, label_set: LabelSet, *labels: np.ndarray) -> Image.Image:
+    """`picture` with the colours of the classes in `labels` below it."""
+    below = legend(label_set, present_classes(*labels), picture.width)
+    whole = Image.new("RGB", (max(picture.width, below.width), picture.height + below.height), _PAPER)
+    whole.paste(picture, (0, 0))
+    whole.paste(below, (0, picture.height))
+    return whole
+
+
+def _side_by_side(panels: Mapping[str, np.ndarray], title: str) -> Image.Image:
+    """Panels of one size in a row, with their captions, below the title; shrunk if they are wide."""
+    captions, pictures = list(panels), [_shrunk(panel) for panel in panels.values()]
+    height, width = pictures[0].shape[:2]
     picture = Image.new("RGB", (len(panels) * (width + _GAP) - _GAP, 2 * _HEADER + height), _PAPER)
     draw = ImageDraw.Draw(picture)
     draw.text((_MARGIN, _HEADER / 2), title, fill=_INK, font=ImageFont.load_default(18), anchor="lm")
-    for i, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
+    for i, (panel, caption) in enumerate(zip(pictures, captions, strict=True)):
         left = i * (width + _GAP)
         draw.text((left + _MARGIN, 1.5 * _HEADER), caption, fill=_INK, font=ImageFont.load_default(15), anchor="lm")
         picture.paste(image_from_array(panel), (left, 2 * _HEADER))

@@ -38,6 +38,8 @@ class RunHistory:
     """Steps after which the run was interrupted and went on."""
     skipped: int
     """Batches that were left out because their loss was not finite."""
+    colours: dict[str, list[int]]
+    """(red, green, blue) of each class; empty in logs of earlier releases."""
 
     def points(self, key: str) -> Points:
         """`key` of the steps that have it."""
@@ -113,6 +115,7 @@ def read_history(path: Path) -> RunHistory:
         evaluations=evaluations,
         resumed=[record["step"] for record in by_kind.get("resume", [])],
         skipped=len(by_kind.get("skip", [])),
+        colours=start.get("colours", {}),
     )
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from html import escape
 
 from PIL import Image
 
@@ -11,13 +12,23 @@ from .history import RunHistory
 from .svg import element
 
 #: Wider pictures are shrunk, so that a page stays small.
-_WIDTH = 800
+_WIDTH = 1200
 
 
 def overlay_names(runs: Sequence[RunHistory]) -> list[str]:
     """Names of all images that a run has an overlay of."""
     names = {path.stem for run in runs for path in run.directory.overlays.glob("*.png")}
     return sorted(names)
+
+
+def colour_legend(runs: Sequence[RunHistory]) -> str:
+    """The classes' names with their colours, as far as the logs have them."""
+    colours = {name: colour for run in reversed(runs) for name, colour in run.colours.items()}
+    entries = [
+        element("span", element("i", style=f"background: rgb({', '.join(map(str, colour))})"), escape(name))
+        for name, colour in colours.items()
+    ]
+    return element("div", *entries, class_="colours") if entries else ""
 
 
 def overlay_picture(run: RunHistory, name: str) -> str | None:

@@ -11,7 +11,7 @@ from .bar_chart import Bar, bar_chart
 from .confusion_chart import confusion_chart
 from .history import Points, RunHistory
 from .line_chart import Curve, line_chart, score_limits
-from .overlays import overlay_names, overlay_picture
+from .overlays import colour_legend, overlay_names, overlay_picture
 from .svg import element
 
 Runs = Sequence[RunHistory]
@@ -101,9 +101,9 @@ def overlays_section(runs: Runs) -> str:
     ]
     if not figures:
         return _section("Predictions", "", _nothing("None yet: a training draws overlays at its end."))
-    note = "The classes' colours over validation images, by the weights at the end of the training."
+    note = "Truth and prediction over validation images, by the weights at the end of the training."
     columns = f"grid-template-columns: repeat({len(runs)}, 1fr)" if 1 < len(runs) <= 4 else None
-    return _section("Predictions", note, element("div", *figures, class_="pictures", style=columns))
+    return _section("Predictions", note, colour_legend(runs), element("div", *figures, class_="pictures", style=columns))
 
 
 def resources_section(runs: Runs) -> str:
