@@ -9,7 +9,7 @@ _MOST = 20
 
 
 def check_pairs(samples: SegmentationDataset) -> None:
-    """Looks at every file of `samples` without decoding it: some 0.05 ms a file that the system has cached.
+    """Looks at every file of `samples` without decoding it: some 0.1 ms a file that the system has cached.
 
     `ladderseg data check` reads the pixels as well.
 

@@ -10,6 +10,8 @@ from PIL import Image, TiffImagePlugin
 
 #: As much of a file as holds the header of any format that is looked at here.
 _HEAD = 1 << 16
+#: That of a PNG, of which a data set has thousands.
+_PNG_HEAD = 26
 
 #: TIFF 6.0's tags.
 _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 258, 262, 277, 338, 339
@@ -66,7 +68,7 @@ def pixel_form(path: Path, image: Image.Image) -> PixelForm:
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return _tiff(image.tag_v2)
     reader = _READERS.get(image.format or "")
-    form = None if reader is None else reader(_head(path))
+    form = None if reader is None else reader(_head(path, _PNG_HEAD if image.format == "PNG" else _HEAD))
     if form is not None:
         return form
     bits, kind = (16, "") if image.mode.startswith("I;16") else _DEEP_MODES.get(image.mode, (8, ""))
@@ -87,9 +89,9 @@ def unknown_form(path: Path) -> PixelForm | None:
             return None  # damaged: the caller's message says that it is not readable
 
 
-def _head(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(_HEAD)
+def _head(path: Path, length: int = _HEAD) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.read(length)
 
 
 def _png(head: bytes) -> PixelForm:
