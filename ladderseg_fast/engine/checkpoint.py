@@ -1,6 +1,6 @@
 """Checkpoints: the weights with all that predicting with them needs, and what a training needs to go on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,10 @@ from torch import Tensor
 from ..atomic_file import atomic_write
 from ..data import LabelSet, Normalisation
 from ..models import SegmentationModel, create_model
-from ..torch_archive import check_archive
+from ..models.state import load_state
+from ..tensor_digest import tensor_digest
+from ..torch_archive import load_torch_file
+from .checkpoint_content import check_content
 from .run_directory import RunDirectory
 
 _FORMAT = "ladderseg checkpoint"
@@ -35,6 +38,13 @@ class Checkpoint:
     """The model's state_dict, on the CPU when loaded; of averaged weights if the training averages."""
     training_state: dict[str, Any] | None = None
     """What the training needs besides to continue exactly; None in a file for prediction only."""
+    path: Path | None = field(default=None, compare=False)
+    """The file that it was read from, for messages."""
+
+    @property
+    def source(self) -> str:
+        """What messages call it."""
+        return "the checkpoint" if self.path is None else str(self.path)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -58,6 +68,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "state": checkpoint.state,
         "training_state": checkpoint.training_state,
     }
+    content["digest"] = _digest(content)
     with atomic_write(path) as file:
         try:
             torch.save(content, file)
@@ -81,19 +92,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path = RunDirectory(path).result
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
-    check_archive(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # torch.load documents no exceptions: pickle's, zip's and its own occur
-        raise ValueError(f"{path}: not a checkpoint of ladderseg ({type(error).__name__})") from error
+    content = load_torch_file(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ValueError(f"{path}: not a checkpoint of ladderseg")
     if content.get("version") not in (1, _VERSION):
         raise ValueError(f"{path}: checkpoint format {content.get('version')}, this release reads 1 and {_VERSION}")
+    # Files of release 0.1 have no digest, only the archive's checksums.
+    if "digest" in content and content["digest"] != _digest(content):
+        raise ValueError(f"{path}: damaged checkpoint (its tensors are not those that were written)")
     try:
-        return _from_content(content if content["version"] == _VERSION else _upgraded(content))
+        return _from_content(content if content["version"] == _VERSION else _upgraded(content), path)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: incomplete checkpoint ({error})") from error
 
@@ -102,9 +110,12 @@ def build_model(checkpoint: Checkpoint, device: torch.device) -> SegmentationMod
     """The checkpoint's model on `device`, in evaluation mode.
 
     Raises:
-        ValueError: the state does not fit the model.
+        ValueError: there is no such model, or the state does not fit it.
     """
-    model = create_model(checkpoint.model, len(checkpoint.label_set), memory=checkpoint.memory)
+    try:
+        model = create_model(checkpoint.model, len(checkpoint.label_set), memory=checkpoint.memory)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint.source}: {error}") from error
     load_weights(model, checkpoint)
     return model.to(device).eval()
 
@@ -116,9 +127,13 @@ def load_weights(model: SegmentationModel, checkpoint: Checkpoint) -> None:
         ValueError: they do not fit.
     """
     try:
-        model.load_state_dict(checkpoint.state)
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint's weights of {checkpoint.model} do not fit the model") from error
+        load_state(model, checkpoint.state)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint.source}: weights of {checkpoint.model} do not fit the model: {error}") from error
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return tensor_digest({key: content.get(key) for key in ("state", "training_state")})
 
 
 def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +141,8 @@ def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"model": f"ladder_{content['backbone']}", "config": content["training"], "training_state": None}
 
 
-def _from_content(content: dict[str, Any]) -> Checkpoint:
+def _from_content(content: dict[str, Any], path: Path) -> Checkpoint:
+    check_content(content)
     height, width = content["size"]
     names, colours = content["class_names"], content["palette"]
     return Checkpoint(
@@ -139,4 +155,5 @@ def _from_content(content: dict[str, Any]) -> Checkpoint:
         config=content["config"],
         state=content["state"],
         training_state=content["training_state"],
+        path=path,
     )

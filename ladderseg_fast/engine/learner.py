@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..data import IGNORE_INDEX
 from ..models import LadderLoss, SegmentationModel, create_model
+from ..models.state import load_state
 from ..nn import DenseNetFeatures
 from .checkpoint import load_checkpoint, load_weights
 from .config import Config
@@ -134,16 +135,23 @@ class Learner:
         }
 
     def restore(self, result_weights: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Takes up what result_weights() and state() returned, of a learner of the same configuration."""
-        if self.average is not None:
-            self.average.restore(result_weights, state["average"])
-        self.model.load_state_dict(result_weights if self.average is None else state["weights"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        for name, parameter in self.model.named_parameters():
-            gradient = state["gradients"].get(name)
-            parameter.grad = None if gradient is None else gradient.to(self.device)
-        self.weigh_classes(state["class_weights"])
+        """Takes up what result_weights() and state() returned, of a learner of the same configuration.
+
+        Raises:
+            ValueError: they are of another one, or of none.
+        """
+        try:
+            load_state(self.model, result_weights if self.average is None else state["weights"])
+            if self.average is not None:
+                self.average.restore(result_weights, state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scaler.load_state_dict(state["scaler"])
+            for name, parameter in self.model.named_parameters():
+                gradient = state["gradients"].get(name)
+                parameter.grad = None if gradient is None else gradient.to(self.device)
+            self.weigh_classes(state["class_weights"])
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"not the state of a training of {self.config.model.name} ({error})") from error
 
     def is_finite(self) -> bool:
         """Whether every weight is a finite number."""

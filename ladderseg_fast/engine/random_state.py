@@ -26,10 +26,18 @@ def get_random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Takes up what get_random_states returned; the states of CUDA devices that are not there are passed over."""
-    random.setstate(states["python"])
-    name, keys, position, has_gauss, gauss = states["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(states["torch"])
-    for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
+    """Takes up what get_random_states returned; the states of CUDA devices that are not there are passed over.
+
+    Raises:
+        ValueError: `states` are not what it returns.
+    """
+    try:
+        random.setstate(states["python"])
+        name, keys, position, has_gauss, gauss = states["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+        torch.set_rng_state(states["torch"])
+        cuda = states["cuda"][: torch.cuda.device_count()]
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"no states of random number generators ({error})") from error
+    for device, state in enumerate(cuda):
         torch.cuda.set_rng_state(state, device)

@@ -136,7 +136,10 @@ class _Trainer:
         if self.result.ended:
             self.result.overlays = sorted(self.run.overlays.glob("*.png"))
             return
-        self.learner.restore(checkpoint.state, state["learner"])
+        try:
+            self.learner.restore(checkpoint.state, state["learner"])
+        except ValueError as error:
+            raise ValueError(f"{self.run.last} cannot be resumed: {error}") from error
         self.recorder = Recorder(self.config, self.run, checkpoint.step)
         self.recorder.begin("resume", git_revision(Path.cwd()), step=checkpoint.step)
         print(f"resumed at step {checkpoint.step} of {self.config.training.steps}", file=self.stream, flush=True)
@@ -144,7 +147,10 @@ class _Trainer:
         if before != now:
             text = f"{self.run.last} was written with {before} threads, now there are {now}: the last bits will differ"
             print(text, file=self.stream, flush=True)
-        set_random_states(state["random"])
+        try:
+            set_random_states(state["random"])
+        except ValueError as error:
+            raise ValueError(f"{self.run.last} cannot be resumed: {error}") from error
 
     def fit(self, interrupt: InterruptRequest) -> None:
         """All that is left to do; after Ctrl-C or SIGTERM it saves and raises Interrupted."""

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ..atomic_file import atomic_write
+from ..tensor_digest import tensor_digest
 
 #: Name of the metadata's entry.
 _KEY = "ladderseg_fast"
+
+#: Of the entries.
+_TYPES = {"class": str, "options": dict, "pretrained": bool}
 
 Model = TypeVar("Model")
 
@@ -39,6 +43,7 @@ def write_pretrained(path: str | os.PathLike[str], model: SavedModel) -> None:
     """
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state.items()}
     content = {"class": model.class_name, "options": model.options, "pretrained": model.pretrained}
+    content["digest"] = _digest(content, tensors)
     data = save(tensors, metadata={_KEY: json.dumps(content), "format": "pt"})
     with atomic_write(Path(path)) as file:
         file.write(data)
@@ -57,7 +62,9 @@ def read_pretrained(path: str | os.PathLike[str]) -> SavedModel:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}
-    except SafetensorError as error:
+    except OSError:
+        raise
+    except Exception as error:  # SafetensorError, and where a dtype is not torch's others
         raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
     if _KEY not in metadata:
         raise ValueError(
@@ -65,9 +72,32 @@ def read_pretrained(path: str | os.PathLike[str]) -> SavedModel:
         )
     try:
         content = json.loads(metadata[_KEY])
-        return SavedModel(content["class"], content["options"], content["pretrained"], state)
-    except (KeyError, TypeError, ValueError) as error:
+        _check_content(content)
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: incomplete metadata ({error!r})") from error
+    # Files of release 0.1 have no digest: a safetensors file has no checksums of its own.
+    if "digest" in content and content["digest"] != _digest(content, state):
+        raise ValueError(f"{path}: damaged or edited: this is not what save_pretrained wrote")
+    # What a model once started from is nothing to one that has its weights, and may be anybody's path.
+    options = {name: value for name, value in content["options"].items() if name != "weights"}
+    return SavedModel(content["class"], options, content["pretrained"], state)
+
+
+def _digest(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    """Of all that the file says, but the digest itself."""
+    described = {key: value for key, value in content.items() if key != "digest"}
+    return tensor_digest(state, json.dumps(described, sort_keys=True))
+
+
+def _check_content(content: Any) -> None:
+    """Raises KeyError, TypeError or ValueError for metadata that write_pretrained does not write."""
+    for key, kind in _TYPES.items():
+        if not isinstance(content[key], kind):
+            raise TypeError(f"{key} is of type {type(content[key]).__name__}")
+    # A damaged name of an entry must not be one that is absent.
+    unknown = content.keys() - _TYPES.keys() - {"digest"}
+    if unknown:
+        raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
 
 
 def check_class(

@@ -13,6 +13,7 @@ from ..nn import Context, DenseNetFeatures, Head, PyramidContext, ResNetFeatures
 from .budget import BudgetPlans, budget_plans, memory_mode
 from .output import LadderOutput
 from .pretrained import SavedModel, check_class, read_pretrained, write_pretrained
+from .state import describe, state_problems
 from .weights import load_encoder_weights
 
 
@@ -226,8 +227,14 @@ class SegmentationModel(nn.Module):
         saved = read_pretrained(path)
         model_class = check_class(path, saved.class_name, cls, SegmentationModel._classes)
         try:
-            model = model_class(**saved.options, memory=memory)
-            model.to(saved.state["head.conv.weight"].dtype).load_state_dict(saved.state)
+            dtype = saved.state["head.conv.weight"].dtype
+            with torch.device("meta"):  # options that do not fit are found before memory is taken for them
+                expected = model_class(**saved.options, memory=memory).to(dtype).state_dict()
+            problems = state_problems(saved.state, expected)
+            if problems:
+                raise ValueError(describe(problems))
+            model = model_class(**saved.options, memory=memory).to(dtype)
+            model.load_state_dict(saved.state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: its content does not fit {saved.class_name} ({error})") from error
         model.pretrained = saved.pretrained

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from damaged_files import check_damage, cuts, flips
 
 from ladderseg_fast.engine import RunDirectory, build_model, load_checkpoint, save_checkpoint
 from ladderseg_fast.engine import checkpoint as module
@@ -95,7 +96,7 @@ def test_missing(tmp_path):
 def test_truncated(saved, share):
     data = saved.read_bytes()
     saved.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint, or a truncated one"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint, or a damaged one"):
         load_checkpoint(saved)
 
 
@@ -120,7 +121,7 @@ class Touch:
 def test_code_in_a_checkpoint_does_not_run(tmp_path):
     path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
     torch.save({"format": Touch(trace)}, path, pickle_module=pickle)
-    with pytest.raises(ValueError, match=r"checkpoint\.pt: not a checkpoint of ladderseg \(UnpicklingError\)"):
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: holds io\.open; only tensors are read"):
         load_checkpoint(path)
     assert not trace.exists()
 
@@ -175,3 +176,122 @@ def test_incomplete(saved):
 def test_state_of_another_model(checkpoint):
     with pytest.raises(ValueError, match="weights of ladder_densenet169 do not fit the model"):
         build_model(replace(checkpoint, model="ladder_densenet169"), torch.device("cpu"))
+
+
+@pytest.fixture
+def small(tmp_path, checkpoint):
+    """A file of a few kilobytes, of no real model."""
+    path = tmp_path / "small.pt"
+    state = {"norm.weight": torch.randn(5), "conv.weight": torch.randn(2, 3, 1, 1), "count": torch.tensor(3)}
+    training_state = {"learner": {"optimizer": {"state": {0: {"exp_avg": torch.randn(5)}}}}, "batches": 3, "losses": []}
+    training_state |= {"images": 4, "threads": 1, "random": {}}
+    save_checkpoint(path, replace(checkpoint, state=state, training_state=training_state))
+    return path
+
+
+def read_all(path):
+    loaded = load_checkpoint(path)
+    return {"state": loaded.state, "training_state": loaded.training_state}
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("released", [True, False], ids=["0.1", "now"])
+def test_flipped_bits_and_cuts(small, released):
+    """Also of a file without a digest, as release 0.1 wrote it."""
+    if released:
+        content = torch.load(small, weights_only=True)
+        del content["digest"]
+        torch.save(content, small)
+    data = small.read_bytes()
+    directory = data.index(b"PK\x01\x02")
+    refused, right = check_damage(small, read_all, [*flips(data, 300, directory), *cuts(data, 50)])
+    assert refused > 500 and right > 50
+
+
+@pytest.mark.real_use
+def test_record_called_a_directory(small):
+    """torch.load takes it for one without content, and the tensor is what was in memory before."""
+    data = bytearray(small.read_bytes())
+    name = data.rindex(b"/data/0", data.index(b"PK\x01\x02"))
+    data[data.rindex(b"PK\x01\x02", 0, name) + 38] ^= 0x10
+    small.write_bytes(data)
+    with pytest.raises(ValueError, match=r"small\.pt: damaged checkpoint.*data/0"):
+        load_checkpoint(small)
+
+
+@pytest.mark.real_use
+def test_other_tensors_than_were_written(small):
+    """The digest does not rest on what the archive says of itself."""
+    content = torch.load(small, weights_only=True)
+    content["training_state"]["learner"]["optimizer"]["state"][0]["exp_avg"][3] += 1e-6
+    torch.save(content, small)
+    with pytest.raises(ValueError, match=r"small\.pt: damaged checkpoint \(its tensors are not those"):
+        load_checkpoint(small)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("state", 5, "state is of type int"),
+        ("state", {"conv0.weight": [1.0]}, "state/conv0.weight is of type list"),
+        ("state", {3: torch.ones(1)}, "a name in state is of type int"),
+        ("state", None, "state is of type NoneType"),
+        ("step", "12", "step is of type str"),
+        ("step", -1, "step -1"),
+        ("model", None, "model is of type NoneType"),
+        ("memory", 5, "memory is of type int"),
+        ("palette", 3, "palette is of type int"),
+        ("palette", [[1, 2, "3"]] * 3, "palette/2 is of type str"),
+        ("class_names", "sky", "class_names is of type str"),
+        ("class_names", ["sky", "road"], "2 class names but 3 colours"),
+        ("size", [64], "size"),
+        ("size", [64, 0], "size"),
+        ("mean", [0.5, 0.5], "mean"),
+        ("std", [0.5, 0.5, 0.0], "std"),
+        ("config", [], "config is of type list"),
+        ("training_state", 7, "training_state is of type int"),
+        ("training_state", {}, "training_state/learner|'learner'"),
+        ("training_state", {"learner": 1}, "training_state/learner is of type int"),
+    ],
+)
+def test_edited_by_hand(small, key, value, message):
+    content = torch.load(small, weights_only=True)
+    del content["digest"]
+    torch.save(content | {key: value}, small)
+    with pytest.raises(ValueError, match=rf"small\.pt: incomplete checkpoint .*({message})"):
+        load_checkpoint(small)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("tensor", [torch.ones(5, device="meta"), torch.ones(5).to_sparse()], ids=["meta", "sparse"])
+def test_tensors_without_values(small, tensor):
+    content = torch.load(small, weights_only=True)
+    content["state"]["norm.weight"] = tensor
+    torch.save(content, small)
+    with pytest.raises(ValueError, match=r"small\.pt: state/norm\.weight is (on the meta device|of layout)"):
+        load_checkpoint(small)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.full((3,), 1e300, dtype=torch.float64), r"too large: head\.conv\.bias for torch\.float32"),
+        (torch.ones(3).to(torch.float8_e4m3fn), r"of another kind: head\.conv\.bias torch\.float8_e4m3fn"),
+        (torch.ones(3, dtype=torch.int64), r"of another kind: head\.conv\.bias torch\.int64"),
+        (torch.ones(3, dtype=torch.complex64), r"of another kind: head\.conv\.bias torch\.complex64"),
+        (torch.ones(4), r"of another shape: head\.conv\.bias \[4\] instead of \[3\]"),
+    ],
+)
+def test_values_that_the_model_cannot_hold(saved, checkpoint, tensor, message):
+    save_checkpoint(saved, replace(checkpoint, state=checkpoint.state | {"head.conv.bias": tensor}))
+    with pytest.raises(ValueError, match=rf"checkpoint\.pt: weights of ladder_densenet121 do not fit.*{message}"):
+        build_model(load_checkpoint(saved), torch.device("cpu"))
+
+
+@pytest.mark.real_use
+def test_unknown_model_is_reported_with_the_file(saved, checkpoint):
+    save_checkpoint(saved, replace(checkpoint, model="ladder_vit"))
+    with pytest.raises(ValueError, match=r"checkpoint\.pt: the model must be one of"):
+        build_model(load_checkpoint(saved), torch.device("cpu"))

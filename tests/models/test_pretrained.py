@@ -104,14 +104,19 @@ def test_weights_of_an_encoder(tmp_path: Path) -> None:
         ({"class": "LadderViT"}, "'LadderViT', which this release does not have"),
         ({"options": {"backbone": "tiny", "num_classes": 7}}, "does not fit LadderDenseNet"),
         ({"options": {"colour": "red"}}, "does not fit LadderDenseNet"),
-        ({"options": None}, "does not fit LadderDenseNet"),
-        ({"class": None}, "which this release does not have"),
+        ({"options": {"in_channels": 10**12}}, "does not fit LadderDenseNet"),
+        ({"options": None}, "incomplete metadata"),
+        ({"class": None}, "incomplete metadata"),
+        ({"class": ["LadderDenseNet"]}, "incomplete metadata"),
+        ({"pretrained": 1}, "incomplete metadata"),
+        ({"digfst": ""}, "unknown entries digfst"),
     ],
 )
 def test_metadata_that_does_not_fit(saved: Path, change: dict, message: str) -> None:
     with safe_open(saved, framework="pt") as file:
         content = json.loads(file.metadata()["ladderseg_fast"])
         state = {key: file.get_tensor(key) for key in file.keys()}
+    del content["digest"]
     save_file(state, saved, {"ladderseg_fast": json.dumps(content | change)})
     with pytest.raises(ValueError, match=message):
         LadderDenseNet.from_pretrained(saved)

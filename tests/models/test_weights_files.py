@@ -33,7 +33,7 @@ def truncate(path: Path, share: float) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.0001, 0.1, 0.5, 0.999])
 def test_truncated(path: Path, share: float) -> None:
     truncate(path, share)
-    refused(path, "not a checkpoint, or a damaged one|not a checkpoint, or a truncated one")
+    refused(path, "not a checkpoint, or a damaged one")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.0005, 0.1, 0.5, 0.999])

@@ -1,26 +1,16 @@
 """Checkpoint files of any origin, read as names and tensors."""
 
-import pickle
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ...torch_archive import check_archive
+from ...torch_archive import load_torch_file
 
 #: Under these names training programs put the state_dict into their checkpoints.
 _WRAPPERS = ("state_dict", "model")
-
-#: How torch names, in its error, what weights_only refuses to make.
-_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
-
-#: Today's files of torch.save are zip archives.
-_ZIP_MAGIC = b"PK\x03\x04"
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -35,44 +25,17 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else load_torch_file(path)
     return _state_dict(content, path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path, device="cpu")
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
-
-
-def _read_torch(path: Path) -> Any:
-    _check_sums(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except pickle.UnpicklingError as error:
-        refused = _REFUSED.search(str(error))
-        if refused is None:
-            raise ValueError(f"{path}: not a checkpoint, or a damaged one") from error
-        raise ValueError(
-            f"{path}: holds {refused[1]}; only tensors are read, since making other objects may run code: "
-            "save the state_dict alone"
-        ) from error
-    except Exception as error:  # torch.load documents no exceptions: zip's and its own occur
-        raise ValueError(f"{path}: not a checkpoint, or a damaged one ({type(error).__name__})") from error
-
-
-def _check_sums(path: Path) -> None:
-    """Raises ValueError if a checksum is wrong.
-
-    Files from before PyTorch 1.6 are no zip archives and have none.
-    """
-    with path.open("rb") as file:
-        if file.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
-            return
-    check_archive(path)
+    except Exception as error:  # SafetensorError, and where a dtype is not torch's others
+        raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

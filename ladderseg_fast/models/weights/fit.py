@@ -1,14 +1,12 @@
 """Checkpoint against encoder: every name and shape has to agree."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from ..state import describe, same_kind, state_problems
 from .recognise import recognise
-
-#: So many names an error lists of each kind.
-_LISTED = 5
 
 #: BatchNorm's count, which checkpoints from before PyTorch 0.4.1 lack and inference does not read.
 _COUNT = "num_batches_tracked"
@@ -18,18 +16,23 @@ def fit(state: Mapping[str, Tensor], target: Mapping[str, Tensor], architecture:
     """`state` with the names and shapes of `target`, an encoder's state_dict; `first` is the weight reading the image.
 
     Raises:
-        ValueError: one is missing, left over, of another shape or kind, or not finite; the message lists them by name,
-            and says which architecture the checkpoint is of where that is another.
+        ValueError: one is missing, left over, of another shape or kind, not finite or too large for the dtype of
+            `target`; the message lists them by name, and says which architecture the checkpoint is of where that is
+            another.
     """
     absent = {name: kept for name, kept in target.items() if name not in state and name.endswith(f".{_COUNT}")}
     state = {**state, **absent}
-    if first in state and first in target:
+    if first in state and first in target and same_kind(state[first], target[first]):
         state[first] = adapt_first_convolution(state[first], target[first].shape[1])
-    problems = _problems(state, target)
+    problems = state_problems(state, target)
+    common = [name for name in target if name in state and same_kind(state[name], target[name])]
+    infinite = [name for name in common if not torch.isfinite(state[name]).all()]
+    if infinite:
+        problems["not finite"] = infinite
     if problems:
         found = recognise(state)
         of = f" but of {found}" if found not in (None, architecture) else ""
-        raise ValueError(f"not weights of {architecture}{of}: {'; '.join(problems)}")
+        raise ValueError(f"not weights of {architecture}{of}: {describe(problems)}")
     return {name: state[name] for name in target}
 
 
@@ -46,31 +49,3 @@ def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
     if in_channels == 1:
         return wide.sum(dim=1, keepdim=True)
     return wide[:, torch.arange(in_channels) % 3] * (3 / in_channels)
-
-
-def _problems(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[str]:
-    common = [name for name in target if name in state]
-    shapes = [
-        f"{name} {list(state[name].shape)} instead of {list(target[name].shape)}"
-        for name in common
-        if state[name].shape != target[name].shape
-    ]
-    kinds = [name for name in common if _kind(state[name]) != _kind(target[name])]
-    found = {
-        "missing": [name for name in target if name not in state],
-        "left over": [name for name in state if name not in target],
-        "of another shape": shapes,
-        "of another kind": [f"{name} {state[name].dtype}" for name in kinds],
-        "not finite": [name for name in common if name not in kinds and not torch.isfinite(state[name]).all()],
-    }
-    return [f"{what}: {_abbreviated(names)}" for what, names in found.items() if names]
-
-
-def _kind(tensor: Tensor) -> tuple[bool, torch.layout]:
-    """Between tensors of one kind, values convert: from half to double, but not from integers or sparse ones."""
-    return tensor.is_floating_point(), tensor.layout
-
-
-def _abbreviated(names: Sequence[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

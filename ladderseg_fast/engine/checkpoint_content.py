@@ -1,0 +1,58 @@
+"""Whether what a checkpoint's file holds is of the types and ranges that the rest of the package counts on."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+_Kind = type | tuple[type, ...]
+
+_NUMBER = (int, float)
+
+_LISTED: dict[str, _Kind] = {"class_names": str, "palette": list, "size": int, "mean": _NUMBER, "std": _NUMBER}
+
+#: Of what a training goes on from.
+_TRAINING: dict[str, _Kind] = {
+    "learner": dict,
+    "batches": int,
+    "losses": list,
+    "images": int,
+    "threads": int,
+    "random": dict,
+}
+
+
+def check_content(content: Mapping[str, Any]) -> None:
+    """Raises KeyError, TypeError or ValueError for what is missing, of another type, or out of range."""
+    for key, kind in {"step": int, "model": str, "memory": str, "config": dict, "state": dict}.items():
+        _check(key, content[key], kind)
+    for key, kind in _LISTED.items():
+        _check_items(key, content[key], kind)
+    for colour in content["palette"]:
+        _check_items("palette", colour, int)
+    for name, tensor in content["state"].items():
+        _check("a name in state", name, str)
+        _check(f"state/{name}", tensor, Tensor)
+    if content["step"] < 0 or len(content["size"]) != 2 or min(content["size"]) < 1:
+        raise ValueError(f"step {content['step']}, size {content['size']}")
+    mean, std = content["mean"], content["std"]
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, [*mean, *std])) or min(std) <= 0:
+        raise ValueError(f"mean {mean}, std {std}")
+    if content["training_state"] is not None:
+        _check("training_state", content["training_state"], dict)
+        for key, kind in _TRAINING.items():
+            _check(f"training_state/{key}", content["training_state"][key], kind)
+        _check_items("training_state/losses", content["training_state"]["losses"], _NUMBER)
+        _check_items("config", list(content["config"].values()), dict)
+
+
+def _check_items(key: str, values: Any, kind: _Kind) -> None:
+    _check(key, values, list)
+    for i, value in enumerate(values):
+        _check(f"{key}/{i}", value, kind)
+
+
+def _check(key: str, value: Any, kind: _Kind) -> None:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{key} is of type {type(value).__name__}")

@@ -1,0 +1,73 @@
+"""A state_dict against the module that is to take it: names, shapes, and whether every value can be kept."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+#: So many names an error lists of each kind.
+_LISTED = 5
+
+#: Between tensors of one kind values convert: from half to double, but not from integers, 8-bit or complex numbers.
+_KINDS = (
+    {torch.float16, torch.bfloat16, torch.float32, torch.float64},
+    {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64},
+)
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copies `state` into the parameters and buffers of `module`, converted to their dtypes and devices.
+
+    Raises:
+        ValueError: a name is missing or left over, a tensor is of another shape or kind, or a value is too large for the
+            dtype that it gets; the message lists them. `module` is then unchanged.
+    """
+    problems = state_problems(state, module.state_dict())
+    if problems:
+        raise ValueError(describe(problems))
+    module.load_state_dict(state)
+
+
+def state_problems(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """What keeps `state` from taking the place of `target`: kind of problem to names."""
+    common = [name for name in target if name in state]
+    shapes = [name for name in common if state[name].shape != target[name].shape]
+    kinds = [name for name in common if not same_kind(state[name], target[name])]
+    large = [name for name in common if name not in kinds and _overflows(state[name], target[name].dtype)]
+    found = {
+        "missing": [name for name in target if name not in state],
+        "left over": [name for name in state if name not in target],
+        "of another shape": [f"{name} {list(state[name].shape)} instead of {list(target[name].shape)}" for name in shapes],
+        "of another kind": [f"{name} {_described(state[name])}" for name in kinds],
+        "too large": [f"{name} for {target[name].dtype}" for name in large],
+    }
+    return {what: names for what, names in found.items() if names}
+
+
+def same_kind(tensor: Tensor, target: Tensor) -> bool:
+    """Whether `tensor` has values that convert to those of `target`, which may be on the meta device."""
+    numbers = [kind for kind in _KINDS if target.dtype in kind and tensor.dtype in kind]
+    return bool(numbers) and tensor.layout == target.layout and not tensor.is_meta
+
+
+def describe(problems: Mapping[str, Sequence[str]]) -> str:
+    """In one line; of many names the first ones."""
+    return "; ".join(f"{what}: {_abbreviated(names)}" for what, names in problems.items())
+
+
+def _described(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "without values"
+    return str(tensor.dtype) if tensor.layout == torch.strided else str(tensor.layout)
+
+
+def _overflows(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a finite value of `tensor` is infinite as a `dtype`."""
+    if tensor.dtype == dtype or not dtype.is_floating_point:
+        return False
+    return bool((tensor.isfinite() & ~tensor.to(dtype).isfinite()).any())
+
+
+def _abbreviated(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
