@@ -62,6 +62,12 @@ def uses_batch_statistics(module: nn.BatchNorm2d) -> bool:
     return module.training or (module.running_mean is None and module.running_var is None)
 
 
+def _counted_by_kernel(batches: Tensor, device: torch.device) -> bool:
+    """Whether a kernel, which writes eight bytes, may write to `batches`: load_state_dict with assign=True and casts of
+    all buffers leave counts of other dtypes and elsewhere, with which nn.BatchNorm2d goes on."""
+    return batches.dtype == torch.int64 and batches.dim() == 0 and batches.device == device
+
+
 def bind(
     module: nn.BatchNorm2d,
     gamma: Tensor | None,
@@ -88,8 +94,9 @@ def bind(
     running = tuple(buffer.to(real).contiguous() for buffer in buffers)
     batches = module.num_batches_tracked if updates else None
     momentum = module.momentum
-    if updates and momentum is None:  # cumulative average
-        momentum, batches = 1.0 / float(batches.add_(1)), None
+    if batches is not None and (momentum is None or not _counted_by_kernel(batches, statistics.device)):
+        batches.add_(1)
+        momentum, batches = 1.0 / float(batches) if momentum is None else momentum, None
     norm, invstd = batch_norm_forward(
         statistics,
         running or None,
@@ -97,7 +104,7 @@ def bind(
         None if gamma is None else gamma.to(real).contiguous(),
         None if beta is None else beta.to(real).contiguous(),
         module.eps,
-        momentum if updates else 0.0,
+        momentum if updates and momentum is not None else 0.0,
         positions,
         real,
     )

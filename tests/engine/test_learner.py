@@ -187,3 +187,14 @@ def test_one_pixel_is_enough_for_frozen_statistics():
     learner = make_learner({"data.size": [64, 64], "training.batch": 1, "model.frozen_bn": True})
     images, labels = batch()
     assert math.isfinite(learner.add_batch(images[:1, :, :64, :64], labels[:1, :64, :64]))
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("key", ["optimizer", "scaler", "gradients", "class_weights", "average", "weights"])
+def test_state_edited_by_hand(key):
+    learner = make_learner({"training.ema_decay": 0.9, "model.memory": "plain", "training.autocast": "float16"})
+    state = learner.state()
+    learner.restore(learner.result_weights(), state)
+    for wrong in (state | {key: 7}, {name: value for name, value in state.items() if name != key}):
+        with pytest.raises(ValueError, match="not the state of a training of tiny"):
+            learner.restore(learner.result_weights(), wrong)

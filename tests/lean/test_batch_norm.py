@@ -65,3 +65,29 @@ def test_one_value_per_channel() -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         bind_to(module, torch.ones(1, CHANNELS, 1, 1))
     assert module.num_batches_tracked == 0
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("momentum", [0.3, None])
+@pytest.mark.parametrize(
+    "count",
+    [torch.tensor(1.0), torch.tensor(1, dtype=torch.uint8), torch.tensor([1]), None],
+    ids=["float32", "uint8", "vector", "none"],
+)
+def test_counts_that_the_kernel_cannot_write(count: Tensor | None, momentum: float | None) -> None:
+    """As load_state_dict(assign=True) leaves them; the kernel wrote eight bytes, into whatever was behind, too."""
+    module, twin = module_and_twin(momentum, torch.float32)
+    memory = torch.zeros(4, dtype=torch.float32 if count is None else count.dtype)
+    if count is not None:
+        memory[:1] = count
+        count = memory[:1] if count.dim() else memory[0]
+    for each in (module, twin):
+        each.num_batches_tracked = None if count is None else count.clone()
+    if count is not None:
+        module.num_batches_tracked = count
+    x = random(2, CHANNELS, 3, 4, seed=10, low=-1.0, high=3.0).float()
+    bind_to(module, x)
+    twin(x.double())
+    assert memory.tolist() == ([0] * 4 if count is None else [2, 0, 0, 0])
+    assert_near(module.running_mean.double(), twin.running_mean, "running mean", tolerance=1e-6)
+    assert_near(module.running_var.double(), twin.running_var, "running variance", tolerance=1e-6)

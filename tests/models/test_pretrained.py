@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from comparison import assert_same_bits
+from damaged_files import check_damage, cuts, flips
 from ladder_models import CLASSES, make_images
 from lean_equals_plain import randomise
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ladderseg_fast import LadderDenseNet, LadderResNet, SegmentationModel, create_model
+from ladderseg_fast.models.pretrained import SavedModel, read_pretrained, write_pretrained
 
 
 @pytest.fixture
@@ -142,3 +144,67 @@ def test_a_full_disk_leaves_the_former_file(
         model.save_pretrained(saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A file of a few hundred bytes, of no real model."""
+    path = tmp_path / "small.safetensors"
+    state = {"head.conv.weight": torch.randn(2, 3, 1, 1), "norm.weight": torch.randn(3), "count": torch.tensor(3)}
+    write_pretrained(path, SavedModel("LadderDenseNet", {"backbone": "tiny", "num_classes": 7}, True, state))
+    return path
+
+
+@pytest.mark.real_use
+def test_flipped_bits_and_cuts(small: Path) -> None:
+    def read(path: Path) -> dict[str, torch.Tensor]:
+        saved = read_pretrained(path)
+        assert (saved.class_name, saved.pretrained) == ("LadderDenseNet", True)
+        assert saved.options == {"backbone": "tiny", "num_classes": 7}
+        return saved.state
+
+    data = small.read_bytes()
+    refused, right = check_damage(small, read, [*flips(data, 0, every_byte_from=0), *cuts(data, 50)])
+    # Right are those in `"format": "pt"` and in what the header is padded with.
+    assert refused > 1000 and right < 100
+
+
+@pytest.mark.real_use
+def test_file_of_release_0_1(model: LadderDenseNet, saved: Path) -> None:
+    with safe_open(saved, framework="pt") as file:
+        content = json.loads(file.metadata()["ladderseg_fast"])
+        state = {key: file.get_tensor(key) for key in file.keys()}
+    del content["digest"]
+    save_file(state, saved, {"ladderseg_fast": json.dumps(content)})
+    for key, tensor in LadderDenseNet.from_pretrained(saved).state_dict().items():
+        assert_same_bits(tensor, model.state_dict()[key], key)
+
+
+@pytest.mark.real_use
+def test_path_of_weights_in_the_metadata_is_not_opened(saved: Path, tmp_path: Path) -> None:
+    with safe_open(saved, framework="pt") as file:
+        content = json.loads(file.metadata()["ladderseg_fast"])
+        state = {key: file.get_tensor(key) for key in file.keys()}
+    del content["digest"]
+    content["options"]["weights"] = str(tmp_path / "elsewhere.pth")
+    save_file(state, saved, {"ladderseg_fast": json.dumps(content)})
+    assert "weights" not in LadderDenseNet.from_pretrained(saved).configuration
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("head.conv.bias", torch.full((CLASSES,), 1e300, dtype=torch.float64), "too large: head.conv.bias"),
+        ("head.conv.weight", None, "of another kind"),
+        ("head.norm.num_batches_tracked", torch.tensor(0.5), "of another kind: head.norm.num_batches_tracked"),
+    ],
+)
+def test_values_that_the_model_cannot_hold(
+    model: LadderDenseNet, tmp_path: Path, name: str, tensor: torch.Tensor | None, message: str
+) -> None:
+    state = model.state_dict()
+    state[name] = state[name].to(torch.float8_e4m3fn) if tensor is None else tensor
+    write_pretrained(tmp_path / "m", SavedModel("LadderDenseNet", model.configuration, False, state))
+    with pytest.raises(ValueError, match=f"m: its content does not fit LadderDenseNet .*{message}"):
+        LadderDenseNet.from_pretrained(tmp_path / "m")

@@ -2,15 +2,18 @@
 
 import argparse
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from damaged_files import check_damage, cuts, flips
 from encoder_checkpoints import Trap, network_state, tiny_densenet
 from safetensors.torch import save_file
 
 from ladderseg_fast.models.weights import load_encoder_weights
+from ladderseg_fast.models.weights.files import read_state_dict
 
 
 @pytest.fixture
@@ -112,3 +115,46 @@ def test_no_such_file(tmp_path: Path) -> None:
     for path in (tmp_path / "weights.pth", tmp_path):
         with pytest.raises(FileNotFoundError, match=f"{path.name}: no such file of weights"):
             load_encoder_weights(tiny_densenet(), path, "densenet121")
+
+
+@pytest.mark.real_use
+def test_flipped_bits_and_cuts(path: Path) -> None:
+    torch.save({"conv0.weight": torch.randn(4, 3, 1, 1), "norm0.weight": torch.randn(4)}, path)
+    data = path.read_bytes()
+    damaged = [*flips(data, 200, every_byte_from=data.index(b"PK\x01\x02")), *cuts(data, 50)]
+    refused, right = check_damage(path, read_state_dict, damaged)
+    assert refused > 300 and right > 20
+
+
+@pytest.mark.real_use
+def test_record_that_is_packed(path: Path) -> None:
+    """Torch's reader unpacks such records, but does not compare their checksums."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    refused(path, "damaged checkpoint, or not of torch.save")
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("tensor", "match"),
+    [
+        (torch.full((8, 3, 7, 7), 1e300, dtype=torch.float64), "too large: conv0.weight for torch.float32"),
+        (torch.ones(8, 3, 7, 7).to(torch.float8_e5m2), "of another kind: conv0.weight torch.float8_e5m2"),
+    ],
+    ids=["1e300", "float8"],
+)
+def test_values_that_the_encoder_cannot_hold(path: Path, suffix: str, tensor: torch.Tensor, match: str) -> None:
+    path = path.with_suffix(suffix)
+    state = network_state(tiny_densenet(), "densenet121") | {"features.conv0.weight": tensor}
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    refused(path, f"not weights of densenet121: {match}")
+
+
+@pytest.mark.real_use
+def test_tensor_without_values(path: Path) -> None:
+    torch.save({"conv0.weight": torch.ones(8, 3, 7, 7, device="meta")}, path)
+    refused(path, "conv0.weight is on the meta device, without values")
