@@ -38,7 +38,7 @@ struct CrossEntropy {
   const Region<T> spill;        // [w, padded]
   const Region<T> pixel;        // [padded]: scores, then their gradient
   const Region<double> totals;  // loss, weight
-  const Region<int64_t> flags;  // invalid pixel, counted pixels, spill row
+  const Region<int64_t> flags;  // invalid pixel, spill row
   BilinearAxis<T> vertical, horizontal;
 
   explicit CrossEntropy(const UpsampleCrossEntropy<T>& arguments)
@@ -56,7 +56,7 @@ struct CrossEntropy {
         spill(own.add<T>(coarse_width * padded)),
         pixel(own.add<T>(padded)),
         totals(own.add<double>(2)),
-        flags(own.add<int64_t>(3)),
+        flags(own.add<int64_t>(2)),
         vertical{},
         horizontal{} {}
 
@@ -104,8 +104,8 @@ struct CrossEntropy {
     return static_cast<double>(weight) * (static_cast<double>(std::log(sum)) + static_cast<double>(maximum - at_label));
   }
 
-  LADDERSEG_INLINE void fine_row(char* scratch, char* base, int64_t image, int64_t y, double& loss, double& total,
-                                 int64_t& counted) const {
+  LADDERSEG_INLINE void fine_row(char* scratch, char* base, int64_t image, int64_t y, double& loss,
+                                 double& total) const {
     blend_line(base, image, y);
     T* const grad = line_grad.in(base);
     if (want_grad) std::memset(grad, 0, coarse_width * padded * sizeof(T));
@@ -120,7 +120,6 @@ struct CrossEntropy {
       const T weight = args.class_weights ? args.class_weights[label] : T(1);
       loss += pixel_loss(scratch, base, x, label, weight);
       total += static_cast<double>(weight);
-      ++counted;
       if (!want_grad) continue;
       const T right = horizontal.weight[x];
       add_scaled(padded, T(1) - right, pixel.in(base), grad + horizontal.lower[x] * padded);
@@ -135,9 +134,8 @@ struct CrossEntropy {
 
   LADDERSEG_INLINE void coarse_rows(char* scratch, char* base, Range rows) const {
     double loss = 0.0, total = 0.0;
-    int64_t counted = 0;
     flags.in(base)[0] = -1;
-    flags.in(base)[2] = -1;
+    flags.in(base)[1] = -1;
     for (int64_t row = rows.begin; row < rows.end && want_grad; ++row)
       for (int64_t x = 0; x < coarse_width; ++x)
         std::memset(args.grad_logits.pixel(row * coarse_width + x), 0, classes * sizeof(T));
@@ -145,7 +143,7 @@ struct CrossEntropy {
       const int64_t image = row / coarse_height, i = row % coarse_height;
       for (int64_t y = 0; y < args.height; ++y) {
         if (vertical.lower[y] != i) continue;
-        fine_row(scratch, base, image, y, loss, total, counted);
+        fine_row(scratch, base, image, y, loss, total);
         if (!want_grad) continue;
         add_line(base, image, i, T(1) - vertical.weight[y]);
         const int64_t upper = vertical.upper[y];
@@ -157,12 +155,11 @@ struct CrossEntropy {
     }
     totals.in(base)[0] = loss;
     totals.in(base)[1] = total;
-    flags.in(base)[1] = counted;
   }
 
   LADDERSEG_INLINE void add_to_spill(char* base, int64_t row, T weight) const {
-    if (flags.in(base)[2] < 0) std::memset(spill.in(base), 0, coarse_width * padded * sizeof(T));
-    flags.in(base)[2] = row;
+    if (flags.in(base)[1] < 0) std::memset(spill.in(base), 0, coarse_width * padded * sizeof(T));
+    flags.in(base)[1] = row;
     add_scaled(coarse_width * padded, weight, line_grad.in(base), spill.in(base));
   }
 
@@ -170,21 +167,20 @@ struct CrossEntropy {
   template <class MemberBase>
   LADDERSEG_INLINE T finish(int team, const MemberBase& base_of) const {
     double loss = 0.0, total = 0.0;
-    int64_t counted = 0;
     *args.invalid_pixel = -1;
     for (int member = 0; member < team; ++member) {
       char* base = base_of(member);
       loss += totals.in(base)[0];
       total += totals.in(base)[1];
-      counted += flags.in(base)[1];
       if (flags.in(base)[0] >= 0) *args.invalid_pixel = flags.in(base)[0];
-      const int64_t row = flags.in(base)[2];
+      const int64_t row = flags.in(base)[1];
       if (row < 0) continue;
       for (int64_t x = 0; x < coarse_width; ++x)
         add_scaled(classes, T(1), spill.in(base) + x * padded, args.grad_logits.pixel(row * coarse_width + x));
     }
-    *args.loss = loss / total;
-    return counted ? static_cast<T>(1.0 / total) : T(0);
+    const double weight = total == 0.0 ? 1.0 : total;
+    *args.loss = loss / weight;
+    return static_cast<T>(1.0 / weight);
   }
 };
 

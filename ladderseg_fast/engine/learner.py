@@ -97,6 +97,12 @@ class Learner:
                 buffer.copy_(before)
         return value
 
+    def counts(self, labels: Tensor) -> bool:
+        """Whether any of `labels` [N, H, W] weighs in the loss, which else is 0 and has no gradient."""
+        classes = labels[labels != IGNORE_INDEX].unique().tolist()
+        weights = self.class_weights
+        return bool(classes) if weights is None else any(weights[k] for k in classes)
+
     def update(self, step: int) -> None:
         """Changes the weights by the gradients that add_batch has gathered for step 0 <= `step` < steps."""
         scale_learning_rate(self.optimizer, self._factor(step))

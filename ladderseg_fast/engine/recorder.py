@@ -41,6 +41,10 @@ class Recorder:
         """A batch was left out."""
         self._log.append({"kind": "skip"} | values)
 
+    def empty(self, **values: object) -> None:
+        """No pixel of a batch counted."""
+        self._log.append({"kind": "empty"} | values)
+
     def evaluation(self, **values: object) -> None:
         """The validation split was evaluated."""
         self._log.append({"kind": "evaluation"} | values)

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from ..data import IGNORE_INDEX, IMAGENET_NORMALISATION, SegmentationDataset, look_for_classes
+from ..data import IMAGENET_NORMALISATION, SegmentationDataset, look_for_classes
 from ..memory import format_bytes, peak_memory
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .class_weights import median_frequency_weights
@@ -110,6 +110,8 @@ class _Trainer:
         self.losses: list[float] = []
         #: Batches left out since the last that was not.
         self.skips = 0
+        #: Batches, since this process began, of which no pixel counted.
+        self.empty = 0
         if config.output.tensorboard:
             check_tensorboard()
 
@@ -223,15 +225,27 @@ class _Trainer:
         if math.isfinite(loss):
             self.losses.append(loss)
             self.skips = 0
+            if loss == 0.0 and not self.learner.counts(labels):
+                self._log_empty(indices)
             return
-        files = [name for index in indices.tolist() for name in self._files(index)]
+        files = self._files_of(indices)
         what = f"loss is {loss} at step {self.result.step + 1} of {self.config.training.steps} ({', '.join(files)})"
         if self.config.training.on_nonfinite == "stop" or self.skips == _MOST_SKIPS:
-            labelled = bool((labels != IGNORE_INDEX).any())
-            raise NonFiniteError(f"{what}; {self._advice() if labelled else 'no pixel of its images has a class'}")
+            raise NonFiniteError(f"{what}; {self._advice()}")
         self.skips += 1
         self.recorder.skip(step=self.result.step, batch=self.batches, loss=str(loss), files=files)
         self.progress.note(f"{what}; the batch is skipped")
+
+    def _log_empty(self, indices: Tensor) -> None:
+        """Notes, in the log always and on the stream once, that no pixel of a batch counted."""
+        files = self._files_of(indices)
+        self.recorder.empty(step=self.result.step, batch=self.batches, files=files)
+        if not self.empty:
+            self.progress.note(
+                f"no pixel of a batch counts in the loss ({', '.join(files)}): it teaches nothing; {self.run.log} will "
+                "list all such batches"
+            )
+        self.empty += 1
 
     def _finish_step(self, pace: Pace) -> None:
         """Changes the weights by the gathered gradients, and reports."""
@@ -315,6 +329,10 @@ class _Trainer:
     def _epoch(self) -> float:
         """Passes over the training images so far."""
         return round(self.batches * self.config.training.batch / len(self.training_set), 4)
+
+    def _files_of(self, indices: Tensor) -> list[str]:
+        """What the samples of a batch are called."""
+        return [name for index in indices.tolist() for name in self._files(index)]
 
     def _files(self, index: int) -> list[str]:
         """What sample `index` of the training split is called: its files, or its name if it is drawn."""

@@ -1,5 +1,8 @@
 """The training loss of the paper: cross entropy at full resolution, with an auxiliary term."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from .. import ops
@@ -14,11 +17,12 @@ class LadderLoss(nn.Module):
     Of a model without auxiliary scores it is the main term alone.
 
     Each term is the cross entropy averaged over the pixels whose label is not `ignore_index`
-    (weighted by `class_weights` as in nn.CrossEntropyLoss). With no such pixel it is NaN, as in PyTorch.
+    (weighted by `class_weights` as in nn.CrossEntropyLoss). With no such pixel, or where all weigh nothing, it is 0 and
+    so is its gradient (PyTorch's is NaN).
 
     Args:
         ignore_index: label of pixels that do not count.
-        class_weights: [K] or None.
+        class_weights: [K], a tensor of any integer or floating dtype or a list of numbers, or None.
         aux_weight: weight of the auxiliary term; the paper takes 0.3.
         memory: "lean" never stores class scores at full resolution, nor does all else that a model's `memory` may be
             besides "plain", which is F.interpolate and F.cross_entropy.
@@ -29,7 +33,7 @@ class LadderLoss(nn.Module):
     def __init__(
         self,
         ignore_index: int = 255,
-        class_weights: Tensor | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
         aux_weight: float = 0.3,
         memory: str | int | MemoryPlan = "lean",
     ) -> None:
@@ -39,6 +43,8 @@ class LadderLoss(nn.Module):
         self.ignore_index = ignore_index
         self.aux_weight = aux_weight
         self.memory = memory_mode(memory)
+        if class_weights is not None and not isinstance(class_weights, Tensor):
+            class_weights = torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", class_weights)
 
     def forward(self, output: LadderOutput, labels: Tensor) -> Tensor:
@@ -47,6 +53,7 @@ class LadderLoss(nn.Module):
         Raises:
             ValueError: a label is neither in [0, K) nor `ignore_index`, or the shapes do not fit. (With memory="plain"
                 the errors are PyTorch's, an IndexError for the label.)
+            TypeError: `labels` are not of an integer dtype.
         """
         implementation = ops if self.memory == "lean" else ops.reference
         cross_entropy = implementation.upsample_cross_entropy

@@ -43,6 +43,35 @@ def check_vector(name: str, vector: Tensor | None, channels: int, reference_name
         raise ValueError(f"{name} must be on {reference.device} like {reference_name}, got {vector.device}")
 
 
+_INTEGERS = (
+    torch.uint8,
+    torch.uint16,
+    torch.uint32,
+    torch.uint64,
+    torch.int8,
+    torch.int16,
+    torch.int32,
+    torch.int64,
+)
+
+
+def check_labels(labels: Tensor) -> None:
+    """`labels` are of an integer dtype."""
+    if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"labels must be a tensor of an integer dtype, got {kind}; labels.long() makes one of it")
+
+
+def check_weights_of_classes(class_weights: Tensor) -> None:
+    """`class_weights` is a tensor of real numbers."""
+    if not isinstance(class_weights, Tensor):
+        raise TypeError(
+            f"class_weights must be a tensor, got {type(class_weights).__name__}; torch.tensor(class_weights) makes one"
+        )
+    if not class_weights.dtype.is_floating_point and class_weights.dtype not in _INTEGERS:
+        raise TypeError(f"class_weights must be of a floating or integer dtype, got {class_weights.dtype}")
+
+
 def check_batch_norm(
     name: str, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
 ) -> None:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .checks import check_labels, check_weights_of_classes
+
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean [C] and biased variance [C] of x [N, C, H, W] over N, H and W."""
@@ -79,12 +81,22 @@ def upsample_cross_entropy(
 ) -> Tensor:
     """Mean cross entropy of logits [N, K, h, w], upsampled to labels [N, H, W], over pixels not ignored.
 
-    With class_weights [K] the mean is weighted, as in F.cross_entropy; with no counted pixel it is NaN.
+    With class_weights [K] the mean is weighted, as in F.cross_entropy. With no counted pixel, or where all weigh nothing,
+    it is 0 and so is its gradient.
     """
+    check_labels(labels)
+    labels = labels.long()
     upsampled = _upsample(logits, labels.shape[1:])
+    weights = labels != ignore_index
     if class_weights is not None:
+        check_weights_of_classes(class_weights)
         class_weights = class_weights.to(upsampled.dtype)
-    return F.cross_entropy(upsampled, labels.long(), weight=class_weights, ignore_index=ignore_index)
+        classes = labels.where(weights, 0).clamp(0, len(class_weights) - 1)  # those out of range are reported below
+        weights = class_weights[classes] * weights
+    wide = torch.promote_types(upsampled.dtype, torch.float32)
+    losses = F.cross_entropy(upsampled, labels, weight=class_weights, ignore_index=ignore_index, reduction="none")
+    total = weights.sum(dtype=wide)
+    return (losses.sum(dtype=wide) / total.where(total != 0, 1)).to(losses.dtype)
 
 
 def upsample_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:

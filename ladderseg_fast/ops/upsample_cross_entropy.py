@@ -5,11 +5,19 @@ from torch import Tensor
 
 from . import deferred_checks, kernels
 from .autocast import float32_in_autocast
-from .checks import check_map, check_vector
+from .backend import real_dtype
+from .checks import check_labels, check_map, check_vector, check_weights_of_classes
 from .gradients import no_double_backward
 from .layout import empty, pixel_major
 
-LABEL_DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+#: What the core reads labels of other dtypes as.
+_READABLE = {
+    torch.int8: torch.int32,
+    torch.int16: torch.int32,
+    torch.uint16: torch.int32,
+    torch.uint32: torch.int64,
+    torch.uint64: torch.int64,
+}
 
 
 def upsample_cross_entropy(
@@ -20,12 +28,12 @@ def upsample_cross_entropy(
     Args:
         logits: [N, K, h, w], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
         labels: [N, H, W], any integer dtype; each in [0, K) or equal to `ignore_index`.
-        class_weights: [K] or None: the mean is weighted as in torch.nn.functional.cross_entropy. float32 beside 16-bit
-            logits, else of their dtype. Not differentiable.
+        class_weights: [K] or None: the mean is weighted as in torch.nn.functional.cross_entropy. Of any integer or
+            floating dtype; converted to float32 beside 16-bit logits, else to their dtype. Not differentiable.
         ignore_index: label of pixels that do not count.
     Returns:
-        Scalar of the dtype of logits (float32 in a region of torch.autocast); NaN if no pixel counts, or if a label is
-        out of range on CUDA.
+        Scalar of the dtype of logits (float32 in a region of torch.autocast); 0, with a gradient of 0, if no pixel
+        counts or all that do weigh nothing (where F.cross_entropy gives NaN); NaN if a label is out of range on CUDA.
     Raises:
         ValueError: a label out of range, or a shape or device that does not fit. On CUDA, where waiting for the device
             would cost time, labels are reported by a later call.
@@ -33,7 +41,11 @@ def upsample_cross_entropy(
     Source: ALGORITHMS.md section 5, loss.
     Equivalent to: ops.reference.upsample_cross_entropy.
     """
-    return _forward(float32_in_autocast(logits), labels, class_weights, ignore_index)[0]
+    logits = float32_in_autocast(logits)
+    if class_weights is not None:
+        check_weights_of_classes(class_weights)
+        class_weights = class_weights.to(real_dtype(logits.dtype))
+    return _forward(logits, labels, class_weights, ignore_index)[0]
 
 
 @torch.library.custom_op(
@@ -87,8 +99,7 @@ def _(grad: Tensor, grad_logits: Tensor, logits: Tensor) -> Tensor:
 
 def _check(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> None:
     check_map("logits", logits)
-    if labels.dtype not in LABEL_DTYPES:
-        raise TypeError(f"labels must be of an integer dtype, got {labels.dtype}")
+    check_labels(labels)
     if labels.dim() != 3 or labels.shape[0] != logits.shape[0]:
         raise ValueError(f"labels must be [{logits.shape[0]}, H, W] for these logits, got shape {tuple(labels.shape)}")
     if labels.device != logits.device:
@@ -100,9 +111,7 @@ def _check(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> None
 
 def _readable(labels: Tensor) -> Tensor:
     """Contiguous labels of a dtype that the core reads."""
-    if labels.dtype in (torch.int8, torch.int16):
-        labels = labels.to(torch.int32)
-    return labels.contiguous()
+    return labels.to(_READABLE.get(labels.dtype, labels.dtype)).contiguous()
 
 
 def _invalid_label(labels: Tensor, pixel: int, classes: int, ignore_index: int) -> str:

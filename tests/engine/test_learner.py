@@ -110,13 +110,27 @@ def test_what_a_plan_does_not_know_comes_off_the_budget():
     assert averaging.model.memory_budget == 2_000_000_000 - everything
 
 
+@pytest.mark.real_use
+@pytest.mark.parametrize("memory", ["lean", "plain"])
+@pytest.mark.parametrize("weights", [None, [1.0, 0.0, 2.0]])
+def test_batch_of_which_no_pixel_counts(memory, weights):
+    learner = make_learner({"model.memory": memory, "training.class_weights": weights})
+    images, labels = batch()
+    assert learner.counts(labels)
+    labels[:] = IGNORE_INDEX
+    if weights is not None:
+        labels[0] = 1
+    assert learner.add_batch(images, labels) == 0.0
+    assert not learner.counts(labels)
+    assert all(not gradient.any() for gradient in gradients(learner).values())
+
+
 @pytest.mark.parametrize("memory", ["lean", "plain"])
 def test_batch_without_a_finite_loss_leaves_nothing_behind(memory):
     learner = make_learner({"training.on_nonfinite": "skip", "model.memory": memory})
     learner.add_batch(*batch())
     before, gathered = values(learner), gradients(learner)
     images, labels = batch(1)
-    assert math.isnan(learner.add_batch(images, torch.full_like(labels, IGNORE_INDEX)))
     images[0, 0, 3, 3] = math.inf
     assert math.isnan(learner.add_batch(images, labels))
     assert same(values(learner), before)

@@ -189,10 +189,16 @@ def test_no_log(tmp_path):
 def test_resumed_and_skipped(tmp_path):
     run = write_run(tmp_path / "run", steps=2)
     with open(run / "log.jsonl", "a") as file:
-        for record in ({"kind": "resume", "step": 1}, {"kind": "skip", "step": 1}, {"kind": "end", "step": 2}):
+        for record in (
+            {"kind": "resume", "step": 1},
+            {"kind": "skip", "step": 1},
+            {"kind": "empty", "step": 1},
+            {"kind": "empty", "step": 1},
+            {"kind": "end", "step": 2},
+        ):
             file.write(json.dumps(record) + "\n")
     history = read_history(run)
-    assert (history.resumed, history.skipped) == ([1], 1)
+    assert (history.resumed, history.skipped, history.empty) == ([1], 1, 2)
 
 
 def places(svg):

@@ -189,14 +189,41 @@ def test_broken_weights_are_not_saved(run, monkeypatch):
     assert load_checkpoint(run.last).step == 2
 
 
-def test_batch_without_any_class_is_told_apart(run):
-    class Unlabelled(StreetScenes):
-        def __getitem__(self, index):
-            return super().__getitem__(index)._replace(labels=np.full(SIZE, IGNORE_INDEX, np.uint8))
+class PartlyUnlabelled(DrawnOnce):
+    """The first scene has labels, no other has any."""
 
-    with pytest.raises(NonFiniteError, match=r"loss is nan at step 1 of 5 \(.*\); no pixel of its images has a class"):
-        run_training(run.path, training_set=Unlabelled(2, SIZE))
-    assert not run.last.exists()
+    def __getitem__(self, index):
+        sample = super().__getitem__(index)
+        return sample if index == 0 else sample._replace(labels=np.full(SIZE, IGNORE_INDEX, np.uint8))
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("memory", ["lean", "plain"])
+def test_batches_without_a_labelled_pixel_are_counted(run, memory):
+    stream = io.StringIO()
+    changes = {"training.batch": 1, "training.epochs": 2, "model.memory": memory, "model.frozen_bn": True}
+    result = run_training(run.path, changes, PartlyUnlabelled(4, seed=0), stream)
+    empty = records(run, "empty")
+    assert len(result.losses) == 8 and result.losses.count(0.0) == len(empty) == 6
+    losses = {record["batch"]: loss for record, loss in zip(empty, [0.0] * 6)}
+    assert all(result.losses[batch - 1] == loss for batch, loss in losses.items())
+    assert {name for record in empty for name in record["files"]} == {f"street_0_000{i}" for i in (1, 2, 3)}
+    assert stream.getvalue().count("no pixel of a batch counts in the loss (street_0_000") == 1
+
+
+@pytest.mark.real_use
+def test_batches_of_classes_without_weight_are_counted(run):
+    weights = [0.0] * len(StreetScenes(1, SIZE).label_set)
+    weights[-1] = 1.0
+
+    class WithoutTheLast(DrawnOnce):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return sample._replace(labels=np.minimum(sample.labels, len(weights) - 2).astype(np.uint8))
+
+    result = run_training(run.path, {"training.class_weights": weights}, WithoutTheLast(4, seed=0))
+    assert result.losses == [0.0] * 5
+    assert len(records(run, "empty")) == 5
 
 
 def test_refused_before_anything_is_written(run):

@@ -63,10 +63,32 @@ def test_class_weights(memory: str) -> None:
     check(LadderLoss(class_weights=weights, memory=memory), make_labels(2, 65, 97), weights=weights)
 
 
+@pytest.mark.real_use
 @pytest.mark.parametrize("memory", ["lean", "plain"])
-def test_everything_ignored(memory: str) -> None:
-    labels = torch.full((2, 65, 97), 255)
-    assert LadderLoss(memory=memory)(make_output(), labels).isnan()
+@pytest.mark.parametrize(("label", "weights"), [(255, None), (3, [1, 1, 1, 0, 1])])
+def test_nothing_counts(memory: str, label: int, weights: list[int] | None) -> None:
+    """The loss of nothing is 0, and teaches nothing."""
+    output, labels = make_output(), torch.full((2, 65, 97), label)
+    loss = LadderLoss(class_weights=weights, memory=memory)(output, labels)
+    assert loss == 0.0
+    loss.backward()
+    assert not output.logits.grad.any() and not output.aux.grad.any()
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("memory", ["lean", "plain"])
+@pytest.mark.parametrize("weights", [[1, 2, 3, 0, 1], torch.tensor([1, 2, 3, 0, 1]), torch.tensor([1.0, 2, 3, 0, 1])])
+def test_class_weights_of_other_types(memory: str, weights: object) -> None:
+    expected = torch.tensor([1, 2, 3, 0, 1]).double()
+    check(LadderLoss(class_weights=weights, memory=memory), make_labels(2, 65, 97), weights=expected)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("memory", ["lean", "plain"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool], ids=str)
+def test_labels_that_are_no_integers(memory: str, dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=r"labels must be .* integer dtype, got torch\.\w+; labels\.long\(\)"):
+        LadderLoss(memory=memory)(make_output(), make_labels(2, 65, 97).to(dtype))
 
 
 @pytest.mark.parametrize("memory", ["lean", "plain"])

@@ -23,6 +23,7 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
     name = "upsample_cross_entropy"
     maps = ("logits",)
     optional = ("class_weights",)
+    converted = ("class_weights",)
     differentiable = ("logits",)
     shapes = [
         (1, 1, 1, 1, 1, 1),
@@ -55,7 +56,11 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
         expected = ops.reference.upsample_cross_entropy(logits, labels, None, 255)
         assert_near(ops.upsample_cross_entropy(logits, labels), expected, "loss", tolerance=1e-6)
 
-    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64], ids=str)
+    @pytest.mark.parametrize(
+        "dtype",
+        [torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int16, torch.int32, torch.int64],
+        ids=str,
+    )
     def test_label_dtype(self, dtype: torch.dtype) -> None:
         labels = self.arguments(self.large)["labels"].to(dtype)
         self.check(self.prepared(self.large, labels=labels))
@@ -80,12 +85,49 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
         weights[::3] = 0.0
         self.check(self.prepared(self.large, class_weights=weights))
 
-    def test_everything_ignored(self) -> None:
-        """The mean over no pixel is NaN, as in PyTorch, and its gradient is what PyTorch's is."""
-        labels = torch.full_like(self.arguments(self.small)["labels"], IGNORED)
-        for weights in (None, torch.ones(4).double()):
-            self.check(self.prepared(self.small, labels=labels, class_weights=weights))
-        assert ops.upsample_cross_entropy(torch.zeros(1, 4, 1, 1), labels[:1]).isnan()
+    @pytest.mark.real_use
+    @pytest.mark.parametrize("size", [small, large, (3, 130, 3, 2, 9, 8), (0, 3, 4, 4, 8, 8)], ids=str)
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_nothing_counts(self, size: tuple[int, ...], weighted: bool) -> None:
+        """Everything is ignored, or of classes that weigh nothing: the loss and its gradient are 0."""
+        arguments = self.prepared(size)
+        logits, classes = arguments["logits"].requires_grad_(), size[1]
+        labels = torch.full_like(arguments["labels"], 1 if weighted else IGNORED)
+        weights = torch.ones(classes, dtype=arguments["class_weights"].dtype, device=logits.device)
+        weights[1] = 0.0
+        for implementation in (ops, ops.reference):
+            for given in [weights] if weighted else [None, weights]:
+                loss = implementation.upsample_cross_entropy(logits, labels, given)
+                assert loss == 0.0
+                (gradient,) = torch.autograd.grad(loss, logits)
+                assert not gradient.any()
+
+    @pytest.mark.real_use
+    def test_one_pixel_counts_and_weighs_nothing(self) -> None:
+        labels = self.arguments(self.small)["labels"].fill_(IGNORED)
+        labels[1, 3, 2] = 1
+        weights = torch.tensor([1.0, 0.0, 1.0, 1.0]).double()
+        self.check(self.prepared(self.small, labels=labels, class_weights=weights))
+        self.check(self.prepared(self.small, labels=labels, class_weights=weights.flip(0)))
+
+    @pytest.mark.real_use
+    @pytest.mark.parametrize("of_weights", [torch.int64, torch.uint8, torch.float16, torch.float32, torch.float64], ids=str)
+    def test_class_weights_of_any_real_dtype(self, of_weights: torch.dtype) -> None:
+        arguments = self.prepared(self.small)
+        logits, labels = arguments["logits"], arguments["labels"]
+        weights = torch.tensor([1, 0, 3, 2], device=logits.device)
+        for implementation in (ops, ops.reference):
+            expected = implementation.upsample_cross_entropy(logits, labels, weights.to(arguments["class_weights"].dtype))
+            assert torch.equal(implementation.upsample_cross_entropy(logits, labels, weights.to(of_weights)), expected)
+
+    @pytest.mark.real_use
+    @pytest.mark.parametrize("weights", [[1.0, 2.0, 3.0, 4.0], torch.ones(4, dtype=torch.complex64)], ids=["list", "complex"])
+    def test_class_weights_that_are_no_real_tensor(self, weights: object) -> None:
+        for implementation in (ops, ops.reference):
+            with pytest.raises(TypeError, match=r"class_weights must be (a tensor, .*torch\.tensor|of a floating or int)"):
+                implementation.upsample_cross_entropy(
+                    torch.zeros(2, 4, 2, 3), torch.zeros(2, 5, 6, dtype=torch.int64), weights
+                )
 
     def test_large_scores_do_not_overflow(self) -> None:
         logits = 1000.0 * self.arguments(self.large)["logits"]
@@ -101,8 +143,9 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bool, torch.complex64], ids=str)
     def test_labels_are_no_integers(self, dtype: torch.dtype) -> None:
         labels = torch.zeros(2, 5, 6, dtype=dtype)
-        with pytest.raises(TypeError, match=r"\blabels\b"):
-            ops.upsample_cross_entropy(torch.zeros(2, 4, 2, 3), labels)
+        for implementation in (ops, ops.reference):
+            with pytest.raises(TypeError, match=rf"labels must be .*, got {dtype}; labels\.long\(\)"):
+                implementation.upsample_cross_entropy(torch.zeros(2, 4, 2, 3), labels)
 
     @pytest.mark.parametrize("label_shape", [(1, 5, 6), (2, 1, 5, 6), (5, 6), (2, 0, 6)], ids=str)
     def test_label_shape(self, label_shape: tuple[int, ...]) -> None:

@@ -37,7 +37,6 @@ constexpr int kGroup = sizeof(Real) == 8 ? 8 : 20;  // classes at a time, where 
 LADDERSEG_DEVICE void merge(double& sum, double other) { sum += other; }
 LADDERSEG_DEVICE void merge(LabelSums& sums, const LabelSums& other) {
   sums.weight += other.weight;
-  sums.counted += other.counted;
   sums.first_invalid = smaller(sums.first_invalid, other.first_invalid);
 }
 
@@ -58,15 +57,11 @@ LADDERSEG_DEVICE T block_sum(T value, T* shared) {
 // Some labels of a thread.
 struct LabelRun {
   Real weight;
-  int counted;
   int64 first_invalid;
 
   LADDERSEG_DEVICE void add(const Labels<Real>& labels, int64 label, int64 pixel) {
     const int k = class_of(labels, label);
-    if (k >= 0) {
-      weight += class_weight(labels, k);
-      ++counted;
-    }
+    if (k >= 0) weight += class_weight(labels, k);
     if (k == kInvalid) first_invalid = smaller(first_invalid, pixel);
   }
 };
@@ -77,9 +72,9 @@ LADDERSEG_DEVICE LabelSums sum_labels(const LabelSumsArguments<Real>& args) {
   constexpr int pack = 16 / sizeof(Label), packs = kLabelsPerThread / pack;
   constexpr int64 block = kLabelThreads * kLabelsPerThread;
   const Label* const data = static_cast<const Label*>(args.labels.data);
-  LabelSums sums = {0.0, 0, kNoPixel};
+  LabelSums sums = {0.0, kNoPixel};
   for (int64 begin = blockIdx.x * block; begin < args.labels.pixels; begin += gridDim.x * block) {
-    LabelRun run = {Real(0), 0, kNoPixel};
+    LabelRun run = {Real(0), kNoPixel};
     if (args.wide && begin + block <= args.labels.pixels) {
 #pragma unroll
       for (int i = 0; i < packs; ++i) {
@@ -98,7 +93,7 @@ LADDERSEG_DEVICE LabelSums sum_labels(const LabelSumsArguments<Real>& args) {
         if (p < args.labels.pixels) run.add(args.labels, data[p], p);
       }
     }
-    merge(sums, {static_cast<double>(run.weight), run.counted, run.first_invalid});
+    merge(sums, {static_cast<double>(run.weight), run.first_invalid});
   }
   return sums;
 }
@@ -120,11 +115,12 @@ extern "C" __global__ void __launch_bounds__(kLabelThreads, 3)
 extern "C" __global__ void __launch_bounds__(kTotalThreads)
     LADDERSEG_KERNEL(label_totals)(const LabelTotalsArguments args) {
   __shared__ LabelSums shared[kTotalThreads];
-  LabelSums sums = {0.0, 0, kNoPixel};
+  LabelSums sums = {0.0, kNoPixel};
   for (int64 i = threadIdx.x; i < args.parts; i += kTotalThreads) merge(sums, args.sums[i]);
   sums = block_sum<kTotalThreads>(sums, shared);
   if (threadIdx.x != 0) return;
-  *args.totals = {sums.weight, sums.counted ? 1.0 / sums.weight : 0.0};
+  const double weight = sums.weight == 0.0 ? 1.0 : sums.weight;
+  *args.totals = {weight, 1.0 / weight};
   *args.invalid_pixel = sums.first_invalid == kNoPixel ? -1 : sums.first_invalid;
 }
 

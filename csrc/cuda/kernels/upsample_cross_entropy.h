@@ -8,7 +8,6 @@ namespace ladderseg::cuda {
 // What labels alone tell of some pixels.
 struct LabelSums {
   double weight;        // of the counted pixels
-  int64 counted;        // how many they are
   int64 first_invalid;  // the first label that is neither a class nor ignored, or kNoPixel
 };
 
@@ -16,8 +15,8 @@ constexpr int64 kNoPixel = 0x7fffffffffffffffLL;
 
 // Of all pixels.
 struct LabelTotals {
-  double weight;
-  double scale;  // 1 / weight, or 0 if no pixel counts
+  double weight;  // or 1, where they weigh nothing
+  double scale;   // 1 / weight
 };
 
 template <class R>

@@ -38,6 +38,8 @@ class RunHistory:
     """Steps after which the run was interrupted and went on."""
     skipped: int
     """Batches that were left out because their loss was not finite."""
+    empty: int
+    """Batches of which no pixel counted."""
     colours: dict[str, list[int]]
     """(red, green, blue) of each class; empty in logs of earlier releases."""
 
@@ -115,6 +117,7 @@ def read_history(path: Path) -> RunHistory:
         evaluations=evaluations,
         resumed=[record["step"] for record in by_kind.get("resume", [])],
         skipped=len(by_kind.get("skip", [])),
+        empty=len(by_kind.get("empty", [])),
         colours=start.get("colours", {}),
     )
 

@@ -134,6 +134,7 @@ def settings_section(runs: Runs) -> str:
             ("git revision", [run.git_revision for run in runs]),
             ("resumed after step", [", ".join(map(str, run.resumed)) or "never" for run in runs]),
             ("batches left out", [run.skipped for run in runs]),
+            ("batches without a labelled pixel", [run.empty for run in runs]),
         ]
     }
     for key in dict.fromkeys(key for run in runs for key in run.settings):
