@@ -198,7 +198,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         "--init-from",
         dest="training.init_from",
         metavar="RUN",
-        help="start from the weights of another run, or of a checkpoint",
+        help="start from the weights of another run, of a checkpoint or of an encoder, as far as they fit",
     )
     group.add_argument("--seed", dest="training.seed", type=non_negative_int, metavar="N", help="default: 0")
 

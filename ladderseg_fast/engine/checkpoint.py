@@ -92,9 +92,20 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path = RunDirectory(path).result
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
-    content = load_torch_file(path)
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    checkpoint = checkpoint_in(load_torch_file(path), path)
+    if checkpoint is None:
         raise ValueError(f"{path}: not a checkpoint of ladderseg")
+    return checkpoint
+
+
+def checkpoint_in(content: Any, path: Path) -> Checkpoint | None:
+    """What save_checkpoint wrote, from what load_torch_file made of `path`; None for what is no checkpoint.
+
+    Raises:
+        ValueError: of a later version, damaged, or incomplete; the message names `path`.
+    """
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return None
     if content.get("version") not in (1, _VERSION):
         raise ValueError(f"{path}: checkpoint format {content.get('version')}, this release reads 1 and {_VERSION}")
     # Files of release 0.1 have no digest, only the archive's checksums.

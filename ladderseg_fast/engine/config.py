@@ -174,7 +174,8 @@ class TrainingConfig:
     autocast: str | None = None
     """"bfloat16" or "float16": torch.autocast's type; float16 with a gradient scaler."""
     init_from: str | None = None
-    """A run's directory or a checkpoint whose weights the training starts from."""
+    """A run's directory, a checkpoint, or a file of weights of a model or an encoder, which the training starts from as
+    far as it fits."""
     on_nonfinite: str = "stop"
     """What a loss of NaN or infinity does: "stop" the run, or "skip" the batch."""
     seed: int = 0

@@ -13,8 +13,8 @@ from ..data import IGNORE_INDEX
 from ..models import LadderLoss, SegmentationModel, create_model
 from ..models.state import load_state
 from ..nn import DenseNetFeatures
-from .checkpoint import load_checkpoint, load_weights
 from .config import Config
+from .first_weights import is_whole_model, read_first_weights, take_what_fits
 from .optimizer import make_optimizer, scale_learning_rate
 from .schedule import learning_rate_factor
 from .weight_average import WeightAverage
@@ -38,7 +38,9 @@ class Learner:
         self.config = config
         self.device = device
         self.layout = torch.channels_last if config.model.channels_last else torch.contiguous_format
-        model = _make_model(config, num_classes, resumed)
+        model, taken = _make_model(config, num_classes, resumed)
+        #: What was taken of training.init_from, in one line; None without it.
+        self.taken = taken
         check_sizes(config, model)
         self.model = model.to(device, memory_format=self.layout).train()
         weights = config.training.class_weights
@@ -195,23 +197,33 @@ def check_sizes(config: Config, model: SegmentationModel) -> None:
         )
 
 
-def _make_model(config: Config, num_classes: int, resumed: bool) -> SegmentationModel:
-    settings, source = config.model, config.training.init_from
-    model = create_model(
-        settings.name,
-        num_classes,
-        weights=None if resumed else settings.weights,
-        frozen_bn=settings.frozen_bn,
-        memory=settings.memory,
-    )
-    if source is not None and not resumed:
-        checkpoint = load_checkpoint(Path(source))
-        if checkpoint.model != settings.name or len(checkpoint.label_set) != num_classes:
-            raise ValueError(
-                f"training.init_from: {source} has weights of {checkpoint.model} for {len(checkpoint.label_set)} "
-                f"classes, not of {settings.name} for {num_classes}"
-            )
-        load_weights(model, checkpoint)
+def _make_model(config: Config, num_classes: int, resumed: bool) -> tuple[SegmentationModel, str | None]:
+    """The model, and in words what it took of training.init_from, if that is to be read."""
+    source, taken = config.training.init_from, None
+    if resumed:
+        model = _create(config, num_classes, None)
+    elif source is None:
+        model = _create(config, num_classes, config.model.weights)
+    else:
+        try:
+            model, taken = _create_from(config, num_classes, source)
+        except ValueError as error:
+            raise ValueError(f"training.init_from: {error}") from error
     # Decides the encoder's learning rate.
     model.pretrained = config.pretrained
-    return model
+    return model, taken
+
+
+def _create(config: Config, num_classes: int, weights: str | None) -> SegmentationModel:
+    settings = config.model
+    return create_model(
+        settings.name, num_classes, weights=weights, frozen_bn=settings.frozen_bn, memory=settings.memory
+    )
+
+
+def _create_from(config: Config, num_classes: int, source: str) -> tuple[SegmentationModel, str]:
+    state = read_first_weights(Path(source))
+    if is_whole_model(state):
+        model = _create(config, num_classes, None)
+        return model, take_what_fits(model, state, source)
+    return _create(config, num_classes, source), f"{source}: took features, an encoder; all else is new"

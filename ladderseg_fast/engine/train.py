@@ -123,6 +123,8 @@ class _Trainer:
         self.run.create(overwrite)
         revision = git_revision(Path.cwd())
         self.run.write_config(config_text(self.config, revision))
+        if self.learner.taken is not None:
+            print(self.learner.taken, file=self.stream, flush=True)
         if self.config.training.class_weights == BALANCED:
             self.learner.weigh_classes(self._balanced_weights(interrupt))
         self.recorder = Recorder(self.config, self.run, step=0)

@@ -49,6 +49,15 @@ def write_pretrained(path: str | os.PathLike[str], model: SavedModel) -> None:
         file.write(data)
 
 
+def holds_model(path: str | os.PathLike[str]) -> bool:
+    """Whether the safetensors file `path` is one that write_pretrained wrote; False, too, where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _KEY in (file.metadata() or {})
+    except Exception:  # whoever reads the file says what is wrong with it
+        return False
+
+
 def read_pretrained(path: str | os.PathLike[str]) -> SavedModel:
     """Read what write_pretrained wrote.
 

@@ -26,7 +26,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else load_torch_file(path)
-    return _state_dict(content, path)
+    return state_dict_in(content, path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -38,8 +38,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """Takes the state_dict out of what training programs put around it."""
+def state_dict_in(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state_dict in what a file holds, without what training programs put around it.
+
+    Raises:
+        ValueError: there is none; the message names `path`.
+    """
     if isinstance(content, Mapping):
         for name in _WRAPPERS:
             if isinstance(content.get(name), Mapping):

@@ -53,7 +53,7 @@ def encoder_names(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tens
         ValueError: two tensors get one name.
     """
     named: dict[str, Tensor] = {}
-    for key, tensor in _without_wrappers(state).items():
+    for key, tensor in without_wrappers(state).items():
         name = layout.modern(key.removeprefix(layout.prefix))
         if name.startswith(layout.left_out):
             continue
@@ -63,9 +63,9 @@ def encoder_names(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tens
     return named
 
 
-def _without_wrappers(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def without_wrappers(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Takes off prefixes that all names share; they may be nested in either order."""
     for prefix in _WRAPPER_PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
-            return _without_wrappers({name.removeprefix(prefix): tensor for name, tensor in state.items()})
+            return without_wrappers({name.removeprefix(prefix): tensor for name, tensor in state.items()})
     return state

@@ -1,0 +1,115 @@
+"""What a training takes of a run, a saved model or an encoder that it starts from."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from ladder_models import TINY
+from lean_equals_plain import randomise
+from safetensors.torch import save_file
+from tiny_training import TRAINING_SET, run_training, settings
+
+from ladderseg_fast import LadderDenseNet
+from ladderseg_fast.engine import save_checkpoint
+from ladderseg_fast.engine.learner import Learner
+
+CPU = torch.device("cpu")
+CLASSES = len(TRAINING_SET.label_set)
+PARTS = "features, context, up1, up2, up3, up4"
+
+pytestmark = pytest.mark.real_use
+
+
+@pytest.fixture
+def model() -> LadderDenseNet:
+    """With another number of classes than the training has."""
+    return randomise(LadderDenseNet(TINY, CLASSES + 2))
+
+
+def learner(source: Path) -> Learner:
+    return Learner(settings({"training.init_from": str(source)}).resolved(images=4), CLASSES, CPU)
+
+
+def same_parts(one: torch.nn.Module, other: torch.nn.Module) -> list[str]:
+    """Names of the children whose weights are those of the other's."""
+    states = [
+        {name: child.state_dict() for name, child in each.named_children() if child is not None} for each in (one, other)
+    ]
+    return [
+        part
+        for part in states[0]
+        if part in states[1]
+        and all(torch.equal(tensor, states[1][part].get(name, torch.empty(0))) for name, tensor in states[0][part].items())
+    ]
+
+
+def save_whole(kind: str, model: LadderDenseNet, path: Path, checkpoint) -> Path:
+    if kind == "checkpoint":
+        path = path / "model.pt"
+        labels = replace(checkpoint.label_set, names=("a",) * model.num_classes, palette=((0, 0, 0),) * model.num_classes)
+        save_checkpoint(path, replace(checkpoint, model=TINY, label_set=labels, state=model.state_dict()))
+    elif kind == "safetensors":
+        path = path / "model.safetensors"
+        model.save_pretrained(path)
+    else:
+        path = path / "state.pth"
+        torch.save({"state_dict": {f"module.{key}": tensor for key, tensor in model.state_dict().items()}}, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "safetensors", "state_dict"])
+def test_another_number_of_classes(tmp_path: Path, model: LadderDenseNet, checkpoint, kind: str) -> None:
+    """The heads start anew, and are named."""
+    source = save_whole(kind, model, tmp_path, checkpoint)
+    started = learner(source)
+    assert same_parts(started.model, model) == PARTS.split(", ")
+    shapes = rf"head.conv.bias [{CLASSES + 2}] instead of [{CLASSES}]"
+    assert started.taken == f"{source}: took {PARTS}; new: head ({shapes}), aux_head (aux_{shapes})"
+
+
+def test_all_fits(tmp_path: Path, checkpoint) -> None:
+    model = randomise(LadderDenseNet(TINY, CLASSES))
+    started = learner(save_whole("safetensors", model, tmp_path, checkpoint))
+    assert len(same_parts(started.model, model)) == 8
+    assert started.taken.endswith(f"took {PARTS}, head, aux_head")
+
+
+def test_another_model_on_the_same_backbone(tmp_path: Path, checkpoint) -> None:
+    model = randomise(LadderDenseNet(TINY, CLASSES, auxiliary=False, context="pyramid"))
+    started = learner(save_whole("state_dict", model, tmp_path, checkpoint))
+    assert same_parts(started.model, model) == ["features", "up1", "up2", "up3", "up4", "head"]
+    assert "; new: context (" in started.taken and "aux_head (not there)" in started.taken
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_backbone_alone(tmp_path: Path, model: LadderDenseNet, suffix: str) -> None:
+    """In torchvision's names, with a classifier."""
+    path = tmp_path / f"backbone{suffix}"
+    state = {f"features.{name}": tensor for name, tensor in model.features.state_dict().items()}
+    state["classifier.bias"] = torch.zeros(1000)
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    started = learner(path)
+    assert same_parts(started.model, model) == ["features"]
+    assert started.taken == f"{path}: took features, an encoder; all else is new"
+
+
+def test_nothing_fits(tmp_path: Path, model: LadderDenseNet) -> None:
+    path = tmp_path / "other.pth"
+    other = {name: tensor[..., :1] if "conv0" in name else tensor for name, tensor in model.state_dict().items()}
+    for state, message in (
+        (other, "its encoder is not this model's: of another shape: features.conv0.weight"),
+        ({"fc.weight": torch.ones(3)}, "not weights of tiny: missing: conv0.weight"),
+    ):
+        torch.save(state, path)
+        with pytest.raises(ValueError, match=rf"training\.init_from: .*other\.pth: {message}"):
+            learner(path)
+
+
+def test_the_output_names_what_was_taken(tmp_path: Path, model: LadderDenseNet) -> None:
+    stream = io.StringIO()
+    model.save_pretrained(tmp_path / "model.safetensors")
+    changes = {"training.init_from": str(tmp_path / "model.safetensors"), "training.steps": 1}
+    run_training(tmp_path / "run", changes, stream=stream)
+    assert f"model.safetensors: took {PARTS}; new: head (" in stream.getvalue()
