@@ -54,7 +54,7 @@ def load_torch_file(path: Path) -> Any:
 
 
 def _checked_records(path: Path, file: BinaryIO) -> list[int]:
-    """Sizes of the records of tensors' elements, after all checksums and all that torch's reader goes by was checked."""
+    """Sizes of the records of tensors, after all checksums, and all that torch's reader goes by, were compared."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -63,7 +63,9 @@ def _checked_records(path: Path, file: BinaryIO) -> list[int]:
     except Exception as error:  # damaged headers raise what zipfile documents, and errors of codecs, struct and zlib
         raise _damage(path, error, "not a checkpoint, or a damaged one") from error
     if odd is not None:
-        raise ValueError(f"{path}: damaged checkpoint, or not of torch.save ({odd} is packed, a directory or there twice)")
+        raise ValueError(
+            f"{path}: damaged checkpoint, or not of torch.save ({odd} is packed, encrypted, a directory or there twice)"
+        )
     if damaged is not None:
         raise ValueError(f"{path}: damaged checkpoint (checksum of {damaged})")
     return [entry.file_size for entry in entries if entry.filename.partition("/")[2].startswith("data/")]

@@ -10,14 +10,11 @@ from ladderseg_fast.tensor_digest import tensors_in
 
 
 def flips(data: bytes, count: int, every_byte_from: int | None = None, seed: int = 0) -> list[bytes]:
-    """`data` with one bit flipped: at so many places, and in every byte from one on two bits, of which one is 0x10.
-
-    (That bit of an archive's attributes says "directory".)
-    """
+    """`data` with one bit flipped: at so many places, and in every byte from one on."""
     generator = random.Random(seed)
     places = [(generator.randrange(len(data)), 1 << generator.randrange(8)) for _ in range(count)]
     for i in range(len(data) if every_byte_from is None else every_byte_from, len(data)):
-        places += [(i, 0x10), (i, 1 << generator.randrange(8))]
+        places.append((i, 1 << generator.randrange(8)))
     return [data[:i] + bytes([data[i] ^ bit]) + data[i + 1 :] for i, bit in places]
 
 

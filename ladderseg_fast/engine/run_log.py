@@ -18,8 +18,8 @@ class RunLog:
     - "step" {step, epoch, loss, learning_rate, seconds, data_wait_seconds, images_per_second, peak_memory_bytes}
     - "skip" {step, batch, loss, files}: after `step` steps, batch number `batch` was left out, because its loss was
       "nan", "inf" or "-inf".
-    - "empty" {step, batch, files}: after `step` steps, no pixel of batch number `batch` counted in the loss, which was 0:
-      all are ignored, or of classes whose weight is 0.
+    - "empty" {step, batch, files}: after `step` steps, no pixel of batch number `batch` counted in the loss, which is
+      0 then: all are ignored, or of classes whose weight is 0.
     - "evaluation" {step, epoch, miou, pixel_accuracy, iou: {class: x or None}, confusion}: on the validation split.
     - "end" {step}: nothing is left to do.
     """

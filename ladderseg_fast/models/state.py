@@ -19,8 +19,8 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copies `state` into the parameters and buffers of `module`, converted to their dtypes and devices.
 
     Raises:
-        ValueError: a name is missing or left over, a tensor is of another shape or kind, or a value is too large for the
-            dtype that it gets; the message lists them. `module` is then unchanged.
+        ValueError: a name is missing or left over, a tensor is of another shape or kind, or a value is too large for
+            the dtype that it gets; the message lists them. `module` is then unchanged.
     """
     problems = state_problems(state, module.state_dict())
     if problems:
@@ -37,7 +37,9 @@ def state_problems(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) ->
     found = {
         "missing": [name for name in target if name not in state],
         "left over": [name for name in state if name not in target],
-        "of another shape": [f"{name} {list(state[name].shape)} instead of {list(target[name].shape)}" for name in shapes],
+        "of another shape": [
+            f"{name} {list(state[name].shape)} instead of {list(target[name].shape)}" for name in shapes
+        ],
         "of another kind": [f"{name} {_described(state[name])}" for name in kinds],
         "too large": [f"{name} for {target[name].dtype}" for name in large],
     }

@@ -81,8 +81,8 @@ def upsample_cross_entropy(
 ) -> Tensor:
     """Mean cross entropy of logits [N, K, h, w], upsampled to labels [N, H, W], over pixels not ignored.
 
-    With class_weights [K] the mean is weighted, as in F.cross_entropy. With no counted pixel, or where all weigh nothing,
-    it is 0 and so is its gradient.
+    With class_weights [K] the mean is weighted, as in F.cross_entropy. With no counted pixel, or where all weigh
+    nothing, it is 0 and so is its gradient.
     """
     check_labels(labels)
     labels = labels.long()

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from tiny_training import TRAINING_SET, run_training, settings
 
 from ladderseg_fast import LadderDenseNet
+from ladderseg_fast.data import LabelSet
 from ladderseg_fast.engine import save_checkpoint
 from ladderseg_fast.engine.learner import Learner
 
@@ -34,21 +35,19 @@ def learner(source: Path) -> Learner:
 
 def same_parts(one: torch.nn.Module, other: torch.nn.Module) -> list[str]:
     """Names of the children whose weights are those of the other's."""
-    states = [
-        {name: child.state_dict() for name, child in each.named_children() if child is not None} for each in (one, other)
-    ]
-    return [
-        part
-        for part in states[0]
-        if part in states[1]
-        and all(torch.equal(tensor, states[1][part].get(name, torch.empty(0))) for name, tensor in states[0][part].items())
-    ]
+    others = dict(other.named_children())
+    return [name for name, child in one.named_children() if name in others and same(child, others[name])]
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    state, expected = one.state_dict(), other.state_dict()
+    return state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in state)
 
 
 def save_whole(kind: str, model: LadderDenseNet, path: Path, checkpoint) -> Path:
     if kind == "checkpoint":
         path = path / "model.pt"
-        labels = replace(checkpoint.label_set, names=("a",) * model.num_classes, palette=((0, 0, 0),) * model.num_classes)
+        labels = LabelSet(("a",) * model.num_classes, ((0, 0, 0),) * model.num_classes)
         save_checkpoint(path, replace(checkpoint, model=TINY, label_set=labels, state=model.state_dict()))
     elif kind == "safetensors":
         path = path / "model.safetensors"

@@ -111,20 +111,21 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
         self.check(self.prepared(self.small, labels=labels, class_weights=weights.flip(0)))
 
     @pytest.mark.real_use
-    @pytest.mark.parametrize("of_weights", [torch.int64, torch.uint8, torch.float16, torch.float32, torch.float64], ids=str)
+    @pytest.mark.parametrize("of_weights", [torch.int64, torch.uint8, torch.float16, torch.float64], ids=str)
     def test_class_weights_of_any_real_dtype(self, of_weights: torch.dtype) -> None:
         arguments = self.prepared(self.small)
         logits, labels = arguments["logits"], arguments["labels"]
         weights = torch.tensor([1, 0, 3, 2], device=logits.device)
         for implementation in (ops, ops.reference):
-            expected = implementation.upsample_cross_entropy(logits, labels, weights.to(arguments["class_weights"].dtype))
-            assert torch.equal(implementation.upsample_cross_entropy(logits, labels, weights.to(of_weights)), expected)
+            operator = implementation.upsample_cross_entropy
+            expected = operator(logits, labels, weights.to(arguments["class_weights"].dtype))
+            assert torch.equal(operator(logits, labels, weights.to(of_weights)), expected)
 
     @pytest.mark.real_use
-    @pytest.mark.parametrize("weights", [[1.0, 2.0, 3.0, 4.0], torch.ones(4, dtype=torch.complex64)], ids=["list", "complex"])
+    @pytest.mark.parametrize("weights", [[1.0] * 4, torch.ones(4, dtype=torch.complex64)], ids=["list", "complex"])
     def test_class_weights_that_are_no_real_tensor(self, weights: object) -> None:
         for implementation in (ops, ops.reference):
-            with pytest.raises(TypeError, match=r"class_weights must be (a tensor, .*torch\.tensor|of a floating or int)"):
+            with pytest.raises(TypeError, match=r"class_weights must be (a tensor, .*torch\.tensor|of a floating or)"):
                 implementation.upsample_cross_entropy(
                     torch.zeros(2, 4, 2, 3), torch.zeros(2, 5, 6, dtype=torch.int64), weights
                 )
