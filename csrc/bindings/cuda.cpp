@@ -4,6 +4,7 @@
 
 #include "../cuda/launch/operators.h"
 #include "arguments.h"
+#include "checks.h"
 
 namespace py = pybind11;
 
@@ -19,110 +20,140 @@ Queue queue(cuda::Element element, int device, Address stream, py::function allo
           [allocate](int64_t bytes) { return pointer<void>(allocate(bytes).cast<Address>()); }, allow_tf32};
 }
 
-void channel_statistics(const Queue& queue, Map input, Address mean, Address variance) {
-  cuda::channel_statistics(queue, {input, pointer<double>(mean), pointer<double>(variance)});
+Elements elements(const Queue& queue) {
+  const int64_t bytes = cuda::element_bytes(queue.element);
+  return {bytes, cuda::real_bytes(queue.element), 16 / bytes, true};
+}
+
+void channel_statistics(const Queue& queue, Map input, Memory mean, Memory variance) {
+  check::channel_statistics(elements(queue), input, mean, variance);
+  cuda::channel_statistics(queue, {input, mean.as<double>(), variance.as<double>()});
 }
 
 void affine_correction(const Queue& queue, Gradient gradient, Map output) {
+  check::affine_correction(elements(queue), gradient, output);
   cuda::affine_correction(queue, {gradient, output});
 }
 
-void batch_norm_forward(const Queue& queue, int64_t channels, Address mean, Address variance, Address running_mean,
-                        Address running_variance, Address batches, Address gamma, Address beta, double epsilon,
-                        double momentum, double unbiased, Address norm_mean, Address norm_scale, Address norm_shift,
-                        Address invstd) {
+void batch_norm_forward(const Queue& queue, int64_t channels, Memory mean, Memory variance, Memory running_mean,
+                        Memory running_variance, Memory batches, Memory gamma, Memory beta, double epsilon,
+                        double momentum, double unbiased, Memory norm_mean, Memory norm_scale, Memory norm_shift,
+                        Memory invstd) {
+  check::batch_norm_forward(elements(queue), channels, mean, variance, running_mean, running_variance, batches, gamma,
+                            beta, Norm{norm_mean, norm_scale, norm_shift}, invstd);
   cuda::batch_norm_forward(
-      queue, {channels, pointer<double>(mean), pointer<double>(variance), pointer<void>(running_mean),
-              pointer<void>(running_variance), pointer<int64_t>(batches), pointer<void>(gamma), pointer<void>(beta),
-              epsilon, momentum, unbiased, pointer<void>(norm_mean), pointer<void>(norm_scale),
-              pointer<void>(norm_shift), pointer<double>(invstd)});
+      queue, {channels, mean.as<double>(), variance.as<double>(), running_mean.as<void>(),
+              running_variance.as<void>(), batches.as<int64_t>(), gamma.as<void>(), beta.as<void>(),
+              epsilon, momentum, unbiased, norm_mean.as<void>(), norm_scale.as<void>(),
+              norm_shift.as<void>(), invstd.as<double>()});
 }
 
-void batch_norm_backward(const Queue& queue, int64_t channels, int64_t positions, Sums sums, Address invstd, Norm norm,
-                         Address grad_gamma, Address grad_beta, Address mean, Address constant, Address slope,
+void batch_norm_backward(const Queue& queue, int64_t channels, int64_t positions, Sums sums, Memory invstd, Norm norm,
+                         Memory grad_gamma, Memory grad_beta, Memory mean, Memory constant, Memory slope,
                          bool accumulate) {
+  check::batch_norm_backward(elements(queue), channels, sums, invstd, norm, grad_gamma, grad_beta, mean, constant,
+                             slope);
   cuda::batch_norm_backward(
-      queue, {channels, positions, sums, pointer<double>(invstd), norm, pointer<void>(grad_gamma),
-              pointer<void>(grad_beta), pointer<void>(mean), pointer<void>(constant), pointer<void>(slope),
+      queue, {channels, positions, sums, invstd.as<double>(), norm, grad_gamma.as<void>(),
+              grad_beta.as<void>(), mean.as<void>(), constant.as<void>(), slope.as<void>(),
               accumulate});
 }
 
 void bn_relu_forward(const Queue& queue, Map input, Norm norm, Map output) {
+  check::bn_relu_forward(elements(queue), input, norm, output);
   cuda::bn_relu_forward(queue, {input, norm, output});
 }
 
 void bn_relu_backward(const Queue& queue, Map grad_output, Map input, Norm norm, Map grad_input, bool accumulate,
                       Sums sums) {
+  check::bn_relu_backward(elements(queue), grad_output, input, norm, grad_input, sums);
   cuda::bn_relu_backward(queue, {grad_output, input, norm, grad_input, accumulate, sums});
 }
 
-void bn_relu_conv1x1_forward(const Queue& queue, Map input, Norm norm, Address weight, Map output, Address output_mean,
-                             Address output_variance) {
-  cuda::bn_relu_conv1x1_forward(queue, {input, norm, pointer<void>(weight), output, pointer<double>(output_mean),
-                                        pointer<double>(output_variance)});
+void bn_relu_conv1x1_forward(const Queue& queue, Map input, Norm norm, Memory weight, Map output, Memory output_mean,
+                             Memory output_variance) {
+  check::bn_relu_conv1x1_forward(elements(queue), input, norm, weight, output, output_mean, output_variance);
+  cuda::bn_relu_conv1x1_forward(queue, {input, norm, weight.as<void>(), output, output_mean.as<double>(),
+                                        output_variance.as<double>()});
 }
 
-void bn_relu_conv1x1_backward(const Queue& queue, Gradient grad_output, Map input, Norm norm, Address weight,
-                              Map grad_input, bool accumulate, Address grad_weight, Sums sums) {
-  cuda::bn_relu_conv1x1_backward(queue, {grad_output, input, norm, pointer<void>(weight), grad_input, accumulate,
-                                         pointer<void>(grad_weight), sums});
+void bn_relu_conv1x1_backward(const Queue& queue, Gradient grad_output, Map input, Norm norm, Memory weight,
+                              Map grad_input, bool accumulate, Memory grad_weight, Sums sums) {
+  check::bn_relu_conv1x1_backward(elements(queue), grad_output, input, norm, weight, grad_input, grad_weight, sums);
+  cuda::bn_relu_conv1x1_backward(queue, {grad_output, input, norm, weight.as<void>(), grad_input, accumulate,
+                                         grad_weight.as<void>(), sums});
 }
 
-void bn_relu_conv3x3_forward(const Queue& queue, Map input, int64_t input_first_row, Norm norm, Address weight,
-                             int64_t dilation, Map output, bool accumulate, Address output_mean,
-                             Address output_variance) {
-  cuda::bn_relu_conv3x3_forward(queue, {input, input_first_row, norm, pointer<void>(weight), dilation, output, accumulate,
-                                        pointer<double>(output_mean), pointer<double>(output_variance)});
+void bn_relu_conv3x3_forward(const Queue& queue, Map input, int64_t input_first_row, Norm norm, Memory weight,
+                             int64_t dilation, Map output, bool accumulate, Memory output_mean,
+                             Memory output_variance) {
+  check::bn_relu_conv3x3_forward(elements(queue), input, input_first_row, norm, weight, dilation, output, output_mean,
+                                 output_variance);
+  cuda::bn_relu_conv3x3_forward(queue, {input, input_first_row, norm, weight.as<void>(), dilation, output, accumulate,
+                                        output_mean.as<double>(), output_variance.as<double>()});
 }
 
 void bn_relu_conv3x3_backward(const Queue& queue, Gradient grad_output, int64_t grad_first_row, Map input,
-                              int64_t input_first_row, Norm norm, Address weight, int64_t dilation, Map grad_input,
-                              Address grad_weight, Sums sums) {
-  cuda::bn_relu_conv3x3_backward(queue, {grad_output, grad_first_row, input, input_first_row, norm, pointer<void>(weight),
-                                         dilation, grad_input, pointer<void>(grad_weight), sums});
+                              int64_t input_first_row, Norm norm, Memory weight, int64_t dilation, Map grad_input,
+                              Memory grad_weight, Sums sums) {
+  check::bn_relu_conv3x3_backward(elements(queue), grad_output, grad_first_row, input, input_first_row, norm, weight,
+                                  dilation, grad_input, grad_weight, sums);
+  cuda::bn_relu_conv3x3_backward(queue, {grad_output, grad_first_row, input, input_first_row, norm, weight.as<void>(),
+                                         dilation, grad_input, grad_weight.as<void>(), sums});
 }
 
 void bn_relu_avgpool2_forward(const Queue& queue, Map input, Norm norm, Map output) {
+  check::bn_relu_avgpool2_forward(elements(queue), input, norm, output);
   cuda::bn_relu_avgpool2_forward(queue, {input, norm, output});
 }
 
 void bn_relu_avgpool2_backward(const Queue& queue, Map grad_output, Map input, Norm norm, Map grad_input,
                                bool accumulate, Sums sums) {
+  check::bn_relu_avgpool2_backward(elements(queue), grad_output, input, norm, grad_input, sums);
   cuda::bn_relu_avgpool2_backward(queue, {grad_output, input, norm, grad_input, accumulate, sums});
 }
 
 void bn_relu_maxpool_forward(const Queue& queue, Map input, Norm norm, Map output, int64_t first_row) {
+  check::bn_relu_maxpool_forward(elements(queue), input, norm, output, first_row);
   cuda::bn_relu_maxpool_forward(queue, {input, norm, output, first_row});
 }
 
 void bn_relu_maxpool_backward(const Queue& queue, Map grad_output, Map input, Norm norm, Map grad_input,
-                              int64_t first_row, int64_t first_grad_row, Sums sums, Address constant, Address slope) {
+                              int64_t first_row, int64_t first_grad_row, Sums sums, Memory constant, Memory slope) {
+  check::bn_relu_maxpool_backward(elements(queue), grad_output, input, norm, grad_input, first_row, first_grad_row,
+                                  sums, constant, slope);
   cuda::bn_relu_maxpool_backward(queue, {grad_output, input, norm, grad_input, first_row, first_grad_row, sums},
-                                 pointer<void>(constant), pointer<void>(slope));
+                                 constant.as<void>(), slope.as<void>());
 }
 
 void upsample_forward(const Queue& queue, Map coarse, Map output, int64_t first_row, int64_t height) {
+  check::upsample_forward(elements(queue), coarse, output, first_row, height);
   cuda::upsample_forward(queue, {coarse, output, first_row, height});
 }
 
 void upsample_backward(const Queue& queue, Map grad_output, Map grad_coarse) {
+  check::upsample_backward(elements(queue), grad_output, grad_coarse);
   cuda::upsample_backward(queue, {grad_output, grad_coarse});
 }
 
-void upsample_project_concat_forward(const Queue& queue, Map coarse, Map skip, Norm norm, Address weight, Map output) {
-  cuda::upsample_project_concat_forward(queue, {coarse, skip, norm, pointer<void>(weight), output});
+void upsample_project_concat_forward(const Queue& queue, Map coarse, Map skip, Norm norm, Memory weight, Map output) {
+  check::upsample_project_concat_forward(elements(queue), coarse, skip, norm, weight, output);
+  cuda::upsample_project_concat_forward(queue, {coarse, skip, norm, weight.as<void>(), output});
 }
 
-void upsample_cross_entropy(const Queue& queue, Map logits, Address labels, LabelType label_type, int64_t height,
-                            int64_t width, Address class_weights, int64_t ignore_index, Address loss, Map grad_logits,
-                            Address invalid_pixel) {
+void upsample_cross_entropy(const Queue& queue, Map logits, Memory labels, LabelType label_type, int64_t height,
+                            int64_t width, Memory class_weights, int64_t ignore_index, Memory loss, Map grad_logits,
+                            Memory invalid_pixel) {
+  check::upsample_cross_entropy(elements(queue), logits, labels, label_type, height, width, class_weights, loss,
+                                grad_logits, invalid_pixel);
   cuda::upsample_cross_entropy(
-      queue, {logits, pointer<void>(labels), label_type, height, width, pointer<void>(class_weights), ignore_index,
-              pointer<double>(loss), grad_logits, pointer<int64_t>(invalid_pixel)});
+      queue, {logits, labels.as<void>(), label_type, height, width, class_weights.as<void>(), ignore_index,
+              loss.as<double>(), grad_logits, invalid_pixel.as<int64_t>()});
 }
 
-void upsample_argmax(const Queue& queue, Map scores, Address labels, int64_t height, int64_t width) {
-  cuda::upsample_argmax(queue, {scores, pointer<uint8_t>(labels), height, width});
+void upsample_argmax(const Queue& queue, Map scores, Memory labels, int64_t height, int64_t width) {
+  check::upsample_argmax(elements(queue), scores, labels, height, width);
+  cuda::upsample_argmax(queue, {scores, labels.as<uint8_t>(), height, width});
 }
 
 // Python's provider is never destroyed: when the process ends, the interpreter may be gone before the core is.
@@ -180,6 +211,7 @@ void register_cuda(py::module_& module) {
              "provider(name, (major, minor), driver_version) -> the kernel image, bytes.");
   module.def("cuda_start_recording", &cuda::start_recording, py::arg("capability"), py::arg("multiprocessors"),
              "From now on launches are recorded and not done.");
+  module.def("cuda_is_recording", &cuda::is_recording, "Whether launches are recorded and not done.");
   module.def("cuda_stop_recording", &cuda::stop_recording, "The records of launches since.");
 }
 

@@ -1,4 +1,5 @@
-// The Python module `_core`: numbers and pointers in, nothing else. Checks are the Python side's.
+// The Python module `_core`: numbers and tensors' memory in, nothing else. That the memory is what a kernel will read
+// and write is checked here (checks.h); what it means, on the Python side.
 //
 // Every operator's first argument says where it runs: a Cpu, or the Cuda of cuda.cpp. It gives the element type of every
 // map and vector of the call, except those documented as another.
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "checks.h"
 #include "cuda.h"
 #include "ladderseg/contention.h"
 #include "ladderseg/pages.h"
@@ -36,6 +38,16 @@ struct Cpu {
   int threads;
 };
 
+Cpu cpu(bool double_precision, int threads) {
+  if (threads < 1) throw py::value_error("threads must be at least 1, got " + std::to_string(threads));
+  return {double_precision, threads};
+}
+
+Elements elements(const Cpu& cpu) {
+  const int64_t bytes = cpu.double_precision ? sizeof(double) : sizeof(float);
+  return {bytes, bytes, 1, false};
+}
+
 // Call `run` with an element of the chosen type, with the GIL released.
 template <class Run>
 void dispatch(const Cpu& cpu, const Run& run) {
@@ -46,48 +58,54 @@ void dispatch(const Cpu& cpu, const Run& run) {
     run(float());
 }
 
-void channel_statistics(const Cpu& cpu, Map input, Address mean, Address variance) {
+void channel_statistics(const Cpu& cpu, Map input, Memory mean, Memory variance) {
+  check::channel_statistics(elements(cpu), input, mean, variance);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().channel_statistics({input, pointer<double>(mean), pointer<double>(variance)}, cpu.threads);
+    kernels<T>().channel_statistics({input, mean.as<double>(), variance.as<double>()}, cpu.threads);
   });
 }
 
 void affine_correction(const Cpu& cpu, Gradient gradient, Map output) {
+  check::affine_correction(elements(cpu), gradient, output);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().affine_correction({gradient, output}, cpu.threads);
   });
 }
 
-void batch_norm_forward(const Cpu& cpu, int64_t channels, Address mean, Address variance, Address running_mean,
-                        Address running_variance, Address batches, Address gamma, Address beta, double epsilon,
-                        double momentum, double unbiased, Address norm_mean, Address norm_scale, Address norm_shift,
-                        Address invstd) {
+void batch_norm_forward(const Cpu& cpu, int64_t channels, Memory mean, Memory variance, Memory running_mean,
+                        Memory running_variance, Memory batches, Memory gamma, Memory beta, double epsilon,
+                        double momentum, double unbiased, Memory norm_mean, Memory norm_scale, Memory norm_shift,
+                        Memory invstd) {
+  check::batch_norm_forward(elements(cpu), channels, mean, variance, running_mean, running_variance, batches, gamma,
+                            beta, Norm{norm_mean, norm_scale, norm_shift}, invstd);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().batch_norm_forward(
-        {channels, pointer<double>(mean), pointer<double>(variance), pointer<T>(running_mean),
-         pointer<T>(running_variance), pointer<int64_t>(batches), pointer<T>(gamma), pointer<T>(beta), epsilon,
-         momentum, unbiased, pointer<T>(norm_mean), pointer<T>(norm_scale), pointer<T>(norm_shift),
-         pointer<double>(invstd)},
+        {channels, mean.as<double>(), variance.as<double>(), running_mean.as<T>(),
+         running_variance.as<T>(), batches.as<int64_t>(), gamma.as<T>(), beta.as<T>(), epsilon,
+         momentum, unbiased, norm_mean.as<T>(), norm_scale.as<T>(), norm_shift.as<T>(),
+         invstd.as<double>()},
         cpu.threads);
   });
 }
 
-void batch_norm_backward(const Cpu& cpu, int64_t channels, int64_t positions, Sums sums, Address invstd, Norm norm,
-                         Address grad_gamma, Address grad_beta, Address mean, Address constant, Address slope,
+void batch_norm_backward(const Cpu& cpu, int64_t channels, int64_t positions, Sums sums, Memory invstd, Norm norm,
+                         Memory grad_gamma, Memory grad_beta, Memory mean, Memory constant, Memory slope,
                          bool accumulate) {
+  check::batch_norm_backward(elements(cpu), channels, sums, invstd, norm, grad_gamma, grad_beta, mean, constant, slope);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().batch_norm_backward(
-        {channels, positions, sums, pointer<double>(invstd), norm, pointer<T>(grad_gamma), pointer<T>(grad_beta),
-         pointer<T>(mean), pointer<T>(constant), pointer<T>(slope), accumulate},
+        {channels, positions, sums, invstd.as<double>(), norm, grad_gamma.as<T>(), grad_beta.as<T>(),
+         mean.as<T>(), constant.as<T>(), slope.as<T>(), accumulate},
         cpu.threads);
   });
 }
 
 void bn_relu_forward(const Cpu& cpu, Map input, Norm norm, Map output) {
+  check::bn_relu_forward(elements(cpu), input, norm, output);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_forward({input, norm, output}, cpu.threads);
@@ -96,63 +114,72 @@ void bn_relu_forward(const Cpu& cpu, Map input, Norm norm, Map output) {
 
 void bn_relu_backward(const Cpu& cpu, Map grad_output, Map input, Norm norm, Map grad_input, bool accumulate,
                       Sums sums) {
+  check::bn_relu_backward(elements(cpu), grad_output, input, norm, grad_input, sums);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_backward({grad_output, input, norm, grad_input, accumulate, sums}, cpu.threads);
   });
 }
 
-void bn_relu_conv1x1_forward(const Cpu& cpu, Map input, Norm norm, Address weight, Map output,
-                             Address output_mean, Address output_variance) {
+void bn_relu_conv1x1_forward(const Cpu& cpu, Map input, Norm norm, Memory weight, Map output, Memory output_mean,
+                             Memory output_variance) {
+  check::bn_relu_conv1x1_forward(elements(cpu), input, norm, weight, output, output_mean, output_variance);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_conv1x1_forward({input, norm, pointer<T>(weight), output, pointer<double>(output_mean),
-                                          pointer<double>(output_variance)},
+    kernels<T>().bn_relu_conv1x1_forward({input, norm, weight.as<T>(), output, output_mean.as<double>(),
+                                          output_variance.as<double>()},
                                          cpu.threads);
   });
 }
 
-void bn_relu_conv1x1_backward(const Cpu& cpu, Gradient grad_output, Map input, Norm norm, Address weight,
-                              Map grad_input, bool accumulate, Address grad_weight, Sums sums) {
+void bn_relu_conv1x1_backward(const Cpu& cpu, Gradient grad_output, Map input, Norm norm, Memory weight, Map grad_input,
+                              bool accumulate, Memory grad_weight, Sums sums) {
+  check::bn_relu_conv1x1_backward(elements(cpu), grad_output, input, norm, weight, grad_input, grad_weight, sums);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_conv1x1_backward({grad_output, input, norm, pointer<T>(weight), grad_input, accumulate,
-                                           pointer<T>(grad_weight), sums},
+    kernels<T>().bn_relu_conv1x1_backward({grad_output, input, norm, weight.as<T>(), grad_input, accumulate,
+                                           grad_weight.as<T>(), sums},
                                           cpu.threads);
   });
 }
 
-void bn_relu_conv3x3_forward(const Cpu& cpu, Map input, int64_t input_first_row, Norm norm, Address weight,
-                             int64_t dilation, Map output, bool accumulate, Address output_mean,
-                             Address output_variance) {
+void bn_relu_conv3x3_forward(const Cpu& cpu, Map input, int64_t input_first_row, Norm norm, Memory weight,
+                             int64_t dilation, Map output, bool accumulate, Memory output_mean,
+                             Memory output_variance) {
+  check::bn_relu_conv3x3_forward(elements(cpu), input, input_first_row, norm, weight, dilation, output, output_mean,
+                                 output_variance);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, pointer<T>(weight), dilation, output,
-                                          accumulate, pointer<double>(output_mean), pointer<double>(output_variance)},
+    kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, weight.as<T>(), dilation, output,
+                                          accumulate, output_mean.as<double>(), output_variance.as<double>()},
                                          cpu.threads);
   });
 }
 
 void bn_relu_conv3x3_backward(const Cpu& cpu, Gradient grad_output, int64_t grad_first_row, Map input,
-                              int64_t input_first_row, Norm norm, Address weight, int64_t dilation, Map grad_input,
-                              Address grad_weight, Sums sums) {
+                              int64_t input_first_row, Norm norm, Memory weight, int64_t dilation, Map grad_input,
+                              Memory grad_weight, Sums sums) {
+  check::bn_relu_conv3x3_backward(elements(cpu), grad_output, grad_first_row, input, input_first_row, norm, weight,
+                                  dilation, grad_input, grad_weight, sums);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_conv3x3_backward({grad_output, grad_first_row, input, input_first_row, norm,
-                                           pointer<T>(weight), dilation, grad_input, pointer<T>(grad_weight), sums},
+                                           weight.as<T>(), dilation, grad_input, grad_weight.as<T>(), sums},
                                           cpu.threads);
   });
 }
 
 void bn_relu_avgpool2_forward(const Cpu& cpu, Map input, Norm norm, Map output) {
+  check::bn_relu_avgpool2_forward(elements(cpu), input, norm, output);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_avgpool2_forward({input, norm, output}, cpu.threads);
   });
 }
 
-void bn_relu_avgpool2_backward(const Cpu& cpu, Map grad_output, Map input, Norm norm, Map grad_input,
-                               bool accumulate, Sums sums) {
+void bn_relu_avgpool2_backward(const Cpu& cpu, Map grad_output, Map input, Norm norm, Map grad_input, bool accumulate,
+                               Sums sums) {
+  check::bn_relu_avgpool2_backward(elements(cpu), grad_output, input, norm, grad_input, sums);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_avgpool2_backward({grad_output, input, norm, grad_input, accumulate, sums}, cpu.threads);
@@ -160,14 +187,17 @@ void bn_relu_avgpool2_backward(const Cpu& cpu, Map grad_output, Map input, Norm 
 }
 
 void bn_relu_maxpool_forward(const Cpu& cpu, Map input, Norm norm, Map output, int64_t first_row) {
+  check::bn_relu_maxpool_forward(elements(cpu), input, norm, output, first_row);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_maxpool_forward({input, norm, output, first_row}, cpu.threads);
   });
 }
 
-void bn_relu_maxpool_backward(const Cpu& cpu, Map grad_output, Map input, Norm norm, Map grad_input,
-                              int64_t first_row, int64_t first_grad_row, Sums sums) {
+void bn_relu_maxpool_backward(const Cpu& cpu, Map grad_output, Map input, Norm norm, Map grad_input, int64_t first_row,
+                              int64_t first_grad_row, Sums sums) {
+  check::bn_relu_maxpool_backward(elements(cpu), grad_output, input, norm, grad_input, first_row, first_grad_row, sums,
+                                  Memory(), Memory());
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().bn_relu_maxpool_backward(
@@ -175,34 +205,37 @@ void bn_relu_maxpool_backward(const Cpu& cpu, Map grad_output, Map input, Norm n
   });
 }
 
-void stem_forward(const Cpu& cpu, ImageBatch images, Address weight, Norm norm, Map output, Address mean,
-                  Address variance) {
+void stem_forward(const Cpu& cpu, ImageBatch images, Memory weight, Norm norm, Map output, Memory mean,
+                  Memory variance) {
+  check::stem_forward(elements(cpu), images, weight, norm, output, mean, variance);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().stem_forward(
-        {images, pointer<T>(weight), norm, output, pointer<double>(mean), pointer<double>(variance)}, cpu.threads);
+        {images, weight.as<T>(), norm, output, mean.as<double>(), variance.as<double>()}, cpu.threads);
   });
 }
 
-void stem_backward_sums(const Cpu& cpu, Gradient grad_output, ImageBatch images, Address weight, Norm norm,
-                        Sums sums) {
+void stem_backward_sums(const Cpu& cpu, Gradient grad_output, ImageBatch images, Memory weight, Norm norm, Sums sums) {
+  check::stem_backward_sums(elements(cpu), grad_output, images, weight, norm, sums);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().stem_backward_sums({grad_output, images, pointer<T>(weight), norm, sums}, cpu.threads);
+    kernels<T>().stem_backward_sums({grad_output, images, weight.as<T>(), norm, sums}, cpu.threads);
   });
 }
 
-void stem_backward_weight(const Cpu& cpu, Gradient grad_output, ImageBatch images, Address weight, Norm norm,
-                          Address constant, Address slope, Address grad_weight) {
+void stem_backward_weight(const Cpu& cpu, Gradient grad_output, ImageBatch images, Memory weight, Norm norm,
+                          Memory constant, Memory slope, Memory grad_weight) {
+  check::stem_backward_weight(elements(cpu), grad_output, images, weight, norm, constant, slope, grad_weight);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().stem_backward_weight({grad_output, images, pointer<T>(weight), norm, pointer<T>(constant),
-                                       pointer<T>(slope), pointer<T>(grad_weight)},
+    kernels<T>().stem_backward_weight({grad_output, images, weight.as<T>(), norm, constant.as<T>(),
+                                       slope.as<T>(), grad_weight.as<T>()},
                                       cpu.threads);
   });
 }
 
 void upsample_forward(const Cpu& cpu, Map coarse, Map output, int64_t first_row, int64_t height) {
+  check::upsample_forward(elements(cpu), coarse, output, first_row, height);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().upsample_forward({coarse, output, first_row, height}, cpu.threads);
@@ -210,36 +243,40 @@ void upsample_forward(const Cpu& cpu, Map coarse, Map output, int64_t first_row,
 }
 
 void upsample_backward(const Cpu& cpu, Map grad_output, Map grad_coarse) {
+  check::upsample_backward(elements(cpu), grad_output, grad_coarse);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().upsample_backward({grad_output, grad_coarse}, cpu.threads);
   });
 }
 
-void upsample_project_concat_forward(const Cpu& cpu, Map coarse, Map skip, Norm norm, Address weight,
-                                     Map output) {
+void upsample_project_concat_forward(const Cpu& cpu, Map coarse, Map skip, Norm norm, Memory weight, Map output) {
+  check::upsample_project_concat_forward(elements(cpu), coarse, skip, norm, weight, output);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().upsample_project_concat_forward({coarse, skip, norm, pointer<T>(weight), output}, cpu.threads);
+    kernels<T>().upsample_project_concat_forward({coarse, skip, norm, weight.as<T>(), output}, cpu.threads);
   });
 }
 
-void upsample_cross_entropy(const Cpu& cpu, Map logits, Address labels, LabelType label_type, int64_t height,
-                            int64_t width, Address class_weights, int64_t ignore_index, Address loss, Map grad_logits,
-                            Address invalid_pixel) {
+void upsample_cross_entropy(const Cpu& cpu, Map logits, Memory labels, LabelType label_type, int64_t height,
+                            int64_t width, Memory class_weights, int64_t ignore_index, Memory loss, Map grad_logits,
+                            Memory invalid_pixel) {
+  check::upsample_cross_entropy(elements(cpu), logits, labels, label_type, height, width, class_weights, loss,
+                                grad_logits, invalid_pixel);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().upsample_cross_entropy(
-        {logits, pointer<void>(labels), label_type, height, width, pointer<T>(class_weights), ignore_index,
-         pointer<double>(loss), grad_logits, pointer<int64_t>(invalid_pixel)},
+        {logits, labels.as<void>(), label_type, height, width, class_weights.as<T>(), ignore_index,
+         loss.as<double>(), grad_logits, invalid_pixel.as<int64_t>()},
         cpu.threads);
   });
 }
 
-void upsample_argmax(const Cpu& cpu, Map scores, Address labels, int64_t height, int64_t width) {
+void upsample_argmax(const Cpu& cpu, Map scores, Memory labels, int64_t height, int64_t width) {
+  check::upsample_argmax(elements(cpu), scores, labels, height, width);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().upsample_argmax({scores, pointer<uint8_t>(labels), height, width}, cpu.threads);
+    kernels<T>().upsample_argmax({scores, labels.as<uint8_t>(), height, width}, cpu.threads);
   });
 }
 
@@ -290,19 +327,21 @@ PYBIND11_MODULE(_core, module) {
   using namespace ladderseg;
   module.doc() = "The compiled core of ladderseg_fast.";
 
-  py::class_<Cpu>(module, "Cpu").def(py::init<bool, int>(), py::arg("double_precision"), py::arg("threads"));
+  py::class_<Cpu>(module, "Cpu").def(py::init(&cpu), py::arg("double_precision"), py::arg("threads"));
   py::class_<Map>(module, "FeatureMap")
-      .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t>(), py::arg("data"), py::arg("n"),
-           py::arg("h"), py::arg("w"), py::arg("c"), py::arg("pixel_stride"));
+      .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>(), py::arg("data"),
+           py::arg("device"), py::arg("element_bytes"), py::arg("n"), py::arg("h"), py::arg("w"), py::arg("c"),
+           py::arg("pixel_stride"));
   py::class_<ImageBatch>(module, "Images")
-      .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>(),
-           py::arg("data"), py::arg("n"), py::arg("c"), py::arg("h"), py::arg("w"), py::arg("stride_n"),
-           py::arg("stride_c"), py::arg("stride_h"), py::arg("stride_w"));
+      .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
+                    int64_t>(),
+           py::arg("data"), py::arg("device"), py::arg("element_bytes"), py::arg("n"), py::arg("c"), py::arg("h"),
+           py::arg("w"), py::arg("stride_n"), py::arg("stride_c"), py::arg("stride_h"), py::arg("stride_w"));
   py::class_<Norm>(module, "BnRelu")
-      .def(py::init<Address, Address, Address>(), py::arg("mean"), py::arg("scale"), py::arg("shift"));
-  py::class_<Sums>(module, "BnSums").def(py::init<Address, Address>(), py::arg("masked"), py::arg("centred"));
+      .def(py::init<Memory, Memory, Memory>(), py::arg("mean"), py::arg("scale"), py::arg("shift"));
+  py::class_<Sums>(module, "BnSums").def(py::init<Memory, Memory>(), py::arg("masked"), py::arg("centred"));
   py::class_<Correction>(module, "Correction")
-      .def(py::init<Map, Address, Address, Address>(), py::arg("input"), py::arg("mean"), py::arg("constant"),
+      .def(py::init<Map, Memory, Memory, Memory>(), py::arg("input"), py::arg("mean"), py::arg("constant"),
            py::arg("slope"));
   py::class_<Gradient>(module, "Gradient").def(py::init<Map, Correction>(), py::arg("grad"), py::arg("correction"));
   py::enum_<LabelType>(module, "LabelType")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from .. import _core
 from ..cuda import images
@@ -126,8 +127,50 @@ def _torch_allows_tf32() -> bool:
     return torch.backends.cudnn.allow_tf32
 
 
+#: (address, device, bytes) of a contiguous tensor, as the core takes it.
+Memory = tuple[int, int, int]
+
+_NOWHERE = 1 << 20
+
+
 def address(x: Tensor) -> int:
-    """Where the tensor's data begin. Tensors on the meta device have none, but theirs must not look absent."""
-    if x.device.type == "meta":
-        return 1 << 20
+    """Where the tensor's data begin: everything that goes to the core comes by here.
+
+    Tensors on the meta device have none, but in a region of symbolic_cpu, or while launches are recorded, theirs must
+    not look absent.
+
+    Raises:
+        RuntimeError: the tensor has no memory that holds its values.
+    """
+    kind = type(x)
+    if kind is not Tensor and kind is not Parameter and keeps_values_elsewhere(kind):
+        raise RuntimeError(f"a {kind.__name__} has no memory of its own that kernels could work on")
+    if x.is_meta:
+        if not (_symbolic.meta_is_cpu or _core.cuda_is_recording()):
+            raise RuntimeError("tensors on the meta device have no memory that kernels could work on")
+        return _NOWHERE
+    if x.is_neg():
+        raise RuntimeError("a tensor with the negative bit does not hold its values: resolve_neg() first")
     return x.data_ptr()
+
+
+def memory(x: Tensor | None) -> Memory | None:
+    """That of a contiguous tensor; None where there is none.
+
+    Raises:
+        RuntimeError: see `address`.
+        ValueError: it is not contiguous.
+    """
+    if x is None:
+        return None
+    if not x.is_contiguous():
+        raise ValueError(f"a vector or weight must be contiguous, got shape {tuple(x.shape)}, strides {x.stride()}")
+    return address(x), x.get_device(), x.nbytes
+
+
+def keeps_values_elsewhere(kind: type[Tensor]) -> bool:
+    """Whether tensors of this class answer operators themselves: fake tensors, functional ones, wrappers of others.
+
+    What memory such a tensor seems to have does not hold its values.
+    """
+    return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from .backend import address
-from .kernels import BnSums, CorrectedGradient, Norm, addresses, launch
+from .backend import memory
+from .kernels import BnSums, CorrectedGradient, Norm, launch, memories
 
 
 @dataclass
@@ -64,26 +64,24 @@ def batch_norm_forward(
     channels, device = len(source), source.device
     norm = Norm(*torch.empty((3, channels), dtype=dtype, device=device))
     invstd = torch.empty(channels, dtype=torch.float64, device=device)
-    if statistics is not None:
-        assert statistics.dtype == torch.float64 and statistics.stride(1) == 1
-    for vector in (*(running or ()), gamma, beta):
-        assert vector is None or (vector.dtype == dtype and vector.is_contiguous() and len(vector) == channels)
+    if batches is not None and batches.dtype != torch.int64:
+        raise TypeError(f"a batch norm's num_batches_tracked must be int64, got {batches.dtype}")
     launch(
         _core.batch_norm_forward,
         norm.mean,
         channels,
-        *addresses(statistics),
-        *addresses(running),
-        _address(batches),
-        _address(gamma),
-        _address(beta),
+        *memories(statistics),
+        *memories(running),
+        memory(batches),
+        memory(gamma),
+        memory(beta),
         epsilon,
         momentum,
         positions / max(1, positions - 1),
-        address(norm.mean),
-        address(norm.scale),
-        address(norm.shift),
-        address(invstd),
+        memory(norm.mean),
+        memory(norm.scale),
+        memory(norm.shift),
+        memory(invstd),
     )
     return norm, invstd
 
@@ -98,8 +96,6 @@ def batch_norm_backward(
     """
     channels = len(invstd)
     grad_gamma, grad_beta = torch.empty_like(norm.mean), torch.empty_like(norm.mean)
-    assert len(sums.masked) == len(norm.mean) == channels
-    assert correction is None or (len(correction.mean) == channels and correction.mean.dtype == norm.mean.dtype)
     vectors = (None, None, None) if correction is None else (correction.mean, correction.constant, correction.slope)
     launch(
         _core.batch_norm_backward,
@@ -107,15 +103,11 @@ def batch_norm_backward(
         channels,
         positions,
         sums.pointers(),
-        address(invstd),
-        _core.BnRelu(address(norm.mean), address(norm.scale), address(norm.shift)),
-        address(grad_gamma),
-        address(grad_beta),
-        *map(_address, vectors),
+        memory(invstd),
+        norm.pointers(),
+        memory(grad_gamma),
+        memory(grad_beta),
+        *map(memory, vectors),
         accumulate,
     )
     return grad_gamma, grad_beta
-
-
-def _address(vector: Tensor | None) -> int:
-    return 0 if vector is None else address(vector)

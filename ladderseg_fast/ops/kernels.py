@@ -2,7 +2,8 @@
 
 Feature maps are pixel-major tensors [N, C, H, W] (layout.py) of one dtype, one of backend.dtypes(device); vectors [C]
 and weight gradients are of its backend.real_dtype. A weight of another dtype is cast to that of the maps. Outputs are
-written in place; whoever calls has checked the arguments (checks.py, or by construction in the lean step).
+written in place; whoever calls has checked what the arguments mean (checks.py, or by construction in the lean step).
+The core holds every tensor's extent, element size and device against what it will read and write: a ValueError.
 """
 
 import threading
@@ -17,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _core
-from .backend import address, backend, cuda_launches, is_symbolic, real_dtype, runs_on_cuda
+from .backend import Memory, address, backend, cuda_launches, is_symbolic, memory, real_dtype, runs_on_cuda
 from .layout import empty, pixel_stride
 
-_NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0)
-_NO_CORRECTION = _core.Correction(_NO_MAP, 0, 0, 0)
+_NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0, 0, 0)
+_NO_CORRECTION = _core.Correction(_NO_MAP, None, None, None)
 
 _LABEL_TYPES = {
     torch.uint8: _core.LabelType.uint8,
@@ -52,11 +53,8 @@ class Norm:
         """That of some channels."""
         return Norm(self.mean[channels], self.scale[channels], self.shift[channels])
 
-    def pointers(self, x: Tensor) -> _core.BnRelu:
-        """For a kernel that reads `x` [N, C, H, W]."""
-        for vector in (self.mean, self.scale, self.shift):
-            assert len(vector) == x.shape[1] and vector.dtype == real_dtype(x.dtype)
-        return _core.BnRelu(address(self.mean), address(self.scale), address(self.shift))
+    def pointers(self) -> _core.BnRelu:
+        return _core.BnRelu(memory(self.mean), memory(self.scale), memory(self.shift))
 
 
 @dataclass
@@ -77,7 +75,7 @@ class BnSums:
         return BnSums(*torch.zeros((2, channels), dtype=torch.float64, device=device))
 
     def pointers(self) -> _core.BnSums:
-        return _core.BnSums(address(self.masked), address(self.centred))
+        return _core.BnSums(memory(self.masked), memory(self.centred))
 
     def plus(self, other: "BnSums | None") -> "BnSums":
         """These, to which `other` is added in place."""
@@ -109,9 +107,7 @@ class CorrectedGradient:
     def pointers(self) -> _core.Gradient:
         if self.x is None:
             return _core.Gradient(_map(self.grad), _NO_CORRECTION)
-        assert self.x.shape == self.grad.shape
-        assert self.mean.dtype == self.constant.dtype == self.slope.dtype == real_dtype(self.grad.dtype)
-        vectors = (address(self.mean), address(self.constant), address(self.slope))
+        vectors = (memory(self.mean), memory(self.constant), memory(self.slope))
         return _core.Gradient(_map(self.grad), _core.Correction(_map(self.x), *vectors))
 
 
@@ -164,7 +160,7 @@ def launch(kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
 def channel_statistics(x: Tensor) -> Tensor:
     """[2, C] float64: mean and biased variance of x [N, C, H, W]."""
     result = _statistics(x, x.shape[1])
-    launch(_core.channel_statistics, x, _map(x), *addresses(result))
+    launch(_core.channel_statistics, x, _map(x), *memories(result))
     return result
 
 
@@ -187,7 +183,7 @@ def settled(gradient: CorrectedGradient) -> Tensor:
 @observed
 def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out = bn_relu(x), [N, C, H, W]."""
-    launch(_core.bn_relu_forward, x, _map(x), norm.pointers(x), _map(out))
+    launch(_core.bn_relu_forward, x, _map(x), norm.pointers(), _map(out))
 
 
 @observed
@@ -195,7 +191,7 @@ def bn_relu_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumu
     """grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad."""
     sums = BnSums.empty(x.shape[1], x.device)
     launch(
-        _core.bn_relu_backward, x, _map(grad), _map(x), norm.pointers(x), _map(grad_x), accumulate, sums.pointers()
+        _core.bn_relu_backward, x, _map(grad), _map(x), norm.pointers(), _map(grad_x), accumulate, sums.pointers()
     )
     return sums
 
@@ -207,9 +203,9 @@ def bn_relu_conv1x1_forward(
     """out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, those of out as well."""
     result = _statistics(out, out.shape[1]) if statistics else None
     weight = _readable(weight, x)
-    assert weight.shape[:2] == (out.shape[1], x.shape[1])
+    _expect_shape(weight, out.shape[1], x.shape[1], 1, 1)
     launch(
-        _core.bn_relu_conv1x1_forward, x, _map(x), norm.pointers(x), address(weight), _map(out), *addresses(result)
+        _core.bn_relu_conv1x1_forward, x, _map(x), norm.pointers(), memory(weight), _map(out), *memories(result)
     )
     return result
 
@@ -227,18 +223,18 @@ def bn_relu_conv1x1_backward(
     """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, M, H, W]; returns the gradient of weight and the sums."""
     sums = BnSums.empty(x.shape[1], x.device)
     weight = _readable(weight, x)
-    assert weight.shape[:2] == (grad.grad.shape[1], x.shape[1])
+    _expect_shape(weight, grad.grad.shape[1], x.shape[1], 1, 1)
     grad_weight = _like_weight(weight) if want_weight else None
     launch(
         _core.bn_relu_conv1x1_backward,
         x,
         grad.pointers(),
         _map(x),
-        norm.pointers(x),
-        address(weight),
+        norm.pointers(),
+        memory(weight),
         _NO_MAP if grad_x is None else _map(grad_x),
         accumulate,
-        0 if grad_weight is None else address(grad_weight),
+        memory(grad_weight),
         sums.pointers(),
     )
     return grad_weight, sums
@@ -260,8 +256,7 @@ def bn_relu_conv3x3_forward(
     For a strip of rows: the first row of out is at `first_row` of x. With `statistics`, those of out as well.
     """
     result = _statistics(out, out.shape[1]) if statistics else None
-    assert weight.shape == (out.shape[1], x.shape[1], 3, 3)
-    assert (x.shape[0], x.shape[3]) == (out.shape[0], out.shape[3])
+    _expect_shape(weight, out.shape[1], x.shape[1], 3, 3)
     if runs_on_cuda(x.device):
         weight = _whole_chunks(weight.to(x.dtype), 1).permute(0, 2, 3, 1)
     weight = _readable(weight, x)
@@ -270,12 +265,12 @@ def bn_relu_conv3x3_forward(
         x,
         _map(x),
         first_row,
-        norm.pointers(x),
-        address(weight),
+        norm.pointers(),
+        memory(weight),
         dilation,
         _map(out),
         accumulate,
-        *addresses(result),
+        *memories(result),
     )
     return result
 
@@ -299,7 +294,7 @@ def bn_relu_conv3x3_backward(
     """
     sums = BnSums.empty(x.shape[1], x.device)
     outputs, channels = weight.shape[:2]
-    assert weight.shape == (grad.grad.shape[1], x.shape[1], 3, 3)
+    _expect_shape(weight, grad.grad.shape[1], x.shape[1], 3, 3)
     on_cuda = runs_on_cuda(x.device)
     if on_cuda:
         weight = _whole_chunks(weight.to(x.dtype), 0, 1).permute(2, 3, 0, 1)
@@ -315,11 +310,11 @@ def bn_relu_conv3x3_backward(
         grad_first_row,
         _map(x),
         first_row,
-        norm.pointers(x),
-        address(weight),
+        norm.pointers(),
+        memory(weight),
         dilation,
         _map(grad_x),
-        0 if grad_weight is None else address(grad_weight),
+        memory(grad_weight),
         sums.pointers(),
     )
     if on_cuda and grad_weight is not None:
@@ -330,7 +325,7 @@ def bn_relu_conv3x3_backward(
 @observed
 def bn_relu_avgpool2_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
     """out [N, C, H // 2, W // 2] = avg_pool2d(bn_relu(x [N, C, H, W]), 2)."""
-    launch(_core.bn_relu_avgpool2_forward, x, _map(x), norm.pointers(x), _map(out))
+    launch(_core.bn_relu_avgpool2_forward, x, _map(x), norm.pointers(), _map(out))
 
 
 @observed
@@ -342,7 +337,7 @@ def bn_relu_avgpool2_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tenso
         x,
         _map(grad),
         _map(x),
-        norm.pointers(x),
+        norm.pointers(),
         _map(grad_x),
         accumulate,
         sums.pointers(),
@@ -359,7 +354,7 @@ def bn_relu_maxpool_forward(
     For a strip of rows: `first_row` of x is at the centre of the first row of out. On CUDA `norm` may be None: then out
     is the x that batch norm with a scale of the signs of `scale` [C] would make each window's maximum of.
     """
-    pointers = _core.BnRelu(0, address(scale), 0) if norm is None else norm.pointers(x)
+    pointers = _core.BnRelu(None, memory(scale), None) if norm is None else norm.pointers()
     launch(_core.bn_relu_maxpool_forward, x, _map(x), pointers, _map(out), first_row)
 
 
@@ -386,7 +381,7 @@ def bn_relu_maxpool_backward_sums(
 ) -> BnSums:
     """The sums of bn_relu_maxpool_backward for a grad_x of so many rows, which is not written; on CUDA only."""
     n, c, _, w = x.shape
-    absent = _core.FeatureMap(0, n, rows, w, c, c)
+    absent = _core.FeatureMap(0, 0, x.element_size(), n, rows, w, c, c)
     return _bn_relu_maxpool_backward(grad, x, norm, absent, (first_row, first_grad_row), None)
 
 
@@ -399,8 +394,8 @@ def _bn_relu_maxpool_backward(
     correction: tuple[Tensor, Tensor] | None,
 ) -> BnSums:
     sums = BnSums.empty(x.shape[1], x.device)
-    on_cuda = addresses(correction) if runs_on_cuda(x.device) else ()
-    arguments = _map(grad), _map(x), norm.pointers(x), grad_x, *rows, sums.pointers(), *on_cuda
+    on_cuda = memories(correction) if runs_on_cuda(x.device) else ()
+    arguments = _map(grad), _map(x), norm.pointers(), grad_x, *rows, sums.pointers(), *on_cuda
     launch(_core.bn_relu_maxpool_backward, x, *arguments)
     return sums
 
@@ -415,10 +410,10 @@ def stem_forward(
     of the signs of `scale` [K] would make each window's maximum of. With `statistics`, returns those of x.
     """
     result = _statistics(out, out.shape[1]) if statistics else None
-    pointers = _core.BnRelu(0, address(scale), 0) if norm is None else norm.pointers(out)
+    pointers = _core.BnRelu(None, memory(scale), None) if norm is None else norm.pointers()
     weight = _stem_weight(images, weight, out)
     launch(
-        _core.stem_forward, images, _images(images), address(weight), pointers, _map(out), *addresses(result)
+        _core.stem_forward, images, _images(images), memory(weight), pointers, _map(out), *memories(result)
     )
     return result
 
@@ -433,8 +428,8 @@ def stem_backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, 
         images,
         grad.pointers(),
         _images(images),
-        address(weight),
-        norm.pointers(grad.grad),
+        memory(weight),
+        norm.pointers(),
         sums.pointers(),
     )
     return sums
@@ -450,17 +445,16 @@ def stem_backward_weight(
     """
     weight = _stem_weight(images, weight, grad.grad)
     grad_weight = _like_weight(weight)
-    assert len(constant) == len(slope) == weight.shape[0]
     launch(
         _core.stem_backward_weight,
         images,
         grad.pointers(),
         _images(images),
-        address(weight),
-        norm.pointers(grad.grad),
-        address(constant),
-        address(slope),
-        address(grad_weight),
+        memory(weight),
+        norm.pointers(),
+        memory(constant),
+        memory(slope),
+        memory(grad_weight),
     )
     return grad_weight
 
@@ -485,14 +479,14 @@ def upsample_backward(grad: Tensor, grad_coarse: Tensor) -> None:
 def upsample_project_concat_forward(coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor, out: Tensor) -> None:
     """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]."""
     weight = _readable(weight, skip)
-    assert weight.shape[:2] == (out.shape[1] - coarse.shape[1], skip.shape[1])
+    _expect_shape(weight, out.shape[1] - coarse.shape[1], skip.shape[1], 1, 1)
     launch(
         _core.upsample_project_concat_forward,
         skip,
         _map(coarse),
         _map(skip),
-        norm.pointers(skip),
-        address(weight),
+        norm.pointers(),
+        memory(weight),
         _map(out),
     )
 
@@ -513,14 +507,14 @@ def upsample_cross_entropy(
         _core.upsample_cross_entropy,
         logits,
         _map(logits),
-        address(labels),
+        memory(labels),
         _LABEL_TYPES[labels.dtype],
         *labels.shape[1:],
-        0 if class_weights is None else address(class_weights),
+        memory(class_weights),
         ignore_index,
-        address(loss),
+        memory(loss),
         _NO_MAP if grad_logits is None else _map(grad_logits),
-        address(invalid_pixel),
+        memory(invalid_pixel),
     )
     return loss, invalid_pixel
 
@@ -528,14 +522,15 @@ def upsample_cross_entropy(
 @observed
 def upsample_argmax(scores: Tensor, labels: Tensor) -> None:
     """labels [N, H, W] uint8, contiguous, from scores [N, K, h, w]."""
-    launch(_core.upsample_argmax, scores, _map(scores), address(labels), *labels.shape[1:])
+    launch(_core.upsample_argmax, scores, _map(scores), memory(labels), *labels.shape[1:])
 
 
 def _map(x: Tensor) -> _core.FeatureMap:
     stride = pixel_stride(x)
-    assert stride is not None, f"not pixel-major: shape {tuple(x.shape)}, strides {x.stride()}"
+    if stride is None:
+        raise ValueError(f"a map must be pixel-major, got shape {tuple(x.shape)}, strides {x.stride()}")
     n, c, h, w = x.shape
-    return _core.FeatureMap(address(x), n, h, w, c, stride)
+    return _core.FeatureMap(address(x), x.get_device(), x.element_size(), n, h, w, c, stride)
 
 
 def _readable(weight: Tensor, x: Tensor) -> Tensor:
@@ -557,22 +552,25 @@ def _like_weight(weight: Tensor) -> Tensor:
 
 
 def _images(x: Tensor) -> _core.Images:
-    return _core.Images(address(x), *x.shape, *x.stride())
+    return _core.Images(address(x), x.get_device(), x.element_size(), *x.shape, *x.stride())
 
 
 def _stem_weight(images: Tensor, weight: Tensor, pooled: Tensor) -> Tensor:
-    """`weight`, contiguous; the shapes belong together."""
-    n, c, h, w = images.shape
-    assert weight.shape == (pooled.shape[1], c, 7, 7)
-    assert pooled.shape == (n, len(weight), (h + 3) // 4, (w + 3) // 4)
+    """`weight`, contiguous."""
+    _expect_shape(weight, pooled.shape[1], images.shape[1], 7, 7)
     return _readable(weight, images)
+
+
+def _expect_shape(weight: Tensor, *shape: int) -> None:
+    """Where another arrangement of as many numbers would pass the core's own checks, which are of extents."""
+    if weight.shape != shape:
+        raise ValueError(f"weight must be {list(shape)} for these maps, got {list(weight.shape)}")
 
 
 def _statistics(like: Tensor, channels: int) -> Tensor:
     return torch.empty((2, channels), dtype=torch.float64, device=like.device)
 
 
-def addresses(pair: Tensor | tuple[Tensor, Tensor] | None) -> tuple[int, int]:
-    """Of two vectors, or of the rows of [2, C]; 0 where there are none."""
-    return (0, 0) if pair is None else (address(pair[0]), address(pair[1]))
-
+def memories(pair: Tensor | tuple[Tensor, Tensor] | None) -> tuple[Memory | None, Memory | None]:
+    """Of two vectors, or of the rows of [2, C]."""
+    return (None, None) if pair is None else (memory(pair[0]), memory(pair[1]))
