@@ -3,6 +3,7 @@
 from .functions import context, dense_block, head, stem, transition, transition_up
 from .module_check import UnsupportedModuleError
 from .networks import ladder
+from .opaque import opaque
 from .plan import MemoryPlan, SectionPlan
 from .workspace import Workspace
 
@@ -15,6 +16,7 @@ __all__ = [
     "dense_block",
     "head",
     "ladder",
+    "opaque",
     "stem",
     "transition",
     "transition_up",

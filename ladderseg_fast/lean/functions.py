@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..nn import Context, DenseBlock, Head, PyramidContext, Transition, TransitionUp
 from .module_check import check_modules, check_stem
 from .networks import context_stages, skip_stage, transition_stage
+from .opaque import opaque
 from .plan import MemoryPlan
 from .program import Program, run
 from .stages import (
@@ -23,6 +24,7 @@ from .stages import (
 from .workspace import Workspace
 
 
+@opaque
 def stem(
     conv: nn.Conv2d,
     norm: nn.BatchNorm2d,
@@ -40,6 +42,7 @@ def stem(
     return run(program, [images], plan, workspace)[0]
 
 
+@opaque
 def dense_block(
     block: DenseBlock,
     x: Tensor,
@@ -60,6 +63,7 @@ def dense_block(
     return run(program, [x], plan, workspace)[0]
 
 
+@opaque
 def transition(
     module: Transition, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
 ) -> Tensor:
@@ -70,6 +74,7 @@ def transition(
     return run(program, [x], plan, workspace)[0]
 
 
+@opaque
 def context(
     module: Context | PyramidContext, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
 ) -> Tensor:
@@ -79,6 +84,7 @@ def context(
     return run(Program(context_stages(module, "x", "out"), ("x",), ("out",)), [x], plan, workspace)[0]
 
 
+@opaque
 def transition_up(
     module: TransitionUp,
     coarse: Tensor,
@@ -100,6 +106,7 @@ def transition_up(
     return run(program, [coarse, skip], plan, workspace)[0]
 
 
+@opaque
 def head(module: Head, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None) -> Tensor:
     """module(x): x [N, C, H, W] -> class scores [N, K, H, W]."""
     check_modules(module)

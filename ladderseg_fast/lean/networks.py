@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..nn import Context, DenseNetFeatures, PyramidContext, ResNetFeatures, Section, Transition, TransitionUp
 from .module_check import check_modules
+from .opaque import opaque
 from .plan import MemoryPlan
 from .program import Program, run
 from .stages import (
@@ -29,6 +30,7 @@ from .stages import (
 from .workspace import Workspace
 
 
+@opaque
 def ladder(
     model: nn.Module, images: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
 ) -> tuple[Tensor, ...]:

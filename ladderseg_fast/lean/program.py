@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..ops import autocast
 from ..ops.backend import dtypes, real_dtype
 from ..ops.layout import pixel_major
+from ..ops.transforms import refuse_transforms
 from .batch_norm import BoundNorm
 from .double_backward import refuse_double_backward
 from .feature import Feature, write
@@ -60,20 +61,28 @@ class Program:
         return needed
 
 
+_WHO = 'memory="lean"'
+
+
 def run(
     program: Program, inputs: Sequence[Tensor], plan: MemoryPlan | None = None, workspace: Workspace | None = None
 ) -> tuple[Tensor, ...]:
     """Run `program` on `inputs` [N, C, H, W] and return its outputs; differentiable once.
 
     On CUDA, in a region of torch.autocast, features are of its dtype, whatever the inputs are; so are the outputs.
-    Sums, statistics and the gradients of float32 parameters stay float32. On the CPU torch.autocast has no effect.
+    Sums, statistics and the gradients of float32 parameters stay float32. On the CPU torch.autocast has no effect, of
+    which there is a warning.
 
     Raises:
+        NotImplementedError: forward-mode differentiation, or a transform of torch.func.
+        RuntimeError: tracing or exporting, or tensors without memory of their own, such as fake ones.
         TypeError: inputs or parameters are of a dtype that the device's kernels do not have, or that does not go with
             the first input's.
         ValueError: an input is empty or not a 4-d tensor; or one value per channel for batch norm in training mode.
     """
     parameters = program.parameters()
+    refuse_transforms(_WHO, (*inputs, *parameters.values()))
+    inputs = [x.resolve_neg() for x in inputs]
     dtype = autocast.feature_dtype(inputs[0])
     _check(program, inputs, parameters, dtype)
     plan = plan or MemoryPlan.default(inputs[0].device)
@@ -136,9 +145,7 @@ class _Call:
         program = self.program
         count = len(program.inputs)
         maps = (x.to(self.dtype) for x in tensors[:count])
-        features = {
-            name: Feature(x if name == "images" else pixel_major(x)) for name, x in zip(program.inputs, maps)
-        }
+        features = {name: Feature(_readable(name, x)) for name, x in zip(program.inputs, maps)}
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
         shapes = tuple(x.shape for x in tensors[:count])
         self.workspace.begin((shapes, self.dtype, keep, self.plan), tensors[0].device, self.plan.spread)
@@ -175,13 +182,16 @@ class _Call:
     def backward(
         self, saved: list[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
-        """Gradients of the inputs and of the parameters, where `wanted`; empties `saved`."""
+        """Gradients of the inputs and of the parameters, where `wanted`; empties `saved`.
+
+        Of saved maps the strides may be others than forward's: torch.autograd.graph.saved_tensors_hooks may copy.
+        """
         program = self.program
         count, parameter_count = len(program.inputs), len(self.parameter_keys)
         parameters = dict(zip(self.parameter_keys, saved[:parameter_count]))
         maps = iter(saved[parameter_count:])
-        features = {name: Feature(next(maps)) for name in program.kept()}
-        bottlenecks = dict(zip(self.kept_bottlenecks, maps, strict=True))
+        features = {name: Feature(_readable(name, next(maps))) for name in program.kept()}
+        bottlenecks = {conv: pixel_major(hidden) for conv, hidden in zip(self.kept_bottlenecks, maps, strict=True)}
         saved.clear()
         del maps
         wanted_keys = {key for key, want in zip(self.parameter_keys, wanted[count:]) if want}
@@ -244,20 +254,42 @@ class _Call:
         return write(gradient.corrected(0, gradient.data.shape[1]), torch.empty_like(gradient.data))
 
 
+def _readable(name: str, x: Tensor) -> Tensor:
+    """Feature `name` as stages read it: pixel-major, but for images, which may be of any strides."""
+    return x if name == "images" else pixel_major(x)
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
+
+
+def _check_unpacked(saved: Sequence[Tensor], kinds: Sequence[tuple[torch.Size, torch.dtype, torch.device]]) -> None:
+    """What torch.autograd.graph.saved_tensors_hooks give back is as it was, but for strides."""
+    for tensor, kind in zip(saved, kinds, strict=True):
+        if _kind(tensor) != kind:
+            expected, found = (f"{list(shape)} {dtype} on {device}" for shape, dtype, device in (kind, _kind(tensor)))
+            raise RuntimeError(f"saved_tensors_hooks were given {expected} and gave back {found}")
+
+
 class _ProgramFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         outputs = call.forward(tensors, keep=True)
         parameters = tensors[len(call.program.inputs) :]
-        ctx.save_for_backward(link, *parameters, *call.maps_to_save())
+        maps = call.maps_to_save()
+        ctx.save_for_backward(link, *parameters, *maps)
         ctx.set_materialize_grads(False)
         ctx.call = call
+        ctx.kinds = [_kind(tensor) for tensor in (*parameters, *maps)]
         return outputs
 
     @staticmethod
     def backward(ctx, *grads: Tensor | None):
         link, *saved = ctx.saved_tensors
         dependencies = (link, *saved, *grads) if torch.is_grad_enabled() else ()  # create_graph=True
+        _check_unpacked(saved, ctx.kinds)
+        refuse_transforms(f"backward of {_WHO}", (*saved, *grads))
+        grads = [None if grad is None else grad.resolve_neg() for grad in grads]
         ctx.maybe_clear_saved_tensors()  # kept features go as soon as they have been read, unless retain_graph=True
         with torch.no_grad():
             gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], grads)

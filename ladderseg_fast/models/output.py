@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 
 class LadderOutput(NamedTuple):
@@ -12,3 +13,7 @@ class LadderOutput(NamedTuple):
     """[N, K, h, w]: at 1/4 of the images' resolution for models with transitions up, else at the encoder's."""
     aux: Tensor | None
     """[N, K, h, w]: scores of the context output, for the auxiliary loss; None of models without it."""
+
+
+# torch.export.save writes the name; whoever loads the program must have imported this package.
+pytree._register_namedtuple(LadderOutput, serialized_type_name="ladderseg_fast.LadderOutput")

@@ -158,13 +158,15 @@ class SegmentationModel(nn.Module):
             TypeError: `images` is not of the parameters' dtype.
         """
         self._check_images(images)
-        if self.memory == "lean":
-            plan = self.memory_plan
-            if self._budget_plans is not None:
-                plan = self._budget_plans.plan_for(self, images, self._workspace)
-            logits, *aux = lean.ladder(self, images, plan, self._workspace)
-            return LadderOutput(logits, aux[0] if aux else None)
-        return self._forward_plain(images)
+        return self._forward_lean(images) if self.memory == "lean" else self._forward_plain(images)
+
+    @lean.opaque
+    def _forward_lean(self, images: Tensor) -> LadderOutput:
+        plan = self.memory_plan
+        if self._budget_plans is not None:
+            plan = self._budget_plans.plan_for(self, images, self._workspace)
+        logits, *aux = lean.ladder(self, images, plan, self._workspace)
+        return LadderOutput(logits, aux[0] if aux else None)
 
     def _forward_plain(self, images: Tensor) -> LadderOutput:
         maps = self.features(images)

@@ -1,5 +1,6 @@
 """torch.autocast, for the operators: which dtype they compute in."""
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -9,21 +10,40 @@ from .backend import runs_on_cuda
 
 _CAST = (torch.float32, torch.float16, torch.bfloat16)
 
+_warned = False
+
+
+def _is_enabled(x: Tensor) -> bool:
+    device_type = x.device.type
+    return x.dtype in _CAST and device_type != "meta" and torch.is_autocast_enabled(device_type)
+
 
 def _applies(x: Tensor) -> bool:
-    device_type = x.device.type
-    return (
-        x.dtype in _CAST
-        and device_type != "meta"
-        and runs_on_cuda(x.device)
-        and torch.is_autocast_enabled(device_type)
-    )
+    if not _is_enabled(x):
+        return False
+    if not runs_on_cuda(x.device):
+        _warn_once()
+        return False
+    return True
+
+
+def _warn_once() -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            "torch.autocast has no effect on ladderseg_fast's kernels for the CPU, which compute in float32; "
+            'models with memory="plain" follow it',
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def feature_dtype(x: Tensor) -> torch.dtype:
     """The dtype that convolutions of `x` are done in: that of torch.autocast, where it is enabled and has an effect.
 
-    It has none on the CPU, whose kernels have no 16-bit types, nor on float64, as elsewhere in PyTorch.
+    It has none on the CPU, whose kernels have no 16-bit types, and once a process there is a UserWarning of that; nor
+    has it on float64, as elsewhere in PyTorch.
     """
     return torch.get_autocast_dtype(x.device.type) if _applies(x) else x.dtype
 
@@ -37,8 +57,8 @@ def cast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 
 
 def float32_in_autocast(x: Tensor) -> Tensor:
-    """As torch.autocast does with the arguments of losses."""
-    return x.float() if _applies(x) else x
+    """As torch.autocast does with the arguments of losses: on the CPU too, where plain models' scores are bfloat16."""
+    return x.float() if _is_enabled(x) else x
 
 
 def disabled(device: torch.device) -> AbstractContextManager:

@@ -136,8 +136,7 @@ _NOWHERE = 1 << 20
 def address(x: Tensor) -> int:
     """Where the tensor's data begin: everything that goes to the core comes by here.
 
-    Tensors on the meta device have none, but in a region of symbolic_cpu, or while launches are recorded, theirs must
-    not look absent.
+    Tensors on the meta device have none, but where they may stand for others (takes_meta) it must not look absent.
 
     Raises:
         RuntimeError: the tensor has no memory that holds its values.
@@ -146,7 +145,7 @@ def address(x: Tensor) -> int:
     if kind is not Tensor and kind is not Parameter and keeps_values_elsewhere(kind):
         raise RuntimeError(f"a {kind.__name__} has no memory of its own that kernels could work on")
     if x.is_meta:
-        if not (_symbolic.meta_is_cpu or _core.cuda_is_recording()):
+        if not takes_meta():
             raise RuntimeError("tensors on the meta device have no memory that kernels could work on")
         return _NOWHERE
     if x.is_neg():
@@ -166,6 +165,11 @@ def memory(x: Tensor | None) -> Memory | None:
     if not x.is_contiguous():
         raise ValueError(f"a vector or weight must be contiguous, got shape {tuple(x.shape)}, strides {x.stride()}")
     return address(x), x.get_device(), x.nbytes
+
+
+def takes_meta() -> bool:
+    """Whether tensors on the meta device may stand for others here: in symbolic_cpu, or while launches are recorded."""
+    return _symbolic.meta_is_cpu or _core.cuda_is_recording()
 
 
 def keeps_values_elsewhere(kind: type[Tensor]) -> bool:

@@ -7,6 +7,8 @@ from . import autocast, kernels
 from .checks import check_batch_norm, check_grad, check_weight
 from .gradients import batch_norm_gradients, no_double_backward
 from .layout import empty, pixel_major
+from .operator import operator
+from .transforms import refuse_tangents
 
 
 def bn_relu_conv1x1(
@@ -27,13 +29,13 @@ def bn_relu_conv1x1(
     Source: ALGORITHMS.md sections 3 and 4.
     Equivalent to: ops.reference.bn_relu_conv1x1.
     """
+    refuse_tangents("bn_relu_conv1x1", (x, mean, invstd, gamma, beta, weight))
     x, weight = autocast.cast(x, weight)
     return _forward(x, mean, invstd, gamma, beta, weight)
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::bn_relu_conv1x1",
-    mutates_args=(),
     schema="(Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight) -> Tensor",
 )
 def _forward(
@@ -51,9 +53,8 @@ def _(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tenso
     return empty(x, *_output_shape(x, weight))
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::bn_relu_conv1x1_backward",
-    mutates_args=(),
     schema="(Tensor grad, Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
 )

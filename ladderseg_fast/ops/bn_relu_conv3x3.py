@@ -7,6 +7,8 @@ from . import autocast, convolutions, kernels
 from .checks import check_batch_norm, check_grad, check_weight
 from .gradients import batch_norm_gradients, no_double_backward
 from .layout import empty, pixel_major
+from .operator import operator
+from .transforms import refuse_tangents
 
 
 def bn_relu_conv3x3(
@@ -39,13 +41,13 @@ def bn_relu_conv3x3(
     Source: ALGORITHMS.md sections 3 to 5.
     Equivalent to: ops.reference.bn_relu_conv3x3.
     """
+    refuse_tangents("bn_relu_conv3x3", (x, mean, invstd, gamma, beta, weight))
     x, weight = autocast.cast(x, weight)
     return _forward(x, mean, invstd, gamma, beta, weight, dilation)
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::bn_relu_conv3x3",
-    mutates_args=(),
     schema="(Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight, int dilation) -> Tensor",
 )
 def _forward(
@@ -78,9 +80,8 @@ def _(
     return empty(x, *_output_shape(x, weight))
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::bn_relu_conv3x3_backward",
-    mutates_args=(),
     schema="(Tensor grad, Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight,"
     " int dilation) -> (Tensor, Tensor, Tensor, Tensor)",
 )

@@ -7,6 +7,8 @@ from . import kernels
 from .checks import check_batch_norm, check_grad
 from .gradients import batch_norm_gradients, no_double_backward
 from .layout import empty, pixel_major
+from .operator import operator
+from .transforms import refuse_tangents
 
 
 def bn_relu_maxpool(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
@@ -24,12 +26,12 @@ def bn_relu_maxpool(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | Non
     Source: ALGORITHMS.md section 5, stem.
     Equivalent to: ops.reference.bn_relu_maxpool.
     """
+    refuse_tangents("bn_relu_maxpool", (x, mean, invstd, gamma, beta))
     return _forward(x, mean, invstd, gamma, beta)
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::bn_relu_maxpool",
-    mutates_args=(),
     schema="(Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta) -> Tensor",
 )
 def _forward(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
@@ -45,9 +47,8 @@ def _(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tenso
     return empty(x, *_output_shape(x))
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::bn_relu_maxpool_backward",
-    mutates_args=(),
     schema="(Tensor grad, Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta)"
     " -> (Tensor, Tensor, Tensor)",
 )

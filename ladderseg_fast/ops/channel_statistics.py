@@ -1,6 +1,5 @@
 """Mean and variance per channel."""
 
-import torch
 from torch import Tensor
 
 from . import kernels
@@ -8,6 +7,8 @@ from .backend import real_dtype
 from .checks import check_map, check_vector
 from .gradients import no_double_backward
 from .layout import empty, pixel_major, zeros
+from .operator import operator
+from .transforms import refuse_tangents
 
 
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,10 +26,11 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         TypeError: x is of another dtype.
     Equivalent to: ops.reference.channel_statistics.
     """
+    refuse_tangents("channel_statistics", (x,))
     return _forward(x)
 
 
-@torch.library.custom_op("ladderseg_fast::channel_statistics", mutates_args=(), schema="(Tensor x) -> (Tensor, Tensor)")
+@operator("ladderseg_fast::channel_statistics", schema="(Tensor x) -> (Tensor, Tensor)")
 def _forward(x: Tensor) -> tuple[Tensor, Tensor]:
     check_map("x", x)
     mean, variance = kernels.channel_statistics(pixel_major(x))
@@ -43,9 +45,8 @@ def _(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape[1], dtype=dtype), x.new_empty(x.shape[1], dtype=dtype)
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::channel_statistics_backward",
-    mutates_args=(),
     schema="(Tensor grad_mean, Tensor grad_variance, Tensor x, Tensor mean) -> Tensor",
 )
 def _backward(grad_mean: Tensor, grad_variance: Tensor, x: Tensor, mean: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ def check_map(name: str, x: Tensor) -> None:
     """`x` is a floating [N, C, H, W] of a dtype that its device's kernels have."""
     if x.dim() != 4:
         raise ValueError(f"{name} must be [N, C, H, W], got shape {tuple(x.shape)}")
+    if x.layout is not torch.strided:
+        raise TypeError(f"{name} must be dense, got layout {x.layout}")
     supported = dtypes(x.device)
     if x.dtype not in supported:
         names = " or ".join(str(dtype).removeprefix("torch.") for dtype in supported)

@@ -8,6 +8,7 @@ from torch import Tensor
 from . import kernels
 from .checks import check_map
 from .layout import pixel_major
+from .operator import operator
 
 
 def upsample_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
@@ -28,9 +29,7 @@ def upsample_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
     return _forward(scores, size)
 
 
-@torch.library.custom_op(
-    "ladderseg_fast::upsample_argmax", mutates_args=(), schema="(Tensor scores, SymInt[2] size) -> Tensor"
-)
+@operator("ladderseg_fast::upsample_argmax", schema="(Tensor scores, SymInt[2] size) -> Tensor")
 def _forward(scores: Tensor, size: Sequence[int]) -> Tensor:
     _check(scores, size)
     labels = torch.empty((scores.shape[0], *size), dtype=torch.uint8, device=scores.device)

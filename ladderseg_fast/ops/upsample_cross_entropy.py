@@ -9,6 +9,8 @@ from .backend import real_dtype
 from .checks import check_labels, check_map, check_vector, check_weights_of_classes
 from .gradients import no_double_backward
 from .layout import empty, pixel_major
+from .operator import operator
+from .transforms import refuse_tangents
 
 #: What the core reads labels of other dtypes as.
 _READABLE = {
@@ -45,12 +47,12 @@ def upsample_cross_entropy(
     if class_weights is not None:
         check_weights_of_classes(class_weights)
         class_weights = class_weights.to(real_dtype(logits.dtype))
+    refuse_tangents("upsample_cross_entropy", (logits, class_weights))
     return _forward(logits, labels, class_weights, ignore_index)[0]
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::upsample_cross_entropy",
-    mutates_args=(),
     schema="(Tensor logits, Tensor labels, Tensor? class_weights=None, int ignore_index=255) -> (Tensor, Tensor)",
 )
 def _forward(
@@ -79,9 +81,8 @@ def _(
     return logits.new_empty(()), empty(logits, *logits.shape)
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::upsample_cross_entropy_backward",
-    mutates_args=(),
     schema="(Tensor grad, Tensor grad_logits, Tensor logits) -> Tensor",
 )
 def _backward(grad: Tensor, grad_logits: Tensor, logits: Tensor) -> Tensor:

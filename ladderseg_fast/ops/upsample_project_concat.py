@@ -7,6 +7,8 @@ from . import autocast, kernels
 from .checks import check_batch_norm, check_grad, check_like, check_map, check_weight
 from .gradients import batch_norm_gradients, no_double_backward
 from .layout import empty, pixel_major
+from .operator import operator
+from .transforms import refuse_tangents
 
 
 def upsample_project_concat(
@@ -34,13 +36,13 @@ def upsample_project_concat(
     Source: ALGORITHMS.md section 5, transition-up.
     Equivalent to: ops.reference.upsample_project_concat.
     """
+    refuse_tangents("upsample_project_concat", (coarse, skip, mean, invstd, gamma, beta, weight))
     skip, coarse, weight = autocast.cast(skip, coarse, weight)
     return _forward(coarse, skip, mean, invstd, gamma, beta, weight)
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::upsample_project_concat",
-    mutates_args=(),
     schema="(Tensor coarse, Tensor skip, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight)"
     " -> Tensor",
 )
@@ -74,9 +76,8 @@ def _(
     return empty(skip, *_output_shape(coarse, skip, weight))
 
 
-@torch.library.custom_op(
+@operator(
     "ladderseg_fast::upsample_project_concat_backward",
-    mutates_args=(),
     schema="(Tensor grad, Tensor coarse, Tensor skip, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta,"
     " Tensor weight) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )

@@ -1,0 +1,87 @@
+"""What torch can do with a function that the kernels cannot go through: each is an error, and never a wrong result.
+
+Kernels write to memory that torch knows nothing of. So whatever looks at torch's own operators alone misses them: tracers
+would record uninitialised buffers, forward-mode differentiation would find no tangents.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch._C import _TorchDispatchModeKey as ModeKey
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+from .backend import keeps_values_elsewhere, takes_meta
+
+#: Modes in which operators are recorded, or done on shapes alone.
+_RECORDING_MODES = (ModeKey.FAKE, ModeKey.PROXY, ModeKey.FUNCTIONAL)
+
+_INSTEAD = 'memory="plain" can'
+
+
+def refuse_tangents(who: str, tensors: Iterable[Tensor | None]) -> None:
+    """None of `tensors` may have a tangent, which `who` would lose, or be followed by torch.func.grad and its like.
+
+    Raises:
+        NotImplementedError: one has, or is.
+    """
+    if torch.compiler.is_compiling():
+        return  # what is compiled are operators, and these refuse by themselves
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        inner = _unbatched(tensor)
+        if forward_ad._current_level >= 0 and (
+            inner is not tensor or forward_ad.unpack_dual(tensor).tangent is not None
+        ):
+            raise NotImplementedError(
+                f"{who} cannot be differentiated in forward mode (torch.func.jvp, torch.autograd.forward_ad): "
+                'use memory="plain" or ladderseg_fast.ops.reference'
+            )
+        if torch._C._functorch.is_gradtrackingtensor(inner):
+            raise NotImplementedError(
+                f"{who} cannot be differentiated by torch.func (grad, vjp, ...), only by torch.autograd: "
+                'use that, memory="plain" or ladderseg_fast.ops.reference'
+            )
+
+
+def _unbatched(tensor: Tensor) -> Tensor:
+    """What torch.vmap has wrapped; of that, tangents cannot be asked from within."""
+    while torch._C._functorch.is_batchedtensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+def refuse_transforms(who: str, tensors: Iterable[Tensor | None]) -> None:
+    """`who` runs on `tensors`, which hold their values, and nobody is recording torch's operators.
+
+    Raises:
+        NotImplementedError: it would be differentiated in forward mode, or transformed by torch.func.
+        RuntimeError: it would be traced, or there are fake tensors or others without memory of their own.
+    """
+    if torch.jit.is_tracing():
+        raise RuntimeError(f"{who} cannot be traced by torch.jit.trace or torch.onnx.export; {_INSTEAD}")
+    tensors = [tensor for tensor in tensors if tensor is not None]
+    refuse_tangents(who, tensors)
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        raise NotImplementedError(f"{who} cannot be transformed by torch.func (grad, vjp, vmap, ...); {_INSTEAD}")
+    if _is_recording():
+        raise RuntimeError(
+            f"{who} cannot be exported, traced, or run on fake tensors: the kernels work on memory; {_INSTEAD}"
+        )
+    for tensor in tensors:
+        kind = type(tensor)
+        if kind is not Tensor and kind is not Parameter and keeps_values_elsewhere(kind):
+            raise RuntimeError(f"{who} cannot run on a {kind.__name__}: the kernels work on memory; {_INSTEAD}")
+        if tensor.layout is not torch.strided:
+            raise RuntimeError(f"{who} cannot run on tensors of layout {tensor.layout}, only on dense ones")
+        if tensor.is_meta and not takes_meta():
+            raise RuntimeError(f"{who} cannot run on the meta device: the kernels work on memory; {_INSTEAD}")
+
+
+def _is_recording() -> bool:
+    if torch._C._len_torch_dispatch_stack() > 0:
+        return any(torch._C._get_dispatch_mode(key) is not None for key in _RECORDING_MODES)
+    return _len_torch_dispatch_stack_pre_dispatch() > 0
