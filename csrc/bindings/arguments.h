@@ -20,10 +20,11 @@ T* pointer(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-// A contiguous tensor's; of no bytes at no address: not wanted.
+// A contiguous tensor's.
 struct Memory {
   Address data = 0;
   int64_t device = 0, bytes = 0;
+  bool given = false;  // else it is not wanted, and there is no data
 
   template <class T>
   T* as() const {
@@ -35,6 +36,7 @@ struct Map {
   Address data;
   int64_t device, element_bytes, n, h, w, c, pixel_stride;
 
+  bool absent() const { return !data && c == 0; }
   bool empty() const { return n == 0 || h == 0 || w == 0 || c == 0; }
 
   template <class T>
@@ -99,6 +101,7 @@ struct type_caster<ladderseg::Memory> {
     value.data = PyLong_AsSize_t(PyTuple_GET_ITEM(triple, 0));
     if (!PyErr_Occurred()) value.device = PyLong_AsLongLong(PyTuple_GET_ITEM(triple, 1));
     if (!PyErr_Occurred()) value.bytes = PyLong_AsLongLong(PyTuple_GET_ITEM(triple, 2));
+    value.given = true;
     if (!PyErr_Occurred()) return true;
     PyErr_Clear();
     return false;

@@ -39,7 +39,7 @@ class Arguments {
 
   // A map that may be left out.
   void optional_map(const char* name, const Map& found, const Map& like) const {
-    if (found.data || !found.empty()) map(name, found, like.n, like.h, like.w, like.c);
+    if (!found.absent()) map(name, found, like.n, like.h, like.w, like.c);
   }
 
   void shaped(const char* name, const Map& found, int64_t n, int64_t h, int64_t w, int64_t c) const {
@@ -55,7 +55,7 @@ class Arguments {
   }
 
   void optional_memory(const char* name, const Memory& found, int64_t count, int64_t element_bytes) const {
-    if (found.data || found.bytes) memory(name, found, count, element_bytes);
+    if (found.given) memory(name, found, count, element_bytes);
   }
 
   void vector(const char* name, const Memory& found, int64_t channels) const {
@@ -68,7 +68,7 @@ class Arguments {
 
   // Both or none.
   void statistics(const Memory& mean, const Memory& variance, int64_t channels) const {
-    expect(!mean.data == !variance.data, "mean and variance are wanted together");
+    expect(!mean.given == !variance.given, "mean and variance are wanted together");
     optional_memory("mean", mean, channels, kDouble);
     optional_memory("variance", variance, channels, kDouble);
   }
@@ -82,7 +82,7 @@ class Arguments {
   // All of it, or the scale alone.
   void norm_or_scale(const Norm& norm, int64_t channels) const {
     vector("scale", norm.scale, channels);
-    expect(!norm.mean.data == !norm.shift.data, "mean and shift are given together");
+    expect(!norm.mean.given == !norm.shift.given, "mean and shift are given together");
     optional_vector("mean", norm.mean, channels);
     optional_vector("shift", norm.shift, channels);
   }
@@ -96,7 +96,7 @@ class Arguments {
     const Map& grad = gradient.grad;
     map("grad_output", grad);
     const Correction& correction = gradient.correction;
-    if (!correction.input.data && correction.input.empty()) return;
+    if (correction.input.absent()) return;
     map("the gradient's input", correction.input, grad.n, grad.h, grad.w, grad.c);
     vector("the gradient's mean", correction.mean, grad.c);
     vector("the gradient's constant", correction.constant, grad.c);
@@ -161,7 +161,7 @@ void affine_correction(const Elements& elements, const Gradient& gradient, const
   const Map& grad = gradient.grad;
   arguments.gradient(gradient);
   arguments.map("output", output, grad.n, grad.h, grad.w, grad.c);
-  arguments.expect(gradient.correction.input.data || grad.empty(), "the gradient has no input");
+  arguments.expect(!gradient.correction.input.absent(), "the gradient has no input");
 }
 
 void batch_norm_forward(const Elements& elements, int64_t channels, const Memory& mean, const Memory& variance,
@@ -170,8 +170,8 @@ void batch_norm_forward(const Elements& elements, int64_t channels, const Memory
   const Arguments arguments("batch_norm_forward", elements);
   arguments.expect(channels > 0, "there must be channels");
   arguments.statistics(mean, variance, channels);
-  arguments.expect(!running_mean.data == !running_variance.data, "the running statistics are given together");
-  arguments.expect(mean.data || running_mean.data, "statistics are missing");
+  arguments.expect(!running_mean.given == !running_variance.given, "the running statistics are given together");
+  arguments.expect(mean.given || running_mean.given, "statistics are missing");
   arguments.optional_vector("running_mean", running_mean, channels);
   arguments.optional_vector("running_variance", running_variance, channels);
   arguments.optional_memory("batches", batches, 1, sizeof(int64_t));
@@ -191,7 +191,7 @@ void batch_norm_backward(const Elements& elements, int64_t channels, const Sums&
   arguments.norm(norm, channels);
   arguments.vector("grad_gamma", grad_gamma, channels);
   arguments.vector("grad_beta", grad_beta, channels);
-  arguments.expect(!mean.data == !constant.data && !mean.data == !slope.data, "the correction is not complete");
+  arguments.expect(!mean.given == !constant.given && !mean.given == !slope.given, "the correction is not complete");
   arguments.optional_vector("the correction's mean", mean, channels);
   arguments.optional_vector("the correction's constant", constant, channels);
   arguments.optional_vector("the correction's slope", slope, channels);
@@ -309,7 +309,7 @@ void bn_relu_maxpool_backward(const Elements& elements, const Map& grad_output, 
   arguments.expect(first_row >= 0, "first_row must not be negative");
   arguments.rows("input", first_grad_row, grad_input.h, input.h);
   arguments.sums(sums, input.c);
-  arguments.expect(!constant.data == !slope.data, "constant and slope are given together");
+  arguments.expect(!constant.given == !slope.given, "constant and slope are given together");
   arguments.optional_vector("constant", constant, input.c);
   arguments.optional_vector("slope", slope, input.c);
 }
@@ -342,7 +342,7 @@ void stem_backward_weight(const Elements& elements, const Gradient& grad_output,
   arguments.norm(norm, outputs);
   arguments.vector("constant", constant, outputs);
   arguments.vector("slope", slope, outputs);
-  arguments.expect(grad_weight.data, "grad_weight has no memory");
+  arguments.expect(grad_weight.given, "grad_weight has no memory");
   arguments.grad_weight(grad_weight, outputs * images.c * 49);
 }
 

@@ -1,0 +1,43 @@
+"""The core refuses what does not fit, whoever calls it and with whatever it has checked."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ladderseg_fast import _core
+from ladderseg_fast.ops import kernels
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("option", [[], ["-O"]], ids=["asserts", "no asserts"])
+def test_misuse_of_every_kernel_is_an_error(option: list[str]) -> None:
+    """In a process of its own, which survives it."""
+    script = Path(__file__).with_name("kernel_misuse.py")
+    result = subprocess.run([sys.executable, *option, str(script)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 500
+
+
+@pytest.mark.real_use
+def test_a_batch_norm_of_another_width_is_named() -> None:
+    x = torch.zeros(1, 8, 4, 4).to(memory_format=torch.channels_last)
+    norm = kernels.Norm(torch.zeros(8), torch.ones(7), torch.zeros(8))
+    with pytest.raises(ValueError, match="bn_relu_forward: scale has 28 bytes, expected 8 elements of 4 bytes"):
+        kernels.bn_relu_forward(x, norm, x.clone())
+
+
+@pytest.mark.real_use
+def test_a_weight_of_another_shape_and_as_many_numbers_is_named() -> None:
+    x = torch.zeros(1, 8, 4, 4).to(memory_format=torch.channels_last)
+    norm = kernels.Norm(torch.zeros(8), torch.ones(8), torch.zeros(8))
+    out = torch.zeros(1, 4, 4, 4).to(memory_format=torch.channels_last)
+    with pytest.raises(ValueError, match=r"weight must be \[4, 8, 1, 1\] for these maps, got \[8, 4, 1, 1\]"):
+        kernels.bn_relu_conv1x1_forward(x, norm, torch.zeros(8, 4, 1, 1), out)
+
+
+def test_a_team_has_a_member() -> None:
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        _core.Cpu(False, 0)

@@ -1,0 +1,114 @@
+"""Transforms of torch's, and the operators: what comes out is right, or there is an error."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from comparison import assert_near
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ladderseg_fast import ops
+
+Function = Callable[[Tensor], Tensor]
+
+LABELS = torch.randint(0, 4, (2, 12, 12), generator=torch.Generator().manual_seed(0))
+
+
+def functions(implementation: object) -> dict[str, Function]:
+    """Each operator that can be differentiated, as a function of its map."""
+    g = torch.Generator().manual_seed(1)
+    mean, invstd = torch.randn(4, generator=g), torch.rand(4, generator=g) + 0.5
+    norm = (mean, invstd, None, None)
+    weight, weight3 = torch.randn(3, 4, 1, 1, generator=g), torch.randn(3, 4, 3, 3, generator=g)
+    i = implementation
+    return {
+        "bn_relu": lambda x: i.bn_relu(x, *norm),
+        "bn_relu_avgpool2": lambda x: i.bn_relu_avgpool2(x, *norm),
+        "bn_relu_conv1x1": lambda x: i.bn_relu_conv1x1(x, *norm, weight),
+        "bn_relu_conv3x3": lambda x: i.bn_relu_conv3x3(x, *norm, weight3),
+        "bn_relu_maxpool": lambda x: i.bn_relu_maxpool(x, *norm),
+        "channel_statistics": lambda x: i.channel_statistics(x)[1],
+        "upsample_cross_entropy": lambda x: i.upsample_cross_entropy(x, LABELS),
+        "upsample_project_concat": lambda x: i.upsample_project_concat(x[:, :, ::2, ::2], x, *norm, weight),
+    }
+
+
+FUNCTIONS = functions(ops)
+REFERENCES = functions(ops.reference)
+each_operator = pytest.mark.parametrize("name", FUNCTIONS)
+
+
+def images() -> Tensor:
+    return torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(2))
+
+
+def tangent(function: Function, x: Tensor) -> Tensor:
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(function(forward_ad.make_dual(x, x))).tangent
+
+
+@pytest.mark.real_use
+@each_operator
+@pytest.mark.parametrize("grad", [True, False], ids=["grad", "no_grad"])
+def test_forward_mode_is_refused(name: str, grad: bool) -> None:
+    x, function = images(), FUNCTIONS[name]
+    assert tangent(REFERENCES[name], x).abs().sum() > 0
+    with torch.set_grad_enabled(grad):
+        for differentiate in (
+            lambda: tangent(function, x),
+            lambda: torch.func.jvp(function, (x,), (x,)),
+            lambda: torch.func.jvp(torch.vmap(lambda x: function(x[None].expand(2, -1, -1, -1))), (x,), (x,)),
+            lambda: torch.vmap(lambda x: torch.func.jvp(function, (x,), (x,))[1])(x[None]),
+        ):
+            with pytest.raises(NotImplementedError, match="forward mode.*ops.reference"):
+                differentiate()
+
+
+@pytest.mark.real_use
+def test_forward_mode_is_refused_below_the_public_functions() -> None:
+    with pytest.raises(NotImplementedError, match="forward mode"):
+        tangent(lambda x: torch.ops.ladderseg_fast.channel_statistics(x)[1], images())
+
+
+@pytest.mark.real_use
+def test_forward_mode_passes_what_has_no_tangent() -> None:
+    x = images()
+    constant = FUNCTIONS["bn_relu"](x).sum()
+    _, found = torch.func.jvp(lambda a: a * FUNCTIONS["bn_relu"](x).sum(), (torch.ones(()),), (torch.ones(()),))
+    assert found == constant
+
+
+@pytest.mark.real_use
+@each_operator
+def test_torch_func_grad_is_refused(name: str) -> None:
+    with pytest.raises(NotImplementedError, match=r"torch\.func.*ops.reference"):
+        torch.func.grad(lambda x: FUNCTIONS[name](x).sum())(images())
+
+
+@pytest.mark.real_use
+@each_operator
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_what_runs_is_right(name: str) -> None:
+    """vmap, functionalize, torch.jit.trace, make_fx."""
+    x, function, expected = images(), FUNCTIONS[name], FUNCTIONS[name](images())
+    assert_near(torch.vmap(function)(torch.stack([x, x]))[1], expected, "vmap")
+    assert_near(torch.func.functionalize(function)(x), expected, "functionalize")
+    for traced in (torch.jit.trace(function, (x + 1,)), make_fx(function)(x + 1)):
+        assert_near(traced(x), expected, "traced")
+
+
+@pytest.mark.real_use
+@each_operator
+def test_a_negative_bit_is_resolved(name: str) -> None:
+    x = torch.complex(images(), images()).conj().imag
+    assert x.is_neg()
+    assert_near(FUNCTIONS[name](x), FUNCTIONS[name](-images()), name)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("kind", [Tensor.to_sparse, Tensor.to_mkldnn])
+def test_only_dense_maps(kind: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(TypeError, match="x must be dense"):
+        FUNCTIONS["bn_relu"](kind(images()))
