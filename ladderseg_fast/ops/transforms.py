@@ -40,7 +40,7 @@ def refuse_tangents(who: str, tensors: Iterable[Tensor | None]) -> None:
                 f"{who} cannot be differentiated in forward mode (torch.func.jvp, torch.autograd.forward_ad): "
                 'use memory="plain" or ladderseg_fast.ops.reference'
             )
-        if torch._C._functorch.is_gradtrackingtensor(inner):
+        if torch._C._functorch.is_gradtrackingtensor(inner) and inner.requires_grad:
             raise NotImplementedError(
                 f"{who} cannot be differentiated by torch.func (grad, vjp, ...), only by torch.autograd: "
                 'use that, memory="plain" or ladderseg_fast.ops.reference'
@@ -75,6 +75,8 @@ def refuse_transforms(who: str, tensors: Iterable[Tensor | None]) -> None:
         kind = type(tensor)
         if kind is not Tensor and kind is not Parameter and keeps_values_elsewhere(kind):
             raise RuntimeError(f"{who} cannot run on a {kind.__name__}: the kernels work on memory; {_INSTEAD}")
+        if torch._C._functorch.is_legacy_batchedtensor(tensor):
+            raise NotImplementedError(f"{who} cannot be batched (is_grads_batched=True); {_INSTEAD}")
         if tensor.layout is not torch.strided:
             raise RuntimeError(f"{who} cannot run on tensors of layout {tensor.layout}, only on dense ones")
         if tensor.is_meta and not takes_meta():

@@ -1,10 +1,14 @@
 """Shapes of what a ladder returns, and the errors for what it does not take."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from comparison import assert_near
 from ladder_models import CLASSES, make_images, make_model
+from torch import Tensor, nn
 
-from ladderseg_fast import LadderDenseNet, LadderOutput
+from ladderseg_fast import LadderDenseNet, LadderOutput, ops
 
 
 @pytest.mark.parametrize("memory", ["lean", "plain"])
@@ -98,3 +102,31 @@ def test_memory_can_be_switched() -> None:
     assert model.memory == "plain"
     model.memory = "lean"
     assert "Convolution" not in type(model(images).logits.grad_fn).__name__
+
+@pytest.mark.real_use
+def test_the_export_of_a_plain_model_can_be_saved(tmp_path: Path) -> None:
+    model, images = make_model(memory="plain").eval(), make_images(1, 64, 64)
+    torch.export.save(torch.export.export(model, (images,)), tmp_path / "model.pt2")
+    output = torch.export.load(tmp_path / "model.pt2").module()(images)
+    assert isinstance(output, LadderOutput)
+    for found, expected in zip(output, model(images), strict=True):
+        assert_near(found, expected, "scores")
+
+
+@pytest.mark.real_use
+def test_labels_of_a_wrapper_that_exports() -> None:
+    """As docs/models.md has it."""
+
+    class Labels(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, images: Tensor) -> Tensor:
+            return ops.reference.upsample_argmax(self.model(images).logits, images.shape[-2:])
+
+    lean, images = make_model().eval(), make_images(1, 64, 96)
+    plain = Labels(make_model(memory="plain").eval())
+    expected = lean.predict(images)
+    assert torch.equal(torch.export.export(plain, (images,)).module()(images), expected)
+    assert torch.equal(torch.jit.trace(plain, images)(images), expected)

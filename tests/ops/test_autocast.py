@@ -2,12 +2,15 @@
 
 import warnings
 
+import emulation
 import pytest
 import torch
 from ladder_models import make_images, make_labels, make_model
 
 from ladderseg_fast import LadderLoss
 from ladderseg_fast.ops import autocast
+
+pytestmark = pytest.mark.skipif(bool(emulation.CHOICE), reason="about the kernels for the CPU")
 
 
 @pytest.mark.real_use

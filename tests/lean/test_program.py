@@ -1,0 +1,197 @@
+"""What happens to a lean step's tensors between forward and backward, and what may not run as one."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from comparison import assert_near, assert_same_bits
+from ladder_models import make_images, make_labels, make_model, training_loss
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.autograd.graph import saved_tensors_hooks
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from ladderseg_fast import LadderDenseNet, LadderLoss
+
+SIZE = (2, 64, 64)
+
+TESTS = Path(__file__).parents[1]
+
+
+def gradients(model: LadderDenseNet, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def assert_same_gradients(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    for name, gradient in expected.items():
+        assert_same_bits(actual[name], gradient, name)
+
+
+def reversed_strides(x: Tensor) -> Tensor:
+    return x.permute(*reversed(range(x.dim()))).contiguous().permute(*reversed(range(x.dim())))
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    ("pack", "unpack"),
+    [
+        (Tensor.contiguous, lambda x: x),
+        (lambda x: x.detach().numpy().copy(), torch.from_numpy),
+        (reversed_strides, lambda x: x),
+    ],
+    ids=["contiguous", "numpy", "reversed"],
+)
+def test_saved_tensors_may_come_back_with_other_strides(pack: Callable, unpack: Callable) -> None:
+    model, images, labels = make_model(), make_images(*SIZE), make_labels(*SIZE)
+    expected = gradients(model, training_loss(model, images, labels))
+    with saved_tensors_hooks(pack, unpack):
+        loss = training_loss(model, images, labels)
+    assert_same_gradients(gradients(model, loss), expected)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("unpack", [Tensor.float, lambda x: x[:1]], ids=["dtype", "shape"])
+def test_saved_tensors_come_back_as_they_were(unpack: Callable[[Tensor], Tensor]) -> None:
+    model = make_model()
+    with saved_tensors_hooks(lambda x: x, unpack):
+        loss = training_loss(model, make_images(*SIZE), make_labels(*SIZE))
+    with pytest.raises((RuntimeError, ValueError, TypeError)):
+        loss.backward()
+
+
+@pytest.mark.real_use
+def test_statistics_and_labels_changed_before_backward_do_not_count() -> None:
+    """Plain PyTorch raises; a lean step and the loss have taken what they need."""
+    model, images, labels = make_model().eval(), make_images(*SIZE), make_labels(*SIZE)
+    expected = gradients(model, training_loss(model, images, labels))
+    loss = training_loss(model, images, labels)
+    for buffer in model.buffers():
+        buffer.zero_()
+    labels.zero_()
+    assert_same_gradients(gradients(model, loss), expected)
+
+
+@pytest.mark.real_use
+def test_parameters_changed_before_backward_are_noticed() -> None:
+    model = make_model().eval()
+    loss = training_loss(model, make_images(*SIZE), make_labels(*SIZE))
+    with torch.no_grad():
+        model.context.conv2.weight.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.real_use
+def test_a_negative_bit_is_resolved() -> None:
+    model, images = make_model(), make_images(*SIZE)
+    negative = torch.complex(images, images).conj().imag
+    assert negative.is_neg()
+    expected, output = model(-images).logits, model(negative).logits
+    assert_same_bits(output, expected, "logits")
+    grad = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output.dtype)
+    parameters = list(model.parameters())
+    keep = {"retain_graph": True, "allow_unused": True}
+    found = torch.autograd.grad(output, parameters, torch.complex(grad, grad).conj().imag, **keep)
+    for (name, _), a, b in zip(
+        model.named_parameters(), found, torch.autograd.grad(output, parameters, -grad, **keep), strict=True
+    ):
+        if b is not None:
+            assert_near(a, b, name)
+
+
+def logits(model: LadderDenseNet) -> Callable[[Tensor], Tensor]:
+    return lambda images: model(images).logits
+
+
+def in_forward_mode(model: LadderDenseNet, images: Tensor) -> None:
+    with forward_ad.dual_level():
+        model(forward_ad.make_dual(images, images))
+
+
+def on_fake_tensors(model: LadderDenseNet, images: Tensor) -> None:
+    with FakeTensorMode() as mode:
+        model(mode.from_tensor(images))
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("grad", [True, False], ids=["grad", "no_grad"])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        in_forward_mode,
+        on_fake_tensors,
+        lambda model, images: torch.func.jvp(logits(model), (images,), (images,)),
+        lambda model, images: torch.func.vjp(logits(model), images),
+        lambda model, images: torch.vmap(lambda image: model(image[None]).logits)(images),
+        lambda model, images: make_fx(logits(model))(images),
+        lambda model, images: make_fx(logits(model), pre_dispatch=True)(images),
+        lambda model, images: torch.export.export(model, (images,), strict=False),
+        lambda model, images: model.to("meta")(images.to("meta")),
+    ],
+    ids=["dual", "fake", "jvp", "vjp", "vmap", "make_fx", "make_fx pre_dispatch", "export", "meta"],
+)
+def test_what_a_lean_step_cannot_go_through_names_the_way_out(
+    transform: Callable[[LadderDenseNet, Tensor], object], grad: bool
+) -> None:
+    model = make_model().eval().requires_grad_(grad)
+    with torch.set_grad_enabled(grad), pytest.raises((NotImplementedError, RuntimeError), match='memory="plain"'):
+        transform(model, make_images(*SIZE))
+
+
+@pytest.mark.real_use
+def test_frozen_parameters_with_tangents_are_refused() -> None:
+    model = make_model().eval().requires_grad_(False)
+    weights = dict(model.named_parameters())
+    with pytest.raises(NotImplementedError, match="forward mode"):
+        torch.func.jvp(lambda w: torch.func.functional_call(model, w, make_images(*SIZE)).logits, (weights,), (weights,))
+
+
+@pytest.mark.real_use
+def test_batched_gradients_are_refused() -> None:
+    model, images = make_model(), make_images(*SIZE).requires_grad_()
+    output = model(images).logits
+    with pytest.raises((NotImplementedError, RuntimeError), match="memory="):
+        torch.autograd.grad(output, images, torch.randn(3, *output.shape).double(), is_grads_batched=True)
+
+
+TRACES = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from ladder_models import make_images, make_model, TINY, TINY_SHAPE
+from ladderseg_fast.nn import DENSENETS
+DENSENETS[TINY] = TINY_SHAPE
+model, images = make_model(), make_images(2, 64, 64)
+def onnx(model, images):
+    torch.onnx.export(model, (images,), "/dev/null", dynamo=False)
+for trace in (torch.jit.trace, onnx):
+    for grad in (True, False):
+        with torch.set_grad_enabled(grad):
+            try:
+                trace(model, images)
+            except RuntimeError as error:
+                print(error)
+assert model(images).logits.isfinite().all()
+"""
+
+
+@pytest.mark.real_use
+def test_tracing_is_an_error_and_ends_no_process() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", TRACES.format(tests=str(TESTS))]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count('memory="lean" cannot be traced') == 4, result.stdout
+    assert result.stdout.count('memory="plain"') == 4
+
+
+def test_loss_of_lean_scores_in_forward_mode() -> None:
+    output = make_model(memory="plain")(make_images(*SIZE))
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward mode"):
+        logits = forward_ad.make_dual(output.logits.detach(), torch.ones_like(output.logits))
+        LadderLoss()(output._replace(logits=logits), make_labels(*SIZE))
