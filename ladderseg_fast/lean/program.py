@@ -13,6 +13,7 @@ from ..ops.transforms import refuse_transforms
 from .batch_norm import BoundNorm
 from .double_backward import refuse_double_backward
 from .feature import Feature, write
+from .opaque import opaque
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
 from .stages import Repeatable, Stage
@@ -284,6 +285,7 @@ class _ProgramFunction(torch.autograd.Function):
         return outputs
 
     @staticmethod
+    @opaque
     def backward(ctx, *grads: Tensor | None):
         link, *saved = ctx.saved_tensors
         dependencies = (link, *saved, *grads) if torch.is_grad_enabled() else ()  # create_graph=True

@@ -27,6 +27,8 @@ def upsample_cross_entropy(
 ) -> Tensor:
     """Mean cross entropy of `logits`, upsampled bilinearly to the size of `labels`, over the counted pixels.
 
+    The gradient is computed here: labels and class weights may change before backward.
+
     Args:
         logits: [N, K, h, w], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
         labels: [N, H, W], any integer dtype; each in [0, K) or equal to `ignore_index`.
