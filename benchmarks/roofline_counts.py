@@ -141,7 +141,9 @@ class Counter(TorchDispatchMode):
         inside = _OURS.get(function)
         if inside is not None:
             with self:
-                return inside(*args, **kwargs)
+                result = inside(*args, **kwargs)
+            self._start_recording()  # for what follows: leaving the inner region has ended it
+            return result
         result = function(*args, **kwargs)
         if function is torch.ops.aten.convolution.default and is_channels_last(args[0]):
             result = result.contiguous(memory_format=torch.channels_last)  # as on CUDA; the meta device forgets it

@@ -29,6 +29,8 @@ def refuse_tangents(who: str, tensors: Iterable[Tensor | None]) -> None:
     """
     if torch.compiler.is_compiling():
         return  # what is compiled are operators, and these refuse by themselves
+    if forward_ad._current_level < 0 and torch._C._functorch.peek_interpreter_stack() is None:
+        return
     for tensor in tensors:
         if tensor is None:
             continue
@@ -75,12 +77,12 @@ def refuse_transforms(who: str, tensors: Iterable[Tensor | None]) -> None:
         kind = type(tensor)
         if kind is not Tensor and kind is not Parameter and keeps_values_elsewhere(kind):
             raise RuntimeError(f"{who} cannot run on a {kind.__name__}: the kernels work on memory; {_INSTEAD}")
-        if torch._C._functorch.is_legacy_batchedtensor(tensor):
-            raise NotImplementedError(f"{who} cannot be batched (is_grads_batched=True); {_INSTEAD}")
-        if tensor.layout is not torch.strided:
-            raise RuntimeError(f"{who} cannot run on tensors of layout {tensor.layout}, only on dense ones")
         if tensor.is_meta and not takes_meta():
             raise RuntimeError(f"{who} cannot run on the meta device: the kernels work on memory; {_INSTEAD}")
+        if tensor.layout is not torch.strided:
+            raise RuntimeError(f"{who} cannot run on tensors of layout {tensor.layout}, only on dense ones")
+        if kind is not Parameter and torch._C._functorch.is_legacy_batchedtensor(tensor):
+            raise NotImplementedError(f"{who} cannot be batched (is_grads_batched=True); {_INSTEAD}")
 
 
 def _is_recording() -> bool:
