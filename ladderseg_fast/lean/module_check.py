@@ -8,7 +8,7 @@ compared at each step, which takes a fraction of one.
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
-from operator import contains, itemgetter
+from operator import contains, eq, itemgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -330,7 +330,8 @@ class _Snapshot:
 
     def holds(self, root: nn.Module) -> bool:
         """Whether nothing that matters has changed since."""
-        return list(self._facts(root)) == self._seen
+        # One by one: thousands of objects at a time would set off the garbage collector.
+        return all(map(eq, self._facts(root), self._seen))
 
     def _facts(self, root: nn.Module) -> Iterator[object]:
         modules = [root, *self._below]
