@@ -1,12 +1,23 @@
 """What a training leaves behind, and where."""
 
+import os
 from pathlib import Path
+from typing import TextIO
 
-from ..atomic_file import atomic_write, remove_leftovers
+from ..atomic_file import atomic_write, leftovers, remove_leftovers
+from .early_run import config_of_early_run, overlays_of_early_run
+from .run_lock import RunLock
+from .tensorboard import EVENTS_SUFFIX
+from .written_files import WrittenFiles
+
+_LOCK, _WRITTEN = ".ladderseg.lock", ".ladderseg.files"
 
 
 class RunDirectory:
     """The files of one run.
+
+    Of the files in `path`, only those are ever removed that a run is known to have written, and none through a
+    symbolic link: everything else is the user's.
 
     Attributes:
         config: config.toml, all settings as they were resolved.
@@ -29,6 +40,9 @@ class RunDirectory:
         self.overlays = path / "overlays"
         self.tensorboard = path / "tensorboard"
         self.report = path / "report.html"
+        self._written = WrittenFiles(path / _WRITTEN)
+        files = (self.last, self.best, self.log, self.config, self.curve, self.report)
+        self._names = tuple(path.name for path in files)
 
     @property
     def result(self) -> Path:
@@ -42,35 +56,94 @@ class RunDirectory:
                 return path
         raise FileNotFoundError(f"{self.path}: neither {self.best.name} nor {self.last.name} is there")
 
-    def check_free(self, overwrite: bool) -> None:
-        """Raises FileExistsError if the directory holds a checkpoint, and `overwrite` is False."""
+    def lock(self, stream: TextIO) -> RunLock:
+        """Makes the directory, and keeps other trainings out of it while the result is active; see RunLock.
+
+        Raises:
+            OSError: the directory cannot be made.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        return RunLock(self.path / _LOCK, stream)
+
+    def check_free(self, overwrite: bool, keep_config: bool = False) -> None:
+        """Raises an error unless a new run can begin here without the loss of anything that no run wrote.
+
+        Args:
+            overwrite: an earlier run that is there is replaced, its checkpoints too.
+            keep_config: config.toml may be the user's.
+
+        Raises:
+            FileExistsError: there is a checkpoint, and `overwrite` is False; or something that is not an earlier run's.
+            NotADirectoryError: `path` is something else.
+        """
+        if not self.path.is_dir():
+            if os.path.lexists(self.path):
+                raise NotADirectoryError(f"{self.path} is not a directory")
+            return
+        if self._is_empty():
+            return
+        files = self._written_files()
+        if files is None:
+            raise FileExistsError(
+                f"{self.path} is not empty, and what it holds was not written by a training of ladderseg; "
+                "choose a new directory, or an empty one"
+            )
         if not overwrite and (self.last.exists() or self.best.exists()):
             raise FileExistsError(
                 f"{self.path} holds a checkpoint already; choose another directory, --overwrite it, or --resume it"
             )
+        strangers = self._strangers(files)
+        if strangers and not (keep_config and strangers == [self.config.name]):
+            raise FileExistsError(
+                f"{self.path} holds {', '.join(strangers)}, which its run did not write, or which was changed since; "
+                "choose another directory, or move that elsewhere first"
+            )
 
-    def create(self, overwrite: bool) -> None:
-        """Makes the directory for a new run; what an earlier run left there goes.
+    def create(self, overwrite: bool, keep_config: bool = False) -> None:
+        """Makes the directory for a new run; what an earlier run wrote there goes.
+
+        Args:
+            keep_config: config.toml stays, even if it is not as an earlier run wrote it.
 
         Raises:
-            FileExistsError: as check_free.
+            FileExistsError, NotADirectoryError: as check_free.
             OSError: the directory cannot be made or written.
         """
-        self.check_free(overwrite)
-        if self.path.exists() and not self.path.is_dir():
-            raise NotADirectoryError(f"{self.path} is not a directory")
-        self.overlays.mkdir(parents=True, exist_ok=True)
+        self.check_free(overwrite, keep_config)
+        files = self._written_files()
+        self.path.mkdir(parents=True, exist_ok=True)
         self.clear_leftovers()
-        # The checkpoints first: without them, no mixture of two runs can be resumed.
-        pictures = [self.curve, self.report, *self.overlays.glob("*.png")]
-        events = self.tensorboard.glob("events.out.tfevents.*")
-        for path in (self.last, self.best, self.log, self.config, *pictures, *events):
-            path.unlink(missing_ok=True)
+        if files is not None:
+            kept = [self.config.name] if keep_config else []
+            # The checkpoints come first: without them, no mixture of two runs can be resumed.
+            for name in dict.fromkeys((*self._names, *files.names())):
+                if name not in kept and files.wrote(name):
+                    (self.path / name).unlink()
+            for path in self.tensorboard.glob(f"events.out.tfevents.*{EVENTS_SUFFIX}"):
+                path.unlink()
+        self._written.begin(dict.fromkeys(self._names))
+        # After the list: with it alone, a directory is known to be a run's.
+        self.overlays.mkdir(exist_ok=True)
+
+    def take_up(self) -> None:
+        """Makes the directory ready for its run to go on.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.clear_leftovers()
+        self.overlays.mkdir(exist_ok=True)
+        if not self._written.exists():
+            early = self._files_of_early_run()
+            self._written.begin(dict.fromkeys(self._names) if early is None else early)
 
     def clear_leftovers(self) -> None:
-        """Removes the temporary files of a process that was killed."""
-        for directory in (self.path, self.overlays):
-            remove_leftovers(directory)
+        """Removes the temporary files of a training that was killed; no other one may be at work here."""
+        # `ladderseg report` writes its page at any time.
+        ours = {*self._names, _WRITTEN} - {self.report.name}
+        remove_leftovers(self.path, ours.__contains__)
+        if not self.overlays.is_symlink():
+            remove_leftovers(self.overlays, lambda name: name.endswith(".png"))
 
     def write_config(self, text: str) -> None:
         """Makes `text` the content of config.toml.
@@ -78,5 +151,53 @@ class RunDirectory:
         Raises:
             OSError: it cannot be written; the message names it.
         """
+        content = text.encode()
+        self._written.add(self.config.name, content)
         with atomic_write(self.config) as file:
-            file.write(text.encode())
+            file.write(content)
+
+    def config_is_ours(self) -> bool:
+        """Whether config.toml holds what the run wrote into it."""
+        files = self._written_files()
+        return files is not None and files.wrote(self.config.name)
+
+    def will_write(self, path: Path) -> None:
+        """Lists `path`, a file of the run that no attribute names, as one that the run writes.
+
+        Raises:
+            OSError: the list cannot be written.
+        """
+        self._written.add(str(path.relative_to(self.path)))
+
+    def _is_empty(self) -> bool:
+        """Whether there is nothing but what a training makes before it has a list of its files."""
+        ours = {path.name for path in leftovers(self.path) if path.name.startswith(f".{_WRITTEN}.")}
+        return {path.name for path in self.path.iterdir()} <= {*ours, _LOCK}
+
+    def _written_files(self) -> WrittenFiles | None:
+        """What a run wrote here; None if none did."""
+        if not self._written.exists():
+            early = self._files_of_early_run()
+            if early is None:
+                return None
+            self._written.assume(early)
+        return self._written
+
+    def _files_of_early_run(self) -> dict[str, bytes | None] | None:
+        """What a run wrote here that kept no list of it, as WrittenFiles has it; None if none did."""
+        config = config_of_early_run(self.log)
+        if config is None:
+            return None
+        events = [] if self.tensorboard.is_symlink() else self.tensorboard.glob("events.out.tfevents.*")
+        others = (*overlays_of_early_run(self.log, self.overlays), *events)
+        files = (*self._names, *(str(path.relative_to(self.path)) for path in others))
+        return dict.fromkeys(files) | {self.config.name: config}
+
+    def _strangers(self, files: WrittenFiles) -> list[str]:
+        """What has the name of a file of a run, but is not the run's."""
+        folders = [path for path in (self.overlays, self.tensorboard) if os.path.lexists(path)]
+        names = [name for name in self._names if os.path.lexists(self.path / name)]
+        return [
+            *(name for name in names if not files.wrote(name)),
+            *(path.name for path in folders if path.is_symlink() or not path.is_dir()),
+        ]

@@ -1,0 +1,113 @@
+"""Which files of a run's directory the run wrote: what is not known to be the run's is the user's."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from .._version import __version__
+from ..atomic_file import atomic_write
+
+_HEADER = "files that a training with ladderseg_fast wrote"
+
+
+class WrittenFiles:
+    """A list of names, in the file `path`: one JSON object a line, added before the file that it names is written.
+
+    A name is relative to the directory. A file that people edit is listed with its content's digest, so that it counts
+    as the run's only while it holds what the run wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._digests: dict[str, set[str]] | None = None
+
+    def exists(self) -> bool:
+        """Whether a training wrote such a list."""
+        return self._read() is not None
+
+    def assume(self, files: Mapping[str, bytes | None]) -> None:
+        """Makes `files`, with their contents where these matter, the list in this object, but not in the file."""
+        self._digests = {}
+        for name, content in files.items():
+            _enter(self._digests, _record(name, content))
+
+    def begin(self, files: Mapping[str, bytes | None]) -> None:
+        """Makes `files`, with their contents where these matter, the list, whatever it was before.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with atomic_write(self.path) as file:
+            file.write(_line({"format": _HEADER, "version": __version__}))
+            for name, content in files.items():
+                file.write(_line(_record(name, content)))
+        self.assume(files)
+
+    def add(self, name: str, content: bytes | None = None) -> None:
+        """Adds `name`, with its content where that matters.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        known = self._read() or {}
+        record = _record(name, content)
+        if name in known and ("sha256" not in record or record["sha256"] in known[name]):
+            return
+        try:
+            with open(self.path, "ab") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise OSError(f"cannot write {self.path}: {error.strerror}") from error
+        _enter(known, record)
+
+    def names(self) -> list[str]:
+        """All that are listed."""
+        return list(self._read() or ())
+
+    def wrote(self, name: str) -> bool:
+        """Whether the file that has this name now is one that the run wrote: never one that a link leads to."""
+        digests = (self._read() or {}).get(name)
+        path = Path(name)
+        if digests is None or path.is_absolute() or ".." in path.parts:
+            return False
+        # The list may have come with somebody else's run.
+        places = [self.path.parent / part for part in (path, *path.parents[:-1])]
+        if any(place.is_symlink() for place in places) or not places[0].is_file():
+            return False
+        return not digests or hashlib.sha256(places[0].read_bytes()).hexdigest() in digests
+
+    def _read(self) -> dict[str, set[str]] | None:
+        """The digests by name; None where there is no such list."""
+        if self._digests is None and self.path.is_file() and not self.path.is_symlink():
+            # The last line may have been left unfinished by a process that was killed.
+            lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+            self._digests = _digests(lines)
+        return self._digests
+
+
+def _digests(lines: list[str]) -> dict[str, set[str]] | None:
+    try:
+        header, *records = map(json.loads, lines)
+        if header["format"] != _HEADER:
+            return None
+        digests: dict[str, set[str]] = {}
+        for record in records:
+            _enter(digests, record)
+    except (ValueError, TypeError, KeyError, AttributeError):  # it is something else
+        return None
+    return digests
+
+
+def _enter(digests: dict[str, set[str]], record: dict[str, str]) -> None:
+    known = digests.setdefault(record["file"], set())
+    if "sha256" in record:
+        known.add(record["sha256"])
+
+
+def _record(name: str, content: bytes | None) -> dict[str, str]:
+    return {"file": name} | ({} if content is None else {"sha256": hashlib.sha256(content).hexdigest()})
+
+
+def _line(record: dict[str, str]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
