@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+from pathlib import Path
 
 from ..models import list_models
 
@@ -13,6 +14,13 @@ def image_size(text: str) -> tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 360x480, got {text!r}")
     return int(match[1]), int(match[2])
+
+
+def path(text: str) -> Path:
+    """A path; an empty text, which would be the working directory, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected the path of a file or directory, got ''")
+    return Path(text)
 
 
 def model_name(text: str) -> str:

@@ -1,10 +1,10 @@
 """`ladderseg report`: the course of one or several runs as a page."""
 
 import argparse
-from pathlib import Path
 
 from ..engine import RunDirectory
 from ..engine.report import MOST_RUNS, write_report
+from .arguments import path
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -18,13 +18,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument(
         "runs",
-        type=Path,
+        type=path,
         nargs="+",
         metavar="RUN",
         help=f"directory that ladderseg train wrote; at most {MOST_RUNS}",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="the page (default: report.html in RUN; several runs need it)"
+        "--out", type=path, metavar="FILE", help="the page (default: report.html in RUN; several runs need it)"
     )
     parser.set_defaults(run=run)
 

@@ -10,7 +10,7 @@ from ..engine.config_tables import Layer, build_config, parse_assignments, read_
 from ..engine.device import find_device
 from ..engine.loaders import open_splits
 from ..memory import format_bytes, peak_memory
-from .arguments import image_size, model_name, non_negative_int, positive_float, positive_int
+from .arguments import image_size, model_name, non_negative_int, path, positive_float, positive_int
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -108,7 +108,7 @@ def summary(config: Config, result: TrainingResult, directory: RunDirectory, ima
 
 def _add_sources(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--config", type=Path, default=None, metavar="FILE", help="TOML file of settings; other options go over it"
+        "--config", type=path, default=None, metavar="FILE", help="TOML file of settings; other options go over it"
     )
     group.add_argument(
         "--set",
@@ -119,7 +119,7 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
         help="any setting, such as training.optimizer=sgd; docs/training.md lists them; may be repeated",
     )
     group.add_argument(
-        "--resume", type=Path, default=None, metavar="RUN", help="go on with the run in RUN, with its own settings"
+        "--resume", type=path, default=None, metavar="RUN", help="go on with the run in RUN, with its own settings"
     )
 
 

@@ -41,6 +41,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _check_choice("model.name", self.name, list_models())
+        _check_path("model.weights", self.weights)
         mode = self.mode
         if self.channels_last and mode == "lean":
             raise ValueError(
@@ -108,6 +109,8 @@ class DataConfig:
         for name in ("size", "crop"):
             for side in getattr(self, name) or ():
                 _check_least(f"data.{name}", side, 1)
+        for name in ("root", "sbd"):
+            _check_path(f"data.{name}", getattr(self, name))
         self.augmentation()
 
     def resolved_size(self) -> tuple[int, int]:
@@ -196,6 +199,7 @@ class TrainingConfig:
         _check_choice("training.on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         if self.autocast is not None:
             _check_choice("training.autocast", self.autocast, AUTOCAST_TYPES)
+        _check_path("training.init_from", self.init_from)
         self._check_numbers()
         if isinstance(self.class_weights, str):
             _check_choice("training.class_weights", self.class_weights, (BALANCED,))
@@ -240,6 +244,7 @@ class OutputConfig:
             if getattr(self, name) is not None:
                 _check_least(f"output.{name}", getattr(self, name), 1)
         _check_least("output.overlays", self.overlays, 0)
+        _check_path("output.directory", self.directory)
 
 
 @dataclass(frozen=True)
@@ -308,6 +313,12 @@ class Config:
 
 def _absolute(path: str | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
+
+
+def _check_path(key: str, path: str | None) -> None:
+    # An empty one would be the working directory.
+    if path is not None and (not path or "\0" in path):
+        raise ValueError(f"{key} must be the path of a file or directory, got {path!r}")
 
 
 def _check_least(key: str, value: int, least: int) -> None:

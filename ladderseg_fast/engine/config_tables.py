@@ -97,8 +97,15 @@ def build_config(layers: Sequence[Layer]) -> Config:
 
 def config_text(config: Config, revision: GitRevision | None) -> str:
     """The content of a run's config.toml: all settings, and in comments what they were used with."""
+    return settings_text(config.as_tables(), __version__, revision)
+
+
+def settings_text(
+    tables: Mapping[str, Mapping[str, object]], version: str, revision: GitRevision | None
+) -> str:
+    """config_text of a configuration with the sections `tables`, by the release `version`."""
     where = f"in a working directory at git revision {revision}" if revision else "in no git repository"
-    return f"# Settings of a training with ladderseg_fast {__version__}, {where}.\n\n{format_toml(config.as_tables())}"
+    return f"# Settings of a training with ladderseg_fast {version}, {where}.\n\n{format_toml(tables)}"
 
 
 def format_toml(tables: Mapping[str, Mapping[str, object]]) -> str:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from ..models.weights import MissingPackageError
 
+#: The end of the names of event files, which says that a training wrote them.
+EVENTS_SUFFIX = ".ladderseg"
+
 
 def check_tensorboard() -> None:
     """Raises MissingPackageError if the package tensorboard is not installed."""
@@ -26,7 +29,9 @@ class TensorBoardEvents:
     def __init__(self, directory: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory), purge_step=step + 1 if step else None)
+        self._writer = SummaryWriter(
+            str(directory), purge_step=step + 1 if step else None, filename_suffix=EVENTS_SUFFIX
+        )
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Adds `values` after `step` steps."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
@@ -61,7 +62,8 @@ def train(
         NonFiniteError: a loss or a weight is NaN or infinite; the last checkpoint is kept.
         Interrupted: after Ctrl-C or SIGTERM, when the batch in progress is done and all is saved.
         OSError: a file cannot be read or written; the last checkpoint is kept.
-        FileExistsError: `run` holds a checkpoint.
+        FileExistsError: `run` holds a checkpoint, or what no training wrote.
+        BlockingIOError: another training is at work in `run`.
         ValueError: the data cannot be used; a setting does not fit them, the model or this machine; or the run to
             resume is of another training.
         MissingPackageError: a setting needs a package that is not installed.
@@ -69,13 +71,22 @@ def train(
     if not resume:
         run.check_free(overwrite)
     config = config.resolved(len(training_set))
-    checkpoint = load_checkpoint(run.last) if resume and run.last.exists() else None
-    if checkpoint is not None:
-        check_same_training(run.last, checkpoint, config, training_set)
-    trainer = _Trainer(config, training_set, validation_set, run, stream, resumed=checkpoint is not None)
-    with InterruptRequest() as interrupt:
+    with ExitStack() as stack:
+        there = run.path.is_dir()
+        if there:
+            stack.enter_context(run.lock(stream))
+        checkpoint = load_checkpoint(run.last) if resume and run.last.exists() else None
+        if checkpoint is not None:
+            check_same_training(run.last, checkpoint, config, training_set)
+        trainer = _Trainer(config, training_set, validation_set, run, stream, resumed=checkpoint is not None)
+        if not there:
+            # Not before all has been checked: what is refused leaves no directory behind.
+            stack.enter_context(run.lock(stream))
+        interrupt = stack.enter_context(InterruptRequest())
         if checkpoint is None:
-            trainer.begin(interrupt, overwrite or resume)
+            # A run that was killed early begins again with its settings, which were perhaps edited meanwhile.
+            keep_config = resume and run.config.exists() and not run.config_is_ours()
+            trainer.begin(interrupt, overwrite or resume, keep_config)
         else:
             trainer.resume(checkpoint)
         trainer.fit(interrupt)
@@ -115,14 +126,15 @@ class _Trainer:
         if config.output.tensorboard:
             check_tensorboard()
 
-    def begin(self, interrupt: InterruptRequest, overwrite: bool) -> None:
+    def begin(self, interrupt: InterruptRequest, overwrite: bool, keep_config: bool) -> None:
         """Makes the run's directory, and weighs the classes by their frequency if the configuration says so."""
         warning = look_for_classes(self.training_set)
         if warning is not None:
             print(f"warning: training images: {warning}", file=self.stream, flush=True)
-        self.run.create(overwrite)
+        self.run.create(overwrite, keep_config)
         revision = git_revision(Path.cwd())
-        self.run.write_config(config_text(self.config, revision))
+        if not keep_config:
+            self.run.write_config(config_text(self.config, revision))
         if self.learner.taken is not None:
             print(self.learner.taken, file=self.stream, flush=True)
         if self.config.training.class_weights == BALANCED:
@@ -134,7 +146,7 @@ class _Trainer:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Takes up the state that `checkpoint` holds, and cuts the log there."""
         state = checkpoint.training_state
-        self.run.clear_leftovers()
+        self.run.take_up()
         self.batches, self.losses = state["batches"], list(state["losses"])
         self.result = TrainingResult.from_records(RunLog(self.run.log).cut(checkpoint.step, self.batches))
         if self.result.ended:
@@ -171,7 +183,7 @@ class _Trainer:
                 self.draw_curve()
                 raise
             with self.learner.result() as model:
-                self.result.overlays = self.validation.draw_overlays(model, self.run.overlays)
+                self.result.overlays = self.validation.draw_overlays(model, self.run.overlays, self.run.will_write)
             self.recorder.end(self.result.step)
             self.result.ended = True
 

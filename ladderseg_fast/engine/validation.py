@@ -41,8 +41,14 @@ class Validation:
             progress.note(f"step {step}: mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}")
         return scores
 
-    def draw_overlays(self, model: SegmentationModel, directory: Path) -> list[Path]:
-        """Writes truth and prediction over images that are spread evenly over the split, and returns the paths."""
+    def draw_overlays(
+        self, model: SegmentationModel, directory: Path, will_write: Callable[[Path], None]
+    ) -> list[Path]:
+        """Writes truth and prediction over images that are spread evenly over the split, and returns the paths.
+
+        Args:
+            will_write: is called with each path before its file is written.
+        """
         count = min(self._config.output.overlays, len(self._samples))
         paths = []
         for i in range(count):
@@ -50,5 +56,6 @@ class Validation:
             labels = predict_image(model, sample.image, IMAGENET_NORMALISATION, self._config.data.size)
             paths.append(directory / f"{sample.name}.png")
             picture = truth_and_prediction(sample.image, sample.labels, labels, self._samples.label_set, sample.name)
+            will_write(paths[-1])
             write_png(paths[-1], picture)
         return paths

@@ -95,6 +95,121 @@ def test_lean_is_the_default_and_agrees_with_plain(tmp_path, trained, short):
     assert losses(run)[0] == pytest.approx(losses(trained)[0], rel=1e-4)
 
 
+@pytest.mark.real_use
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]], ids=str)
+def test_configuration_in_the_directory_of_the_run_is_kept(tmp_path, capsys, short, overwrite):
+    mine = {
+        "config.toml": '# my notes\n[training]\nseed = 3\n',
+        "log.jsonl": "my log\n",
+        "report.html": "my report",
+        "overlays/holiday.png": "my picture",
+    }
+    for name, text in mine.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    options = [*short, "--config", str(tmp_path / "config.toml"), "--out", str(tmp_path), *overwrite]
+    assert main(["train", *options]) == 2
+    message = f"{tmp_path} is not empty, and what it holds was not written by a training of ladderseg"
+    assert message in capsys.readouterr().err
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == mine.keys()
+    assert {name: (tmp_path / name).read_text() for name in mine} == mine
+
+
+@pytest.mark.real_use
+def test_edited_configuration_of_a_run_is_kept(trained, tmp_path, capsys, short):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    text = (run / "config.toml").read_text() + "# my notes\n"
+    (run / "config.toml").write_text(text)
+    command = ["train", "--config", str(run / "config.toml"), "--out", str(run), "--overwrite"]
+    assert main(command) == 2
+    assert f"{run} holds config.toml, which its run did not write, or which was changed" in capsys.readouterr().err
+    assert (run / "config.toml").read_text() == text
+    assert load_checkpoint(run).step == 2
+    # As it was written it is the run's own.
+    shutil.copy(trained / "config.toml", run)
+    assert main([*command, "--steps", "1"]) == 0
+    assert load_checkpoint(run).step == 1
+
+
+@pytest.mark.real_use
+def test_run_of_release_0_1(trained, tmp_path, capsys, short):
+    """It kept no list of what it wrote."""
+    for name in ("run", "edited"):
+        shutil.copytree(trained, tmp_path / name)
+        (tmp_path / name / ".ladderseg.files").unlink()
+    run, edited = tmp_path / "run", tmp_path / "edited"
+    pictures = sorted(run.glob("overlays/*.png"))
+    assert pictures
+    options = [*short, "--seed", "9", "--set", "output.overlays=0"]
+    assert main(["train", *options, "--out", str(run)]) == 2
+    assert "holds a checkpoint already" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run)]) == 0
+    (run / ".ladderseg.files").unlink()
+    assert main(["train", *options, "--out", str(run), "--overwrite"]) == 0
+    assert load_checkpoint(run).config["training"]["seed"] == 9
+    assert not any(path.exists() for path in pictures)
+    # It drew four pictures at most, so that these are not all its own; and nobody knows which.
+    (edited / "overlays" / "holiday.png").touch()
+    assert main(["train", *options, "--out", str(edited), "--overwrite"]) == 0
+    assert len(list(edited.glob("overlays/*.png"))) == len(pictures) + 1
+    shutil.copytree(trained, tmp_path / "config")
+    (tmp_path / "config" / ".ladderseg.files").unlink()
+    with open(tmp_path / "config" / "config.toml", "a") as file:
+        file.write("# my notes\n")
+    assert main(["train", *options, "--out", str(tmp_path / "config"), "--overwrite"]) == 2
+    assert "holds config.toml, which its run did not write" in capsys.readouterr().err
+
+
+@pytest.mark.real_use
+def test_resume_of_what_is_no_run(tmp_path, capsys):
+    text = '[model]\nname = "tiny"\n'
+    (tmp_path / "config.toml").write_text(text)
+    assert main(["train", "--resume", str(tmp_path)]) == 2
+    assert "what it holds was not written by a training of ladderseg" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+    assert (tmp_path / "config.toml").read_text() == text
+
+
+@pytest.mark.real_use
+def test_resume_of_what_has_no_checkpoint_keeps_its_configuration(trained, tmp_path, short):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    for name in ("last.pt", "best.pt"):
+        (run / name).unlink()
+    text = (run / "config.toml").read_text().replace("steps = 2", "steps = 1  # shorter")
+    (run / "config.toml").write_text(text)
+    assert main(["train", "--resume", str(run)]) == 0
+    assert load_checkpoint(run).step == 1
+    assert (run / "config.toml").read_text() == text
+    assert main(["train", "--resume", str(run)]) == 0
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", ""], "output.directory must be the path of a file or directory, got ''"),
+        (["--set", 'output.directory=""'], "output.directory must be the path"),
+        (["--set", 'output.directory="a\\u0000b"'], r"output.directory must be the path .*, got 'a\\x00b'"),
+        (["--out", "x", "--root", ""], "data.root must be the path"),
+        (["--out", "x", "--weights", ""], "model.weights must be the path"),
+        (["--out", "x", "--init-from", ""], "training.init_from must be the path"),
+        (["--resume", ""], "--resume: expected the path of a file or directory, got ''"),
+        (["--config", ""], "--config: expected the path of a file or directory, got ''"),
+    ],
+)
+def test_empty_paths(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(["train", *arguments])
+    except SystemExit as error:  # argparse's way
+        status = error.code
+    assert status == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_refuses_to_overwrite_unless_told(trained, tmp_path, capsys, short):
     run = tmp_path / "run"
     shutil.copytree(trained, run)

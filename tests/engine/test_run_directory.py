@@ -26,18 +26,116 @@ def test_refuses_to_overwrite_a_checkpoint(run):
 
 def test_overwriting_leaves_nothing_of_the_earlier_run(run):
     run.tensorboard.mkdir()
-    mine = [run.path / "notes.txt", run.tensorboard / "notes.txt"]
-    old = [run.last, run.best, run.log, run.config, run.curve, run.report, run.overlays / "a.png"]
+    mine = [run.path / "notes.txt", run.tensorboard / "notes.txt", run.overlays / "b.png", run.path / ".b.partial"]
+    old = [run.last, run.best, run.log, run.curve, run.report, run.overlays / "a.png"]
     old += [
-        run.tensorboard / "events.out.tfevents.1",
+        run.tensorboard / "events.out.tfevents.1.ladderseg",
         run.path / ".last.pt.1.partial",
         run.overlays / ".a.png.1.partial",
     ]
+    run.will_write(run.overlays / "a.png")
     for path in old + mine:
         path.touch()
-    run.create(overwrite=True)
-    assert not any(path.exists() for path in old)
+    run.write_config("seed = 1\n")
+    # As another process does it.
+    RunDirectory(run.path).create(overwrite=True)
+    assert not any(path.exists() for path in [*old, run.config])
     assert all(path.exists() for path in mine)
+
+
+def content(directory):
+    """Everything below, links not followed: paths, with the bytes of files."""
+    paths = sorted(directory.rglob("*"))
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
+#: What a run would write, made by somebody else.
+USERS_FILES = ("config.toml", "log.jsonl", "last.pt", "curve.png", "report.html", "overlays/a.png", "notes.txt")
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("names", [USERS_FILES, *((name,) for name in USERS_FILES)], ids=str)
+def test_directory_of_the_users_is_refused(tmp_path, names, overwrite):
+    path = tmp_path / "run"
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text('{"kind": "start"}\n')
+    before = content(path)
+    with pytest.raises(FileExistsError, match="run is not empty, and what it holds was not written by a training"):
+        RunDirectory(path).create(overwrite)
+    assert content(path) == before
+
+
+@pytest.mark.real_use
+def test_empty_directory_is_taken(tmp_path):
+    RunDirectory(tmp_path).create(overwrite=False)
+    assert RunDirectory(tmp_path).overlays.is_dir()
+
+
+@pytest.mark.real_use
+def test_run_that_was_killed_before_its_list_was_there(tmp_path):
+    (tmp_path / ".ladderseg.lock").touch()
+    (tmp_path / "..ladderseg.files.1.partial").touch()
+    RunDirectory(tmp_path).create(overwrite=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".ladderseg.files", ".ladderseg.lock", "overlays"]
+
+
+@pytest.mark.real_use
+def test_configuration_that_was_edited_is_kept(run):
+    run.write_config("seed = 1\n")
+    assert run.config_is_ours()
+    run.config.write_text("seed = 2\n")
+    assert not run.config_is_ours()
+    with pytest.raises(FileExistsError, match=r"run holds config\.toml, which its run did not write, or .* changed"):
+        run.create(overwrite=True)
+    assert run.config.read_text() == "seed = 2\n"
+    run.create(overwrite=True, keep_config=True)
+    assert run.config.read_text() == "seed = 2\n"
+    # What a run wrote before is its own, whichever of its versions it is.
+    run.write_config("seed = 3\n")
+    run.write_config("seed = 4\n")
+    run.config.write_text("seed = 3\n")
+    run.create(overwrite=True)
+    assert not run.config.exists()
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("name", ["overlays", "tensorboard", "log.jsonl", "last.pt"])
+def test_nothing_is_removed_through_a_link(run, tmp_path, name):
+    elsewhere = tmp_path / "pictures"
+    elsewhere.mkdir()
+    files = [elsewhere / "a.png", elsewhere / "events.out.tfevents.1.ladderseg", elsewhere / ".a.png.1.partial"]
+    for path in files:
+        path.write_text("mine")
+    run.will_write(run.overlays / "a.png")
+    if name == "overlays":
+        run.overlays.rmdir()
+    (run.path / name).symlink_to(files[0] if "." in name else elsewhere)
+    with pytest.raises(FileExistsError, match=rf"run holds {name}, which its run did not write"):
+        run.create(overwrite=True)
+    run.take_up()
+    assert all(path.read_text() == "mine" for path in files)
+    assert (run.path / name).is_symlink()
+
+
+@pytest.mark.real_use
+def test_list_that_came_with_somebody_elses_run(run, tmp_path):
+    mine = [tmp_path / "mine", run.path / "mine"]
+    for path in mine:
+        path.touch()
+    link = run.path / "link"
+    link.symlink_to(tmp_path)
+    with open(run.path / ".ladderseg.files", "a") as file:
+        for name in ("../mine", str(tmp_path / "mine"), "link/mine", "overlays/../mine", "."):
+            file.write(json.dumps({"file": name}) + "\n")
+        file.write('{"file": "min')
+    run = RunDirectory(run.path)
+    run.create(overwrite=True)
+    assert all(path.exists() for path in mine)
+    (run.path / ".ladderseg.files").write_text("no list\n")
+    with pytest.raises(FileExistsError, match="not written by a training of ladderseg"):
+        RunDirectory(run.path).create(overwrite=True)
 
 
 def test_where_a_file_is(tmp_path):
