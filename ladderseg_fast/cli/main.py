@@ -1,36 +1,49 @@
 """Entry point of the command `ladderseg`: one file per sub-command, errors in one line."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from .._version import __version__
-from ..engine import Interrupted, NonFiniteError
+from ..engine import Interrupted, NonFiniteError, SystemRefusal
+from ..engine.refusals import refusals_named
 from ..models.weights import MissingPackageError
 from . import data, evaluate, plan, predict, report, train
 
 #: Exit statuses besides 0. An error is 2, as argparse has it; what a signal ends has 128 more than the signal's number.
-ERROR, INTERRUPTED = 2, 128 + signal.SIGINT
+ERROR, INTERRUPTED, CLOSED_PIPE = 2, 128 + signal.SIGINT, 128 + signal.SIGPIPE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command with the arguments `argv` (None: the process's) and returns its exit status.
 
-    What a user can mend (bad arguments, files, data, a diverging training) ends in one line on stderr; anything
-    else is a bug and shows its traceback.
+    What a user can mend (bad arguments, files, data, a diverging training, too little memory) ends in one line on
+    stderr; anything else is a bug and shows its traceback. Where nobody reads stdout any more, as behind `| head`, the
+    command ends without a word.
     """
+    if sys.stderr is None:  # closed: else a file of ours would get its number, and what libraries print
+        sys.stderr = open(os.devnull, "w")
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
-    except (OSError, ValueError, MissingPackageError, NonFiniteError) as error:
-        print(f"ladderseg: error: {one_line(error)}", file=sys.stderr)
+        with refusals_named():
+            status = arguments.run(arguments)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return status
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        return CLOSED_PIPE
+    except (OSError, ValueError, MissingPackageError, NonFiniteError, SystemRefusal) as error:
+        _say(f"error: {one_line(error)}")
         return ERROR
     except Interrupted as error:
-        print(f"ladderseg: {error}", file=sys.stderr)
+        _say(str(error))
         return 128 + error.signal
     except KeyboardInterrupt:
-        print("ladderseg: interrupted", file=sys.stderr)
+        _say("interrupted")
         return INTERRUPTED
 
 
@@ -43,6 +56,23 @@ def one_line(error: Exception) -> str:
     if "Traceback (most recent call last)" not in text:
         return text
     return text.split("\n")[-1].removeprefix(f"{type(error).__name__}: ")
+
+
+def _say(text: str) -> None:
+    """Prints one line about the command on stderr; on stdout if nobody reads that."""
+    for stream in (sys.stderr, sys.stdout):
+        try:
+            print(f"ladderseg: {text}", file=stream, flush=True)
+            return
+        except OSError:
+            _silence(stream)
+
+
+def _silence(stream: TextIO) -> None:
+    """Sends what `stream` still holds to nobody: Python would complain at its end that it cannot be written."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,8 +23,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "flips. Without --data the images are street scenes that the program draws itself.",
         epilog="RUN gets config.toml (all settings), last.pt and best.pt (checkpoints), log.jsonl (a record per step "
         "and evaluation), curve.png and overlays/. mIoU is the mean over the classes that occur in the annotations or "
-        "in a prediction, measured at --size. Ctrl-C and SIGTERM save a checkpoint and stop; a second one stops at "
-        "once. --resume goes on from the last checkpoint.",
+        "in a prediction, measured at --size. Ctrl-C, SIGTERM and SIGHUP save a checkpoint and stop; a second one "
+        "stops at once. --resume goes on from the last checkpoint.",
         # What was not given is not there, so that it covers nothing of the configuration file.
         argument_default=argparse.SUPPRESS,
     )

@@ -2,7 +2,7 @@
 
 from .checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoint
 from .config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
-from .errors import Interrupted, NonFiniteError
+from .errors import Interrupted, NonFiniteError, SystemRefusal
 from .evaluation import ConfusionMatrix, Scores, evaluate
 from .predict import predict_image, prediction_size
 from .run_directory import RunDirectory
@@ -24,6 +24,7 @@ __all__ = [
     "RunDirectory",
     "RunLog",
     "Scores",
+    "SystemRefusal",
     "TrainingConfig",
     "TrainingResult",
     "build_model",

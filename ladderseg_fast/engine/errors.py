@@ -7,8 +7,12 @@ class NonFiniteError(RuntimeError):
     """The loss or a weight has become NaN or infinite."""
 
 
+class SystemRefusal(RuntimeError):
+    """The system has refused what is needed, memory say, or has taken it: a process that loads images, the terminal."""
+
+
 class Interrupted(RuntimeError):
-    """Ctrl-C or SIGTERM has ended the training.
+    """Ctrl-C, SIGTERM or SIGHUP has ended the training.
 
     Attributes:
         signal: which of them.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at a moment that suits the loop."""
+"""Signals at a moment that suits the loop: Ctrl-C, SIGTERM, a terminal that is closed, the end of a child process."""
 
 import atexit
 import mmap
@@ -6,15 +6,17 @@ import multiprocessing.util
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class InterruptRequest:
-    """While active, the first Ctrl-C or SIGTERM only sets `pending`; a second one acts at once, as usual.
+    """While active, the first Ctrl-C, SIGTERM or SIGHUP only sets `pending`; a second one acts at once, as usual.
 
-    Where a signal is ignored (Ctrl-C under nohup and in background jobs) it stays ignored. Signals only ever reach the
+    Where a signal is ignored (SIGHUP under nohup, Ctrl-C in background jobs) it stays ignored. Signals only ever reach the
     main thread, so in another one there is nothing to do.
     """
 
@@ -45,13 +47,34 @@ class InterruptRequest:
             signal.signal(number, handler)
 
 
+@contextmanager
+def child_signals_held() -> Iterator[None]:
+    """A block that is not left when a child process ends; what there is to be done then is done at its end.
+
+    torch's handler raises an error when a process that loads images has died, wherever the main thread is just then.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGCHLD, lambda *arguments: held.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+    if held:
+        handler(*held[-1])
+
+
 def ignore_interrupts(worker: int) -> None:
-    """For DataLoader's `worker_init_fn`: Ctrl-C reaches the workers too, and so may SIGTERM; the main process decides.
+    """For DataLoader's `worker_init_fn`: leaves Ctrl-C and other signals, which reach the workers too, to the main process.
 
     SIGTERM is also what multiprocessing ends them with when the main process leaves; then they do end. Where they are
     not forked they cannot tell the one from the other, and SIGTERM always ends them.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     if multiprocessing.get_start_method() == "fork":
         signal.signal(signal.SIGTERM, _end_if_main_leaves)
 

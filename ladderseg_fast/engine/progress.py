@@ -11,7 +11,11 @@ _BAR_WIDTH = 20
 class Progress:
     """One line that is rewritten in place on a terminal; about `plain_lines` lines of their own elsewhere.
 
-    As a context manager it clears the line at the end, however the block ends.
+    As a context manager it clears the line at the end, however the block ends. What the stream's encoding lacks is
+    printed as escapes.
+
+    Raises:
+        BrokenPipeError: what is printed reaches nobody: the other end of the pipe is closed, or the terminal is gone.
 
     Args:
         done: how many of `total` were through before; they took none of the time that the rest is estimated from.
@@ -32,7 +36,12 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.clear()
+        try:
+            self.clear()
+        except BrokenPipeError:
+            # Else the error that is under way says more.
+            if error is None:
+                raise
 
     def update(self, done: int, details: str) -> None:
         """Shows that `done` of the total are through; `details` is the rest of the line."""
@@ -41,12 +50,12 @@ class Progress:
             bar = "#" * filled + "." * (_BAR_WIDTH - filled)
             self._rewrite(f"{self._label} [{bar}] {self._line(done, details)}")
         elif self._due(done):
-            print(f"{self._label} {self._line(done, details)}", file=self._stream, flush=True)
+            self._write(f"{self._label} {self._line(done, details)}\n")
 
     def note(self, text: str) -> None:
         """Prints a line that stays."""
         self.clear()
-        print(text, file=self._stream, flush=True)
+        self._write(f"{text}\n")
 
     def clear(self) -> None:
         """Removes the line that is rewritten in place, so that something else can be printed."""
@@ -65,8 +74,15 @@ class Progress:
     def _rewrite(self, line: str) -> None:
         # One column stays free: a full line would make some terminals scroll.
         columns = shutil.get_terminal_size().columns - 1
-        self._stream.write("\r\x1b[K" + line[:columns])
-        self._stream.flush()
+        self._write("\r\x1b[K" + line[:columns])
+
+    def _write(self, text: str) -> None:
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        try:
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+            self._stream.flush()
+        except OSError as error:
+            raise BrokenPipeError(f"nobody reads the progress any more ({error.strerror})") from error
 
     def _remaining(self, done: int) -> str:
         pace = (time.monotonic() - self._start) / (done - self._done_before)

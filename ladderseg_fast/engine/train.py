@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
@@ -18,15 +18,16 @@ from .config import BALANCED, Config
 from .config_tables import config_text
 from .curve import write_curve
 from .device import find_device
-from .errors import Interrupted, NonFiniteError
+from .errors import Interrupted, NonFiniteError, SystemRefusal
 from .git_revision import git_revision
-from .interrupt import InterruptRequest
+from .interrupt import InterruptRequest, child_signals_held
 from .learner import Learner
 from .loaders import Batch, training_loader
 from .pace import Pace
 from .progress import Progress
 from .random_state import get_random_states, seed_all, set_random_states
 from .recorder import Recorder
+from .refusals import refusal, refusals_named
 from .run_directory import RunDirectory
 from .run_log import RunLog
 from .same_training import check_same_training
@@ -36,6 +37,12 @@ from .validation import Validation
 
 #: Batches in a row without a finite loss that say that the weights are broken and not the images.
 _MOST_SKIPS = 10
+
+#: What a training that the system refuses memory can do with less of.
+_LESS = (
+    "a smaller training.batch, data.size or data.crop, fewer data.workers, "
+    'or a budget such as model.memory = "8GiB" need less memory'
+)
 
 
 def train(
@@ -60,8 +67,10 @@ def train(
 
     Raises:
         NonFiniteError: a loss or a weight is NaN or infinite; the last checkpoint is kept.
-        Interrupted: after Ctrl-C or SIGTERM, when the batch in progress is done and all is saved.
-        OSError: a file cannot be read or written; the last checkpoint is kept.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, when the batch in progress is done and all is saved.
+        SystemRefusal: the system refused memory, ended a process that loads images, or closed the pipe or terminal of
+            `stream`; the message says whether the state was saved or which checkpoint is the last.
+        OSError: a file cannot be read or written. Where a checkpoint can be written, all batches before are saved.
         FileExistsError: `run` holds a checkpoint, or what no training wrote.
         BlockingIOError: another training is at work in `run`.
         ValueError: the data cannot be used; a setting does not fit them, the model or this machine; or the run to
@@ -71,7 +80,7 @@ def train(
     if not resume:
         run.check_free(overwrite)
     config = config.resolved(len(training_set))
-    with ExitStack() as stack:
+    with refusals_named(), ExitStack() as stack:
         there = run.path.is_dir()
         if there:
             stack.enter_context(run.lock(stream))
@@ -123,6 +132,8 @@ class _Trainer:
         self.skips = 0
         #: Batches, since this process began, of which no pixel counted.
         self.empty = 0
+        #: Whether weights, gradients, counters and log are those after the same batch; and the batches that were saved.
+        self.whole, self.saved = True, 0
         if config.output.tensorboard:
             check_tensorboard()
 
@@ -148,6 +159,7 @@ class _Trainer:
         state = checkpoint.training_state
         self.run.take_up()
         self.batches, self.losses = state["batches"], list(state["losses"])
+        self.saved = self.batches
         self.result = TrainingResult.from_records(RunLog(self.run.log).cut(checkpoint.step, self.batches))
         if self.result.ended:
             self.result.overlays = sorted(self.run.overlays.glob("*.png"))
@@ -169,7 +181,7 @@ class _Trainer:
             raise ValueError(f"{self.run.last} cannot be resumed: {error}") from error
 
     def fit(self, interrupt: InterruptRequest) -> None:
-        """All that is left to do; after Ctrl-C or SIGTERM it saves and raises Interrupted."""
+        """All that is left to do; whatever ends it before, it saves what it can, and says so."""
         if self.result.ended:
             return
         steps = self.config.training.steps
@@ -178,12 +190,22 @@ class _Trainer:
                 # A resumed run may have stopped between a step and its evaluation.
                 self._evaluate_if_due(interrupt)
                 self._train(interrupt)
+                with self.learner.result() as model:
+                    self.result.overlays = self.validation.draw_overlays(model, self.run.overlays, self.run.will_write)
             except Interrupted:
                 self.save()
                 self.draw_curve()
                 raise
-            with self.learner.result() as model:
-                self.result.overlays = self.validation.draw_overlays(model, self.run.overlays, self.run.will_write)
+            except Exception as error:
+                unsaved = self.whole and self.saved != self.batches
+                kept = self._saved_now() if unsaved else self._last_checkpoint()
+                reason = refusal(error)
+                if reason is not None:
+                    advice = "" if isinstance(error, BrokenPipeError) else f"; {_LESS}"
+                    raise SystemRefusal(f"{reason}; {kept}{advice}") from error
+                if unsaved:
+                    self.progress.note(kept)
+                raise
             self.recorder.end(self.result.step)
             self.result.ended = True
 
@@ -201,6 +223,7 @@ class _Trainer:
             "random": get_random_states(),
         }
         save_checkpoint(self.run.last, self._checkpoint(training_state))
+        self.saved = self.batches
 
     def draw_curve(self) -> None:
         """Writes the curve of the steps and evaluations so far."""
@@ -210,15 +233,36 @@ class _Trainer:
             title = f"{model.name} ({model.memory}), {data.kind}, {size}, batch {training.batch}"
             write_curve(self.run.curve, title, self.result.losses, self.result.evaluations, training.steps)
 
+    def _saved_now(self) -> str:
+        """Saves, after an error, and says what there is to go on from."""
+        try:
+            self.save()
+        except Exception as error:  # whatever it is: the error that is under way comes first, and this one is told
+            return f"step {self.result.step} could not be saved ({error}); {self._last_checkpoint()}"
+        return f"saved {self.run.last} at step {self.result.step} of {self.config.training.steps}"
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """While weights, gradients, counters and log change together: what is left of them by an error is not saved."""
+        with child_signals_held():
+            self.whole = False
+            yield
+            self.whole = True
+
     def _train(self, interrupt: InterruptRequest) -> None:
         """The steps that are left."""
         pace = Pace()
         for images, labels, indices in self._remaining_batches():
             pace.batch_arrived()
             self._stop_if(interrupt)
-            self._take(images, labels, indices)
-            if len(self.losses) == self.config.training.accumulate:
-                self._finish_step(pace)
+            with self._changing():
+                note = self._take(images, labels, indices)
+                finished = len(self.losses) == self.config.training.accumulate
+                details = self._finish_step(pace) if finished else ""
+            if note is not None:
+                self.progress.note(note)
+            if finished:
+                self.progress.update(self.result.step, details)
                 self._stop_if(interrupt)
                 self._evaluate_if_due(interrupt) or self._save_if_due()
                 pace.restart()
@@ -232,37 +276,36 @@ class _Trainer:
         while missing := (training.steps - self.result.step) * training.accumulate - len(self.losses):
             yield from training_loader(self.config, self.training_set, self.batches, missing)
 
-    def _take(self, images: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Gathers the gradients of one batch."""
+    def _take(self, images: Tensor, labels: Tensor, indices: Tensor) -> str | None:
+        """Gathers the gradients of one batch; what to say about it if it teaches nothing."""
         loss = self.learner.add_batch(images, labels)
         self.batches += 1
         if math.isfinite(loss):
             self.losses.append(loss)
             self.skips = 0
-            if loss == 0.0 and not self.learner.counts(labels):
-                self._log_empty(indices)
-            return
+            return None if loss != 0.0 or self.learner.counts(labels) else self._log_empty(indices)
         files = self._files_of(indices)
         what = f"loss is {loss} at step {self.result.step + 1} of {self.config.training.steps} ({', '.join(files)})"
         if self.config.training.on_nonfinite == "stop" or self.skips == _MOST_SKIPS:
             raise NonFiniteError(f"{what}; {self._advice()}")
         self.skips += 1
         self.recorder.skip(step=self.result.step, batch=self.batches, loss=str(loss), files=files)
-        self.progress.note(f"{what}; the batch is skipped")
+        return f"{what}; the batch is skipped"
 
-    def _log_empty(self, indices: Tensor) -> None:
-        """Notes, in the log always and on the stream once, that no pixel of a batch counted."""
+    def _log_empty(self, indices: Tensor) -> str | None:
+        """Logs that no pixel of a batch counted, and says so the first time."""
         files = self._files_of(indices)
         self.recorder.empty(step=self.result.step, batch=self.batches, files=files)
-        if not self.empty:
-            self.progress.note(
-                f"no pixel of a batch counts in the loss ({', '.join(files)}): it teaches nothing; {self.run.log} will "
-                "list all such batches"
-            )
         self.empty += 1
+        if self.empty > 1:
+            return None
+        return (
+            f"no pixel of a batch counts in the loss ({', '.join(files)}): it teaches nothing; {self.run.log} will "
+            "list all such batches"
+        )
 
-    def _finish_step(self, pace: Pace) -> None:
-        """Changes the weights by the gathered gradients, and reports."""
+    def _finish_step(self, pace: Pace) -> str:
+        """Changes the weights by the gathered gradients, and logs the step; what to show of it."""
         step, training = self.result.step, self.config.training
         learning_rate = self.learner.learning_rate(step)
         self.learner.update(step)
@@ -283,8 +326,7 @@ class _Trainer:
             peak_memory_bytes=peak,
         )
         rate = f"{images / pace.average_seconds:.2f} images/s  wait {pace.waiting_share:.0%}"
-        details = f"loss {loss:.3f}  lr {learning_rate:.1e}  {rate}  peak {format_bytes(peak)}"
-        self.progress.update(step + 1, details)
+        return f"loss {loss:.3f}  lr {learning_rate:.1e}  {rate}  peak {format_bytes(peak)}"
 
     def _save_if_due(self) -> None:
         every = self.config.output.checkpoint_every
@@ -358,5 +400,7 @@ class _Trainer:
             raise Interrupted(f"interrupted at step {step} of {steps}; saved {self.run.last}", interrupt.pending)
 
     def _advice(self) -> str:
-        kept = f"the last checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint was written"
-        return f"a lower learning rate may help; {kept}"
+        return f"a lower learning rate may help; {self._last_checkpoint()}"
+
+    def _last_checkpoint(self) -> str:
+        return f"the last checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint was written"

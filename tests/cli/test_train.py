@@ -2,12 +2,15 @@
 
 import gc
 import json
+import os
 import re
 import shutil
 import signal
+import sys
 
 import numpy as np
 import pytest
+import torch
 from data_trees import make_folder
 from PIL import Image
 from tiny_training import differences, signal_at
@@ -242,6 +245,59 @@ def test_interrupt_is_130_and_one_line(tmp_path, capsys, monkeypatch, short):
     monkeypatch.setattr("ladderseg_fast.cli.train.train", interrupted)
     assert main(["train", *short, "--out", str(tmp_path / "run")]) == 130
     assert capsys.readouterr().err == "ladderseg: interrupted\n"
+
+
+@pytest.fixture
+def closed_pipe():
+    """A stream whose reader has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stream:
+        yield stream
+
+
+@pytest.mark.real_use
+def test_nobody_reads_the_progress(tmp_path, capsys, monkeypatch, short, closed_pipe):
+    monkeypatch.setattr(sys, "stderr", closed_pipe)
+    run = tmp_path / "run"
+    assert main(["train", *short, "--out", str(run)]) == 2
+    message = f"nobody reads the progress any more (Broken pipe); saved {run / 'last.pt'} at step 1 of 2"
+    assert capsys.readouterr().out == f"ladderseg: error: {message}\n"
+    assert load_checkpoint(run / "last.pt").step == 1
+
+
+@pytest.mark.real_use
+def test_nobody_reads_the_summary(tmp_path, monkeypatch, short, closed_pipe):
+    monkeypatch.setattr(sys, "stdout", closed_pipe)
+    assert main(["train", *short, "--out", str(tmp_path / "run")]) == 128 + signal.SIGPIPE
+    assert load_checkpoint(tmp_path / "run").step == 2
+
+
+@pytest.mark.real_use
+def test_nobody_reads_anything(tmp_path, monkeypatch, short, closed_pipe):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, closed_pipe)
+    assert main(["train", *short, "--out", str(tmp_path / "run")]) == 2
+    assert load_checkpoint(tmp_path / "run" / "last.pt").step == 1
+
+
+@pytest.mark.real_use
+def test_streams_that_are_closed(tmp_path, monkeypatch, short):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["train", *short, "--out", str(tmp_path / "run")]) == 0
+    assert main(["train", *short, "--out", str(tmp_path / "run")]) == 2
+
+
+@pytest.mark.real_use
+def test_memory_that_is_refused_is_one_line(tmp_path, capsys, monkeypatch, short):
+    def add_batch(self, *arguments):
+        return torch.empty(1 << 50, dtype=torch.uint8)
+
+    monkeypatch.setattr("ladderseg_fast.engine.learner.Learner.add_batch", add_batch)
+    assert main(["train", *short, "--out", str(tmp_path / "run")]) == 2
+    message = r"ladderseg: error: the system refused .* of memory; no checkpoint was written; a smaller training\.batch.*\n"
+    assert re.fullmatch(message, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

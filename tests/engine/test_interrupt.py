@@ -15,7 +15,7 @@ from ladderseg_fast.engine.interrupt import InterruptRequest
 from ladderseg_fast.engine.learner import Learner
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_first_signal_is_a_request_and_the_second_acts(number):
     received = []
     before = signal.signal(number, lambda *arguments: received.append(number))
@@ -49,7 +49,7 @@ def test_signals_to_loader_processes_change_nothing(tmp_path, monkeypatch):
 
     def add_batch(self, *arguments):
         for child in multiprocessing.active_children():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 os.kill(child.pid, number)
             signalled.append(child.pid)
         return original(self, *arguments)

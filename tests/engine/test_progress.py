@@ -88,3 +88,29 @@ def test_pace_tells_waiting_from_working(clock):
         assert (pace.seconds, pace.waited) == (sum(waits) + sum(works), sum(waits))
     assert pace.average_seconds == pytest.approx(0.9 * 10.0 + 0.1 * 20.0)
     assert pace.waiting_share == pytest.approx(0.9 * 3.0 / 11.0)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_text_that_the_stream_cannot_encode(encoding):
+    buffer = io.BytesIO()
+    stream = io.TextIOWrapper(buffer, encoding=encoding, errors="strict")
+    Progress(stream, "train", 2).note("\u00e9 \udcff")
+    assert buffer.getvalue().decode(encoding) in ("\\xe9 \\udcff\n", "\u00e9 \\udcff\n")
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("failing", ["write", "flush"])
+def test_stream_that_is_gone(failing):
+    stream = Terminal()
+    progress = Progress(stream, "train", 2)
+
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    setattr(stream, failing, fail)
+    with pytest.raises(BrokenPipeError, match=r"nobody reads the progress any more \(Input/output error\)"):
+        progress.note("text")
+    # What ended the block is not hidden behind it.
+    with pytest.raises(ValueError, match="the reason"), progress:
+        raise ValueError("the reason")

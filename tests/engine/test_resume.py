@@ -225,7 +225,7 @@ def test_another_number_of_threads_is_told(stopped):
     assert "last.pt was written with 64 threads, now there are 1: the last bits will differ" in stream.getvalue()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_saves_and_leaves(tmp_path, monkeypatch, number):
     before = signal.getsignal(number)
     with (
