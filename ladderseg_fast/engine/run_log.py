@@ -14,14 +14,15 @@ class RunLog:
 
     - "start" {config, version, git_revision, git_modified, threads, class_weights, colours: {class: [red, green, blue]}}:
       the run begins. git_revision is the commit that is checked out in the working directory, None if there is none.
-    - "resume" {step, config, version, git_revision, git_modified, threads}: it goes on after `step` steps.
+    - "resume" {step, steps_before, config, version, git_revision, git_modified, threads}: it goes on after `step` steps.
+      steps_before was its length until then; config has the one from here on.
     - "step" {step, epoch, loss, learning_rate, seconds, data_wait_seconds, images_per_second, peak_memory_bytes}
     - "skip" {step, batch, loss, files}: after `step` steps, batch number `batch` was left out, because its loss was
       "nan", "inf" or "-inf".
     - "empty" {step, batch, files}: after `step` steps, no pixel of batch number `batch` counted in the loss, which is
       0 then: all are ignored, or of classes whose weight is 0.
     - "evaluation" {step, epoch, miou, pixel_accuracy, iou: {class: x or None}, confusion}: on the validation split.
-    - "end" {step}: nothing is left to do.
+    - "end" {step}: nothing is left to do, unless a "resume" follows, with a greater length.
     """
 
     def __init__(self, path: Path) -> None:

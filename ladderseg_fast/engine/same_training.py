@@ -1,5 +1,6 @@
 """Whether a checkpoint can be continued from with a configuration and a data set."""
 
+import hashlib
 from pathlib import Path
 
 from ..data import SegmentationDataset
@@ -19,6 +20,22 @@ MAY_CHANGE = (
     "output.tensorboard",
 )
 
+#: The setting that may change, too, but does enter the result: the learning rate of all steps to come follows it.
+_LENGTH = "training.steps"
+
+
+def length_before(checkpoint: Checkpoint, config: Config) -> int:
+    """The length in steps of the training that left `checkpoint`, which goes on with the resolved `config`."""
+    return checkpoint.config.get("training", {}).get("steps", config.training.steps)
+
+
+def names_digest(samples: SegmentationDataset) -> str:
+    """A digest of the names of `samples` in their order, which decides what a step sees."""
+    digest = hashlib.sha256()
+    for index in range(len(samples)):
+        digest.update(samples.name(index).encode("utf-8", "backslashreplace") + b"\0")
+    return digest.hexdigest()
+
 
 def check_same_training(path: Path, checkpoint: Checkpoint, config: Config, training_set: SegmentationDataset) -> None:
     """Raises ValueError unless the training that left `checkpoint` in `path` goes on with these.
@@ -34,14 +51,25 @@ def check_same_training(path: Path, checkpoint: Checkpoint, config: Config, trai
         for key, value in table.items():
             # A setting that the release before did not have is at its default then.
             before = checkpoint.config.get(section, {}).get(key, value)
-            if value != before and f"{section}.{key}" not in MAY_CHANGE:
+            if value != before and f"{section}.{key}" not in (*MAY_CHANGE, _LENGTH):
                 raise ValueError(
                     f"{section}.{key} cannot change from {before} to {value} when {path} is resumed; "
                     "training.init_from starts another training from its weights"
                 )
+    if config.training.steps < checkpoint.step:
+        raise ValueError(
+            f"{_LENGTH} must be at least {checkpoint.step} when {path} is resumed, which has done as many steps, "
+            f"got {config.training.steps}"
+        )
     if checkpoint.label_set != training_set.label_set:
         raise ValueError(f"{path} cannot be resumed: the classes of the training split are no longer the same")
     if state["images"] != len(training_set):
         raise ValueError(
             f"{path} cannot be resumed: the training split had {state['images']} images, now it has {len(training_set)}"
+        )
+    # A checkpoint of release 0.1 does not know the names.
+    if state.get("names") not in (None, names_digest(training_set)):
+        raise ValueError(
+            f"{path} cannot be resumed: the training split has other images than before, or lists them in another order, "
+            "which decides what each step sees; training.init_from starts another training from its weights"
         )

@@ -15,11 +15,11 @@ from ..memory import format_bytes, peak_memory
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .class_weights import median_frequency_weights
 from .config import BALANCED, Config
-from .config_tables import config_text
+from .config_tables import build_config, config_text, read_config_file
 from .curve import write_curve
 from .device import find_device
 from .errors import Interrupted, NonFiniteError, SystemRefusal
-from .git_revision import git_revision
+from .git_revision import GitRevision, git_revision
 from .interrupt import InterruptRequest, child_signals_held
 from .learner import Learner
 from .loaders import Batch, training_loader
@@ -30,7 +30,7 @@ from .recorder import Recorder
 from .refusals import refusal, refusals_named
 from .run_directory import RunDirectory
 from .run_log import RunLog
-from .same_training import check_same_training
+from .same_training import check_same_training, length_before, names_digest
 from .tensorboard import check_tensorboard
 from .training_result import Evaluation, TrainingResult
 from .validation import Validation
@@ -63,7 +63,8 @@ def train(
     Args:
         overwrite: an earlier run in `run` is replaced.
         resume: the run in `run` goes on from its last checkpoint; it begins where there is none yet, and where nothing
-            is left to do its result is returned.
+            is left to do its result is returned. Of settings that enter the result only the length may have changed: step
+            s from there on has the learning rate of step s in a training of the new length.
 
     Raises:
         NonFiniteError: a loss or a weight is NaN or infinite; the last checkpoint is kept.
@@ -121,6 +122,7 @@ class _Trainer:
         self.device = find_device(config.training.device)
         self.validation = Validation(config, validation_set, self.device, stream)
         self.label_set = training_set.label_set
+        self.names = names_digest(training_set)
         seed_all(config.training.seed)
         self.learner = Learner(config, len(self.label_set), self.device, resumed)
         self.result = TrainingResult()
@@ -155,22 +157,27 @@ class _Trainer:
         self.recorder.begin("start", revision, class_weights=self.learner.class_weights, colours=colours)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Takes up the state that `checkpoint` holds, and cuts the log there."""
-        state = checkpoint.training_state
+        """Takes up the state that `checkpoint` holds, and cuts the log there; the length may have changed."""
+        state, revision = checkpoint.training_state, git_revision(Path.cwd())
+        steps_before, steps = length_before(checkpoint, self.config), self.config.training.steps
         self.run.take_up()
+        if steps != steps_before:
+            self._write_length(revision)
         self.batches, self.losses = state["batches"], list(state["losses"])
         self.saved = self.batches
         self.result = TrainingResult.from_records(RunLog(self.run.log).cut(checkpoint.step, self.batches))
-        if self.result.ended:
+        if self.result.ended and steps == steps_before:
             self.result.overlays = sorted(self.run.overlays.glob("*.png"))
             return
+        self.result.ended = False
         try:
             self.learner.restore(checkpoint.state, state["learner"])
         except ValueError as error:
             raise ValueError(f"{self.run.last} cannot be resumed: {error}") from error
         self.recorder = Recorder(self.config, self.run, checkpoint.step)
-        self.recorder.begin("resume", git_revision(Path.cwd()), step=checkpoint.step)
-        print(f"resumed at step {checkpoint.step} of {self.config.training.steps}", file=self.stream, flush=True)
+        self.recorder.begin("resume", revision, step=checkpoint.step, steps_before=steps_before)
+        change = "" if steps == steps_before else f", formerly of {steps_before}: the learning rate follows the new length"
+        print(f"resumed at step {checkpoint.step} of {steps}{change}", file=self.stream, flush=True)
         before, now = state["threads"], torch.get_num_threads()
         if before != now:
             text = f"{self.run.last} was written with {before} threads, now there are {now}: the last bits will differ"
@@ -179,6 +186,21 @@ class _Trainer:
             set_random_states(state["random"])
         except ValueError as error:
             raise ValueError(f"{self.run.last} cannot be resumed: {error}") from error
+
+    def _write_length(self, revision: GitRevision | None) -> None:
+        """Brings config.toml to a length that has changed, so that the run can be resumed with its own settings again.
+
+        Raises:
+            ValueError: it was edited, and says something else.
+        """
+        file, steps = self.run.config, self.config.training.steps
+        if self.run.config_is_ours() or not file.exists():
+            self.run.write_config(config_text(self.config, revision))
+        elif build_config([read_config_file(file)]).resolved(len(self.training_set)).training.steps != steps:
+            raise ValueError(
+                f"{file} was changed since the run wrote it: write steps = {steps} under [training] there, "
+                "and resume without another length"
+            )
 
     def fit(self, interrupt: InterruptRequest) -> None:
         """All that is left to do; whatever ends it before, it saves what it can, and says so."""
@@ -219,6 +241,7 @@ class _Trainer:
             "batches": self.batches,
             "losses": self.losses,
             "images": len(self.training_set),
+            "names": self.names,
             "threads": torch.get_num_threads(),
             "random": get_random_states(),
         }

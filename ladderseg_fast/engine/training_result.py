@@ -37,7 +37,9 @@ class TrainingResult:
                 result.losses.append(record["loss"])
             elif record["kind"] == "evaluation":
                 result.evaluations.append(Evaluation(record["step"], record["miou"], record["pixel_accuracy"]))
-            result.ended |= record["kind"] == "end"
+            elif record["kind"] in ("end", "resume"):
+                # What has ended is resumed only if its length was changed.
+                result.ended = record["kind"] == "end"
         return result
 
     @property

@@ -384,6 +384,22 @@ def test_resume(tmp_path, capsys, monkeypatch, short):
     assert capsys.readouterr().out.splitlines()[1] == output.out.splitlines()[1]
 
 
+@pytest.mark.real_use
+def test_resume_with_another_length(tmp_path, capsys, short):
+    root, run = make_camvid(tmp_path / "camvid"), tmp_path / "run"
+    options = [option for option in short if option not in ("--steps", "2")]
+    assert main(["train", "--data", "camvid", "--root", str(root), *options, "--out", str(run)]) == 0
+    # three images, two a step
+    assert main(["train", "--resume", str(run), "--epochs", "2"]) == 0
+    output = capsys.readouterr()
+    assert "resumed at step 2 of 3, formerly of 2: the learning rate follows the new length" in output.err
+    assert "batch 2, 3 steps" in output.out
+    assert "steps = 3\n" in (run / "config.toml").read_text()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert main(["train", "--resume", str(run), "--steps", "2"]) == 2
+    assert "training.steps must be at least 3 when" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -10,10 +10,17 @@ import signal
 import numpy as np
 import pytest
 import torch
-from tiny_training import SIZE, differences, run_interrupted, run_training, settings, signal_at
+from tiny_training import SIZE, DrawnOnce, differences, run_interrupted, run_training, settings, signal_at
 
 from ladderseg_fast.data import StreetScenes
-from ladderseg_fast.engine import Interrupted, RunDirectory, evaluate, load_checkpoint, save_checkpoint
+from ladderseg_fast.engine import (
+    Interrupted,
+    RunDirectory,
+    evaluate,
+    learning_rate_factor,
+    load_checkpoint,
+    save_checkpoint,
+)
 from ladderseg_fast.engine.config_tables import build_config, read_config_file
 from ladderseg_fast.engine.learner import Learner
 
@@ -185,7 +192,7 @@ def test_what_may_change(stopped):
             "training.batch cannot change from 2 to 4 when .*last.pt is resumed; training.init_from",
         ),
         ({"data.flip": False}, "data.flip cannot change from True to False"),
-        ({"training.steps": 9}, "training.steps cannot change from 5 to 9"),
+        ({"training.steps": 1}, "training.steps must be at least 2 when .*last.pt is resumed, which has done as many .*got 1"),
     ],
 )
 def test_what_may_not_change(stopped, changes, message):
@@ -193,6 +200,122 @@ def test_what_may_not_change(stopped, changes, message):
     with pytest.raises(ValueError, match=message):
         run_training(stopped, changes, resume=True)
     assert RunDirectory(stopped).log.read_bytes() == before
+
+
+LONGER = {"training.steps": 8}
+
+
+@pytest.mark.real_use
+def test_longer_schedule_of_what_has_ended(tmp_path):
+    """The learning rate follows the new length from the step that was reached; all else goes on."""
+    path, stream = tmp_path / "run", io.StringIO()
+    changes = {"training.warmup_steps": 2, "training.ema_decay": 0.9, "output.checkpoint_every": 7}
+    first = run_training(path, changes)
+    result = run_training(path, changes | LONGER, stream=stream, resume=True)
+    assert "resumed at step 5 of 8, formerly of 5: the learning rate follows the new length" in stream.getvalue()
+    assert result.losses[:5] == first.losses
+    rates = [record["learning_rate"] for record in records(path, "step")]
+    lengths = [5] * 5 + [8] * 3
+    assert rates == [5e-4 * learning_rate_factor(step, length, 1.5, 2) for step, length in enumerate(lengths)]
+    # The evaluation of the former end stays, and competes for the best.
+    assert [evaluation.step for evaluation in result.evaluations] == [3, 5, 6, 8]
+    assert result.evaluations[:2] == first.evaluations
+    assert load_checkpoint(path).step == result.best.step
+    kinds = [json.loads(line)["kind"] for line in RunDirectory(path).log.read_text().splitlines()]
+    assert [kind for kind in kinds if kind in ("start", "end", "resume")] == ["start", "end", "resume", "end"]
+    (resume,) = records(path, "resume")
+    assert (resume["step"], resume["steps_before"], resume["config"]["training"]["steps"]) == (5, 5, 8)
+    assert read_config_file(RunDirectory(path).config).values["training.steps"] == 8
+    assert load_checkpoint(RunDirectory(path).last).config["training"]["steps"] == 8
+    # It has ended again.
+    log = RunDirectory(path).log.read_bytes()
+    assert run_training(path, changes | LONGER, resume=True).losses == result.losses
+    assert RunDirectory(path).log.read_bytes() == log
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("batches", [[], [3]], ids=["ended", "stopped"])
+def test_longer_schedule_has_the_bits_of_one_that_was_planned(tmp_path, monkeypatch, batches):
+    """Where the learning rate does not depend on the length."""
+    changes = {"training.power": 0.0, "training.optimizer": "sgd"}
+    run_interrupted(monkeypatch, tmp_path / "run", batches, changes)
+    if not batches:
+        run_training(tmp_path / "run", changes)
+    run_training(tmp_path / "run", changes | LONGER, resume=True)
+    run_training(tmp_path / "straight", changes | LONGER)
+    assert differences(tmp_path / "run", tmp_path / "straight") == []
+
+
+@pytest.mark.real_use
+def test_longer_schedule_that_is_stopped_and_resumed(tmp_path, monkeypatch):
+    stopped, straight = tmp_path / "stopped", tmp_path / "straight"
+    for path in (stopped, straight):
+        run_training(path)
+    with signal_at(monkeypatch, 2), pytest.raises(Interrupted, match="at step 7 of 8"):
+        run_training(stopped, LONGER, resume=True)
+    config = build_config([read_config_file(RunDirectory(stopped).config)])
+    assert config.training.steps == 8
+    for path in (stopped, straight):
+        run_training(path, LONGER, resume=True)
+    assert differences(stopped, straight) == []
+    # Killed before it had a checkpoint of its own, and resumed.
+    killed = tmp_path / "killed"
+    run_training(killed)
+    with monkeypatch.context() as patch:
+        patch.setattr("ladderseg_fast.engine.learner.Learner.update", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_training(killed, LONGER, resume=True)
+    run_training(killed, LONGER, resume=True)
+    assert differences(killed, straight) == []
+
+
+@pytest.mark.real_use
+def test_shorter_schedule_ends_where_it_is(stopped):
+    result = run_training(stopped, {"training.steps": 2}, resume=True)
+    assert [evaluation.step for evaluation in result.evaluations] == [2]
+    assert result.ended
+
+
+@pytest.mark.real_use
+def test_longer_schedule_with_an_edited_configuration(tmp_path):
+    path = tmp_path / "run"
+    run_training(path)
+    config = RunDirectory(path).config
+    config.write_text(config.read_text() + "# my notes\n")
+    with pytest.raises(ValueError, match=r"config\.toml was changed since the run wrote it: write steps = 8 under \[tr"):
+        run_training(path, LONGER, resume=True)
+    edited = config.read_text().replace("steps = 5", "steps = 8")
+    config.write_text(edited)
+    assert run_training(path, LONGER, resume=True).step == 8
+    assert config.read_text() == edited
+
+
+class Renamed(DrawnOnce):
+    """The same scenes under other names, or in another order."""
+
+    def __init__(self, names):
+        super().__init__(len(names), seed=0)
+        self.names = names
+
+    def name(self, index):
+        return self.names[index]
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("names", ["abdc", "abce"])
+def test_another_list_of_images(tmp_path, monkeypatch, names):
+    path = tmp_path / "run"
+    with signal_at(monkeypatch, 2), pytest.raises(Interrupted):
+        run_training(path, training_set=Renamed("abcd"))
+    log = RunDirectory(path).log.read_bytes()
+    with pytest.raises(ValueError, match=r"last\.pt cannot be resumed: the training split has other images than before, or"):
+        run_training(path, training_set=Renamed(names), resume=True)
+    assert RunDirectory(path).log.read_bytes() == log
+    # A checkpoint of release 0.1 has no names.
+    checkpoint = load_checkpoint(RunDirectory(path).last)
+    del checkpoint.training_state["names"]
+    save_checkpoint(RunDirectory(path).last, checkpoint)
+    assert run_training(path, training_set=Renamed(names), resume=True).step == 5
 
 
 def test_another_number_of_images(stopped):

@@ -26,7 +26,7 @@ class RunHistory:
     name: str
     directory: RunDirectory
     settings: dict[str, Any]
-    """Every setting, by "section.key"; in logs of earlier releases without sections."""
+    """Every setting, by "section.key", as the run was last resumed with; in logs of earlier releases without sections."""
     version: str | None
     """Of the package that began the run."""
     git_revision: str | None
@@ -107,15 +107,16 @@ def read_history(path: Path) -> RunHistory:
                 kind = some[0]["kind"]
                 raise ValueError(f'{directory.log}: not a log of ladderseg: a record of kind {kind} has no "{key}"')
     start = by_kind.get("start", [{}])[0]
+    resumes = by_kind.get("resume", [])
     return RunHistory(
         name=path.resolve().name,
         directory=directory,
-        settings=_settings(start),
+        settings=_settings(resumes[-1] if resumes and "config" in resumes[-1] else start),
         version=start.get("version"),
         git_revision=start.get("git_revision"),
         steps=steps,
         evaluations=evaluations,
-        resumed=[record["step"] for record in by_kind.get("resume", [])],
+        resumed=[record["step"] for record in resumes],
         skipped=len(by_kind.get("skip", [])),
         empty=len(by_kind.get("empty", [])),
         colours=start.get("colours", {}),
