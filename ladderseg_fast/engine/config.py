@@ -14,6 +14,10 @@ DEFAULT_SIZES = {"camvid": (360, 480), "cityscapes": (448, 1024), "street": (256
 OPTIMIZERS = ("adam", "adamw", "sgd")
 AUTOCAST_TYPES = ("bfloat16", "float16")
 ON_NONFINITE = ("stop", "skip")
+#: Pixels of an image: more are beyond the index arithmetic of libraries.
+MOST_PIXELS = 2**31 - 1
+#: Steps of a training, and images or batches of a step: more are slips of the pen.
+MOST_STEPS, MOST_IMAGES, MOST_WORKERS = 10**12, 10**6, 1024
 #: The one name that `training.class_weights` takes in place of a list.
 BALANCED = "balanced"
 #: The one name that `model.weights` takes in place of a file.
@@ -105,13 +109,17 @@ class DataConfig:
         ):
             if given and self.kind != owner:
                 raise ValueError(f"data.{key} is for data of kind {owner}, not {self.kind}")
-        _check_least("data.workers", self.workers, 0)
+        _check_range("data.workers", self.workers, 0, MOST_WORKERS)
         for name in ("size", "crop"):
-            for side in getattr(self, name) or ():
-                _check_least(f"data.{name}", side, 1)
+            _check_size(f"data.{name}", getattr(self, name))
         for name in ("root", "sbd"):
             _check_path(f"data.{name}", getattr(self, name))
         self.augmentation()
+        height, width = self.size or DEFAULT_SIZES.get(self.kind, (1, 1))
+        if self.scale[1] > math.sqrt(MOST_PIXELS / (height * width)):
+            raise ValueError(
+                f"data.scale must leave images with at most {MOST_PIXELS} pixels, got {self.scale[1]} times {height}x{width}"
+            )
 
     def resolved_size(self) -> tuple[int, int]:
         """`size`, or the default of the kind of data.
@@ -186,13 +194,15 @@ class TrainingConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 1), ("accumulate", 1), ("warmup_steps", 0), ("seed", 0)):
-            _check_least(f"training.{name}", getattr(self, name), least)
-        if self.seed >= 2**63:
-            raise ValueError(f"training.seed must be below 2^63, got {self.seed}")
-        for name in ("steps", "epochs"):
-            if getattr(self, name) is not None:
-                _check_least(f"training.{name}", getattr(self, name), 1)
+        for name, least, most in (
+            ("batch", 1, MOST_IMAGES),
+            ("accumulate", 1, MOST_IMAGES),
+            ("warmup_steps", 0, MOST_STEPS),
+            ("seed", 0, 2**63 - 1),
+            ("steps", 1, MOST_STEPS),
+            ("epochs", 1, MOST_STEPS),
+        ):
+            _check_range(f"training.{name}", getattr(self, name), least, most)
         if self.steps is not None and self.epochs is not None:
             raise ValueError("training.steps and training.epochs exclude each other")
         _check_choice("training.optimizer", self.optimizer, OPTIMIZERS)
@@ -241,9 +251,8 @@ class OutputConfig:
 
     def __post_init__(self) -> None:
         for name in ("evaluate_every", "checkpoint_every"):
-            if getattr(self, name) is not None:
-                _check_least(f"output.{name}", getattr(self, name), 1)
-        _check_least("output.overlays", self.overlays, 0)
+            _check_range(f"output.{name}", getattr(self, name), 1, MOST_STEPS)
+        _check_range("output.overlays", self.overlays, 0, MOST_IMAGES)
         _check_path("output.directory", self.directory)
 
 
@@ -278,11 +287,16 @@ class Config:
         """With sizes, lengths and intervals as numbers and with absolute paths, for a training split of `images`.
 
         Raises:
-            ValueError: `data.size` is not set and the kind of data has no default.
+            ValueError: `data.size` is not set and the kind of data has no default, or the epochs are too many steps.
         """
         training, output = self.training, self.output
         step_images = training.batch * training.accumulate
-        steps = training.steps or math.ceil((training.epochs or 1) * images / step_images)
+        steps = training.steps or -(-(training.epochs or 1) * images // step_images)
+        if steps > MOST_STEPS:
+            raise ValueError(
+                f"training.epochs must be at most {MOST_STEPS} steps, got {training.epochs} epochs of {images} images, "
+                f"which are {steps} steps"
+            )
         return replace(
             self,
             model=replace(self.model, weights=self._absolute_weights()),
@@ -321,9 +335,17 @@ def _check_path(key: str, path: str | None) -> None:
         raise ValueError(f"{key} must be the path of a file or directory, got {path!r}")
 
 
-def _check_least(key: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{key} must be at least {least}, got {value}")
+def _check_range(key: str, value: int | None, least: int, most: int) -> None:
+    if value is not None and not least <= value <= most:
+        limit = f"at least {least}" if value < least else f"at most {most}"
+        raise ValueError(f"{key} must be {limit}, got {value}")
+
+
+def _check_size(key: str, size: tuple[int, int] | None) -> None:
+    for side in size or ():
+        _check_range(key, side, 1, MOST_PIXELS)
+    if size is not None and math.prod(size) > MOST_PIXELS:
+        raise ValueError(f"{key} must have at most {MOST_PIXELS} pixels, got {size[0]}x{size[1]}")
 
 
 def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """Settings as tables of plain values: from a TOML file and the command line, laid over each other, checked."""
 
 import difflib
+import math
 import sys
 import types
 import typing
@@ -19,6 +20,11 @@ else:
 
 #: Keys that say one thing in two ways: a layer that sets one takes back the other of the layers below.
 _ALTERNATIVES = (("training.steps", "training.epochs"), ("model.weights", "training.init_from"))
+
+#: Whole numbers from here on are slips of the pen, and of no use to arithmetic in 64 bits.
+_TOO_LARGE = 2**63
+#: Characters of a value that a message quotes.
+_LONGEST = 100
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ def read_config_file(path: Path) -> Layer:
         raise FileNotFoundError(f"{path}: no such configuration file") from None
     except OSError as error:
         raise OSError(f"{path}: cannot read the configuration file ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, Unicode, or a number of thousands of digits
         raise ValueError(f"{path}: not a TOML file ({error})") from error
     values = {}
     for section, table in tables.items():
@@ -138,7 +144,7 @@ def _parse_value(text: str) -> object:
         return None
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits
         return text
     return table["value"] if table.keys() == {"value"} else text
 
@@ -150,6 +156,8 @@ def _convert(source: str, key: str, value: object, kind: object) -> object:
         converted = _converted(value, option)
         if converted is not None:
             return converted
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        raise ValueError(f"{source}: {key} must be below 2^63, got {_shown(value)}")
     expected = " or ".join(_NAMES[option] for option in options if option is not types.NoneType)
     raise ValueError(f"{source}: {key} must be {expected}, got {_shown(value)}")
 
@@ -163,7 +171,9 @@ def _converted(value: object, kind: object) -> object:
         items = [_converted(element, item) for element in value]
         return None if None in items else tuple(items)
     if kind is float and type(value) is int:
-        return float(value)
+        return float(value) if abs(value) < _TOO_LARGE else None
+    if kind is int and type(value) is int and abs(value) >= _TOO_LARGE:
+        return None
     return value if type(value) is kind else None
 
 
@@ -181,7 +191,12 @@ _NAMES = {
 def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "a table"
-    return _toml(value) if isinstance(value, bool | int | float | str) else str(value)
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        return f"a number of about {round(value.bit_length() * math.log10(2)) or 1} digits"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    text = _toml(value) if isinstance(value, bool | int | float | str) else str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _toml(value: object) -> str:

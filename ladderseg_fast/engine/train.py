@@ -20,6 +20,7 @@ from .curve import write_curve
 from .device import find_device
 from .errors import Interrupted, NonFiniteError, SystemRefusal
 from .git_revision import GitRevision, git_revision
+from .image_memory import check_images_fit
 from .interrupt import InterruptRequest, child_signals_held
 from .learner import Learner
 from .loaders import Batch, training_loader
@@ -81,6 +82,7 @@ def train(
     if not resume:
         run.check_free(overwrite)
     config = config.resolved(len(training_set))
+    check_images_fit(config)
     with refusals_named(), ExitStack() as stack:
         there = run.path.is_dir()
         if there:

@@ -16,6 +16,7 @@ from ladderseg_fast.engine.config_tables import (
     read_config_file,
 )
 from ladderseg_fast.engine.git_revision import GitRevision
+from ladderseg_fast.engine.image_memory import check_images_fit
 
 
 def from_file(tmp_path, text, *assignments):
@@ -176,6 +177,69 @@ def test_files_that_are_refused(tmp_path, text, message):
 def test_assignments_that_are_refused(assignment, message):
     with pytest.raises(ValueError, match=message):
         build_config([parse_assignments([assignment])])
+
+
+NINES = "9" * 400
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("training.steps=1e26", r"training\.steps must be a whole number, got 1e\+26"),
+        (f"training.steps={10**26}", r"training\.steps must be below 2\^63, got a number of about 26 digits"),
+        (f"training.steps={10**15}", r"training\.steps must be at most 1000000000000, got 1000000000000000"),
+        (f"training.epochs={10**15}", r"training\.epochs must be at most"),
+        (f"training.batch={10**9}", r"training\.batch must be at most 1000000, got 1000000000"),
+        (f"training.accumulate={10**9}", r"training\.accumulate must be at most"),
+        (f"training.warmup_steps={10**15}", r"training\.warmup_steps must be at most"),
+        (f"output.evaluate_every={10**15}", r"output\.evaluate_every must be at most"),
+        (f"output.checkpoint_every={10**15}", r"output\.checkpoint_every must be at most"),
+        (f"output.overlays={10**15}", r"output\.overlays must be at most"),
+        ("data.workers=1000000", r"data\.workers must be at most 1024"),
+        ("data.size=[999999999, 999999999]", r"data\.size must have at most 2147483647 pixels, got 999999999x999999999"),
+        (f"data.size=[{10**26}, 64]", r"data\.size must be a list of two whole numbers, got \[a number of about 26 digits, 64\]"),
+        ("data.crop=[1, 9999999999]", r"data\.crop must be at most 2147483647"),
+        ("data.scale=[1.0, 1e300]", r"data\.scale must leave images with at most 2147483647 pixels"),
+        (f"training.learning_rate={NINES}", r"training\.learning_rate must be below 2\^63, got a number of about 400 digits"),
+        (f"training.seed={NINES}", r"training\.seed must be below 2\^63, got a number of about 400 digits"),
+        (f"training.class_weights=[1, {NINES}]", r"training\.class_weights must be a list of numbers or a string, got \[1, a nu"),
+        (f"training.seed=0x{'f' * 4000}", r"training\.seed must be below 2\^63, got a number of about 4816 digits"),
+        (f"training.seed={'9' * 5000}", r"training\.seed must be a whole number, got \"9{99}\.\.\."),
+        (f"data.size={'[' * 5000}{']' * 5000}", r"data\.size must be a list of two whole numbers, got "),
+        (f"model.memory={NINES}GB", r"model\.memory must be lean, plain, a budget"),
+        (f'model.memory="{NINES}"', r"model\.memory must be lean, plain, a budget"),
+    ],
+)
+def test_absurd_numbers_are_refused_by_their_key(assignment, message):
+    with pytest.raises(ValueError, match=message):
+        build_config([parse_assignments([assignment])])
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000 + "]" * 5000], ids=["digits", "brackets"])
+def test_absurd_values_in_a_file(tmp_path, value):
+    with pytest.raises(ValueError, match=r"run\.toml: not a TOML file"):
+        from_file(tmp_path, f"[training]\nseed = {value}\n")
+
+
+@pytest.mark.real_use
+def test_epochs_that_are_too_many_steps():
+    config = build_config([parse_assignments([f"training.epochs={10**12}"])])
+    with pytest.raises(ValueError, match=r"training\.epochs must be at most 1000000000000 steps, got 1000000000000 epochs of"):
+        config.resolved(images=1000)
+    # Exactly, also where floating point rounds.
+    config = build_config([parse_assignments([f"training.epochs={10**11 + 1}", "training.batch=3"])])
+    assert config.resolved(images=3).training.steps == 10**11 + 1
+
+
+@pytest.mark.real_use
+def test_images_that_no_machine_holds():
+    config = build_config([parse_assignments(["training.batch=1000000", "data.size=[46340, 46340]"])])
+    message = r"training\.batch = 1000000 at data\.size = 46340x46340 is \d+\.\d+ GB for its images alone, and this machine has"
+    with pytest.raises(ValueError, match=message):
+        check_images_fit(config.resolved(images=3))
+    check_images_fit(build_config([]).resolved(images=3))
 
 
 def test_settings_that_exclude_each_other():

@@ -1,0 +1,26 @@
+"""Whether a machine can hold the images of one batch at all."""
+
+import math
+import os
+
+from ..memory import format_bytes
+from .config import Config
+
+#: Three channels of float32.
+_BYTES_PER_PIXEL = 12
+
+
+def check_images_fit(config: Config) -> None:
+    """Raises ValueError if the images of one batch of the resolved `config` alone are more than the machine's memory.
+
+    Systems promise more than they have, and end the process that takes it.
+    """
+    batch, size = config.training.batch, config.data.crop or config.data.size
+    # Drawing and scaling make at least one image at its whole size, in bytes.
+    needed = max(batch * math.prod(size) * _BYTES_PER_PIXEL, 3 * math.prod(config.data.size))
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > there:
+        raise ValueError(
+            f"training.batch = {batch} at data.{'crop' if config.data.crop else 'size'} = {size[0]}x{size[1]} is "
+            f"{format_bytes(needed)} for its images alone, and this machine has {format_bytes(there)}"
+        )
