@@ -119,7 +119,11 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
         help="any setting, such as training.optimizer=sgd; docs/training.md lists them; may be repeated",
     )
     group.add_argument(
-        "--resume", type=path, default=None, metavar="RUN", help="go on with the run in RUN, with its own settings; with --steps or --epochs to another length"
+        "--resume",
+        type=path,
+        default=None,
+        metavar="RUN",
+        help="go on with the run in RUN, with its own settings, also to another length",
     )
 
 

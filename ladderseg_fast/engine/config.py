@@ -118,7 +118,8 @@ class DataConfig:
         height, width = self.size or DEFAULT_SIZES.get(self.kind, (1, 1))
         if self.scale[1] > math.sqrt(MOST_PIXELS / (height * width)):
             raise ValueError(
-                f"data.scale must leave images with at most {MOST_PIXELS} pixels, got {self.scale[1]} times {height}x{width}"
+                f"data.scale must leave images with at most {MOST_PIXELS} pixels, "
+                f"got {self.scale[1]} times {height}x{width}"
             )
 
     def resolved_size(self) -> tuple[int, int]:

@@ -106,9 +106,7 @@ def config_text(config: Config, revision: GitRevision | None) -> str:
     return settings_text(config.as_tables(), __version__, revision)
 
 
-def settings_text(
-    tables: Mapping[str, Mapping[str, object]], version: str, revision: GitRevision | None
-) -> str:
+def settings_text(tables: Mapping[str, Mapping[str, object]], version: str, revision: GitRevision | None) -> str:
     """config_text of a configuration with the sections `tables`, by the release `version`."""
     where = f"in a working directory at git revision {revision}" if revision else "in no git repository"
     return f"# Settings of a training with ladderseg_fast {version}, {where}.\n\n{format_toml(tables)}"

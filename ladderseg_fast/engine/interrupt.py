@@ -1,4 +1,4 @@
-"""Signals at a moment that suits the loop: Ctrl-C, SIGTERM, a terminal that is closed, the end of a child process."""
+"""Signals at a moment that suits the loop: Ctrl-C, SIGTERM, a terminal that closes, the end of a child process."""
 
 import atexit
 import mmap
@@ -16,8 +16,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class InterruptRequest:
     """While active, the first Ctrl-C, SIGTERM or SIGHUP only sets `pending`; a second one acts at once, as usual.
 
-    Where a signal is ignored (SIGHUP under nohup, Ctrl-C in background jobs) it stays ignored. Signals only ever reach the
-    main thread, so in another one there is nothing to do.
+    Where a signal is ignored (SIGHUP under nohup, Ctrl-C in background jobs) it stays ignored. Signals only ever reach
+    the main thread, so in another one there is nothing to do.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ def child_signals_held() -> Iterator[None]:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """For DataLoader's `worker_init_fn`: leaves Ctrl-C and other signals, which reach the workers too, to the main process.
+    """For DataLoader's `worker_init_fn`: leaves signals that reach the workers, such as Ctrl-C, to the main process.
 
     SIGTERM is also what multiprocessing ends them with when the main process leaves; then they do end. Where they are
     not forked they cannot tell the one from the other, and SIGTERM always ends them.

@@ -121,7 +121,7 @@ class RunDirectory:
                     (self.path / name).unlink()
             for path in self.tensorboard.glob(f"events.out.tfevents.*{EVENTS_SUFFIX}"):
                 path.unlink()
-        self._written.begin(dict.fromkeys(self._names))
+        self._written.begin(self._unedited())
         # After the list: with it alone, a directory is known to be a run's.
         self.overlays.mkdir(exist_ok=True)
 
@@ -135,7 +135,7 @@ class RunDirectory:
         self.overlays.mkdir(exist_ok=True)
         if not self._written.exists():
             early = self._files_of_early_run()
-            self._written.begin(dict.fromkeys(self._names) if early is None else early)
+            self._written.begin(self._unedited() if early is None else early)
 
     def clear_leftovers(self) -> None:
         """Removes the temporary files of a training that was killed; no other one may be at work here."""
@@ -168,6 +168,10 @@ class RunDirectory:
             OSError: the list cannot be written.
         """
         self._written.add(str(path.relative_to(self.path)))
+
+    def _unedited(self) -> dict[str, bytes | None]:
+        """The files of every run that nobody edits, as WrittenFiles has them; config.toml has a content that matters."""
+        return dict.fromkeys(name for name in self._names if name != self.config.name)
 
     def _is_empty(self) -> bool:
         """Whether there is nothing but what a training makes before it has a list of its files."""

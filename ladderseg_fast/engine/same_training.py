@@ -70,6 +70,6 @@ def check_same_training(path: Path, checkpoint: Checkpoint, config: Config, trai
     # A checkpoint of release 0.1 does not know the names.
     if state.get("names") not in (None, names_digest(training_set)):
         raise ValueError(
-            f"{path} cannot be resumed: the training split has other images than before, or lists them in another order, "
-            "which decides what each step sees; training.init_from starts another training from its weights"
+            f"{path} cannot be resumed: the training split has other images than before, or lists them in another "
+            "order, which decides what each step sees; training.init_from starts another training from its weights"
         )

@@ -64,8 +64,8 @@ def train(
     Args:
         overwrite: an earlier run in `run` is replaced.
         resume: the run in `run` goes on from its last checkpoint; it begins where there is none yet, and where nothing
-            is left to do its result is returned. Of settings that enter the result only the length may have changed: step
-            s from there on has the learning rate of step s in a training of the new length.
+            is left to do its result is returned. Of settings that enter the result only the length may have changed:
+            step s from there on has the learning rate of step s in a training of the new length.
 
     Raises:
         NonFiniteError: a loss or a weight is NaN or infinite; the last checkpoint is kept.
@@ -178,8 +178,10 @@ class _Trainer:
             raise ValueError(f"{self.run.last} cannot be resumed: {error}") from error
         self.recorder = Recorder(self.config, self.run, checkpoint.step)
         self.recorder.begin("resume", revision, step=checkpoint.step, steps_before=steps_before)
-        change = "" if steps == steps_before else f", formerly of {steps_before}: the learning rate follows the new length"
-        print(f"resumed at step {checkpoint.step} of {steps}{change}", file=self.stream, flush=True)
+        text = f"resumed at step {checkpoint.step} of {steps}"
+        if steps != steps_before:
+            text += f", formerly of {steps_before}: the learning rate follows the new length"
+        print(text, file=self.stream, flush=True)
         before, now = state["threads"], torch.get_num_threads()
         if before != now:
             text = f"{self.run.last} was written with {before} threads, now there are {now}: the last bits will differ"

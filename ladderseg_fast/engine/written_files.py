@@ -21,37 +21,40 @@ class WrittenFiles:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._digests: dict[str, set[str]] | None = None
+        self._in_file = False
 
     def exists(self) -> bool:
         """Whether a training wrote such a list."""
-        return self._read() is not None
+        return self._read() is not None and self._in_file
 
     def assume(self, files: Mapping[str, bytes | None]) -> None:
-        """Makes `files`, with their contents where these matter, the list in this object, but not in the file."""
-        self._digests = {}
+        """Makes `files`, with their contents where these matter, the list of this object, not of the file."""
+        self._digests, self._in_file = {}, False
         for name, content in files.items():
             _enter(self._digests, _record(name, content))
 
     def begin(self, files: Mapping[str, bytes | None]) -> None:
-        """Makes `files`, with their contents where these matter, the list, whatever it was before.
+        """Makes `files`, with their contents where these matter, the list, and writes it.
 
         Raises:
             OSError: it cannot be written.
         """
+        self.assume(files)
         with atomic_write(self.path) as file:
             file.write(_line({"format": _HEADER, "version": __version__}))
-            for name, content in files.items():
-                file.write(_line(_record(name, content)))
-        self.assume(files)
+            for name, digests in self._digests.items():
+                for more in [{"sha256": digest} for digest in digests] or [{}]:
+                    file.write(_line({"file": name} | more))
+        self._in_file = True
 
     def add(self, name: str, content: bytes | None = None) -> None:
-        """Adds `name`, with its content where that matters.
+        """Adds `name`, with its content where that matters, to a list that exists.
 
         Raises:
             OSError: it cannot be written.
         """
-        known = self._read() or {}
-        record = _record(name, content)
+        known, record = self._read(), _record(name, content)
+        assert known is not None and self._in_file, "the list is added to before it is begun"
         if name in known and ("sha256" not in record or record["sha256"] in known[name]):
             return
         try:
@@ -82,7 +85,7 @@ class WrittenFiles:
         if self._digests is None and self.path.is_file() and not self.path.is_symlink():
             # The last line may have been left unfinished by a process that was killed.
             lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-            self._digests = _digests(lines)
+            self._digests, self._in_file = _digests(lines), True
         return self._digests
 
 

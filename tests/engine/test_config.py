@@ -197,13 +197,16 @@ NINES = "9" * 400
         (f"output.checkpoint_every={10**15}", r"output\.checkpoint_every must be at most"),
         (f"output.overlays={10**15}", r"output\.overlays must be at most"),
         ("data.workers=1000000", r"data\.workers must be at most 1024"),
-        ("data.size=[999999999, 999999999]", r"data\.size must have at most 2147483647 pixels, got 999999999x999999999"),
-        (f"data.size=[{10**26}, 64]", r"data\.size must be a list of two whole numbers, got \[a number of about 26 digits, 64\]"),
+        (
+            "data.size=[999999999, 999999999]",
+            r"data\.size must have at most 2147483647 pixels, got 999999999x999999999",
+        ),
+        (f"data.size=[{10**26}, 64]", r"data\.size must be a list of two .*, got \[a number of about 26 digits, 64\]"),
         ("data.crop=[1, 9999999999]", r"data\.crop must be at most 2147483647"),
         ("data.scale=[1.0, 1e300]", r"data\.scale must leave images with at most 2147483647 pixels"),
-        (f"training.learning_rate={NINES}", r"training\.learning_rate must be below 2\^63, got a number of about 400 digits"),
+        (f"training.learning_rate={NINES}", r"training\.learning_rate must be below 2\^63, got a number of about 400"),
         (f"training.seed={NINES}", r"training\.seed must be below 2\^63, got a number of about 400 digits"),
-        (f"training.class_weights=[1, {NINES}]", r"training\.class_weights must be a list of numbers or a string, got \[1, a nu"),
+        (f"training.class_weights=[1, {NINES}]", r"training\.class_weights must be a list of .*, got \[1, a number"),
         (f"training.seed=0x{'f' * 4000}", r"training\.seed must be below 2\^63, got a number of about 4816 digits"),
         (f"training.seed={'9' * 5000}", r"training\.seed must be a whole number, got \"9{99}\.\.\."),
         (f"data.size={'[' * 5000}{']' * 5000}", r"data\.size must be a list of two whole numbers, got "),
@@ -226,7 +229,7 @@ def test_absurd_values_in_a_file(tmp_path, value):
 @pytest.mark.real_use
 def test_epochs_that_are_too_many_steps():
     config = build_config([parse_assignments([f"training.epochs={10**12}"])])
-    with pytest.raises(ValueError, match=r"training\.epochs must be at most 1000000000000 steps, got 1000000000000 epochs of"):
+    with pytest.raises(ValueError, match=r"training\.epochs must be at most 1000000000000 steps, got 1000000000000 ep"):
         config.resolved(images=1000)
     # Exactly, also where floating point rounds.
     config = build_config([parse_assignments([f"training.epochs={10**11 + 1}", "training.batch=3"])])
@@ -236,7 +239,9 @@ def test_epochs_that_are_too_many_steps():
 @pytest.mark.real_use
 def test_images_that_no_machine_holds():
     config = build_config([parse_assignments(["training.batch=1000000", "data.size=[46340, 46340]"])])
-    message = r"training\.batch = 1000000 at data\.size = 46340x46340 is \d+\.\d+ GB for its images alone, and this machine has"
+    message = (
+        r"training\.batch = 1000000 at data\.size = 46340x46340 is \d+\.\d+ GB for its images alone, and this mach"
+    )
     with pytest.raises(ValueError, match=message):
         check_images_fit(config.resolved(images=3))
     check_images_fit(build_config([]).resolved(images=3))

@@ -124,7 +124,7 @@ def test_what_cannot_be_saved_either_is_told(tmp_path, monkeypatch):
 
     # By its name: the package's attribute `train` is the function.
     monkeypatch.setattr(import_module("ladderseg_fast.engine.train"), "save_checkpoint", full)
-    message = r"PiB of memory; step 2 could not be saved \(cannot write last\.pt: No space .*\); no checkpoint was written"
+    message = r"PiB of memory; step 2 could not be saved \(cannot write last\.pt: No space .*\); no checkpoint was"
     with pytest.raises(SystemRefusal, match=message):
         run_training(tmp_path / "run", training_set=Failing(6, MEMORY["numpy"]))
 
@@ -165,11 +165,14 @@ def test_killed_loader_process(tmp_path, monkeypatch, moment):
         else:
             from ladderseg_fast.engine.progress import Progress
 
-            original = Progress.update
-            patch.setattr(Progress, "update", lambda self, done, text: (done == 2 and kill(), original(self, done, text)))
+            def update(self, done, details):
+                if done == 2:
+                    kill()
+
+            patch.setattr(Progress, "update", update)
         message = (
-            r"the system ended a process that loads images.*, as it does where memory is short; saved .*last\.pt at step 2 "
-            r"of 5; a smaller"
+            r"the system ended a process that loads images.*, as it does where memory is short; "
+            r"saved .*last\.pt at step 2 of 5; a smaller"
         )
         with pytest.raises(SystemRefusal, match=message):
             run_training(tmp_path / "run", changes)

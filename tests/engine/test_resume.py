@@ -192,7 +192,10 @@ def test_what_may_change(stopped):
             "training.batch cannot change from 2 to 4 when .*last.pt is resumed; training.init_from",
         ),
         ({"data.flip": False}, "data.flip cannot change from True to False"),
-        ({"training.steps": 1}, "training.steps must be at least 2 when .*last.pt is resumed, which has done as many .*got 1"),
+        (
+            {"training.steps": 1},
+            "training.steps must be at least 2 when .*last.pt is resumed, which has done .*, got 1",
+        ),
     ],
 )
 def test_what_may_not_change(stopped, changes, message):
@@ -200,6 +203,10 @@ def test_what_may_not_change(stopped, changes, message):
     with pytest.raises(ValueError, match=message):
         run_training(stopped, changes, resume=True)
     assert RunDirectory(stopped).log.read_bytes() == before
+
+
+def killed_process(self, *arguments):
+    raise KeyboardInterrupt
 
 
 LONGER = {"training.steps": 8}
@@ -262,7 +269,7 @@ def test_longer_schedule_that_is_stopped_and_resumed(tmp_path, monkeypatch):
     killed = tmp_path / "killed"
     run_training(killed)
     with monkeypatch.context() as patch:
-        patch.setattr("ladderseg_fast.engine.learner.Learner.update", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("ladderseg_fast.engine.learner.Learner.update", killed_process)
         with pytest.raises(KeyboardInterrupt):
             run_training(killed, LONGER, resume=True)
     run_training(killed, LONGER, resume=True)
@@ -282,7 +289,7 @@ def test_longer_schedule_with_an_edited_configuration(tmp_path):
     run_training(path)
     config = RunDirectory(path).config
     config.write_text(config.read_text() + "# my notes\n")
-    with pytest.raises(ValueError, match=r"config\.toml was changed since the run wrote it: write steps = 8 under \[tr"):
+    with pytest.raises(ValueError, match=r"config\.toml was changed since the run wrote it: write steps = 8 under"):
         run_training(path, LONGER, resume=True)
     edited = config.read_text().replace("steps = 5", "steps = 8")
     config.write_text(edited)
@@ -308,7 +315,9 @@ def test_another_list_of_images(tmp_path, monkeypatch, names):
     with signal_at(monkeypatch, 2), pytest.raises(Interrupted):
         run_training(path, training_set=Renamed("abcd"))
     log = RunDirectory(path).log.read_bytes()
-    with pytest.raises(ValueError, match=r"last\.pt cannot be resumed: the training split has other images than before, or"):
+    with pytest.raises(
+        ValueError, match=r"last\.pt cannot be resumed: the training split has other images than before"
+    ):
         run_training(path, training_set=Renamed(names), resume=True)
     assert RunDirectory(path).log.read_bytes() == log
     # A checkpoint of release 0.1 has no names.

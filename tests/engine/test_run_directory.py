@@ -92,6 +92,7 @@ def test_configuration_that_was_edited_is_kept(run):
     assert run.config.read_text() == "seed = 2\n"
     run.create(overwrite=True, keep_config=True)
     assert run.config.read_text() == "seed = 2\n"
+    assert not run.config_is_ours()
     # What a run wrote before is its own, whichever of its versions it is.
     run.write_config("seed = 3\n")
     run.write_config("seed = 4\n")

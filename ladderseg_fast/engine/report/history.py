@@ -26,7 +26,7 @@ class RunHistory:
     name: str
     directory: RunDirectory
     settings: dict[str, Any]
-    """Every setting, by "section.key", as the run was last resumed with; in logs of earlier releases without sections."""
+    """Every setting, by "section.key", as the run last went on with; in logs of earlier releases without sections."""
     version: str | None
     """Of the package that began the run."""
     git_revision: str | None
