@@ -98,7 +98,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_choice("data.kind", self.kind, DATA_KINDS)
-        _check_least("data.split_seed", self.split_seed, 0)
+        _check_range("data.split_seed", self.split_seed, 0, 2**63 - 1)
         if not 0.0 < self.val_share < 1.0:
             raise ValueError(f"data.val_share must be above 0 and below 1, got {self.val_share}")
         for key, given, owner in (

@@ -170,7 +170,7 @@ class RunDirectory:
         self._written.add(str(path.relative_to(self.path)))
 
     def _unedited(self) -> dict[str, bytes | None]:
-        """The files of every run that nobody edits, as WrittenFiles has them; config.toml has a content that matters."""
+        """The files of every run that nobody edits, as WrittenFiles has them: all but config.toml."""
         return dict.fromkeys(name for name in self._names if name != self.config.name)
 
     def _is_empty(self) -> bool:
