@@ -46,3 +46,21 @@ def test_no_place_to_write(tmp_path, capsys):
     run = write_run(tmp_path / "run")
     assert main(["report", str(run), "--out", str(tmp_path / "none" / "page.html")]) == 2
     assert re.fullmatch(r"ladderseg: error: cannot write .*page\.html: No such file.*\n", capsys.readouterr().err)
+
+
+@pytest.mark.real_use
+def test_page_through_a_link(tmp_path):
+    run, page = write_run(tmp_path / "run"), tmp_path / "elsewhere" / "page.html"
+    page.parent.mkdir()
+    (run / "report.html").symlink_to(page)
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").is_symlink()
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.real_use
+def test_empty_path(tmp_path, capsys):
+    for arguments in ([""], [str(write_run(tmp_path / "run")), "--out", ""]):
+        with pytest.raises(SystemExit):
+            main(["report", *arguments])
+        assert "expected the path of a file or directory, got ''" in capsys.readouterr().err
