@@ -1,7 +1,9 @@
 """The installed package as a whole: what importing it loads, and what the compiled core depends on."""
 
 import importlib.metadata
+import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -11,6 +13,9 @@ import pytest
 
 import ladderseg_fast
 from ladderseg_fast import _core
+
+#: The command's entry point in the repository, which pip puts beside the package.
+COMMAND = Path(__file__).parents[1] / "ladderseg_command.py"
 
 
 def run_python(code: str, directory: Path) -> str:
@@ -87,3 +92,84 @@ def test_import_is_quiet(tmp_path):
     command = [sys.executable, "-W", "error", "-c", code]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.fixture
+def source_tree(tmp_path) -> Path:
+    """A repository's root: the package's sources in it hold no compiled core, as those that pip has installed from."""
+    root = tmp_path / "repository"
+    package = Path(ladderseg_fast.__file__).parent
+    shutil.copytree(package, root / package.name, ignore=shutil.ignore_patterns("*.so", "_images", "__pycache__"))
+    return root
+
+
+def run_in_root(root: Path, path: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in `root`, with nothing but `path` on its search path besides, and PyTorch."""
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.real_use
+def test_sources_without_core_step_aside_for_the_installed_package(source_tree):
+    installed = Path(ladderseg_fast.__file__).parent
+    code = """
+import sys, torch
+import ladderseg_fast, ladderseg_fast.info
+from ladderseg_fast import _core, create_model
+from ladderseg_fast.cli import main
+import ladderseg_fast.engine.train
+for name, module in sorted(sys.modules.items()):
+    if name.partition(".")[0] == "ladderseg_fast":
+        print(module.__file__)
+"""
+    result = run_in_root(source_tree, str(installed.parent), "-c", code)
+    assert (result.returncode, result.stderr) == (0, "")
+    files = [Path(line) for line in result.stdout.splitlines()]
+    assert len(files) > 50 and all(installed in file.parents for file in files)
+
+    info = run_in_root(source_tree, str(installed.parent), "-m", "ladderseg_fast.info")
+    assert (info.returncode, info.stderr) == (0, "")
+    assert re.search(rf"^package +{re.escape(str(installed))}$", info.stdout, re.MULTILINE)
+
+    command = run_in_root(source_tree, str(installed.parent), "-m", "ladderseg_fast.cli.main", "--version")
+    assert (command.returncode, command.stdout) == (0, f"ladderseg {ladderseg_fast.__version__}\n")
+
+
+@pytest.mark.real_use
+def test_sources_alone_say_what_to_do(source_tree, tmp_path):
+    # Another source tree on the path is no help, nor is this one by another name.
+    other = tmp_path / "other"
+    shutil.copytree(source_tree, other)
+    (tmp_path / "link").symlink_to(source_tree)
+    path = os.pathsep.join([str(other), str(tmp_path / "link"), str(source_tree)])
+    # What is installed in this environment must not be found; PyTorch must.
+    code = f"""
+import sys, torch
+sys.path[:] = {["", str(other), str(tmp_path / "link")]!r}
+import ladderseg_fast
+"""
+    result = run_in_root(source_tree, path, "-c", code)
+    assert result.returncode == 1
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith("ImportError: ladderseg_fast has no compiled core") and "pip install ." in message
+    assert str(source_tree / "ladderseg_fast") in message
+
+
+@pytest.mark.real_use
+def test_core_that_cannot_be_loaded_is_named(source_tree):
+    # Another package that works must not cover up what is wrong with this one.
+    broken = source_tree / "ladderseg_fast" / Path(_core.__file__).name
+    broken.write_bytes(b"not a library")
+    result = run_in_root(source_tree, str(Path(ladderseg_fast.__file__).parents[1]), "-c", "import ladderseg_fast")
+    assert result.returncode == 1
+    message = result.stderr.splitlines()[-1]
+    assert message.startswith(f"ImportError: the compiled core of ladderseg_fast, {broken}, cannot be loaded: ")
+
+
+@pytest.mark.real_use
+def test_command_reports_an_import_that_fails_in_one_line(tmp_path):
+    environment = os.environ | {"LADDERSEG_FAST_ISA": "sse9"}
+    command = [sys.executable, str(COMMAND), "--version"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(r"ladderseg: error: .*LADDERSEG_FAST_ISA must be one of .*baseline.*'sse9'\n", result.stderr)
