@@ -76,9 +76,8 @@ def largest_that_fits(arguments: argparse.Namespace, common: dict) -> tuple[int,
     """Batch and size: those asked for, or with the one that is to be as large as can be."""
     if arguments.max_batch:
         batch = memory.largest_batch(arguments.model, arguments.size, budget=arguments.budget, **common)
-        if batch:
-            return batch, arguments.size
-        return 1, arguments.size  # planning it says what would help
+        # Where not even the fewest fit, planning them says so, and what would help.
+        return max(batch, memory.least_batch(arguments.model, arguments.size)), arguments.size
     if arguments.max_size:
         found = memory.largest_size(arguments.model, arguments.size, arguments.batch, budget=arguments.budget, **common)
         return arguments.batch, found

@@ -10,6 +10,10 @@ from ..ops.batch_norm_kernels import Correction, batch_norm_backward, batch_norm
 from ..ops.kernels import BnSums, Norm
 
 
+class SingleValueError(ValueError):
+    """Batch norm in training has a single value per channel, whose statistics would say nothing."""
+
+
 @dataclass
 class BoundNorm:
     """The numbers that a BatchNorm2d normalised with in one forward pass.
@@ -84,10 +88,10 @@ def bind(
         positions: P = N * H * W.
         dtype: that of the feature map.
     Raises:
-        ValueError: batch statistics of a single value per channel, as in nn.BatchNorm2d.
+        SingleValueError: batch statistics of a single value per channel, where nn.BatchNorm2d raises a ValueError.
     """
     if statistics is not None and positions == 1:
-        raise ValueError(f"Expected more than 1 value per channel when training, got 1 for {module}")
+        raise SingleValueError(f"Expected more than 1 value per channel when training, got 1 for {module}")
     real = real_dtype(dtype)
     updates = statistics is not None and module.training and module.track_running_stats
     buffers = (module.running_mean, module.running_var) if updates or statistics is None else ()

@@ -4,7 +4,7 @@ from .budget import format_bytes, parse_bytes
 from .estimate import OPTIMIZERS, Estimate
 from .planner import BudgetError, Planned, Planner
 from .process import memory_in_use, peak_memory
-from .steps import estimate, largest_batch, largest_size, plan, planner_for
+from .steps import estimate, largest_batch, largest_size, least_batch, plan, planner_for
 from .work import Rates
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "format_bytes",
     "largest_batch",
     "largest_size",
+    "least_batch",
     "memory_in_use",
     "parse_bytes",
     "peak_memory",

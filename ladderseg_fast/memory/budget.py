@@ -3,6 +3,8 @@
 import re
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+#: From here on a size is that of no memory, nor of a tensor: 8 EiB.
+_TOO_LARGE = 1 << 63
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 
 
@@ -10,12 +12,16 @@ def parse_bytes(text: str | int) -> int:
     """ "8GiB" -> 8589934592, "900 MB" -> 900000000; a number is bytes.
 
     Raises:
-        ValueError: it is no such size, or not positive.
+        ValueError: it is no such size, not positive, or not below 8 EiB.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
     if match is None or match[2].upper() not in _UNITS:
         raise ValueError(f"expected a size of memory such as 8GiB or 900MB, got {text!r}")
-    size = int(float(match[1]) * _UNITS[match[2].upper()])
+    number = float(match[1]) * _UNITS[match[2].upper()]
+    if number >= _TOO_LARGE:
+        shown = str(text) if len(str(text)) <= 30 else f"{str(text)[:30]}..."
+        raise ValueError(f"a size of memory must be below 8 EiB, got {shown}")
+    size = int(number)
     if size < 1:
         raise ValueError(f"a size of memory must be positive, got {text!r}")
     return size

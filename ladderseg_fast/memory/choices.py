@@ -23,10 +23,12 @@ from .work import Rates, Work, slowness
 def whole_plans(shape: StepShape) -> list[MemoryPlan]:
     """What can be chosen for a step as a whole, the fastest first; no section keeps a bottleneck."""
     largest = _largest_map(shape)
+    # Strips grow with very large maps, so that there is never more than a number of them.
+    usual = MemoryPlan(max(8 * MIB, largest // 128), max(32 * MIB, largest // 32), keep_bottlenecks_from=None)
     small = max(2 * MIB, largest // 64), max(4 * MIB, largest // 32)
     return [
-        MemoryPlan(transition_up_bytes=1 << 62, keep_bottlenecks_from=None),
-        MemoryPlan(keep_bottlenecks_from=None),
+        replace(usual, transition_up_bytes=1 << 62),
+        usual,
         MemoryPlan(*small, keep_bottlenecks_from=None),
         MemoryPlan(*small, spread=False, keep_bottlenecks_from=None),
     ]

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 
 from ..lean import MemoryPlan
+from ..lean.batch_norm import SingleValueError
 from .budget import format_bytes
 from .choices import Choices, Option, whole_plans
 from .estimate import Estimate, Step
@@ -164,7 +165,10 @@ class Planner:
             others.append(replace(shape, dtype=torch.float16))
         helps = []
         for other in others:
-            size = Planner(self.step.like(other)).about_smallest().peak
+            try:
+                size = Planner(self.step.like(other)).about_smallest().peak
+            except SingleValueError:
+                continue  # batch norm could not train on it
             helps.append(f"{other.batch} x {other.height}x{other.width} in {_name(other.dtype)} {format_bytes(size)}")
         return message + (f"; of {'; of '.join(helps)}" if helps else "")
 

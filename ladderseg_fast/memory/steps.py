@@ -7,13 +7,17 @@ import torch
 from torch import nn
 
 from ..lean import MemoryPlan
+from ..lean.batch_norm import SingleValueError
 from ..ops.backend import dtypes
 from .budget import format_bytes, parse_bytes
 from .estimate import OPTIMIZERS, Estimate, Step
 from .planner import BudgetError, Planned, Planner
 from .rates import load_rates
-from .symbolic import StepShape, on_meta
+from .symbolic import StepShape, on_meta, trace
 from .work import Rates
+
+#: More pixels in a batch than in any, and few enough that the bytes of its maps are numbers of 63 bits.
+_MOST_PIXELS = 1 << 40
 
 
 def plan(
@@ -83,12 +87,21 @@ def largest_batch(
     optimizer: str = "adam",
     num_classes: int = 19,
 ) -> int:
-    """The most images of `size` (height, width) whose step can be within `budget`; 0 if one is too many.
+    """The most images of `size` (height, width) whose step can be within `budget`; 0 if `least_batch` is too many.
 
     Other arguments as of `plan`.
     """
     step = _step(model, (1, None, *size), dtype, device, optimizer, num_classes, None)
     return _largest(step, parse_bytes(budget), lambda batch: replace(step.shape, batch=batch))
+
+
+def least_batch(model: nn.Module | str, size: tuple[int, int]) -> int:
+    """The fewest images of `size` (height, width) that batch norm can train on: 1, or 2 where it would see one value.
+
+    Arguments as of `plan`.
+    """
+    step = _step(model, (1, None, *size), torch.float32, "cpu", "none", 19, None)
+    return _first_to_train(step, lambda batch: replace(step.shape, batch=batch))
 
 
 def largest_size(
@@ -106,7 +119,7 @@ def largest_size(
     Other arguments as of `plan`.
 
     Raises:
-        BudgetError: not even the smallest does.
+        BudgetError: not even the smallest that batch norm can train on does.
     """
     step = _step(model, (batch, None, *size), dtype, device, optimizer, num_classes, None)
     height, width = size
@@ -116,7 +129,7 @@ def largest_size(
 
     rows = _largest(step, parse_bytes(budget), scaled)
     if rows == 0:
-        least = Planner(step.like(scaled(1))).about_smallest()
+        least = Planner(step.like(scaled(_first_to_train(step, scaled)))).about_smallest()
         shape = least.shape
         what = f"{shape.batch} x {shape.height}x{shape.width}"
         raise BudgetError(f"the smallest images, {what}, take {format_bytes(least.peak)}", least.peak)
@@ -125,23 +138,33 @@ def largest_size(
 
 
 def _largest(step: Step, budget: int, shape_of: Callable[[int], StepShape]) -> int:
-    """The largest number whose shape fits; 0 if 1 does not. Memory grows with it."""
+    """The largest number whose shape fits; 0 if the first that can be trained does not. Memory grows with it."""
 
     def planner(number: int) -> Planner:
         return Planner(step.like(shape_of(number)))
 
     def fits(number: int) -> bool:
-        return planner(number).about_smallest().peak <= budget
+        return shape_of(number).pixels <= _MOST_PIXELS and planner(number).about_smallest().peak <= budget
 
-    low, high = 0, 1
+    first = _first_to_train(step, shape_of)
+    low, high = first - 1, first
     while fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
-    while planner(low + 1).smallest.peak <= budget:
+    while shape_of(low + 1).pixels <= _MOST_PIXELS and planner(low + 1).smallest.peak <= budget:
         low += 1
-    return low
+    return low if low >= first else 0
+
+
+def _first_to_train(step: Step, shape_of: Callable[[int], StepShape]) -> int:
+    """1, or 2 where batch norm has a single value per channel then."""
+    try:
+        trace(step.model, shape_of(1), MemoryPlan(), whole=False)
+    except SingleValueError:
+        return 2
+    return 1
 
 
 def _step(
@@ -165,6 +188,8 @@ def _step(
         raise ValueError(f"input_shape must have an image, of {model.min_size} pixels a side, got {tuple(input_shape)}")
     if dtype not in dtypes(device):
         raise TypeError(f"there are no kernels for {dtype} on {device}")
+    if batch * height * width > _MOST_PIXELS:
+        raise ValueError(f"input_shape must have at most 2^40 pixels in all images, got {tuple(input_shape)}")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
     shape = StepShape(batch, height, width, dtype, device)

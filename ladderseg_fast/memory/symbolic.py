@@ -111,6 +111,11 @@ class StepShape:
     device: torch.device
 
     @property
+    def pixels(self) -> int:
+        """Of all images."""
+        return self.batch * self.height * self.width
+
+    @property
     def parameter_dtype(self) -> torch.dtype:
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from ladder_models import TINY
 
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.memory import format_bytes
@@ -56,6 +57,48 @@ def test_errors_in_one_line(options: list[str], message: str, capsys: pytest.Cap
     assert main([*STEP, *options]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and re.search(message, error)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "1000000x1000000"], r"at most 2\^40 pixels .*1000000, 1000000"),
+        (["--size", "1" + 400 * "0" + "x64"], r"at most 2\^40 pixels"),
+        (["--batch", "1000000000000"], r"at most 2\^40 pixels"),
+        # One such image is too little for batch norm: nothing of that is to be heard where two do not fit.
+        (["--size", "64x64", "--batch", "2", "--budget", "1MB"], "no plan for 2 x 64x64 in float32 fits into 1.0 MB"),
+        (["--size", "64x64", "--budget", "1MB", "--max-batch"], "no plan for 2 x 64x64 in float32 fits into 1.0 MB"),
+        (["--size", "64x64", "--batch", "1", "--budget", "1MB", "--max-size"], "the smallest images, 1 x 128x128"),
+    ],
+)
+def test_absurd_steps_end_in_one_line(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--model", TINY, *options]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and re.search(message, error)
+
+
+@pytest.mark.real_use
+def test_largest_batch_of_images_of_which_one_is_too_little(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["plan", "--model", TINY, "--size", "64x64", "--budget", "80MB", "--max-batch"]
+    assert main(options) == 0
+    assert int(re.search(r"(\d+) x 64x64", capsys.readouterr().out)[1]) >= 2
+
+
+@pytest.mark.real_use
+def test_very_large_images_are_planned_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--model", TINY, "--size", "500000x500000"]) == 0
+    assert re.search(r"predicted peak: \d{6}\.\d\d GB", capsys.readouterr().out)
+
+
+@pytest.mark.real_use
+def test_budget_of_many_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", "--budget", 400 * "9"])
+    assert caught.value.code == 2
+    assert "must be below 8 EiB, got 999" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("options", [["--budget", "lots"], ["--device", "tpu"], ["--model", "vgg16"]])

@@ -158,3 +158,10 @@ def test_the_first_step_is_placed_as_predicted() -> None:
     assert {key: plan.starts for key, plan in model._workspace._plans.items()} == {
         key: plan.starts for key, plan in before.items()
     }
+
+
+@pytest.mark.real_use
+def test_budget_error_where_batch_norm_could_not_train_on_less() -> None:
+    model = budgeted("1MB")
+    with pytest.raises(memory.BudgetError, match="no plan for 2 x 64x64 in float32 fits into 1.0 MB"):
+        model(make_images(2, 64, 64, dtype=torch.float32))

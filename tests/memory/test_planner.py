@@ -185,6 +185,31 @@ def test_largest(tiny: LadderDenseNet) -> None:
         memory.largest_size(tiny, (64, 64), budget="1MB")
 
 
+@pytest.mark.real_use
+def test_largest_where_batch_norm_cannot_train_on_one(tiny: LadderDenseNet) -> None:
+    """An image of 64x64 has one pixel at 1/64: a single value per channel in a batch of one."""
+    assert memory.least_batch(tiny, (64, 64)) == 2
+    assert memory.least_batch(tiny, (64, 128)) == 1
+    budget = memory.planner_for(tiny, (3, 3, 64, 64)).smallest.peak
+    assert memory.largest_batch(tiny, (64, 64), budget=budget) == 3
+    assert memory.largest_batch(tiny, (64, 64), budget="1MB") == 0
+    budget = memory.planner_for(tiny, (1, 3, 128, 128)).smallest.peak
+    assert memory.largest_size(tiny, (64, 64), batch=1, budget=budget) == (128, 128)
+    tiny.frozen_bn = True
+    tiny.train()
+    assert memory.least_batch(tiny, (64, 64)) == 1
+
+
+@pytest.mark.real_use
+def test_sizes_beyond_all_memory(tiny: LadderDenseNet) -> None:
+    with pytest.raises(ValueError, match="2\\^40 pixels"):
+        memory.estimate(tiny, (1, 3, 1 << 20, 1 << 21))
+    for size in ("9" * 400, "8388608TiB", 10**19):
+        with pytest.raises(ValueError, match="below 8 EiB"):
+            memory.parse_bytes(size)
+    assert memory.parse_bytes("8388607TiB") == 8388607 << 40
+
+
 @pytest.mark.parametrize(
     "name",
     [
