@@ -25,6 +25,7 @@ SHORT = {
     "model.name": TINY,
     "data.size": SIZE,
     "training.steps": 5,
+    "training.device": "cpu",
     "output.evaluate_every": 3,
     "output.overlays": 1,
 }

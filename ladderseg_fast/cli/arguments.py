@@ -5,6 +5,8 @@ import math
 import re
 from pathlib import Path
 
+from ..engine.device import AUTO
+from ..engine.predict import OWN_SIZE
 from ..models import list_models
 
 
@@ -21,6 +23,18 @@ def path(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("expected the path of a file or directory, got ''")
     return Path(text)
+
+
+def image_size_or_own(text: str) -> tuple[int, int] | str:
+    """ "360x480" -> (360, 480), or OWN_SIZE."""
+    return OWN_SIZE if text == OWN_SIZE else image_size(text)
+
+
+def add_device(group: argparse._ActionsContainer) -> None:
+    """Adds --device, which engine.device.find_device understands."""
+    group.add_argument(
+        "--device", default=AUTO, metavar="NAME", help="cpu, cuda or cuda:N (default: the GPU, if there is one)"
+    )
 
 
 def model_name(text: str) -> str:

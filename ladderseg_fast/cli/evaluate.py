@@ -22,13 +22,13 @@ from ..engine.evaluation import (
     evaluate_data_set,
     predictions,
 )
+from ..engine.predict import OWN_SIZE
 from ..engine.progress import Progress
+from ..engine.workers import suitable_workers
 from ..models import SegmentationModel
-from .arguments import image_size, non_negative_int, positive_float, positive_int
+from .arguments import add_device, image_size_or_own, non_negative_int, path, positive_float, positive_int
+from .network_size import ShrunkImages, check_network_size
 from .score_table import score_table
-
-#: Value of --size that leaves images as large as they are.
-_OWN_SIZE = "own"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,38 +45,41 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     parser.add_argument(
         "model",
-        type=Path,
+        type=path,
         metavar="RUN|FILE",
         help="directory that ladderseg train wrote, whose best checkpoint is taken; or a checkpoint",
     )
     data = parser.add_argument_group("data")
     data.add_argument("--data", choices=DATA_KINDS, required=True, help="the kind of data set")
-    data.add_argument("--root", type=Path, metavar="DIR", help="where it is (street scenes have no root)")
+    data.add_argument("--root", type=path, metavar="DIR", help="where it is (street scenes have no root)")
     data.add_argument("--split", default="val", metavar="NAME", help="default: %(default)s")
     data.add_argument(
         "--no-iiou", action="store_true", help="cityscapes: leave out iIoU, which needs *_instanceIds.png"
     )
     data.add_argument(
-        "--workers", type=non_negative_int, default=0, metavar="N", help="processes that load images (default: 0)"
+        "--workers",
+        type=non_negative_int,
+        metavar="N",
+        help="processes that load images (default: by the cores that the network leaves)",
     )
     view = parser.add_argument_group("what the network sees")
     view.add_argument(
         "--size",
-        type=_size,
-        metavar="HxW",
-        help=f'height and width of the images for the network, or "{_OWN_SIZE}" (default: that of the training)',
+        type=image_size_or_own,
+        metavar="HxW|own",
+        help="height and width of the images for the network, or their own (default: that of the training)",
     )
     view.add_argument(
         "--scales", type=_scales, default=(1.0,), metavar="X,X,...", help="factors of that size (default: 1)"
     )
     view.add_argument("--flip", action="store_true", help="also look at every image with left and right exchanged")
-    view.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    add_device(view)
     output = parser.add_argument_group("output")
-    output.add_argument("--json", type=Path, metavar="FILE", help="write all scores, those of every image too, as JSON")
+    output.add_argument("--json", type=path, metavar="FILE", help="write all scores, those of every image too, as JSON")
     output.add_argument(
         "--worst", type=positive_int, metavar="N", help="draw the N images with the lowest mIoU; needs --out"
     )
-    output.add_argument("--out", type=Path, metavar="DIR", help="where --worst draws")
+    output.add_argument("--out", type=path, metavar="DIR", help="where --worst draws")
     output.add_argument(
         "--export",
         nargs=2,
@@ -95,11 +98,13 @@ def run(arguments: argparse.Namespace) -> int:
     if not samples.labelled:
         _check_unlabelled(arguments)
     _check_classes(checkpoint, samples)
-    model = build_model(checkpoint, find_device(arguments.device))
+    device = find_device(arguments.device)
+    model = build_model(checkpoint, device)
     views = Views(_network_size(arguments.size, checkpoint), arguments.scales, arguments.flip)
     if views.size is not None:
-        _check_size(views.size, model)
-    job = _Job(model, samples, checkpoint, views, arguments.workers)
+        check_network_size(views.size, model.min_size)
+    workers = suitable_workers(device) if arguments.workers is None else arguments.workers
+    job = _Job(model, samples, checkpoint, views, workers, arguments.size is not None)
     export = Export(arguments.export[0], Path(arguments.export[1]), samples.label_set) if arguments.export else None
     worst = WorstImages(arguments.worst) if arguments.worst else None
     if worst is not None:
@@ -127,29 +132,44 @@ class _Job:
     checkpoint: Checkpoint
     views: Views
     workers: int
+    size_chosen: bool
+    """By --size."""
+
+    def note_size(self, prediction: Prediction, shrunk: ShrunkImages) -> None:
+        """Adds the image to `shrunk`, unless the size at which it was seen was chosen."""
+        if not self.size_chosen:
+            size = prediction.labels.shape
+            shrunk.add(prediction.sample.name, size, max(self.views.sizes(size, self.model.min_size)))
 
 
 def _evaluate(job: _Job, instances: bool, worst: WorstImages | None, export: Export | None) -> DataSetScores:
     """Scores of all samples, each of which is offered to `worst` and `export`."""
     with Progress(sys.stderr, "evaluate", len(job.samples)) as progress:
+        shrunk = ShrunkImages(progress.note)
 
         def on_image(prediction: Prediction, image: ImageScores) -> None:
             if worst is not None:
                 worst.add(prediction, image)
             if export is not None:
                 export.write(prediction)
+            job.note_size(prediction, shrunk)
             progress.update(prediction.index + 1, "")
 
-        return evaluate_data_set(
+        scores = evaluate_data_set(
             job.model, job.samples, job.checkpoint.normalisation, job.views, job.workers, instances, on_image
         )
+        shrunk.finish()
+        return scores
 
 
 def _predict(job: _Job, export: Export) -> None:
     with Progress(sys.stderr, "predict", len(job.samples)) as progress:
+        shrunk = ShrunkImages(progress.note)
         for prediction in predictions(job.model, job.samples, job.checkpoint.normalisation, job.views, job.workers):
             export.write(prediction)
+            job.note_size(prediction, shrunk)
             progress.update(prediction.index + 1, "")
+        shrunk.finish()
 
 
 def _title(arguments: argparse.Namespace, job: _Job) -> str:
@@ -160,7 +180,7 @@ def _title(arguments: argparse.Namespace, job: _Job) -> str:
     flip = ", each also flipped" if views.flip else ""
     return (
         f"{arguments.model} (step {job.checkpoint.step}) on {arguments.data} {arguments.split}: "
-        f"{len(job.samples)} images, seen at {size}{scales}{flip}"
+        f"{len(job.samples)} images, seen at {size}{scales}{flip}, on {next(job.model.parameters()).device}"
     )
 
 
@@ -173,6 +193,7 @@ def _write_json(arguments: argparse.Namespace, job: _Job, result: DataSetScores)
         "size": job.views.size,
         "scales": job.views.scales,
         "flip": job.views.flip,
+        "device": str(next(job.model.parameters()).device),
     }
     text = json.dumps(record | as_record(result, job.samples.label_set), indent=1, allow_nan=False)
     with atomic_write(arguments.json) as file:
@@ -212,12 +233,6 @@ def _check_classes(checkpoint: Checkpoint, samples: SegmentationDataset) -> None
         raise ValueError(f"the model's {len(trained)} classes are not the data set's {len(present)}{detail}")
 
 
-def _check_size(size: tuple[int, int], model: SegmentationModel) -> None:
-    """Raises ValueError if the network cannot see images of `size`."""
-    if min(size) < model.min_size:
-        raise ValueError(f"--size must be at least {model.min_size}x{model.min_size}, got {size[0]}x{size[1]}")
-
-
 def _split_options(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
     """What the training was told of a folder without splits: its validation images are none of the training's."""
     data = checkpoint.config.get("data", {})
@@ -228,11 +243,7 @@ def _split_options(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
 def _network_size(size: tuple[int, int] | str | None, checkpoint: Checkpoint) -> tuple[int, int] | None:
     if size is None:
         return checkpoint.size
-    return None if size == _OWN_SIZE else size
-
-
-def _size(text: str) -> tuple[int, int] | str:
-    return _OWN_SIZE if text == _OWN_SIZE else image_size(text)
+    return None if size == OWN_SIZE else size
 
 
 def _scales(text: str) -> tuple[float, ...]:

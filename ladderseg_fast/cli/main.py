@@ -1,6 +1,7 @@
 """Entry point of the command `ladderseg`: one file per sub-command, errors in one line."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if sys.stderr is None:  # closed: else a file of ours would get its number, and what libraries print
         sys.stderr = open(os.devnull, "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name that cannot be printed must not end a run
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         with refusals_named():

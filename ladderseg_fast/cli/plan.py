@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from .. import memory
+from ..engine.device import AUTO, find_device
 from ..memory import Estimate, Planned
 from ..memory.rates import measure_rates, store_rates
-from .arguments import image_size, model_name, positive_int
+from .arguments import image_size, model_name, path, positive_int
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -32,7 +33,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--batch", type=positive_int, default=2, metavar="N", help="images a step (default: 2)")
     parser.add_argument("--budget", type=size_of_memory, metavar="SIZE", help="such as 8GiB (default: none)")
     parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="of maps; 16-bit: in torch.autocast")
-    parser.add_argument("--device", type=device_name, default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument(
+        "--device",
+        type=device_name,
+        default=AUTO,
+        metavar="NAME",
+        help="cpu, cuda or cuda:N, which need not be there (default: the GPU, if there is one)",
+    )
     parser.add_argument("--optimizer", choices=memory.OPTIMIZERS, default="adam", help="default: %(default)s")
     largest = parser.add_mutually_exclusive_group()
     largest.add_argument("--max-batch", action="store_true", help="for the most images of this size that fit")
@@ -40,7 +47,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--calibrate", action="store_true", help="first measure this machine's speed with this dtype, and keep it"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the plan there")
+    parser.add_argument("--json", type=path, metavar="FILE", help="also write the plan there")
     parser.set_defaults(run=run)
 
 
@@ -51,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--max-batch and --max-size need a --budget")
     if arguments.calibrate:
         dtype = _DTYPES[arguments.dtype]
-        path = store_rates(device, dtype, measure_rates(device, dtype))
-        print(f"calibrated: {path}")
+        rates = store_rates(device, dtype, measure_rates(device, dtype))
+        print(f"calibrated: {rates}")
     common = {
         "dtype": _DTYPES[arguments.dtype],
         "device": device,
@@ -169,7 +176,9 @@ def size_of_memory(text: str) -> int:
 
 
 def device_name(text: str) -> str:
-    """A device whose kernels are known; it need not be there."""
+    """A device whose kernels are known; it need not be there. AUTO is one that is."""
+    if text == AUTO:
+        return str(find_device(AUTO))
     if text == "cpu" or text == "cuda" or (text.startswith("cuda:") and text[5:].isdecimal()):
         return text
     raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}")

@@ -4,13 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from ..data import check_image_size, read_image
-from ..engine import Checkpoint, build_model, load_checkpoint, predict_image
+from ..engine import Checkpoint, SystemRefusal, build_model, load_checkpoint, predict_image, prediction_size
 from ..engine.device import find_device
+from ..engine.input_images import InputImage, find_images
 from ..engine.overlay import write_labels, write_overlay
+from ..engine.progress import Progress
+from ..engine.refusals import refusals_named
 from ..models import SegmentationModel
+from .arguments import add_device, image_size_or_own, path
+from .network_size import ShrunkImages, check_network_size
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,73 +22,105 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "predict",
         help="label images with a trained model",
         description="Label images with the model of a training run.",
-        epilog="For each IMAGE, DIR gets NAME_labels.png (8-bit class indices with a palette, in the image's size) and "
-        "NAME_overlay.png. The network sees an image in its own proportions, with as many pixels as the training "
-        "images had. An image that cannot be used is reported and passed over: the others are still done, and the "
-        "exit status is 2.",
+        epilog="For each image DIR gets NAME_labels.png (8-bit class indices with a palette, in the image's size), in "
+        "the subdirectories of a given directory for the images in them; NAME keeps its ending where two would have "
+        "the same. The network sees an image in its own proportions, with as many pixels as the training images had, "
+        "unless --size says otherwise. An image that cannot be used is reported and passed over: the others are still "
+        "done, and the exit status is 2.",
     )
     parser.add_argument(
         "checkpoint",
-        type=Path,
+        type=path,
         metavar="RUN",
         help="directory that ladderseg train wrote, whose best checkpoint is taken; or a checkpoint",
     )
     parser.add_argument(
         "images",
-        type=Path,
+        type=path,
         nargs="+",
-        metavar="IMAGE",
-        help="any format of Pillow; of a ladder at least 64x64",
+        metavar="IMAGE|DIRECTORY",
+        help="any format of Pillow, of a ladder at least 64x64; of a directory all images in it",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory for the results")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: %(default)s)")
+    parser.add_argument("--out", type=path, required=True, metavar="DIR", help="directory for the results")
+    parser.add_argument(
+        "-r", "--recursive", action="store_true", help="of a directory also those in its subdirectories"
+    )
+    parser.add_argument(
+        "--overlays", action="store_true", help="also write NAME_overlay.png: the class colours over the image"
+    )
+    parser.add_argument(
+        "--size",
+        type=image_size_or_own,
+        metavar="HxW|own",
+        help="height and width of the images for the network, or their own (default: as many pixels as in training)",
+    )
+    add_device(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Labels every image; 0 if all could be used, else 2."""
     out: Path = arguments.out
-    _check_names(arguments.images, out)
+    found = find_images(arguments.images, out, arguments.recursive)
     checkpoint = load_checkpoint(arguments.checkpoint)
-    model = build_model(checkpoint, find_device(arguments.device))
+    device = find_device(arguments.device)
+    model = build_model(checkpoint, device)
+    if isinstance(arguments.size, tuple):
+        check_network_size(arguments.size, model.min_size)
     out.mkdir(parents=True, exist_ok=True)
-    failures = 0
-    for path in arguments.images:
-        try:
-            image = read_image(path)
-            check_image_size(path, image.shape[:2], model.min_size)
-        except (OSError, ValueError) as error:
-            print(f"ladderseg: error: {error}", file=sys.stderr)
-            failures += 1
-            continue
-        written = _write_prediction(path, image, model, checkpoint, out)
-        print(f"{path}: {', '.join(map(str, written))}")
-    return 2 if failures else 0
+    labelled = 0
+    # Where the bar cannot be rewritten in place, the lines of the images say how far it is.
+    with Progress(sys.stderr, "predict", len(found.images), plain_lines=0) as progress:
+        for reason in found.unread:
+            progress.note(f"ladderseg: error: {reason}")
+        if found.others:
+            progress.note(f"ladderseg: {found.others} files whose names are not those of images are left out")
+        job = _Job(arguments, checkpoint, model, ShrunkImages(progress.note))
+        for done, image in enumerate(found.images, start=1):
+            try:
+                with refusals_named():
+                    written = job.label(image)
+            except (OSError, ValueError, SystemRefusal) as error:
+                named = str(error) if str(image.path) in str(error) else f"{image.path}: {error}"
+                progress.note(f"ladderseg: error: {named}")
+            else:
+                progress.clear()
+                print(f"{image.path}: {', '.join(map(str, written))}", flush=True)
+                labelled += 1
+            progress.update(done, "")
+        job.shrunk.finish()
+    print(f"labelled {labelled} of {len(found.images)} images on {device}")
+    return 2 if found.unread or labelled < len(found.images) else 0
 
 
-def _write_prediction(
-    path: Path, image: np.ndarray, model: SegmentationModel, checkpoint: Checkpoint, out: Path
-) -> tuple[Path, Path]:
-    labels = predict_image(model, image, checkpoint.normalisation, checkpoint.size)
-    label_path, overlay_path = output_paths(path, out)
-    write_labels(label_path, labels, checkpoint.label_set)
-    write_overlay(overlay_path, image, labels, checkpoint.label_set)
-    return label_path, overlay_path
+class _Job:
+    """What is done with each image."""
 
+    def __init__(
+        self, arguments: argparse.Namespace, checkpoint: Checkpoint, model: SegmentationModel, shrunk: ShrunkImages
+    ) -> None:
+        self.shrunk = shrunk
+        self._size: tuple[int, int] | str | None = arguments.size
+        self._overlays: bool = arguments.overlays
+        self._checkpoint, self._model = checkpoint, model
 
-def output_paths(image: Path, out: Path) -> tuple[Path, Path]:
-    """Where the labels and the overlay of `image` go."""
-    return out / f"{image.stem}_labels.png", out / f"{image.stem}_overlay.png"
+    def label(self, image: InputImage) -> list[Path]:
+        """Writes the results of `image`, and returns their paths.
 
-
-def _check_names(images: list[Path], out: Path) -> None:
-    """Raises ValueError if two images would write the same file, or one would overwrite an image."""
-    inputs = {path.resolve() for path in images}
-    stems: dict[str, Path] = {}
-    for path in images:
-        if path.stem in stems:
-            raise ValueError(f"{stems[path.stem]} and {path} would both be written to {output_paths(path, out)[0]}")
-        stems[path.stem] = path
-        for output in output_paths(path, out):
-            if output.resolve() in inputs:
-                raise ValueError(f"the result {output} of {path} would overwrite an input image")
+        Raises:
+            OSError, ValueError: it cannot be used, or a result cannot be written.
+            RuntimeError, MemoryError: the system refuses memory.
+        """
+        checkpoint, label_set = self._checkpoint, self._checkpoint.label_set
+        pixels = read_image(image.path)
+        size = pixels.shape[:2]
+        check_image_size(image.path, size, self._model.min_size)
+        if self._size is None:
+            self.shrunk.add(image.path, size, prediction_size(size, checkpoint.size, self._model.min_size))
+        labels = predict_image(self._model, pixels, checkpoint.normalisation, checkpoint.size, self._size)
+        image.labels.parent.mkdir(parents=True, exist_ok=True)
+        write_labels(image.labels, labels, label_set)
+        if not self._overlays:
+            return [image.labels]
+        write_overlay(image.overlay, pixels, labels, label_set)
+        return [image.labels, image.overlay]

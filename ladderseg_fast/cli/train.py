@@ -2,13 +2,16 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from ..data import DATA_KINDS
+from ..data import DATA_KINDS, SegmentationDataset
 from ..engine import Config, RunDirectory, TrainingResult, train
+from ..engine.config import DEFAULT_SIZES
 from ..engine.config_tables import Layer, build_config, parse_assignments, read_config_file
 from ..engine.device import find_device
 from ..engine.loaders import open_splits
+from ..engine.typical_size import typical_size
 from ..memory import format_bytes, peak_memory
 from .arguments import image_size, model_name, non_negative_int, path, positive_float, positive_int
 
@@ -41,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     resume = arguments.resume is not None
     config = read_settings(arguments)
     training_set, validation_set = open_splits(config.data)
-    config = config.resolved(len(training_set))
+    config = with_size(config, training_set).resolved(len(training_set))
     directory = RunDirectory(Path(config.output.directory))
     result = train(
         config,
@@ -55,6 +58,19 @@ def run(arguments: argparse.Namespace) -> int:
     peak = peak_memory(find_device(config.training.device))
     print(summary(config, result, directory, len(validation_set), peak))
     return 0
+
+
+def with_size(config: Config, training_set: SegmentationDataset) -> Config:
+    """`config` with a size of the training images that suits them, and a word about it, if it lacks one."""
+    if config.data.size is not None or config.data.kind in DEFAULT_SIZES:
+        return config
+    size, own = typical_size(training_set)
+    print(
+        f"data.size (--size) is not set: training at {size[0]}x{size[1]}, as the median size of the images is "
+        f"{own[0]}x{own[1]} (height x width)",
+        file=sys.stderr,
+    )
+    return replace(config, data=replace(config.data, size=size))
 
 
 def read_settings(arguments: argparse.Namespace) -> Config:
@@ -96,7 +112,7 @@ def summary(config: Config, result: TrainingResult, directory: RunDirectory, ima
     return "\n".join(
         [
             f"trained {model.name} ({model.memory}) on {config.data.kind} at {height}x{width}, "
-            f"batch {training.batch}, {training.steps} steps",
+            f"batch {training.batch}, {training.steps} steps, on {training.device}",
             f"mean loss {result.first_loss:.3f} over the first {span}, {result.last_loss:.3f} over the last {span}",
             f"validation on {images} images: mIoU {last.miou:.1%}, pixel accuracy {last.pixel_accuracy:.1%}; "
             f"best mIoU {best.miou:.1%} after step {best.step}",
@@ -141,14 +157,15 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         dest="data.size",
         type=image_size,
         metavar="HxW",
-        help="height and width to train at (default: 256x512; camvid 360x480, cityscapes 448x1024, voc 512x512)",
+        help="height and width to train at (default: 256x512; camvid 360x480, cityscapes 448x1024, voc 512x512; "
+        "of folders chosen by the images)",
     )
     group.add_argument(
         "--workers",
         dest="data.workers",
         type=non_negative_int,
         metavar="N",
-        help="processes that load images (default: 0)",
+        help="processes that load images (default: by the cores that the network leaves)",
     )
 
 
@@ -173,7 +190,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="lean training; or plain: ordinary PyTorch modules; or a budget such as 8GiB, which a lean step is "
         "planned into (default: lean)",
     )
-    group.add_argument("--device", dest="training.device", help="cpu, cuda or cuda:N (default: cpu)", metavar="NAME")
+    group.add_argument("--device", dest="training.device", help="cpu, cuda or cuda:N (default: the GPU, if there is one)", metavar="NAME")
 
 
 def _add_training(group: argparse._ArgumentGroup) -> None:

@@ -5,8 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from ..data import DATA_KINDS, VAL_SHARE, Augmentation
 from ..models import list_models, memory_mode
+from .device import AUTO, find_device
+from .workers import suitable_workers
 
 #: Size (height, width) of the training images where none is set: the paper's for Cityscapes, else about the data's own.
 DEFAULT_SIZES = {"camvid": (360, 480), "cityscapes": (448, 1024), "street": (256, 512), "voc": (512, 512)}
@@ -93,8 +97,8 @@ class DataConfig:
     saturation: float = 0.0
     hue: float = 0.0
     """Greatest rotation of a training image's hues either way, in turns."""
-    workers: int = 0
-    """Processes that load images; with 0 the training does it itself."""
+    workers: int | None = None
+    """Processes that load images; with 0 the training does it itself; None: see suitable_workers."""
 
     def __post_init__(self) -> None:
         _check_choice("data.kind", self.kind, DATA_KINDS)
@@ -192,7 +196,8 @@ class TrainingConfig:
     """What a loss of NaN or infinity does: "stop" the run, or "skip" the batch."""
     seed: int = 0
     """Decides the initial weights and all that is drawn at random."""
-    device: str = "cpu"
+    device: str = AUTO
+    """"cpu", "cuda", "cuda:N", or "auto": see find_device."""
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -273,7 +278,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.model.weights is not None and self.training.init_from is not None:
             raise ValueError("model.weights and training.init_from exclude each other: each decides the first weights")
-        if self.training.autocast is not None and self.training.device == "cpu" and self.model.mode == "lean":
+        on_cpu = self.training.device == "cpu" or (self.training.device == AUTO and find_device(AUTO).type == "cpu")
+        if self.training.autocast is not None and on_cpu and self.model.mode == "lean":
             raise ValueError(
                 'training.autocast has no effect on the CPU with model.memory = "lean", which computes in float32 '
                 'there; it needs model.memory = "plain" or a CUDA device'
@@ -285,10 +291,13 @@ class Config:
         return self.model.weights is not None or self.training.init_from is not None
 
     def resolved(self, images: int) -> "Config":
-        """With sizes, lengths and intervals as numbers and with absolute paths, for a training split of `images`.
+        """With all that is left open decided: sizes, lengths, intervals, the device, processes; with absolute paths.
+
+        It is for a training split of `images`, and for this machine.
 
         Raises:
-            ValueError: `data.size` is not set and the kind of data has no default, or the epochs are too many steps.
+            ValueError: `data.size` is not set and the kind of data has no default, the epochs are too many steps, or
+                there is no such device.
         """
         training, output = self.training, self.output
         step_images = training.batch * training.accumulate
@@ -298,6 +307,7 @@ class Config:
                 f"training.epochs must be at most {MOST_STEPS} steps, got {training.epochs} epochs of {images} images, "
                 f"which are {steps} steps"
             )
+        device = find_device(training.device)
         return replace(
             self,
             model=replace(self.model, weights=self._absolute_weights()),
@@ -306,8 +316,11 @@ class Config:
                 root=_absolute(self.data.root),
                 sbd=_absolute(self.data.sbd),
                 size=self.data.resolved_size(),
+                workers=self._workers(device),
             ),
-            training=replace(training, steps=steps, epochs=None, init_from=_absolute(training.init_from)),
+            training=replace(
+                training, steps=steps, epochs=None, init_from=_absolute(training.init_from), device=str(device)
+            ),
             output=replace(
                 output,
                 directory=_absolute(output.directory),
@@ -321,6 +334,15 @@ class Config:
             section: {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
             for section, table in asdict(self).items()
         }
+
+    def _workers(self, device: torch.device) -> int:
+        """`data.workers`, or as many as suit a training on `device`."""
+        if self.data.workers is not None:
+            return self.data.workers
+        height, width = self.data.crop or self.data.resolved_size()
+        # An image of float32 and its labels.
+        batch_bytes = self.training.batch * height * width * (3 * 4 + 1)
+        return suitable_workers(device, batch_bytes)
 
     def _absolute_weights(self) -> str | None:
         return self.model.weights if self.model.weights == IMAGENET else _absolute(self.model.weights)

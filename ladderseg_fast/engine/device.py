@@ -2,19 +2,26 @@
 
 import torch
 
+#: The name of the GPU, or of the CPU where there is none.
+AUTO = "auto"
+
+_EXPECTED = 'device must be "auto", "cpu", "cuda" or "cuda:N"'
+
 
 def find_device(name: str) -> torch.device:
-    """The device called "cpu", "cuda" or "cuda:N".
+    """The device called "cpu", "cuda" or "cuda:N"; of AUTO, "cuda" if torch finds a GPU, else "cpu".
 
     Raises:
         ValueError: another name, or no such device in this machine.
     """
+    if name == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f'device must be "cpu", "cuda" or "cuda:N", got {name!r}') from error
+        raise ValueError(f"{_EXPECTED}, got {name!r}") from error
     if device.type not in ("cpu", "cuda"):
-        raise ValueError(f'device must be "cpu", "cuda" or "cuda:N", got {name!r}')
+        raise ValueError(f"{_EXPECTED}, got {name!r}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} is not available: torch finds {torch.cuda.device_count()} CUDA devices")
     return device

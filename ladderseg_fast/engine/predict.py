@@ -6,6 +6,9 @@ from ..data import Normalisation
 from ..models import SegmentationModel
 from .evaluation import Views, label_image
 
+#: In place of a size: every image is seen as large as it is.
+OWN_SIZE = "own"
+
 
 def prediction_size(image_size: tuple[int, int], trained_size: tuple[int, int], least: int) -> tuple[int, int]:
     """(height, width) at which the network sees an image of `image_size` (height, width).
@@ -20,8 +23,17 @@ def prediction_size(image_size: tuple[int, int], trained_size: tuple[int, int], 
 
 
 def predict_image(
-    model: SegmentationModel, image: np.ndarray, normalisation: Normalisation, trained_size: tuple[int, int]
+    model: SegmentationModel,
+    image: np.ndarray,
+    normalisation: Normalisation,
+    trained_size: tuple[int, int],
+    size: tuple[int, int] | str | None = None,
 ) -> np.ndarray:
-    """Labels [H, W] uint8 of `image` [H, W, 3] uint8, which the network sees at `prediction_size`."""
-    size = prediction_size(image.shape[:2], trained_size, model.min_size)
-    return label_image(model, image, normalisation, Views(size)).cpu().numpy()
+    """Labels [H, W] uint8 of `image` [H, W, 3] uint8.
+
+    Args:
+        size: (height, width) at which the network sees it; OWN_SIZE: its own; None: `prediction_size`.
+    """
+    if size is None:
+        size = prediction_size(image.shape[:2], trained_size, model.min_size)
+    return label_image(model, image, normalisation, Views(None if size == OWN_SIZE else size)).cpu().numpy()

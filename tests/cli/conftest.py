@@ -11,7 +11,7 @@ from tiny_training import register_tiny_model
 from ladderseg_fast.cli.main import main
 
 #: Options of a training that takes seconds.
-SHORT = ["--model", TINY, "--size", "64x96", "--steps", "2", "--memory", "plain"]
+SHORT = ["--model", TINY, "--size", "64x96", "--steps", "2", "--device", "cpu", "--memory", "plain"]
 
 
 @pytest.fixture(scope="package", autouse=True)

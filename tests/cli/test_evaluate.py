@@ -112,7 +112,7 @@ def test_table_of_a_run(trained, capsys):
     assert evaluate(trained, "--data", "street") == 0
     output = capsys.readouterr()
     title, table, accuracy = output.out.rstrip("\n").split("\n\n")
-    assert title == f"{trained} (step 2) on street val: 16 images, seen at 64x96"
+    assert title.startswith(f"{trained} (step 2) on street val: 16 images, seen at 64x96, on c")
     lines = table.splitlines()
     assert lines[0].split() == ["class", "pixels", "%", "IoU", "%"]
     rows = [re.fullmatch(r"(.*?) +([\d.]+) +([\d.]+|-)", line) for line in lines[1:-2]]
@@ -248,3 +248,28 @@ def test_arguments_are_checked(capsys, arguments, message):
         evaluate("run", "--data", "street", *arguments)
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.real_use
+def test_images_much_larger_than_those_of_the_training(trained, checkpoints, cityscapes, frames, capsys):
+    # Street scenes are of 256x512, the network sees 64x96.
+    assert evaluate(trained, "--data", "street") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert re.match(r"ladderseg: warning: .*: 256x512 pixels, but the network sees 64x96, .*--size own", lines[0])
+    assert lines[1:] == ["ladderseg: warning: 16 of 16 images were shrunk more than twofold"]
+    assert evaluate(trained, "--data", "street", "--size", "64x96") == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.real_use
+def test_workers_do_not_change_scores(trained, tmp_path):
+    for workers in ("0", "2"):
+        assert evaluate(trained, "--data", "street", "--workers", workers, "--json", tmp_path / workers) == 0
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+@pytest.mark.real_use
+def test_memory_that_is_refused_is_one_line(trained, capsys, monkeypatch):
+    monkeypatch.setattr("ladderseg_fast.engine.evaluation.data_set.label_image", lambda *a: torch.empty(1 << 50))
+    assert evaluate(trained, "--data", "street") == 2
+    assert re.fullmatch(r"ladderseg: error: the system refused .* of memory\n", capsys.readouterr().err)

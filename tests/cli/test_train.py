@@ -52,7 +52,7 @@ def test_summary_and_files(tmp_path, capsys, short):
     assert main(["train", *short, "--seed", "2", "--out", str(run)]) == 0
     output = capsys.readouterr()
     lines = output.out.splitlines()
-    assert lines[0] == "trained tiny (plain) on street at 64x96, batch 2, 2 steps"
+    assert lines[0] == "trained tiny (plain) on street at 64x96, batch 2, 2 steps, on cpu"
     assert re.fullmatch(r"mean loss \d\.\d{3} over the first step, \d\.\d{3} over the last step", lines[1])
     scores = r"mIoU \d+\.\d%, pixel accuracy \d+\.\d%; best mIoU \d+\.\d% after step 2"
     assert re.fullmatch(rf"validation on 16 images: {scores}", lines[2])

@@ -1,0 +1,39 @@
+"""At which size the network sees images: what may be asked for, and a word where the size of the training is small."""
+
+from collections.abc import Callable
+
+
+def check_network_size(size: tuple[int, int], least: int) -> None:
+    """Raises ValueError if the network cannot see images of `size` (height, width), being of at least `least`."""
+    if min(size) < least:
+        raise ValueError(f"--size must be at least {least}x{least}, got {size[0]}x{size[1]}")
+
+
+class ShrunkImages:
+    """Images that are shrunk more than twofold for the network, though nobody asked for that.
+
+    Args:
+        say: prints a line; at the first such image, and in the end if there were more.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._images = self._shrunk = 0
+
+    def add(self, name: object, size: tuple[int, int], seen: tuple[int, int]) -> None:
+        """An image of `size` (height, width), which the network saw at the size `seen`."""
+        self._images += 1
+        if max(size[0] / seen[0], size[1] / seen[1]) <= 2.0:
+            return
+        self._shrunk += 1
+        if self._shrunk == 1:
+            self._say(
+                f"ladderseg: warning: {name}: {size[0]}x{size[1]} pixels, but the network sees {seen[0]}x{seen[1]}, "
+                "about the size of its training; small things get lost. --size HxW is another size, --size own the "
+                "image's"
+            )
+
+    def finish(self) -> None:
+        """To be called after the last image."""
+        if self._shrunk > 1:
+            self._say(f"ladderseg: warning: {self._shrunk} of {self._images} images were shrunk more than twofold")

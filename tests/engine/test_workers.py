@@ -1,0 +1,55 @@
+"""How many processes load images where nobody has said."""
+
+import collections
+
+import pytest
+import torch
+from tiny_training import settings
+
+from ladderseg_fast.engine import workers
+from ladderseg_fast.engine.workers import suitable_workers
+
+pytestmark = pytest.mark.real_use
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+Usage = collections.namedtuple("Usage", "free")
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch, tmp_path):
+    """Six cores, of which torch takes four, and a gigabyte of shared memory."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(6)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(workers, "_SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10**9))
+
+
+def test_as_many_as_the_network_leaves_cores(monkeypatch):
+    assert suitable_workers(CUDA) == 5
+    assert suitable_workers(CPU) == 2
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3})
+    assert (suitable_workers(CUDA), suitable_workers(CPU)) == (0, 0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(192)))
+    assert suitable_workers(CUDA) == 8
+
+
+def test_batches_fit_into_shared_memory():
+    """A container has 64 MB of it unless told otherwise; a process that finds none left is killed."""
+    assert suitable_workers(CUDA, batch_bytes=10**7) == 5
+    assert suitable_workers(CUDA, batch_bytes=10**9 // 12) == 2
+    assert suitable_workers(CUDA, batch_bytes=10**9) == 0
+
+
+def test_settings_decide_and_are_recorded():
+    assert settings().data.workers is None
+    assert settings().resolved(4).as_tables()["data"]["workers"] == 2
+    chosen = settings({"data.workers": 0}).resolved(4)
+    assert chosen.data.workers == 0
+    assert chosen.resolved(4) == chosen
+
+
+def test_device_is_recorded(monkeypatch):
+    for available, name in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=available: found)
+        config = settings({"training.device": "auto"}).resolved(4)
+        assert config.as_tables()["training"]["device"] == name
