@@ -3,6 +3,7 @@
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,16 +59,40 @@ def measure_in_turn(variants: Sequence[Variant], repeats: int) -> Measurements:
     turns.
     """
     measured = Measurements({variant.name: [] for variant in variants})
+    pace = Pace([variant.name for variant in variants] * repeats)
     with tempfile.TemporaryDirectory() as folder:
         reference_file = str(Path(folder) / "reference.pt")
         for repeat in range(repeats):
             for variant in variants:
                 if variant.name in measured.failures:
                     continue
+                start = time.monotonic()
                 check = ["--save-reference" if measured.reference is None else "--reference", reference_file]
                 _measure(variant, check, measured)
-                _show_progress(variant.name, f"{repeat + 1}/{repeats}", measured)
+                pace.done(variant.name, time.monotonic() - start, variant.name in measured.failures)
+                _show_progress(variant.name, f"{repeat + 1}/{repeats}", measured, pace)
     return measured
+
+
+class Pace:
+    """How long the rest takes, by what each variant took so far; one that did not run yet counts as the others' mean."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._left = list(names)
+        self._seconds: dict[str, list[float]] = {}
+
+    def done(self, name: str, seconds: float, failed: bool) -> None:
+        """The next process of variant `name` took so many seconds; if it `failed`, there will be no more of it."""
+        self._left.remove(name)
+        if failed:
+            self._left = [other for other in self._left if other != name]
+        self._seconds.setdefault(name, []).append(seconds)
+
+    def left(self) -> float:
+        """Seconds."""
+        means = {name: statistics.mean(each) for name, each in self._seconds.items()}
+        mean = statistics.mean(means.values())
+        return sum(means.get(name, mean) for name in self._left)
 
 
 def _measure(variant: Variant, check: list[str], measured: Measurements) -> None:
@@ -83,9 +108,11 @@ def _measure(variant: Variant, check: list[str], measured: Measurements) -> None
     measured.runs[variant.name].append(run)
 
 
-def _show_progress(name: str, turn: str, measured: Measurements) -> None:
+def _show_progress(name: str, turn: str, measured: Measurements, pace: Pace) -> None:
     result = measured.failures.get(name)
     if result is None:
         run = measured.runs[name][-1]
         result = f"{run['peak_bytes'] / 1e9:.2f} GB, {run['seconds']:.2f} s per step"
-    print(f"{turn}  {name}: {result}", file=sys.stderr, flush=True)
+    left = round(pace.left())
+    rest = f"  (about {left // 60}:{left % 60:02} left)" if left else ""
+    print(f"{turn}  {name}: {result}{rest}", file=sys.stderr, flush=True)

@@ -25,6 +25,8 @@ def main() -> int:
     variants = [
         Variant(method, "train_step.py", ("--method", method, *step_options(options))) for method in options.methods
     ]
+    steps = options.warmup + options.steps
+    print(f"{options.repeats} processes of {steps} steps for each of {len(variants)} methods", file=sys.stderr, flush=True)
     measured = measure_in_turn(variants, options.repeats)
     outcomes = [measured.outcome(method) for method in options.methods]
     setting = configuration(options, measured.any_run())

@@ -1,6 +1,7 @@
 """benchmarks/memory.py as a whole, at a size that takes seconds."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ def add_method(folder: Path, name: str, source: str) -> None:
     path.write_text(f"{path.read_text()}\n\n{source}\n\n{registration}")
 
 
+@pytest.mark.real_use
 def test_plain_and_lean_are_compared(tmp_path: Path) -> None:
     report, chart = tmp_path / "report.json", tmp_path / "chart.png"
     finished = run_benchmark("--methods", "plain,lean", "--json", str(report), "--plot", str(chart))
@@ -50,6 +52,13 @@ def test_plain_and_lean_are_compared(tmp_path: Path) -> None:
         assert image.format == "PNG"
         assert image.width == 1800
         assert len(image.getcolors(maxcolors=1 << 24)) > 3
+
+    begun, first, last = finished.stderr.splitlines()
+    assert begun == "1 processes of 2 steps for each of 2 methods"
+    assert re.fullmatch(r"1/1  plain: [\d.]+ GB, [\d.]+ s per step  \(about \d:\d\d left\)", first)
+    assert re.fullmatch(r"1/1  lean: [\d.]+ GB, [\d.]+ s per step", last)
+    assert "gradients agree to 1e-10 and 1e-08" in finished.stdout
+    assert "looked through for gross errors only" in finished.stdout
 
     *_, closing = finished.stdout.rstrip().splitlines()
     assert closing.startswith("lean trains LDN-121 at 2 x 128x128 in ")
