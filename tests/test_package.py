@@ -173,3 +173,19 @@ def test_command_reports_an_import_that_fails_in_one_line(tmp_path):
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"ladderseg: error: .*LADDERSEG_FAST_ISA must be one of .*baseline.*'sse9'\n", result.stderr)
+
+
+@pytest.mark.real_use
+def test_source_distribution_has_what_its_readme_links_to():
+    root = COMMAND.parent
+    rules = [line.split() for line in (root / "MANIFEST.in").read_text().splitlines()]
+    grafted = {root / name for rule, *names in rules if rule == "graft" for name in names}
+    texts = [root / "README.md", *(root / "docs").glob("*.md")]
+    linked = {
+        (text.parent / target).resolve()
+        for text in texts
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)[^)]*\)", text.read_text())
+    }
+    assert root / "docs" / "training.md" in linked
+    missing = [str(path) for path in linked if not path.exists() or not grafted.intersection(path.parents)]
+    assert missing == []
