@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from .._version import __version__
+from ..cuda.images import KernelsUnavailableError
 from ..engine import Interrupted, NonFiniteError, SystemRefusal
 from ..engine.refusals import refusals_named
 from ..models.weights import MissingPackageError
@@ -39,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _silence(sys.stdout)
         return CLOSED_PIPE
+    except KernelsUnavailableError as error:
+        _say(f"error: {one_line(error)}; --device cpu does without them")
+        return ERROR
     except (OSError, ValueError, MissingPackageError, NonFiniteError, SystemRefusal) as error:
         _say(f"error: {one_line(error)}")
         return ERROR

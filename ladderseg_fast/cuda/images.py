@@ -20,6 +20,10 @@ _HOW_TO_GET = (
 _origins: dict[str, str] = {}
 
 
+class KernelsUnavailableError(RuntimeError):
+    """There are no kernels that this machine's GPU can run, though it has one."""
+
+
 def image(name: str, architecture: tuple[int, int], driver_version: int | None = None) -> bytes:
     """The image `name` ("bn_relu_float32") for a device of compute capability `architecture` ((8, 6)).
 
@@ -28,8 +32,8 @@ def image(name: str, architecture: tuple[int, int], driver_version: int | None =
 
     Raises:
         ValueError: no kernel is called so.
-        RuntimeError: there is no image for this device, and no compiler that can make one; or the sources do not
-            compile.
+        KernelsUnavailableError: there is no image for this device, and no compiler that can make one.
+        RuntimeError: the sources do not compile.
     """
     if name not in kernel_sources.image_names(sources()):
         raise ValueError(f"there is no CUDA kernel image {name!r} in {sources()}")
@@ -42,7 +46,7 @@ def image(name: str, architecture: tuple[int, int], driver_version: int | None =
         return _compiled(name, f"sm_{architecture[0]}{architecture[1]}", driver_version)
     except nvrtc.NvrtcNotFound as error:
         device = f"a device of compute capability {architecture[0]}.{architecture[1]}"
-        raise RuntimeError(
+        raise KernelsUnavailableError(
             f"no CUDA kernels {name} for {device}. From the build of this package: {obstacle}. At first use: {error}. "
             f"Get them {_HOW_TO_GET}"
         ) from error
@@ -97,7 +101,7 @@ def _compiled(name: str, architecture: str, driver_version: int | None) -> bytes
     compiler = nvrtc.open_nvrtc()
     if driver_version is not None and driver_version // 1000 < compiler.version[0]:
         driver = driver_version // 1000
-        raise RuntimeError(
+        raise KernelsUnavailableError(
             f"{compiler.name} ({compiler.path}) makes code that this driver, one for CUDA {driver}, does not load. "
             f"Update the driver, or use a torch for CUDA {driver} and NVRTC for it: {nvrtc.pip_install(driver)}"
         )

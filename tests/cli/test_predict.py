@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ladderseg_fast.cli.main import main
+from ladderseg_fast.cuda.images import KernelsUnavailableError
 from ladderseg_fast.data import STREET_LABELS, StreetScenes
 
 
@@ -241,3 +242,16 @@ def test_large_images_are_not_shrunk_without_a_word(trained, tmp_path, capsys):
     assert predict(trained, paths, tmp_path / "small", "--size", "63x80") == 2
     assert "--size must be at least 64x64, got 63x80" in capsys.readouterr().err
     assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.real_use
+def test_gpu_without_kernels_is_one_line(trained, images, tmp_path, capsys, monkeypatch):
+    """The GPU is the default, where there is one."""
+
+    def label(*arguments):
+        raise KernelsUnavailableError("no CUDA kernels bn_relu_float32 for a device of compute capability 9.0")
+
+    monkeypatch.setattr("ladderseg_fast.engine.predict.label_image", label)
+    assert predict(trained, images, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"ladderseg: error: no CUDA kernels .* 9\.0; --device cpu does without them\n", error)
