@@ -24,6 +24,7 @@ SIZE = (64, 96)
 SHORT = {
     "model.name": TINY,
     "data.size": SIZE,
+    "data.workers": 0,
     "training.steps": 5,
     "training.device": "cpu",
     "output.evaluate_every": 3,

@@ -41,8 +41,9 @@ def test_batches_fit_into_shared_memory():
 
 
 def test_settings_decide_and_are_recorded():
-    assert settings().data.workers is None
-    assert settings().resolved(4).as_tables()["data"]["workers"] == 2
+    open_settings = settings({"data.workers": None})
+    assert open_settings.data.workers is None
+    assert open_settings.resolved(4).as_tables()["data"]["workers"] == 2
     chosen = settings({"data.workers": 0}).resolved(4)
     assert chosen.data.workers == 0
     assert chosen.resolved(4) == chosen
