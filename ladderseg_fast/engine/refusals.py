@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from ..memory import format_bytes
 from .errors import SystemRefusal
 
-#: What the allocators of NumPy, torch, CUDA and C++ say, also within the traceback of a process that loads images.
-_MEMORY = re.compile(r"can't allocate memory|out of memory|\w*MemoryError\b|Cannot allocate memory|std::bad_alloc")
-_AMOUNT = re.compile(r"(?:to|Unable to) allocate (?P<amount>[\d.]+) (?P<unit>bytes|[KMGTPE]iB)")
+#: What the allocators of NumPy, torch, CUDA, C++ and this package (ops.layout) say, also within the traceback of a
+#: process that loads images.
+_MEMORY = re.compile(
+    r"can't allocate memory|out of memory|\w*MemoryError\b|Cannot allocate memory|std::bad_alloc|has no memory for"
+)
+_AMOUNT = re.compile(r"(?:to allocate|Unable to allocate|no memory for) (?P<amount>[\d.]+) (?P<unit>bytes|[KMGTPE]iB)")
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed by signal: (?P<signal>[^.]+)|exited)")
 
 

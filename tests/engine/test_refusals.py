@@ -18,12 +18,17 @@ from ladderseg_fast.engine import RunDirectory, SystemRefusal, load_checkpoint
 from ladderseg_fast.engine.interrupt import child_signals_held
 from ladderseg_fast.engine.learner import Learner
 from ladderseg_fast.engine.refusals import refusal
+from ladderseg_fast.ops.layout import fresh_buffer
 
 pytestmark = pytest.mark.real_use
 
 #: Too much for any machine.
 PIB = 1 << 50
-MEMORY = {"numpy": lambda: np.empty(PIB, np.uint8), "torch": lambda: torch.empty(PIB, dtype=torch.uint8)}
+MEMORY = {
+    "numpy": lambda: np.empty(PIB, np.uint8),
+    "torch": lambda: torch.empty(PIB, dtype=torch.uint8),
+    "lean": lambda: fresh_buffer(PIB, torch.device("cpu")),
+}
 
 
 def error_of(function):
@@ -35,6 +40,7 @@ def error_of(function):
 
 
 def test_memory_that_is_refused():
+    assert refusal(error_of(MEMORY["lean"])) == f"the system refused {PIB / 1e9:.2f} GB of memory"
     assert refusal(error_of(MEMORY["torch"])) == f"the system refused {PIB / 1e9:.2f} GB of memory"
     assert refusal(error_of(MEMORY["numpy"])) == "the system refused 1.00 PiB of memory"
     assert refusal(MemoryError()) == "the system refused memory"
