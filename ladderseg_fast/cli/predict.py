@@ -1,6 +1,7 @@
 """`ladderseg predict`: label images with a trained model."""
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 
@@ -77,16 +78,20 @@ def run(arguments: argparse.Namespace) -> int:
             progress.note(f"ladderseg: {found.others} files whose names are not those of images are left out")
         job = _Job(arguments, checkpoint, model, ShrunkImages(progress.note))
         for done, image in enumerate(found.images, start=1):
+            refused = False
             try:
                 with refusals_named():
                     written = job.label(image)
             except (OSError, ValueError, SystemRefusal) as error:
                 named = str(error) if str(image.path) in str(error) else f"{image.path}: {error}"
                 progress.note(f"ladderseg: error: {named}")
+                refused = isinstance(error, SystemRefusal)
             else:
                 progress.clear()
                 print(f"{image.path}: {', '.join(map(str, written))}", flush=True)
                 labelled += 1
+            if refused:
+                job.give_back()
             progress.update(done, "")
         job.shrunk.finish()
     print(f"labelled {labelled} of {len(found.images)} images on {device}")
@@ -124,3 +129,8 @@ class _Job:
             return [image.labels]
         write_overlay(image.overlay, pixels, labels, label_set)
         return [image.labels, image.overlay]
+
+    def give_back(self) -> None:
+        """Gives back what an image took that was too large, so that it is there for the next one."""
+        gc.collect()  # the error's frames, with all maps
+        self._model.release_workspace()
