@@ -112,8 +112,8 @@ def test_interrupted_writing_keeps_the_existing_result(trained, images, tmp_path
     ("content", "message"),
     [
         (None, r"run: no such checkpoint"),
-        (b"", r"last\.pt: not a checkpoint, or a truncated one"),
-        (b"PK\x03\x04 and so on", r"last\.pt: not a checkpoint, or a truncated one"),
+        (b"", r"last\.pt: not a checkpoint, or a damaged one \(EOFError\)"),
+        (b"PK\x03\x04 and so on", r"last\.pt: not a checkpoint, or a damaged one"),
     ],
 )
 def test_bad_run(images, tmp_path, capsys, content, message):
