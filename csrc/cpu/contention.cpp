@@ -26,9 +26,9 @@ using Clock = std::chrono::steady_clock;
 // worked: shares are equal.
 constexpr milliseconds kLate{1};
 
-// So many late members within that time are no accident.
-constexpr int kManyLate = 3;
-constexpr milliseconds kSoon{1000};
+// Sleeping costs small maps a third of their time. So it is worth it if within the period a quarter is lost to late
+// members; some of them there are on idle machines, too.
+constexpr milliseconds kPeriod{1000}, kMuch{250};
 
 // How long threads sleep early before it is seen whether members are still late: at first, and at most.
 constexpr milliseconds kFirstRest{500}, kLongestRest{8000};
@@ -62,18 +62,19 @@ class IdleTeam {
 
 class Contention {
  public:
-  // A member was late.
-  void late(Clock::time_point now) {
+  // A member was late: the others have `waited` until now.
+  void late(Clock::duration waited, Clock::time_point now) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (asleep() || chosen_) return;
-    if (count_ == 0 || now - first_ > kSoon) {
-      first_ = now;
-      count_ = 0;
+    if (now - begin_ > kPeriod) {
+      begin_ = now - waited;
+      lost_ = Clock::duration::zero();
     }
-    if (++count_ < kManyLate) return;
-    count_ = 0;
+    lost_ += waited;
+    if (lost_ < kMuch) return;
+    begin_ = Clock::time_point();
     // Soon after the last time: the machine is busy for longer.
-    rest_ = now - until_ < 2 * kSoon ? std::min(2 * rest_, kLongestRest) : kFirstRest;
+    rest_ = now - until_ < 2 * kPeriod ? std::min(2 * rest_, kLongestRest) : kFirstRest;
     const int missing = omp_get_num_procs() - omp_get_max_threads();
     try {
       team_ = std::make_unique<IdleTeam>(2 + std::max(0, missing));
@@ -100,8 +101,8 @@ class Contention {
   const bool chosen_ = std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr;
   std::mutex mutex_;
   std::atomic<bool> asleep_{false};
-  int count_ = 0;
-  Clock::time_point first_, until_;
+  Clock::duration lost_{};
+  Clock::time_point begin_, until_;
   milliseconds rest_ = kFirstRest;
   std::unique_ptr<IdleTeam> team_;
 };
@@ -131,7 +132,7 @@ void end_waiting() {
   const Clock::duration waited = now - since;
   since = now;
   if (waited > kLate && waited > worked) {
-    contention().late(now);
+    contention().late(waited, now);
   } else if (contention().asleep()) {
     contention().look_again(now);
   }

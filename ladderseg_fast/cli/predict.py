@@ -5,16 +5,20 @@ import gc
 import sys
 from pathlib import Path
 
-from ..data import check_image_size, read_image
+from ..data import LabelSet, check_image_size, read_image
 from ..engine import Checkpoint, SystemRefusal, build_model, load_checkpoint, predict_image, prediction_size
 from ..engine.device import find_device
 from ..engine.input_images import InputImage, find_images
-from ..engine.overlay import write_labels, write_overlay
+from ..engine.legend import legend
+from ..engine.overlay import write_labels, write_overlay, write_png
 from ..engine.progress import Progress
 from ..engine.refusals import refusals_named
 from ..models import SegmentationModel
 from .arguments import add_device, image_size_or_own, path
 from .network_size import ShrunkImages, check_network_size
+
+#: The classes' colours, for all overlays of a call.
+_LEGEND, _LEGEND_WIDTH = "legend.png", 600
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,7 +51,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "-r", "--recursive", action="store_true", help="of a directory also those in its subdirectories"
     )
     parser.add_argument(
-        "--overlays", action="store_true", help="also write NAME_overlay.png: the class colours over the image"
+        "--overlays",
+        action="store_true",
+        help=f"also write NAME_overlay.png, the class colours over the image, and {_LEGEND}, whose they are",
     )
     parser.add_argument(
         "--size",
@@ -69,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     if isinstance(arguments.size, tuple):
         check_network_size(arguments.size, model.min_size)
     out.mkdir(parents=True, exist_ok=True)
+    if arguments.overlays:
+        _write_legend(out / _LEGEND, found.images, checkpoint.label_set)
     labelled = 0
     # Where the bar cannot be rewritten in place, the lines of the images say how far it is.
     with Progress(sys.stderr, "predict", len(found.images), plain_lines=0) as progress:
@@ -96,6 +104,12 @@ def run(arguments: argparse.Namespace) -> int:
         job.shrunk.finish()
     print(f"labelled {labelled} of {len(found.images)} images on {device}")
     return 2 if found.unread or labelled < len(found.images) else 0
+
+
+def _write_legend(file: Path, images: list[InputImage], label_set: LabelSet) -> None:
+    if any(image.path.exists() and file.exists() and image.path.samefile(file) for image in images):
+        raise ValueError(f"{file}, which shows the colours of the overlays, would overwrite an input image")
+    write_png(file, legend(label_set, range(len(label_set)), _LEGEND_WIDTH))
 
 
 class _Job:

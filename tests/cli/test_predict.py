@@ -35,7 +35,7 @@ def names(directory):
 def test_writes_labels_and_overlays(trained, images, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     assert predict(trained, images, out, "--overlays") == 0
-    assert names(out) == ["one_labels.png", "one_overlay.png", "two_labels.png", "two_overlay.png"]
+    assert names(out) == ["legend.png", "one_labels.png", "one_overlay.png", "two_labels.png", "two_overlay.png"]
     for path in images:
         size = Image.open(path).size
         labels = Image.open(out / f"{path.stem}_labels.png")
@@ -53,6 +53,17 @@ def test_writes_labels_and_overlays(trained, images, tmp_path, capsys):
 def test_overlays_are_written_on_request_only(trained, images, tmp_path):
     assert predict(trained, images, tmp_path / "out") == 0
     assert names(tmp_path / "out") == ["one_labels.png", "two_labels.png"]
+
+
+@pytest.mark.real_use
+def test_legend_beside_overlays(trained, images, tmp_path, capsys):
+    assert predict(trained, images, tmp_path / "out", "--overlays") == 0
+    assert "legend.png" in names(tmp_path / "out")
+    mine = tmp_path / "out" / "legend.png"
+    mine.write_bytes(images[0].read_bytes())
+    assert predict(trained, [mine], tmp_path / "out", "--overlays") == 2
+    assert "would overwrite an input image" in capsys.readouterr().err
+    assert mine.read_bytes() == images[0].read_bytes()
 
 
 def test_checkpoint_by_its_name(trained, images, tmp_path):
