@@ -166,23 +166,24 @@ class _Examination:
 
     def _bottleneck(self, path: str, layer: nn.Module, kind: type[nn.Module]) -> tuple[int, int]:
         self._container(path, layer, kind)
-        channels = self.norm(f"{path}.norm1", layer.norm1)
-        self._relu(f"{path}.relu1", layer.relu1)
-        hidden = self.convolution(f"{path}.conv1", layer.conv1, 1, channels)
-        self.norm(f"{path}.norm2", layer.norm2, hidden)
-        self._relu(f"{path}.relu2", layer.relu2)
+        channels, hidden = self._reduction(path, layer)
         return channels, self.convolution(f"{path}.conv2", layer.conv2, 3, hidden, dilated=True)
+
+    def _reduction(self, path: str, module: nn.Module) -> tuple[int, int]:
+        """What bottlenecks and the pyramid begin with, up to the second ReLU."""
+        channels = self.norm(f"{path}.norm1", module.norm1)
+        self._relu(f"{path}.relu1", module.relu1)
+        hidden = self.convolution(f"{path}.conv1", module.conv1, 1, channels)
+        self.norm(f"{path}.norm2", module.norm2, hidden)
+        self._relu(f"{path}.relu2", module.relu2)
+        return channels, hidden
 
     def _context(self, path: str, context: Context) -> tuple[int, int]:
         return self._bottleneck(path, context, Context)
 
     def _pyramid(self, path: str, context: PyramidContext) -> tuple[int, int]:
         self._container(path, context, PyramidContext)
-        channels = self.norm(f"{path}.norm1", context.norm1)
-        self._relu(f"{path}.relu1", context.relu1)
-        hidden = self.convolution(f"{path}.conv1", context.conv1, 1, channels)
-        self.norm(f"{path}.norm2", context.norm2, hidden)
-        self._relu(f"{path}.relu2", context.relu2)
+        channels, hidden = self._reduction(path, context)
         levels = [
             self.convolution(f"{path}.level{bins}", level, 1, hidden) for bins, level in zip(context.BINS, context.levels)
         ]
