@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 // worked: shares are equal.
 constexpr milliseconds kLate{1};
 
-// Sleeping costs small maps a third of their time. So it is worth it if within the period a quarter is lost to late
+// Sleeping costs small maps a quarter of their time. So it is worth it if within the period a quarter is lost to late
 // members; some of them there are on idle machines, too.
 constexpr milliseconds kPeriod{1000}, kMuch{250};
 
