@@ -88,13 +88,23 @@ def bind(
         positions: P = N * H * W.
         dtype: that of the feature map.
     Raises:
+        ValueError: eps is negative, or 0 with batch statistics.
+        TypeError, RuntimeError: running statistics are not floating, or require gradients.
         SingleValueError: batch statistics of a single value per channel, where nn.BatchNorm2d raises a ValueError.
     """
     if statistics is not None and positions == 1:
         raise SingleValueError(f"Expected more than 1 value per channel when training, got 1 for {module}")
+    if module.eps < 0 or (statistics is not None and module.eps == 0):
+        expected = "positive in training" if statistics is not None else "at least 0"
+        raise ValueError(f"eps must be {expected}, got {module.eps} of {module}")
     real = real_dtype(dtype)
     updates = statistics is not None and module.training and module.track_running_stats
     buffers = (module.running_mean, module.running_var) if updates or statistics is None else ()
+    for buffer in buffers:
+        if not buffer.is_floating_point():
+            raise TypeError(f"running statistics must be floating, got {buffer.dtype} in {module}")
+        if buffer.requires_grad:
+            raise RuntimeError(f"running statistics have no gradients, but those of {module} require them")
     running = tuple(buffer.to(real).contiguous() for buffer in buffers)
     batches = module.num_batches_tracked if updates else None
     momentum = module.momentum

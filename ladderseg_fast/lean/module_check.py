@@ -8,6 +8,7 @@ compared at each step, which takes a fraction of one.
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import repeat
+from numbers import Integral
 from operator import contains, eq, itemgetter
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,8 +19,26 @@ from torch.nn.modules import module as torch_module
 from ..nn import Context, DenseBlock, DenseLayer, DenseNetFeatures, Head, PyramidContext, ResNetFeatures, Transition
 from ..nn import TransitionUp
 
-#: What a module of torch's or of nn/ computes with: none of these may be another class's, or the module's own.
-_METHODS = ("__call__", "_wrapped_call_impl", "_call_impl", "forward", "_conv_forward", "bottleneck", "stem")
+#: By what a module is called, and what a module of torch's or of nn/ computes with: none of these may be another
+#: class's, or the module's own.
+_CALLS = ("__call__", "_wrapped_call_impl", "_call_impl")
+_COMPUTES = ("forward", "_conv_forward", "bottleneck", "stem")
+_METHODS = (*_CALLS, *_COMPUTES)
+
+def _methods(kind: type, names: tuple[str, ...] = _METHODS) -> tuple[object, ...]:
+    return tuple(getattr(kind, name, None) for name in names)
+
+
+#: What classes compute with that this package knows; one that somebody patches is edited, too. Not how modules are
+#: called: tracers patch that of all classes, for as long as they trace.
+_GENUINE = {
+    kind: _methods(kind, _COMPUTES)
+    for kind in (
+        *(nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.AvgPool2d, nn.MaxPool2d, nn.Identity),
+        *(Context, DenseBlock, DenseLayer, DenseNetFeatures, Head, PyramidContext, ResNetFeatures, Transition),
+        TransitionUp,
+    )
+}
 
 _HOOKS = {
     "_forward_pre_hooks": "forward pre-hook",
@@ -270,6 +289,9 @@ class _Examination:
         shape = (conv.out_channels, conv.in_channels, kernel_size, kernel_size)
         if weight is not None and weight.shape != shape:
             raise UnsupportedModuleError(f"{path}.weight", f"is of shape {tuple(weight.shape)}, expected {shape}")
+        added = conv._parameters.get("bias")
+        if added is not None and added.shape != shape[:1]:
+            raise UnsupportedModuleError(f"{path}.bias", f"is of shape {tuple(added.shape)}, expected {shape[:1]}")
         return conv.out_channels
 
     def _relu(self, path: str, relu: nn.ReLU) -> None:
@@ -294,8 +316,8 @@ class _Examination:
     def _type(self, path: str, module: nn.Module, kind: type[nn.Module]) -> None:
         if not isinstance(module, kind):
             raise UnsupportedModuleError(path, f"is {_described(module)}, expected {kind.__name__}")
-        for name in _METHODS:
-            if name in vars(module) or getattr(type(module), name, None) is not getattr(kind, name, None):
+        for name, genuine in zip(_METHODS, (*_methods(kind, _CALLS), *_GENUINE[kind])):
+            if name in vars(module) or getattr(type(module), name, None) is not genuine:
                 raise UnsupportedModuleError(path, f"is {_described(module)} with a {name} of its own")
 
     def _once(self, path: str, module: nn.Module) -> None:
@@ -340,7 +362,9 @@ class _Snapshot:
         uncalled = attributes if self._is_container else attributes[1:]
         yield any(map(any, map(_read_hooks, uncalled)))
         yield any(map(contains, uncalled, repeat("forward")))
-        yield [*map(type, modules)]
+        types = [*map(type, modules)]
+        yield types
+        yield [*map(_methods, dict.fromkeys(types))]
         yield [*map(len, uncalled)]
         yield [[*own["_modules"].values()] for own in attributes]
         for module, own in zip(modules, attributes):
@@ -351,8 +375,8 @@ class _Snapshot:
 
 def _convolution_facts(own: dict[str, Any]) -> tuple[object, ...]:
     parameters = own["_parameters"]
-    weight = parameters.get("weight")
-    return (*map(own.get, _CONVOLUTION), None if weight is None else weight.shape, parameters.get("bias") is None)
+    tensors = parameters.get("weight"), parameters.get("bias")
+    return (*map(own.get, _CONVOLUTION), *(None if tensor is None else tensor.shape for tensor in tensors))
 
 
 def _norm_facts(own: dict[str, Any]) -> tuple[object, ...]:
@@ -376,7 +400,10 @@ def _reader(module: nn.Module) -> Callable[[dict[str, Any]], object] | None:
 
 
 def _pair(value: object) -> object:
-    return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """A number as two, and two as a tuple, whatever torch takes for them."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return value, value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _described(module: object) -> str:

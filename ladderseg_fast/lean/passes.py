@@ -36,6 +36,8 @@ class ForwardPass:
     norms: dict[nn.Module, BoundNorm] = field(default_factory=dict)
     bottlenecks: dict[nn.Module, Tensor] = field(default_factory=dict)
     """By its 1x1 convolution, the hidden map of each bottleneck that is kept: see SectionPlan.keep_bottlenecks_from."""
+    _updated: dict[int, nn.Module] = field(default_factory=dict)
+    """The batch norm whose buffers these are, by the ids of the buffers."""
 
     def new_feature(
         self, name: str, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False
@@ -68,8 +70,20 @@ class ForwardPass:
     ) -> BoundNorm:
         """Bind a batch norm whose input has these batch statistics [2, C] (None: its running ones are used)."""
         gamma, beta = self.parameter(module), self.parameter(module, "bias")
+        if module.training:
+            self._check_own_statistics(module)
         bound = self.norms[module] = bind(module, gamma, beta, statistics, positions, dtype)
         return bound
+
+
+    def _check_own_statistics(self, module: nn.BatchNorm2d) -> None:
+        """Stages do not run in the order of the plain modules, in which shared statistics would be updated."""
+        for buffer in module._buffers.values():
+            if buffer is not None and self._updated.setdefault(id(buffer), module) is not module:
+                raise ValueError(
+                    f'{module} shares running statistics with another batch norm, '
+                    'which memory="lean" would update in another order than memory="plain" does'
+                )
 
 
 @dataclass

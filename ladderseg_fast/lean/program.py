@@ -272,12 +272,29 @@ def _check_unpacked(saved: Sequence[Tensor], kinds: Sequence[tuple[torch.Size, t
             raise RuntimeError(f"saved_tensors_hooks were given {expected} and gave back {found}")
 
 
+def _hooks_are_active() -> bool | None:
+    """Whether torch.autograd.graph.saved_tensors_hooks get what is saved; None where torch, before 2.8, cannot tell."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return None if top is None else top(True) is not None
+
+
+def _copies(maps: list[Tensor]) -> list[Tensor]:
+    """Of each in memory of its own; `maps` lets go of them one by one."""
+    maps.reverse()
+    return [maps.pop().clone() for _ in range(len(maps))]
+
+
 class _ProgramFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         outputs = call.forward(tensors, keep=True)
         parameters = tensors[len(call.program.inputs) :]
         maps = call.maps_to_save()
+        # Hooks may keep an alias of a map, when its place in the workspace has been given back and taken anew.
+        hooked = _hooks_are_active()
+        if hooked:
+            maps = _copies(maps)
+        ctx.held = maps if hooked is None else []
         ctx.save_for_backward(link, *parameters, *maps)
         ctx.set_materialize_grads(False)
         ctx.call = call
@@ -290,7 +307,11 @@ class _ProgramFunction(torch.autograd.Function):
         link, *saved = ctx.saved_tensors
         dependencies = (link, *saved, *grads) if torch.is_grad_enabled() else ()  # create_graph=True
         _check_unpacked(saved, ctx.kinds)
+        held = ctx.held  # to the end, if there are hooks
+        if all(one is other for one, other in zip(reversed(held), reversed(saved))):
+            held = ctx.held = []
         refuse_transforms(f"backward of {_WHO}", (*saved, *grads))
+        saved = [tensor.resolve_neg() for tensor in saved]
         grads = [None if grad is None else grad.resolve_neg() for grad in grads]
         ctx.maybe_clear_saved_tensors()  # kept features go as soon as they have been read, unless retain_graph=True
         with torch.no_grad():

@@ -248,11 +248,19 @@ class SegmentationModel(nn.Module):
         if min(images.shape[2:]) < self.min_size:
             least = f"{self.min_size} x {self.min_size}"
             raise ValueError(f"images must be at least {least}, got {tuple(images.shape[2:])}")
-        weight = next(self.parameters())
+        weight = self._any_parameter()
         if images.dtype != weight.dtype and not torch.is_autocast_enabled(images.device.type):
             raise TypeError(f"images must be {weight.dtype} like the model's parameters, got {images.dtype}")
         if images.device != weight.device:
             raise ValueError(f"images must be on {weight.device} like the model's parameters, got {images.device}")
+
+    def _any_parameter(self) -> Tensor:
+        own = next(self.parameters(), None)
+        if own is not None:
+            return own
+        # A replica of torch.nn.DataParallel has tensors where the model has parameters.
+        copies = (module.__dict__.get("_former_parameters", {}) for module in self.modules())
+        return next(tensor for tensors in copies for tensor in tensors.values())
 
     def release_workspace(self) -> None:
         """Give the buffers that lean steps reuse back to the allocator; the next step makes new ones."""

@@ -91,3 +91,25 @@ def test_counts_that_the_kernel_cannot_write(count: Tensor | None, momentum: flo
     assert memory.tolist() == ([0] * 4 if count is None else [2, 0, 0, 0])
     assert_near(module.running_mean.double(), twin.running_mean, "running mean", tolerance=1e-6)
     assert_near(module.running_var.double(), twin.running_var, "running variance", tolerance=1e-6)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"eps": 0.0}, ValueError),
+        ({"eps": -1e-3}, ValueError),
+        ({"running_mean": torch.zeros(CHANNELS, dtype=torch.int64)}, TypeError),
+        ({"running_var": torch.ones(CHANNELS, dtype=torch.complex64)}, TypeError),
+        ({"running_mean": torch.zeros(CHANNELS, requires_grad=True)}, RuntimeError),
+    ],
+)
+def test_what_batch_norm_of_torch_refuses(changes: dict[str, object], error: type[Exception]) -> None:
+    module = nn.BatchNorm2d(CHANNELS)
+    for name, value in changes.items():
+        setattr(module, name, value)
+    x = random(2, CHANNELS, 3, 4, seed=1).float()
+    with pytest.raises((RuntimeError, ValueError)):
+        module(x)
+    with pytest.raises(error, match=r"eps|running statistics"):
+        bind_to(module, x)

@@ -5,6 +5,7 @@ import gc
 import weakref
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from ladder_models import CLASSES, TINY, in_mode, make_images, make_model
@@ -119,6 +120,7 @@ SET = {
     "norm of another width": replacing(f"{LAYER}.norm2", nn.BatchNorm2d(64)),
     "running mean of another width": setting(f"{LAYER}.norm2", running_mean=torch.zeros(64)),
     "no running mean": setting(f"{LAYER}.norm2", running_mean=None),
+    "head's bias of another width": setting("head.conv", bias=nn.Parameter(torch.zeros(1))),
     "pooling": setting("features.transition1.pool", ceil_mode=True),
     "a forward of a layer's own": patch_forward,
     "a layer deleted": lambda model: delattr(model.features.denseblock2, "denselayer1"),
@@ -169,6 +171,29 @@ def test_hook_of_all_modules() -> None:
 def test_synchronised_batch_norm() -> None:
     model = nn.SyncBatchNorm.convert_sync_batchnorm(make_model(dtype=torch.float32)).eval()
     with pytest.raises(lean.UnsupportedModuleError, match="is a SyncBatchNorm, expected BatchNorm2d"):
+        model(IMAGES)
+
+
+class Plain(nn.Conv2d):
+    """A class of its own, whose methods change in a test."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (nn.ReLU, "forward"),
+        (nn.Conv2d, "_conv_forward"),
+        (nn.modules.batchnorm._BatchNorm, "forward"),
+        (Head, "forward"),
+        (Plain, "forward"),
+    ],
+)
+def test_patched_class(kind: type[nn.Module], method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(dtype=torch.float32)
+    model.get_submodule(LAYER).conv2 = Plain(128, 32, 3, padding=1, bias=False)
+    model(IMAGES)
+    monkeypatch.setattr(kind, method, lambda self, x, *others: x)
+    with pytest.raises(lean.UnsupportedModuleError, match=f"with a {method} of its own"):
         model(IMAGES)
 
 
@@ -253,6 +278,8 @@ class Renamed(nn.Conv2d):
 FOLLOWED = {
     "dilation": setting(f"{LAYER}.conv2", dilation=(2, 2), padding=(2, 2)),
     "numbers for pairs": setting(f"{LAYER}.conv2", stride=1, dilation=2, padding=2),
+    "lists for pairs": setting(f"{LAYER}.conv2", kernel_size=[3, 3], dilation=[2, 2], padding=[2, 2]),
+    "numpy's numbers": setting(f"{LAYER}.conv2", dilation=np.int64(2), padding=np.int64(2)),
     "same padding": setting(f"{LAYER}.conv2", padding="same"),
     "eps": setting(f"{LAYER}.norm1", eps=0.1),
     "momentum": setting(f"{LAYER}.norm2", momentum=0.5),
@@ -292,6 +319,31 @@ def test_unedited_models() -> None:
     for model in (LadderDenseNet(TINY, CLASSES, split_blocks=(2, 4)), DilatedDenseNet(TINY), LadderResNet()):
         model(torch.zeros(2, 3, 128, 128))
         copy.deepcopy(model)(torch.zeros(2, 3, 128, 128))
+
+
+def test_shared_running_statistics() -> None:
+    """In training they would be updated in another order; in evaluation there is none."""
+    model = edited(lambda model: setattr(model.up1.norm, "running_mean", model.up2.norm.running_mean))
+    with pytest.raises(ValueError, match="shares running statistics"):
+        model(IMAGES)
+    model.eval()(IMAGES)
+
+
+@pytest.mark.parametrize("memory", ["lean", "plain"])
+def test_replica_of_data_parallel(memory: str) -> None:
+    """It has tensors where the model has parameters."""
+    model = make_model(memory=memory, dtype=torch.float32).eval()
+    expected = model(IMAGES).logits
+    replicas = {module: module._replicate_for_data_parallel() for module in model.modules()}
+    for module, replica in replicas.items():
+        replica._modules.update((name, replicas.get(child)) for name, child in module._modules.items())
+        replica._former_parameters = {name: p.clone() for name, p in module._parameters.items() if p is not None}
+        for name in module._parameters:
+            setattr(replica, name, replica._former_parameters.get(name))
+    logits = replicas[model](IMAGES).logits
+    assert torch.equal(logits, expected)
+    logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.context.parameters())
 
 
 def test_models_are_not_kept_alive() -> None:

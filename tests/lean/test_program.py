@@ -16,6 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ladderseg_fast import LadderDenseNet, LadderLoss
+from ladderseg_fast.lean import program
 
 SIZE = (2, 64, 64)
 
@@ -44,8 +45,9 @@ def reversed_strides(x: Tensor) -> Tensor:
         (Tensor.contiguous, lambda x: x),
         (lambda x: x.detach().numpy().copy(), torch.from_numpy),
         (reversed_strides, lambda x: x),
+        (lambda x: -x.detach(), torch._neg_view),
     ],
-    ids=["contiguous", "numpy", "reversed"],
+    ids=["contiguous", "numpy", "reversed", "negative bit"],
 )
 def test_saved_tensors_may_come_back_with_other_strides(pack: Callable, unpack: Callable) -> None:
     model, images, labels = make_model(), make_images(*SIZE), make_labels(*SIZE)
@@ -63,6 +65,33 @@ def test_saved_tensors_come_back_as_they_were(unpack: Callable[[Tensor], Tensor]
         loss = training_loss(model, make_images(*SIZE), make_labels(*SIZE))
     with pytest.raises((RuntimeError, ValueError, TypeError)):
         loss.backward()
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("asks_torch", [True, False])
+def test_hooks_may_keep_another_tensor_of_the_same_memory(asks_torch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map's own place in the workspace must not be taken by another one meanwhile."""
+    if not asks_torch:  # as with releases of torch that cannot say whether there are hooks
+        monkeypatch.setattr(program, "_hooks_are_active", lambda: None)
+    model, images, labels = make_model(), make_images(*SIZE), make_labels(*SIZE)
+    expected = gradients(model, training_loss(model, images, labels))
+    model = make_model()
+    with saved_tensors_hooks(Tensor.detach, lambda x: x):
+        loss = training_loss(model, images, labels)
+    assert_same_gradients(gradients(model, loss), expected)
+
+
+@pytest.mark.real_use
+def test_dilation_set_before_backward_does_not_count() -> None:
+    def step(change: bool) -> dict[str, Tensor]:
+        model = make_model()
+        loss = training_loss(model, make_images(*SIZE), make_labels(*SIZE))
+        if change:
+            conv = model.features.denseblock2.denselayer1.conv2
+            conv.dilation, conv.padding = (2, 2), (2, 2)
+        return gradients(model, loss)
+
+    assert_same_gradients(step(True), step(False))
 
 
 @pytest.mark.real_use

@@ -6,6 +6,7 @@ The result of the 1x1 convolution is the hidden map. Where it is not kept, backw
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 from torch import Tensor, nn
 
@@ -28,18 +29,17 @@ class Bottleneck:
     norm2: nn.BatchNorm2d
     conv2: nn.Conv2d
     section: str
+    dilation: int
+    """Of conv2 in the forward pass; what is set later does not reach the backward of that."""
 
     @staticmethod
     def of(module: nn.Module, section: str) -> "Bottleneck":
-        return Bottleneck(module.norm1, module.conv1, module.norm2, module.conv2, section)
+        conv2 = module.conv2
+        return Bottleneck(module.norm1, module.conv1, module.norm2, conv2, section, dilation_of(conv2))
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
         return self.norm1, self.conv1, self.norm2, self.conv2
-
-    @property
-    def dilation(self) -> int:
-        return dilation_of(self.conv2)
 
     def forward(self, step: ForwardPass, target: Feature, source: Feature, first: int) -> None:
         """Channels of `target` from `first` on, from the first channels of `source`, as many as norm1 has."""
@@ -149,7 +149,7 @@ class Bottleneck:
 
 def dilation_of(conv: nn.Conv2d) -> int:
     """That of both directions; torch takes one number or two."""
-    return conv.dilation if isinstance(conv.dilation, int) else conv.dilation[0]
+    return int(conv.dilation if isinstance(conv.dilation, Integral) else conv.dilation[0])
 
 
 class _StripsBackward:

@@ -14,6 +14,7 @@ class ConvolutionStage(Stage):
 
     def __init__(self, norm: nn.BatchNorm2d, conv: nn.Conv2d, source: str, target: str) -> None:
         self.norm, self.conv = norm, conv
+        self.dilation = dilation_of(conv)  # that of this step, in its backward too
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = (norm, conv)
@@ -27,7 +28,7 @@ class ConvolutionStage(Stage):
             source.data,
             bound.norm,
             step.parameter(self.conv),
-            dilation_of(self.conv),
+            self.dilation,
             target.data,
             statistics=uses_batch_statistics(self.norm),  # most likely the reader normalises alike
         )
@@ -46,7 +47,7 @@ class ConvolutionStage(Stage):
             source.data,
             bound.norm,
             step.parameter(self.conv),
-            dilation_of(self.conv),
+            self.dilation,
             data,
             want_weight=step.wants(self.conv),
         )

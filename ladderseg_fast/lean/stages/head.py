@@ -26,6 +26,8 @@ class HeadStage(Stage):
         kernels.bn_relu_conv1x1_forward(source.data, bound.norm, step.parameter(self.conv), target.data)
         bias = step.parameter(self.conv, "bias")
         if bias is not None:
+            if bias.shape != (self.conv.out_channels,):  # a parametrization's result is seen here only
+                raise ValueError(f"a head's bias must be [{self.conv.out_channels}], got shape {tuple(bias.shape)}")
             target.data += bias.view(1, -1, 1, 1)
 
     def backward(self, step: BackwardPass) -> None:
