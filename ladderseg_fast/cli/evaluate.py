@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..atomic_file import atomic_write
 from ..data import DATA_KINDS, SegmentationDataset, open_data_set
-from ..engine import Checkpoint, build_model, load_checkpoint
+from ..engine import Checkpoint, RunDirectory, build_model, load_checkpoint
 from ..engine.device import find_device
 from ..engine.evaluation import (
     EXPORT_FORMATS,
@@ -208,6 +208,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--no-iiou is for --data cityscapes, not {arguments.data}")
     if arguments.export and arguments.export[0] not in EXPORT_FORMATS:
         raise ValueError(f"--export writes {' or '.join(EXPORT_FORMATS)}, not {arguments.export[0]}")
+    if arguments.json is not None:
+        model: Path = arguments.model
+        RunDirectory(model if model.is_dir() else model.parent).check_output(arguments.json)
+        if arguments.json.exists() and model.exists() and arguments.json.samefile(model):
+            raise ValueError(f"{arguments.json} is the model to evaluate, which would be lost: choose another file")
     if arguments.json is not None and not arguments.json.parent.is_dir():
         raise FileNotFoundError(f"{arguments.json.parent}: no such directory (for --json)")
 

@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is None and len(arguments.runs) > 1:
         raise ValueError("a report of several runs needs --out FILE")
     out = arguments.out or RunDirectory(arguments.runs[0]).report
+    for directory in arguments.runs:
+        RunDirectory(directory).check_output(out)
     write_report(arguments.runs, out)
     print(f"written to {out}")
     return 0

@@ -103,6 +103,8 @@ def _digests(lines: list[str]) -> dict[str, set[str]] | None:
 
 
 def _enter(digests: dict[str, set[str]], record: dict[str, str]) -> None:
+    if not isinstance(record["file"], str):
+        raise TypeError(f"a file's name is {record['file']!r}")
     known = digests.setdefault(record["file"], set())
     if "sha256" in record:
         known.add(record["sha256"])

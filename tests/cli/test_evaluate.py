@@ -273,3 +273,12 @@ def test_memory_that_is_refused_is_one_line(trained, capsys, monkeypatch):
     monkeypatch.setattr("ladderseg_fast.engine.evaluation.data_set.label_image", lambda *a: torch.empty(1 << 50))
     assert evaluate(trained, "--data", "street") == 2
     assert re.fullmatch(r"ladderseg: error: the system refused .* of memory\n", capsys.readouterr().err)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("name", ["last.pt", "best.pt", "log.jsonl", "config.toml"])
+def test_scores_in_place_of_the_run(trained, capsys, name):
+    content = (trained / name).read_bytes()
+    assert main(["evaluate", str(trained), "--data", "street", "--json", str(trained / name)]) == 2
+    assert f"{name} of the run" in capsys.readouterr().err
+    assert (trained / name).read_bytes() == content

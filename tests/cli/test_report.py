@@ -64,3 +64,12 @@ def test_empty_path(tmp_path, capsys):
         with pytest.raises(SystemExit):
             main(["report", *arguments])
         assert "expected the path of a file or directory, got ''" in capsys.readouterr().err
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("name", ["last.pt", "best.pt", "log.jsonl", "config.toml"])
+def test_page_in_place_of_the_run(trained, capsys, name):
+    content = (trained / name).read_bytes()
+    assert main(["report", str(trained), "--out", str(trained / name)]) == 2
+    assert f"{name} of the run" in capsys.readouterr().err
+    assert (trained / name).read_bytes() == content

@@ -186,3 +186,14 @@ def test_log_is_cut_after_a_step_and_a_batch(run):
 def test_log_that_cannot_be_written(tmp_path):
     with pytest.raises(OSError, match=r"cannot write .*none.log\.jsonl: No such file or directory"):
         RunLog(tmp_path / "none" / "log.jsonl").append({"kind": "step"})
+
+
+@pytest.mark.real_use
+def test_list_with_a_name_that_is_none(run):
+    """Nothing is removed before it is known that the list is one."""
+    run.last.write_bytes(b"precious")
+    with open(run.path / ".ladderseg.files", "ab") as file:
+        file.write(b'{"file": 5}\n')
+    with pytest.raises(FileExistsError, match="was not written by a training"):
+        RunDirectory(run.path).create(overwrite=True)
+    assert run.last.read_bytes() == b"precious"
