@@ -60,7 +60,9 @@ class RunDirectory:
         """Raises ValueError if what is written to `path` would take the place of a file that the run needs."""
         for file in (self.last, self.best, self.log, self.config):
             if path.exists() and file.exists() and path.samefile(file):
-                raise ValueError(f"{path} is {file.name} of the run {self.path}, which would be lost: choose another file")
+                raise ValueError(
+                    f"{path} is {file.name} of the run {self.path}, which would be lost: choose another file"
+                )
 
     def lock(self, stream: TextIO) -> RunLock:
         """Makes the directory, and keeps other trainings out of it while the result is active; see RunLock.
