@@ -75,7 +75,7 @@ def measure_in_turn(variants: Sequence[Variant], repeats: int) -> Measurements:
 
 
 class Pace:
-    """How long the rest takes, by what each variant took so far; one that did not run yet counts as the others' mean."""
+    """How long the rest takes, by what each variant took so far; one that did not run yet takes the others' mean."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._left = list(names)

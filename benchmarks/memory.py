@@ -26,7 +26,8 @@ def main() -> int:
         Variant(method, "train_step.py", ("--method", method, *step_options(options))) for method in options.methods
     ]
     steps = options.warmup + options.steps
-    print(f"{options.repeats} processes of {steps} steps for each of {len(variants)} methods", file=sys.stderr, flush=True)
+    what = f"{options.repeats} processes of {steps} steps for each of {len(variants)} methods"
+    print(what, file=sys.stderr, flush=True)
     measured = measure_in_turn(variants, options.repeats)
     outcomes = [measured.outcome(method) for method in options.methods]
     setting = configuration(options, measured.any_run())

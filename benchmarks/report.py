@@ -88,14 +88,14 @@ def footnotes(setting: Configuration, reference: str | None) -> list[str]:
     if reference is not None:
         measured, exact = TOLERANCES[setting.dtype], TOLERANCES["float64"]
         notes.append(
-            f"Checked against {reference}: in a float64 step on at most {size_text(EXACT_SIZE)} of the same images loss "
-            f"and gradients agree to {exact['loss']:.0e} and {exact['gradient']:.0e} (relative L2)."
+            f"Checked against {reference}: in a float64 step on at most {size_text(EXACT_SIZE)} of the same images "
+            f"loss and gradients agree to {exact['loss']:.0e} and {exact['gradient']:.0e} (relative L2)."
         )
         if setting.dtype != "float64":
             notes.append(
-                f"The step that was measured is looked through for gross errors only: rounding to {setting.dtype} alone "
-                "moves gradients, those of plain PyTorch in another memory layout too (NOTES.md). Its loss is off by less "
-                f"than {measured['loss']:.0e}, its gradients by less than {measured['gradient']:.1g}, where those that "
+                f"The step that was measured is looked through for gross errors only: rounding to {setting.dtype} "
+                "alone moves gradients, those of plain PyTorch in another memory layout too (NOTES.md). Its loss is off "
+                f"by less than {measured['loss']:.0e}, its gradients by less than {measured['gradient']:.1g}, where those that "
                 "have nothing to do with each other differ by 1 or more."
             )
     return notes

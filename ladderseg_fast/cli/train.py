@@ -190,7 +190,12 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="lean training; or plain: ordinary PyTorch modules; or a budget such as 8GiB, which a lean step is "
         "planned into (default: lean)",
     )
-    group.add_argument("--device", dest="training.device", help="cpu, cuda or cuda:N (default: the GPU, if there is one)", metavar="NAME")
+    group.add_argument(
+        "--device",
+        dest="training.device",
+        metavar="NAME",
+        help="cpu, cuda or cuda:N (default: the GPU, if there is one)",
+    )
 
 
 def _add_training(group: argparse._ArgumentGroup) -> None:

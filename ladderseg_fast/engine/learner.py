@@ -53,7 +53,7 @@ class Learner:
             self.model.memory = max(1, self.model.memory_budget - self._bytes_besides_steps())
 
     def _bytes_besides_steps(self) -> int:
-        """Of what a plan for a step does not know: averaged weights, and gradients that another batch's are added to."""
+        """Of what a plan for a step does not know: averaged weights, gradients that another batch's are added to."""
         averaged = self.model.state_dict().values() if self.average is not None else ()
         accumulated = self.model.parameters() if self.config.training.accumulate > 1 else ()
         return sum(tensor.nbytes for tensor in (*averaged, *accumulated))

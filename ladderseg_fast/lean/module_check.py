@@ -1,8 +1,8 @@
 """Whether modules are still what a program computes in their place.
 
 A lean step calls none of the modules inside a network: it takes their parameters and computes what they stand for.
-Whatever else is done to one of them (another activation in its place, a hook, another stride) would be ignored, so it is
-looked for, and refused. Looking at every module of a network takes milliseconds; so what was seen is remembered, and
+Whatever else is done to one of them (another activation in its place, a hook, another stride) would be ignored, so it
+is looked for, and refused. Looking at every module of a network takes milliseconds; so what was seen is remembered, and
 compared at each step, which takes a fraction of one.
 """
 
@@ -24,6 +24,7 @@ from ..nn import TransitionUp
 _CALLS = ("__call__", "_wrapped_call_impl", "_call_impl")
 _COMPUTES = ("forward", "_conv_forward", "bottleneck", "stem")
 _METHODS = (*_CALLS, *_COMPUTES)
+
 
 def _methods(kind: type, names: tuple[str, ...] = _METHODS) -> tuple[object, ...]:
     return tuple(getattr(kind, name, None) for name in names)
@@ -134,7 +135,8 @@ class _Examination:
         reads, coarse = self.container("context", context)
         self._same("context", "reads", reads, features.channels[model.deepest], "the encoder gives")
         if model.aux_head is not None:
-            self._same("aux_head", "reads", self._head("aux_head", model.aux_head)[0], coarse, "the context layer gives")
+            auxiliary, _ = self._head("aux_head", model.aux_head)
+            self._same("aux_head", "reads", auxiliary, coarse, "the context layer gives")
         for i, (name, up) in enumerate(model.transitions_up.items(), start=1):
             path = f"up{i}"
             skip, channels = self._transition_up(path, up)
@@ -204,7 +206,8 @@ class _Examination:
         self._container(path, context, PyramidContext)
         channels, hidden = self._reduction(path, context)
         levels = [
-            self.convolution(f"{path}.level{bins}", level, 1, hidden) for bins, level in zip(context.BINS, context.levels)
+            self.convolution(f"{path}.level{bins}", level, 1, hidden)
+            for bins, level in zip(context.BINS, context.levels, strict=True)
         ]
         self.norm(f"{path}.norm3", context.norm3, hidden + sum(levels))
         self._relu(f"{path}.relu3", context.relu3)
@@ -251,10 +254,12 @@ class _Examination:
             self._same(path, "has", found, channels, "are there")
         for name, tensor in (*norm._parameters.items(), *norm._buffers.items()):
             if name != "num_batches_tracked" and tensor is not None and tensor.shape != (found,):
-                raise UnsupportedModuleError(f"{path}.{name}", f"is of shape {tuple(tensor.shape)}, expected ({found},)")
+                shapes = f"{tuple(tensor.shape)}, expected ({found},)"
+                raise UnsupportedModuleError(f"{path}.{name}", f"is of shape {shapes}")
         missing = [name for name in ("running_mean", "running_var") if getattr(norm, name) is None]
         if missing and (len(missing) == 1 or norm.track_running_stats):
-            raise UnsupportedModuleError(path, f"has no {missing[0]}, and track_running_stats={norm.track_running_stats}")
+            tracks = f"track_running_stats={norm.track_running_stats}"
+            raise UnsupportedModuleError(path, f"has no {missing[0]}, and {tracks}")
         return found
 
     def convolution(

@@ -75,13 +75,12 @@ class ForwardPass:
         bound = self.norms[module] = bind(module, gamma, beta, statistics, positions, dtype)
         return bound
 
-
     def _check_own_statistics(self, module: nn.BatchNorm2d) -> None:
         """Stages do not run in the order of the plain modules, in which shared statistics would be updated."""
         for buffer in module._buffers.values():
             if buffer is not None and self._updated.setdefault(id(buffer), module) is not module:
                 raise ValueError(
-                    f'{module} shares running statistics with another batch norm, '
+                    f"{module} shares running statistics with another batch norm, "
                     'which memory="lean" would update in another order than memory="plain" does'
                 )
 

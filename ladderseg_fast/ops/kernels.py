@@ -133,7 +133,7 @@ def observing(observer: Observer) -> Iterator[None]:
 
 
 def observed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """For a function that calls one kernel of the core, or a convolution of torch's: observers are told of its calls."""
+    """For a function that calls one kernel of the core, or a convolution of torch's: observers hear of its calls."""
     names = function.__code__.co_varnames
 
     @wraps(function)

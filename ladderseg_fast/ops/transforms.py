@@ -1,7 +1,7 @@
 """What torch can do with a function that the kernels cannot go through: each is an error, and never a wrong result.
 
-Kernels write to memory that torch knows nothing of. So whatever looks at torch's own operators alone misses them: tracers
-would record uninitialised buffers, forward-mode differentiation would find no tangents.
+Kernels write to memory that torch knows nothing of. So whatever looks at torch's own operators alone misses them:
+tracers would record uninitialised buffers, forward-mode differentiation would find no tangents.
 """
 
 from collections.abc import Iterable
