@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ..data import DATA_KINDS, SegmentationDataset
+from ..data import DATA_KINDS, ImageFolder, SegmentationDataset
 from ..engine import Config, RunDirectory, TrainingResult, train
 from ..engine.config import DEFAULT_SIZES
 from ..engine.config_tables import Layer, build_config, parse_assignments, read_config_file
@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     resume = arguments.resume is not None
     config = read_settings(arguments)
     training_set, validation_set = open_splits(config.data)
+    if not resume and isinstance(validation_set, ImageFolder) and validation_set.whole:
+        print(split_in_words(config, len(training_set), len(validation_set)), file=sys.stderr)
     config = with_size(config, training_set).resolved(len(training_set))
     directory = RunDirectory(Path(config.output.directory))
     result = train(
@@ -58,6 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     peak = peak_memory(find_device(config.training.device))
     print(summary(config, result, directory, len(validation_set), peak))
     return 0
+
+
+def split_in_words(config: Config, training: int, validation: int) -> str:
+    """What is said of a folder without splits, of whose images so many are for the training and for validation."""
+    data = config.data
+    how = f"by their names (data.val_share = {data.val_share}, data.split_seed = {data.split_seed})"
+    sizes = f"{training} images of {data.train_split!r}, {validation} of {data.val_split!r}"
+    return f"{data.root} has no splits: {sizes}, chosen {how}"
 
 
 def with_size(config: Config, training_set: SegmentationDataset) -> Config:

@@ -1,6 +1,6 @@
 """Data sets of images with per-pixel class labels, and how they become tensors."""
 
-from .absent_classes import absent_classes_warning, look_for_classes
+from .absent_classes import absent_classes_warning, check_something_counts, look_for_classes
 from .augmentation import Augmentation, ColourChange, Draw
 from .automatic_split import VAL_SHARE
 from .camvid import CAMVID_LABELS, CamVid
@@ -77,6 +77,7 @@ __all__ = [
     "change_colours",
     "check_image_size",
     "check_pairs",
+    "check_something_counts",
     "crop_or_pad",
     "examine",
     "flip_horizontally",

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 
 from .file_pairs import FilePairs
+from .image_folder import ImageFolder
 from .label_set import IGNORE_INDEX
 from .sample import SegmentationDataset
 
@@ -54,9 +55,28 @@ def absent_classes_warning(samples: FilePairs, looked: int, pixels: np.ndarray, 
         return f"{text}; no pixel is ignored"
     shares = [f"{value} in {count / pixels.sum():.2%} of the pixels" for value, count in ignored.most_common()]
     text += f"; ignored: {_first(shares)}"
-    if samples.pairs[0].values.colours is not None:  # of a classes file
-        text += "; if this stands for a class, take it out of `ignore` and give the class its `value` in classes.toml"
+    if isinstance(samples, ImageFolder):
+        text += "; if this stands for a class, "
+        if samples.pairs[0].values.colours is None:
+            text += "write a classes.toml in place of classes.txt, with `ignore` and each class's `value`"
+        else:
+            text += "take it out of `ignore` and give the class its `value` in classes.toml"
     return text
+
+
+def check_something_counts(samples: SegmentationDataset) -> None:
+    """Reads label images, in their order, until a pixel has a class. Most often that is the first.
+
+    Raises:
+        OSError, ValueError: as access to `samples` does; ValueError, too, if all pixels of all are ignored.
+    """
+    if not isinstance(samples, FilePairs) or not samples.labelled:
+        return
+    if any((samples.labels(index) != IGNORE_INDEX).any() for index in range(len(samples))):
+        return
+    many, first = len(samples) > 1, samples.files(0)[-1]
+    what = f"all {len(samples)} label images, {first} and so on," if many else f"the only label image, {first},"
+    raise ValueError(f"every pixel of {what} is ignored")
 
 
 def _first(words: list[str]) -> str:

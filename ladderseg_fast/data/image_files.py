@@ -165,7 +165,7 @@ def check_annotation_header(path: Path, header: ImageHeader, coloured: bool = Fa
     if header.mode not in ("L", "LA", "P", "1") and not (coloured and header.mode in ("RGB", "RGBA")):
         raise ValueError(
             f"{path}: an annotation is an 8-bit grey or palette image, got mode {header.mode}: labels are values, not "
-            "colours"
+            "colours, unless a classes.toml (--data folder) lists the classes' colours"
         )
     if header.transparent:
         raise ValueError(f"{path}: {_TRANSPARENT}")

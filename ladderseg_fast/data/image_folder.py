@@ -28,6 +28,9 @@ class ImageFolder(FilePairs):
         split: train, val or all where there are no splits, else any name of a folder.
         val_share, split_seed: see `held_out`.
 
+    Attributes:
+        whole: whether there are no splits, so that `split` was chosen from all images, or is all of them.
+
     Raises:
         OSError: a folder or the classes file is missing or unreadable; on access, as FilePairs.
         ValueError: several folders may be meant; an empty folder, something else than images and PNGs in it, two images
@@ -38,6 +41,7 @@ class ImageFolder(FilePairs):
     def __init__(self, root: str | Path, split: str, val_share: float = VAL_SHARE, split_seed: int = 0) -> None:
         root = Path(root)
         layout = find_layout(root, split)
+        self.whole = layout.whole
         images = _images(layout.images)
         labels, suffix = _labels(layout.labels, images)
         self.label_set, values = _classes(root)

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from ..data import IMAGENET_NORMALISATION, SegmentationDataset, look_for_classes
+from ..data import IMAGENET_NORMALISATION, SegmentationDataset, check_something_counts, look_for_classes
 from ..memory import format_bytes, peak_memory
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .class_weights import median_frequency_weights
@@ -75,8 +75,8 @@ def train(
         OSError: a file cannot be read or written. Where a checkpoint can be written, all batches before are saved.
         FileExistsError: `run` holds a checkpoint, or what no training wrote.
         BlockingIOError: another training is at work in `run`.
-        ValueError: the data cannot be used; a setting does not fit them, the model or this machine; or the run to
-            resume is of another training.
+        ValueError: the data cannot be used, or no pixel of `validation_set` has a class; a setting does not fit them,
+            the model or this machine; or the run to resume is of another training.
         MissingPackageError: a setting needs a package that is not installed.
     """
     if not resume:
@@ -90,6 +90,10 @@ def train(
         checkpoint = load_checkpoint(run.last) if resume and run.last.exists() else None
         if checkpoint is not None:
             check_same_training(run.last, checkpoint, config, training_set)
+        try:
+            check_something_counts(validation_set)
+        except ValueError as error:
+            raise ValueError(f"the validation split cannot be used for scores: {error}") from error
         trainer = _Trainer(config, training_set, validation_set, run, stream, resumed=checkpoint is not None)
         if not there:
             # Not before all has been checked: what is refused leaves no directory behind.

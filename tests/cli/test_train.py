@@ -47,6 +47,38 @@ def test_class_that_never_occurs_is_told_at_the_start(tmp_path, capsys, short):
     assert re.search(message, capsys.readouterr().err, re.MULTILINE)
 
 
+@pytest.mark.real_use
+def test_validation_images_without_a_labelled_pixel_are_told_at_the_start(tmp_path, capsys, short):
+    """And not at the first evaluation, an epoch later."""
+    root, run = make_folder(tmp_path / "data", (64, 96)), tmp_path / "run"
+    for path in root.glob("labels/val/*.png"):
+        Image.fromarray(np.full((64, 96), 255, np.uint8)).save(path)
+    assert main(["train", *short, "--data", "folder", "--root", str(root), "--out", str(run)]) == 2
+    assert capsys.readouterr().err == (
+        "ladderseg: error: the validation split cannot be used for scores: every pixel of the only label image, "
+        f"{root}/labels/val/d.png, is ignored\n"
+    )
+    assert not run.exists()
+
+
+@pytest.mark.real_use
+def test_split_of_a_folder_without_splits_is_told(tmp_path, capsys, short):
+    root, run = tmp_path / "data", tmp_path / "run"
+    for kind in ("images", "labels"):
+        (root / kind).mkdir(parents=True)
+    for i in range(5):
+        Image.fromarray(np.full((64, 96, 3), 40 * i, np.uint8)).save(root / f"images/{i}.png")
+        Image.fromarray(np.full((64, 96), i % 2, np.uint8)).save(root / f"labels/{i}.png")
+    (root / "classes.txt").write_text("ground\nthing\n")
+    assert main(["train", *short, "--data", "folder", "--root", str(root), "--out", str(run)]) == 0
+    assert capsys.readouterr().err.startswith(
+        f"{root} has no splits: 4 images of 'train', 1 of 'val', chosen by their names (data.val_share = 0.1, "
+        "data.split_seed = 0)\n"
+    )
+    assert main(["train", "--resume", str(run), "--steps", "3"]) == 0
+    assert "has no splits" not in capsys.readouterr().err
+
+
 def test_summary_and_files(tmp_path, capsys, short):
     run = tmp_path / "run"
     assert main(["train", *short, "--seed", "2", "--out", str(run)]) == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from data_trees import random_labels, save_labels
 
-from ladderseg_fast.data import CamVid, ImageFolder, StreetScenes, look_for_classes
+from ladderseg_fast.data import CamVid, ImageFolder, StreetScenes, check_something_counts, look_for_classes
 
 pytestmark = pytest.mark.real_use
 
@@ -71,3 +71,29 @@ def test_no_advice_about_a_file_that_there_is_not(camvid_root):
 
 def test_drawn_scenes_have_all():
     assert look_for_classes(StreetScenes(2, (64, 64), 0)) is None
+
+
+def test_masks_of_0_and_255_with_a_list_of_classes(folder_root):
+    """Which cannot say that 255 is a class: the warning names what can."""
+    values = np.zeros(SIZE, np.uint8)
+    values[:6] = 255
+    masks(folder_root, values)
+    (folder_root / "classes.toml").unlink()
+    (folder_root / "classes.txt").write_text("ground\nthing\n")
+    data = ImageFolder(folder_root, "train")
+    assert look_for_classes(data).endswith(
+        "; if this stands for a class, write a classes.toml in place of classes.txt, with `ignore` and each class's "
+        "`value`"
+    )
+
+
+def test_something_counts(folder_root):
+    """In one pixel of the last label image, and then in none."""
+    data = masks(folder_root, np.full(SIZE, 255, np.uint8))
+    with pytest.raises(ValueError, match=r"every pixel of all 3 label images, .*a\.png and so on, is ignored"):
+        check_something_counts(data)
+    values = np.full(SIZE, 255, np.uint8)
+    values[-1, -1] = 0
+    save_labels(data.files(2)[1], values)
+    check_something_counts(data)
+    check_something_counts(StreetScenes(1, SIZE, 0))
