@@ -12,7 +12,8 @@ from ladderseg_fast.data import IMAGENET_NORMALISATION, LabelSet
 from ladderseg_fast.engine import Checkpoint
 
 
-@pytest.fixture(scope="package", autouse=True)
+# Of a module: one of a package without __init__.py may last into the next.
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """These networks are so small that more threads only wait for each other."""
     with threads(1):

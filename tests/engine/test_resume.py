@@ -359,15 +359,21 @@ def test_another_number_of_threads_is_told(stopped):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_saves_and_leaves(tmp_path, monkeypatch, number):
+    outside = signal.getsignal(number)
+    if outside is signal.SIG_IGN:  # as SIGHUP is under nohup
+        signal.signal(number, signal.SIG_DFL)
     before = signal.getsignal(number)
-    with (
-        signal_at(monkeypatch, 2, number),
-        pytest.raises(Interrupted, match="interrupted at step 2 of 5; saved") as info,
-    ):
-        run_training(tmp_path / "run")
-    assert info.value.signal == number
-    assert load_checkpoint(RunDirectory(tmp_path / "run").last).step == 2
-    assert signal.getsignal(number) is before
+    try:
+        with (
+            signal_at(monkeypatch, 2, number),
+            pytest.raises(Interrupted, match="interrupted at step 2 of 5; saved") as info,
+        ):
+            run_training(tmp_path / "run")
+        assert info.value.signal == number
+        assert load_checkpoint(RunDirectory(tmp_path / "run").last).step == 2
+        assert signal.getsignal(number) is before
+    finally:
+        signal.signal(number, outside)
 
 
 def test_signal_during_an_evaluation(tmp_path, monkeypatch):
