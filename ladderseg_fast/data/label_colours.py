@@ -95,7 +95,8 @@ class LabelColours:
             return f"{text}; {len(unknown)} colours are unknown, {BLUR_ADVICE}"
         if (pixels == pixels[..., :1]).all():
             return f"{text}; its three channels are the same: save it as a grey PNG if they hold the classes' values"
-        others = f"; {len(unknown) - 1} more colours are unknown" if len(unknown) > 1 else ""
+        more = len(unknown) - 1
+        others = f"; {more} more {'colour is' if more == 1 else 'colours are'} unknown" if more else ""
         return f"{text}{others}; `ignore_colours` lists those without a class"
 
 
