@@ -77,7 +77,7 @@ def test_unknown_colour(labels):
     refused(
         labels,
         r"the label image is RGB, and the colour \(10, 0, 250\) of 2 of its 768 pixels \(the first in row 5, "
-        r"column 7\) is none of the classes'; nearest is \(0, 0, 255\), class 1, 'thing'; 1 more colours are unknown; "
+        r"column 7\) is none of the classes'; nearest is \(0, 0, 255\), class 1, 'thing'; 1 more colour is unknown; "
         "`ignore_colours` lists those without a class",
     )
 
