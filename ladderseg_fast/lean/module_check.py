@@ -16,8 +16,17 @@ from weakref import WeakKeyDictionary
 from torch import nn
 from torch.nn.modules import module as torch_module
 
-from ..nn import Context, DenseBlock, DenseLayer, DenseNetFeatures, Head, PyramidContext, ResNetFeatures, Transition
-from ..nn import TransitionUp
+from ..nn import (
+    Context,
+    DenseBlock,
+    DenseLayer,
+    DenseNetFeatures,
+    Head,
+    PyramidContext,
+    ResNetFeatures,
+    Transition,
+    TransitionUp,
+)
 
 #: By what a module is called, and what a module of torch's or of nn/ computes with: none of these may be another
 #: class's, or the module's own.
