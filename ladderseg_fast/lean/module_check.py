@@ -201,9 +201,7 @@ class _Examination:
 
     def _reduction(self, path: str, module: nn.Module) -> tuple[int, int]:
         """What bottlenecks and the pyramid begin with, up to the second ReLU."""
-        channels = self.norm(f"{path}.norm1", module.norm1)
-        self._relu(f"{path}.relu1", module.relu1)
-        hidden = self.convolution(f"{path}.conv1", module.conv1, 1, channels)
+        channels, hidden = self._projection(path, module, "norm1", "relu1", "conv1")
         self.norm(f"{path}.norm2", module.norm2, hidden)
         self._relu(f"{path}.relu2", module.relu2)
         return channels, hidden
@@ -225,9 +223,7 @@ class _Examination:
 
     def _transition(self, path: str, transition: Transition) -> tuple[int, int]:
         self._container(path, transition, Transition)
-        channels = self.norm(f"{path}.norm", transition.norm)
-        self._relu(f"{path}.relu", transition.relu)
-        out = self.convolution(f"{path}.conv", transition.conv, 1, channels)
+        channels, out = self._projection(path, transition)
         if isinstance(transition.pool, nn.Identity):
             self._leaf(f"{path}.pool", transition.pool, nn.Identity, {})
         else:
@@ -237,9 +233,7 @@ class _Examination:
     def _transition_up(self, path: str, up: TransitionUp) -> tuple[int, int]:
         """Of the skip connection, and of the result."""
         self._container(path, up, TransitionUp)
-        channels = self.norm(f"{path}.skip_norm", up.skip_norm)
-        self._relu(f"{path}.skip_relu", up.skip_relu)
-        projected = self.convolution(f"{path}.skip_conv", up.skip_conv, 1, channels)
+        channels, projected = self._projection(path, up, "skip_norm", "skip_relu", "skip_conv")
         both = self.norm(f"{path}.norm", up.norm)
         if both <= projected:
             raise UnsupportedModuleError(f"{path}.norm", f"reads {both} channels, of which {projected} are projected")
@@ -248,9 +242,21 @@ class _Examination:
 
     def _head(self, path: str, head: Head) -> tuple[int, int]:
         self._container(path, head, Head)
-        channels = self.norm(f"{path}.norm", head.norm)
-        self._relu(f"{path}.relu", head.relu)
-        return channels, self.convolution(f"{path}.conv", head.conv, 1, channels, bias=True)
+        return self._projection(path, head, bias=True)
+
+    def _projection(
+        self,
+        path: str,
+        module: nn.Module,
+        norm: str = "norm",
+        relu: str = "relu",
+        conv: str = "conv",
+        bias: bool = False,
+    ) -> tuple[int, int]:
+        """BN - ReLU - conv 1x1, by the names that `module` has them under."""
+        channels = self.norm(f"{path}.{norm}", getattr(module, norm))
+        self._relu(f"{path}.{relu}", getattr(module, relu))
+        return channels, self.convolution(f"{path}.{conv}", getattr(module, conv), 1, channels, bias=bias)
 
     # Modules of torch's.
 

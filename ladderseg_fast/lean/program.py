@@ -75,8 +75,8 @@ def run(
     which there is a warning.
 
     Raises:
-        NotImplementedError: forward-mode differentiation, or a transform of torch.func.
-        RuntimeError: tracing or exporting, or tensors without memory of their own, such as fake ones.
+        RuntimeError: forward-mode differentiation, a transform of torch.func, tracing or exporting; or tensors without
+            memory of their own, such as fake ones.
         TypeError: inputs or parameters are of a dtype that the device's kernels do not have, or that does not go with
             the first input's.
         ValueError: an input is empty or not a 4-d tensor; or one value per channel for batch norm in training mode.

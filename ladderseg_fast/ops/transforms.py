@@ -25,7 +25,7 @@ def refuse_tangents(who: str, tensors: Iterable[Tensor | None]) -> None:
     """None of `tensors` may have a tangent, which `who` would lose, or be followed by torch.func.grad and its like.
 
     Raises:
-        NotImplementedError: one has, or is.
+        RuntimeError: one has, or is.
     """
     if torch.compiler.is_compiling():
         return  # what is compiled are operators, and these refuse by themselves
@@ -38,12 +38,12 @@ def refuse_tangents(who: str, tensors: Iterable[Tensor | None]) -> None:
         if forward_ad._current_level >= 0 and (
             inner is not tensor or forward_ad.unpack_dual(tensor).tangent is not None
         ):
-            raise NotImplementedError(
+            raise RuntimeError(
                 f"{who} cannot be differentiated in forward mode (torch.func.jvp, torch.autograd.forward_ad): "
                 'use memory="plain" or ladderseg_fast.ops.reference'
             )
         if torch._C._functorch.is_gradtrackingtensor(inner) and inner.requires_grad:
-            raise NotImplementedError(
+            raise RuntimeError(
                 f"{who} cannot be differentiated by torch.func (grad, vjp, ...), only by torch.autograd: "
                 'use that, memory="plain" or ladderseg_fast.ops.reference'
             )
@@ -60,15 +60,15 @@ def refuse_transforms(who: str, tensors: Iterable[Tensor | None]) -> None:
     """`who` runs on `tensors`, which hold their values, and nobody is recording torch's operators.
 
     Raises:
-        NotImplementedError: it would be differentiated in forward mode, or transformed by torch.func.
-        RuntimeError: it would be traced, or there are fake tensors or others without memory of their own.
+        RuntimeError: it would be differentiated in forward mode, transformed by torch.func, or traced; or there are
+            fake tensors or others without memory of their own.
     """
     if torch.jit.is_tracing():
         raise RuntimeError(f"{who} cannot be traced by torch.jit.trace or torch.onnx.export; {_INSTEAD}")
     tensors = [tensor for tensor in tensors if tensor is not None]
     refuse_tangents(who, tensors)
     if torch._C._functorch.peek_interpreter_stack() is not None:
-        raise NotImplementedError(f"{who} cannot be transformed by torch.func (grad, vjp, vmap, ...); {_INSTEAD}")
+        raise RuntimeError(f"{who} cannot be transformed by torch.func (grad, vjp, vmap, ...); {_INSTEAD}")
     if _is_recording():
         raise RuntimeError(
             f"{who} cannot be exported, traced, or run on fake tensors: the kernels work on memory; {_INSTEAD}"
@@ -82,7 +82,7 @@ def refuse_transforms(who: str, tensors: Iterable[Tensor | None]) -> None:
         if tensor.layout is not torch.strided:
             raise RuntimeError(f"{who} cannot run on tensors of layout {tensor.layout}, only on dense ones")
         if kind is not Parameter and torch._C._functorch.is_legacy_batchedtensor(tensor):
-            raise NotImplementedError(f"{who} cannot be batched (is_grads_batched=True); {_INSTEAD}")
+            raise RuntimeError(f"{who} cannot be batched (is_grads_batched=True); {_INSTEAD}")
 
 
 def _is_recording() -> bool:

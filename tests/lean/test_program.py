@@ -169,7 +169,7 @@ def test_what_a_lean_step_cannot_go_through_names_the_way_out(
     transform: Callable[[LadderDenseNet, Tensor], object], grad: bool
 ) -> None:
     model = make_model().eval().requires_grad_(grad)
-    with torch.set_grad_enabled(grad), pytest.raises((NotImplementedError, RuntimeError), match='memory="plain"'):
+    with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match='memory="plain"'):
         transform(model, make_images(*SIZE))
 
 
@@ -177,7 +177,7 @@ def test_what_a_lean_step_cannot_go_through_names_the_way_out(
 def test_frozen_parameters_with_tangents_are_refused() -> None:
     model = make_model().eval().requires_grad_(False)
     weights = dict(model.named_parameters())
-    with pytest.raises(NotImplementedError, match="forward mode"):
+    with pytest.raises(RuntimeError, match="forward mode"):
         torch.func.jvp(lambda w: torch.func.functional_call(model, w, make_images(*SIZE)).logits, (weights,), (weights,))
 
 
@@ -185,7 +185,7 @@ def test_frozen_parameters_with_tangents_are_refused() -> None:
 def test_batched_gradients_are_refused() -> None:
     model, images = make_model(), make_images(*SIZE).requires_grad_()
     output = model(images).logits
-    with pytest.raises((NotImplementedError, RuntimeError), match="memory="):
+    with pytest.raises(RuntimeError, match="memory="):
         torch.autograd.grad(output, images, torch.randn(3, *output.shape).double(), is_grads_batched=True)
 
 
@@ -221,6 +221,6 @@ def test_tracing_is_an_error_and_ends_no_process() -> None:
 
 def test_loss_of_lean_scores_in_forward_mode() -> None:
     output = make_model(memory="plain")(make_images(*SIZE))
-    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward mode"):
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="forward mode"):
         logits = forward_ad.make_dual(output.logits.detach(), torch.ones_like(output.logits))
         LadderLoss()(output._replace(logits=logits), make_labels(*SIZE))

@@ -62,13 +62,13 @@ def test_forward_mode_is_refused(name: str, grad: bool) -> None:
             lambda: torch.func.jvp(torch.vmap(lambda x: function(x[None].expand(2, -1, -1, -1))), (x,), (x,)),
             lambda: torch.vmap(lambda x: torch.func.jvp(function, (x,), (x,))[1])(x[None]),
         ):
-            with pytest.raises(NotImplementedError, match="forward mode.*ops.reference"):
+            with pytest.raises(RuntimeError, match="forward mode.*ops.reference"):
                 differentiate()
 
 
 @pytest.mark.real_use
 def test_forward_mode_is_refused_below_the_public_functions() -> None:
-    with pytest.raises(NotImplementedError, match="forward mode"):
+    with pytest.raises(RuntimeError, match="forward mode"):
         tangent(lambda x: torch.ops.ladderseg_fast.channel_statistics(x)[1], images())
 
 
@@ -83,7 +83,7 @@ def test_forward_mode_passes_what_has_no_tangent() -> None:
 @pytest.mark.real_use
 @each_operator
 def test_torch_func_grad_is_refused(name: str) -> None:
-    with pytest.raises(NotImplementedError, match=r"torch\.func.*ops.reference"):
+    with pytest.raises(RuntimeError, match=r"torch\.func.*ops.reference"):
         torch.func.grad(lambda x: FUNCTIONS[name](x).sum())(images())
 
 
