@@ -9,7 +9,7 @@ from .image_folder import ImageFolder
 from .label_set import IGNORE_INDEX
 from .sample import SegmentationDataset
 
-#: Label images that are looked at before a training, at most: 200 of CamVid take half a second.
+#: Label images that are looked at before a training, at most: 200 of CamVid take a third of a second.
 MOST = 200
 #: Classes and ignored values that a warning names.
 _NAMED = 5
