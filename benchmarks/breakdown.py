@@ -128,8 +128,10 @@ def stem_product(images: Tensor, weight: Tensor) -> float:
 def record_operators(records: Records) -> None:
     """Time every function of ops.kernels that calls the core; they do not call each other."""
     for name, function in list(vars(kernels).items()):
-        if callable(function) and getattr(function, "__module__", "") == kernels.__name__ and not (
-            name.startswith("_") or isinstance(function, type)
+        if (
+            callable(function)
+            and getattr(function, "__module__", "") == kernels.__name__
+            and not (name.startswith("_") or isinstance(function, type))
         ):
             setattr(kernels, name, timed(function, records, lambda *_, name=name: name, PRODUCTS.get(name)))
 

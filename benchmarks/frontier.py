@@ -2,7 +2,7 @@
 
 Every step runs in fresh processes of its own, all in turn; results are checked against the first method's. Prints a
 table in Markdown, and with --plot also draws it. Peak memory is that of model, images, labels and step together, as
-budgets are. """
+budgets are."""
 
 import argparse
 import json
@@ -111,7 +111,12 @@ def draw(ours: list[tuple[str, int, float]], others: list[tuple[str, int, float]
     taken: list[tuple[float, ...]] = []
     for name, size, seconds in others:
         x, y = place(size, seconds)
-        for at, anchor in (((x + 20, y - 12), "lm"), ((x - 20, y - 12), "rm"), ((x, y - 20), "md"), ((x, y + 20), "ma")):
+        for at, anchor in (
+            ((x + 20, y - 12), "lm"),
+            ((x - 20, y - 12), "rm"),
+            ((x, y - 20), "md"),
+            ((x, y + 20), "ma"),
+        ):
             box = canvas.textbbox(at, name, font=_font(26), anchor=anchor)
             if box[2] < width and not any(_overlap(box, other) for other in taken):
                 break

@@ -12,7 +12,7 @@ import time
 import torch
 
 # As in train_step.py: 800 modules that the first optimiser imports are nobody's memory here.
-import torch._dynamo  # noqa: F401
+import torch._dynamo
 from arguments import DTYPES, autocast, check_dtype, image_size, memory_plan, model_name, positive
 from peak_memory import started_meter
 from train_step import NUM_CLASSES, SEED, random_batch

@@ -95,8 +95,8 @@ def footnotes(setting: Configuration, reference: str | None) -> list[str]:
             notes.append(
                 f"The step that was measured is looked through for gross errors only: rounding to {setting.dtype} "
                 "alone moves gradients, those of plain PyTorch in another memory layout too (NOTES.md). Its loss is "
-                f"off by less than {measured['loss']:.0e}, its gradients by less than {measured['gradient']:.1g}, where "
-                "those that have nothing to do with each other differ by 1 or more."
+                f"off by less than {measured['loss']:.0e}, its gradients by less than {measured['gradient']:.1g}, "
+                "where those that have nothing to do with each other differ by 1 or more."
             )
     return notes
 

@@ -15,7 +15,7 @@ import torch
 
 # Checkpointing and custom operators import this and 800 other modules (60 MB) at their first call, and every training
 # does when it makes its optimiser. Imported here, it counts as no method's memory or time.
-import torch._dynamo  # noqa: F401
+import torch._dynamo
 from alternatives import METHODS, build
 from arguments import add_step_options, autocast, memory_plan, parsed_step
 from peak_memory import started_meter

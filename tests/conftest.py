@@ -6,12 +6,12 @@ import signal
 # Before torch is loaded. Where tests run side by side, threads that spin while they wait take each other's processors.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import emulation  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from ladder_models import TINY, TINY_SHAPE  # noqa: E402
+import emulation
+import pytest
+import torch
+from ladder_models import TINY, TINY_SHAPE
 
-from ladderseg_fast.nn import DENSENETS  # noqa: E402
+from ladderseg_fast.nn import DENSENETS
 
 torch.set_num_threads(2)
 

@@ -50,8 +50,8 @@ class Arguments {
   void memory(const char* name, const Memory& memory, int64_t count, int64_t element_bytes) const {
     located(name, memory.data, memory.device, count > 0);
     if (memory.bytes != count * element_bytes)
-      fail(std::string(name) + " has " + std::to_string(memory.bytes) + " bytes, expected " +
-           std::to_string(count) + " elements of " + std::to_string(element_bytes) + " bytes");
+      fail(std::string(name) + " has " + std::to_string(memory.bytes) + " bytes, expected " + std::to_string(count) +
+           " elements of " + std::to_string(element_bytes) + " bytes");
   }
 
   void optional_memory(const char* name, const Memory& found, int64_t count, int64_t element_bytes) const {
@@ -224,8 +224,8 @@ void bn_relu_conv1x1_forward(const Elements& elements, const Map& input, const N
   arguments.statistics(output_mean, output_variance, output.c);
 }
 
-void bn_relu_conv1x1_backward(const Elements& elements, const Gradient& grad_output, const Map& input,
-                              const Norm& norm, const Memory& weight, const Map& grad_input, const Memory& grad_weight,
+void bn_relu_conv1x1_backward(const Elements& elements, const Gradient& grad_output, const Map& input, const Norm& norm,
+                              const Memory& weight, const Map& grad_input, const Memory& grad_weight,
                               const Sums& sums) {
   const Arguments arguments("bn_relu_conv1x1_backward", elements);
   const Map& grad = grad_output.grad;
@@ -388,8 +388,7 @@ void upsample_cross_entropy(const Elements& elements, const Map& logits, const M
   arguments.memory("invalid_pixel", invalid_pixel, 1, sizeof(int64_t));
 }
 
-void upsample_argmax(const Elements& elements, const Map& scores, const Memory& labels, int64_t height,
-                     int64_t width) {
+void upsample_argmax(const Elements& elements, const Map& scores, const Memory& labels, int64_t height, int64_t width) {
   const Arguments arguments("upsample_argmax", elements);
   arguments.map("scores", scores);
   arguments.expect(scores.c <= 256, "scores are of more than 256 classes");

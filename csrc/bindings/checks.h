@@ -33,8 +33,7 @@ void bn_relu_backward(const Elements&, const Map& grad_output, const Map& input,
 void bn_relu_conv1x1_forward(const Elements&, const Map& input, const Norm& norm, const Memory& weight,
                              const Map& output, const Memory& output_mean, const Memory& output_variance);
 void bn_relu_conv1x1_backward(const Elements&, const Gradient& grad_output, const Map& input, const Norm& norm,
-                              const Memory& weight, const Map& grad_input, const Memory& grad_weight,
-                              const Sums& sums);
+                              const Memory& weight, const Map& grad_input, const Memory& grad_weight, const Sums& sums);
 void bn_relu_conv3x3_forward(const Elements&, const Map& input, int64_t input_first_row, const Norm& norm,
                              const Memory& weight, int64_t dilation, const Map& output, const Memory& output_mean,
                              const Memory& output_variance);
@@ -44,8 +43,7 @@ void bn_relu_conv3x3_backward(const Elements&, const Gradient& grad_output, int6
 void bn_relu_avgpool2_forward(const Elements&, const Map& input, const Norm& norm, const Map& output);
 void bn_relu_avgpool2_backward(const Elements&, const Map& grad_output, const Map& input, const Norm& norm,
                                const Map& grad_input, const Sums& sums);
-void bn_relu_maxpool_forward(const Elements&, const Map& input, const Norm& norm, const Map& output,
-                             int64_t first_row);
+void bn_relu_maxpool_forward(const Elements&, const Map& input, const Norm& norm, const Map& output, int64_t first_row);
 void bn_relu_maxpool_backward(const Elements&, const Map& grad_output, const Map& input, const Norm& norm,
                               const Map& grad_input, int64_t first_row, int64_t first_grad_row, const Sums& sums,
                               const Memory& constant, const Memory& slope);

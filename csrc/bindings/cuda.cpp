@@ -13,8 +13,8 @@ namespace {
 
 using cuda::Queue;
 
-// Where an operator runs, in Python: _core.Cuda. `allocate` takes a number of bytes and returns the address of memory that
-// lives as long as this object.
+// Where an operator runs, in Python: _core.Cuda. `allocate` takes a number of bytes and returns the address of memory
+// that lives as long as this object.
 Queue queue(cuda::Element element, int device, Address stream, py::function allocate, bool allow_tf32) {
   return {element, device, pointer<void>(stream),
           [allocate](int64_t bytes) { return pointer<void>(allocate(bytes).cast<Address>()); }, allow_tf32};
@@ -42,10 +42,9 @@ void batch_norm_forward(const Queue& queue, int64_t channels, Memory mean, Memor
   check::batch_norm_forward(elements(queue), channels, mean, variance, running_mean, running_variance, batches, gamma,
                             beta, Norm{norm_mean, norm_scale, norm_shift}, invstd);
   cuda::batch_norm_forward(
-      queue, {channels, mean.as<double>(), variance.as<double>(), running_mean.as<void>(),
-              running_variance.as<void>(), batches.as<int64_t>(), gamma.as<void>(), beta.as<void>(),
-              epsilon, momentum, unbiased, norm_mean.as<void>(), norm_scale.as<void>(),
-              norm_shift.as<void>(), invstd.as<double>()});
+      queue, {channels, mean.as<double>(), variance.as<double>(), running_mean.as<void>(), running_variance.as<void>(),
+              batches.as<int64_t>(), gamma.as<void>(), beta.as<void>(), epsilon, momentum, unbiased,
+              norm_mean.as<void>(), norm_scale.as<void>(), norm_shift.as<void>(), invstd.as<double>()});
 }
 
 void batch_norm_backward(const Queue& queue, int64_t channels, int64_t positions, Sums sums, Memory invstd, Norm norm,
@@ -54,9 +53,8 @@ void batch_norm_backward(const Queue& queue, int64_t channels, int64_t positions
   check::batch_norm_backward(elements(queue), channels, sums, invstd, norm, grad_gamma, grad_beta, mean, constant,
                              slope);
   cuda::batch_norm_backward(
-      queue, {channels, positions, sums, invstd.as<double>(), norm, grad_gamma.as<void>(),
-              grad_beta.as<void>(), mean.as<void>(), constant.as<void>(), slope.as<void>(),
-              accumulate});
+      queue, {channels, positions, sums, invstd.as<double>(), norm, grad_gamma.as<void>(), grad_beta.as<void>(),
+              mean.as<void>(), constant.as<void>(), slope.as<void>(), accumulate});
 }
 
 void bn_relu_forward(const Queue& queue, Map input, Norm norm, Map output) {
@@ -73,15 +71,15 @@ void bn_relu_backward(const Queue& queue, Map grad_output, Map input, Norm norm,
 void bn_relu_conv1x1_forward(const Queue& queue, Map input, Norm norm, Memory weight, Map output, Memory output_mean,
                              Memory output_variance) {
   check::bn_relu_conv1x1_forward(elements(queue), input, norm, weight, output, output_mean, output_variance);
-  cuda::bn_relu_conv1x1_forward(queue, {input, norm, weight.as<void>(), output, output_mean.as<double>(),
-                                        output_variance.as<double>()});
+  cuda::bn_relu_conv1x1_forward(
+      queue, {input, norm, weight.as<void>(), output, output_mean.as<double>(), output_variance.as<double>()});
 }
 
 void bn_relu_conv1x1_backward(const Queue& queue, Gradient grad_output, Map input, Norm norm, Memory weight,
                               Map grad_input, bool accumulate, Memory grad_weight, Sums sums) {
   check::bn_relu_conv1x1_backward(elements(queue), grad_output, input, norm, weight, grad_input, grad_weight, sums);
-  cuda::bn_relu_conv1x1_backward(queue, {grad_output, input, norm, weight.as<void>(), grad_input, accumulate,
-                                         grad_weight.as<void>(), sums});
+  cuda::bn_relu_conv1x1_backward(
+      queue, {grad_output, input, norm, weight.as<void>(), grad_input, accumulate, grad_weight.as<void>(), sums});
 }
 
 void bn_relu_conv3x3_forward(const Queue& queue, Map input, int64_t input_first_row, Norm norm, Memory weight,
@@ -146,9 +144,8 @@ void upsample_cross_entropy(const Queue& queue, Map logits, Memory labels, Label
                             Memory invalid_pixel) {
   check::upsample_cross_entropy(elements(queue), logits, labels, label_type, height, width, class_weights, loss,
                                 grad_logits, invalid_pixel);
-  cuda::upsample_cross_entropy(
-      queue, {logits, labels.as<void>(), label_type, height, width, class_weights.as<void>(), ignore_index,
-              loss.as<double>(), grad_logits, invalid_pixel.as<int64_t>()});
+  cuda::upsample_cross_entropy(queue, {logits, labels.as<void>(), label_type, height, width, class_weights.as<void>(),
+                                       ignore_index, loss.as<double>(), grad_logits, invalid_pixel.as<int64_t>()});
 }
 
 void upsample_argmax(const Queue& queue, Map scores, Memory labels, int64_t height, int64_t width) {

@@ -1,8 +1,8 @@
 // The Python module `_core`: numbers and tensors' memory in, nothing else. That the memory is what a kernel will read
 // and write is checked here (checks.h); what it means, on the Python side.
 //
-// Every operator's first argument says where it runs: a Cpu, or the Cuda of cuda.cpp. It gives the element type of every
-// map and vector of the call, except those documented as another.
+// Every operator's first argument says where it runs: a Cpu, or the Cuda of cuda.cpp. It gives the element type of
+// every map and vector of the call, except those documented as another.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -83,10 +83,9 @@ void batch_norm_forward(const Cpu& cpu, int64_t channels, Memory mean, Memory va
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
     kernels<T>().batch_norm_forward(
-        {channels, mean.as<double>(), variance.as<double>(), running_mean.as<T>(),
-         running_variance.as<T>(), batches.as<int64_t>(), gamma.as<T>(), beta.as<T>(), epsilon,
-         momentum, unbiased, norm_mean.as<T>(), norm_scale.as<T>(), norm_shift.as<T>(),
-         invstd.as<double>()},
+        {channels, mean.as<double>(), variance.as<double>(), running_mean.as<T>(), running_variance.as<T>(),
+         batches.as<int64_t>(), gamma.as<T>(), beta.as<T>(), epsilon, momentum, unbiased, norm_mean.as<T>(),
+         norm_scale.as<T>(), norm_shift.as<T>(), invstd.as<double>()},
         cpu.threads);
   });
 }
@@ -97,10 +96,9 @@ void batch_norm_backward(const Cpu& cpu, int64_t channels, int64_t positions, Su
   check::batch_norm_backward(elements(cpu), channels, sums, invstd, norm, grad_gamma, grad_beta, mean, constant, slope);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().batch_norm_backward(
-        {channels, positions, sums, invstd.as<double>(), norm, grad_gamma.as<T>(), grad_beta.as<T>(),
-         mean.as<T>(), constant.as<T>(), slope.as<T>(), accumulate},
-        cpu.threads);
+    kernels<T>().batch_norm_backward({channels, positions, sums, invstd.as<double>(), norm, grad_gamma.as<T>(),
+                                      grad_beta.as<T>(), mean.as<T>(), constant.as<T>(), slope.as<T>(), accumulate},
+                                     cpu.threads);
   });
 }
 
@@ -126,9 +124,8 @@ void bn_relu_conv1x1_forward(const Cpu& cpu, Map input, Norm norm, Memory weight
   check::bn_relu_conv1x1_forward(elements(cpu), input, norm, weight, output, output_mean, output_variance);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_conv1x1_forward({input, norm, weight.as<T>(), output, output_mean.as<double>(),
-                                          output_variance.as<double>()},
-                                         cpu.threads);
+    kernels<T>().bn_relu_conv1x1_forward(
+        {input, norm, weight.as<T>(), output, output_mean.as<double>(), output_variance.as<double>()}, cpu.threads);
   });
 }
 
@@ -137,9 +134,8 @@ void bn_relu_conv1x1_backward(const Cpu& cpu, Gradient grad_output, Map input, N
   check::bn_relu_conv1x1_backward(elements(cpu), grad_output, input, norm, weight, grad_input, grad_weight, sums);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_conv1x1_backward({grad_output, input, norm, weight.as<T>(), grad_input, accumulate,
-                                           grad_weight.as<T>(), sums},
-                                          cpu.threads);
+    kernels<T>().bn_relu_conv1x1_backward(
+        {grad_output, input, norm, weight.as<T>(), grad_input, accumulate, grad_weight.as<T>(), sums}, cpu.threads);
   });
 }
 
@@ -150,8 +146,8 @@ void bn_relu_conv3x3_forward(const Cpu& cpu, Map input, int64_t input_first_row,
                                  output_variance);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, weight.as<T>(), dilation, output,
-                                          accumulate, output_mean.as<double>(), output_variance.as<double>()},
+    kernels<T>().bn_relu_conv3x3_forward({input, input_first_row, norm, weight.as<T>(), dilation, output, accumulate,
+                                          output_mean.as<double>(), output_variance.as<double>()},
                                          cpu.threads);
   });
 }
@@ -163,8 +159,8 @@ void bn_relu_conv3x3_backward(const Cpu& cpu, Gradient grad_output, int64_t grad
                                   dilation, grad_input, grad_weight, sums);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_conv3x3_backward({grad_output, grad_first_row, input, input_first_row, norm,
-                                           weight.as<T>(), dilation, grad_input, grad_weight.as<T>(), sums},
+    kernels<T>().bn_relu_conv3x3_backward({grad_output, grad_first_row, input, input_first_row, norm, weight.as<T>(),
+                                           dilation, grad_input, grad_weight.as<T>(), sums},
                                           cpu.threads);
   });
 }
@@ -200,8 +196,8 @@ void bn_relu_maxpool_backward(const Cpu& cpu, Map grad_output, Map input, Norm n
                                   Memory(), Memory());
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().bn_relu_maxpool_backward(
-        {grad_output, input, norm, grad_input, first_row, first_grad_row, sums}, cpu.threads);
+    kernels<T>().bn_relu_maxpool_backward({grad_output, input, norm, grad_input, first_row, first_grad_row, sums},
+                                          cpu.threads);
   });
 }
 
@@ -210,8 +206,8 @@ void stem_forward(const Cpu& cpu, ImageBatch images, Memory weight, Norm norm, M
   check::stem_forward(elements(cpu), images, weight, norm, output, mean, variance);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().stem_forward(
-        {images, weight.as<T>(), norm, output, mean.as<double>(), variance.as<double>()}, cpu.threads);
+    kernels<T>().stem_forward({images, weight.as<T>(), norm, output, mean.as<double>(), variance.as<double>()},
+                              cpu.threads);
   });
 }
 
@@ -228,9 +224,8 @@ void stem_backward_weight(const Cpu& cpu, Gradient grad_output, ImageBatch image
   check::stem_backward_weight(elements(cpu), grad_output, images, weight, norm, constant, slope, grad_weight);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().stem_backward_weight({grad_output, images, weight.as<T>(), norm, constant.as<T>(),
-                                       slope.as<T>(), grad_weight.as<T>()},
-                                      cpu.threads);
+    kernels<T>().stem_backward_weight(
+        {grad_output, images, weight.as<T>(), norm, constant.as<T>(), slope.as<T>(), grad_weight.as<T>()}, cpu.threads);
   });
 }
 
@@ -265,10 +260,9 @@ void upsample_cross_entropy(const Cpu& cpu, Map logits, Memory labels, LabelType
                                 grad_logits, invalid_pixel);
   dispatch(cpu, [&](auto element) {
     using T = decltype(element);
-    kernels<T>().upsample_cross_entropy(
-        {logits, labels.as<void>(), label_type, height, width, class_weights.as<T>(), ignore_index,
-         loss.as<double>(), grad_logits, invalid_pixel.as<int64_t>()},
-        cpu.threads);
+    kernels<T>().upsample_cross_entropy({logits, labels.as<void>(), label_type, height, width, class_weights.as<T>(),
+                                         ignore_index, loss.as<double>(), grad_logits, invalid_pixel.as<int64_t>()},
+                                        cpu.threads);
   });
 }
 
@@ -333,10 +327,10 @@ PYBIND11_MODULE(_core, module) {
            py::arg("device"), py::arg("element_bytes"), py::arg("n"), py::arg("h"), py::arg("w"), py::arg("c"),
            py::arg("pixel_stride"));
   py::class_<ImageBatch>(module, "Images")
-      .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t,
-                    int64_t>(),
-           py::arg("data"), py::arg("device"), py::arg("element_bytes"), py::arg("n"), py::arg("c"), py::arg("h"),
-           py::arg("w"), py::arg("stride_n"), py::arg("stride_c"), py::arg("stride_h"), py::arg("stride_w"));
+      .def(
+          py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>(),
+          py::arg("data"), py::arg("device"), py::arg("element_bytes"), py::arg("n"), py::arg("c"), py::arg("h"),
+          py::arg("w"), py::arg("stride_n"), py::arg("stride_c"), py::arg("stride_h"), py::arg("stride_w"));
   py::class_<Norm>(module, "BnRelu")
       .def(py::init<Memory, Memory, Memory>(), py::arg("mean"), py::arg("scale"), py::arg("shift"));
   py::class_<Sums>(module, "BnSums").def(py::init<Memory, Memory>(), py::arg("masked"), py::arg("centred"));

@@ -85,8 +85,8 @@ struct Conv3x3Backward {
                                         output_panels * block * columns);
       });
     });
-    const FeatureMap<const T> written{args.grad_input.data, args.grad_input.n, args.grad_input.h, args.grad_input.w,
-                                      channels, args.grad_input.pixel_stride};
+    const FeatureMap<const T> written{args.grad_input.data, args.grad_input.n, args.grad_input.h,
+                                      args.grad_input.w,    channels,          args.grad_input.pixel_stride};
     for (int64_t i = 0; i < kPoints; ++i) {
       prefetch_tiles(written, grid, 0, 2, first, count, i, kPoints);
       for (int64_t panel = 0; panel < output_panels; ++panel) {
@@ -109,8 +109,8 @@ struct Conv3x3Backward {
         prefetch_next(first + block, last, panel * parts + part, input_panels * parts);
       });
       const int64_t from = panel * columns, width = smaller(columns, channels - from);
-      for_each_channel_vector<T>(
-          width, [&](int64_t j, auto v) { backward_elements<decltype(v)>(base, from, j, count); });
+      for_each_channel_vector<T>(width,
+                                 [&](int64_t j, auto v) { backward_elements<decltype(v)>(base, from, j, count); });
     }
     sums.flush(base, channels);
   }

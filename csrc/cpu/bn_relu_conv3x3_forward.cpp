@@ -27,8 +27,8 @@ void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
   const TileGrid grid(args.output.n, args.output.h, args.output.w, args.dilation);
   const NormalisedSource<T> source{args.input, args.norm};
   const int64_t block = block_tiles<T>(channels);
-  const FeatureMap<const T> written{args.output.data, args.output.n, args.output.h, args.output.w, outputs,
-                                    args.output.pixel_stride};
+  const FeatureMap<const T> written{args.output.data, args.output.n, args.output.h,
+                                    args.output.w,    outputs,       args.output.pixel_stride};
   ScratchLayout shared;
   const Region<T> packed = shared.add<T>(panels * columns * kPoints * channels);
   const Region<int64_t> counts = shared.add<int64_t>(threads);

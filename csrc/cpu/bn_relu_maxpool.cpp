@@ -24,8 +24,8 @@ LADDERSEG_INLINE void visit_window(const FeatureMap<const T>& input, int64_t ima
 // and the last NaN win. With `want_source`, note in `source` where the maximum came from.
 template <class V, bool want_source, class T>
 LADDERSEG_INLINE void update_at(int64_t c, const T* x, const BnRelu<T>& norm, T position, T* maximum, T* source) {
-  const V y = relu((load_as<V>(x + c) - load_as<V>(norm.mean + c)) * load_as<V>(norm.scale + c) +
-                   load_as<V>(norm.shift + c));
+  const V y =
+      relu((load_as<V>(x + c) - load_as<V>(norm.mean + c)) * load_as<V>(norm.scale + c) + load_as<V>(norm.shift + c));
   const V before = load_as<V>(maximum + c);
   const auto replaces = (y > before) | (y != y);
   store_as<V>(maximum + c, replaces ? y : before);

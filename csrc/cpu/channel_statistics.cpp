@@ -29,8 +29,8 @@ void channel_statistics(const ChannelStatistics<T>& args, int threads) {
     counts.in(scratch)[member] = running.count;
     barrier(team);
     if (member == 0)
-      finish_statistics(team, counts.in(scratch), base_of, statistics.mean, statistics.deviation, channels,
-                        args.mean, args.variance);
+      finish_statistics(team, counts.in(scratch), base_of, statistics.mean, statistics.deviation, channels, args.mean,
+                        args.variance);
   });
 }
 

@@ -22,8 +22,8 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-// A member that another program keeps from its processor is waited for longer than this, and longer than the first member
-// worked: shares are equal.
+// A member that another program keeps from its processor is waited for longer than this, and longer than the first
+// member worked: shares are equal.
 constexpr milliseconds kLate{1};
 
 // Sleeping costs small maps a quarter of their time. So it is worth it if within the period a quarter is lost to late
@@ -39,7 +39,9 @@ class IdleTeam {
   explicit IdleTeam(int members) {
     std::thread([state = state_, members] {
 #pragma omp parallel num_threads(members)
-      { std::atomic_signal_fence(std::memory_order_seq_cst); }
+      {
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+      }
       std::unique_lock<std::mutex> lock(state->mutex);
       state->changed.wait(lock, [&] { return state->ended; });
     }).detach();

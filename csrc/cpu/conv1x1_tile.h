@@ -40,7 +40,7 @@ LADDERSEG_INLINE void pack_transposed(const T* weight, int64_t outputs, int64_t 
 template <class T>
 struct ProjectionTile {
   static constexpr int64_t normalised_row = kDepth + kRowPadding;
-  int64_t product_row;  // elements from pixel to pixel of the product
+  int64_t product_row;   // elements from pixel to pixel of the product
   Region<T> normalised;  // [kTilePixels, normalised_row]
   Region<T> product;     // [kTilePixels, product_row]
 

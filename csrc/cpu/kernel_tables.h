@@ -3,9 +3,9 @@
 
 #include "ladderseg/kernels.h"
 
-#define LADDERSEG_DECLARE_TABLES(isa)          \
-  namespace isa {                              \
-  extern const Kernels<float> kernels_float32; \
+#define LADDERSEG_DECLARE_TABLES(isa)           \
+  namespace isa {                               \
+  extern const Kernels<float> kernels_float32;  \
   extern const Kernels<double> kernels_float64; \
   }
 

@@ -81,16 +81,16 @@ struct StatisticsScratch {
 
   LADDERSEG_INLINE void add(RunningStatistics& into, char* base, const T* tile, int64_t rows, int64_t row_stride,
                             int64_t channels) const {
-    add_tile(into, tile, rows, row_stride, channels, centre.in(base), sum.in(base), square.in(base),
-             tile_mean.in(base), tile_deviation.in(base));
+    add_tile(into, tile, rows, row_stride, channels, centre.in(base), sum.in(base), square.in(base), tile_mean.in(base),
+             tile_deviation.in(base));
   }
 };
 
 // Merge the members' statistics in their order and write mean and biased variance; NaN where there is no position.
 template <class MemberBase>
-LADDERSEG_INLINE void finish_statistics(int team, const int64_t* counts, const MemberBase& base_of,
-                                        Region<double> mean, Region<double> deviation, int64_t channels,
-                                        double* out_mean, double* out_variance) {
+LADDERSEG_INLINE void finish_statistics(int team, const int64_t* counts, const MemberBase& base_of, Region<double> mean,
+                                        Region<double> deviation, int64_t channels, double* out_mean,
+                                        double* out_variance) {
   RunningStatistics all{0, out_mean, out_variance};
   for (int64_t c = 0; c < channels; ++c) out_mean[c] = out_variance[c] = __builtin_nan("");
   for (int member = 0; member < team; ++member) {

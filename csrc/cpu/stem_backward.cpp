@@ -24,35 +24,36 @@ void stem_backward_sums(const StemBackwardSums<T>& args, int threads) {
     char* const base = base_of(member);
     sums.start(base, outputs);
     const Range mine = split(pooled.n * pooled.h, member, team);
-    for_each_pooled_chunk(mine, pooled.h, pooled.w, [&](int64_t image, int64_t first_row, int64_t last_row,
-                                                        int64_t first_column, int64_t last_column) {
-      const int64_t first = 2 * first_column - 1;
-      int64_t next = first_row ? 2 * first_row - 1 : 0;
-      int64_t image_row = 2 * next - kStemPadding;
-      for (int64_t q = first_row; q < last_row; ++q) {
-        for (; next <= smaller(2 * q + 1, conv.height - 1); ++next)
-          conv.make(scratch, base, image, next, first, image_row);
-        const int64_t pixel = (image * pooled.h + q) * pooled.w + first_column;
-        for (int64_t s = 0; s < last_column - first_column; ++s)
-          gradient_pixel(args.grad_output, pixel + s, outputs, grad.in(base) + s * outputs);
-        for_each_channel_vector<T>(outputs, [&](int64_t c, auto v) {
-          using V = decltype(v);
-          const V mean = load_as<V>(args.norm.mean + c), scale = load_as<V>(args.norm.scale + c);
-          const V shift = load_as<V>(args.norm.shift + c);
-          V masked = {}, centred = {};
-          for (int64_t s = first_column; s < last_column; ++s) {
-            const PoolingWindow window(q, s, conv.height, conv.width);
-            const V d = window_extreme(conv, base, window, first, c, scale) - mean;
-            const V m = relu_mask(d * scale + shift, load_as<V>(grad.in(base) + (s - first_column) * outputs + c));
-            masked += m;
-            centred += m * d;
+    for_each_pooled_chunk(
+        mine, pooled.h, pooled.w,
+        [&](int64_t image, int64_t first_row, int64_t last_row, int64_t first_column, int64_t last_column) {
+          const int64_t first = 2 * first_column - 1;
+          int64_t next = first_row ? 2 * first_row - 1 : 0;
+          int64_t image_row = 2 * next - kStemPadding;
+          for (int64_t q = first_row; q < last_row; ++q) {
+            for (; next <= smaller(2 * q + 1, conv.height - 1); ++next)
+              conv.make(scratch, base, image, next, first, image_row);
+            const int64_t pixel = (image * pooled.h + q) * pooled.w + first_column;
+            for (int64_t s = 0; s < last_column - first_column; ++s)
+              gradient_pixel(args.grad_output, pixel + s, outputs, grad.in(base) + s * outputs);
+            for_each_channel_vector<T>(outputs, [&](int64_t c, auto v) {
+              using V = decltype(v);
+              const V mean = load_as<V>(args.norm.mean + c), scale = load_as<V>(args.norm.scale + c);
+              const V shift = load_as<V>(args.norm.shift + c);
+              V masked = {}, centred = {};
+              for (int64_t s = first_column; s < last_column; ++s) {
+                const PoolingWindow window(q, s, conv.height, conv.width);
+                const V d = window_extreme(conv, base, window, first, c, scale) - mean;
+                const V m = relu_mask(d * scale + shift, load_as<V>(grad.in(base) + (s - first_column) * outputs + c));
+                masked += m;
+                centred += m * d;
+              }
+              store_as<V>(sums.masked.in(base) + c, masked);
+              store_as<V>(sums.centred.in(base) + c, centred);
+            });
+            sums.flush(base, outputs);
           }
-          store_as<V>(sums.masked.in(base) + c, masked);
-          store_as<V>(sums.centred.in(base) + c, centred);
         });
-        sums.flush(base, outputs);
-      }
-    });
     barrier(team);
     if (member == 0) sums.finish(team, base_of, outputs, args.sums);
   });
@@ -204,11 +205,11 @@ void stem_backward_weight(const StemBackwardWeight<T>& args, int threads) {
     char* const base = base_of(member);
     std::memset(work.sum.in(base), 0, work.conv.panels * work.tap_rows * RegisterBlock<T>::columns * sizeof(T));
     const Range mine = split(work.pooled.n * work.pooled.h, member, team);
-    for_each_pooled_chunk(mine, work.pooled.h, work.pooled.w,
-                          [&](int64_t image, int64_t first_row, int64_t last_row, int64_t first_column,
-                              int64_t last_column) {
-                            work.chunk(scratch, base, image, first_row, last_row, first_column, last_column);
-                          });
+    for_each_pooled_chunk(
+        mine, work.pooled.h, work.pooled.w,
+        [&](int64_t image, int64_t first_row, int64_t last_row, int64_t first_column, int64_t last_column) {
+          work.chunk(scratch, base, image, first_row, last_row, first_column, last_column);
+        });
     barrier(team);
     work.finish(team, base_of, split(work.outputs, member, team));
   });

@@ -87,8 +87,7 @@ struct StemRows {
         const T* a = ring.in(base) + x;
         multiply_elements<false, Block::rows>(
             taps, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return a[offset[k] + i]; },
-            packed.in(scratch) + panel * taps * Block::columns, to + x * row + panel * Block::columns,
-            row);
+            packed.in(scratch) + panel * taps * Block::columns, to + x * row + panel * Block::columns, row);
       }
   }
 

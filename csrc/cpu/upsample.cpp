@@ -50,8 +50,7 @@ void upsample_backward(const UpsampleBackward<T>& args, int threads) {
         const T weight = (vertical.lower[y] == i ? T(1) - vertical.weight[y] : T(0)) +
                          (vertical.upper[y] == i ? vertical.weight[y] : T(0));
         if (vertical.lower[y] != i && vertical.upper[y] != i) continue;
-        for (int64_t x = 0; x < fine.w; ++x)
-          add_scaled(channels, weight, fine.at(image, y, x), sum + x * channels);
+        for (int64_t x = 0; x < fine.w; ++x) add_scaled(channels, weight, fine.at(image, y, x), sum + x * channels);
       }
       for (int64_t x = 0; x < coarse.w; ++x) std::memset(coarse.at(image, i, x), 0, channels * sizeof(T));
       for (int64_t x = 0; x < fine.w; ++x) {

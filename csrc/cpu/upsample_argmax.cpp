@@ -23,8 +23,7 @@ LADDERSEG_INLINE void label_run(int64_t classes, int64_t coarse_width, const T* 
   for (int64_t x = 0; x < kRun; ++x) arg[x] = value[x] = T(0);
   for (int64_t k = 0; k < classes; ++k) {
     const T* __restrict scores = line + k * coarse_width;
-    for (int64_t x = 0; x < count; ++x)
-      value[x] = (T(1) - weight[x]) * scores[lower[x]] + weight[x] * scores[upper[x]];
+    for (int64_t x = 0; x < count; ++x) value[x] = (T(1) - weight[x]) * scores[lower[x]] + weight[x] * scores[upper[x]];
     const Vector label = Vector{} + static_cast<T>(k);
     for (int64_t x = 0; x < count; x += Simd<T>::lanes) {
       const Vector v = load(value + x), before = load(best + x);
@@ -64,8 +63,8 @@ void upsample_argmax(const UpsampleArgmax<T>& args, int threads) {
       }
       uint8_t* labels = args.labels + row * args.width;
       for (int64_t x = 0; x < args.width; x += kRun)
-        label_run(classes, scores.w, blended, Range{x, smaller(x + kRun, args.width)}, horizontal,
-                  value.in(base), best.in(base), arg.in(base), labels);
+        label_run(classes, scores.w, blended, Range{x, smaller(x + kRun, args.width)}, horizontal, value.in(base),
+                  best.in(base), arg.in(base), labels);
     }
   });
 }

@@ -11,9 +11,12 @@ namespace LADDERSEG_ISA {
 
 LADDERSEG_INLINE int64_t read_label(const void* labels, LabelType type, int64_t i) {
   switch (type) {
-    case LabelType::uint8: return static_cast<const uint8_t*>(labels)[i];
-    case LabelType::int32: return static_cast<const int32_t*>(labels)[i];
-    default: return static_cast<const int64_t*>(labels)[i];
+    case LabelType::uint8:
+      return static_cast<const uint8_t*>(labels)[i];
+    case LabelType::int32:
+      return static_cast<const int32_t*>(labels)[i];
+    default:
+      return static_cast<const int64_t*>(labels)[i];
   }
 }
 

@@ -35,9 +35,7 @@ def _class_lines(scores: Scores, extra: CityscapesScores | None, label_set: Labe
 def _category_lines(extra: CityscapesScores) -> list[str]:
     iiou = extra.category_iiou
     heads = ["IoU %"] + ["iIoU %"] * (iiou is not None)
-    rows = [
-        (name, [value] + ([] if iiou is None else [iiou.get(name)])) for name, value in extra.category_iou.items()
-    ]
+    rows = [(name, [value] + ([] if iiou is None else [iiou.get(name)])) for name, value in extra.category_iou.items()]
     return _lines("category", heads, rows, [extra.mean_category_iou] + ([extra.mean_category_iiou] if iiou else []))
 
 

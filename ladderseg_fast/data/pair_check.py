@@ -3,7 +3,6 @@
 from .file_pairs import FilePairs
 from .sample import SegmentationDataset
 
-
 #: Messages that one error holds.
 _MOST = 20
 

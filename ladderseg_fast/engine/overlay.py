@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..data import LabelSet, image_from_array
 from ..atomic_file import atomic_write
+from ..data import LabelSet, image_from_array
 
 #: Share of the class colour in an overlay.
 _OPACITY = 0.5

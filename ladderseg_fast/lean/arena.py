@@ -54,7 +54,7 @@ class Plan:
 
         Maps are placed one after the other, in some order. Of several orders the best is taken: most often that of
         time, forward or backward. Where it is not, finding an order for the large maps alone, which takes no time,
-        helps. """
+        helps."""
         spans = recording.spans
         everything = range(len(spans))
         enough = recording.most_in_use() * (1 + _GOOD_ENOUGH)

@@ -39,9 +39,7 @@ class ForwardPass:
     _updated: dict[int, nn.Module] = field(default_factory=dict)
     """The batch norm whose buffers these are, by the ids of the buffers."""
 
-    def new_feature(
-        self, name: str, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False
-    ) -> Feature:
+    def new_feature(self, name: str, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Feature:
         """A feature to be written; what the user gets to see does not come from the workspace.
 
         `spread` is for those whose ranges of channels are read: see Workspace.take.

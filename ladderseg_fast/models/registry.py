@@ -37,9 +37,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
         "LadderDenseNet-169 4x SPP", LadderDenseNet, {"backbone": "densenet169", "context": "pyramid"}
     ),
     "densenet121_32x": Configuration("DenseNet-121 32x", DenseNet32x, {"backbone": "densenet121"}),
-    "dilated_densenet121": Configuration(
-        "Dilated 8x DenseNet-121 4x", DilatedDenseNet, {"backbone": "densenet121"}
-    ),
+    "dilated_densenet121": Configuration("Dilated 8x DenseNet-121 4x", DilatedDenseNet, {"backbone": "densenet121"}),
     "ladder_resnet50": Configuration("LadderResNet-50 4x", LadderResNet),
     "resnet50_32x": Configuration("ResNet-50 32x", ResNet32x),
     "dilated_resnet50": Configuration("Dilated 8x ResNet-50 4x", DilatedResNet),

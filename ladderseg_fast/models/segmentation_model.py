@@ -16,7 +16,6 @@ from .pretrained import SavedModel, check_class, read_pretrained, write_pretrain
 from .state import describe, state_problems
 from .weights import load_encoder_weights
 
-
 #: Channels of the context layer's output and of every transition up.
 LADDER_CHANNELS = 128
 
@@ -110,7 +109,7 @@ class SegmentationModel(nn.Module):
 
     @property
     def memory(self) -> str:
-        """"lean" or "plain"; may be set at any time, to all that the argument may be."""
+        """ "lean" or "plain"; may be set at any time, to all that the argument may be."""
         return self._memory
 
     @memory.setter

@@ -96,9 +96,7 @@ def _(
     return empty(x, *x.shape), weight.new_empty(weight.shape), torch.empty_like(mean), torch.empty_like(mean)
 
 
-def _check(
-    x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None, weight: Tensor
-) -> None:
+def _check(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None, weight: Tensor) -> None:
     check_batch_norm("x", x, mean, invstd, gamma, beta)
     check_weight(weight, "x", x)
 

@@ -78,7 +78,6 @@ def _check(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: 
         raise ValueError(f"x must have at least one pixel to be pooled, got shape {tuple(x.shape)}")
 
 
-
 def _output_shape(x: Tensor) -> tuple[int, int, int, int]:
     n, c, h, w = x.shape
     return n, c, (h + 1) // 2, (w + 1) // 2

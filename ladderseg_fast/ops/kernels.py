@@ -190,9 +190,7 @@ def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
 def bn_relu_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool) -> BnSums:
     """grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad."""
     sums = BnSums.empty(x.shape[1], x.device)
-    launch(
-        _core.bn_relu_backward, x, _map(grad), _map(x), norm.pointers(), _map(grad_x), accumulate, sums.pointers()
-    )
+    launch(_core.bn_relu_backward, x, _map(grad), _map(x), norm.pointers(), _map(grad_x), accumulate, sums.pointers())
     return sums
 
 
@@ -204,9 +202,7 @@ def bn_relu_conv1x1_forward(
     result = _statistics(out, out.shape[1]) if statistics else None
     weight = _readable(weight, x)
     _expect_shape(weight, out.shape[1], x.shape[1], 1, 1)
-    launch(
-        _core.bn_relu_conv1x1_forward, x, _map(x), norm.pointers(), memory(weight), _map(out), *memories(result)
-    )
+    launch(_core.bn_relu_conv1x1_forward, x, _map(x), norm.pointers(), memory(weight), _map(out), *memories(result))
     return result
 
 
@@ -412,9 +408,7 @@ def stem_forward(
     result = _statistics(out, out.shape[1]) if statistics else None
     pointers = _core.BnRelu(None, memory(scale), None) if norm is None else norm.pointers()
     weight = _stem_weight(images, weight, out)
-    launch(
-        _core.stem_forward, images, _images(images), memory(weight), pointers, _map(out), *memories(result)
-    )
+    launch(_core.stem_forward, images, _images(images), memory(weight), pointers, _map(out), *memories(result))
     return result
 
 

@@ -75,9 +75,7 @@ def norm_on_meta(channels: int) -> kernels.Norm:
 
 
 def test_every_kernel_of_the_step_is_counted(roofline: SimpleNamespace) -> None:
-    works = roofline.counts.lean_step(
-        roofline.devices.DEVICES["GTX 1070"], torch.float32, "densenet121", 2, (256, 256)
-    )
+    works = roofline.counts.lean_step(roofline.devices.DEVICES["GTX 1070"], torch.float32, "densenet121", 2, (256, 256))
     assert {work.name for work in works if not work.name.startswith("torch: ")} == KERNELS
     products = sum(work.operations for work in works if "conv" in work.name)
     assert products == pytest.approx(2.1e12 * 256 * 256 / (1024 * 2048), rel=0.1)

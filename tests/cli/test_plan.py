@@ -72,9 +72,7 @@ def test_errors_in_one_line(options: list[str], message: str, capsys: pytest.Cap
         (["--size", "64x64", "--batch", "1", "--budget", "1MB", "--max-size"], "the smallest images, 1 x 128x128"),
     ],
 )
-def test_absurd_steps_end_in_one_line(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_absurd_steps_end_in_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--model", TINY, *options]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and re.search(message, error)

@@ -11,7 +11,6 @@ from emulated_process import run_script
 from emulated_steps import WAYS, training_steps
 from torch import Tensor
 
-
 pytestmark = pytest.mark.skipif(
     emulation.CHOICE is not None, reason="compares with the CPU's kernels, which are emulated away in this process"
 )

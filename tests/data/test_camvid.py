@@ -117,7 +117,9 @@ def test_label_out_of_range(camvid_root):
 @pytest.mark.real_use
 def test_colour_annotation(camvid_root):
     Image.new("RGB", (32, 24)).save(camvid_root / "trainannot/a.png")
-    with pytest.raises(ValueError, match=r"a\.png: an annotation is an 8-bit grey or palette image, got mode RGB") as error:
+    with pytest.raises(
+        ValueError, match=r"a\.png: an annotation is an 8-bit grey or palette image, got mode RGB"
+    ) as error:
         CamVid(camvid_root, "train")[0]
     assert str(error.value).endswith("unless a classes.toml (--data folder) lists the classes' colours")
 

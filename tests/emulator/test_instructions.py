@@ -166,7 +166,7 @@ def permuted(a, b, selectors):
 THREE_WORDS = {
     "lop3.b32 , 0xE8": lambda a, b, c: a & b | a & c | b & c,
     "lop3.b32 , 0x1E": lambda a, b, c: a ^ (b | c),
-    "shf.l.wrap.b32": lambda a, b, c: ((b << 32 | a) << (c & 31) >> 32),
+    "shf.l.wrap.b32": lambda a, b, c: (b << 32 | a) << (c & 31) >> 32,
     "shf.r.clamp.b32": lambda a, b, c: (b << 32 | a) >> min(c, 32),
     "mad.lo.u32": lambda a, b, c: a * b + c,
     "mad.hi.u32": lambda a, b, c: (a * b >> 32) + c,

@@ -113,7 +113,13 @@ def test_cityscapes_without_instances(tmp_path, cityscapes, frames):
     result = evaluate_data_set(Recorded(answers, 19), cityscapes, IMAGENET_NORMALISATION, OWN_SIZE, instances=False)
     assert result.cityscapes.class_iiou is None
     assert set(result.cityscapes.category_iou) == {
-        "flat", "construction", "object", "nature", "sky", "human", "vehicle"
+        "flat",
+        "construction",
+        "object",
+        "nature",
+        "sky",
+        "human",
+        "vehicle",
     }
 
 

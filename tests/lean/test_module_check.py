@@ -144,9 +144,7 @@ def test_changed_module(name: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("path", [LAYER, f"{LAYER}.conv1", f"{LAYER}.relu2", "features", "context", "head", "up1.norm"])
-@pytest.mark.parametrize(
-    "kind", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"]
-)
+@pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"])
 def test_hook_inside(path: str, kind: str) -> None:
     model = make_model(dtype=torch.float32)
     model(IMAGES)

@@ -178,7 +178,9 @@ def test_frozen_parameters_with_tangents_are_refused() -> None:
     model = make_model().eval().requires_grad_(False)
     weights = dict(model.named_parameters())
     with pytest.raises(RuntimeError, match="forward mode"):
-        torch.func.jvp(lambda w: torch.func.functional_call(model, w, make_images(*SIZE)).logits, (weights,), (weights,))
+        torch.func.jvp(
+            lambda w: torch.func.functional_call(model, w, make_images(*SIZE)).logits, (weights,), (weights,)
+        )
 
 
 @pytest.mark.real_use

@@ -36,8 +36,18 @@ def no_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("8GiB", 8 << 30), ("900MB", 900_000_000), ("1.5 gb", 1_500_000_000), (4096, 4096), ("12", 12), ("2k", None),
-     ("GB", None), ("-1GB", None), ("0", None), ("lots", None)],
+    [
+        ("8GiB", 8 << 30),
+        ("900MB", 900_000_000),
+        ("1.5 gb", 1_500_000_000),
+        (4096, 4096),
+        ("12", 12),
+        ("2k", None),
+        ("GB", None),
+        ("-1GB", None),
+        ("0", None),
+        ("lots", None),
+    ],
 )
 def test_parse_bytes(text: object, size: int | None) -> None:
     if size is None:

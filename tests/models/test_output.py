@@ -103,6 +103,7 @@ def test_memory_can_be_switched() -> None:
     model.memory = "lean"
     assert "Convolution" not in type(model(images).logits.grad_fn).__name__
 
+
 @pytest.mark.real_use
 def test_the_export_of_a_plain_model_can_be_saved(tmp_path: Path) -> None:
     model, images = make_model(memory="plain").eval(), make_images(1, 64, 64)

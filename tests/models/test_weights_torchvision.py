@@ -15,6 +15,7 @@ from ladderseg_fast import create_model
 from ladderseg_fast.models.weights import load_encoder_weights
 from ladderseg_fast.nn import DENSENETS, DenseNetFeatures, ResNetFeatures
 
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Hundreds of small operations: threads would mostly wait for each other."""

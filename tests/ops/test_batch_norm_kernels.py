@@ -85,9 +85,7 @@ def test_backward(dtype: torch.dtype, accumulate: bool) -> None:
     wide_gamma, wide_beta = (v.double().requires_grad_() for v in (gamma, beta))
     F.batch_norm(x, None, None, wide_gamma, wide_beta, training=True, eps=EPSILON).backward(m)
     detached, positions = x.detach(), x.numel() // CHANNELS
-    norm, invstd = batch_norm_forward(
-        statistics_of(detached), None, None, gamma, beta, EPSILON, 0.0, positions, dtype
-    )
+    norm, invstd = batch_norm_forward(statistics_of(detached), None, None, gamma, beta, EPSILON, 0.0, positions, dtype)
     centred = detached - norm.mean.double().view(1, -1, 1, 1)
     sums = BnSums(m.sum(dim=(0, 2, 3)), (m * centred).sum(dim=(0, 2, 3)))
     before = torch.full((CHANNELS,), 0.25 if accumulate else torch.nan, dtype=dtype)

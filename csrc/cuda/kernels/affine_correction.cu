@@ -1,6 +1,5 @@
 // The deferred batch norm correction: see ladderseg/affine_correction.h.
 #include "affine_correction.h"
-
 #include "columns.cuh"
 
 namespace ladderseg::cuda {

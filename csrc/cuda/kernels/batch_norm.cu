@@ -1,6 +1,5 @@
 // Batch norm's arithmetic on vectors: see ladderseg/batch_norm.h.
 #include "batch_norm.h"
-
 #include "element.cuh"
 
 namespace ladderseg::cuda {

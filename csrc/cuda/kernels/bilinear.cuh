@@ -53,8 +53,6 @@ LADDERSEG_DEVICE Real weight_of(const Position& p, int c) {
 }
 
 // a and b in the shares 1 - weight and weight.
-LADDERSEG_DEVICE Real blend(Real a, Real b, Real rest, Real weight) {
-  return fused_multiply_add(weight, b, rest * a);
-}
+LADDERSEG_DEVICE Real blend(Real a, Real b, Real rest, Real weight) { return fused_multiply_add(weight, b, rest * a); }
 
 }  // namespace ladderseg::cuda

@@ -1,6 +1,5 @@
 // Batch norm and rectification: see ladderseg/bn_relu.h.
 #include "bn_relu.h"
-
 #include "columns.cuh"
 
 namespace ladderseg::cuda {

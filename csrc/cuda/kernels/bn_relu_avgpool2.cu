@@ -1,6 +1,5 @@
 // Batch norm, rectification and average pooling: see ladderseg/bn_relu_avgpool2.h.
 #include "bn_relu_avgpool2.h"
-
 #include "columns.cuh"
 #include "grid_walk.cuh"
 

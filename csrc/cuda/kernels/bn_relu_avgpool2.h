@@ -19,7 +19,7 @@ struct BnReluAvgpool2BackwardArguments {
   Map<const T> input;
   Norm<R> norm;
   Map<T> grad_input;
-  R* partial_sums;  // [blocks of cells][masked, centred][C], for bn_sums.cu
+  R* partial_sums;                // [blocks of cells][masked, centred][C], for bn_sums.cu
   int64 cell_rows, cell_columns;  // cells of 2x2 pixels to be worked on; a last one may be cut by the map's edge
   Columns columns;                // of the cells
   int accumulate;

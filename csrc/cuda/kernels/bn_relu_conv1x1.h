@@ -26,8 +26,8 @@ struct BnReluConv1x1DataArguments {
   Map<T> grad_input;  // or no data
   R* partial_sums;    // [tiles of pixels][masked, centred][C]
   int column_tiles;
-  int wide;         // whether rows of grad_output and weight are whole chunks of 16 bytes
-  int wide_input;   // those of input and grad_input
+  int wide;        // whether rows of grad_output and weight are whole chunks of 16 bytes
+  int wide_input;  // those of input and grad_input
   int accumulate;
 };
 

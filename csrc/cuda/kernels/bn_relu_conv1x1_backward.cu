@@ -1,8 +1,8 @@
 // Backward of batch norm, rectification and 1x1 convolution in one pass over the maps (ALGORITHMS.md section 4), for
 // gradients of few channels: see ladderseg/bn_relu_conv1x1.h.
 //
-// A block goes over a part of the pixels, tile by tile, for some of the input's channels. Per tile it brings the gradient
-// of all M channels to shared memory and computes
+// A block goes over a part of the pixels, tile by tile, for some of the input's channels. Per tile it brings the
+// gradient of all M channels to shared memory and computes
 //
 //   g[p, c] = sum over m of grad_output[p, m] * weight[m, c],   masked, summed, added to grad_input and never stored
 //   grad_weight[m, c] += sum over p of grad_output[p, m] * y[p, c]

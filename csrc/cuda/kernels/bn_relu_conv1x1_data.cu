@@ -3,7 +3,6 @@
 // The product is g[p, c] = sum over m of grad_output[p, m] * weight[m, c]. It is masked, summed and added to grad_input
 // where it is computed, and never stored.
 #include "bn_relu_conv1x1.h"
-
 #include "product.cuh"
 
 namespace ladderseg::cuda {

@@ -2,7 +2,6 @@
 //
 // The product is output[p, m] = sum over c of y[p, c] * weight[m, c]; y is made of x on the way to shared memory.
 #include "bn_relu_conv1x1.h"
-
 #include "product.cuh"
 
 namespace ladderseg::cuda {

@@ -1,9 +1,8 @@
 // Backward of batch norm, rectification and 1x1 convolution, for the weight: see ladderseg/bn_relu_conv1x1.h.
 //
-// The product is grad_weight[m, c] = sum over p of grad_output[p, m] * y[p, c]. The result is small and the sum is long,
-// so parts of the sum are computed by different blocks and added up in a fixed order.
+// The product is grad_weight[m, c] = sum over p of grad_output[p, m] * y[p, c]. The result is small and the sum is
+// long, so parts of the sum are computed by different blocks and added up in a fixed order.
 #include "bn_relu_conv1x1.h"
-
 #include "product.cuh"
 
 namespace ladderseg::cuda {

@@ -72,8 +72,8 @@ struct BnReluConv3x3WeightArguments {
   Divisor height, width;  // of the strip
   R* partial_weight;      // [parts][9][C'][K]
   int row_tiles, column_tiles;
-  int64 pixels_per_part;  // a multiple of a tile's depth
-  int wide;               // whether rows of grad_output and input are whole chunks of 16 bytes
+  int64 pixels_per_part;           // a multiple of a tile's depth
+  int wide;                        // whether rows of grad_output and input are whole chunks of 16 bytes
   int wide_norm, wide_correction;  // whether the vectors' chunks are
 };
 

@@ -1,9 +1,8 @@
 // Backward of batch norm, rectification and 3x3 convolution, for the input: see ladderseg/bn_relu_conv3x3.h.
 //
-// The product is g[p, c] = sum over taps and k of grad_output[p moved back by the tap, k] * weight[tap, k, c]. It is masked
-// and summed where it is computed, and never stored.
+// The product is g[p, c] = sum over taps and k of grad_output[p moved back by the tap, k] * weight[tap, k, c]. It is
+// masked and summed where it is computed, and never stored.
 #include "bn_relu_conv3x3.h"
-
 #include "patch_sources.cuh"
 #include "product.cuh"
 
@@ -20,8 +19,9 @@ struct Memory {
 
 // The sums over this thread's rows of one piece of its columns; writes grad_input. `neighbours` are those of the input.
 template <class Tile, int piece>
-LADDERSEG_DEVICE void finish_piece(const DataArguments& args, const Tile& tile, const Neighbours<Tile::kRows>& neighbours,
-                                   int64 row, int c, int j, Real (&masked_sums)[piece], Real (&centred_sums)[piece]) {
+LADDERSEG_DEVICE void finish_piece(const DataArguments& args, const Tile& tile,
+                                   const Neighbours<Tile::kRows>& neighbours, int64 row, int c, int j,
+                                   Real (&masked_sums)[piece], Real (&centred_sums)[piece]) {
   const int64 count = pixels(args.grad_input);
   const int left = static_cast<int>(args.input.c) - c;
   Real mean[piece], scale[piece], shift[piece];

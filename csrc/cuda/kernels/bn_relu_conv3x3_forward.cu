@@ -1,9 +1,8 @@
 // Batch norm, rectification and 3x3 convolution: see ladderseg/bn_relu_conv3x3.h.
 //
-// The product is output[p, k] = sum over taps and c of y[p moved by the tap, c] * weight[k, tap, c]; y is made of x on the
-// way to shared memory.
+// The product is output[p, k] = sum over taps and c of y[p moved by the tap, c] * weight[k, tap, c]; y is made of x on
+// the way to shared memory.
 #include "bn_relu_conv3x3.h"
-
 #include "patch_sources.cuh"
 #include "tile_statistics.cuh"
 
@@ -59,7 +58,8 @@ LADDERSEG_DEVICE void forward(const ForwardArguments& args, Memory<Tile>& memory
   if (!args.partial_statistics) return;
   const int rows = static_cast<int>(smaller(pixels(args.output) - row, Tile::kRows));
   write_tile_statistics(tile, rows, args.output.c - column,
-                        args.partial_statistics + 2 * args.output.c * row_tile + column, args.output.c, memory.statistics);
+                        args.partial_statistics + 2 * args.output.c * row_tile + column, args.output.c,
+                        memory.statistics);
 }
 
 extern "C" __global__ void __launch_bounds__(kProductThreads, 2)

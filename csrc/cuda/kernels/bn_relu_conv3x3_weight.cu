@@ -1,10 +1,9 @@
 // Backward of batch norm, rectification and 3x3 convolution, for the weight: see ladderseg/bn_relu_conv3x3.h.
 //
-// The product is grad_weight[tap, c, k] = sum over p of y[p moved by the tap, c] * grad_output[p, k]. The result is small
-// and the sum is long, so parts of the sum are computed by different blocks and added up in a fixed order. There are many
-// taps and channels and few k, so the former are the rows, of which a tile has more.
+// The product is grad_weight[tap, c, k] = sum over p of y[p moved by the tap, c] * grad_output[p, k]. The result is
+// small and the sum is long, so parts of the sum are computed by different blocks and added up in a fixed order. There
+// are many taps and channels and few k, so the former are the rows, of which a tile has more.
 #include "bn_relu_conv3x3.h"
-
 #include "patch_sources.cuh"
 #include "product.cuh"
 
@@ -30,8 +29,9 @@ LADDERSEG_DEVICE void backward(const WeightArguments& args, Memory<Tile>& memory
   const int64 begin = part * args.pixels_per_part;
   const int64 end = smaller(begin + args.pixels_per_part, args.strip.n * args.strip.h * args.strip.w);
   const PixelRange range(args.strip, args.height, args.width, begin, end - begin);
-  const RectifiedRange<wide> y{range, args.input, static_cast<int>(args.input_first_row), args.dilation, args.channels,
-                               {args.norm, static_cast<int>(args.input.c), args.wide_norm != 0}};
+  const RectifiedRange<wide> y{
+      range,         args.input,    static_cast<int>(args.input_first_row),
+      args.dilation, args.channels, {args.norm, static_cast<int>(args.input.c), args.wide_norm != 0}};
   const CorrectedRange<wide> grad{range, args.grad_output, static_cast<int>(args.grad_first_row),
                                   correction(args.grad_output, args.wide_correction != 0)};
   Tile tile;

@@ -3,7 +3,6 @@
 // The maximum of rectified values is the rectified maximum, and where that is 0 no gradient passes: windows are
 // searched before the relu.
 #include "bn_relu_maxpool.h"
-
 #include "columns.cuh"
 #include "grid_walk.cuh"
 

@@ -22,7 +22,7 @@ struct BnReluMaxpoolBackwardArguments {
   Map<T> grad_input;  // or no data: only the sums are wanted
   const R* constant;  // [C] or nullptr: grad_input is less constant + slope * (x - mean) then
   const R* slope;     // [C], together with constant
-  R* partial_sums;  // [blocks of runs][masked, centred][C], for bn_sums.cu
+  R* partial_sums;    // [blocks of runs][masked, centred][C], for bn_sums.cu
   int64 first_row, first_grad_row;
   int64 first_window_row;             // of the first run
   int64 run_rows, run_columns, runs;  // window rows of a run; runs side by side, and one below the other

@@ -1,6 +1,5 @@
 // The two sums of a batch norm's backward (ladderseg::BnSums) from those of many blocks: in double, in a fixed order.
 #include "bn_sums.h"
-
 #include "element.cuh"
 
 namespace ladderseg::cuda {

@@ -1,6 +1,5 @@
 // Mean and deviations of every channel: see ladderseg/channel_statistics.h.
 #include "channel_statistics.h"
-
 #include "columns.cuh"
 #include "statistics.cuh"
 

@@ -38,8 +38,8 @@ struct Share {
 // A thread's chunks of tiles of the gradient, all in the same channels; zeros outside.
 template <bool wide>
 struct GradientChunks {
-  static constexpr int kAcross = kOnePassGradients / kWide;    // threads to a pixel
-  static constexpr int kDown = kProductThreads / kAcross;      // pixels that a chunk per thread makes
+  static constexpr int kAcross = kOnePassGradients / kWide;  // threads to a pixel
+  static constexpr int kDown = kProductThreads / kAcross;    // pixels that a chunk per thread makes
 
   using Source = Corrected<wide>;
   using Raw = typename Source::Raw;

@@ -18,8 +18,8 @@ struct SimtPass {
   static constexpr int kPixels = one_pass_pixels(sizeof(Element), false);
   static constexpr int kThreadPixels = kPixels / kSide;
   static constexpr int kThreadRows = kOnePassGradients / kSide;
-  static constexpr int kSlice = 16;            // rows of the weight
-  static constexpr int kRowsOfY = 2 * kSide;   // pixels of y that are multiplied at a time
+  static constexpr int kSlice = 16;                         // rows of the weight
+  static constexpr int kRowsOfY = 2 * kSide;                // pixels of y that are multiplied at a time
   static constexpr int kGroups = kProductThreads / 32 / 2;  // of warps that share columns
   static_assert(kColumns == kSide * kPiece, "a thread has one piece of the columns");
 

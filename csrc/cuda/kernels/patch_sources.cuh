@@ -1,5 +1,5 @@
-// What the products of a 3x3 convolution read: matrices whose rows are pixels and whose columns are a tap's channels, for
-// one tap after the other; or pixels moved by no tap. The values are those of sources.cuh.
+// What the products of a 3x3 convolution read: matrices whose rows are pixels and whose columns are a tap's channels,
+// for one tap after the other; or pixels moved by no tap. The values are those of sources.cuh.
 //
 // A tap's channels are padded to whole chunks of 16 bytes, so a chunk is of one tap. Outside of a map values are zero.
 #pragma once
@@ -12,7 +12,8 @@ namespace ladderseg::cuda {
 constexpr int kTaps = 9;
 
 LADDERSEG_DEVICE int quotient(int number, const Divisor& divisor) {
-  const unsigned long long product = static_cast<unsigned long long>(static_cast<unsigned>(number)) * divisor.multiplier;
+  const unsigned long long product =
+      static_cast<unsigned long long>(static_cast<unsigned>(number)) * divisor.multiplier;
   return static_cast<int>(product >> divisor.shift);
 }
 
@@ -60,7 +61,8 @@ struct Rectification {
     const Pack<kWide> x = unpack(raw.chunk);
 #pragma unroll
     for (int i = 0; i < kWide; ++i)
-      if (i < count) pack.values[i] = rectified(normalised(x.values[i], mean.values[i], scale.values[i], shift.values[i]));
+      if (i < count)
+        pack.values[i] = rectified(normalised(x.values[i], mean.values[i], scale.values[i], shift.values[i]));
     return pack;
   }
 };
@@ -122,9 +124,9 @@ struct Neighbours {
   Row row[rows];
   int64 step[kTaps];  // from the centre to each tap
 
-  // For the strip's pixels from `first` on, where the strip's first row is at `first_row` of a map of `height` rows, and
-  // taps are `dilation` apart (or, negative, in reverse order). For all threads of the block together, which then are
-  // synchronised; there are at least so many as rows and taps.
+  // For the strip's pixels from `first` on, where the strip's first row is at `first_row` of a map of `height` rows,
+  // and taps are `dilation` apart (or, negative, in reverse order). For all threads of the block together, which then
+  // are synchronised; there are at least so many as rows and taps.
   LADDERSEG_DEVICE void find(const Strip& strip, int64 first, int64 first_row, int64 height, int dilation) {
     const int thread = threadIdx.x;
     if (thread < rows) {

@@ -12,14 +12,14 @@ constexpr int kStripRows = 4;
 
 struct PixelTile {
   int64 image;
-  int row;               // the coarse rows are `row` and the next
-  int y_begin, y_end;    // the fine rows that read them
-  int y_first, y_step;   // where this block's strips begin
-  int column, pixels;    // the coarse columns that are read
-  int x;                 // this thread's fine column
-  bool active;           // whether it has one
-  int lower, upper;      // its coarse columns, counted from `column`
-  Real right;            // the weight of the upper
+  int row;              // the coarse rows are `row` and the next
+  int y_begin, y_end;   // the fine rows that read them
+  int y_first, y_step;  // where this block's strips begin
+  int column, pixels;   // the coarse columns that are read
+  int x;                // this thread's fine column
+  bool active;          // whether it has one
+  int lower, upper;     // its coarse columns, counted from `column`
+  Real right;           // the weight of the upper
 };
 
 LADDERSEG_DEVICE PixelTile pixel_tile(const Axis& vertical, const Axis& horizontal, const PixelTiles& tiles) {

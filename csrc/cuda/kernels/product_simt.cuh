@@ -54,7 +54,9 @@ struct SimtTile {
 
   LADDERSEG_DEVICE static int across() { return threadIdx.x % kAcross; }
   LADDERSEG_DEVICE static int down() { return threadIdx.x / kAcross; }
-  LADDERSEG_DEVICE static int row(int i) { return i / kRowPiece * (kDown * kRowPiece) + down() * kRowPiece + i % kRowPiece; }
+  LADDERSEG_DEVICE static int row(int i) {
+    return i / kRowPiece * (kDown * kRowPiece) + down() * kRowPiece + i % kRowPiece;
+  }
   LADDERSEG_DEVICE static int column(int j) {
     return j / kColumnPiece * (kAcross * kColumnPiece) + across() * kColumnPiece + j % kColumnPiece;
   }

@@ -2,8 +2,8 @@
 //
 //   result[i, j] = sum over depth of left[i, depth] * right[j, depth],   128 x kColumns by 8 warps
 //
-// Shared memory holds Elements in chunks of 16 bytes, in the order in which they lie in memory, with the chunks of a row
-// permuted by the row's number so that neither writing rows nor reading columns of chunks meets a bank twice:
+// Shared memory holds Elements in chunks of 16 bytes, in the order in which they lie in memory, with the chunks of a
+// row permuted by the row's number so that neither writing rows nor reading columns of chunks meets a bank twice:
 //
 //   depth contiguous: a row is 64 bytes of an index's depth, chunk c of row r lies at c ^ (r / 2 % 4)
 //   index contiguous: a row is all indices at one depth, chunk c of row r lies at c ^ (r % 8), or, for 32-bit elements,
@@ -56,17 +56,23 @@ LADDERSEG_DEVICE Registers4 load_matrices_transposed(const void* row) {
 // sums (16 x 8) += left (16 x kStep) * right (kStep x 8).
 LADDERSEG_DEVICE void multiply_add(float (&sums)[4], const Registers4& a, const Registers2& b) {
 #if defined(LADDERSEG_ELEMENT_float32)
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-               : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
 #elif defined(LADDERSEG_ELEMENT_bfloat16)
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-               : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
 #elif __CUDA_ARCH__ >= 800
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-               : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a.r[0]), "r"(a.r[1]), "r"(a.r[2]), "r"(a.r[3]), "r"(b.r[0]), "r"(b.r[1]));
 #else  // Turing's instruction is half as deep
 #pragma unroll
   for (int half = 0; half < 2; ++half)
@@ -228,7 +234,8 @@ struct TensorTile {
         const Registers4 a = left.left(warp_row() + 16 * i, k);
 #pragma unroll
         for (int j = 0; j < kAcrossTiles; ++j) {
-          float part[4] = {sums[2 * i][2 * j], sums[2 * i][2 * j + 1], sums[2 * i + 1][2 * j], sums[2 * i + 1][2 * j + 1]};
+          float part[4] = {sums[2 * i][2 * j], sums[2 * i][2 * j + 1], sums[2 * i + 1][2 * j],
+                           sums[2 * i + 1][2 * j + 1]};
           multiply_add(part, a, b[j]);
           sums[2 * i][2 * j] = part[0];
           sums[2 * i][2 * j + 1] = part[1];

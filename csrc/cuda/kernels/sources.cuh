@@ -1,8 +1,8 @@
 // What the products of a 1x1 convolution read: matrices of (row, column), a row's columns contiguous in memory, whose
 // values may be computed from several maps on the way.
 //
-// `fetch` only reads, `values` computes: between them lies the arithmetic of the tile before, so that reading is hidden.
-// Outside of the matrix, values are zero. Rows may be billions, of pixels; columns are channels.
+// `fetch` only reads, `values` computes: between them lies the arithmetic of the tile before, so that reading is
+// hidden. Outside of the matrix, values are zero. Rows may be billions, of pixels; columns are channels.
 #pragma once
 
 #include "element.cuh"

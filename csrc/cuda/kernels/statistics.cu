@@ -5,9 +5,8 @@
 //   mean = sum_i n_i mean_i / P,   variance = sum_i (deviation_i + n_i (mean_i - mean)^2) / P
 //
 // Doubles are slow on many devices, so blocks have few channels: the work spreads over the processors.
-#include "statistics.h"
-
 #include "statistics.cuh"
+#include "statistics.h"
 
 namespace ladderseg::cuda {
 
@@ -33,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(kMergeChannels* kMergeParts)
   __shared__ double shared[kMergeParts][kMergeChannels];
   const int64 c = static_cast<int64>(blockIdx.x) * kMergeChannels + threadIdx.x, channels = args.channels;
   const int64 full = smaller(args.parts, args.positions / args.positions_per_part);  // parts that are full
-  const int64 rest = args.positions - full * args.positions_per_part;  // positions of the one after them
+  const int64 rest = args.positions - full * args.positions_per_part;                // positions of the one after them
   const double per_part = static_cast<double>(args.positions_per_part);
   const double positions = static_cast<double>(args.positions);
   const Real* const from = args.partial_statistics + c;

@@ -1,8 +1,7 @@
 // A sum whose parts different blocks have computed: in a fixed order.
-#include "sum_parts.h"
-
 #include "element.cuh"
 #include "product.h"
+#include "sum_parts.h"
 
 namespace ladderseg::cuda {
 

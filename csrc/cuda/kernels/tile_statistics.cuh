@@ -11,8 +11,9 @@ struct TileStatisticsMemory {
   Real means[Tile::kColumns];
 };
 
-// Of the tile's first `rows` rows, which are what is stored, exactly in two passes. `columns` are left of the map from this
-// tile's first on; `partial` is where the first one's mean goes, and its sum of squared deviations `stride` behind it.
+// Of the tile's first `rows` rows, which are what is stored, exactly in two passes. `columns` are left of the map from
+// this tile's first on; `partial` is where the first one's mean goes, and its sum of squared deviations `stride` behind
+// it.
 template <class Tile>
 LADDERSEG_DEVICE void write_tile_statistics(const Tile& tile, int rows, int64 columns, Real* partial, int64 stride,
                                             TileStatisticsMemory<Tile>& memory) {

@@ -1,8 +1,7 @@
 // Bilinear upsampling and its transpose: see ladderseg/upsample.h.
-#include "upsample.h"
-
 #include "bilinear.cuh"
 #include "columns.cuh"
+#include "upsample.h"
 
 namespace ladderseg::cuda {
 

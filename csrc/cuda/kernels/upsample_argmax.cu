@@ -2,9 +2,8 @@
 //
 // Of the scores at full resolution nothing is kept but the best so far. Classes come in groups that fit into registers
 // (one group, for up to 20 classes of float), and kStripRows fine rows are compared per group.
-#include "upsample_argmax.h"
-
 #include "pixel_tile.cuh"
+#include "upsample_argmax.h"
 
 namespace ladderseg::cuda {
 

@@ -19,10 +19,9 @@
 //
 // With more classes than registers, pixel_loss leaves the maximum and the sum of the softmax of every pixel in memory
 // (2 numbers, not K), and the same walk makes the gradient of one group of classes at a time.
-#include "upsample_cross_entropy.h"
-
 #include "labels.cuh"
 #include "pixel_tile.cuh"
+#include "upsample_cross_entropy.h"
 #include "upsampled_scores.cuh"
 
 namespace ladderseg::cuda {
@@ -31,7 +30,7 @@ constexpr int kLabelThreads = 256;
 constexpr int kLabelsPerThread = 16;  // summed as Reals; blocks of threads go on in double
 constexpr int kTotalThreads = 256;
 constexpr int kMostTileRows = 16;
-constexpr int kLossRows = 16;  // so many losses of a thread are summed as Reals
+constexpr int kLossRows = 16;                       // so many losses of a thread are summed as Reals
 constexpr int kGroup = sizeof(Real) == 8 ? 8 : 20;  // classes at a time, where there are too many for registers
 
 LADDERSEG_DEVICE void merge(double& sum, double other) { sum += other; }
@@ -459,8 +458,7 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 3)
 }
 
 // A label that is no class cannot be reported from here, so it makes the loss NaN.
-extern "C" __global__ void __launch_bounds__(kTotalThreads)
-    LADDERSEG_KERNEL(loss)(const LossArguments args) {
+extern "C" __global__ void __launch_bounds__(kTotalThreads) LADDERSEG_KERNEL(loss)(const LossArguments args) {
   __shared__ double shared[kTotalThreads];
   double sum = 0.0;
   for (int64 i = threadIdx.x; i < args.count; i += kTotalThreads) sum += args.parts[i];

@@ -63,10 +63,10 @@ struct UpsampleCrossEntropyArguments {
   Map<const T> logits;
   Labels<R> labels;
   int64 height, width;
-  Map<T> grad_logits;               // or no data
+  Map<T> grad_logits;  // or no data
   const LabelTotals* totals;
-  const PixelSoftmax<R>* softmax;   // [N, H, W], where a kernel does not compute it
-  double* loss;                     // [blocks], where it does
+  const PixelSoftmax<R>* softmax;  // [N, H, W], where a kernel does not compute it
+  double* loss;                    // [blocks], where it does
   CoarseTiles tiles;
 };
 

@@ -27,8 +27,7 @@ LADDERSEG_DEVICE void stage_row(const Map<const Element>& map, int64 image, int 
   static_assert(kClasses <= 32, "a lane has one class");
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   if (lane >= kClasses) return;
-  const Element* const from =
-      pixel(map, (image * map.h + row) * map.w + column) + first + (lane < count ? lane : 0);
+  const Element* const from = pixel(map, (image * map.h + row) * map.w + column) + first + (lane < count ? lane : 0);
 #pragma unroll 4
   for (int i = warp; i < pixel_count; i += kScoreWarps) to.scores[i][lane] = to_real(from[i * map.pixel_stride]);
 }

@@ -57,18 +57,9 @@ void batch_norm_forward(const Queue& queue, const BatchNormForward<void>& args) 
 
 void batch_norm_backward(const Queue& queue, const BatchNormBackward<void>& args) {
   const int64_t channels = args.channels;
-  const BatchNormBackwardArguments<void> arguments{channels,
-                                                   args.positions,
-                                                   args.sums.masked,
-                                                   args.sums.centred,
-                                                   args.invstd,
-                                                   args.norm.mean,
-                                                   args.norm.scale,
-                                                   args.grad_gamma,
-                                                   args.grad_beta,
-                                                   args.mean,
-                                                   args.constant,
-                                                   args.slope,
+  const BatchNormBackwardArguments<void> arguments{channels,       args.positions, args.sums.masked, args.sums.centred,
+                                                   args.invstd,    args.norm.mean, args.norm.scale,  args.grad_gamma,
+                                                   args.grad_beta, args.mean,      args.constant,    args.slope,
                                                    args.accumulate};
   Launch call = launch_of("batch_norm_backward", channels);
   const auto add = [&](const void* data, Access access, const char* name) {

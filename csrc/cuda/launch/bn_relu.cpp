@@ -11,7 +11,8 @@ void bn_relu_forward(const Queue& queue, const BnReluForward<void>& args) {
   const ColumnGrid grid = column_grid(queue, args.input.c, args.input.pixels(), aligned, kMaxParts);
   const BnReluForwardArguments<void, void> arguments{map(args.input), norm(args.norm), map(args.output), grid.columns};
   Launch call{"bn_relu", "bn_relu_forward", grid.grid, grid.block};
-  call.buffers = {buffer(queue, args.input, Access::read, "input"), buffer(queue, args.output, Access::write, "output")};
+  call.buffers = {buffer(queue, args.input, Access::read, "input"),
+                  buffer(queue, args.output, Access::write, "output")};
   add_norm(queue, args.norm, args.input.c, call.buffers);
   call.operations = 3.0 * args.input.pixels() * args.input.c;
   launch(queue, call, &arguments);

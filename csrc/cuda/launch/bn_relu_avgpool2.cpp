@@ -28,15 +28,9 @@ void bn_relu_avgpool2_backward(const Queue& queue, const BnReluAvgpool2Backward<
   const ColumnGrid grid =
       column_grid(queue, channels, args.input.n * cell_rows * cell_columns, aligned, kMaxReductionParts);
   const PartialSums partial = allocate_partial_sums(queue, grid.parts(), channels);
-  const BnReluAvgpool2BackwardArguments<void, void> arguments{map(args.grad_output),
-                                                              map(args.input),
-                                                              norm(args.norm),
-                                                              map(args.grad_input),
-                                                              partial.data,
-                                                              cell_rows,
-                                                              cell_columns,
-                                                              grid.columns,
-                                                              args.accumulate};
+  const BnReluAvgpool2BackwardArguments<void, void> arguments{map(args.grad_output), map(args.input), norm(args.norm),
+                                                              map(args.grad_input),  partial.data,    cell_rows,
+                                                              cell_columns,          grid.columns,    args.accumulate};
   Launch call{"bn_relu_avgpool2", "bn_relu_avgpool2_backward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.grad_output, Access::read, "grad_output"),
                   buffer(queue, args.input, Access::read, "input"),

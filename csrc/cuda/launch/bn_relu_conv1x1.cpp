@@ -46,8 +46,10 @@ void backward_data(const Queue& queue, const BnReluConv1x1Backward<void>& args) 
                                                          aligned,
                                                          aligned_input,
                                                          args.accumulate && args.grad_input.data};
-  Launch call{"bn_relu_conv1x1_data", tensor ? "bn_relu_conv1x1_data_tensor" : "bn_relu_conv1x1_data",
-              {static_cast<unsigned>(row_tiles * column_tiles)}, kBlock};
+  Launch call{"bn_relu_conv1x1_data",
+              tensor ? "bn_relu_conv1x1_data_tensor" : "bn_relu_conv1x1_data",
+              {static_cast<unsigned>(row_tiles * column_tiles)},
+              kBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"), weight_buffer(queue, args.weight, depth, columns),
                   buffer(queue, partial)};
   add_gradient(queue, args.grad_output, call.buffers);
@@ -90,10 +92,12 @@ void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args
   const WeightParts parts = weight_parts(queue, pixels, row_tiles * column_tiles, product_depth(bytes, tensor), 8);
   void* const partial = allocate_parts(queue, parts.count, rows * columns, args.grad_weight);
   const BnReluConv1x1WeightArguments<void, void> arguments{
-      gradient(args.grad_output),    map(args.input), norm(args.norm), partial, static_cast<int>(row_tiles),
+      gradient(args.grad_output),     map(args.input),       norm(args.norm), partial, static_cast<int>(row_tiles),
       static_cast<int>(column_tiles), parts.pixels_per_part, aligned};
-  Launch call{"bn_relu_conv1x1_weight", tensor ? "bn_relu_conv1x1_weight_tensor" : "bn_relu_conv1x1_weight",
-              {static_cast<unsigned>(parts.count * row_tiles * column_tiles)}, kBlock};
+  Launch call{"bn_relu_conv1x1_weight",
+              tensor ? "bn_relu_conv1x1_weight_tensor" : "bn_relu_conv1x1_weight",
+              {static_cast<unsigned>(parts.count * row_tiles * column_tiles)},
+              kBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   parts_buffer(queue, parts, partial, rows * columns, Access::write)};
   add_gradient(queue, args.grad_output, call.buffers);
@@ -114,20 +118,14 @@ void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>&
   const WeightParts parts = weight_parts(queue, pixels, column_tiles, one_pass_pixels(bytes, tensor), 2);
   const PartialSums sums = allocate_partial_sums(queue, parts.count, columns);
   void* const partial = allocate_parts(queue, parts.count, rows * columns, args.grad_weight);
-  const BnReluConv1x1BackwardArguments<void, void> arguments{gradient(args.grad_output),
-                                                             map(args.input),
-                                                             norm(args.norm),
-                                                             args.weight,
-                                                             map(args.grad_input),
-                                                             sums.data,
-                                                             partial,
-                                                             static_cast<int>(column_tiles),
-                                                             parts.pixels_per_part,
-                                                             aligned,
-                                                             aligned_input,
-                                                             args.accumulate && args.grad_input.data};
-  Launch call{"bn_relu_conv1x1_backward", tensor ? "bn_relu_conv1x1_backward_tensor" : "bn_relu_conv1x1_backward",
-              {static_cast<unsigned>(parts.count * column_tiles)}, kBlock};
+  const BnReluConv1x1BackwardArguments<void, void> arguments{
+      gradient(args.grad_output), map(args.input), norm(args.norm), args.weight,
+      map(args.grad_input),       sums.data,       partial,         static_cast<int>(column_tiles),
+      parts.pixels_per_part,      aligned,         aligned_input,   args.accumulate && args.grad_input.data};
+  Launch call{"bn_relu_conv1x1_backward",
+              tensor ? "bn_relu_conv1x1_backward_tensor" : "bn_relu_conv1x1_backward",
+              {static_cast<unsigned>(parts.count * column_tiles)},
+              kBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"), weight_buffer(queue, args.weight, rows, columns),
                   buffer(queue, sums), parts_buffer(queue, parts, partial, rows * columns, Access::write)};
   add_gradient(queue, args.grad_output, call.buffers);
@@ -154,16 +152,13 @@ void bn_relu_conv1x1_forward(const Queue& queue, const BnReluConv1x1Forward<void
   const int64_t column_tiles = ceil_divide(columns, narrow ? kNarrowColumns : product_columns(bytes, tensor));
   PartialStatistics partial{};
   if (args.output_mean) partial = allocate_partial_statistics(queue, row_tiles, columns, pixels, rows);
-  const BnReluConv1x1ForwardArguments<void, void> arguments{map(args.input),
-                                                            norm(args.norm),
-                                                            args.weight,
-                                                            map(args.output),
-                                                            partial.data,
-                                                            static_cast<int>(column_tiles),
-                                                            aligned,
-                                                            wide(queue, args.output)};
-  const char* const kernel = tensor ? (narrow ? "bn_relu_conv1x1_forward_tensor_narrow" : "bn_relu_conv1x1_forward_tensor")
-                                    : (narrow ? "bn_relu_conv1x1_forward_narrow" : "bn_relu_conv1x1_forward");
+  const BnReluConv1x1ForwardArguments<void, void> arguments{map(args.input), norm(args.norm),
+                                                            args.weight,     map(args.output),
+                                                            partial.data,    static_cast<int>(column_tiles),
+                                                            aligned,         wide(queue, args.output)};
+  const char* const kernel = tensor
+                                 ? (narrow ? "bn_relu_conv1x1_forward_tensor_narrow" : "bn_relu_conv1x1_forward_tensor")
+                                 : (narrow ? "bn_relu_conv1x1_forward_narrow" : "bn_relu_conv1x1_forward");
   Launch call{"bn_relu_conv1x1_forward", kernel, {static_cast<unsigned>(row_tiles * column_tiles)}, kBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"), weight_buffer(queue, args.weight, columns, depth),
                   buffer(queue, args.output, Access::write, "output")};

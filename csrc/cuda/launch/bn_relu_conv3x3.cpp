@@ -13,8 +13,8 @@ namespace ladderseg::cuda {
 namespace {
 
 constexpr int64_t kTaps = 9;
-// No map has so many rows or columns, so that positions of taps are ints. Larger dilations move every tap but the middle
-// one out of it all the same.
+// No map has so many rows or columns, so that positions of taps are ints. Larger dilations move every tap but the
+// middle one out of it all the same.
 constexpr int64_t kMaxExtent = 1 << 29;
 
 const Size kBlock{kProductThreads};
@@ -76,8 +76,10 @@ void backward_data(const Queue& queue, const BnReluConv3x3Backward<void>& args) 
                                                          wide_rows,
                                                          wide_correction(args.grad_output),
                                                          wide(queue, args.input) && wide(queue, args.grad_input)};
-  Launch call{"bn_relu_conv3x3_data", tensor ? "bn_relu_conv3x3_data_tensor" : "bn_relu_conv3x3_data",
-              {static_cast<unsigned>(row_tiles * column_tiles)}, kBlock};
+  Launch call{"bn_relu_conv3x3_data",
+              tensor ? "bn_relu_conv3x3_data_tensor" : "bn_relu_conv3x3_data",
+              {static_cast<unsigned>(row_tiles * column_tiles)},
+              kBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   weight_buffer(queue, args.weight, kTaps * grad_channels * padded_channels),
                   buffer(queue, args.grad_input, Access::write, "grad_input"), buffer(queue, partial)};
@@ -126,8 +128,9 @@ void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args
                                                            wide_rows,
                                                            wide(args.norm),
                                                            wide_correction(args.grad_output)};
-  const char* const kernel = tensor ? (narrow ? "bn_relu_conv3x3_weight_tensor_narrow" : "bn_relu_conv3x3_weight_tensor")
-                                    : (narrow ? "bn_relu_conv3x3_weight_narrow" : "bn_relu_conv3x3_weight");
+  const char* const kernel = tensor
+                                 ? (narrow ? "bn_relu_conv3x3_weight_tensor_narrow" : "bn_relu_conv3x3_weight_tensor")
+                                 : (narrow ? "bn_relu_conv3x3_weight_narrow" : "bn_relu_conv3x3_weight");
   Launch call{"bn_relu_conv3x3_weight", kernel, {static_cast<unsigned>(parts * row_tiles * column_tiles)}, kBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   vector_buffer(queue, partial, parts * count, "partial weight gradients", Access::write)};
@@ -142,10 +145,14 @@ void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args
 
 bool multiplies_by_tensor_cores(const Queue& queue) {
   switch (queue.element) {
-    case Element::float16: return capability(queue) >= 75;
-    case Element::bfloat16: return capability(queue) >= 80;
-    case Element::float32: return queue.allow_tf32 && capability(queue) >= 80;
-    default: return false;
+    case Element::float16:
+      return capability(queue) >= 75;
+    case Element::bfloat16:
+      return capability(queue) >= 80;
+    case Element::float32:
+      return queue.allow_tf32 && capability(queue) >= 80;
+    default:
+      return false;
   }
 }
 
@@ -159,21 +166,15 @@ void bn_relu_conv3x3_forward(const Queue& queue, const BnReluConv3x3Forward<void
   const int64_t column_tiles = ceil_divide(columns, narrow ? kNarrowColumns : kConv3x3Columns);
   PartialStatistics partial{};
   if (args.output_mean) partial = allocate_partial_statistics(queue, row_tiles, columns, pixels, rows);
-  const BnReluConv3x3ForwardArguments<void, void> arguments{map(args.input),
-                                                            args.input_first_row,
-                                                            norm(args.norm),
-                                                            divisor(channels),
-                                                            args.weight,
-                                                            distance(args.dilation),
-                                                            map(args.output),
-                                                            partial.data,
-                                                            static_cast<int>(column_tiles),
-                                                            wide_rows,
-                                                            wide(args.norm),
-                                                            wide(queue, args.output),
-                                                            args.accumulate};
-  const char* const kernel = tensor ? (narrow ? "bn_relu_conv3x3_forward_tensor_narrow" : "bn_relu_conv3x3_forward_tensor")
-                                    : (narrow ? "bn_relu_conv3x3_forward_narrow" : "bn_relu_conv3x3_forward");
+  const BnReluConv3x3ForwardArguments<void, void> arguments{
+      map(args.input),   args.input_first_row, norm(args.norm),
+      divisor(channels), args.weight,          distance(args.dilation),
+      map(args.output),  partial.data,         static_cast<int>(column_tiles),
+      wide_rows,         wide(args.norm),      wide(queue, args.output),
+      args.accumulate};
+  const char* const kernel = tensor
+                                 ? (narrow ? "bn_relu_conv3x3_forward_tensor_narrow" : "bn_relu_conv3x3_forward_tensor")
+                                 : (narrow ? "bn_relu_conv3x3_forward_narrow" : "bn_relu_conv3x3_forward");
   Launch call{"bn_relu_conv3x3_forward", kernel, {static_cast<unsigned>(row_tiles * column_tiles)}, kBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   weight_buffer(queue, args.weight, kTaps * columns * channels),

@@ -70,8 +70,7 @@ void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<vo
                                                              grid.columns};
   Launch call{"bn_relu_maxpool", "bn_relu_maxpool_backward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.grad_output, Access::read, "grad_output"),
-                  buffer(queue, args.input, Access::read, "input"),
-                  buffer(queue, partial)};
+                  buffer(queue, args.input, Access::read, "input"), buffer(queue, partial)};
   if (args.grad_input.data) call.buffers.push_back(buffer(queue, args.grad_input, Access::write, "grad_input"));
   if (constant) {
     call.buffers.push_back(vector_buffer(queue, constant, channels, "constant"));

@@ -5,8 +5,8 @@
 namespace ladderseg::cuda {
 namespace {
 
-constexpr int64_t kThreads = 256;           // kColumnThreads in kernels/columns.cuh
-constexpr int64_t kPixelsPerThread = 4;     // at least: norms are loaded and sums are added once per thread
+constexpr int64_t kThreads = 256;            // kColumnThreads in kernels/columns.cuh
+constexpr int64_t kPixelsPerThread = 4;      // at least: norms are loaded and sums are added once per thread
 constexpr int64_t kBlocksPerProcessor = 16;  // two rounds of blocks of 256 threads
 
 }  // namespace

@@ -22,7 +22,8 @@ inline Gradient<void, void> gradient(const CorrectedGradient<void>& from) {
 template <class T>
 bool wide(const Queue& queue, const FeatureMap<T>& map) {
   const int64_t bytes = element_bytes(queue.element);
-  return reinterpret_cast<uintptr_t>(map.data) % 16 == 0 && map.pixel_stride * bytes % 16 == 0 && map.c * bytes % 16 == 0;
+  return reinterpret_cast<uintptr_t>(map.data) % 16 == 0 && map.pixel_stride * bytes % 16 == 0 &&
+         map.c * bytes % 16 == 0;
 }
 
 inline Buffer buffer(const void* data, int64_t bytes, Access access, const char* name) {

@@ -1,6 +1,6 @@
 // The operators of the core on a CUDA device. Arguments are those of the headers in ladderseg/, with addresses in the
-// place of typed pointers: maps and weights of the queue's element type, vectors and weight gradients of its Real (float,
-// or double for float64), sums and statistics of double. All enqueue their kernels and return.
+// place of typed pointers: maps and weights of the queue's element type, vectors and weight gradients of its Real
+// (float, or double for float64), sums and statistics of double. All enqueue their kernels and return.
 //
 // Errors: std::runtime_error from the driver, with the kernel's name and sizes.
 #pragma once
@@ -21,8 +21,8 @@ void bn_relu_forward(const Queue&, const BnReluForward<void>&);
 void bn_relu_backward(const Queue&, const BnReluBackward<void>&);
 void bn_relu_conv1x1_forward(const Queue&, const BnReluConv1x1Forward<void>&);
 void bn_relu_conv1x1_backward(const Queue&, const BnReluConv1x1Backward<void>&);
-// Of the 3x3 convolution the weights are in another order here, with channels padded with zeros to C' and K', whole chunks
-// of 16 bytes: weight is [K, 3, 3, C'] forward and [3, 3, K', C'] backward, grad_weight is [3, 3, C', K].
+// Of the 3x3 convolution the weights are in another order here, with channels padded with zeros to C' and K', whole
+// chunks of 16 bytes: weight is [K, 3, 3, C'] forward and [3, 3, K', C'] backward, grad_weight is [3, 3, C', K].
 void bn_relu_conv3x3_forward(const Queue&, const BnReluConv3x3Forward<void>&);
 void bn_relu_conv3x3_backward(const Queue&, const BnReluConv3x3Backward<void>&);
 void bn_relu_avgpool2_forward(const Queue&, const BnReluAvgpool2Forward<void>&);

@@ -18,14 +18,11 @@ Buffer buffer(const Queue& queue, const PartialStatistics& partial, Access acces
 void finish_statistics(const Queue& queue, const PartialStatistics& partial, double* mean, double* variance) {
   constexpr unsigned kChannels = 8, kParts = 32;  // of a block, as in kernels/statistics.cu
   const int64_t channels = partial.channels, bytes = channels * static_cast<int64_t>(sizeof(double));
-  const MergeStatisticsArguments<void, void> arguments{partial.data,      partial.centre,
-                                                       partial.parts,     channels,
-                                                       partial.positions, partial.positions_per_part,
-                                                       mean,              variance};
-  Launch call{"statistics",
-              "merge_statistics",
-              {static_cast<unsigned>(ceil_divide(channels, kChannels))},
-              {kChannels, kParts}};
+  const MergeStatisticsArguments<void, void> arguments{partial.data, partial.centre,    partial.parts,
+                                                       channels,     partial.positions, partial.positions_per_part,
+                                                       mean,         variance};
+  Launch call{
+      "statistics", "merge_statistics", {static_cast<unsigned>(ceil_divide(channels, kChannels))}, {kChannels, kParts}};
   call.buffers = {buffer(queue, partial, Access::read), buffer(mean, bytes, Access::write, "mean"),
                   buffer(variance, bytes, Access::write, "variance")};
   if (partial.centre)

@@ -14,7 +14,10 @@ void finish_parts(const Queue& queue, const void* partial, int64_t parts, int64_
   if (parts == 1) return;
   const SumPartsArguments<void> arguments{partial, parts, count, result};
   launch(queue,
-         {"sum_parts", "sum_parts", {static_cast<unsigned>(ceil_divide(count, kProductThreads))}, {kProductThreads},
+         {"sum_parts",
+          "sum_parts",
+          {static_cast<unsigned>(ceil_divide(count, kProductThreads))},
+          {kProductThreads},
           {vector_buffer(queue, partial, parts * count, "parts"),
            vector_buffer(queue, result, count, "result", Access::write)},
           1.0 * parts * count},

@@ -32,8 +32,8 @@ void upsample_backward(const Queue& queue, const UpsampleBackward<void>& args) {
   while (rows > 1 && coarse.n * groups * column_tiles * ceil_divide(coarse.h, rows) < 16 * multiprocessors(queue))
     rows /= 2;
   const int64_t row_tiles = ceil_divide(coarse.h, rows);
-  const UpsampleBackwardArguments<void> arguments{map(args.grad_output), map(coarse), column_tiles, row_tiles, rows,
-                                                  aligned};
+  const UpsampleBackwardArguments<void> arguments{
+      map(args.grad_output), map(coarse), column_tiles, row_tiles, rows, aligned};
   Launch call{"upsample",
               "upsample_backward",
               {static_cast<unsigned>(coarse.n * row_tiles * column_tiles), static_cast<unsigned>(groups)},

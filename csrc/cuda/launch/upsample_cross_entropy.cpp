@@ -13,9 +13,7 @@ constexpr unsigned kThreads = 256;         // kLabelThreads and kTotalThreads in
 constexpr int64_t kLabelsPerBlock = 4096;  // likewise, at a time
 constexpr const char* kImage = "upsample_cross_entropy";
 
-int64_t label_bytes(LabelType type) {
-  return type == LabelType::uint8 ? 1 : type == LabelType::int32 ? 4 : 8;
-}
+int64_t label_bytes(LabelType type) { return type == LabelType::uint8 ? 1 : type == LabelType::int32 ? 4 : 8; }
 
 Labels<void> labels(const UpsampleCrossEntropy<void>& args) {
   const int type = args.label_type == LabelType::uint8 ? 0 : args.label_type == LabelType::int32 ? 1 : 2;
@@ -26,8 +24,7 @@ Labels<void> labels(const UpsampleCrossEntropy<void>& args) {
 std::vector<Buffer> label_buffers(const Queue& queue, const UpsampleCrossEntropy<void>& args) {
   const int64_t pixels = args.logits.n * args.height * args.width;
   std::vector<Buffer> buffers = {buffer(args.labels, pixels * label_bytes(args.label_type), Access::read, "labels")};
-  if (args.class_weights)
-    buffers.push_back(vector_buffer(queue, args.class_weights, args.logits.c, "class_weights"));
+  if (args.class_weights) buffers.push_back(vector_buffer(queue, args.class_weights, args.logits.c, "class_weights"));
   return buffers;
 }
 
@@ -128,9 +125,13 @@ Scratch<double> in_groups(const Queue& queue, const UpsampleCrossEntropy<void>& 
   const bool want_grad = args.grad_logits.data;
   const int64_t softmax_bytes = want_grad ? 2 * real_bytes(queue.element) * labels(args).pixels : 0;
   Buffer softmax = buffer(want_grad ? queue.allocate(softmax_bytes) : nullptr, softmax_bytes, Access::write, "softmax");
-  const PixelLossArguments<void, void> arguments{
-      map(args.logits), labels(args), args.height, args.width,
-      static_cast<PixelSoftmax<void>*>(const_cast<void*>(softmax.data)), losses.data, pixels};
+  const PixelLossArguments<void, void> arguments{map(args.logits),
+                                                 labels(args),
+                                                 args.height,
+                                                 args.width,
+                                                 static_cast<PixelSoftmax<void>*>(const_cast<void*>(softmax.data)),
+                                                 losses.data,
+                                                 pixels};
   Launch call{kImage, "pixel_loss", blocks, {kScoreThreads}};
   call.buffers = label_buffers(queue, args);
   call.buffers.push_back(buffer(queue, args.logits, Access::read, "logits"));

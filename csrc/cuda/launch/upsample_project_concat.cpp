@@ -17,8 +17,9 @@ FeatureMap<void> channels(const Queue& queue, const FeatureMap<void>& map, int64
 void upsample_project_concat_forward(const Queue& queue, const UpsampleProjectConcatForward<void>& args) {
   const int64_t upsampled = args.coarse.c;
   upsample_forward(queue, {args.coarse, channels(queue, args.output, 0, upsampled), 0, args.output.h});
-  bn_relu_conv1x1_forward(queue, {args.skip, args.norm, args.weight,
-                                  channels(queue, args.output, upsampled, args.output.c - upsampled), nullptr, nullptr});
+  bn_relu_conv1x1_forward(
+      queue, {args.skip, args.norm, args.weight, channels(queue, args.output, upsampled, args.output.c - upsampled),
+              nullptr, nullptr});
 }
 
 }  // namespace ladderseg::cuda

@@ -12,8 +12,7 @@
 namespace ladderseg::cuda {
 
 // The image `name` ("bn_relu_float32") for a device of this compute capability (8, 6): whatever cuModuleLoadData takes.
-using ImageProvider =
-    std::function<std::string(const std::string& name, int major, int minor, int driver_version)>;
+using ImageProvider = std::function<std::string(const std::string& name, int major, int minor, int driver_version)>;
 
 // Set once, by the Python side; kernels already loaded stay.
 void set_image_provider(ImageProvider provider);

@@ -1,5 +1,5 @@
-// The part of the CUDA driver API that launching needs, opened at run time: nothing of CUDA is needed to build the core,
-// and nothing is opened before the first launch.
+// The part of the CUDA driver API that launching needs, opened at run time: nothing of CUDA is needed to build the
+// core, and nothing is opened before the first launch.
 #pragma once
 
 #include <cstddef>

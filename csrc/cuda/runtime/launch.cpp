@@ -31,24 +31,33 @@ void record(const std::string& kernel, const Launch& launch) {
 
 const char* name(Element element) {
   switch (element) {
-    case Element::float32: return "float32";
-    case Element::float64: return "float64";
-    case Element::float16: return "float16";
-    default: return "bfloat16";
+    case Element::float32:
+      return "float32";
+    case Element::float64:
+      return "float64";
+    case Element::float16:
+      return "float16";
+    default:
+      return "bfloat16";
   }
 }
 
 int element_bytes(Element element) {
   switch (element) {
-    case Element::float32: return 4;
-    case Element::float64: return 8;
-    default: return 2;
+    case Element::float32:
+      return 4;
+    case Element::float64:
+      return 8;
+    default:
+      return 2;
   }
 }
 
 int real_bytes(Element element) { return element == Element::float64 ? 8 : 4; }
 
-int capability(const Queue& queue) { return recording ? recording->capability : Device::get(queue.device).capability(); }
+int capability(const Queue& queue) {
+  return recording ? recording->capability : Device::get(queue.device).capability();
+}
 
 int multiprocessors(const Queue& queue) {
   return recording ? recording->multiprocessors : Device::get(queue.device).multiprocessors();
@@ -66,8 +75,8 @@ void launch(const Queue& queue, const Launch& launch, const void* arguments) {
   const Function function = device.function(launch.image + suffix, kernel);
   if (driver.set_buffers) driver.set_buffers(launch.buffers.data(), static_cast<int>(launch.buffers.size()));
   void* pointers[] = {const_cast<void*>(arguments)};
-  const Result result = driver.launch(function, grid.x, grid.y, grid.z, block.x, block.y, block.z, 0, queue.stream,
-                                      pointers, nullptr);
+  const Result result =
+      driver.launch(function, grid.x, grid.y, grid.z, block.x, block.y, block.z, 0, queue.stream, pointers, nullptr);
   if (result != 0) check(driver, result, "launching " + kernel + ", grid " + text(grid) + ", block " + text(block));
 }
 

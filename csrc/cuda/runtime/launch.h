@@ -46,7 +46,7 @@ struct Launch {
   const char* kernel;  // likewise
   Size grid, block;
   std::vector<Buffer> buffers = {};  // all memory that it touches
-  double operations = 0.0;      // multiplications and additions of its products, or an estimate of other arithmetic
+  double operations = 0.0;  // multiplications and additions of its products, or an estimate of other arithmetic
 };
 
 // Enqueue it. Nothing happens for a grid without blocks. Throws std::runtime_error with the kernel's name and sizes.

@@ -19,11 +19,11 @@ struct BatchNormForward {
   const T* gamma;          // [C]; no data: 1
   const T* beta;           // [C]; no data: 0
   double epsilon, momentum;
-  double unbiased;         // P / (P - 1)
-  T* norm_mean;            // [C]
-  T* norm_scale;           // [C]
-  T* norm_shift;           // [C]
-  double* invstd;          // [C]
+  double unbiased;  // P / (P - 1)
+  T* norm_mean;     // [C]
+  T* norm_scale;    // [C]
+  T* norm_shift;    // [C]
+  double* invstd;   // [C]
 };
 
 // From the sums over all positions to gradients and the correction (ALGORITHMS.md section 4):

@@ -15,10 +15,10 @@ template <class T>
 struct BnReluConv1x1Forward {
   FeatureMap<const T> input;  // [P, C]
   BnRelu<T> norm;
-  const T* weight;           // [M, C]
-  FeatureMap<T> output;      // [P, M]
-  double* output_mean;       // [M] or nullptr
-  double* output_variance;   // [M] or nullptr, together with output_mean
+  const T* weight;          // [M, C]
+  FeatureMap<T> output;     // [P, M]
+  double* output_mean;      // [M] or nullptr
+  double* output_variance;  // [M] or nullptr, together with output_mean
 };
 
 template <class T>

@@ -28,11 +28,11 @@ struct Images {
 template <class T>
 struct StemForward {
   Images<T> images;
-  const T* weight;  // [K, C, 7, 7]
-  BnRelu<T> norm;   // its mean may be nullptr
+  const T* weight;       // [K, C, 7, 7]
+  BnRelu<T> norm;        // its mean may be nullptr
   FeatureMap<T> output;  // [N, h, w, K]
-  double* mean;      // [K], of x, or nullptr
-  double* variance;  // [K], or nullptr, together with mean
+  double* mean;          // [K], of x, or nullptr
+  double* variance;      // [K], or nullptr, together with mean
 };
 
 template <class T>

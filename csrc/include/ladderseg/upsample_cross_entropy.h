@@ -4,8 +4,8 @@
 //   loss = sum_i w[t_i] * (logsumexp(v_i) - v_i[t_i]) / sum_i w[t_i]    over pixels i with label t_i != ignore_index
 //   grad_logits = up^T((softmax(v_i) - onehot(t_i)) * w[t_i]) / sum_i w[t_i]
 //
-// Where the denominator is zero, as no pixel counts or all weigh nothing, it is one instead: the loss and the gradient of
-// nothing are zero. The gradient is summed in a fixed order.
+// Where the denominator is zero, as no pixel counts or all weigh nothing, it is one instead: the loss and the gradient
+// of nothing are zero. The gradient is summed in a fixed order.
 #pragma once
 
 #include "feature_map.h"
@@ -19,12 +19,12 @@ struct UpsampleCrossEntropy {
   FeatureMap<const T> logits;  // [N, h, w, K]
   const void* labels;          // [N, H, W] contiguous
   LabelType label_type;
-  int64_t height, width;    // H, W
-  const T* class_weights;   // [K] or nullptr
+  int64_t height, width;   // H, W
+  const T* class_weights;  // [K] or nullptr
   int64_t ignore_index;
-  double* loss;             // scalar
+  double* loss;               // scalar
   FeatureMap<T> grad_logits;  // [N, h, w, K], or no data
-  int64_t* invalid_pixel;   // scalar: index of a pixel with a label outside [0, K), or -1
+  int64_t* invalid_pixel;     // scalar: index of a pixel with a label outside [0, K), or -1
 };
 
 }  // namespace ladderseg

@@ -107,9 +107,7 @@ void note_write(const Warp& warp, u32 lane, Cell& cell, u8 flags) {
 
 }  // namespace
 
-AccessHistory::~AccessHistory() {
-  resize(0);
-}
+AccessHistory::~AccessHistory() { resize(0); }
 
 AccessHistory& AccessHistory::operator=(AccessHistory&& other) noexcept {
   std::swap(words_, other.words_);

@@ -111,8 +111,6 @@ void decode_copy(Decoding& d) {
 
 }  // namespace
 
-void add_async_copies(OpcodeTable& table) {
-  table["cp"] = decode_copy;
-}
+void add_async_copies(OpcodeTable& table) { table["cp"] = decode_copy; }
 
 }  // namespace emulator

@@ -44,26 +44,44 @@ u64 combine_pairs(u32 operation, u64 old_bits, u64 operand_bits) {
 
 u64 combine(const Instruction& i, u64 old, u64 operand, u64 replacement) {
   switch (i.immediate) {
-    case op_and: return old & operand;
-    case op_or: return old | operand;
-    case op_xor: return old ^ operand;
-    case op_exch: return operand;
-    case op_cas: return old == operand ? replacement : old;
-    case op_inc: return old >= operand ? 0 : old + 1;
-    case op_dec: return old == 0 || old > operand ? operand : old - 1;
-    default: break;
+    case op_and:
+      return old & operand;
+    case op_or:
+      return old | operand;
+    case op_xor:
+      return old ^ operand;
+    case op_exch:
+      return operand;
+    case op_cas:
+      return old == operand ? replacement : old;
+    case op_inc:
+      return old >= operand ? 0 : old + 1;
+    case op_dec:
+      return old == 0 || old > operand ? operand : old - 1;
+    default:
+      break;
   }
   switch (i.type) {
-    case Type::f32: return combine_numbers<float>(i.immediate, old, operand);
-    case Type::f64: return combine_numbers<double>(i.immediate, old, operand);
-    case Type::f16: return combine_halves<Half>(i.immediate, old, operand);
-    case Type::bf16: return combine_halves<BFloat16>(i.immediate, old, operand);
-    case Type::f16x2: return combine_pairs<Half>(i.immediate, old, operand);
-    case Type::bf16x2: return combine_pairs<BFloat16>(i.immediate, old, operand);
-    case Type::s32: return combine_numbers<s32>(i.immediate, old, operand);
-    case Type::s64: return combine_numbers<s64>(i.immediate, old, operand);
-    case Type::u64: return combine_numbers<u64>(i.immediate, old, operand);
-    default: return combine_numbers<u32>(i.immediate, old, operand);
+    case Type::f32:
+      return combine_numbers<float>(i.immediate, old, operand);
+    case Type::f64:
+      return combine_numbers<double>(i.immediate, old, operand);
+    case Type::f16:
+      return combine_halves<Half>(i.immediate, old, operand);
+    case Type::bf16:
+      return combine_halves<BFloat16>(i.immediate, old, operand);
+    case Type::f16x2:
+      return combine_pairs<Half>(i.immediate, old, operand);
+    case Type::bf16x2:
+      return combine_pairs<BFloat16>(i.immediate, old, operand);
+    case Type::s32:
+      return combine_numbers<s32>(i.immediate, old, operand);
+    case Type::s64:
+      return combine_numbers<s64>(i.immediate, old, operand);
+    case Type::u64:
+      return combine_numbers<u64>(i.immediate, old, operand);
+    default:
+      return combine_numbers<u32>(i.immediate, old, operand);
   }
 }
 

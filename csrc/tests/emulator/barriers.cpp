@@ -7,9 +7,7 @@ namespace {
 
 constexpr u32 barriers_of_a_block = 16;
 
-bool waits_at(const Group& group, u32 barrier) {
-  return group.state == Group::at_barrier && group.barrier == barrier;
-}
+bool waits_at(const Group& group, u32 barrier) { return group.state == Group::at_barrier && group.barrier == barrier; }
 
 u32 waiting_threads(const Block& block, u32 barrier) {
   u32 threads = 0;

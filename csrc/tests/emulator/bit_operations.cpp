@@ -239,9 +239,12 @@ enum PermuteMode { generic, forward4, backward4, replicate8, edge_left, edge_rig
 u32 permute_selector(PermuteMode mode, u32 c) {
   c &= mode == replicate16 ? 1 : 3;
   switch (mode) {
-    case forward4: return 0x3210 + 0x1111 * c;
-    case backward4: return (c & 7) | ((c - 1) & 7) << 4 | ((c - 2) & 7) << 8 | ((c - 3) & 7) << 12;
-    case replicate8: return 0x1111 * c;
+    case forward4:
+      return 0x3210 + 0x1111 * c;
+    case backward4:
+      return (c & 7) | ((c - 1) & 7) << 4 | ((c - 2) & 7) << 8 | ((c - 3) & 7) << 12;
+    case replicate8:
+      return 0x1111 * c;
     case edge_left: {
       const u32 table[] = {0x3210, 0x3211, 0x3222, 0x3333};
       return table[c];
@@ -250,8 +253,10 @@ u32 permute_selector(PermuteMode mode, u32 c) {
       const u32 table[] = {0x0000, 0x1110, 0x2210, 0x3210};
       return table[c];
     }
-    case replicate16: return c ? 0x3232 : 0x1010;
-    default: return 0;
+    case replicate16:
+      return c ? 0x3232 : 0x1010;
+    default:
+      return 0;
   }
 }
 

@@ -21,10 +21,18 @@ void shuffle(Warp& warp, const Instruction& i) {
     s32 from;
     bool valid;
     switch ((ShuffleMode)i.immediate) {
-      case up: from = (s32)lane - (s32)distance, valid = from >= last; break;
-      case down: from = (s32)(lane + distance), valid = from <= last; break;
-      case butterfly: from = (s32)(lane ^ distance), valid = from <= last; break;
-      default: from = first | (s32)(distance & ~segment), valid = from <= last; break;
+      case up:
+        from = (s32)lane - (s32)distance, valid = from >= last;
+        break;
+      case down:
+        from = (s32)(lane + distance), valid = from <= last;
+        break;
+      case butterfly:
+        from = (s32)(lane ^ distance), valid = from <= last;
+        break;
+      default:
+        from = first | (s32)(distance & ~segment), valid = from <= last;
+        break;
     }
     if (!valid) from = (s32)lane;
     in_range |= (u32)valid << lane;
@@ -60,10 +68,14 @@ enum VoteMode : u32 { vote_all, vote_any, vote_uniform, vote_ballot };
 void vote(Warp& warp, const Instruction& i) {
   const u32 ballot = (warp.predicate(i.source[1]) ^ (i.negated_source ? all_lanes : 0)) & warp.lanes;
   switch ((VoteMode)i.immediate) {
-    case vote_all: return set_predicate(warp, i.destination[0], ballot == warp.lanes ? all_lanes : 0);
-    case vote_any: return set_predicate(warp, i.destination[0], ballot ? all_lanes : 0);
-    case vote_uniform: return set_predicate(warp, i.destination[0], ballot == warp.lanes || !ballot ? all_lanes : 0);
-    case vote_ballot: return store_lanes<u32>(warp, i.destination[0], [=](u32) { return ballot; });
+    case vote_all:
+      return set_predicate(warp, i.destination[0], ballot == warp.lanes ? all_lanes : 0);
+    case vote_any:
+      return set_predicate(warp, i.destination[0], ballot ? all_lanes : 0);
+    case vote_uniform:
+      return set_predicate(warp, i.destination[0], ballot == warp.lanes || !ballot ? all_lanes : 0);
+    case vote_ballot:
+      return store_lanes<u32>(warp, i.destination[0], [=](u32) { return ballot; });
   }
 }
 
@@ -123,12 +135,24 @@ void reduce(Warp& warp, const Instruction& i) {
   T result = a[__builtin_ctz(warp.lanes)];
   for_each_lane(warp.lanes & (warp.lanes - 1), [&](u32 lane) {
     switch ((Reduction)i.immediate) {
-      case redux_add: result = (T)((u32)result + (u32)a[lane]); break;
-      case redux_min: result = a[lane] < result ? a[lane] : result; break;
-      case redux_max: result = a[lane] > result ? a[lane] : result; break;
-      case redux_and: result &= a[lane]; break;
-      case redux_or: result |= a[lane]; break;
-      case redux_xor: result ^= a[lane]; break;
+      case redux_add:
+        result = (T)((u32)result + (u32)a[lane]);
+        break;
+      case redux_min:
+        result = a[lane] < result ? a[lane] : result;
+        break;
+      case redux_max:
+        result = a[lane] > result ? a[lane] : result;
+        break;
+      case redux_and:
+        result &= a[lane];
+        break;
+      case redux_or:
+        result |= a[lane];
+        break;
+      case redux_xor:
+        result ^= a[lane];
+        break;
     }
   });
   store_lanes<T>(warp, i.destination[0], [=](u32) { return result; });

@@ -47,12 +47,8 @@ template <class T>
 inline T as_number(T value) {
   return value;
 }
-inline double as_number(Half value) {
-  return to_double(value);
-}
-inline double as_number(BFloat16 value) {
-  return to_double(value);
-}
+inline double as_number(Half value) { return to_double(value); }
+inline double as_number(BFloat16 value) { return to_double(value); }
 
 enum Combination : u32 { plain, with_and, with_or, with_xor };
 
@@ -77,11 +73,16 @@ void deliver_values(Warp& warp, const Instruction& i, u32 result, T yes) {
 // `type` is the destination's, none for predicates.
 void deliver(Warp& warp, const Instruction& i, u32 result) {
   switch (i.type) {
-    case Type::none: return deliver_predicates(warp, i, result);
-    case Type::f32: return deliver_values<float>(warp, i, result, 1.0f);
-    case Type::f16: return deliver_values<u16>(warp, i, result, 0x3c00);
-    case Type::bf16: return deliver_values<u16>(warp, i, result, 0x3f80);
-    default: return deliver_values<u32>(warp, i, result, ~0u);
+    case Type::none:
+      return deliver_predicates(warp, i, result);
+    case Type::f32:
+      return deliver_values<float>(warp, i, result, 1.0f);
+    case Type::f16:
+      return deliver_values<u16>(warp, i, result, 0x3c00);
+    case Type::bf16:
+      return deliver_values<u16>(warp, i, result, 0x3f80);
+    default:
+      return deliver_values<u32>(warp, i, result, ~0u);
   }
 }
 
@@ -125,13 +126,20 @@ struct ComparePacked {
 template <Relation r>
 Handler handler_for_type(const Decoding& d, Type type) {
   switch (type) {
-    case Type::f32: return &Compare<r>::template run<float>;
-    case Type::f64: return &Compare<r>::template run<double>;
-    case Type::f16: return &Compare<r>::template run<Half>;
-    case Type::bf16: return &Compare<r>::template run<BFloat16>;
-    case Type::f16x2: return &ComparePacked<r>::template run<Half>;
-    case Type::bf16x2: return &ComparePacked<r>::template run<BFloat16>;
-    default: return for_integer<Compare<r>>(d, type);
+    case Type::f32:
+      return &Compare<r>::template run<float>;
+    case Type::f64:
+      return &Compare<r>::template run<double>;
+    case Type::f16:
+      return &Compare<r>::template run<Half>;
+    case Type::bf16:
+      return &Compare<r>::template run<BFloat16>;
+    case Type::f16x2:
+      return &ComparePacked<r>::template run<Half>;
+    case Type::bf16x2:
+      return &ComparePacked<r>::template run<BFloat16>;
+    default:
+      return for_integer<Compare<r>>(d, type);
   }
 }
 

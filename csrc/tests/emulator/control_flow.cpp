@@ -20,9 +20,7 @@ void decode_indexed_branch(Decoding& d) {
   d.instruction.immediate = d.branch_table(d.operand(1).text);
 }
 
-void trap(Warp& warp, const Instruction&) {
-  throw Violation{error_launch_failed, "trap", warp.lanes};
-}
+void trap(Warp& warp, const Instruction&) { throw Violation{error_launch_failed, "trap", warp.lanes}; }
 
 // source[0]: the barrier, source[1]: how many threads if `flag`, the last: the predicate of bar.red.
 void decode_barrier(Decoding& d) {

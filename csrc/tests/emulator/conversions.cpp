@@ -42,17 +42,25 @@ void read_integers(Warp& warp, const Instruction& i, Type type, W* values) {
   const void* registers = warp.slot<u8>(i.source[0]);
   const u32 bits = i.source[0].bits;
   switch (type) {
-    case Type::s8: return widen<s8>(registers, bits, values);
-    case Type::s16: return widen<s16>(registers, bits, values);
-    case Type::s32: return widen<s32>(registers, bits, values);
-    case Type::s64: return widen<s64>(registers, bits, values);
+    case Type::s8:
+      return widen<s8>(registers, bits, values);
+    case Type::s16:
+      return widen<s16>(registers, bits, values);
+    case Type::s32:
+      return widen<s32>(registers, bits, values);
+    case Type::s64:
+      return widen<s64>(registers, bits, values);
     case Type::u8:
-    case Type::b8: return widen<u8>(registers, bits, values);
+    case Type::b8:
+      return widen<u8>(registers, bits, values);
     case Type::u16:
-    case Type::b16: return widen<u16>(registers, bits, values);
+    case Type::b16:
+      return widen<u16>(registers, bits, values);
     case Type::u32:
-    case Type::b32: return widen<u32>(registers, bits, values);
-    default: return widen<u64>(registers, bits, values);
+    case Type::b32:
+      return widen<u32>(registers, bits, values);
+    default:
+      return widen<u64>(registers, bits, values);
   }
 }
 
@@ -60,11 +68,16 @@ enum IntegerRounding : u32 { no_integer_rounding, to_nearest, to_zero, to_lower,
 
 double rounded_to_integer(double value, u32 rounding) {
   switch (rounding) {
-    case to_nearest: return std::nearbyint(value);
-    case to_zero: return std::trunc(value);
-    case to_lower: return std::floor(value);
-    case to_upper: return std::ceil(value);
-    default: return value;
+    case to_nearest:
+      return std::nearbyint(value);
+    case to_zero:
+      return std::trunc(value);
+    case to_lower:
+      return std::floor(value);
+    case to_upper:
+      return std::ceil(value);
+    default:
+      return value;
   }
 }
 
@@ -123,8 +136,10 @@ void to_float(Warp& warp, const Instruction& i, const W* values) {
       return values[lane];
   };
   switch (i.type) {
-    case Type::f32: return store_lanes<float>(warp, i.destination[0], [&](u32 lane) { return (float)value(lane); });
-    case Type::f64: return store_lanes<double>(warp, i.destination[0], [&](u32 lane) { return (double)value(lane); });
+    case Type::f32:
+      return store_lanes<float>(warp, i.destination[0], [&](u32 lane) { return (float)value(lane); });
+    case Type::f64:
+      return store_lanes<double>(warp, i.destination[0], [&](u32 lane) { return (double)value(lane); });
     // An integer that a double would round is out of range of f16, and far above bf16's precision.
     case Type::f16:
       return store_lanes<Half>(warp, i.destination[0],
@@ -138,19 +153,28 @@ void to_float(Warp& warp, const Instruction& i, const W* values) {
 template <class W>
 void to_destination(Warp& warp, const Instruction& i, const W* values, Type source) {
   switch (i.type) {
-    case Type::s8: return to_integer<s8>(warp, i, values, source);
-    case Type::s16: return to_integer<s16>(warp, i, values, source);
-    case Type::s32: return to_integer<s32>(warp, i, values, source);
-    case Type::s64: return to_integer<s64>(warp, i, values, source);
+    case Type::s8:
+      return to_integer<s8>(warp, i, values, source);
+    case Type::s16:
+      return to_integer<s16>(warp, i, values, source);
+    case Type::s32:
+      return to_integer<s32>(warp, i, values, source);
+    case Type::s64:
+      return to_integer<s64>(warp, i, values, source);
     case Type::u8:
-    case Type::b8: return to_integer<u8>(warp, i, values, source);
+    case Type::b8:
+      return to_integer<u8>(warp, i, values, source);
     case Type::u16:
-    case Type::b16: return to_integer<u16>(warp, i, values, source);
+    case Type::b16:
+      return to_integer<u16>(warp, i, values, source);
     case Type::u32:
-    case Type::b32: return to_integer<u32>(warp, i, values, source);
+    case Type::b32:
+      return to_integer<u32>(warp, i, values, source);
     case Type::u64:
-    case Type::b64: return to_integer<u64>(warp, i, values, source);
-    default: return to_float(warp, i, values);
+    case Type::b64:
+      return to_integer<u64>(warp, i, values, source);
+    default:
+      return to_float(warp, i, values);
   }
 }
 
@@ -233,8 +257,6 @@ void decode_convert(Decoding& d) {
 
 }  // namespace
 
-void add_conversions(OpcodeTable& table) {
-  table["cvt"] = decode_convert;
-}
+void add_conversions(OpcodeTable& table) { table["cvt"] = decode_convert; }
 
 }  // namespace emulator

@@ -27,9 +27,7 @@ const OpcodeTable& opcodes() {
   return table;
 }
 
-u32 align(u32 at, u64 alignment) {
-  return (u32)((at + alignment - 1) / alignment * alignment);
-}
+u32 align(u32 at, u64 alignment) { return (u32)((at + alignment - 1) / alignment * alignment); }
 
 bool is_special_register(const std::string& name) {
   static const char* const prefixes[] = {"%tid.", "%ntid.", "%ctaid.", "%nctaid.", "%cluster"};

@@ -29,13 +29,18 @@ Configuration configuration;
 u32 optional_shared_bytes() {
   switch (configuration.compute_capability) {
     case 70:
-    case 72: return 96 * 1024;
-    case 75: return 64 * 1024;
+    case 72:
+      return 96 * 1024;
+    case 75:
+      return 64 * 1024;
     case 80:
-    case 87: return 163 * 1024;
+    case 87:
+      return 163 * 1024;
     case 86:
-    case 89: return 99 * 1024;
-    default: return configuration.compute_capability >= 90 ? 227 * 1024 : usual_shared_bytes;
+    case 89:
+      return 99 * 1024;
+    default:
+      return configuration.compute_capability >= 90 ? 227 * 1024 : usual_shared_bytes;
   }
 }
 
@@ -76,9 +81,7 @@ struct ThreadState {
 };
 thread_local ThreadState thread_state;
 
-Context* current_context() {
-  return thread_state.stack.empty() ? nullptr : thread_state.stack.back();
-}
+Context* current_context() { return thread_state.stack.empty() ? nullptr : thread_state.stack.back(); }
 
 CUresult fail(CUresult error, const std::string& text) {
   thread_state.report = text;
@@ -215,9 +218,7 @@ const ErrorText* find_error(CUresult error) {
 
 extern "C" {
 
-CUresult cuInit(unsigned flags) {
-  return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
-}
+CUresult cuInit(unsigned flags) { return flags ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS; }
 
 CUresult cuDriverGetVersion(int* version) {
   *version = driver_version;
@@ -387,15 +388,32 @@ CUresult cuFuncGetAttribute(int* value, int attribute, CUfunction handle) {
   const LoadedFunction& function = *static_cast<LoadedFunction*>(handle);
   const Program& program = *function.program;
   switch (attribute) {
-    case 0: *value = program.maximum_threads ? program.maximum_threads : 1024; break;  // MAX_THREADS_PER_BLOCK
-    case 1: *value = (int)program.static_shared_bytes; break;                          // SHARED_SIZE_BYTES
-    case 2: *value = 0; break;                                                         // CONST_SIZE_BYTES
-    case 3: *value = (int)program.local_bytes; break;                                  // LOCAL_SIZE_BYTES
-    case 4: *value = registers_per_thread(program); break;                             // NUM_REGS
-    case 5: *value = function.module->parsed.target; break;                            // PTX_VERSION
-    case 6: *value = configuration.compute_capability; break;                          // BINARY_VERSION
-    case 8: *value = (int)function.dynamic_shared_limit; break;                        // MAX_DYNAMIC_SHARED_SIZE_BYTES
-    default: return CUDA_ERROR_INVALID_VALUE;
+    case 0:
+      *value = program.maximum_threads ? program.maximum_threads : 1024;
+      break;  // MAX_THREADS_PER_BLOCK
+    case 1:
+      *value = (int)program.static_shared_bytes;
+      break;  // SHARED_SIZE_BYTES
+    case 2:
+      *value = 0;
+      break;  // CONST_SIZE_BYTES
+    case 3:
+      *value = (int)program.local_bytes;
+      break;  // LOCAL_SIZE_BYTES
+    case 4:
+      *value = registers_per_thread(program);
+      break;  // NUM_REGS
+    case 5:
+      *value = function.module->parsed.target;
+      break;  // PTX_VERSION
+    case 6:
+      *value = configuration.compute_capability;
+      break;  // BINARY_VERSION
+    case 8:
+      *value = (int)function.dynamic_shared_limit;
+      break;  // MAX_DYNAMIC_SHARED_SIZE_BYTES
+    default:
+      return CUDA_ERROR_INVALID_VALUE;
   }
   return CUDA_SUCCESS;
 }
@@ -442,12 +460,8 @@ CUresult cuLaunchKernel(CUfunction handle, unsigned grid_x, unsigned grid_y, uns
   return result;
 }
 
-CUresult cuStreamSynchronize(CUstream) {
-  return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
-}
-CUresult cuCtxSynchronize(void) {
-  return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
-}
+CUresult cuStreamSynchronize(CUstream) { return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT; }
+CUresult cuCtxSynchronize(void) { return current_context() ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT; }
 
 CUresult cuGetErrorName(CUresult error, const char** name) {
   const ErrorText* entry = find_error(error);
@@ -482,13 +496,9 @@ void emulator_set_buffers(const EmulatorBuffer* buffers, int count) {
   }
 }
 
-const char* emulator_report(void) {
-  return thread_state.report.c_str();
-}
+const char* emulator_report(void) { return thread_state.report.c_str(); }
 
-void emulator_count(int on) {
-  thread_state.count_distinct = on != 0;
-}
+void emulator_count(int on) { thread_state.count_distinct = on != 0; }
 
 void emulator_traffic(EmulatorTraffic* traffic) {
   const TrafficCounts& c = thread_state.traffic;

@@ -160,13 +160,20 @@ using Family = std::conditional_t<sources == 1, Unary<F>, std::conditional_t<sou
 template <class F, int sources>
 Handler for_any_float(const Decoding& d, Type type) {
   switch (type) {
-    case Type::f32: return &Family<F, sources>::template run<float>;
-    case Type::f64: return &Family<F, sources>::template run<double>;
-    case Type::f16: return &Family<ByDouble<F>, sources>::template run<Half>;
-    case Type::bf16: return &Family<ByDouble<F>, sources>::template run<BFloat16>;
-    case Type::f16x2: return packed<F, Half, sources>;
-    case Type::bf16x2: return packed<F, BFloat16, sources>;
-    default: d.unsupported("type");
+    case Type::f32:
+      return &Family<F, sources>::template run<float>;
+    case Type::f64:
+      return &Family<F, sources>::template run<double>;
+    case Type::f16:
+      return &Family<ByDouble<F>, sources>::template run<Half>;
+    case Type::bf16:
+      return &Family<ByDouble<F>, sources>::template run<BFloat16>;
+    case Type::f16x2:
+      return packed<F, Half, sources>;
+    case Type::bf16x2:
+      return packed<F, BFloat16, sources>;
+    default:
+      d.unsupported("type");
   }
 }
 
@@ -196,12 +203,18 @@ enum Property { finite, infinite, number, not_a_number, normal, subnormal };
 template <class T>
 bool has_property(T value, Property property) {
   switch (property) {
-    case finite: return std::isfinite(value);
-    case infinite: return std::isinf(value);
-    case number: return value == value;
-    case not_a_number: return value != value;
-    case normal: return std::isnormal(value);
-    case subnormal: return std::fpclassify(value) == FP_SUBNORMAL;
+    case finite:
+      return std::isfinite(value);
+    case infinite:
+      return std::isinf(value);
+    case number:
+      return value == value;
+    case not_a_number:
+      return value != value;
+    case normal:
+      return std::isnormal(value);
+    case subnormal:
+      return std::fpclassify(value) == FP_SUBNORMAL;
   }
   return false;
 }

@@ -39,34 +39,46 @@ void run_modified(Warp& warp, const Instruction& i) {
   _mm_setcsr(usual);
   if (!i.saturate && !i.relu) return;
   switch (i.result) {
-    case FloatKind::f32: return clamp_lanes<float>(warp, i);
-    case FloatKind::f64: return clamp_lanes<double>(warp, i);
-    case FloatKind::f16: return clamp_lanes<Half>(warp, i);
-    case FloatKind::bf16: return clamp_lanes<BFloat16>(warp, i);
-    case FloatKind::f16x2: return clamp_pairs<Half>(warp, i);
-    case FloatKind::bf16x2: return clamp_pairs<BFloat16>(warp, i);
-    case FloatKind::none: return;
+    case FloatKind::f32:
+      return clamp_lanes<float>(warp, i);
+    case FloatKind::f64:
+      return clamp_lanes<double>(warp, i);
+    case FloatKind::f16:
+      return clamp_lanes<Half>(warp, i);
+    case FloatKind::bf16:
+      return clamp_lanes<BFloat16>(warp, i);
+    case FloatKind::f16x2:
+      return clamp_pairs<Half>(warp, i);
+    case FloatKind::bf16x2:
+      return clamp_pairs<BFloat16>(warp, i);
+    case FloatKind::none:
+      return;
   }
 }
 
 FloatKind kind_of(Type type) {
   switch (type) {
     case Type::f32:
-    case Type::tf32: return FloatKind::f32;
-    case Type::f64: return FloatKind::f64;
-    case Type::f16: return FloatKind::f16;
-    case Type::bf16: return FloatKind::bf16;
-    case Type::f16x2: return FloatKind::f16x2;
-    case Type::bf16x2: return FloatKind::bf16x2;
-    default: return FloatKind::none;
+    case Type::tf32:
+      return FloatKind::f32;
+    case Type::f64:
+      return FloatKind::f64;
+    case Type::f16:
+      return FloatKind::f16;
+    case Type::bf16:
+      return FloatKind::bf16;
+    case Type::f16x2:
+      return FloatKind::f16x2;
+    case Type::bf16x2:
+      return FloatKind::bf16x2;
+    default:
+      return FloatKind::none;
   }
 }
 
 }  // namespace
 
-bool is_float(Type type) {
-  return kind_of(type) != FloatKind::none;
-}
+bool is_float(Type type) { return kind_of(type) != FloatKind::none; }
 
 void Decoding::take_float_modifiers() {
   const char* const modes[] = {"rn", "rm", "rp", "rz"};

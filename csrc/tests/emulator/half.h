@@ -16,18 +16,10 @@ inline u32 float_to_bits(float value) {
   return bits;
 }
 
-inline double to_double(Half value) {
-  return _cvtsh_ss(value.bits);
-}
-inline double to_double(BFloat16 value) {
-  return bits_to_float((u32)value.bits << 16);
-}
-inline double to_double(float value) {
-  return value;
-}
-inline double to_double(double value) {
-  return value;
-}
+inline double to_double(Half value) { return _cvtsh_ss(value.bits); }
+inline double to_double(BFloat16 value) { return bits_to_float((u32)value.bits << 16); }
+inline double to_double(float value) { return value; }
+inline double to_double(double value) { return value; }
 
 // The float next to an inexact value whose last bit is one: rounding it again, to fewer bits, gives what rounding the
 // double at once would give (Boldo and Melquiond, "When double rounding is odd").
@@ -51,10 +43,17 @@ inline BFloat16 float_to_bfloat16(float value) {
   u32 upper = bits >> 16;
   const bool negative = bits >> 31;
   switch (_MM_GET_ROUNDING_MODE()) {
-    case _MM_ROUND_NEAREST: upper += rest > 0x8000 || (rest == 0x8000 && (upper & 1)); break;
-    case _MM_ROUND_DOWN: upper += rest && negative; break;
-    case _MM_ROUND_UP: upper += rest && !negative; break;
-    default: break;
+    case _MM_ROUND_NEAREST:
+      upper += rest > 0x8000 || (rest == 0x8000 && (upper & 1));
+      break;
+    case _MM_ROUND_DOWN:
+      upper += rest && negative;
+      break;
+    case _MM_ROUND_UP:
+      upper += rest && !negative;
+      break;
+    default:
+      break;
   }
   return BFloat16{(u16)upper};
 }

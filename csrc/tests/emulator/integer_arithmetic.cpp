@@ -152,11 +152,16 @@ void multiply_add_wide(Warp& warp, const Instruction& i) {
 
 Handler wide(const Decoding& d, Type type, bool add) {
   switch (type) {
-    case Type::u16: return add ? multiply_add_wide<u16> : multiply_wide<u16>;
-    case Type::s16: return add ? multiply_add_wide<s16> : multiply_wide<s16>;
-    case Type::u32: return add ? multiply_add_wide<u32> : multiply_wide<u32>;
-    case Type::s32: return add ? multiply_add_wide<s32> : multiply_wide<s32>;
-    default: d.unsupported("type");
+    case Type::u16:
+      return add ? multiply_add_wide<u16> : multiply_wide<u16>;
+    case Type::s16:
+      return add ? multiply_add_wide<s16> : multiply_wide<s16>;
+    case Type::u32:
+      return add ? multiply_add_wide<u32> : multiply_wide<u32>;
+    case Type::s32:
+      return add ? multiply_add_wide<s32> : multiply_wide<s32>;
+    default:
+      d.unsupported("type");
   }
 }
 

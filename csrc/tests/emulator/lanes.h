@@ -36,12 +36,8 @@ inline T loaded(Stored<T> stored) {
   else
     return (T)stored;
 }
-inline u32 to_store(Half value) {
-  return value.bits;
-}
-inline u32 to_store(BFloat16 value) {
-  return value.bits;
-}
+inline u32 to_store(Half value) { return value.bits; }
+inline u32 to_store(BFloat16 value) { return value.bits; }
 template <class T>
 inline Stored<T> to_store(T value) {
   if constexpr (sizeof(T) < 4)
@@ -118,24 +114,34 @@ template <class Family>
 Handler for_integer(const Decoding& decoding, Type type) {
   switch (type) {
     case Type::u16:
-    case Type::b16: return &Family::template run<u16>;
-    case Type::s16: return &Family::template run<s16>;
+    case Type::b16:
+      return &Family::template run<u16>;
+    case Type::s16:
+      return &Family::template run<s16>;
     case Type::u32:
-    case Type::b32: return &Family::template run<u32>;
-    case Type::s32: return &Family::template run<s32>;
+    case Type::b32:
+      return &Family::template run<u32>;
+    case Type::s32:
+      return &Family::template run<s32>;
     case Type::u64:
-    case Type::b64: return &Family::template run<u64>;
-    case Type::s64: return &Family::template run<s64>;
-    default: decoding.unsupported("type");
+    case Type::b64:
+      return &Family::template run<u64>;
+    case Type::s64:
+      return &Family::template run<s64>;
+    default:
+      decoding.unsupported("type");
   }
 }
 
 template <class Family>
 Handler for_float(const Decoding& decoding, Type type) {
   switch (type) {
-    case Type::f32: return &Family::template run<float>;
-    case Type::f64: return &Family::template run<double>;
-    default: decoding.unsupported("type");
+    case Type::f32:
+      return &Family::template run<float>;
+    case Type::f64:
+      return &Family::template run<double>;
+    default:
+      decoding.unsupported("type");
   }
 }
 

@@ -25,10 +25,18 @@ void load(Warp& warp, const Instruction& i) {
     const u32 offset = element * i.bytes;
     const Slot& to = i.destination[element];
     switch (i.bytes) {
-      case 1: i.flag ? load_element<s8>(warp, from, offset, to) : load_element<u8>(warp, from, offset, to); break;
-      case 2: i.flag ? load_element<s16>(warp, from, offset, to) : load_element<u16>(warp, from, offset, to); break;
-      case 4: i.flag ? load_element<s32>(warp, from, offset, to) : load_element<u32>(warp, from, offset, to); break;
-      default: load_element<u64>(warp, from, offset, to); break;
+      case 1:
+        i.flag ? load_element<s8>(warp, from, offset, to) : load_element<u8>(warp, from, offset, to);
+        break;
+      case 2:
+        i.flag ? load_element<s16>(warp, from, offset, to) : load_element<u16>(warp, from, offset, to);
+        break;
+      case 4:
+        i.flag ? load_element<s32>(warp, from, offset, to) : load_element<u32>(warp, from, offset, to);
+        break;
+      default:
+        load_element<u64>(warp, from, offset, to);
+        break;
     }
   }
 }

@@ -8,9 +8,7 @@
 namespace emulator {
 namespace {
 
-const char* verb(Access kind) {
-  return kind == Access::read ? "read" : kind == Access::write ? "write" : "atomic";
-}
+const char* verb(Access kind) { return kind == Access::read ? "read" : kind == Access::write ? "write" : "atomic"; }
 
 std::string hexadecimal(u64 value) {
   char text[32];
@@ -276,12 +274,17 @@ void compute_addresses(Warp& warp, const Slot& base, s64 offset, Space space, Ad
 
 void resolve(Warp& warp, Space space, const u64* addresses, u32 bytes, Access kind, HostPointers& pointers) {
   switch (space) {
-    case Space::shared: return resolve_shared(warp, addresses, bytes, kind, pointers);
+    case Space::shared:
+      return resolve_shared(warp, addresses, bytes, kind, pointers);
     case Space::global:
-    case Space::constant: return resolve_global(warp, addresses, bytes, kind, pointers);
-    case Space::local: return resolve_local(warp, addresses, bytes, kind, pointers);
-    case Space::param: return resolve_parameter(warp, addresses, bytes, kind, pointers);
-    case Space::generic: return resolve_generic(warp, addresses, bytes, kind, pointers);
+    case Space::constant:
+      return resolve_global(warp, addresses, bytes, kind, pointers);
+    case Space::local:
+      return resolve_local(warp, addresses, bytes, kind, pointers);
+    case Space::param:
+      return resolve_parameter(warp, addresses, bytes, kind, pointers);
+    case Space::generic:
+      return resolve_generic(warp, addresses, bytes, kind, pointers);
   }
 }
 

@@ -75,10 +75,14 @@ void decode_move(Decoding& d) {
 
 u64 window_of(Space space) {
   switch (space) {
-    case Space::shared: return shared_window;
-    case Space::local: return local_window;
-    case Space::param: return parameter_window;
-    default: return 0;  // global and constant memory lie where they lie in this process
+    case Space::shared:
+      return shared_window;
+    case Space::local:
+      return local_window;
+    case Space::param:
+      return parameter_window;
+    default:
+      return 0;  // global and constant memory lie where they lie in this process
   }
 }
 

@@ -6,9 +6,7 @@
 
 namespace emulator {
 
-static bool in_word(char c) {
-  return std::isalnum((unsigned char)c) || c == '_' || c == '$' || c == '%' || c == '.';
-}
+static bool in_word(char c) { return std::isalnum((unsigned char)c) || c == '_' || c == '$' || c == '%' || c == '.'; }
 
 std::vector<Token> tokens_of(const std::string& ptx) {
   std::vector<Token> tokens;

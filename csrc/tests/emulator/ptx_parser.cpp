@@ -420,8 +420,6 @@ int bits_of(Type type) {
   return 0;
 }
 
-Module parse_ptx(const std::string& text) {
-  return Parser(text).module();
-}
+Module parse_ptx(const std::string& text) { return Parser(text).module(); }
 
 }  // namespace emulator

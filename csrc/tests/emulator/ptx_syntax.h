@@ -37,9 +37,7 @@ enum class Type : uint8_t {
 
 Type type_named(const std::string& name);  // "f32" -> Type::f32; Type::none for a name that is no type
 int bits_of(Type type);
-inline int bytes_of(Type type) {
-  return (bits_of(type) + 7) / 8;
-}
+inline int bytes_of(Type type) { return (bits_of(type) + 7) / 8; }
 
 enum class Space : uint8_t { generic, global, shared, local, param, constant };
 

@@ -125,7 +125,8 @@ void run_control(Block& block, Warp& warp, const Instruction& i, u32 pc, u32 lan
   add_running(warp, pc + 1, lanes & ~active);
   if (!active) return;
   switch (i.flow) {
-    case Flow::branch: return add_running(warp, i.target, active);
+    case Flow::branch:
+      return add_running(warp, i.target, active);
     case Flow::branch_indexed: {
       track_registers(warp, i, active);
       const std::vector<u32>& targets = program.branch_tables[i.immediate];
@@ -146,14 +147,17 @@ void run_control(Block& block, Warp& warp, const Instruction& i, u32 pc, u32 lan
       const u32* return_pc = warp.slot<u32>(i.source[0]);
       return scatter(warp, active, [&](u32 lane) { return return_pc[lane]; });
     }
-    case Flow::exit: return exit_lanes(warp, active);
+    case Flow::exit:
+      return exit_lanes(warp, active);
     case Flow::barrier:
     case Flow::arrive:
       track_registers(warp, i, active);
       arrive_at_barrier(block, warp, i, pc, active);
       return;
-    case Flow::collective: return run_collective(warp, i, pc, active);
-    case Flow::compute: return;
+    case Flow::collective:
+      return run_collective(warp, i, pc, active);
+    case Flow::compute:
+      return;
   }
 }
 

@@ -10,9 +10,12 @@ namespace {
 // An element of a 32-bit register of a fragment.
 double element(Type type, u32 bits, u32 index) {
   switch (type) {
-    case Type::f16: return to_double(Half{(u16)(bits >> 16 * index)});
-    case Type::bf16: return to_double(BFloat16{(u16)(bits >> 16 * index)});
-    default: return bits_to_float(bits & ~0x1fffu);  // tf32 ignores the lower 13 bits
+    case Type::f16:
+      return to_double(Half{(u16)(bits >> 16 * index)});
+    case Type::bf16:
+      return to_double(BFloat16{(u16)(bits >> 16 * index)});
+    default:
+      return bits_to_float(bits & ~0x1fffu);  // tf32 ignores the lower 13 bits
   }
 }
 

@@ -94,8 +94,6 @@ def _path(places: Iterable[tuple[float, float]], class_: str) -> str:
     return element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in places), class_=class_)
 
 
-def _dot(
-    place: tuple[float, float], point: tuple[float, float], curve: Curve, label: Callable[[float], str]
-) -> str:
+def _dot(place: tuple[float, float], point: tuple[float, float], curve: Curve, label: Callable[[float], str]) -> str:
     note = element("title", escape(f"{curve.name}: {label(point[1])} at epoch {point[0]:.4g}"))
     return element("circle", note, cx=place[0], cy=place[1], r=3, class_=f"dot c{curve.colour}")
