@@ -6,10 +6,10 @@ import signal
 # Before torch is loaded. Where tests run side by side, threads that spin while they wait take each other's processors.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import emulation
 import pytest
 import torch
-from ladder_models import TINY, TINY_SHAPE
+from emulator import emulation
+from support.ladder_models import TINY, TINY_SHAPE
 
 from ladderseg_fast.nn import DENSENETS
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import emulated_process
 import pytest
 import torch
+from emulator.process import run_code
 from torch import nn
 
 from ladderseg_fast.ops import kernels, layout
@@ -205,13 +205,14 @@ def test_the_report_has_all_devices(roofline: SimpleNamespace) -> None:
 #: Prints, by name of a kernel's launch, [bytes read, written] as recorded and as the emulator counts them.
 EMULATED = """
 import ctypes, json, torch
-import emulation, emulator_library
-from emulator.emulated_device import EmulatorTraffic
+from emulator import emulation
+from emulator.device import EmulatorTraffic
+from emulator.library import build_library
 from ladderseg_fast import _core
 from ladderseg_fast.ops import kernels, layout
 
 emulation.start()
-emulator = ctypes.CDLL(str(emulator_library.build()))
+emulator = ctypes.CDLL(str(build_library()))
 emulator.emulator_count(1)
 like = torch.empty(0)
 
@@ -249,7 +250,7 @@ print(json.dumps(found))
 
 
 def test_the_emulator_counts_the_same_bytes() -> None:
-    found = json.loads(emulated_process.run_code(EMULATED).splitlines()[-1])
+    found = json.loads(run_code(EMULATED).splitlines()[-1])
     assert len(found) == 5
     for kernel, (recorded, emulated) in found.items():
         assert recorded == emulated, kernel

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ladder_models import TINY
-from operator_suite import threads
-from tiny_training import register_tiny_model
+from support.ladder_models import TINY
+from support.operator_suite import threads
+from support.tiny_training import register_tiny_model
 
 from ladderseg_fast.cli.main import main
 

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from data_trees import make_cityscapes, make_folder, make_sbd, make_voc, save_image, save_labels
+from support.data_trees import make_cityscapes, make_folder, make_sbd, make_voc, save_image, save_labels
 
 from ladderseg_fast.cli.main import main
 

@@ -6,11 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from cityscapes_frames import make_frames, to_classes, write_tree
-from data_trees import random_labels, save_image, save_labels
-from ladder_models import TINY
 from PIL import Image
-from tiny_training import register_tiny_model
+from support.cityscapes_frames import make_frames, to_classes, write_tree
+from support.data_trees import random_labels, save_image, save_labels
+from support.ladder_models import TINY
+from support.tiny_training import register_tiny_model
 
 from ladderseg_fast import create_model
 from ladderseg_fast.cli.main import main

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ladder_models import TINY
+from support.ladder_models import TINY
 
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.memory import format_bytes

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from run_logs import write_run
+from support.run_logs import write_run
 
 from ladderseg_fast.cli.main import main
 

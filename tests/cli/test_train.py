@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from data_trees import make_folder
 from PIL import Image
-from tiny_training import differences, signal_at
+from support.data_trees import make_folder
+from support.tiny_training import differences, signal_at
 
 import ladderseg_fast
 from ladderseg_fast.cli.arguments import model_name

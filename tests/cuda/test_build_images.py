@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from toy_kernels import write_toy_kernels
+from support.toy_kernels import write_toy_kernels
 
 from ladderseg_fast.cuda import kernel_sources
 from ladderseg_fast.cuda.ahead_of_time import read_manifest

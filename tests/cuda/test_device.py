@@ -9,17 +9,16 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-import emulation
-import lean_equals_plain
-import operator_suite
 import pytest
 import torch
-from comparison import assert_near, assert_same_bits, relative_error
-from emulated_steps import WAYS, training_steps
-from ladder_models import make_images, make_labels, make_model, training_loss
-from lean_equals_plain import MODES, assert_lean_equals_plain, set_mode
-from operator_suite import LAYOUTS, Arguments, OperatorSuite, evaluate
-from operator_suites import SUITES
+from emulator import emulation
+from emulator.training_steps import WAYS, training_steps
+from support import lean_equals_plain, operator_suite
+from support.comparison import assert_near, assert_same_bits, relative_error
+from support.ladder_models import make_images, make_labels, make_model, training_loss
+from support.lean_equals_plain import MODES, assert_lean_equals_plain, set_mode
+from support.operator_suite import LAYOUTS, Arguments, OperatorSuite, evaluate
+from support.operator_suites import SUITES
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, ops

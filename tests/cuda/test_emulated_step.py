@@ -3,12 +3,12 @@
 import functools
 from pathlib import Path
 
-import emulation
 import pytest
 import torch
-from comparison import assert_near, magnitude, relative_error
-from emulated_process import run_script
-from emulated_steps import WAYS, training_steps
+from emulator import emulation
+from emulator.process import run_module
+from emulator.training_steps import WAYS, training_steps
+from support.comparison import assert_near, magnitude, relative_error
 from torch import Tensor
 
 pytestmark = pytest.mark.skipif(
@@ -20,7 +20,7 @@ Results = dict[str, Tensor]
 
 def emulated(directory: Path, architecture: str, *ways: str) -> dict[str, Results]:
     file = directory / "results.pt"
-    run_script("emulated_steps.py", str(file), *ways, architecture=architecture)
+    run_module("emulator.training_steps", str(file), *ways, architecture=architecture)
     return torch.load(file)
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_kernels import write_toy_kernels
+from support.toy_kernels import write_toy_kernels
 
 from ladderseg_fast.cuda import image_cache, images, kernel_sources, nvrtc
 from ladderseg_fast.cuda.ahead_of_time import Manifest, read_manifest

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from emulated_process import run_script
+from emulator.process import run_module
 
 from ladderseg_fast.cuda import images
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is run: see tests/mutated_kernel.py."""
+    """What is run: see tests/emulator/mutated_kernel.py."""
 
     suite: str
     shape: tuple[int, ...] = ()
@@ -570,7 +570,7 @@ def failures(suite: str) -> dict[Case | Mutation, str | None]:
             sources = mutated(mutation, Path(directory) / str(number))
             case = dataclasses.asdict(mutation.case)
             jobs.append({"image": mutation.image, "directory": str(sources), "case": case})
-        results = json.loads(run_script("mutated_kernel.py", architecture="sm_80", stdin=json.dumps(jobs)))
+        results = json.loads(run_module("emulator.mutated_kernel", architecture="sm_80", stdin=json.dumps(jobs)))
     return dict(zip([*cases, *mutations], results, strict=True))
 
 

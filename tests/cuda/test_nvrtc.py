@@ -5,7 +5,7 @@ import itertools
 from pathlib import Path
 
 import pytest
-from toy_kernels import write_toy_kernels
+from support.toy_kernels import write_toy_kernels
 
 from ladderseg_fast.cuda import nvrtc
 from ladderseg_fast.cuda.nvrtc_search import candidates, preferred_majors

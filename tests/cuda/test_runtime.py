@@ -1,18 +1,20 @@
 """What calls the CUDA driver, with the emulator in the driver's place. Each test has its own process."""
 
 import pytest
-from emulated_process import run_code
+from emulator.process import run_code
 
 PRELUDE = """
 import ctypes, os, sys, tempfile, threading
 from pathlib import Path
-import emulation, emulator_library, torch
+import torch
+from emulator import emulation
+from emulator.library import build_library
 from ladderseg_fast import _core, ops
 from ladderseg_fast.cuda import images, nvrtc
 from ladderseg_fast.ops import backend, kernels
 
 torch.set_num_threads(2)
-emulator = str(emulator_library.build())
+emulator = str(build_library())
 directory = tempfile.TemporaryDirectory()
 
 def emulate(provider=emulation.ptx):

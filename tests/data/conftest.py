@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import data_trees
 import pytest
-from data_trees import random_labels, save_image, save_labels
+from support import data_trees
+from support.data_trees import random_labels, save_image, save_labels
 
 
 @pytest.fixture

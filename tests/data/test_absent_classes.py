@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from data_trees import random_labels, save_labels
+from support.data_trees import random_labels, save_labels
 
 from ladderseg_fast.data import CamVid, ImageFolder, StreetScenes, check_something_counts, look_for_classes
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_trees import random_labels, save_image, save_labels
 from PIL import Image
+from support.data_trees import random_labels, save_image, save_labels
 
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.data import ImageFolder, check_pairs

@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from data_trees import random_labels, save_image, save_labels
 from PIL import Image
+from support.data_trees import random_labels, save_image, save_labels
 
 from ladderseg_fast.data import (
     CITYSCAPES_CATEGORIES,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_trees import make_folder, save_image, save_labels
+from support.data_trees import make_folder, save_image, save_labels
 
 from ladderseg_fast.data import ImageFolder, Sample, check_pairs
 

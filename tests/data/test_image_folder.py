@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_trees import CLASSES_FILE, random_labels, save_image, save_labels
+from support.data_trees import CLASSES_FILE, random_labels, save_image, save_labels
 
 from ladderseg_fast.data import ImageFolder, LabelSet, check_pairs, read_classes
 

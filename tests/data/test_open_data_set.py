@@ -1,7 +1,7 @@
 """Data sets by name."""
 
 import pytest
-from data_trees import make_sbd
+from support.data_trees import make_sbd
 
 from ladderseg_fast.data import (
     DATA_KINDS,

@@ -4,8 +4,8 @@ from fnmatch import fnmatch
 
 import numpy as np
 import pytest
-from data_trees import random_labels
 from PIL import Image
+from support.data_trees import random_labels
 
 from ladderseg_fast.data import CITYSCAPES_TRAINED, RESULT_FORMATS, Cityscapes, PascalVOC
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_trees import make_cityscapes, make_voc
-from operator_suite import threads
 from PIL import Image
+from support.data_trees import make_cityscapes, make_voc
+from support.operator_suite import threads
 from torch.utils.data import DataLoader
 
 from ladderseg_fast import LadderLoss, create_model

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_trees import make_sbd
 from PIL import Image
+from support.data_trees import make_sbd
 
 from ladderseg_fast.data import IGNORE_INDEX, VOC_LABELS, PascalVOC, check_pairs
 from ladderseg_fast.data.voc import voc_colour

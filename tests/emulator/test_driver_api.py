@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from emulator.cuda_compiler import ptx_of
-from emulator.emulated_device import LaunchError, Module, library
+from emulator.device import LaunchError, Module, library
 
 EMPTY = 'extern "C" __global__ void __launch_bounds__(128) k() {}'
 

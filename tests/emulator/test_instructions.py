@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from emulator.cuda_compiler import ptx_of
-from emulator.emulated_device import READ, WRITE, Buffer, LaunchError, Module, aligned, aligned_copy
+from emulator.device import READ, WRITE, Buffer, LaunchError, Module, aligned, aligned_copy
 from emulator.exact_rounding import half_bits, half_values, rounded_array
 
 N = 256

@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 from emulator.cuda_compiler import ptx_of
-from emulator.emulated_device import (
+from emulator.device import (
     READ,
     READ_WRITE,
     WRITE,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from emulator.cuda_compiler import ptx_of
-from emulator.emulated_device import READ, READ_WRITE, SCRATCH, WRITE, Buffer, LaunchError, Module, aligned
+from emulator.device import READ, READ_WRITE, SCRATCH, WRITE, Buffer, LaunchError, Module, aligned
 
 COPY_ASYNC = """
 __device__ void copy16(void* to, const void* from) {

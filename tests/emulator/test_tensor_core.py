@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from emulator.cuda_compiler import ptx_of
-from emulator.emulated_device import READ, WRITE, Buffer, Module, aligned, aligned_copy
+from emulator.device import READ, WRITE, Buffer, Module, aligned, aligned_copy
 from emulator.exact_rounding import half_bits, half_values
 
 LANE = np.arange(32)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from operator_suite import threads
-from tiny_training import register_tiny_model
+from support.operator_suite import threads
+from support.tiny_training import register_tiny_model
 
 from ladderseg_fast import LadderDenseNet
 from ladderseg_fast.data import IMAGENET_NORMALISATION, LabelSet

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from damaged_files import check_damage, cuts, flips
+from support.damaged_files import check_damage, cuts, flips
 
 from ladderseg_fast.engine import RunDirectory, build_model, load_checkpoint, save_checkpoint
 from ladderseg_fast.engine import checkpoint as module

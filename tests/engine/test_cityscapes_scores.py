@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from cityscapes_frames import make_frames, to_classes, write_tree
+from support.cityscapes_frames import make_frames, to_classes, write_tree
 
 from ladderseg_fast.data import CITYSCAPES_LABEL_SET
 from ladderseg_fast.data.results import cityscapes_result

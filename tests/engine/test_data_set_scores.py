@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from cityscapes_frames import make_frames, to_classes, write_tree
 from PIL import Image
+from support.cityscapes_frames import make_frames, to_classes, write_tree
 from torch import nn
 from torch.nn.functional import one_hot
 

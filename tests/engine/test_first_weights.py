@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from ladder_models import TINY
-from lean_equals_plain import randomise
 from safetensors.torch import save_file
-from tiny_training import TRAINING_SET, run_training, settings
+from support.ladder_models import TINY
+from support.lean_equals_plain import randomise
+from support.tiny_training import TRAINING_SET, run_training, settings
 
 from ladderseg_fast import LadderDenseNet
 from ladderseg_fast.data import LabelSet

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_training import differences, run_training
+from support.tiny_training import differences, run_training
 
 from ladderseg_fast.engine.interrupt import InterruptRequest
 from ladderseg_fast.engine.learner import Learner

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import differences
+from support.tiny_training import differences
 
 from ladderseg_fast.engine import RunDirectory, load_checkpoint
 
@@ -20,7 +20,7 @@ CODE = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 import torch
-from tiny_training import register_tiny_model
+from support.tiny_training import register_tiny_model
 torch.set_num_threads(1)
 register_tiny_model()
 from ladderseg_fast.cli.main import main

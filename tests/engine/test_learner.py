@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tiny_training import SIZE, settings
+from support.tiny_training import SIZE, settings
 
 from ladderseg_fast.data import IGNORE_INDEX
 from ladderseg_fast.engine.learner import Learner

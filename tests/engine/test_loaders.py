@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from data_trees import make_cityscapes, make_folder
+from support.data_trees import make_cityscapes, make_folder
 
 from ladderseg_fast.engine.config import DataConfig
 from ladderseg_fast.engine.loaders import open_splits

@@ -12,7 +12,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from tiny_training import DrawnOnce, differences, run_training
+from support.tiny_training import DrawnOnce, differences, run_training
 
 from ladderseg_fast.engine import RunDirectory, SystemRefusal, load_checkpoint
 from ladderseg_fast.engine.interrupt import child_signals_held

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from run_logs import NAMES, write_run
+from support.run_logs import NAMES, write_run
 
 from ladderseg_fast.engine.report import MOST_RUNS, write_report
 from ladderseg_fast.engine.report.bar_chart import Bar, bar_chart

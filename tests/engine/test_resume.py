@@ -10,7 +10,7 @@ import signal
 import numpy as np
 import pytest
 import torch
-from tiny_training import SIZE, DrawnOnce, differences, run_interrupted, run_training, settings, signal_at
+from support.tiny_training import SIZE, DrawnOnce, differences, run_interrupted, run_training, settings, signal_at
 
 from ladderseg_fast.data import StreetScenes
 from ladderseg_fast.engine import (

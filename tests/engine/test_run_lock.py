@@ -13,7 +13,7 @@ import sys
 import time
 
 import pytest
-from tiny_training import differences, run_training
+from support.tiny_training import differences, run_training
 
 from ladderseg_fast.engine import RunDirectory, run_lock
 from ladderseg_fast.engine.learner import Learner

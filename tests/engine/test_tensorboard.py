@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from tiny_training import run_interrupted, run_training
+from support.tiny_training import run_interrupted, run_training
 
 from ladderseg_fast.engine import RunDirectory
 from ladderseg_fast.models.weights import MissingPackageError

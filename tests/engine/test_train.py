@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_training import SIZE, DrawnOnce, run_training, settings
+from support.tiny_training import SIZE, DrawnOnce, run_training, settings
 
 from ladderseg_fast.data import IGNORE_INDEX, StreetScenes
 from ladderseg_fast.engine import NonFiniteError, RunDirectory, build_model, load_checkpoint

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from data_trees import CLASSES_FILE
 from PIL import Image
+from support.data_trees import CLASSES_FILE
 
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.data import open_data_set

@@ -4,7 +4,7 @@ import collections
 
 import pytest
 import torch
-from tiny_training import settings
+from support.tiny_training import settings
 
 from ladderseg_fast.engine import workers
 from ladderseg_fast.engine.workers import suitable_workers

@@ -1,4 +1,4 @@
-from operator_suite import parametrize_shapes
+from support.operator_suite import parametrize_shapes
 
 
 def pytest_generate_tests(metafunc):

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from comparison import assert_near
-from operator_suite import random
+from support.comparison import assert_near
+from support.operator_suite import random
 from torch import Tensor, nn
 
 from ladderseg_fast.lean.batch_norm import bind

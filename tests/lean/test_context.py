@@ -1,5 +1,5 @@
 import pytest
-from stage_suite import StageSuite
+from support.stage_suite import StageSuite
 from torch import Tensor, nn
 
 from ladderseg_fast import lean

@@ -2,9 +2,9 @@ import copy
 
 import pytest
 import torch
-from comparison import assert_near
-from lean_equals_plain import assert_lean_equals_plain
-from stage_suite import StageSuite
+from support.comparison import assert_near
+from support.lean_equals_plain import assert_lean_equals_plain
+from support.stage_suite import StageSuite
 from torch import Tensor, nn
 
 from ladderseg_fast import lean

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from ladder_models import CLASSES, TINY, in_mode, make_images, make_model
-from lean_equals_plain import assert_lean_equals_plain, randomise
+from support.ladder_models import CLASSES, TINY, in_mode, make_images, make_model
+from support.lean_equals_plain import assert_lean_equals_plain, randomise
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 

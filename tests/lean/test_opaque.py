@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from comparison import assert_same_bits
-from ladder_models import make_images, make_labels, make_model
+from support.comparison import assert_same_bits
+from support.ladder_models import make_images, make_labels, make_model
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, lean

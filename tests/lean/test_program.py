@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison import assert_near, assert_same_bits
-from ladder_models import make_images, make_labels, make_model, training_loss
+from support.comparison import assert_near, assert_same_bits
+from support.ladder_models import make_images, make_labels, make_model, training_loss
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
@@ -195,7 +195,7 @@ TRACES = """
 import sys
 sys.path.insert(0, {tests!r})
 import torch
-from ladder_models import make_images, make_model, TINY, TINY_SHAPE
+from support.ladder_models import make_images, make_model, TINY, TINY_SHAPE
 from ladderseg_fast.nn import DENSENETS
 DENSENETS[TINY] = TINY_SHAPE
 model, images = make_model(), make_images(2, 64, 64)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from stage_suite import StageSuite
+from support.stage_suite import StageSuite
 from torch import Tensor, nn
 
 from ladderseg_fast import lean

@@ -1,4 +1,4 @@
-from stage_suite import StageSuite
+from support.stage_suite import StageSuite
 from torch import Tensor, nn
 
 from ladderseg_fast import lean

@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 import torch
-from ladder_models import TINY, make_images, make_labels, make_model, training_loss
-from lean_equals_plain import randomise
+from support.ladder_models import TINY, make_images, make_labels, make_model, training_loss
+from support.lean_equals_plain import randomise
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, memory
 from ladderseg_fast.lean import MemoryPlan

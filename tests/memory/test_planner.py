@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import pytest
 import torch
-from ladder_models import CLASSES, make_images, make_labels, make_model, training_loss
+from support.ladder_models import CLASSES, make_images, make_labels, make_model, training_loss
 
 from ladderseg_fast import LadderDenseNet, create_model, memory
 from ladderseg_fast.lean import MemoryPlan, SectionPlan

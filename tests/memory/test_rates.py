@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from operator_suite import threads
+from support.operator_suite import threads
 
 from ladderseg_fast.memory.rates import load_rates, measure_rates, rates_file, store_rates
 from ladderseg_fast.memory.symbolic import recorded

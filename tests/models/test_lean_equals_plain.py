@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
-from comparison import relative_error
-from ladder_models import TINY, in_mode, make_images, make_labels, make_model, training_loss
-from lean_equals_plain import MODES, assert_lean_equals_plain, away_from_kinks, run_steps, set_mode
+from support.comparison import relative_error
+from support.ladder_models import TINY, in_mode, make_images, make_labels, make_model, training_loss
+from support.lean_equals_plain import MODES, assert_lean_equals_plain, away_from_kinks, run_steps, set_mode
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, LadderOutput

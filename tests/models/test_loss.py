@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from comparison import assert_near
-from ladder_models import CLASSES, make_labels
+from support.comparison import assert_near
+from support.ladder_models import CLASSES, make_labels
 from torch import Tensor
 
 from ladderseg_fast import LadderLoss, LadderOutput

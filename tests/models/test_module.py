@@ -7,8 +7,8 @@ import threading
 
 import pytest
 import torch
-from comparison import assert_near, assert_same_bits
-from ladder_models import make_images, make_labels, make_model, training_loss
+from support.comparison import assert_near, assert_same_bits
+from support.ladder_models import make_images, make_labels, make_model, training_loss
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, LadderLoss

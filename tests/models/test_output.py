@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison import assert_near
-from ladder_models import CLASSES, make_images, make_model
+from support.comparison import assert_near
+from support.ladder_models import CLASSES, make_images, make_model
 from torch import Tensor, nn
 
 from ladderseg_fast import LadderDenseNet, LadderOutput, ops

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from comparison import assert_same_bits
-from ladder_models import make_images, make_model
-from lean_equals_plain import batch_norms
+from support.comparison import assert_same_bits
+from support.ladder_models import make_images, make_model
+from support.lean_equals_plain import batch_norms
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet

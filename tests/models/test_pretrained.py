@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison import assert_same_bits
-from damaged_files import check_damage, cuts, flips
-from ladder_models import CLASSES, make_images
-from lean_equals_plain import randomise
 from safetensors import safe_open
 from safetensors.torch import save_file
+from support.comparison import assert_same_bits
+from support.damaged_files import check_damage, cuts, flips
+from support.ladder_models import CLASSES, make_images
+from support.lean_equals_plain import randomise
 
 from ladderseg_fast import LadderDenseNet, LadderResNet, SegmentationModel, create_model
 from ladderseg_fast.models.pretrained import SavedModel, read_pretrained, write_pretrained

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparison import assert_same_bits, relative_error
-from ladder_models import CLASSES, make_images, make_labels
-from lean_equals_plain import assert_lean_equals_plain, batch_norms, randomise, set_mode
-from parameter_counts import PARAMETER_COUNTS
+from support.comparison import assert_same_bits, relative_error
+from support.ladder_models import CLASSES, make_images, make_labels
+from support.lean_equals_plain import assert_lean_equals_plain, batch_norms, randomise, set_mode
+from support.parameter_counts import PARAMETER_COUNTS
 from torch import Tensor, nn
 
 from ladderseg_fast import LadderLoss, SegmentationModel, create_model, list_models

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from ladder_models import CLASSES, TINY, make_images, make_labels
-from lean_equals_plain import batch_norms
-from parameter_counts import PARAMETER_COUNTS
+from support.ladder_models import CLASSES, TINY, make_images, make_labels
+from support.lean_equals_plain import batch_norms
+from support.parameter_counts import PARAMETER_COUNTS
 from torch import nn
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, LadderOutput, LadderResNet, create_model, list_models

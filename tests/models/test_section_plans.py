@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from ladder_models import in_mode, make_images, make_model
-from lean_equals_plain import MODES, assert_lean_equals_plain, set_mode
+from support.ladder_models import in_mode, make_images, make_model
+from support.lean_equals_plain import MODES, assert_lean_equals_plain, set_mode
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet

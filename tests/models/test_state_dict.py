@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ladder_models import TINY, make_model
+from support.ladder_models import TINY, make_model
 
 from ladderseg_fast import LadderDenseNet
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from encoder_checkpoints import ENCODERS, network_state, old_names, tiny_densenet, tiny_resnet, without_counts
 from safetensors.torch import save_file
+from support.encoder_checkpoints import ENCODERS, network_state, old_names, tiny_densenet, tiny_resnet, without_counts
 from torch import Tensor, nn
 
 from ladderseg_fast.models.weights import load_encoder_weights

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 import torch
-import torchvision_networks
-from encoder_checkpoints import ENCODERS, Trap, network_state, old_names, tiny_densenet
+from support import torchvision_networks
+from support.encoder_checkpoints import ENCODERS, Trap, network_state, old_names, tiny_densenet
 
 from ladderseg_fast.models.weights import MissingPackageError, load_encoder_weights
 
@@ -99,7 +99,7 @@ def test_torchvision_of_another_torch(absent: None, tmp_path: Path, monkeypatch:
 
 
 TIMM = """
-from encoder_checkpoints import network_state, tiny_densenet
+from support.encoder_checkpoints import network_state, tiny_densenet
 import torch
 
 class Network(torch.nn.Module):

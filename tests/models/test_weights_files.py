@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from damaged_files import check_damage, cuts, flips
-from encoder_checkpoints import Trap, network_state, tiny_densenet
 from safetensors.torch import save_file
+from support.damaged_files import check_damage, cuts, flips
+from support.encoder_checkpoints import Trap, network_state, tiny_densenet
 
 from ladderseg_fast.models.weights import load_encoder_weights
 from ladderseg_fast.models.weights.files import read_state_dict

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import torchvision_networks
-from encoder_checkpoints import old_names
-from lean_equals_plain import randomise
 from safetensors.torch import save_file
+from support import torchvision_networks
+from support.encoder_checkpoints import old_names
+from support.lean_equals_plain import randomise
 from torch import Tensor, nn
 
 from ladderseg_fast import create_model

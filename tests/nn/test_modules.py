@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from comparison import assert_near
-from lean_equals_plain import batch_norms, randomise
+from support.comparison import assert_near
+from support.lean_equals_plain import batch_norms, randomise
 from torch import Tensor, nn
 
 from ladderseg_fast.nn import DENSENETS, Context, DenseBlock, DenseNetFeatures, Head, Transition, TransitionUp

@@ -2,10 +2,10 @@
 
 import warnings
 
-import emulation
 import pytest
 import torch
-from ladder_models import make_images, make_labels, make_model
+from emulator import emulation
+from support.ladder_models import make_images, make_labels, make_model
 
 from ladderseg_fast import LadderLoss
 from ladderseg_fast.ops import autocast

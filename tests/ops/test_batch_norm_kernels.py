@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from comparison import assert_near
-from operator_suite import random
+from support.comparison import assert_near
+from support.operator_suite import random
 from torch import Tensor
 
 from ladderseg_fast.ops.batch_norm_kernels import Correction, batch_norm_backward, batch_norm_forward

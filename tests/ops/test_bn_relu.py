@@ -1,7 +1,7 @@
 import torch
-from bn_operator_suite import BnOperatorSuite
-from comparison import assert_near
-from operator_suite import random
+from support.bn_operator_suite import BnOperatorSuite
+from support.comparison import assert_near
+from support.operator_suite import random
 
 from ladderseg_fast import ops
 

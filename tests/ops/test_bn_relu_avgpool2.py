@@ -1,5 +1,5 @@
 import pytest
-from bn_operator_suite import BnOperatorSuite
+from support.bn_operator_suite import BnOperatorSuite
 
 from ladderseg_fast import ops
 

@@ -1,9 +1,9 @@
-import emulation
 import pytest
 import torch
-from bn_operator_suite import BnConvOperatorSuite
-from comparison import assert_near
-from operator_suite import evaluate
+from emulator import emulation
+from support.bn_operator_suite import BnConvOperatorSuite
+from support.comparison import assert_near
+from support.operator_suite import evaluate
 
 
 class TestBnReluConv1x1(BnConvOperatorSuite):

@@ -1,9 +1,9 @@
-import emulation
 import pytest
 import torch
-from bn_operator_suite import BnConvOperatorSuite
-from comparison import FLOAT64_TOLERANCE, assert_near
-from operator_suite import Arguments, evaluate, random
+from emulator import emulation
+from support.bn_operator_suite import BnConvOperatorSuite
+from support.comparison import FLOAT64_TOLERANCE, assert_near
+from support.operator_suite import Arguments, evaluate, random
 from torch import Tensor
 
 from ladderseg_fast.ops import convolutions, kernels, layout, reference

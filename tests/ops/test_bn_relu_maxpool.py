@@ -1,6 +1,6 @@
 import torch
-from bn_operator_suite import BnOperatorSuite, bn_arguments
-from operator_suite import Arguments, random
+from support.bn_operator_suite import BnOperatorSuite, bn_arguments
+from support.operator_suite import Arguments, random
 
 
 class TestBnReluMaxpool(BnOperatorSuite):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from comparison import assert_near
+from support.comparison import assert_near
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx

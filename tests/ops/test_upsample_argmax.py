@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from operator_suite import Arguments, OperatorSuite, random
+from support.operator_suite import Arguments, OperatorSuite, random
 
 from ladderseg_fast import ops
 

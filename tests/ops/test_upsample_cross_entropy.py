@@ -1,7 +1,7 @@
 import pytest
 import torch
-from comparison import assert_near
-from operator_suite import Arguments, DifferentiableOperatorSuite, random
+from support.comparison import assert_near
+from support.operator_suite import Arguments, DifferentiableOperatorSuite, random
 from torch import Tensor
 
 from ladderseg_fast import ops

@@ -1,6 +1,6 @@
 import pytest
-from bn_operator_suite import VECTORS, BnConvOperatorSuite
-from operator_suite import Arguments, random
+from support.bn_operator_suite import VECTORS, BnConvOperatorSuite
+from support.operator_suite import Arguments, random
 
 
 class TestUpsampleProjectConcat(BnConvOperatorSuite):

@@ -1,6 +1,6 @@
 """Runs the package's CUDA path without a device: LADDERSEG_FAST_EMULATE=sm_80 pytest.
 
-The emulator of csrc/tests/emulator takes the driver's place, and kernels are given to it as the PTX that NVRTC makes
+The emulator takes the driver's place, and kernels are given to it as the PTX that NVRTC makes
 of them for that architecture, or nvcc with LADDERSEG_FAST_EMULATE=sm_80-nvcc. Tensors on the CPU then go the way of
 CUDA tensors.
 """
@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 
-import emulator_library
+from emulator.library import build_library
 
 from ladderseg_fast.cuda import image_cache, images, kernel_sources, nvrtc
 from ladderseg_fast.ops import backend
@@ -30,7 +30,7 @@ state: backend.Emulation | None = None
 def start() -> None:
     """From now on, in this process, CPU tensors are worked on by emulated CUDA kernels."""
     global state
-    path = emulator_library.build()
+    path = build_library()
     ctypes.CDLL(str(path)).emulator_configure(int(ARCHITECTURE.removeprefix("sm_")), ctypes.c_uint64(SEED))
     state = backend.emulate(str(path), ptx)
 

@@ -5,10 +5,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import emulation
 import pytest
 import torch
-from comparison import assert_as_accurate, assert_near, assert_same_bits
+from emulator import emulation
+from support.comparison import assert_as_accurate, assert_near, assert_same_bits
 from torch import Tensor
 
 from ladderseg_fast import _core, ops

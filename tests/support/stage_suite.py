@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 import torch
-from comparison import assert_near, assert_same_bits
-from lean_equals_plain import (
+from support.comparison import assert_near, assert_same_bits
+from support.lean_equals_plain import (
     MODES,
     assert_lean_equals_plain,
     away_from_kinks,
@@ -18,7 +18,7 @@ from lean_equals_plain import (
     run_steps,
     set_mode,
 )
-from operator_suite import LAYOUTS, instruction_set, of_the_cpu, threads
+from support.operator_suite import LAYOUTS, instruction_set, of_the_cpu, threads
 from torch import Tensor, nn
 
 from ladderseg_fast import _core

@@ -7,7 +7,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from emulator_library import build
+from emulator.library import build_library
 
 READ, WRITE, READ_WRITE, SCRATCH = range(4)
 
@@ -35,7 +35,7 @@ class EmulatorTraffic(ctypes.Structure):
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    lib = ctypes.CDLL(str(build()))
+    lib = ctypes.CDLL(str(build_library()))
     lib.emulator_report.restype = ctypes.c_char_p
     lib.emulator_configure.argtypes = [ctypes.c_int, ctypes.c_uint64]
     return lib

@@ -1,4 +1,4 @@
-"""Builds the CUDA emulator of csrc/tests/emulator, a stand-in for libcuda.so, with one g++ command."""
+"""Builds the CUDA emulator of src/, a stand-in for libcuda.so, with one g++ command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCES = Path(__file__).resolve().parents[1] / "csrc" / "tests" / "emulator"
+SOURCES = Path(__file__).resolve().parent / "src"
 # -ffp-contract=off: an fma is one only where PTX says so. -fno-math-errno and -fno-trapping-math let the loops over
 # lanes be vectorised; neither changes a result.
 FLAGS = [
@@ -29,7 +29,7 @@ def cache_directory() -> Path:
     return Path(base) / "ladderseg_fast_emulator"
 
 
-def build() -> Path:
+def build_library() -> Path:
     """The library's path; compiles it unless the same sources were compiled before.
 
     Raises:

@@ -5,27 +5,27 @@ import subprocess
 import sys
 from pathlib import Path
 
-import emulation
 import pytest
+from emulator import emulation
 
 from ladderseg_fast.cuda import nvrtc
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
-def run_script(name: str, *arguments: str, architecture: str, stdin: str = "") -> str:
-    """Standard output of the script tests/`name`, for which emulation.CHOICE is `architecture` ("sm_80").
+def run_module(name: str, *arguments: str, architecture: str, stdin: str = "") -> str:
+    """Standard output of the module `name` of tests/, for which emulation.CHOICE is `architecture` ("sm_80").
 
     Skips the test if no NVRTC compiles for that.
     """
     require_compiler(architecture)
-    return _output([str(TESTS / name), *arguments], architecture, stdin)
+    return _output(["-m", name, *arguments], architecture, stdin)
 
 
 def run_code(code: str, architecture: str = "sm_80") -> str:
     """Standard output of `code`, which can import what tests share. It starts the emulation itself, or not."""
     require_compiler(architecture)
-    return _output(["-c", f"import sys; sys.path.insert(0, {str(TESTS)!r})\n{code}"], architecture, "")
+    return _output(["-c", code], architecture, "")
 
 
 def require_compiler(architecture: str) -> None:
@@ -43,7 +43,7 @@ def _output(arguments: list[str], architecture: str, stdin: str) -> str:
         "LADDERSEG_FAST_EMULATE_SEED": str(emulation.SEED),
     }
     command = [sys.executable, *arguments]
-    # Not from the repository, where Python would import the sources, which hold no compiled core.
+    # Where what tests share is found; in the repository's root are the sources, which hold no compiled core.
     result = subprocess.run(
         command, cwd=TESTS, env=environment, input=stdin, capture_output=True, text=True, check=False
     )

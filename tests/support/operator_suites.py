@@ -1,6 +1,5 @@
 """The suites of all operators, for tests that run over them: their arguments, and the comparison with the reference."""
 
-from operator_suite import OperatorSuite
 from ops import (
     test_bn_relu,
     test_bn_relu_avgpool2,
@@ -12,6 +11,7 @@ from ops import (
     test_upsample_cross_entropy,
     test_upsample_project_concat,
 )
+from support.operator_suite import OperatorSuite
 
 _CLASSES: list[type[OperatorSuite]] = [
     test_bn_relu.TestBnRelu,

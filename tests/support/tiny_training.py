@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from ladder_models import TINY, TINY_SHAPE
+from support.ladder_models import TINY, TINY_SHAPE
 
 from ladderseg_fast.data import Sample, StreetScenes
 from ladderseg_fast.engine import Config, Interrupted, RunDirectory, TrainingResult, load_checkpoint, train

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from operator_suite import Arguments, DifferentiableOperatorSuite, random
+from support.operator_suite import Arguments, DifferentiableOperatorSuite, random
 from torch import Tensor
 
 VECTORS = ("mean", "invstd", "gamma", "beta")

@@ -1,6 +1,6 @@
-"""Training steps of a tiny ladder; as a script, with the CUDA path emulated: for tests/cuda/test_emulated_step.py.
+"""Training steps of a tiny ladder; as a program, with the CUDA path emulated: for tests/cuda/test_emulated_step.py.
 
-    emulated_steps.py FILE WAY...
+    python -m emulator.training_steps FILE WAY...
 
 saves to FILE what the steps computed in each way (the names of WAYS).
 """
@@ -8,10 +8,10 @@ saves to FILE what the steps computed in each way (the names of WAYS).
 import sys
 from dataclasses import dataclass
 
-import emulation
 import torch
-from ladder_models import TINY, TINY_SHAPE, make_images, make_labels, make_model
-from lean_equals_plain import away_from_kinks
+from emulator import emulation
+from support.ladder_models import TINY, TINY_SHAPE, make_images, make_labels, make_model
+from support.lean_equals_plain import away_from_kinks
 from torch import Tensor
 
 from ladderseg_fast import LadderLoss

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from lean_equals_plain import randomise
+from support.lean_equals_plain import randomise
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, LadderOutput

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from lean_equals_plain import randomise
+from support.lean_equals_plain import randomise
 from torch import Tensor, nn
 
 from ladderseg_fast.nn import DenseNetFeatures

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from comparison import assert_as_accurate, assert_near, magnitude
+from support.comparison import assert_as_accurate, assert_near, magnitude
 from torch import Tensor, nn
 
 #: A gradient this much smaller than the largest one is compared as if it were of this size: batch norm of few values

@@ -1,4 +1,4 @@
-"""Runs operators with kernels from given directories, emulated: a script for tests/cuda/test_kernel_mutations.py.
+"""Runs operators with kernels from given directories, emulated: a program for tests/cuda/test_kernel_mutations.py.
 
 It reads a list of jobs from standard input (JSON) and writes the list of what went wrong in each, or null. A job:
 
@@ -14,13 +14,13 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import emulation
-import emulator_library
 import torch
-from comparison import assert_near
-from operator_suite import OperatorSuite
-from operator_suites import SUITES
+from emulator import emulation
+from emulator.library import build_library
 from ops.test_bn_relu_conv1x1 import TestBnReluConv1x1
+from support.comparison import assert_near
+from support.operator_suite import OperatorSuite
+from support.operator_suites import SUITES
 
 from ladderseg_fast.cuda import kernel_sources, nvrtc
 from ladderseg_fast.ops import backend, kernels, layout, reference
@@ -67,7 +67,7 @@ def provider(image: str | None, directory: str | None) -> Callable[[str, tuple[i
 
 def main() -> None:
     torch.set_num_threads(2)
-    emulator = emulator_library.build()
+    emulator = build_library()
     capability = int(emulation.ARCHITECTURE.removeprefix("sm_"))
     failures = []
     with tempfile.TemporaryDirectory() as directory:
