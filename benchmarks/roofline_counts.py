@@ -27,7 +27,7 @@ in the launchers), far below what would set the time.
 
 import importlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
@@ -36,8 +36,9 @@ from roofline_torch import Call, Work, is_channels_last, works_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ladderseg_fast import LadderLoss, SegmentationModel, _core, create_model
+from ladderseg_fast import LadderLoss, SegmentationModel, create_model
 from ladderseg_fast.lean.stages import Stage
+from ladderseg_fast.ops.backend import RecordedCuda, using
 
 # Their module: the package has a function of the same name.
 _loss_operators = importlib.import_module("ladderseg_fast.ops.upsample_cross_entropy")
@@ -48,7 +49,7 @@ def lean_step(
 ) -> list[Work]:
     """What one training step of this package does on `device`; by stage of the network."""
     network, loss, images, labels = _on_meta(model, "lean", dtype, batch, size)
-    with _allowing_tf32(allow_tf32), Counter(device, allow_tf32) as counter, _naming_stages(counter):
+    with Counter(device, allow_tf32) as counter, _naming_stages(counter):
         loss(network(images), labels).backward()
     return counter.works
 
@@ -73,16 +74,6 @@ def _on_meta(
         images = torch.empty(batch, 3, *size, dtype=dtype)
         labels = torch.empty(batch, *size, dtype=torch.int64)
     return network, LadderLoss(memory=memory), images, labels
-
-
-@contextmanager
-def _allowing_tf32(allow: bool) -> Iterator[None]:
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = allow
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 @contextmanager
@@ -116,13 +107,17 @@ class Counter(TorchDispatchMode):
         self._device = device
         self._allow_tf32 = allow_tf32
         self._stage = "loss, and between stages"
+        self._backend = RecordedCuda(device.capability, device.multiprocessors, allow_tf32=allow_tf32)
+        self._regions: list[ExitStack] = []  # the mode is entered again within itself
 
     def __enter__(self) -> "Counter":
-        self._start_recording()
+        self._regions.append(ExitStack())
+        self._regions[-1].enter_context(using(self._backend))
         return super().__enter__()
 
     def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
+        self._regions.pop().close()
         self._collect()
 
     @contextmanager
@@ -130,20 +125,16 @@ class Counter(TorchDispatchMode):
         """What happens in this region belongs to the stage `name`."""
         self._collect()
         before, self._stage = self._stage, name
-        self._start_recording()
         yield
         self._collect()
         self._stage = before
-        self._start_recording()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         inside = _OURS.get(function)
         if inside is not None:
             with self:
-                result = inside(*args, **kwargs)
-            self._start_recording()  # for what follows: leaving the inner region has ended it
-            return result
+                return inside(*args, **kwargs)
         result = function(*args, **kwargs)
         if function is torch.ops.aten.convolution.default and is_channels_last(args[0]):
             result = result.contiguous(memory_format=torch.channels_last)  # as on CUDA; the meta device forgets it
@@ -159,11 +150,8 @@ class Counter(TorchDispatchMode):
             name = f"torch: {work.name}"
             self.works.append(replace(work, name=name, by_tensor_cores=by_tensor_cores, stage=self._stage))
 
-    def _start_recording(self) -> None:
-        _core.cuda_start_recording(self._device.capability, self._device.multiprocessors)
-
     def _collect(self) -> None:
-        for record in _core.cuda_stop_recording():
+        for record in self._backend.take_records():
             name, _, _ = record.kernel.rpartition("_")  # the element's name
             moved = record.read_bytes, record.written_bytes
             self.works.append(Work(name, *moved, record.operations, "conv" in name, "_tensor" in name, self._stage))

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..ops.backend import runs_on_cuda
+from ..ops.backend import backend_of
 
 MIB = 1 << 20
 
@@ -73,7 +73,7 @@ class MemoryPlan:
         Counted for LDN-121 at 2 x 1024x2048 in float32, it moves 2.3 GB less (benchmarks/NOTES.md); the maps kept and
         the larger strip are about 0.45 GB.
         """
-        if runs_on_cuda(device):
+        if backend_of(device).on_gpu:
             return MemoryPlan(transition_up_bytes=160 * MIB, keep_bottlenecks_from=256)
         return MemoryPlan()
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import autocast
-from ..ops.backend import dtypes, real_dtype
+from ..ops.backend import backend_of, real_dtype
 from ..ops.layout import pixel_major
 from ..ops.transforms import refuse_transforms
 from .batch_norm import BoundNorm
@@ -101,7 +101,7 @@ def _check(
     program: Program, inputs: Sequence[Tensor], parameters: dict[ParameterKey, Tensor], dtype: torch.dtype
 ) -> None:
     first, first_name = inputs[0], program.inputs[0]
-    supported = dtypes(first.device)
+    supported = backend_of(first.device).dtypes
     for name, x in zip(program.inputs, inputs, strict=True):
         if x.dim() != 4 or x.numel() == 0:
             raise ValueError(f"{name} must be [N, C, H, W] and not empty, got shape {tuple(x.shape)}")

@@ -15,7 +15,7 @@ from ..cuda import image_cache
 from ..lean import Workspace, dense_block
 from ..nn import DenseBlock
 from ..ops import kernels
-from ..ops.backend import real_dtype, runs_on_cuda
+from ..ops.backend import backend_of, real_dtype
 from ..ops.composed_stem import stem_convolution
 from ..ops.kernels import CorrectedGradient, Norm
 from ..ops.layout import pixel_major
@@ -79,7 +79,7 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
     It takes a few seconds and 400 MB, on CUDA 1.6 GB.
     """
     maps = _Maps(device, dtype)
-    on_cuda = runs_on_cuda(device)
+    backend = backend_of(device)
     kinds = {
         "conv1x1_forward": lambda: kernels.bn_relu_conv1x1_forward(maps.wide, maps.norm, maps.weight1, maps.hidden),
         "conv1x1_backward": lambda: kernels.bn_relu_conv1x1_backward(
@@ -94,7 +94,7 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
         "stem": lambda: kernels.stem_forward(maps.images, maps.weight7, maps.stem_norm.scale, None, maps.stem, True),
         "cross_entropy": lambda: kernels.upsample_cross_entropy(maps.scores, maps.labels, None, 255, maps.grad_scores),
     }
-    if on_cuda:
+    if not backend.core_stem:
         images = pixel_major(maps.images)
         kinds["stem"] = lambda: stem_convolution(images, maps.weight7)
     measured = {}
@@ -106,7 +106,7 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
         **measured,
         bandwidth=work.bytes / seconds,
         call=_seconds_per_call(device, dtype),
-        asynchronous=on_cuda,
+        asynchronous=backend.on_gpu,
         source=f"measured on {_machine(device)}",
     )
 
@@ -115,7 +115,7 @@ class _Maps:
     """Maps of a dense layer that reads 256 channels, of the stem, and class scores, at 1/4 of an image."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
-        h, w = _SIZE_ON_CUDA if runs_on_cuda(device) else _SIZE
+        h, w = _SIZE_ON_CUDA if backend_of(device).on_gpu else _SIZE
         real = real_dtype(dtype)
         generator = torch.Generator().manual_seed(0)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..lean import MemoryPlan
 from ..lean.batch_norm import SingleValueError
-from ..ops.backend import dtypes
+from ..ops.backend import backend_of
 from .budget import format_bytes, parse_bytes
 from .estimate import OPTIMIZERS, Estimate, Step
 from .planner import BudgetError, Planned, Planner
@@ -186,7 +186,7 @@ def _step(
         raise ValueError(f"input_shape must have {model.in_channels} channels, got {channels}")
     if batch < 1 or min(height, width) < model.min_size:
         raise ValueError(f"input_shape must have an image, of {model.min_size} pixels a side, got {tuple(input_shape)}")
-    if dtype not in dtypes(device):
+    if dtype not in backend_of(device).dtypes:
         raise TypeError(f"there are no kernels for {dtype} on {device}")
     if batch * height * width > _MOST_PIXELS:
         raise ValueError(f"input_shape must have at most 2^40 pixels in all images, got {tuple(input_shape)}")

@@ -2,26 +2,23 @@
 
 import copy
 import math
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Hashable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import _core, ops
+from .. import ops
 from ..lean import MemoryPlan, Workspace, ladder
 from ..lean.arena import Plan, Recording
 from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStage
 from ..lean.workspace import Phase
 from ..ops import kernels
-from ..ops.backend import cuda_launches, symbolic_cpu
+from ..ops.backend import backend_of, using
 from .live_tensors import LiveTensors
 from .work import Work, work_of
-
-#: Of the GPU that launches are made for where none is there to ask: capability and multiprocessors.
-_SOME_GPU = 61, 20
 
 
 @dataclass
@@ -145,7 +142,7 @@ def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
     tensors = LiveTensors([images, labels, *model.parameters(), *model.buffers()]) if whole else None
     watcher = _Watcher(tensors)
     with ExitStack() as stack:
-        stack.enter_context(symbolic_cpu() if shape.device.type == "cpu" else recorded(shape.device))
+        stack.enter_context(using(backend_of(shape.device).on_shapes(shape.device)))
         stack.enter_context(kernels.observing(watcher.saw))
         stack.enter_context(tensors or nullcontext())
         loss = _loss(ladder(model, images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
@@ -160,25 +157,6 @@ def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
 def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
     """As models.LadderLoss; the scores are cast as torch.autocast does, which the meta device does not know."""
     return sum(ops.upsample_cross_entropy(each.to(dtype), labels) for each in scores)
-
-
-@contextmanager
-def recorded(device: torch.device) -> Iterator[None]:
-    """A region in which CUDA kernels are not launched: the launchers ask for scratch memory, and that is all.
-
-    No other thread launches any meanwhile.
-    """
-    capability, multiprocessors = _SOME_GPU
-    if device.type == "cuda" and torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(device)
-        capability = 10 * properties.major + properties.minor
-        multiprocessors = properties.multi_processor_count
-    with cuda_launches:
-        _core.cuda_start_recording(capability, multiprocessors)
-        try:
-            yield
-        finally:
-            _core.cuda_stop_recording()
 
 
 class _Watcher(Workspace):

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from .backend import runs_on_cuda
+from .backend import backend_of
 
 _CAST = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -21,7 +21,7 @@ def _is_enabled(x: Tensor) -> bool:
 def _applies(x: Tensor) -> bool:
     if not _is_enabled(x):
         return False
-    if not runs_on_cuda(x.device):
+    if torch.float16 not in backend_of(x.device).dtypes:
         _warn_once()
         return False
     return True

@@ -1,16 +1,21 @@
-"""Where a kernel runs: in the core's CPU code, or on a CUDA device."""
+"""Where kernels run: one Backend per kind of device, which says all that differs between them.
+
+Tensors on the CPU go to Cpu, those on CUDA devices to Cuda, unless `using` chooses another. Those on the meta device
+have shapes alone, and stand for others where SymbolicCpu or RecordedCuda is chosen. A further kind of device is a
+further class: operators ask what they need to know of their backend, and never what kind it is.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from .. import _core
 from ..cuda import images
+from .conv3x3_weights import TapMajorWeights, TorchWeights
 
 _ELEMENTS = {
     torch.float32: _core.Element.float32,
@@ -19,104 +24,286 @@ _ELEMENTS = {
     torch.bfloat16: _core.Element.bfloat16,
 }
 
-_CPU_DTYPES = (torch.float32, torch.float64)
+#: Of the GPU that launches are recorded for where none is there to ask: capability and multiprocessors.
+_SOME_GPU = 61, 20
 
-_core.cuda_set_image_provider(images.image)
+#: (name, arguments by name) of a kernel that is about to be called.
+Observer = Callable[[str, dict[str, Any]], None]
 
-
-@dataclass
-class Emulation:
-    """A stand-in for the CUDA driver that runs kernels on CPU memory: tests of CUDA code without a device."""
-
-    allow_tf32: bool = False
+#: What returns the image `name` ("bn_relu_float32") for a capability (8, 6) and a version of the driver.
+ImageProvider = Callable[[str, tuple[int, int], int], bytes]
 
 
-_emulation: Emulation | None = None
+class Backend:
+    """A kind of device: what its tensors can be, which convolutions are the core's, how a kernel is launched.
 
-
-def emulate(driver: str, image_provider: Callable[[str, tuple[int, int], int], bytes]) -> Emulation:
-    """From now on tensors on the CPU take the way of CUDA tensors, through the driver library at this path.
-
-    For tests, and only where asked for. image_provider(name, (major, minor), driver_version) returns what that driver
-    loads.
+    Attributes:
+        device_type: of the tensors that it works on.
+        dtypes: that feature maps can be of.
+        on_gpu: whether the host goes on while kernels run, which is also where memory's traffic takes most of the time.
+        symbolic: whether its tensors are shapes, on the meta device, that stand for others.
+        core_stem: whether the core has the stem; else its convolution is torch's.
+        core_conv3x3: whether 3x3 convolutions are the core's; else they are torch's, of the normalised map.
+        conv3x3_weights: how the core takes the weights of 3x3 convolutions.
+        observer: is told of every kernel that is called.
     """
-    global _emulation
-    _core.cuda_use_driver(driver)
-    _core.cuda_set_image_provider(image_provider)
-    _emulation = Emulation()
-    return _emulation
+
+    device_type: str
+    dtypes: tuple[torch.dtype, ...]
+    on_gpu = False
+    symbolic = False
+    core_stem = True
+    core_conv3x3 = True
+    conv3x3_weights: TorchWeights = TorchWeights()
+    observer: Observer | None = None
+
+    def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
+        """Run a kernel of the core for maps like `x`."""
+        raise NotImplementedError
+
+    def on_shapes(self, device: torch.device) -> "Backend":
+        """The backend of tensors on the meta device that stand for this one's tensors on `device`."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Prepare to be used: called whenever the backend becomes the one in use."""
+
+    def end(self) -> None:
+        """Undo `begin`."""
+
+    @contextmanager
+    def observed_by(self, observer: Observer) -> Iterator[None]:
+        """In this region `observer` is told of every kernel that is called."""
+        before, self.observer = self.observer, observer
+        try:
+            yield
+        finally:
+            self.observer = before
 
 
-#: Held by whoever launches CUDA kernels, or records launches: all that happen while one thread records are recorded.
-cuda_launches = threading.RLock()
+class Cpu(Backend):
+    """The core's own code, on torch's number of threads."""
+
+    device_type = "cpu"
+    dtypes = (torch.float32, torch.float64)
+
+    def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
+        kernel(_core.Cpu(x.dtype is torch.float64, torch.get_num_threads()), *arguments)
+
+    def on_shapes(self, device: torch.device) -> Backend:
+        return SymbolicCpu()
 
 
-class _Symbolic(threading.local):
-    meta_is_cpu = False
+class Cuda(Backend):
+    """CUDA kernels.
+
+    The core's 3x3 convolutions move half as many bytes as torch's, need less memory and give the same bits every time.
+    The times have not been compared; in float32 without tensor cores torch's (cuDNN's) may be shorter.
+
+    Args:
+        core_conv3x3: whether 3x3 convolutions are the core's, or torch's.
+        allow_tf32: whether float32 products may be rounded to tf32; None: what torch allows its convolutions.
+    """
+
+    device_type = "cuda"
+    dtypes = tuple(_ELEMENTS)
+    on_gpu = True
+    core_stem = False
+    conv3x3_weights = TapMajorWeights()
+
+    #: Held by whoever launches or records launches, which the core does for the whole process at a time.
+    _launching = threading.RLock()
+
+    def __init__(self, core_conv3x3: bool = True, allow_tf32: bool | None = None) -> None:
+        self.core_conv3x3 = core_conv3x3
+        self.allow_tf32 = allow_tf32
+
+    def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
+        with self._launching:
+            kernel(self._queue(x), *arguments)
+
+    def on_shapes(self, device: torch.device) -> Backend:
+        capability, multiprocessors = _SOME_GPU
+        if device.type == "cuda" and torch.cuda.is_available():
+            properties = torch.cuda.get_device_properties(device)
+            capability = 10 * properties.major + properties.minor
+            multiprocessors = properties.multi_processor_count
+        return RecordedCuda(capability, multiprocessors, self.core_conv3x3, self.allow_tf32)
+
+    def _queue(self, x: Tensor) -> "_core.Cuda":
+        scratch: list[Tensor] = []  # goes with the result, when the kernels that use it have been enqueued
+
+        def allocate(size: int) -> int:
+            scratch.append(torch.empty(size, dtype=torch.uint8, device=x.device))
+            return self._scratch_address(scratch[-1])
+
+        allow_tf32 = _torch_allows_tf32() if self.allow_tf32 is None else self.allow_tf32
+        return _core.Cuda(_ELEMENTS[x.dtype], *self._stream(x.device), allocate, allow_tf32)
+
+    def _stream(self, device: torch.device) -> tuple[int, int]:
+        """Number of the device, and the stream of it that torch uses."""
+        return device.index, torch.cuda.current_stream(device).cuda_stream
+
+    def _scratch_address(self, scratch: Tensor) -> int:
+        return scratch.data_ptr()
 
 
-_symbolic = _Symbolic()
+class EmulatedCuda(Cuda):
+    """CUDA kernels on the CPU's memory, through a stand-in for the driver: for tests, without a device.
+
+    What the core has loaded it keeps by the path of the driver, so another provider needs another path.
+
+    Args:
+        driver: path of the library that takes the driver's place.
+        provider: of the kernel images that it loads.
+        core_conv3x3, allow_tf32: see Cuda.
+    """
+
+    device_type = "cpu"
+
+    def __init__(
+        self, driver: str, provider: ImageProvider, core_conv3x3: bool = True, allow_tf32: bool = False
+    ) -> None:
+        super().__init__(core_conv3x3, allow_tf32)
+        self._driver, self._provider = driver, provider
+
+    def begin(self) -> None:
+        _core.cuda_use_driver(self._driver)
+        _core.cuda_set_image_provider(self._provider)
+
+    def end(self) -> None:
+        _use_nvidias_driver()
+
+    def _stream(self, device: torch.device) -> tuple[int, int]:
+        return 0, 0
+
+
+class SymbolicCpu(Cpu):
+    """Tensors on the meta device that stand for tensors on the CPU: nothing runs."""
+
+    device_type = "meta"
+    symbolic = True
+
+    def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
+        pass
+
+
+class RecordedCuda(Cuda):
+    """Tensors on the meta device that stand for tensors on a GPU: launches ask for scratch memory and are recorded.
+
+    Nothing runs. While it is in use no other thread launches CUDA kernels.
+
+    Args:
+        capability: of the GPU, 86 for 8.6.
+        multiprocessors: of the GPU.
+        core_conv3x3, allow_tf32: see Cuda.
+    """
+
+    device_type = "meta"
+    symbolic = True
+
+    def __init__(
+        self, capability: int, multiprocessors: int, core_conv3x3: bool = True, allow_tf32: bool | None = None
+    ) -> None:
+        super().__init__(core_conv3x3, allow_tf32)
+        self._gpu = capability, multiprocessors
+        self._records: list[_core.LaunchRecord] = []
+
+    def begin(self) -> None:
+        self._launching.acquire()
+        _core.cuda_start_recording(*self._gpu)
+
+    def end(self) -> None:
+        self._records += _core.cuda_stop_recording()
+        self._launching.release()
+
+    def take_records(self) -> "list[_core.LaunchRecord]":
+        """The records of the launches since the last call, for the thread in which the backend is in use or was."""
+        if backend_of(torch.device("meta")) is self:
+            self.end()
+            self.begin()
+        records, self._records = self._records, []
+        return records
+
+    def _stream(self, device: torch.device) -> tuple[int, int]:
+        return 0, 0
+
+    def _scratch_address(self, scratch: Tensor) -> int:
+        return NOWHERE
+
+
+class Shapes(Cuda):
+    """Tensors on the meta device that stand for nothing: operators tell shapes, and kernels do not run."""
+
+    device_type = "meta"
+
+    def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
+        raise RuntimeError("tensors on the meta device have no memory that kernels could work on")
+
+
+#: The address of tensors on the meta device that stand for others, which must not look absent.
+NOWHERE = 1 << 20
+
+
+class _OfThread(threading.local):
+    meta: Backend = Shapes()
+
+
+_of_thread = _OfThread()
+_of_process: dict[str, Backend] = {backend.device_type: backend for backend in (Cpu(), Cuda())}
+
+
+def backend_of(device: torch.device) -> Backend:
+    """The backend of tensors on `device`.
+
+    Raises:
+        RuntimeError: there are no kernels for it.
+    """
+    kind = device.type
+    found = _of_thread.meta if kind == "meta" else _of_process.get(kind)
+    if found is None:
+        raise RuntimeError(f"ladderseg_fast has no kernels for device {device}, only for CPU and CUDA")
+    return found
+
+
+def use(backend: Backend) -> None:
+    """Choose the backend of its type of device from now on; for the meta device in this thread alone."""
+    kind = backend.device_type
+    backend_of(torch.device(kind)).end()
+    if kind == "meta":
+        _of_thread.meta = backend
+    else:
+        _of_process[kind] = backend
+    backend.begin()
 
 
 @contextmanager
-def symbolic_cpu() -> Iterator[None]:
-    """In this region, of this thread, tensors on the meta device stand for tensors on the CPU."""
-    before, _symbolic.meta_is_cpu = _symbolic.meta_is_cpu, True
+def using(backend: Backend) -> Iterator[Backend]:
+    """Choose `backend` in this region: see `use`."""
+    before = backend_of(torch.device(backend.device_type))
+    use(backend)
     try:
-        yield
+        yield backend
     finally:
-        _symbolic.meta_is_cpu = before
+        use(before)
 
 
-def is_symbolic(device: torch.device) -> bool:
-    """Whether tensors on `device` are shapes that stand for tensors on the CPU."""
-    return device.type == "meta" and _symbolic.meta_is_cpu
-
-
-def runs_on_cuda(device: torch.device) -> bool:
-    """Whether tensors on `device` are worked on by CUDA kernels. Those on the meta device are too, outside regions of
-    symbolic_cpu: their launches can be recorded (_core.cuda_start_recording)."""
-    if device.type == "meta":
-        return not _symbolic.meta_is_cpu
-    return device.type == "cuda" or (_emulation is not None and device.type == "cpu")
-
-
-def dtypes(device: torch.device) -> tuple[torch.dtype, ...]:
-    """What feature maps on `device` may be made of."""
-    return tuple(_ELEMENTS) if runs_on_cuda(device) else _CPU_DTYPES
+def launch(kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
+    """Run a kernel of the core where maps like `x` are worked on."""
+    backend_of(x.device).launch(kernel, x, *arguments)
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What vectors and weight gradients beside maps of `dtype` are made of: float32, or float64 beside that."""
+    """The dtype of vectors and weight gradients beside maps of `dtype`: float32, or float64 beside that."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def backend(x: Tensor) -> "_core.Cpu | _core.Cuda":
-    """What the kernels' first argument is to be for maps like `x`.
+def keeps_values_elsewhere(kind: type[Tensor]) -> bool:
+    """Whether tensors of this class answer operators themselves: fake tensors, functional ones, wrappers of others.
 
-    Raises:
-        RuntimeError: there are no kernels for the device of x.
+    What memory such a tensor seems to have does not hold its values.
     """
-    device = x.device
-    if runs_on_cuda(device):
-        return _cuda(x)
-    if device.type == "cpu":
-        return _core.Cpu(x.dtype == torch.float64, torch.get_num_threads())
-    raise RuntimeError(f"ladderseg_fast has no kernels for device {device}, only for CPU and CUDA")
-
-
-def _cuda(x: Tensor) -> "_core.Cuda":
-    scratch: list[Tensor] = []  # goes with the result, when the kernels that use it have been enqueued
-
-    def allocate(size: int) -> int:
-        scratch.append(torch.empty(size, dtype=torch.uint8, device=x.device))
-        return address(scratch[-1])
-
-    if x.device.type == "cuda":
-        stream = torch.cuda.current_stream(x.device).cuda_stream
-        return _core.Cuda(_ELEMENTS[x.dtype], x.device.index, stream, allocate, _torch_allows_tf32())
-    allow_tf32 = _emulation.allow_tf32 if _emulation is not None else _torch_allows_tf32()
-    return _core.Cuda(_ELEMENTS[x.dtype], 0, 0, allocate, allow_tf32)
+    return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 
 
 def _torch_allows_tf32() -> bool:
@@ -127,54 +314,9 @@ def _torch_allows_tf32() -> bool:
     return torch.backends.cudnn.allow_tf32
 
 
-#: (address, device, bytes) of a contiguous tensor, as the core takes it.
-Memory = tuple[int, int, int]
-
-_NOWHERE = 1 << 20
-
-
-def address(x: Tensor) -> int:
-    """Where the tensor's data begin: everything that goes to the core comes by here.
-
-    Tensors on the meta device have none, but where they may stand for others (takes_meta) it must not look absent.
-
-    Raises:
-        RuntimeError: the tensor has no memory that holds its values.
-    """
-    kind = type(x)
-    if kind is not Tensor and kind is not Parameter and keeps_values_elsewhere(kind):
-        raise RuntimeError(f"a {kind.__name__} has no memory of its own that kernels could work on")
-    if x.is_meta:
-        if not takes_meta():
-            raise RuntimeError("tensors on the meta device have no memory that kernels could work on")
-        return _NOWHERE
-    if x.is_neg():
-        raise RuntimeError("a tensor with the negative bit does not hold its values: resolve_neg() first")
-    return x.data_ptr()
+def _use_nvidias_driver() -> None:
+    _core.cuda_use_driver("libcuda.so.1")
+    _core.cuda_set_image_provider(images.image)
 
 
-def memory(x: Tensor | None) -> Memory | None:
-    """That of a contiguous tensor; None where there is none.
-
-    Raises:
-        RuntimeError: see `address`.
-        ValueError: it is not contiguous.
-    """
-    if x is None:
-        return None
-    if not x.is_contiguous():
-        raise ValueError(f"a vector or weight must be contiguous, got shape {tuple(x.shape)}, strides {x.stride()}")
-    return address(x), x.get_device(), x.nbytes
-
-
-def takes_meta() -> bool:
-    """Whether tensors on the meta device may stand for others here: in symbolic_cpu, or while launches are recorded."""
-    return _symbolic.meta_is_cpu or _core.cuda_is_recording()
-
-
-def keeps_values_elsewhere(kind: type[Tensor]) -> bool:
-    """Whether tensors of this class answer operators themselves: fake tensors, functional ones, wrappers of others.
-
-    What memory such a tensor seems to have does not hold its values.
-    """
-    return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
+_use_nvidias_driver()

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from .backend import memory
-from .kernels import BnSums, CorrectedGradient, Norm, launch, memories
+from .backend import launch
+from .kernels import BnSums, CorrectedGradient, Norm
+from .pointers import memories, memory
 
 
 @dataclass

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .backend import dtypes, real_dtype
+from .backend import backend_of, real_dtype
 
 
 def check_map(name: str, x: Tensor) -> None:
@@ -12,7 +12,7 @@ def check_map(name: str, x: Tensor) -> None:
         raise ValueError(f"{name} must be [N, C, H, W], got shape {tuple(x.shape)}")
     if x.layout is not torch.strided:
         raise TypeError(f"{name} must be dense, got layout {x.layout}")
-    supported = dtypes(x.device)
+    supported = backend_of(x.device).dtypes
     if x.dtype not in supported:
         names = " or ".join(str(dtype).removeprefix("torch.") for dtype in supported)
         raise TypeError(f"{name} must be {names} on {x.device.type}, got {x.dtype}")

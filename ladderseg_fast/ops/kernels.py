@@ -14,12 +14,12 @@ from functools import wraps
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _core
-from .backend import Memory, address, backend, cuda_launches, is_symbolic, memory, real_dtype, runs_on_cuda
+from .backend import backend_of, launch, real_dtype
 from .layout import empty, pixel_stride
+from .pointers import address, memories, memory
 
 _NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0, 0, 0)
 _NO_CORRECTION = _core.Correction(_NO_MAP, None, None, None)
@@ -145,17 +145,6 @@ def observed(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def launch(kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
-    """Run `kernel` for maps like `x`; nothing happens where these are shapes that stand for maps on the CPU."""
-    if is_symbolic(x.device):
-        return
-    if x.device.type == "cpu":
-        kernel(backend(x), *arguments)
-        return
-    with cuda_launches:
-        kernel(backend(x), *arguments)
-
-
 @observed
 def channel_statistics(x: Tensor) -> Tensor:
     """[2, C] float64: mean and biased variance of x [N, C, H, W]."""
@@ -253,9 +242,7 @@ def bn_relu_conv3x3_forward(
     """
     result = _statistics(out, out.shape[1]) if statistics else None
     _expect_shape(weight, out.shape[1], x.shape[1], 3, 3)
-    if runs_on_cuda(x.device):
-        weight = _whole_chunks(weight.to(x.dtype), 1).permute(0, 2, 3, 1)
-    weight = _readable(weight, x)
+    weight = backend_of(x.device).conv3x3_weights.for_forward(weight.to(x.dtype))
     launch(
         _core.bn_relu_conv3x3_forward,
         x,
@@ -289,16 +276,10 @@ def bn_relu_conv3x3_backward(
     both reach beyond the strip by the dilation, as far as the image goes. Results count the strip's rows only.
     """
     sums = BnSums.empty(x.shape[1], x.device)
-    outputs, channels = weight.shape[:2]
     _expect_shape(weight, grad.grad.shape[1], x.shape[1], 3, 3)
-    on_cuda = runs_on_cuda(x.device)
-    if on_cuda:
-        weight = _whole_chunks(weight.to(x.dtype), 0, 1).permute(2, 3, 0, 1)
-    weight = _readable(weight, x)
-    grad_weight = None
-    if want_weight:
-        shape = (3, 3, weight.shape[3], outputs) if on_cuda else weight.shape
-        grad_weight = weight.new_empty(shape, dtype=real_dtype(x.dtype))
+    weights, weight = backend_of(x.device).conv3x3_weights, weight.to(x.dtype)
+    readable = weights.for_backward(weight)  # held until the kernel has been launched
+    grad_weight = weights.empty_gradient(weight, real_dtype(x.dtype)) if want_weight else None
     launch(
         _core.bn_relu_conv3x3_backward,
         x,
@@ -307,15 +288,13 @@ def bn_relu_conv3x3_backward(
         _map(x),
         first_row,
         norm.pointers(),
-        memory(weight),
+        memory(readable),
         dilation,
         _map(grad_x),
         memory(grad_weight),
         sums.pointers(),
     )
-    if on_cuda and grad_weight is not None:
-        grad_weight = grad_weight[:, :, :channels].permute(3, 2, 0, 1).contiguous()
-    return grad_weight, sums
+    return None if grad_weight is None else weights.gradient(grad_weight, weight), sums
 
 
 @observed
@@ -390,7 +369,7 @@ def _bn_relu_maxpool_backward(
     correction: tuple[Tensor, Tensor] | None,
 ) -> BnSums:
     sums = BnSums.empty(x.shape[1], x.device)
-    on_cuda = memories(correction) if runs_on_cuda(x.device) else ()
+    on_cuda = memories(correction) if backend_of(x.device).on_gpu else ()
     arguments = _map(grad), _map(x), norm.pointers(), grad_x, *rows, sums.pointers(), *on_cuda
     launch(_core.bn_relu_maxpool_backward, x, *arguments)
     return sums
@@ -532,14 +511,6 @@ def _readable(weight: Tensor, x: Tensor) -> Tensor:
     return weight.to(x.dtype).contiguous()
 
 
-def _whole_chunks(weight: Tensor, *dims: int) -> Tensor:
-    """`weight`, its channels in `dims` padded with zeros to whole chunks of 16 bytes, for CUDA kernels."""
-    missing = {dim: -weight.shape[dim] % (16 // weight.element_size()) for dim in dims}
-    if not any(missing.values()):
-        return weight
-    return F.pad(weight, [end for dim in reversed(range(weight.dim())) for end in (0, missing.get(dim, 0))])
-
-
 def _like_weight(weight: Tensor) -> Tensor:
     """Room for the gradient of what _readable returned."""
     return torch.empty(weight.shape, dtype=real_dtype(weight.dtype), device=weight.device)
@@ -563,8 +534,3 @@ def _expect_shape(weight: Tensor, *shape: int) -> None:
 
 def _statistics(like: Tensor, channels: int) -> Tensor:
     return torch.empty((2, channels), dtype=torch.float64, device=like.device)
-
-
-def memories(pair: Tensor | tuple[Tensor, Tensor] | None) -> tuple[Memory | None, Memory | None]:
-    """Of two vectors, or of the rows of [2, C]."""
-    return (None, None) if pair is None else (memory(pair[0]), memory(pair[1]))

@@ -13,7 +13,7 @@ from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from .backend import keeps_values_elsewhere, takes_meta
+from .backend import backend_of, keeps_values_elsewhere
 
 #: Modes in which operators are recorded, or done on shapes alone.
 _RECORDING_MODES = (ModeKey.FAKE, ModeKey.PROXY, ModeKey.FUNCTIONAL)
@@ -77,7 +77,7 @@ def refuse_transforms(who: str, tensors: Iterable[Tensor | None]) -> None:
         kind = type(tensor)
         if kind is not Tensor and kind is not Parameter and keeps_values_elsewhere(kind):
             raise RuntimeError(f"{who} cannot run on a {kind.__name__}: the kernels work on memory; {_INSTEAD}")
-        if tensor.is_meta and not takes_meta():
+        if tensor.is_meta and not backend_of(tensor.device).symbolic:
             raise RuntimeError(f"{who} cannot run on the meta device: the kernels work on memory; {_INSTEAD}")
         if tensor.layout is not torch.strided:
             raise RuntimeError(f"{who} cannot run on tensors of layout {tensor.layout}, only on dense ones")

@@ -23,7 +23,7 @@ def emulate(provider=emulation.ptx):
     os.symlink(emulator, path)
     library = ctypes.CDLL(emulator)
     library.emulator_configure(80, ctypes.c_uint64(1))
-    backend.emulate(path, provider)
+    backend.use(backend.EmulatedCuda(path, provider))
     return library
 
 def bn_relu(n=2):
@@ -116,11 +116,11 @@ assert asked == [("bn_relu_float32", (8, 0))] * 3, asked
 
 def test_driver_that_cannot_be_opened() -> None:
     run("""
-backend.emulate("/nowhere/libcuda.so", emulation.ptx)
+backend.use(backend.EmulatedCuda("/nowhere/libcuda.so", emulation.ptx))
 for _ in range(2):
     text = error_of(bn_relu)
     assert "cannot open the CUDA driver" in text and "/nowhere/libcuda.so" in text, text
-backend.emulate("libm.so.6", emulation.ptx)
+backend.use(backend.EmulatedCuda("libm.so.6", emulation.ptx))
 text = error_of(bn_relu)
 assert "the CUDA driver libm.so.6 has no function cuInit" in text, text
 emulate()
@@ -134,7 +134,7 @@ def test_nothing_is_opened_before_the_first_launch() -> None:
 libraries = ("libcuda.so", "libcudart", "libnvrtc", "libcuda_emulator")
 assert not any(map(mapped, libraries))
 assert not torch.cuda.is_initialized()
-backend.emulate(emulator, emulation.ptx)
+backend.use(backend.EmulatedCuda(emulator, emulation.ptx))
 assert not any(map(mapped, libraries))
 bn_relu()
 assert mapped("libcuda_emulator") and not mapped("libcuda.so")
@@ -144,7 +144,7 @@ assert mapped("libcuda_emulator") and not mapped("libcuda.so")
 def test_recording_launches_nothing() -> None:
     """No driver is opened; the records are those of the launches, in order, and end with the recording."""
     run("""
-backend.emulate("/nowhere/libcuda.so", emulation.ptx)
+backend.use(backend.EmulatedCuda("/nowhere/libcuda.so", emulation.ptx))
 _core.cuda_start_recording(capability=80, multiprocessors=108)
 x = torch.zeros(2, 64, 3, 5).contiguous(memory_format=torch.channels_last)
 norm = kernels.Norm(*torch.zeros(3, 64))
@@ -214,7 +214,8 @@ def allocate(size):
     return scratch[-1].data_ptr()
 
 def use(number):
-    kernels.backend = lambda x: _core.Cuda(_core.Element.float32, number, 0, allocate, False)
+    backend.backend_of(torch.device("cpu"))._queue = lambda x: _core.Cuda(
+        _core.Element.float32, number, 0, allocate, False)
 
 contexts = []
 for number in range(2):
@@ -273,8 +274,8 @@ def meta(channels):
 
 torch.backends.cudnn.allow_tf32 = {allow_tf32}
 norm = kernels.Norm(*torch.zeros(3, 8, device="meta"))
-_core.cuda_start_recording(80, 108)
-kernels.bn_relu_conv1x1_forward(meta(8), norm, torch.zeros(40, 8, 1, 1, device="meta"), meta(40))
-(record,) = _core.cuda_stop_recording()
+with backend.using(backend.RecordedCuda(80, 108)) as recorded:
+    kernels.bn_relu_conv1x1_forward(meta(8), norm, torch.zeros(40, 8, 1, 1, device="meta"), meta(40))
+(record,) = recorded.take_records()
 assert record.kernel == {kernel!r}, record.kernel
 """)

@@ -13,7 +13,7 @@ import subprocess
 from emulator.library import build_library
 
 from ladderseg_fast.cuda import image_cache, images, kernel_sources, nvrtc
-from ladderseg_fast.ops import backend
+from ladderseg_fast.ops.backend import EmulatedCuda, use
 
 #: The architecture that is emulated ("sm_80"), or None.
 CHOICE = os.environ.get("LADDERSEG_FAST_EMULATE")
@@ -23,16 +23,16 @@ ARCHITECTURE = CHOICE and CHOICE.removesuffix("-nvcc")
 SEED = int(os.environ.get("LADDERSEG_FAST_EMULATE_SEED", "1"))
 
 
-#: What is being emulated, if anything is.
-state: backend.Emulation | None = None
-
-
 def start() -> None:
     """From now on, in this process, CPU tensors are worked on by emulated CUDA kernels."""
-    global state
+    use(emulated_backend())
+
+
+def emulated_backend() -> EmulatedCuda:
+    """The backend of CPU tensors that stands for a device of ARCHITECTURE: for `use`, or `with using(...)`."""
     path = build_library()
     ctypes.CDLL(str(path)).emulator_configure(int(ARCHITECTURE.removeprefix("sm_")), ctypes.c_uint64(SEED))
-    state = backend.emulate(str(path), ptx)
+    return EmulatedCuda(str(path), ptx)
 
 
 def ptx(name: str, architecture: tuple[int, int], driver_version: int | None = None) -> bytes:

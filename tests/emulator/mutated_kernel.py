@@ -76,7 +76,7 @@ def main() -> None:
             # The core keeps the kernels that it has loaded by the path of the driver.
             driver = os.path.join(directory, f"driver{number}.so")
             os.symlink(emulator, driver)
-            backend.emulate(driver, provider(job["image"], job["directory"]))
+            backend.use(backend.EmulatedCuda(driver, provider(job["image"], job["directory"])))
             try:
                 run_case(**job["case"])
                 failures.append(None)

@@ -7,8 +7,8 @@ import torch
 from support.operator_suite import threads
 
 from ladderseg_fast.memory.rates import load_rates, measure_rates, rates_file, store_rates
-from ladderseg_fast.memory.symbolic import recorded
 from ladderseg_fast.memory.work import Rates, Work
+from ladderseg_fast.ops.backend import RecordedCuda, using
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 KINDS = ("conv1x1_forward", "conv1x1_backward", "conv3x3_forward", "conv3x3_backward", "stem", "cross_entropy")
@@ -39,7 +39,7 @@ def test_measured_rates_are_found_again() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_every_kernel_on_cuda_is_measured(dtype: torch.dtype) -> None:
-    with recorded(META):  # the calls are those on CUDA, and nothing is launched
+    with using(RecordedCuda(61, 20)):  # the calls are those on CUDA, and nothing is launched
         rates = measure_rates(META, dtype)
     assert all(getattr(rates, kind) > 0.0 for kind in KINDS)
     assert rates.bandwidth > 0.0 and rates.call > 0.0 and rates.asynchronous

@@ -1,10 +1,15 @@
-"""What has no memory of its own does not reach the core."""
+"""The choice of backends; and what has no memory of its own does not reach the core."""
+
+import threading
 
 import pytest
 import torch
+from emulator.process import run_code
 from torch._subclasses import FakeTensorMode
 
-from ladderseg_fast.ops.backend import address, memory
+from ladderseg_fast.ops import kernels
+from ladderseg_fast.ops.backend import Cpu, RecordedCuda, SymbolicCpu, backend_of, using
+from ladderseg_fast.ops.pointers import address, memory
 
 X = torch.arange(6.0)
 
@@ -57,3 +62,64 @@ def test_subclasses_that_hold_their_values_have_an_address() -> None:
 def test_memory_is_contiguous() -> None:
     with pytest.raises(ValueError, match="must be contiguous"):
         memory(X[::2])
+
+
+def test_a_region_of_another_backend_ends() -> None:
+    """In all threads for devices with memory, in this one alone for the meta device; also where there is an error."""
+    cpu, meta = torch.device("cpu"), torch.device("meta")
+    before = backend_of(cpu), backend_of(meta)
+    found = []
+    with pytest.raises(KeyError), using(Cpu()) as chosen, using(SymbolicCpu()) as shapes:
+        thread = threading.Thread(target=lambda: found.extend((backend_of(cpu), backend_of(meta))))
+        thread.start()
+        thread.join()
+        assert found == [chosen, before[1]]
+        assert (backend_of(cpu), backend_of(meta)) == (chosen, shapes)
+        raise KeyError
+    assert (backend_of(cpu), backend_of(meta)) == before
+
+
+def test_a_device_without_kernels_is_named() -> None:
+    with pytest.raises(RuntimeError, match="no kernels for device mps"):
+        backend_of(torch.device("mps"))
+
+
+def test_recordings_nest() -> None:
+    """Launches belong to the innermost."""
+    x, norm = torch.empty(1, 8, 4, 4, device="meta"), kernels.Norm(*torch.zeros(3, 8, device="meta"))
+    x = x.to(memory_format=torch.channels_last)
+    with using(RecordedCuda(61, 20)) as outer:
+        kernels.bn_relu_forward(x, norm, x)
+        with using(RecordedCuda(80, 108)) as inner:
+            kernels.bn_relu_forward(x, norm, x)
+            kernels.bn_relu_forward(x, norm, x)
+        kernels.bn_relu_forward(x, norm, x)
+        assert len(outer.take_records()) == 2 and len(inner.take_records()) == 2
+        assert not outer.take_records()
+    with pytest.raises(RuntimeError, match="no memory"):
+        kernels.bn_relu_forward(x, norm, x)
+
+
+def test_emulation_ends() -> None:
+    """Tensors on the CPU are emulated in a region, and worked on by the CPU's kernels after it."""
+    run_code("""
+import torch
+from emulator import emulation
+from ladderseg_fast import ops
+from ladderseg_fast.ops.backend import Cpu, backend_of, using
+
+x = torch.linspace(-1, 1, 120).view(2, 5, 3, 4)
+arguments = x, torch.zeros(5), torch.ones(5), None, None
+emulated = emulation.emulated_backend()
+for _ in range(2):
+    with using(emulated):
+        half = ops.bn_relu(x.half(), *arguments[1:])
+        assert torch.equal(half, ops.reference.bn_relu(x.half(), *arguments[1:]))
+    assert type(backend_of(x.device)) is Cpu
+    assert torch.equal(ops.bn_relu(*arguments), ops.reference.bn_relu(*arguments))
+    try:
+        ops.bn_relu(x.half(), *arguments[1:])
+    except TypeError:
+        continue
+    raise AssertionError("no error")
+""")

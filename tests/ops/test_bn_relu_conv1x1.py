@@ -5,6 +5,8 @@ from support.bn_operator_suite import BnConvOperatorSuite
 from support.comparison import assert_near
 from support.operator_suite import evaluate
 
+from ladderseg_fast.ops.backend import backend_of
+
 
 class TestBnReluConv1x1(BnConvOperatorSuite):
     """Shapes are (N, C, H, W, M)."""
@@ -33,12 +35,12 @@ class TestBnReluConv1x1(BnConvOperatorSuite):
     @pytest.mark.parametrize("channels", [(64, 128), (96, 19), (36, 200)], ids=str)
     def test_tf32(self, channels: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
         """Where torch allows it, products of float32 are done by tensor cores, with inputs of 10 bits."""
-        monkeypatch.setattr(emulation.state, "allow_tf32", True)
+        monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", True)
         arguments = self.prepared((2, channels[0], 9, 16, channels[1]))
         actual = evaluate(self.operator(), arguments)
         exact = evaluate(self.reference(), arguments)
         for key in exact:
             assert_near(actual[key], exact[key], key, tolerance=2e-3)
         assert not torch.equal(actual["output 0"], exact["output 0"])
-        monkeypatch.setattr(emulation.state, "allow_tf32", False)
+        monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", False)
         assert_near(evaluate(self.operator(), arguments)["output 0"], exact["output 0"], "in float32", tolerance=2e-6)

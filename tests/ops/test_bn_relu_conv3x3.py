@@ -7,15 +7,15 @@ from support.operator_suite import Arguments, evaluate, random
 from torch import Tensor
 
 from ladderseg_fast.ops import convolutions, kernels, layout, reference
-from ladderseg_fast.ops.convolutions import Conv3x3Way
+from ladderseg_fast.ops.backend import backend_of
 
-_WAYS = [Conv3x3Way.FUSED, Conv3x3Way.COMPOSED] if emulation.CHOICE else [Conv3x3Way.FUSED]
+_WAYS = ["core", "torch"] if emulation.CHOICE else ["core"]
 
 
-@pytest.fixture(autouse=True, params=_WAYS, ids=lambda way: way.name)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Conv3x3Way:
-    """On CUDA, all is tested both ways."""
-    monkeypatch.setattr(convolutions, "conv3x3_way", request.param)
+@pytest.fixture(autouse=True, params=_WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whose convolution it is; on CUDA, all is tested both ways."""
+    monkeypatch.setattr(backend_of(torch.device("cpu")), "core_conv3x3", request.param == "core")
     return request.param
 
 
@@ -65,18 +65,18 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
 
     @pytest.mark.skipif(emulation.ARCHITECTURE in (None, "sm_61"), reason="about tensor cores, which are not emulated")
     @pytest.mark.parametrize("size", [(2, 64, 9, 16, 32, 1), (1, 36, 7, 11, 48, 2)], ids=str)
-    def test_tf32(self, size: tuple[int, ...], way: Conv3x3Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_tf32(self, size: tuple[int, ...], way: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where torch allows it, products of float32 are done by tensor cores, with inputs of 10 bits."""
-        if way is not Conv3x3Way.FUSED:
+        if way == "torch":
             pytest.skip("torch's own convolution")
-        monkeypatch.setattr(emulation.state, "allow_tf32", True)
+        monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", True)
         arguments = self.prepared(size)
         actual = evaluate(self.operator(), arguments)
         exact = evaluate(self.reference(), arguments)
         for key in exact:
             assert_near(actual[key], exact[key], key, tolerance=2e-3)
         assert not torch.equal(actual["output 0"], exact["output 0"])
-        monkeypatch.setattr(emulation.state, "allow_tf32", False)
+        monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", False)
         assert_near(evaluate(self.operator(), arguments)["output 0"], exact["output 0"], "in float32", tolerance=2e-6)
 
     @pytest.mark.parametrize("dilation", [0, -1])

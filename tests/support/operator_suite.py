@@ -12,12 +12,12 @@ from support.comparison import assert_as_accurate, assert_near, assert_same_bits
 from torch import Tensor
 
 from ladderseg_fast import _core, ops
-from ladderseg_fast.ops.backend import dtypes, real_dtype
+from ladderseg_fast.ops.backend import backend_of, real_dtype
 
 Arguments = dict[str, Tensor | tuple[int, int] | int | None]
 
 #: Those of the CPU's kernels, or of the emulated ones.
-DTYPES = dtypes(torch.device("cpu"))
+DTYPES = backend_of(torch.device("cpu")).dtypes
 
 of_the_cpu = pytest.mark.skipif(emulation.CHOICE is not None, reason="about the CPU's kernels, which are not emulated")
 

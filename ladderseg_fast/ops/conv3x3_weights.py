@@ -1,0 +1,54 @@
+"""How kernels of 3x3 convolutions take their weights [M, C, 3, 3], and give the gradients of these."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class TorchWeights:
+    """As torch has them."""
+
+    def for_forward(self, weight: Tensor) -> Tensor:
+        """`weight` as the forward kernel reads it."""
+        return weight.contiguous()
+
+    def for_backward(self, weight: Tensor) -> Tensor:
+        """`weight` as the backward kernel reads it."""
+        return weight.contiguous()
+
+    def empty_gradient(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """Room for the gradient of `weight`, as the backward kernel writes it."""
+        return torch.empty(weight.shape, dtype=dtype, device=weight.device)
+
+    def gradient(self, written: Tensor, weight: Tensor) -> Tensor:
+        """The gradient of `weight`, from what the kernel has written."""
+        return written
+
+
+class TapMajorWeights(TorchWeights):
+    """Tap by tap, with zeros for channels up to whole chunks of 16 bytes."""
+
+    def for_forward(self, weight: Tensor) -> Tensor:
+        return _whole_chunks(weight, 1).permute(0, 2, 3, 1).contiguous()
+
+    def for_backward(self, weight: Tensor) -> Tensor:
+        return _whole_chunks(weight, 0, 1).permute(2, 3, 0, 1).contiguous()
+
+    def empty_gradient(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        outputs, channels = weight.shape[:2]
+        return torch.empty((3, 3, channels + _missing(weight, 1), outputs), dtype=dtype, device=weight.device)
+
+    def gradient(self, written: Tensor, weight: Tensor) -> Tensor:
+        return written[:, :, : weight.shape[1]].permute(3, 2, 0, 1).contiguous()
+
+
+def _whole_chunks(weight: Tensor, *dims: int) -> Tensor:
+    """`weight`, its channels in `dims` padded with zeros to whole chunks of 16 bytes."""
+    missing = {dim: _missing(weight, dim) for dim in dims}
+    if not any(missing.values()):
+        return weight
+    return F.pad(weight, [end for dim in reversed(range(weight.dim())) for end in (0, missing.get(dim, 0))])
+
+
+def _missing(weight: Tensor, dim: int) -> int:
+    return -weight.shape[dim] % (16 // weight.element_size())
