@@ -5,9 +5,18 @@ import math
 import re
 from pathlib import Path
 
+from ..data import data_set_options
 from ..engine.device import AUTO
 from ..engine.predict import OWN_SIZE
 from ..models import list_models
+
+#: How an argument of each type is read, and what the help calls it. Paths stay strings, as in the configuration.
+_TYPES = {
+    int: {"type": int, "metavar": "N"},
+    float: {"type": float, "metavar": "X"},
+    str: {"metavar": "TEXT"},
+    Path: {"metavar": "DIR"},
+}
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -35,6 +44,15 @@ def add_device(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--device", default=AUTO, metavar="NAME", help="cpu, cuda or cuda:N (default: the GPU, if there is one)"
     )
+
+
+def add_data_options(group: argparse._ActionsContainer) -> None:
+    """Adds the options that the kinds of data sets declare, as `data.NAME`; one that is not given is not there."""
+    for option in data_set_options():
+        if option.flag is None:
+            continue
+        how = {"action": "store_true"} if option.type is bool else _TYPES[option.type]
+        group.add_argument(option.flag, dest=f"data.{option.name}", default=argparse.SUPPRESS, help=option.help, **how)
 
 
 def model_name(text: str) -> str:

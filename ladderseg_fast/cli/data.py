@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 
 from ..data import (
-    FILE_DATA_KINDS,
+    DATA_SETS,
     IGNORE_INDEX,
     LabelSet,
     Survey,
     absent_classes_warning,
+    data_set_options,
     open_data_set,
+    option_owners,
     survey,
 )
 from ..engine.interrupt import ignore_interrupts
 from ..engine.progress import Progress
-from .arguments import non_negative_int
+from .arguments import add_data_options, non_negative_int
 
 #: Sizes that the report lists one by one.
 _SIZES = 8
@@ -36,15 +38,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "is named on stderr. What is right is counted: images, sizes, the classes' shares of the pixels, and what "
         "is ignored; a class without any pixel is a warning. The exit status is 0 if nothing is wrong, else 2.",
     )
-    check.add_argument("--data", choices=FILE_DATA_KINDS, required=True, help="the kind of data set")
+    kinds = [kind for kind in DATA_SETS.values() if not kind.drawn]
+    check.add_argument("--data", choices=[kind.name for kind in kinds], required=True, help="the kind of data set")
     check.add_argument("--root", type=Path, required=True, metavar="DIR", help="where it is")
+    splits = "".join(f"; {kind.name} has {', '.join(kind.splits)}" for kind in kinds if kind.splits is not None)
     check.add_argument(
-        "--split", nargs="+", default=["train", "val"], metavar="NAME", help="splits to check (default: train val)"
+        "--split",
+        nargs="+",
+        default=["train", "val"],
+        metavar="NAME",
+        help=f"splits to check (default: train val){splits}",
     )
-    check.add_argument(
-        "--coarse", action="store_true", help="cityscapes: the coarse labels of train instead of the fine ones"
-    )
-    check.add_argument("--aug", type=Path, metavar="DIR", help="voc: add SBD's images, with the label PNGs in DIR")
+    add_data_options(check)
     check.add_argument(
         "--workers", type=non_negative_int, default=0, metavar="N", help="processes that read (default: this one)"
     )
@@ -53,7 +58,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks every split; 0 if all is well, else 2."""
-    options = data_options(arguments.data, arguments.coarse, arguments.aug)
+    options = _options(arguments)
     broken = 0
     # All are opened before one is read: a misspelt split is no matter of minutes.
     splits = {split: open_data_set(arguments.data, arguments.root, split, **options) for split in arguments.split}
@@ -70,16 +75,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 2 if broken else 0
 
 
-def data_options(kind: str, coarse: bool, aug: Path | None) -> dict[str, Any]:
-    """The options of `open_data_set` that --coarse and --aug stand for.
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `open_data_set` that are given.
 
     Raises:
-        ValueError: the data set `kind` has no such option.
+        ValueError: the kind of data set has no such option.
     """
-    for flag, given, owner in (("--coarse", coarse, "cityscapes"), ("--aug", aug is not None, "voc")):
-        if given and kind != owner:
-            raise ValueError(f"{flag} is for --data {owner}, not {kind}")
-    return ({"coarse": True} if coarse else {}) | ({} if aug is None else {"sbd": aug})
+    given = {option: f"data.{option.name}" for option in data_set_options() if f"data.{option.name}" in arguments}
+    for option in given:
+        owners = option_owners(option.name)
+        if arguments.data not in owners:
+            raise ValueError(f"{option.flag} is for --data {' or '.join(owners)}, not {arguments.data}")
+    return {option.name: getattr(arguments, dest) for option, dest in given.items()}
 
 
 def report(title: str, found: Survey, label_set: LabelSet) -> str:

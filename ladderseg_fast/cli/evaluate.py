@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic_file import atomic_write
-from ..data import DATA_KINDS, SegmentationDataset, open_data_set
+from ..data import DATA_SETS, RESULT_FORMATS, SegmentationDataset, open_data_set
 from ..engine import Checkpoint, RunDirectory, build_model, load_checkpoint
 from ..engine.device import find_device
 from ..engine.evaluation import (
-    EXPORT_FORMATS,
     DataSetScores,
     Export,
     ImageScores,
@@ -50,11 +49,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="directory that ladderseg train wrote, whose best checkpoint is taken; or a checkpoint",
     )
     data = parser.add_argument_group("data")
-    data.add_argument("--data", choices=DATA_KINDS, required=True, help="the kind of data set")
+    data.add_argument("--data", choices=tuple(DATA_SETS), required=True, help="the kind of data set")
     data.add_argument("--root", type=path, metavar="DIR", help="where it is (street scenes have no root)")
     data.add_argument("--split", default="val", metavar="NAME", help="default: %(default)s")
     data.add_argument(
-        "--no-iiou", action="store_true", help="cityscapes: leave out iIoU, which needs *_instanceIds.png"
+        "--no-iiou",
+        action="store_true",
+        help=f"{' and '.join(_with_instances())}: leave out iIoU, which needs *_instanceIds.png",
     )
     data.add_argument(
         "--workers",
@@ -84,7 +85,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--export",
         nargs=2,
         metavar=("FORMAT", "DIR"),
-        help=f"write the predictions as the benchmark's server takes them; FORMAT is {' or '.join(EXPORT_FORMATS)}",
+        help=f"write the predictions as the benchmark's server takes them; FORMAT is {' or '.join(RESULT_FORMATS)}",
     )
     parser.set_defaults(run=run)
 
@@ -204,10 +205,10 @@ def _check(arguments: argparse.Namespace) -> None:
     """Raises ValueError if options do not go together, or JSON could not be written in the end."""
     if (arguments.worst is None) != (arguments.out is None):
         raise ValueError("--worst and --out need each other")
-    if arguments.no_iiou and arguments.data != "cityscapes":
-        raise ValueError(f"--no-iiou is for --data cityscapes, not {arguments.data}")
-    if arguments.export and arguments.export[0] not in EXPORT_FORMATS:
-        raise ValueError(f"--export writes {' or '.join(EXPORT_FORMATS)}, not {arguments.export[0]}")
+    if arguments.no_iiou and arguments.data not in _with_instances():
+        raise ValueError(f"--no-iiou is for --data {' or '.join(_with_instances())}, not {arguments.data}")
+    if arguments.export and arguments.export[0] not in RESULT_FORMATS:
+        raise ValueError(f"--export writes {' or '.join(RESULT_FORMATS)}, not {arguments.export[0]}")
     if arguments.json is not None:
         model: Path = arguments.model
         RunDirectory(model if model.is_dir() else model.parent).check_output(arguments.json)
@@ -239,10 +240,15 @@ def _check_classes(checkpoint: Checkpoint, samples: SegmentationDataset) -> None
 
 
 def _split_options(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
-    """What the training was told of a folder without splits: its validation images are none of the training's."""
+    """What decided the training's splits of the same kind of data set: its validation images are none it trained on."""
     data = checkpoint.config.get("data", {})
-    names = ("val_share", "split_seed") if kind == data.get("kind") == "folder" else ()
+    names = [option.name for option in DATA_SETS[kind].options if option.kept] if kind == data.get("kind") else []
     return {name: data[name] for name in names if name in data}
+
+
+def _with_instances() -> list[str]:
+    """The kinds of data sets that have an iIoU."""
+    return [name for name, kind in DATA_SETS.items() if kind.instance_ids]
 
 
 def _network_size(size: tuple[int, int] | str | None, checkpoint: Checkpoint) -> tuple[int, int] | None:

@@ -5,15 +5,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from ..data import DATA_KINDS, ImageFolder, SegmentationDataset
+from ..data import DATA_SETS, SegmentationDataset
 from ..engine import Config, RunDirectory, TrainingResult, train
-from ..engine.config import DEFAULT_SIZES
 from ..engine.config_tables import Layer, build_config, parse_assignments, read_config_file
 from ..engine.device import find_device
 from ..engine.loaders import open_splits
 from ..engine.typical_size import typical_size
 from ..memory import format_bytes, peak_memory
-from .arguments import image_size, model_name, non_negative_int, path, positive_float, positive_int
+from .arguments import add_data_options, image_size, model_name, non_negative_int, path, positive_float, positive_int
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     resume = arguments.resume is not None
     config = read_settings(arguments)
     training_set, validation_set = open_splits(config.data)
-    if not resume and isinstance(validation_set, ImageFolder) and validation_set.whole:
+    if not resume and validation_set.whole:
         print(split_in_words(config, len(training_set), len(validation_set)), file=sys.stderr)
     config = with_size(config, training_set).resolved(len(training_set))
     directory = RunDirectory(Path(config.output.directory))
@@ -65,14 +64,14 @@ def run(arguments: argparse.Namespace) -> int:
 def split_in_words(config: Config, training: int, validation: int) -> str:
     """What is said of a folder without splits, of whose images so many are for the training and for validation."""
     data = config.data
-    how = f"by their names (data.val_share = {data.val_share}, data.split_seed = {data.split_seed})"
+    how = f"by their names ({', '.join(f'data.{name} = {value}' for name, value in data.options.items())})"
     sizes = f"{training} images of {data.train_split!r}, {validation} of {data.val_split!r}"
     return f"{data.root} has no splits: {sizes}, chosen {how}"
 
 
 def with_size(config: Config, training_set: SegmentationDataset) -> Config:
     """`config` with a size of the training images that suits them, and a word about it, if it lacks one."""
-    if config.data.size is not None or config.data.kind in DEFAULT_SIZES:
+    if config.data.size is not None or config.data.data_set.default_size is not None:
         return config
     size, own = typical_size(training_set)
     print(
@@ -154,21 +153,20 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--data", dest="data.kind", choices=DATA_KINDS, help="the images (default: street)")
+    group.add_argument("--data", dest="data.kind", choices=tuple(DATA_SETS), help="the images (default: street)")
     group.add_argument("--root", dest="data.root", metavar="DIR", help="where the data set is")
-    group.add_argument(
-        "--coarse", dest="data.coarse", action="store_true", help="cityscapes: train on the coarse labels"
-    )
-    group.add_argument(
-        "--aug", dest="data.sbd", metavar="DIR", help="voc: add SBD's images, with the label PNGs in DIR"
+    add_data_options(group)
+    sizes = ", ".join(
+        f"{kind.name} {kind.default_size[0]}x{kind.default_size[1]}"
+        for kind in DATA_SETS.values()
+        if kind.default_size is not None
     )
     group.add_argument(
         "--size",
         dest="data.size",
         type=image_size,
         metavar="HxW",
-        help="height and width to train at (default: 256x512; camvid 360x480, cityscapes 448x1024, voc 512x512; "
-        "of folders chosen by the images)",
+        help=f"height and width to train at (default: {sizes}; else chosen by the images)",
     )
     group.add_argument(
         "--workers",

@@ -2,7 +2,6 @@
 
 from .absent_classes import absent_classes_warning, check_something_counts, look_for_classes
 from .augmentation import Augmentation, ColourChange, Draw
-from .automatic_split import VAL_SHARE
 from .camvid import CAMVID_LABELS, CamVid
 from .cityscapes import Cityscapes
 from .cityscapes_labels import (
@@ -15,14 +14,22 @@ from .cityscapes_labels import (
 from .classes_file import read_classes
 from .classes_list import read_classes_list
 from .colour import change_colours
+from .data_set_kind import DataSetKind, Option
 from .file_pairs import FilePair, FilePairs
 from .image_files import check_image_size, image_from_array, read_annotation, read_image, read_instance_ids
 from .image_folder import ImageFolder
 from .label_set import IGNORE_INDEX, LabelSet
 from .label_values import LabelValues
-from .open_data_set import DATA_KINDS, FILE_DATA_KINDS, open_data_set
+from .open_data_set import (
+    DATA_SETS,
+    RESULT_FORMATS,
+    data_set_options,
+    open_data_set,
+    option_owners,
+    register_data_set,
+)
 from .pair_check import check_pairs
-from .results import RESULT_FORMATS, ResultFormat
+from .result_format import ResultFormat
 from .sample import Sample, SegmentationDataset
 from .sampling import TrainingBatches
 from .street import STREET_LABELS, StreetScenes
@@ -44,19 +51,18 @@ __all__ = [
     "CITYSCAPES_LABELS",
     "CITYSCAPES_LABEL_SET",
     "CITYSCAPES_TRAINED",
-    "DATA_KINDS",
-    "FILE_DATA_KINDS",
+    "DATA_SETS",
     "IGNORE_INDEX",
     "IMAGENET_NORMALISATION",
     "RESULT_FORMATS",
     "STREET_LABELS",
-    "VAL_SHARE",
     "VOC_LABELS",
     "Augmentation",
     "CamVid",
     "Cityscapes",
     "CityscapesLabel",
     "ColourChange",
+    "DataSetKind",
     "Draw",
     "Examination",
     "FilePair",
@@ -65,6 +71,7 @@ __all__ = [
     "LabelSet",
     "LabelValues",
     "Normalisation",
+    "Option",
     "PascalVOC",
     "ResultFormat",
     "Sample",
@@ -79,16 +86,19 @@ __all__ = [
     "check_pairs",
     "check_something_counts",
     "crop_or_pad",
+    "data_set_options",
     "examine",
     "flip_horizontally",
     "image_from_array",
     "look_for_classes",
     "open_data_set",
+    "option_owners",
     "read_annotation",
     "read_classes",
     "read_classes_list",
     "read_image",
     "read_instance_ids",
+    "register_data_set",
     "resize_image",
     "resize_labels",
     "survey",

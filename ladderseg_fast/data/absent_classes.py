@@ -5,7 +5,6 @@ from collections import Counter
 import numpy as np
 
 from .file_pairs import FilePairs
-from .image_folder import ImageFolder
 from .label_set import IGNORE_INDEX
 from .sample import SegmentationDataset
 
@@ -55,12 +54,8 @@ def absent_classes_warning(samples: FilePairs, looked: int, pixels: np.ndarray, 
         return f"{text}; no pixel is ignored"
     shares = [f"{value} in {count / pixels.sum():.2%} of the pixels" for value, count in ignored.most_common()]
     text += f"; ignored: {_first(shares)}"
-    if isinstance(samples, ImageFolder):
-        text += "; if this stands for a class, "
-        if samples.pairs[0].values.colours is None:
-            text += "write a classes.toml in place of classes.txt, with `ignore` and each class's `value`"
-        else:
-            text += "take it out of `ignore` and give the class its `value` in classes.toml"
+    if samples.classes_advice is not None:
+        text += f"; if this stands for a class, {samples.classes_advice}"
     return text
 
 

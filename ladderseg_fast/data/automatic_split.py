@@ -17,13 +17,24 @@ def held_out(names: Collection[str], share: float = VAL_SHARE, seed: int = 0) ->
     Raises:
         ValueError: fewer than two names, or a share that is not between 0 and 1.
     """
-    if not 0.0 < share < 1.0:
-        raise ValueError(f"val_share must be above 0 and below 1, got {share}")
+    check_val_share(share)
     if len(names) < 2:
         raise ValueError(f"{len(names)} image cannot be split into train and val")
     in_order = sorted(names, key=lambda name: (_place(name, seed), name))
     count = sum(_place(name, seed) < share for name in in_order)
     return set(in_order[: min(max(count, 1), len(in_order) - 1)])
+
+
+def check_val_share(share: float) -> None:
+    """Raises ValueError unless `share` leaves something for both splits."""
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"val_share must be above 0 and below 1, got {share}")
+
+
+def check_split_seed(seed: int) -> None:
+    """Raises ValueError if `seed` is negative."""
+    if seed < 0:
+        raise ValueError(f"split_seed must be at least 0, got {seed}")
 
 
 def _place(name: str, seed: int) -> float:

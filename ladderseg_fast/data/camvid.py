@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from .data_set_kind import DataSetKind
 from .file_pairs import FilePair, FilePairs, check_listed_once, read_lines
 from .label_set import LabelSet
 from .label_values import LabelValues
@@ -95,3 +96,6 @@ def _below(root: Path, usual: Path, listed: str) -> Path:
         if path.is_file():
             return path
     return usual / parts[-1]
+
+
+CAMVID = DataSetKind("camvid", CamVid, label_set=CAMVID_LABELS, default_size=(360, 480))

@@ -1,10 +1,16 @@
 """Cityscapes in its official folders (Cordts et al. 2016)."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
 
 from .cityscapes_labels import CITYSCAPES_LABEL_SET, CITYSCAPES_LABELS, CITYSCAPES_TRAINED
+from .data_set_kind import DataSetKind, Option
 from .file_pairs import FilePair, FilePairs
+from .image_files import image_from_array
 from .label_values import LabelValues
+from .result_format import ResultFormat, check_result
 
 #: Splits, and the folder of their labels; the labels of the test split are the benchmark's secret.
 _LABEL_FOLDERS = {"train": "gtFine", "val": "gtFine", "test": None, "train_extra": "gtCoarse"}
@@ -92,3 +98,29 @@ def _names(folder: Path, ending: str) -> set[str]:
 
 def _in_city(folder: Path, name: str, ending: str) -> Path:
     return folder / name.split("_")[0] / f"{name}{ending}"
+
+
+def _result_path(name: str) -> PurePosixPath:
+    """CITY_SEQUENCE_FRAME_labelIds.png: the server looks for CITY_SEQUENCE_FRAME*.png, one a frame."""
+    return PurePosixPath(f"{name}_labelIds.png")
+
+
+def _result(classes: np.ndarray) -> Image.Image:
+    """8-bit grey picture of label ids (7 is road, ...), not of classes."""
+    ids = np.array([label.id for label in CITYSCAPES_TRAINED], np.uint8)
+    check_result(classes, len(ids))
+    return image_from_array(ids[classes])
+
+
+CITYSCAPES = DataSetKind(
+    "cityscapes",
+    Cityscapes,
+    options=(
+        Option("coarse", bool, False, "--coarse", "cityscapes: the coarse labels of train instead of the fine ones"),
+    ),
+    splits=tuple(_LABEL_FOLDERS),
+    label_set=CITYSCAPES_LABEL_SET,
+    default_size=(448, 1024),  # the paper's
+    instance_ids=True,
+    result_format=ResultFormat(_result_path, _result),
+)

@@ -42,6 +42,9 @@ class FilePairs(SegmentationDataset):
         OSError: on access, a file is missing or cannot be read.
     """
 
+    classes_advice: str | None = None
+    """What to do where a class has no pixel, but an ignored value may stand for it."""
+
     def __init__(self, pairs: Sequence[FilePair]) -> None:
         if not pairs:
             raise ValueError("a data set of files needs at least one pair")

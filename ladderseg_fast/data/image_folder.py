@@ -3,9 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
-from .automatic_split import VAL_SHARE, held_out
+from .automatic_split import VAL_SHARE, check_split_seed, check_val_share, held_out
 from .classes_file import read_classes
 from .classes_list import read_classes_list
+from .data_set_kind import DataSetKind, Option
 from .file_pairs import FilePair, FilePairs
 from .folder_layout import IMAGE_ENDINGS, entries, find_layout
 from .label_set import LabelSet
@@ -28,9 +29,6 @@ class ImageFolder(FilePairs):
         split: train, val or all where there are no splits, else any name of a folder.
         val_share, split_seed: see `held_out`.
 
-    Attributes:
-        whole: whether there are no splits, so that `split` was chosen from all images, or is all of them.
-
     Raises:
         OSError: a folder or the classes file is missing or unreadable; on access, as FilePairs.
         ValueError: several folders may be meant; an empty folder, something else than images and PNGs in it, two images
@@ -45,6 +43,11 @@ class ImageFolder(FilePairs):
         images = _images(layout.images)
         labels, suffix = _labels(layout.labels, images)
         self.label_set, values = _classes(root)
+        self.classes_advice = (
+            "write a classes.toml in place of classes.txt, with `ignore` and each class's `value`"
+            if values.colours is None
+            else "take it out of `ignore` and give the class its `value` in classes.toml"
+        )
         # Labels without an image are broken pairs as well as images without labels: each names the file that lacks.
         names = sorted(images | labels)
         if layout.whole and split != "all":
@@ -113,3 +116,13 @@ def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     if not files:
         raise ValueError(f"{folder}: the folder is empty")
     return files
+
+
+FOLDER = DataSetKind(
+    "folder",
+    ImageFolder,
+    options=(
+        Option("val_share", float, VAL_SHARE, check=check_val_share, kept=True),
+        Option("split_seed", int, 0, check=check_split_seed, kept=True),
+    ),
+)

@@ -1,35 +1,52 @@
-"""Data sets by name, for the command line and the configuration file."""
+"""The list of the kinds of data sets, and a data set by the name of its kind."""
 
 from pathlib import Path
 from typing import Any
 
-from .camvid import CamVid
-from .cityscapes import Cityscapes
-from .file_pairs import FilePairs
-from .image_folder import ImageFolder
+from .camvid import CAMVID
+from .cityscapes import CITYSCAPES
+from .data_set_kind import DataSetKind, Option
+from .image_folder import FOLDER
+from .result_format import ResultFormat
 from .sample import SegmentationDataset
-from .street import StreetScenes
-from .voc import PascalVOC
+from .street import STREET
+from .voc import VOC
 
-#: Kinds of data sets that are read from files, and the options of each.
-_FILE_KINDS: dict[str, tuple[type[FilePairs], tuple[str, ...]]] = {
-    "camvid": (CamVid, ()),
-    "cityscapes": (Cityscapes, ("coarse",)),
-    "folder": (ImageFolder, ("val_share", "split_seed")),
-    "voc": (PascalVOC, ("sbd",)),
-}
-FILE_DATA_KINDS = tuple(_FILE_KINDS)
+#: Every kind of data set by its name, which `--data` and `data.kind` take.
+DATA_SETS: dict[str, DataSetKind] = {}
+#: The formats that benchmarks' servers take, by the kind of data set.
+RESULT_FORMATS: dict[str, ResultFormat] = {}
 
-#: All kinds, for `open_data_set`.
-DATA_KINDS = (*FILE_DATA_KINDS, "street")
 
-#: Images and seed of the street scenes' splits: no street is in both.
-_STREET_SPLITS = {"train": (256, 0), "val": (16, 1)}
-_STREET_SIZE = (256, 512)
+def register_data_set(kind: DataSetKind) -> None:
+    """Adds `kind` to DATA_SETS, and so to the configuration and to the command line.
+
+    Raises:
+        ValueError: its name is taken, or another kind declares an option of the same name in another way.
+    """
+    if kind.name in DATA_SETS:
+        raise ValueError(f"there is a data set {kind.name!r} already")
+    declared = {option.name: option for option in data_set_options()}
+    for option in kind.options:
+        if declared.get(option.name, option) != option:
+            raise ValueError(f"data set {kind.name!r} declares the option {option.name!r} unlike another data set")
+    DATA_SETS[kind.name] = kind
+    if kind.result_format is not None:
+        RESULT_FORMATS[kind.name] = kind.result_format
+
+
+def data_set_options() -> tuple[Option, ...]:
+    """The options of all kinds; one that several kinds share is there once."""
+    return tuple(dict.fromkeys(option for kind in DATA_SETS.values() for option in kind.options))
+
+
+def option_owners(name: str) -> list[str]:
+    """The names of the kinds of data sets that have the option `name`."""
+    return [kind.name for kind in DATA_SETS.values() if any(option.name == name for option in kind.options)]
 
 
 def open_data_set(kind: str, root: str | Path | None, split: str, **options: Any) -> SegmentationDataset:
-    """The split of a data set of `kind`, one of DATA_KINDS.
+    """The split of a data set of `kind`, one of DATA_SETS.
 
     Args:
         root: its directory; None for "street", whose images are drawn.
@@ -40,28 +57,10 @@ def open_data_set(kind: str, root: str | Path | None, split: str, **options: Any
         ValueError: an unknown kind, split or option, no root or one too many; else as the data set does.
         OSError: as the data set does.
     """
-    if kind == "street":
-        _check_options(kind, options, ("size", "count"))
-        if root is not None:
-            raise ValueError(f"data set 'street' is drawn, not read: it has no root, got {root}")
-        return _street_scenes(split, **options)
-    if kind not in _FILE_KINDS:
-        raise ValueError(f"unknown data set {kind!r}; known are {', '.join(DATA_KINDS)}")
-    data_set, known = _FILE_KINDS[kind]
-    _check_options(kind, options, known)
-    if root is None:
-        raise ValueError(f"data set {kind!r} needs a root, the directory that it is in")
-    return data_set(root, split, **options)
+    if kind not in DATA_SETS:
+        raise ValueError(f"unknown data set {kind!r}; known are {', '.join(DATA_SETS)}")
+    return DATA_SETS[kind].open(root, split, **options)
 
 
-def _street_scenes(split: str, size: tuple[int, int] = _STREET_SIZE, count: int | None = None) -> StreetScenes:
-    if split not in _STREET_SPLITS:
-        raise ValueError(f"the street scenes have the splits {', '.join(_STREET_SPLITS)}, not {split!r}")
-    default_count, seed = _STREET_SPLITS[split]
-    return StreetScenes(default_count if count is None else count, size, seed)
-
-
-def _check_options(kind: str, options: dict[str, Any], known: tuple[str, ...]) -> None:
-    for name in options:
-        if name not in known:
-            raise ValueError(f"data set {kind!r} has no option {name!r}; it has {', '.join(known) or 'none'}")
+for _kind in (CAMVID, CITYSCAPES, FOLDER, VOC, STREET):
+    register_data_set(_kind)

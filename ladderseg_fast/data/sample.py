@@ -27,6 +27,8 @@ class SegmentationDataset(Dataset[Sample], ABC):
     label_set: LabelSet
     labelled = True
     """False where the split comes without annotation, so that all its labels are IGNORE_INDEX."""
+    whole = False
+    """True where the data set has no splits, so that the split was chosen from all images, or is all of them."""
 
     @abstractmethod
     def __len__(self) -> int: ...

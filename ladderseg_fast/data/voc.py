@@ -1,10 +1,16 @@
 """Pascal VOC 2012's segmentation task (Everingham et al. 2010), and its extension by SBD (Hariharan et al. 2011)."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import numpy as np
+from PIL import Image
+
+from .data_set_kind import DataSetKind, Option
 from .file_pairs import FilePair, FilePairs, read_stems
+from .image_files import image_from_array
 from .label_set import LabelSet
 from .label_values import LabelValues
+from .result_format import ResultFormat, check_result
 
 _NAMES = (
     "background",
@@ -105,3 +111,27 @@ def _sbd_files(directory: Path) -> list[Path]:
     raise ValueError(
         f"{directory}: no PNG here nor in {', '.join(_SBD_FOLDERS[:-1])}; SBD's .mat files have to be converted first"
     )
+
+
+def _result_path(name: str) -> PurePosixPath:
+    """The place in VOC's archive. comp6 allows any images in training; comp5, VOC's own only."""
+    return PurePosixPath("results", "VOC2012", "Segmentation", "comp6_test_cls", f"{name}.png")
+
+
+def _result(classes: np.ndarray) -> Image.Image:
+    """8-bit picture of classes with VOC's palette of 256 colours."""
+    check_result(classes, len(VOC_LABELS))
+    picture = image_from_array(classes)
+    picture.putpalette([value for k in range(256) for value in voc_colour(k)])
+    return picture
+
+
+VOC = DataSetKind(
+    "voc",
+    PascalVOC,
+    options=(Option("sbd", Path, None, "--aug", "voc: add SBD's images, with the label PNGs in DIR"),),
+    splits=tuple(_LABELLED),
+    label_set=VOC_LABELS,
+    default_size=(512, 512),
+    result_format=ResultFormat(_result_path, _result),
+)

@@ -1,19 +1,17 @@
 """The settings of one training, in four sections; the defaults are the paper's recipe."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import torch
 
-from ..data import DATA_KINDS, VAL_SHARE, Augmentation
+from ..data import DATA_SETS, Augmentation, DataSetKind, SegmentationDataset, data_set_options, option_owners
 from ..models import list_models, memory_mode
 from .device import AUTO, find_device
 from .workers import suitable_workers
-
-#: Size (height, width) of the training images where none is set: the paper's for Cityscapes, else about the data's own.
-DEFAULT_SIZES = {"camvid": (360, 480), "cityscapes": (448, 1024), "street": (256, 512), "voc": (512, 512)}
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
 AUTOCAST_TYPES = ("bfloat16", "float16")
@@ -70,21 +68,13 @@ class DataConfig:
     """[data]: which images, and what happens to them on the way to the network."""
 
     kind: str = "street"
-    """One of DATA_KINDS."""
+    """One of DATA_SETS."""
     root: str | None = None
     """The data set's directory; None for the street scenes, which are drawn."""
     train_split: str = "train"
     val_split: str = "val"
-    coarse: bool = False
-    """Of "cityscapes": the coarse labels of the training split."""
-    sbd: str | None = None
-    """Of "voc": a directory with the label PNGs of SBD, whose images are added to the training split."""
-    val_share: float = VAL_SHARE
-    """Of "folder", where it has no splits: about the share of the images that are the validation split."""
-    split_seed: int = 0
-    """Likewise: decides which images these are, with their names."""
     size: tuple[int, int] | None = None
-    """(height, width) that images and labels are resized to, for training and validation; None: see DEFAULT_SIZES."""
+    """(height, width) that images and labels are resized to, for training and validation; None: see resolved_size."""
     crop: tuple[int, int] | None = None
     """(height, width) of the window that training sees of the resized and scaled image; None is the whole `size`."""
     flip: bool = True
@@ -99,32 +89,29 @@ class DataConfig:
     """Greatest rotation of a training image's hues either way, in turns."""
     workers: int | None = None
     """Processes that load images; with 0 the training does it itself; None: see suitable_workers."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """The options that the kind of data set declares, by name. What is not given has its default. In files and tables
+    they are keys like the others, and those of other kinds stand beside them, with their defaults."""
 
     def __post_init__(self) -> None:
-        _check_choice("data.kind", self.kind, DATA_KINDS)
-        _check_range("data.split_seed", self.split_seed, 0, 2**63 - 1)
-        if not 0.0 < self.val_share < 1.0:
-            raise ValueError(f"data.val_share must be above 0 and below 1, got {self.val_share}")
-        for key, given, owner in (
-            ("coarse", self.coarse, "cityscapes"),
-            ("sbd", self.sbd is not None, "voc"),
-            ("val_share", self.val_share != VAL_SHARE, "folder"),
-            ("split_seed", self.split_seed != 0, "folder"),
-        ):
-            if given and self.kind != owner:
-                raise ValueError(f"data.{key} is for data of kind {owner}, not {self.kind}")
+        _check_choice("data.kind", self.kind, tuple(DATA_SETS))
+        object.__setattr__(self, "options", self._all_options())
         _check_range("data.workers", self.workers, 0, MOST_WORKERS)
         for name in ("size", "crop"):
             _check_size(f"data.{name}", getattr(self, name))
-        for name in ("root", "sbd"):
-            _check_path(f"data.{name}", getattr(self, name))
+        _check_path("data.root", self.root)
         self.augmentation()
-        height, width = self.size or DEFAULT_SIZES.get(self.kind, (1, 1))
+        height, width = self.size or self.data_set.default_size or (1, 1)
         if self.scale[1] > math.sqrt(MOST_PIXELS / (height * width)):
             raise ValueError(
                 f"data.scale must leave images with at most {MOST_PIXELS} pixels, "
                 f"got {self.scale[1]} times {height}x{width}"
             )
+
+    @property
+    def data_set(self) -> DataSetKind:
+        """What the kind of data set declares."""
+        return DATA_SETS[self.kind]
 
     def resolved_size(self) -> tuple[int, int]:
         """`size`, or the default of the kind of data.
@@ -132,20 +119,26 @@ class DataConfig:
         Raises:
             ValueError: there is neither.
         """
-        if self.size is None and self.kind not in DEFAULT_SIZES:
+        size = self.size or self.data_set.default_size
+        if size is None:
             raise ValueError(f"data.size is needed: data of kind {self.kind} has no default size")
-        return self.size or DEFAULT_SIZES[self.kind]
+        return size
 
-    def options(self) -> dict[str, object]:
-        """What open_data_set is given besides kind, root and split."""
-        options = {"size": self.resolved_size()} if self.kind == "street" else {}
-        if self.coarse:
-            options["coarse"] = True
-        if self.sbd is not None:
-            options["sbd"] = self.sbd
-        if self.kind == "folder":
-            options |= {"val_share": self.val_share, "split_seed": self.split_seed}
-        return options
+    def open(self, split: str) -> SegmentationDataset:
+        """The split of the data set.
+
+        Raises:
+            ValueError, OSError: as open_data_set.
+        """
+        size = {"size": self.resolved_size()} if self.data_set.drawn else {}
+        return self.data_set.open(self.root, split, **self.options, **size)
+
+    def with_absolute_paths(self) -> "DataConfig":
+        """With a root, and options that are paths, that do not depend on the working directory."""
+        paths = {
+            option.name: _absolute(self.options[option.name]) for option in self.data_set.options if option.type is Path
+        }
+        return replace(self, root=_absolute(self.root), options={**self.options, **paths})
 
     def augmentation(self) -> Augmentation:
         """What is left to chance about a training image."""
@@ -153,6 +146,23 @@ class DataConfig:
             return Augmentation(self.flip, self.scale, self.brightness, self.contrast, self.saturation, self.hue)
         except ValueError as error:
             raise ValueError(f"data.{error}") from error
+
+    def _all_options(self) -> dict[str, object]:
+        """`options` and the defaults of those that are not given; refuses those of other kinds, and wrong values."""
+        declared = {option.name: option for option in data_set_options()}
+        for name, value in self.options.items():
+            _check_choice("an option of data", name, tuple(declared))
+            option = declared[name]
+            try:
+                option.check(value)
+            except ValueError as error:
+                raise ValueError(f"data.{error}") from error
+            if option.type is Path:
+                _check_path(f"data.{name}", value)
+            owners = option_owners(name)
+            if self.kind not in owners and value != option.default:
+                raise ValueError(f"data.{name} is for data of kind {' or '.join(owners)}, not {self.kind}")
+        return {option.name: self.options.get(option.name, option.default) for option in self.data_set.options}
 
 
 @dataclass(frozen=True)
@@ -312,9 +322,7 @@ class Config:
             self,
             model=replace(self.model, weights=self._absolute_weights()),
             data=replace(
-                self.data,
-                root=_absolute(self.data.root),
-                sbd=_absolute(self.data.sbd),
+                self.data.with_absolute_paths(),
                 size=self.data.resolved_size(),
                 workers=self._workers(device),
             ),
@@ -330,10 +338,30 @@ class Config:
 
     def as_tables(self) -> dict[str, dict[str, object]]:
         """Sections of keys and plain values (numbers, strings, lists, None), for a file."""
+        tables = asdict(self)
+        own = tables["data"].pop("options")
+        tables["data"] |= {option.name: own.get(option.name, option.default) for option in data_set_options()}
         return {
             section: {key: list(value) if isinstance(value, tuple) else value for key, value in table.items()}
-            for section, table in asdict(self).items()
+            for section, table in tables.items()
         }
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Mapping[str, object]]) -> "Config":
+        """The settings of `tables`, which have keys and values of setting_types(); what is missing has its default.
+
+        Raises:
+            ValueError: as the sections do.
+        """
+        names = {option.name for option in data_set_options()}
+        data = {key: value for key, value in tables["data"].items() if key not in names}
+        options = {key: value for key, value in tables["data"].items() if key in names}
+        return cls(
+            ModelConfig(**tables["model"]),
+            DataConfig(**data, options=options),
+            TrainingConfig(**tables["training"]),
+            OutputConfig(**tables["output"]),
+        )
 
     def _workers(self, device: torch.device) -> int:
         """`data.workers`, or as many as suit a training on `device`."""
@@ -346,6 +374,14 @@ class Config:
 
     def _absolute_weights(self) -> str | None:
         return self.model.weights if self.model.weights == IMAGENET else _absolute(self.model.weights)
+
+
+def setting_types() -> dict[str, dict[str, typing.Any]]:
+    """The types of all settings, by section and key: those of the sections' fields and of the data sets' options."""
+    types = {field.name: typing.get_type_hints(field.type) for field in fields(Config)}
+    del types["data"]["options"]
+    types["data"] |= {option.name: str if option.type is Path else option.type for option in data_set_options()}
+    return types
 
 
 def _absolute(path: str | None) -> str | None:

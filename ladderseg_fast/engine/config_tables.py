@@ -6,11 +6,11 @@ import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from .._version import __version__
-from .config import Config
+from .config import Config, setting_types
 from .git_revision import GitRevision
 
 if sys.version_info >= (3, 11):
@@ -53,7 +53,7 @@ def read_config_file(path: Path) -> Layer:
         raise ValueError(f"{path}: not a TOML file ({error})") from error
     values = {}
     for section, table in tables.items():
-        _check_name(str(path), section, [field.name for field in fields(Config)], "section")
+        _check_name(str(path), section, list(setting_types()), "section")
         if not isinstance(table, dict):
             raise ValueError(f"{path}: {section} must be a section, [{section}]")
         values |= {f"{section}.{key}": value for key, value in table.items()}
@@ -83,7 +83,7 @@ def build_config(layers: Sequence[Layer]) -> Config:
     Raises:
         ValueError: an unknown key, a value of the wrong type or out of range; the message names the key.
     """
-    sections = {field.name: typing.get_type_hints(field.type) for field in fields(Config)}
+    sections = setting_types()
     tables: dict[str, dict[str, object]] = {section: {} for section in sections}
     for layer in layers:
         for key in layer.values:
@@ -98,7 +98,7 @@ def build_config(layers: Sequence[Layer]) -> Config:
                 _drop(tables, key)
             else:
                 tables[section][name] = _convert(layer.source, key, value, sections[section][name])
-    return Config(**{field.name: field.type(**tables[field.name]) for field in fields(Config)})
+    return Config.from_tables(tables)
 
 
 def config_text(config: Config, revision: GitRevision | None) -> str:

@@ -10,7 +10,6 @@ from ..data import (
     SegmentationTensors,
     TrainingBatches,
     check_pairs,
-    open_data_set,
 )
 from .config import Config, DataConfig
 from .interrupt import ignore_interrupts
@@ -27,7 +26,7 @@ def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationData
             file is missing or broken, as far as headers show it.
     """
     splits = (data.train_split, data.val_split)
-    train, val = (open_data_set(data.kind, data.root, split, **data.options()) for split in splits)
+    train, val = (data.open(split) for split in splits)
     for name, split, samples in (("train_split", data.train_split, train), ("val_split", data.val_split, val)):
         if not samples.labelled:
             raise ValueError(f"data.{name} must be a split with labels, {split!r} has none")

@@ -3,14 +3,13 @@
 import hashlib
 from pathlib import Path
 
-from ..data import SegmentationDataset
+from ..data import SegmentationDataset, data_set_options
 from .checkpoint import Checkpoint
 from .config import Config
 
-#: Settings that may change when a run is resumed: they do not enter its result.
+#: Settings that may change when a run is resumed, besides options that are paths: they do not enter its result.
 MAY_CHANGE = (
     "data.root",
-    "data.sbd",
     "data.workers",
     "training.device",
     "output.directory",
@@ -47,11 +46,16 @@ def check_same_training(path: Path, checkpoint: Checkpoint, config: Config, trai
         raise ValueError(
             f"{path} cannot be resumed: it holds weights only; training.init_from starts another training from them"
         )
+    may_change = {
+        *MAY_CHANGE,
+        _LENGTH,
+        *(f"data.{option.name}" for option in data_set_options() if option.type is Path),
+    }
     for section, table in config.as_tables().items():
         for key, value in table.items():
             # A setting that the release before did not have is at its default then.
             before = checkpoint.config.get(section, {}).get(key, value)
-            if value != before and f"{section}.{key}" not in (*MAY_CHANGE, _LENGTH):
+            if value != before and f"{section}.{key}" not in may_change:
                 raise ValueError(
                     f"{section}.{key} cannot change from {before} to {value} when {path} is resumed; "
                     "training.init_from starts another training from its weights"

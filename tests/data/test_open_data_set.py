@@ -4,7 +4,7 @@ import pytest
 from support.data_trees import make_sbd
 
 from ladderseg_fast.data import (
-    DATA_KINDS,
+    DATA_SETS,
     CamVid,
     Cityscapes,
     ImageFolder,
@@ -47,7 +47,7 @@ def test_street_scenes():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("kitti", ".", "train"), {}, f"unknown data set 'kitti'; known are {', '.join(DATA_KINDS)}"),
+        (("kitti", ".", "train"), {}, f"unknown data set 'kitti'; known are {', '.join(DATA_SETS)}"),
         (("voc", None, "train"), {}, "data set 'voc' needs a root"),
         (("voc", ".", "train"), {"coarse": True}, "data set 'voc' has no option 'coarse'; it has sbd"),
         (("camvid", ".", "train"), {"sbd": "x"}, "data set 'camvid' has no option 'sbd'; it has none"),

@@ -7,8 +7,7 @@ import pytest
 import torch
 from support.cityscapes_frames import make_frames, to_classes, write_tree
 
-from ladderseg_fast.data import CITYSCAPES_LABEL_SET
-from ladderseg_fast.data.results import cityscapes_result
+from ladderseg_fast.data import CITYSCAPES_LABEL_SET, RESULT_FORMATS
 from ladderseg_fast.engine.evaluation import ConfusionMatrix, InstanceCounts, cityscapes_scores
 
 
@@ -49,7 +48,7 @@ def evaluators_scores(frames, tmp_path, monkeypatch):
     for frame in frames:
         truth.append(str(root / f"gtFine/val/aachen/{frame.name}_gtFine_labelIds.png"))
         results.append(str(root / f"{frame.name}_labelIds.png"))
-        cityscapes_result(frame.prediction).save(results[-1])
+        RESULT_FORMATS["cityscapes"].image(frame.prediction).save(results[-1])
     monkeypatch.setattr(module.args, "quiet", True)
     monkeypatch.setattr(module.args, "JSONOutput", False)
     return module.evaluateImgLists(results, truth, module.args)

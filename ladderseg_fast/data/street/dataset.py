@@ -2,10 +2,15 @@
 
 import numpy as np
 
+from ..data_set_kind import DataSetKind
 from ..sample import Sample, SegmentationDataset
 from .appearance import render
 from .classes import STREET_LABELS
 from .scene import draw_scene
+
+#: Number of images and seed of each split: no street is in both.
+_SPLITS = {"train": (256, 0), "val": (16, 1)}
+_SIZE = (256, 512)
 
 
 class StreetScenes(SegmentationDataset):
@@ -46,3 +51,21 @@ class StreetScenes(SegmentationDataset):
 
     def name(self, index: int) -> str:
         return f"street_{self.seed}_{index:04d}"
+
+
+def _split(split: str, size: tuple[int, int] = _SIZE, count: int | None = None) -> StreetScenes:
+    if split not in _SPLITS:
+        raise ValueError(f"the street scenes have the splits {', '.join(_SPLITS)}, not {split!r}")
+    default_count, seed = _SPLITS[split]
+    return StreetScenes(default_count if count is None else count, size, seed)
+
+
+STREET = DataSetKind(
+    "street",
+    _split,
+    splits=tuple(_SPLITS),
+    label_set=STREET_LABELS,
+    default_size=_SIZE,
+    drawn=True,
+    python_options=("size", "count"),
+)

@@ -4,13 +4,12 @@ from .batches import evaluate
 from .cityscapes import CityscapesScores, InstanceCounts, cityscapes_scores
 from .confusion import ConfusionMatrix, Scores
 from .data_set import DataSetScores, ImageScores, Prediction, evaluate_data_set, predictions
-from .export import EXPORT_FORMATS, Export
+from .export import Export
 from .record import as_record
 from .views import Views, label_image
 from .worst_images import WorstImages
 
 __all__ = [
-    "EXPORT_FORMATS",
     "CityscapesScores",
     "ConfusionMatrix",
     "DataSetScores",

@@ -2,17 +2,13 @@
 
 from pathlib import Path
 
-from ...data import CITYSCAPES_LABEL_SET, RESULT_FORMATS, VOC_LABELS, LabelSet
+from ...data import DATA_SETS, RESULT_FORMATS, LabelSet
 from ..overlay import write_png
 from .data_set import Prediction
 
-#: What the classes have to be called, by the name of the format.
-_LABEL_SETS = {"cityscapes": CITYSCAPES_LABEL_SET, "voc": VOC_LABELS}
-EXPORT_FORMATS = tuple(RESULT_FORMATS)
-
 
 class Export:
-    """Writes predictions in the layout and encoding of `name`, one of EXPORT_FORMATS, below `directory`.
+    """Writes predictions in the layout and encoding of `name`, one of RESULT_FORMATS, below `directory`.
 
     Raises:
         ValueError: an unknown format, or classes that are not the benchmark's.
@@ -20,8 +16,8 @@ class Export:
 
     def __init__(self, name: str, directory: Path, label_set: LabelSet) -> None:
         if name not in RESULT_FORMATS:
-            raise ValueError(f"unknown format {name!r}; known are {', '.join(EXPORT_FORMATS)}")
-        if label_set.names != _LABEL_SETS[name].names:
+            raise ValueError(f"unknown format {name!r}; known are {', '.join(RESULT_FORMATS)}")
+        if label_set.names != DATA_SETS[name].label_set.names:
             raise ValueError(f"the format {name} is for that benchmark's classes, but these are {_listed(label_set)}")
         self.directory = directory
         self.count = 0
