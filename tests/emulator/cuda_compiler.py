@@ -11,18 +11,34 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.compiled import kept_file
 
 
 @functools.cache
 def ptx_of(source: str, architecture: int = 80, prefer_nvrtc: bool = False) -> str:
     """PTX with line information. Skips the test if no compiler is there for the architecture."""
-    nvrtc = _nvrtc()
-    nvcc = shutil.which("nvcc")
+    nvrtc, nvcc = _nvrtc(), shutil.which("nvcc")
     if nvcc and not prefer_nvrtc and _nvcc_knows(nvcc, architecture):
-        return _by_nvcc(nvcc, source, architecture)
-    if nvrtc is None:
+        compiler, compile_source = _nvcc_version(nvcc), functools.partial(_by_nvcc, nvcc)
+    elif nvrtc is not None:
+        compiler, compile_source = _nvrtc_version(nvrtc), functools.partial(_by_nvrtc, nvrtc)
+    else:
         pytest.skip(f"no CUDA compiler for compute_{architecture}")
-    return _by_nvrtc(nvrtc, source, architecture)
+
+    def write(path: Path) -> None:
+        path.write_text(compile_source(source, architecture))
+
+    return kept_file("kernel.ptx", [compiler, str(architecture), source], write).read_text()
+
+
+def _nvcc_version(nvcc: str) -> str:
+    return subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def _nvrtc_version(nvrtc: ctypes.CDLL) -> str:
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    assert nvrtc.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor)) == 0
+    return f"NVRTC {major.value}.{minor.value}"
 
 
 @functools.cache

@@ -1,0 +1,188 @@
+"""winograd.h: tiles, the five transforms against their matrices, and convolutions of them against nine taps."""
+
+import itertools
+
+import numpy as np
+import pytest
+from cpu.headers import Headers
+
+# F(2x2, 3x3), as Lavin and Gray write it (CVPR 2016).
+B = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]).T
+G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+A = np.array([[1, 1, 1, 0], [0, 1, -1, -1]]).T
+
+#: Images, height, width, dilation: even, odd, smaller than a tile, and smaller than the dilation.
+GRIDS = [(1, 2, 2, 1), (2, 4, 6, 1), (1, 5, 7, 1), (1, 1, 1, 1), (2, 7, 9, 2), (1, 3, 10, 4), (1, 11, 13, 3)]
+#: Those of the transforms: a vector and a rest in every instruction set.
+CHANNELS = 19
+
+
+def all_tiles(headers: Headers, grid: tuple[int, int, int, int]) -> np.ndarray:
+    """[image, y, x] of the first pixel of each tile."""
+    count = headers.call("tile_count", *grid)
+    tiles = np.full((count, 3), -1, np.int64)
+    headers.call("first_pixels", *grid, 0, count, tiles)
+    return tiles
+
+
+def taps(rows: int, columns: int, dilation: int, begin: int) -> list[tuple[int, int]]:
+    """Offsets from a tile's first pixel."""
+    return [((i + begin) * dilation, (j + begin) * dilation) for i in range(rows) for j in range(columns)]
+
+
+def gathered(x: np.ndarray, tiles: np.ndarray, offsets: list[tuple[int, int]]) -> np.ndarray:
+    """Pixels of x [n, h, w, c] at the tiles' first pixels plus offsets: [tiles, offsets, c], zero outside."""
+    result = np.zeros((len(tiles), len(offsets), x.shape[3]))
+    for t, (image, y, x0) in enumerate(tiles):
+        for k, (dy, dx) in enumerate(offsets):
+            if 0 <= y + dy < x.shape[1] and 0 <= x0 + dx < x.shape[2]:
+                result[t, k] = x[image, y + dy, x0 + dx]
+    return result
+
+
+def transformed(left: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """left x left^T for square x along axis 1: [tiles, k * k, c] to [16, tiles, c] (or as many as `left` has rows)."""
+    k = left.shape[1]
+    squares = x.reshape(len(x), k, k, -1)
+    return np.einsum("ia,jb,tabc->ijtc", left, left, squares).reshape(left.shape[0] ** 2, len(x), -1)
+
+
+def norm_vectors(headers: Headers, channels: int) -> list[np.ndarray]:
+    return [headers.random(channels, seed=seed) for seed in (1, 2, 3)]
+
+
+def input_points(headers, wide, channels, vectors, grid, first_row=0) -> np.ndarray:
+    images, height, _, dilation = grid
+    points = headers.empty(16, headers.call("tile_count", *grid), channels)
+    sizes = (images, *wide.shape[1:3], channels, wide.shape[3])
+    headers.call("input_points", wide, *sizes, *vectors, first_row, height, dilation, points)
+    return points
+
+
+def gradient_points(headers, grad, x, channels, vectors, grid, first_row=0) -> np.ndarray:
+    images, height, _, dilation = grid
+    points = headers.empty(16, headers.call("tile_count", *grid), channels)
+    sizes = (images, *grad.shape[1:3], channels, grad.shape[3])
+    headers.call("gradient_points", grad, x, *sizes, *vectors, first_row, height, dilation, points)
+    return points
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_tiles_cover_every_pixel_once(headers: Headers, grid: tuple[int, int, int, int]) -> None:
+    images, height, width, dilation = grid
+    covered = np.zeros((images, height, width), int)
+    for (image, y, x), (dy, dx) in itertools.product(all_tiles(headers, grid), taps(2, 2, dilation, 0)):
+        if y + dy < height and x + dx < width:
+            covered[image, y + dy, x + dx] += 1
+    assert (covered == 1).all()
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_tiles_of_any_part_are_those_of_the_whole(headers: Headers, grid: tuple[int, int, int, int]) -> None:
+    tiles = all_tiles(headers, grid)
+    for part in (1, 2, 5):
+        for first in range(0, len(tiles), part):
+            count = min(part, len(tiles) - first)
+            found = np.full((count + 1, 3), -1, np.int64)
+            headers.call("first_pixels", *grid, first, count, found)
+            assert np.array_equal(found[:count], tiles[first : first + count]) and (found[count] == -1).all()
+
+
+@pytest.mark.parametrize("first_row", [0, 3], ids=["whole map", "strip"])
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_input(headers: Headers, grid: tuple[int, int, int, int], first_row: int) -> None:
+    """A strip's tiles read the rows above and below it; pixels outside the map are zero, not normalised zeros."""
+    images, height, width, dilation = grid
+    wide = headers.random(images, height + 2 * first_row, width, CHANNELS + 5)
+    vectors = mean, scale, shift = norm_vectors(headers, CHANNELS)
+    actual = input_points(headers, wide, CHANNELS, vectors, grid, first_row)
+    y = np.maximum((wide[..., :CHANNELS].astype(np.float64) - mean) * scale + shift, 0)
+    tiles = all_tiles(headers, grid) + [0, first_row, 0]
+    headers.assert_near(actual, transformed(B.T, gathered(y, tiles, taps(4, 4, dilation, -1))), terms=8)
+
+
+@pytest.mark.parametrize("corrected", [False, True], ids=["as it is", "corrected"])
+@pytest.mark.parametrize("first_row", [0, 3], ids=["whole map", "strip"])
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_gradient(headers: Headers, grid: tuple[int, int, int, int], first_row: int, corrected: bool) -> None:
+    """Rows of the map that are not the strip's belong to another one: zero."""
+    images, height, width, dilation = grid
+    shape = images, height + 2 * first_row, width, CHANNELS + 5
+    grad, x = headers.random(*shape), headers.random(*shape, seed=4)
+    vectors = mean, constant, slope = norm_vectors(headers, CHANNELS)
+    actual = gradient_points(headers, grad, x if corrected else None, CHANNELS, vectors, grid, first_row)
+    g = grad[..., :CHANNELS].astype(np.float64)
+    if corrected:
+        g = g - constant - slope * (x[..., :CHANNELS].astype(np.float64) - mean)
+    g = g[:, first_row : first_row + height]
+    headers.assert_near(actual, transformed(A, gathered(g, all_tiles(headers, grid), taps(2, 2, dilation, 0))), terms=8)
+
+
+def test_output(headers: Headers) -> None:
+    points, to = headers.random(16, 3, CHANNELS), headers.empty(3, 4, CHANNELS)
+    headers.call("output_pixels", points, 3, CHANNELS, to)
+    expected = transformed(A.T, points.astype(np.float64).transpose(1, 0, 2)).transpose(1, 0, 2)
+    headers.assert_near(to, expected, terms=16)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("count", "columns"), [(1, 8), (8, 8), (13, 16), (32, 32), (17, 32)])
+def test_weights(headers: Headers, count: int, columns: int, mirrored: bool) -> None:
+    weight, to = headers.random(count, 2, 9), headers.empty(16, columns)
+    headers.call("weight_points", weight, 18, count, columns, mirrored, to)
+    filters = np.zeros((columns, 9))
+    filters[:count] = weight[:, 0, ::-1] if mirrored else weight[:, 0]
+    expected = transformed(G, filters[:, :, None])[:, :, 0]
+    # Rounded once.
+    assert np.array_equal(to, expected.astype(headers.dtype)) or headers.dtype == np.float64
+    headers.assert_near(to, expected)
+
+
+def test_weight_gradient(headers: Headers) -> None:
+    points, grad = np.random.default_rng(0).uniform(-1, 1, 16), np.full(9, np.nan)
+    headers.call("weight_gradient", points, grad)
+    np.testing.assert_allclose(grad, (G.T @ points.reshape(4, 4) @ G).ravel(), atol=1e-14)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_convolution_is_a_sum_over_nine_taps(headers: Headers, grid: tuple[int, int, int, int]) -> None:
+    images, height, width, dilation = grid
+    inputs, outputs = CHANNELS, 8
+    x, vectors = headers.random(images, height, width, inputs), norm_vectors(headers, inputs)
+    weight = headers.random(outputs, inputs, 9, seed=5)
+    points = input_points(headers, x, inputs, vectors, grid)
+    packed = headers.empty(inputs, 16, outputs)
+    for c in range(inputs):
+        headers.call("weight_points", weight[:, c:], inputs * 9, outputs, outputs, False, packed[c])
+    products = np.ascontiguousarray(np.einsum("itc,cik->itk", points, packed))
+    pixels = headers.empty(points.shape[1], 4, outputs)
+    headers.call("output_pixels", products, points.shape[1], outputs, pixels)
+
+    y = np.maximum((x.astype(np.float64) - vectors[0]) * vectors[1] + vectors[2], 0)
+    tiles = all_tiles(headers, grid)
+    for t, (image, top, left) in enumerate(tiles):
+        for i, (dy, dx) in enumerate(taps(2, 2, dilation, 0)):
+            if top + dy < height and left + dx < width:
+                pixel = np.array([[image, top + dy, left + dx]])
+                seen = gathered(y, pixel, taps(3, 3, dilation, -1))[0]
+                headers.assert_near(pixels[t, i], np.einsum("pc,kcp->k", seen, weight), terms=9 * inputs)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_weight_gradient_is_a_sum_over_pixels(headers: Headers, grid: tuple[int, int, int, int]) -> None:
+    images, height, width, dilation = grid
+    inputs, outputs = 3, 2
+    x, vectors = headers.random(images, height, width, inputs), norm_vectors(headers, inputs)
+    grad = headers.random(images, height, width, outputs, seed=6)
+    points = input_points(headers, x, inputs, vectors, grid)
+    blended = gradient_points(headers, grad, None, outputs, norm_vectors(headers, outputs), grid)
+    sums = np.einsum("itc,itk->kci", points.astype(np.float64), blended.astype(np.float64))
+
+    y = np.maximum((x.astype(np.float64) - vectors[0]) * vectors[1] + vectors[2], 0)
+    every_pixel = np.array(list(np.ndindex(images, height, width)))
+    seen = gathered(y, every_pixel, taps(3, 3, dilation, -1))
+    expected = np.einsum("tk,tpc->kcp", grad.reshape(-1, outputs).astype(np.float64), seen)
+    for k, c in np.ndindex(outputs, inputs):
+        actual = np.full(9, np.nan)
+        headers.call("weight_gradient", np.ascontiguousarray(sums[k, c]), actual)
+        headers.assert_near(actual, expected[k, c], terms=9 * images * height * width)
