@@ -131,12 +131,12 @@ def document(resources: list[Resources]) -> str:
     lines = [
         "# What the CUDA kernels need of a multiprocessor",
         "",
-        f"Written by `python benchmarks/kernel_resources.py`. Compiler: {nvrtc.open_nvrtc().name}. No kernel spills "
-        "registers or uses a stack.",
+        "`python benchmarks/kernel_resources.py` writes this page. No kernel spills registers or uses a stack.",
+        f"Compiler: {nvrtc.open_nvrtc().name}.",
         "",
-        "Per architecture: registers per thread, and occupancy: the warps of this kernel that a multiprocessor holds, "
-        "in percent of all that it can hold. Threads are those of the largest block, shared the bytes of static shared "
-        "memory per block. A dash: the kernel is not made for this architecture.",
+        "Each architecture has two numbers: registers per thread, and occupancy. Occupancy is the number of warps of this",
+        "kernel that a multiprocessor holds, in percent of all that it can hold. Threads are those of the largest block;",
+        "shared is the static shared memory per block, in bytes. A dash: the kernel is not made for this architecture.",
         "",
         _row(["kernel", "threads", "shared", *(f"sm_{number}" for number in architectures)]),
         "|---|" + "---:|" * (2 + len(architectures)),

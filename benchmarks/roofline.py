@@ -23,20 +23,20 @@ DTYPES = {"float32": (torch.float32, False), "tf32": (torch.float32, True), "flo
 
 INTRODUCTION = """# The roofline: bytes, operations and the least time of a training step
 
-Written by `python benchmarks/roofline.py --markdown docs/roofline.md`. Nothing is measured here: every launch of
-forward, loss and backward is counted, of this package and of plain PyTorch (channels_last, without torch.compile, no
-optimiser). A launch takes at least as long as its bytes take at the bandwidth of the memory, or its operations at the
-rate of the arithmetic, by the data sheets; the floor of a step is the sum over its launches.
+`python benchmarks/roofline.py --markdown docs/roofline.md` writes this page. Nothing is measured: it counts every
+launch of forward, loss and backward, in this package and in plain PyTorch (channels_last, without torch.compile, no
+optimiser). By the data sheets, a launch takes at least as long as its bytes take at the bandwidth of the memory, and
+at least as long as its operations take at the rate of the arithmetic. The floor of a step is the sum over its launches.
 
-- Each byte of what a launch reads or writes counts once. Batch norm in plain PyTorch reads its input twice, its
-  backward input and gradient, for it needs sums over maps that no cache holds. `benchmarks/roofline_counts.py` has all
-  rules; where they are not exact, they are kind to plain.
-- Our kernels say which memory a launch touches. The tests run them in an emulator that checks every access against
-  that, and compare the bytes.
-- tf32: float32 with products on tensor cores, where there are some, as torch does convolutions by default. GTX 10 and
-  Titan X have none; float16 maps are multiplied in float32 there.
-- Bytes differ a little by device: larger ones get more blocks, whose partial sums go through memory.
-- The time between launches is not in the floor. A step has two thousand launches, most of them short: on fast
+- Each byte that a launch reads or writes counts once. Batch norm in plain PyTorch reads its input twice, and its
+  backward reads input and gradient twice, because it needs sums over maps that no cache holds.
+  `benchmarks/roofline_counts.py` has all rules; inexact rules favour plain PyTorch.
+- Our kernels declare which memory a launch touches. The tests run them in an emulator that checks every access
+  against this declaration, and compare the bytes.
+- tf32 is float32 with products on tensor cores, if there are some, which is torch's default for convolutions. GTX 10
+  and Titan X have none and multiply float16 maps in float32.
+- Bytes differ a little by device: larger devices get more blocks, whose partial sums go through memory.
+- The floor does not include the time between launches. A step has two thousand launches, most of them short. On fast
   devices they may take longer than the floor, unless a CUDA graph takes them together."""
 
 #: Rows of a table with less than this share of its bytes are put together.
