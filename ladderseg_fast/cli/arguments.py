@@ -1,4 +1,4 @@
-"""Argument types that several sub-commands share; what they refuse, argparse reports."""
+"""Argument types and options that several sub-commands share; argparse reports what they refuse."""
 
 import argparse
 import math
@@ -28,7 +28,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def path(text: str) -> Path:
-    """A path; an empty text, which would be the working directory, is none."""
+    """Path from a command-line text; an empty text, which would mean the working directory, is refused."""
     if not text:
         raise argparse.ArgumentTypeError("expected the path of a file or directory, got ''")
     return Path(text)
@@ -56,7 +56,7 @@ def add_data_options(group: argparse._ActionsContainer) -> None:
 
 
 def model_name(text: str) -> str:
-    """One of list_models(); the name of a backbone alone is that of its ladder."""
+    """Name from list_models(); the name of an encoder alone means the ladder on it."""
     for name in (text, f"ladder_{text}"):
         if name in list_models():
             return name
@@ -64,17 +64,17 @@ def model_name(text: str) -> str:
 
 
 def positive_int(text: str) -> int:
-    """A whole number from 1."""
+    """Whole number from 1."""
     return _whole_number(text, least=1)
 
 
 def non_negative_int(text: str) -> int:
-    """A whole number from 0."""
+    """Whole number from 0."""
     return _whole_number(text, least=0)
 
 
 def positive_float(text: str) -> float:
-    """A finite number above 0."""
+    """Finite number above 0."""
     try:
         value = float(text)
     except ValueError:

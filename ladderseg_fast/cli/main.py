@@ -22,9 +22,9 @@ ERROR, INTERRUPTED, CLOSED_PIPE = 2, 128 + signal.SIGINT, 128 + signal.SIGPIPE
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command with the arguments `argv` (None: the process's) and returns its exit status.
 
-    What a user can mend (bad arguments, files, data, a diverging training, too little memory) ends in one line on
-    stderr; anything else is a bug and shows its traceback. Where nobody reads stdout any more, as behind `| head`, the
-    command ends without a word.
+    An error that a user can mend (bad arguments, files, data, a diverging training, too little memory) ends in one line
+    on stderr; anything else is a bug and shows its traceback. If nobody reads stdout any more, as behind `| head`, the
+    command ends silently.
     """
     if sys.stderr is None:  # closed: else a file of ours would get its number, and what libraries print
         sys.stderr = open(os.devnull, "w")
@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """The message of `error`; one from a DataLoader worker comes with a traceback before it, which is left out.
+    """Returns the message of `error`, without the traceback that a DataLoader worker puts before its message.
 
-    It is one line, except where it names many files.
+    The message is one line, unless it names many files.
     """
     text = str(error).strip()
     if "Traceback (most recent call last)" not in text:
@@ -66,7 +66,7 @@ def one_line(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    """Prints one line about the command on stderr; on stdout if nobody reads that."""
+    """Prints one line about the command on stderr, or on stdout if nobody reads stderr."""
     for stream in (sys.stderr, sys.stdout):
         try:
             print(f"ladderseg: {text}", file=stream, flush=True)
@@ -76,7 +76,7 @@ def _say(text: str) -> None:
 
 
 def _silence(stream: TextIO) -> None:
-    """Sends what `stream` still holds to nobody: Python would complain at its end that it cannot be written."""
+    """Discards what `stream` still holds, so that Python does not complain at its end that it cannot be written."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

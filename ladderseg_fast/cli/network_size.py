@@ -1,19 +1,19 @@
-"""At which size the network sees images: what may be asked for, and a word where the size of the training is small."""
+"""Sizes at which the network sees images: which ones it accepts, and a warning about images that it sees too small."""
 
 from collections.abc import Callable
 
 
 def check_network_size(size: tuple[int, int], least: int) -> None:
-    """Raises ValueError if the network cannot see images of `size` (height, width), being of at least `least`."""
+    """Raises ValueError if a side of `size` (height, width) is below `least`, the smallest that the network can see."""
     if min(size) < least:
         raise ValueError(f"--size must be at least {least}x{least}, got {size[0]}x{size[1]}")
 
 
 class ShrunkImages:
-    """Images that are shrunk more than twofold for the network, though nobody asked for that.
+    """Counts images that are shrunk more than twofold for the network although nobody asked for it.
 
     Args:
-        say: prints a line; at the first such image, and in the end if there were more.
+        say: prints a line; called at the first such image, and at the end if there were more.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -21,7 +21,7 @@ class ShrunkImages:
         self._images = self._shrunk = 0
 
     def add(self, name: object, size: tuple[int, int], seen: tuple[int, int]) -> None:
-        """An image of `size` (height, width), which the network saw at the size `seen`."""
+        """Notes an image of `size` (height, width) that the network saw at the size `seen`."""
         self._images += 1
         if max(size[0] / seen[0], size[1] / seen[1]) <= 2.0:
             return
@@ -34,6 +34,6 @@ class ShrunkImages:
             )
 
     def finish(self) -> None:
-        """To be called after the last image."""
+        """Reports the number of shrunk images; call it after the last image."""
         if self._shrunk > 1:
             self._say(f"ladderseg: warning: {self._shrunk} of {self._images} images were shrunk more than twofold")

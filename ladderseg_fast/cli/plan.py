@@ -1,4 +1,4 @@
-"""`ladderseg plan`: the memory of a training step, before anything runs."""
+"""`ladderseg plan` shows the memory of a training step before anything runs."""
 
 import argparse
 import json
@@ -51,7 +51,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the table; 0."""
+    """Prints the table; returns 0."""
     device = torch.device(arguments.device)
     if (arguments.max_batch or arguments.max_size) and arguments.budget is None:
         raise ValueError("--max-batch and --max-size need a --budget")
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def largest_that_fits(arguments: argparse.Namespace, common: dict) -> tuple[int, tuple[int, int]]:
-    """Batch and size: those asked for, or with the one that is to be as large as can be."""
+    """Batch and size: the ones asked for, or the largest of the one that --max-batch or --max-size leaves open."""
     if arguments.max_batch:
         batch = memory.largest_batch(arguments.model, arguments.size, budget=arguments.budget, **common)
         # Where not even the fewest fit, planning them says so, and what would help.
@@ -91,7 +91,7 @@ def largest_that_fits(arguments: argparse.Namespace, common: dict) -> tuple[int,
 
 
 def report(arguments: argparse.Namespace, planned: Planned, source: str) -> str:
-    """What the command prints."""
+    """Text that the command prints."""
     estimate, fastest = planned.estimate, planned.fastest
     shape = estimate.shape
     what = f"{arguments.model}, {shape.batch} x {shape.height}x{shape.width}, {arguments.dtype} on {arguments.device}"
@@ -111,13 +111,13 @@ def report(arguments: argparse.Namespace, planned: Planned, source: str) -> str:
 
 
 def bytes_table(estimate: Estimate) -> list[str]:
-    """Where the bytes go."""
+    """Table of where the bytes go."""
     width = max(len(name) for name in estimate.parts)
     return [f"{name:{width}}  {memory.format_bytes(size):>9}" for name, size in estimate.parts.items() if size]
 
 
 def choices(planned: Planned) -> list[str]:
-    """What the plan does, a line for each section, and by how much each choice is slower than making nothing again."""
+    """Lines about the plan's choices, one per section, and by how much each is slower than recomputing nothing."""
     plan = planned.plan
     lines = ["what the plan chooses:"]
     for name, section in plan.sections.items():
@@ -145,7 +145,7 @@ def choices(planned: Planned) -> list[str]:
 
 
 def as_json(arguments: argparse.Namespace, planned: Planned) -> dict:
-    """Everything, for --json."""
+    """Everything that the command knows, for --json."""
     estimate = planned.estimate
     shape = estimate.shape
     return {
@@ -167,7 +167,7 @@ def as_json(arguments: argparse.Namespace, planned: Planned) -> dict:
 
 
 def size_of_memory(text: str) -> int:
-    """Bytes from "8GiB"."""
+    """Bytes from a text such as "8GiB"."""
     try:
         return memory.parse_bytes(text)
     except ValueError as error:
@@ -175,7 +175,7 @@ def size_of_memory(text: str) -> int:
 
 
 def device_name(text: str) -> str:
-    """A device whose kernels are known; it need not be there. AUTO is one that is."""
+    """Device whose kernels are known; the machine need not have it. AUTO is a device that the machine has."""
     if text == AUTO:
         return str(find_device(AUTO))
     if text == "cpu" or text == "cuda" or (text.startswith("cuda:") and text[5:].isdecimal()):

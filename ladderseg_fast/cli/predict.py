@@ -1,4 +1,4 @@
-"""`ladderseg predict`: label images with a trained model."""
+"""`ladderseg predict` labels images with a trained model."""
 
 import argparse
 import gc
@@ -66,7 +66,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Labels every image; 0 if all could be used, else 2."""
+    """Labels every image; returns 0 if all could be used, else 2."""
     out: Path = arguments.out
     found = find_images(arguments.images, out, arguments.recursive)
     checkpoint = load_checkpoint(arguments.checkpoint)
@@ -113,7 +113,7 @@ def _write_legend(file: Path, images: list[InputImage], label_set: LabelSet) -> 
 
 
 class _Job:
-    """What is done with each image."""
+    """Work to do on each image."""
 
     def __init__(
         self, arguments: argparse.Namespace, checkpoint: Checkpoint, model: SegmentationModel, shrunk: ShrunkImages
@@ -124,10 +124,10 @@ class _Job:
         self._checkpoint, self._model = checkpoint, model
 
     def label(self, image: InputImage) -> list[Path]:
-        """Writes the results of `image`, and returns their paths.
+        """Writes the results for `image` and returns their paths.
 
         Raises:
-            OSError, ValueError: it cannot be used, or a result cannot be written.
+            OSError, ValueError: the image cannot be used, or a result cannot be written.
             RuntimeError, MemoryError: the system refuses memory.
         """
         checkpoint, label_set = self._checkpoint, self._checkpoint.label_set
@@ -145,6 +145,6 @@ class _Job:
         return [image.labels, image.overlay]
 
     def give_back(self) -> None:
-        """Gives back what an image took that was too large, so that it is there for the next one."""
+        """Releases the memory that an image needed beyond the usual, so that the next image can have it."""
         gc.collect()  # the error's frames, with all maps
         self._model.release_workspace()

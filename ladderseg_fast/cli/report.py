@@ -1,4 +1,4 @@
-"""`ladderseg report`: the course of one or several runs as a page."""
+"""`ladderseg report` writes a page about the course of one or several runs."""
 
 import argparse
 

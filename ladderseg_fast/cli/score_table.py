@@ -10,7 +10,7 @@ _COLUMN = 9
 
 
 def score_table(result: DataSetScores, label_set: LabelSet) -> str:
-    """IoU of every class and what else was measured, in percent; "-" where no pixel decides."""
+    """Table of every class's IoU and of all other scores, in percent; "-" if no pixel decides."""
     scores, extra = result.scores, result.cityscapes
     lines = _class_lines(scores, extra, label_set)
     if extra is not None:
@@ -20,7 +20,7 @@ def score_table(result: DataSetScores, label_set: LabelSet) -> str:
 
 
 def _class_lines(scores: Scores, extra: CityscapesScores | None, label_set: LabelSet) -> list[str]:
-    """Share of the pixels, IoU and, if there is, iIoU."""
+    """Lines of the classes: share of the pixels, IoU and, if measured, iIoU."""
     iiou = None if extra is None else extra.class_iiou
     share = scores.confusion.sum(1) / scores.confusion.sum()
     heads = ["pixels %", "IoU %"] + ["iIoU %"] * (iiou is not None)
@@ -45,7 +45,7 @@ def _lines(
     rows: Sequence[tuple[str, Sequence[float | None]]],
     mean: Sequence[float | None],
 ) -> list[str]:
-    """A table whose last line, `mean`, is set off by a rule."""
+    """Lines of a table whose last line, `mean`, is set off by a rule."""
     width = max(len(what), *(len(name) for name, _ in rows))
     lines = [what.ljust(width) + "".join(head.rjust(_COLUMN) for head in heads)]
     rule = "-" * len(lines[0])

@@ -1,4 +1,4 @@
-"""Checkpoints: the weights with all that predicting with them needs, and what a training needs to go on."""
+"""Checkpoints: the weights, everything that is needed to predict with them, and the state to continue a training."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ _VERSION = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's weights after `step` training steps, and what they mean."""
+    """A model's weights after `step` training steps, with the facts needed to use them."""
 
     step: int
     model: str
@@ -43,7 +43,7 @@ class Checkpoint:
 
     @property
     def source(self) -> str:
-        """What messages call it."""
+        """Name of the checkpoint in messages."""
         return "the checkpoint" if self.path is None else str(self.path)
 
 
@@ -79,14 +79,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads what save_checkpoint wrote; runs no code from the file.
+    """Reads a file of save_checkpoint; runs no code from it.
 
     Args:
-        path: a file, or a run's directory: then its best checkpoint, or the last one if none was evaluated yet.
+        path: a file, or the directory of a run: then its best checkpoint, or the last one if none was evaluated yet.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: not a checkpoint of this package, of a later version, or damaged.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the file is no checkpoint of this package, has a later format, or is damaged.
     """
     if path.is_dir():
         path = RunDirectory(path).result
@@ -99,10 +99,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def checkpoint_in(content: Any, path: Path) -> Checkpoint | None:
-    """What save_checkpoint wrote, from what load_torch_file made of `path`; None for what is no checkpoint.
+    """Checkpoint in the `content` that load_torch_file read from `path`; None if it is no checkpoint.
 
     Raises:
-        ValueError: of a later version, damaged, or incomplete; the message names `path`.
+        ValueError: the format is later, or the content damaged or incomplete; the message names `path`.
     """
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         return None
@@ -121,7 +121,7 @@ def build_model(checkpoint: Checkpoint, device: torch.device) -> SegmentationMod
     """The checkpoint's model on `device`, in evaluation mode.
 
     Raises:
-        ValueError: there is no such model, or the state does not fit it.
+        ValueError: no such model exists, or the state does not fit it.
     """
     try:
         model = create_model(checkpoint.model, len(checkpoint.label_set), memory=checkpoint.memory)
@@ -148,7 +148,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
-    """The content of a format 1 file, which held one kind of model and nothing to go on from, as of format 2."""
+    """Content of a format 1 file as format 2; format 1 had one kind of model and no state to continue from."""
     return content | {"model": f"ladder_{content['backbone']}", "config": content["training"], "training_state": None}
 
 

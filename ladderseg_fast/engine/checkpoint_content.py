@@ -1,4 +1,4 @@
-"""Whether what a checkpoint's file holds is of the types and ranges that the rest of the package counts on."""
+"""Check that a checkpoint's file holds the types and ranges that the rest of the package relies on."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _TRAINING: dict[str, _Kind] = {
 
 
 def check_content(content: Mapping[str, Any]) -> None:
-    """Raises KeyError, TypeError or ValueError for what is missing, of another type, or out of range."""
+    """Raises KeyError, TypeError or ValueError for an entry that is missing, of another type, or out of range."""
     for key, kind in {"step": int, "model": str, "memory": str, "config": dict, "state": dict}.items():
         _check(key, content[key], kind)
     for key, kind in _LISTED.items():

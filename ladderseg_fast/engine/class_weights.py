@@ -1,4 +1,4 @@
-"""Weights of classes in the loss, from how many pixels each has."""
+"""Class weights for the loss, computed from the number of pixels of each class."""
 
 from collections.abc import Callable
 from statistics import median
@@ -14,11 +14,11 @@ from .interrupt import ignore_interrupts
 def median_frequency_weights(
     samples: SegmentationDataset, workers: int, on_sample: Callable[[int], None]
 ) -> tuple[float, ...]:
-    """One weight per class: the median of the classes' frequencies over the class's own (Eigen, Fergus, ICCV 2015).
+    """One weight per class: the median of all classes' frequencies over the class's own (Eigen, Fergus, ICCV 2015).
 
-    The frequency of a class is the number of its pixels over the number of labelled pixels of all samples in which it
-    occurs. A class that occurs nowhere has weight 1, which no pixel will ask for. All samples are read once, by
-    `workers` processes; `on_sample` is called with the number of those done so far.
+    The frequency of a class is the number of its pixels over the number of labelled pixels in all samples in which it
+    occurs. A class that occurs nowhere has weight 1, which no pixel will ask for. `workers` processes read all samples
+    once; `on_sample` is called with the number of samples done so far.
 
     Raises:
         ValueError: no sample has a labelled pixel.
@@ -46,7 +46,7 @@ def median_frequency_weights(
 
 
 class _PixelCounts(Dataset[Tensor]):
-    """Of each sample, how many pixels every class has: [K] int64."""
+    """Numbers of pixels of every class in each sample: [K] int64."""
 
     def __init__(self, samples: SegmentationDataset) -> None:
         self.samples = samples

@@ -28,10 +28,10 @@ IMAGENET = "imagenet"
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """[model]: which network, and how it starts.
+    """[model]: the network, and how it starts.
 
     Raises:
-        ValueError: a setting is out of range; the message names the key. So do the other sections.
+        ValueError: a setting is out of range; the message names the key. The other sections do the same.
     """
 
     name: str = "ladder_densenet121"
@@ -56,7 +56,7 @@ class ModelConfig:
 
     @property
     def mode(self) -> str:
-        """How it runs: "lean" or "plain"."""
+        """Way in which the model runs: "lean" or "plain"."""
         try:
             return memory_mode(self.memory)
         except ValueError as error:
@@ -277,7 +277,7 @@ class Config:
     """All settings of one training.
 
     Raises:
-        ValueError: settings that exclude each other; the message names their keys.
+        ValueError: settings exclude each other; the message names their keys.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -297,7 +297,7 @@ class Config:
 
     @property
     def pretrained(self) -> bool:
-        """Whether the backbone starts from weights that were trained."""
+        """Whether the encoder starts from trained weights."""
         return self.model.weights is not None or self.training.init_from is not None
 
     def resolved(self, images: int) -> "Config":
@@ -364,7 +364,7 @@ class Config:
         )
 
     def _workers(self, device: torch.device) -> int:
-        """`data.workers`, or as many as suit a training on `device`."""
+        """Value of `data.workers`, or the number that suits a training on `device`."""
         if self.data.workers is not None:
             return self.data.workers
         height, width = self.data.crop or self.data.resolved_size()

@@ -1,4 +1,4 @@
-"""Settings as tables of plain values: from a TOML file and the command line, laid over each other, checked."""
+"""Settings as tables of plain values, read from a TOML file and the command line, merged and checked."""
 
 import difflib
 import math
@@ -29,7 +29,7 @@ _LONGEST = 100
 
 @dataclass(frozen=True)
 class Layer:
-    """Some settings, and where they come from, for messages."""
+    """Some settings and the name of their source, for messages."""
 
     source: str
     values: Mapping[str, object]
@@ -37,11 +37,11 @@ class Layer:
 
 
 def read_config_file(path: Path) -> Layer:
-    """The settings in a TOML file.
+    """Settings in a TOML file.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: not TOML, or a key outside the sections.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the file is not TOML, or has a key outside the sections.
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -61,12 +61,12 @@ def read_config_file(path: Path) -> Layer:
 
 
 def parse_assignments(texts: Sequence[str]) -> Layer:
-    """Settings from `section.key=value` each, the value as in TOML.
+    """Settings from texts `section.key=value`, with values as in TOML.
 
-    Quotes around a string may be left out, and an empty value takes the setting back to its default.
+    Quotes around a string may be left out. An empty value resets the setting to its default.
 
     Raises:
-        ValueError: a text without a key; the message quotes it.
+        ValueError: a text has no key; the message quotes it.
     """
     values = {}
     for text in texts:
@@ -78,10 +78,10 @@ def parse_assignments(texts: Sequence[str]) -> Layer:
 
 
 def build_config(layers: Sequence[Layer]) -> Config:
-    """The settings of all `layers`, of which later ones go over earlier ones; the rest has its default.
+    """Settings of all `layers`, the later ones overriding the earlier; all other settings have their defaults.
 
     Raises:
-        ValueError: an unknown key, a value of the wrong type or out of range; the message names the key.
+        ValueError: a key is unknown, or a value has the wrong type or is out of range; the message names the key.
     """
     sections = setting_types()
     tables: dict[str, dict[str, object]] = {section: {} for section in sections}
@@ -102,12 +102,12 @@ def build_config(layers: Sequence[Layer]) -> Config:
 
 
 def config_text(config: Config, revision: GitRevision | None) -> str:
-    """The content of a run's config.toml: all settings, and in comments what they were used with."""
+    """Content of a run's config.toml: all settings, and comments about what they were used with."""
     return settings_text(config.as_tables(), __version__, revision)
 
 
 def settings_text(tables: Mapping[str, Mapping[str, object]], version: str, revision: GitRevision | None) -> str:
-    """config_text of a configuration with the sections `tables`, by the release `version`."""
+    """Text of a configuration with the sections `tables`, written by the release `version`."""
     where = f"in a working directory at git revision {revision}" if revision else "in no git repository"
     return f"# Settings of a training with ladderseg_fast {version}, {where}.\n\n{format_toml(tables)}"
 
@@ -137,7 +137,7 @@ def _check_name(source: str, name: str, known: Sequence[str], what: str, prefix:
 
 
 def _parse_value(text: str) -> object:
-    """None for an empty text, else the TOML value, else the text itself."""
+    """Value of a TOML text, or the text itself if it is no TOML; None if it is empty."""
     if not text:
         return None
     try:

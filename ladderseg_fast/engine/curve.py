@@ -1,4 +1,4 @@
-"""The course of a training as a picture: loss above, scores on the validation split below."""
+"""Picture of a training's course: loss above, scores on the validation split below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _PALE_BLUE, _BLUE, _ORANGE, _GREEN = (185, 205, 235), (31, 90, 170), (205, 95, 2
 
 @dataclass(frozen=True)
 class _Line:
-    """Points (step, value); `name` goes into the legend, and `dots` marks every point."""
+    """Points (step, value) of one line; `name` goes into the legend, and `dots` marks every point."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -32,8 +32,8 @@ def write_curve(
 
     Args:
         losses: one per step so far, at least one.
-        scores: (step, mIoU, pixel accuracy) of each evaluation so far, the scores from 0 to 1.
-        steps: the training's length.
+        scores: (step, mIoU, pixel accuracy) of each evaluation so far, scores from 0 to 1.
+        steps: length of the training.
     """
     picture = Image.new("RGB", (_WIDTH, _TITLE_HEIGHT + 2 * _PANEL_HEIGHT), "white")
     draw = ImageDraw.Draw(picture)

@@ -1,4 +1,4 @@
-"""Where a model runs."""
+"""Choice of the device on which a model runs."""
 
 import torch
 
@@ -9,10 +9,10 @@ _EXPECTED = 'device must be "auto", "cpu", "cuda" or "cuda:N"'
 
 
 def find_device(name: str) -> torch.device:
-    """The device called "cpu", "cuda" or "cuda:N"; of AUTO, "cuda" if torch finds a GPU, else "cpu".
+    """Device called "cpu", "cuda" or "cuda:N"; AUTO gives "cuda" if torch finds a GPU, otherwise "cpu".
 
     Raises:
-        ValueError: another name, or no such device in this machine.
+        ValueError: the name is another one, or this machine has no such device.
     """
     if name == AUTO:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""What runs of release 0.1 wrote, which kept no list of their files."""
+"""Files of runs of release 0.1, which kept no list of their files."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from .run_log import Record, RunLog
 
 
 def config_of_early_run(log: Path) -> bytes | None:
-    """What the run with this log wrote into config.toml; None if `log` is not that of a run.
+    """Content that the run with this log wrote into config.toml; None if `log` is not a run's log.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the log cannot be read.
     """
     start = _start(log)
     if start is None:
@@ -22,7 +22,7 @@ def config_of_early_run(log: Path) -> bytes | None:
 
 
 def overlays_of_early_run(log: Path, overlays: Path) -> list[Path]:
-    """The pictures that it drew into the directory `overlays`; none where there are more than it can have drawn.
+    """Pictures that the run drew into the directory `overlays`; none if there are more than it can have drawn.
 
     Raises:
         OSError: a file cannot be read.
@@ -34,7 +34,7 @@ def overlays_of_early_run(log: Path, overlays: Path) -> list[Path]:
 
 
 def _start(log: Path) -> Record | None:
-    """The first record of a run's log."""
+    """First record of a run's log."""
     if not log.is_file() or log.is_symlink():
         return None
     try:

@@ -1,21 +1,21 @@
-"""What ends a training before its last step, besides files and settings."""
+"""Errors that end a training before its last step, besides errors of files and settings."""
 
 import signal
 
 
 class NonFiniteError(RuntimeError):
-    """The loss or a weight has become NaN or infinite."""
+    """The loss or a weight became NaN or infinite."""
 
 
 class SystemRefusal(RuntimeError):
-    """The system has refused what is needed, memory say, or has taken it: a process that loads images, the terminal."""
+    """The system refused something, such as memory, or took it away: a process that loads images, the terminal."""
 
 
 class Interrupted(RuntimeError):
-    """Ctrl-C, SIGTERM or SIGHUP has ended the training.
+    """Ctrl-C, SIGTERM or SIGHUP ended the training.
 
     Attributes:
-        signal: which of them.
+        signal: the signal that did.
     """
 
     def __init__(self, message: str, number: signal.Signals) -> None:

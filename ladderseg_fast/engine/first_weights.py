@@ -1,4 +1,4 @@
-"""Weights that a training starts from: those of another run, a saved model, or an encoder, as far as they fit."""
+"""Weights that a training starts from: those of another run, a saved model, or an encoder, if they fit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +17,10 @@ _ENCODER = "features"
 
 
 def read_first_weights(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a run's directory, of a checkpoint, or of a file of weights of a whole model or of an encoder.
+    """Tensors of a run's directory, of a checkpoint, or of a file of weights of a whole model or of an encoder.
 
     Raises:
-        OSError: there is nothing, or it cannot be read.
+        OSError: there is no such file, or it cannot be read.
         ValueError: it is damaged, or holds no weights; the message names it.
     """
     if path.is_dir():
@@ -35,12 +35,12 @@ def read_first_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def is_whole_model(state: Mapping[str, Tensor]) -> bool:
-    """Whether `state` is that of a model of this package, and not of an encoder or classifier."""
+    """Whether `state` belongs to a model of this package, and not to an encoder or classifier."""
     return {_ENCODER, "context", "head"} <= _parts(state)
 
 
 def take_what_fits(model: SegmentationModel, state: Mapping[str, Tensor], source: str) -> str:
-    """Copies each part of the model (its encoder, context layer, transitions up, heads) that fits `model` as a whole.
+    """Copies into `model` each part (encoder, context layer, transitions-up, heads) that fits as a whole.
 
     Returns:
         What was taken, and what starts anew and why, in one line.
@@ -64,7 +64,7 @@ def take_what_fits(model: SegmentationModel, state: Mapping[str, Tensor], source
 
 
 def _reason(problems: Mapping[str, list[str]], there: bool) -> str:
-    """The first shape that differs says more than a list of names."""
+    """Reason why a part does not fit: the first shape that differs says more than a list of names."""
     if not there:
         return "not there"
     shapes = problems.get("of another shape")

@@ -1,4 +1,4 @@
-"""The version of the user's own files, for the record."""
+"""Revision of the user's own files, for the record."""
 
 import subprocess
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class GitRevision(NamedTuple):
-    """What is checked out in a working tree."""
+    """Revision that is checked out in a working tree."""
 
     revision: str
     """The commit's full hash."""
@@ -18,7 +18,7 @@ class GitRevision(NamedTuple):
 
 
 def git_revision(directory: Path) -> GitRevision | None:
-    """That of the repository that `directory` is in; None without one, without a commit, or without the command git."""
+    """Revision of the repository that `directory` is in; None without a repository, a commit, or the command git."""
     revision = _git(directory, "rev-parse", "--verify", "HEAD")
     if revision is None:
         return None

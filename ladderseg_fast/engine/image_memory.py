@@ -1,4 +1,4 @@
-"""Whether a machine can hold the images of one batch at all."""
+"""Check that a machine can hold the images of one batch at all."""
 
 import math
 import os
@@ -11,7 +11,7 @@ _BYTES_PER_PIXEL = 12
 
 
 def check_images_fit(config: Config) -> None:
-    """Raises ValueError if the images of one batch of the resolved `config` alone are more than the machine's memory.
+    """Raises ValueError if the images of one batch of the resolved `config` alone exceed the machine's memory.
 
     Systems promise more than they have, and end the process that takes it.
     """

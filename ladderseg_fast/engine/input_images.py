@@ -1,4 +1,4 @@
-"""Which images a prediction is asked for, and where the results go."""
+"""Images that a prediction is asked for, and the paths of their results."""
 
 import os
 from collections import Counter
@@ -22,12 +22,12 @@ class InputImage:
 
     @property
     def labels(self) -> Path:
-        """Where its labels go."""
+        """Path of its labels."""
         return self._with("_labels.png")
 
     @property
     def overlay(self) -> Path:
-        """Where its overlay goes."""
+        """Path of its overlay."""
         return self._with("_overlay.png")
 
     def _with(self, ending: str) -> Path:
@@ -36,7 +36,7 @@ class InputImage:
 
 @dataclass
 class InputImages:
-    """What find_images found.
+    """Result of find_images.
 
     others: files of directories whose names are not those of images; `unread` are directories that cannot be read, and
     why.
@@ -48,15 +48,15 @@ class InputImages:
 
 
 def find_images(paths: Sequence[Path], out: Path, recursive: bool = False) -> InputImages:
-    """The images among `paths`: files as they are, and of directories those that have the ending of an image's name.
+    """Finds the images among `paths`: files as they are, and in directories the files whose endings are those of
+    images.
 
-    Results go below `out`, by an image's name without its ending; an image in a given directory has its subdirectory
-    there, too, below the name of the given directory if there are several. Where two would have the same name, they
-    keep their endings.
+    Results go below `out`, named after the image without its ending. For an image in a given directory they go into the
+    same subdirectory there, below the name of the given directory if there are several. If two images would have the
+    same name, their results keep the endings.
 
     Args:
-        recursive: directories are searched with all that is below them, except `out`. Links to directories are not
-            followed.
+        recursive: search directories with everything below them, except `out`. Links to directories are not followed.
 
     Raises:
         ValueError: a directory has no images, is `out` itself, or two images, or a result and an image, are the same
@@ -81,7 +81,7 @@ def find_images(paths: Sequence[Path], out: Path, recursive: bool = False) -> In
 
 
 def _names_in(directory: Path, out: Path, recursive: bool, found: InputImages) -> list[Path]:
-    """Paths of images relative to `directory`, sorted; what else is there is noted in `found`."""
+    """Paths of images relative to `directory`, sorted; everything else there is noted in `found`."""
     target = os.path.realpath(out)
     if os.path.realpath(directory) == target:
         raise ValueError(f"--out must be another directory than that of the images, {directory}")

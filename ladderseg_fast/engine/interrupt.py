@@ -1,4 +1,4 @@
-"""Signals at a moment that suits the loop: Ctrl-C, SIGTERM, a terminal that closes, the end of a child process."""
+"""Signals handled at a moment that suits the loop: Ctrl-C, SIGTERM, a terminal that closes, the end of a child process."""
 
 import atexit
 import mmap
@@ -14,10 +14,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class InterruptRequest:
-    """While active, the first Ctrl-C, SIGTERM or SIGHUP only sets `pending`; a second one acts at once, as usual.
+    """Sets `pending` at the first Ctrl-C, SIGTERM or SIGHUP while active; a second one acts at once, as usual.
 
-    Where a signal is ignored (SIGHUP under nohup, Ctrl-C in background jobs) it stays ignored. Signals only ever reach
-    the main thread, so in another one there is nothing to do.
+    An ignored signal (SIGHUP under nohup, Ctrl-C in background jobs) stays ignored. Signals only ever reach the main
+    thread, so in another thread there is nothing to do.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class InterruptRequest:
 
 @contextmanager
 def child_signals_held() -> Iterator[None]:
-    """A block that is not left when a child process ends; what there is to be done then is done at its end.
+    """Block that is not left when a child process ends; the signal's handler runs at the end of the block.
 
     torch's handler raises an error when a process that loads images has died, wherever the main thread is just then.
     """
@@ -68,10 +68,10 @@ def child_signals_held() -> Iterator[None]:
 
 
 def ignore_interrupts(worker: int) -> None:
-    """For DataLoader's `worker_init_fn`: leaves signals that reach the workers, such as Ctrl-C, to the main process.
+    """Leaves signals that reach loader workers, such as Ctrl-C, to the main process (DataLoader's `worker_init_fn`).
 
-    SIGTERM is also what multiprocessing ends them with when the main process leaves; then they do end. Where they are
-    not forked they cannot tell the one from the other, and SIGTERM always ends them.
+    multiprocessing also ends workers with SIGTERM when the main process leaves; then they do end. Workers that are not
+    forked cannot tell the two apart, and SIGTERM always ends them.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

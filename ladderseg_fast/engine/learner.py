@@ -1,4 +1,4 @@
-"""A model with all that changes it in training: loss, optimizer, gradient scaler, average of the weights."""
+"""A model with everything that changes it in training: loss, optimizer, gradient scaler, average of the weights."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -26,8 +26,8 @@ class Learner:
     Args:
         config: a resolved configuration.
         num_classes: K.
-        device: where the model and its batches are.
-        resumed: the weights come from restore(); the first ones are not read.
+        device: device of the model and its batches.
+        resumed: the weights come from restore(); the first weights are not read.
 
     Raises:
         ValueError: the model does not exist, does not fit its first weights, or cannot train on images of this size.
@@ -53,16 +53,16 @@ class Learner:
             self.model.memory = max(1, self.model.memory_budget - self._bytes_besides_steps())
 
     def _bytes_besides_steps(self) -> int:
-        """Of what a plan for a step does not know: averaged weights, gradients that another batch's are added to."""
+        """Bytes that a step's plan does not know: averaged weights, gradients that another batch's are added to."""
         averaged = self.model.state_dict().values() if self.average is not None else ()
         accumulated = self.model.parameters() if self.config.training.accumulate > 1 else ()
         return sum(tensor.nbytes for tensor in (*averaged, *accumulated))
 
     def weigh_classes(self, weights: Sequence[float] | None) -> None:
-        """Makes `weights`, one per class, those of the loss; None weighs all alike.
+        """Sets the class weights of the loss to `weights`, one per class; None weighs all alike.
 
         Raises:
-            ValueError: there are more or fewer than classes.
+            ValueError: there are more or fewer weights than classes.
         """
         if weights is not None and len(weights) != self.model.num_classes:
             raise ValueError(
@@ -74,17 +74,17 @@ class Learner:
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Those of the loss."""
+        """Class weights of the loss."""
         return None if self.loss.class_weights is None else self.loss.class_weights.tolist()
 
     def learning_rate(self, step: int) -> float:
-        """That of step 0 <= `step` < steps, for all but a pretrained encoder."""
+        """Learning rate of step 0 <= `step` < steps, for all parameters but those of a pretrained encoder."""
         return self.config.training.learning_rate * self._factor(step)
 
     def add_batch(self, images: Tensor, labels: Tensor) -> float:
-        """The loss of a batch; adds its gradients to those of the step, unless the loss is NaN or infinite.
+        """Computes the loss of a batch and adds its gradients to those of the step, unless the loss is NaN or infinite.
 
-        Such a batch leaves nothing behind if `on_nonfinite` is "skip".
+        Such a batch leaves no trace if `on_nonfinite` is "skip".
         """
         images = images.to(self.device, memory_format=self.layout, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
@@ -100,13 +100,13 @@ class Learner:
         return value
 
     def counts(self, labels: Tensor) -> bool:
-        """Whether any of `labels` [N, H, W] weighs in the loss, which else is 0 and has no gradient."""
+        """Whether any of `labels` [N, H, W] weighs in the loss; otherwise the loss is 0 and has no gradient."""
         classes = labels[labels != IGNORE_INDEX].unique().tolist()
         weights = self.class_weights
         return bool(classes) if weights is None else any(weights[k] for k in classes)
 
     def update(self, step: int) -> None:
-        """Changes the weights by the gradients that add_batch has gathered for step 0 <= `step` < steps."""
+        """Changes the weights by the gradients that add_batch gathered for step 0 <= `step` < steps."""
         scale_learning_rate(self.optimizer, self._factor(step))
         if self.config.training.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -119,7 +119,7 @@ class Learner:
 
     @contextmanager
     def result(self) -> Iterator[SegmentationModel]:
-        """The model with the weights to evaluate and to predict with: their average, if there is one."""
+        """Model with the weights to evaluate and predict with: their average, if there is one."""
         if self.average is None:
             yield self.model
         else:
@@ -127,11 +127,11 @@ class Learner:
                 yield self.model
 
     def result_weights(self) -> dict[str, Tensor]:
-        """The state_dict of result()."""
+        """State dict of result()."""
         return self.model.state_dict() if self.average is None else self.average.values
 
     def state(self) -> dict[str, Any]:
-        """All but result_weights() that the next steps depend on; the gradients of an unfinished step, too."""
+        """State besides result_weights() that the next steps depend on, gradients of an unfinished step included."""
         gradients = {name: parameter.grad for name, parameter in self.model.named_parameters()}
         return {
             "optimizer": self.optimizer.state_dict(),
@@ -143,10 +143,10 @@ class Learner:
         }
 
     def restore(self, result_weights: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Takes up what result_weights() and state() returned, of a learner of the same configuration.
+        """Restores the values of result_weights() and state() from a learner of the same configuration.
 
         Raises:
-            ValueError: they are of another one, or of none.
+            ValueError: the values are of another configuration, or of none.
         """
         try:
             load_state(self.model, result_weights if self.average is None else state["weights"])
@@ -174,7 +174,7 @@ class Learner:
         return torch.autocast(self.device.type, name and getattr(torch, name), enabled=name is not None)
 
     def _statistics(self) -> list[tuple[Tensor, Tensor]]:
-        """Every buffer, and a copy of its present value."""
+        """Buffers, each with a copy of its present value."""
         return [(buffer, buffer.clone()) for buffer in self.model.buffers()]
 
 
@@ -198,7 +198,7 @@ def check_sizes(config: Config, model: SegmentationModel) -> None:
 
 
 def _make_model(config: Config, num_classes: int, resumed: bool) -> tuple[SegmentationModel, str | None]:
-    """The model, and in words what it took of training.init_from, if that is to be read."""
+    """Model, and a sentence about what it took of training.init_from, if that is to be read."""
     source, taken = config.training.init_from, None
     if resumed:
         model = _create(config, num_classes, None)

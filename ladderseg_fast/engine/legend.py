@@ -1,4 +1,4 @@
-"""Which colour is which class."""
+"""Legend of class colours."""
 
 from collections.abc import Collection, Sequence
 
@@ -18,7 +18,7 @@ _INDENT = _SWATCH + 6
 def legend(label_set: LabelSet, classes: Collection[int], width: int) -> Image.Image:
     """A picture `width` pixels wide, or as wide as its longest entry: colours and names of `classes`, in rows.
 
-    `classes` are class numbers; IGNORE_INDEX among them is what the labels ignore.
+    `classes` are class numbers; IGNORE_INDEX among them means pixels that the labels ignore.
     """
     font = ImageFont.load_default(15)
     # A name may hold line breaks, which Pillow does not measure.
@@ -49,7 +49,7 @@ def present_classes(*labels: np.ndarray) -> set[int]:
 
 
 def _rows(widths: Sequence[int], room: int) -> list[list[int]]:
-    """The numbers of the entries in each row, which is filled from the left as far as there is room."""
+    """Numbers of the entries in each row, filled from the left as far as there is room."""
     rows: list[list[int]] = []
     left = room
     for i, width in enumerate(widths):

@@ -1,4 +1,4 @@
-"""The data sets and batches of a training and of its evaluations, from loader processes if there are any."""
+"""Data sets and batches of a training and of its evaluations, from loader processes if there are any."""
 
 import torch
 from torch import Tensor
@@ -19,11 +19,12 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
-    """The training and the validation split, after a quick look at all of their files.
+    """Training and validation split, after a quick look at all of their files.
 
     Raises:
-        ValueError, OSError: as open_data_set, or `data` has no size; ValueError: a split comes without labels, or a
-            file is missing or broken, as far as headers show it.
+        ValueError: `data` has no size, a split comes without labels, or a file is missing or broken, as far as headers
+            show it.
+        ValueError, OSError: open_data_set raised it.
     """
     splits = (data.train_split, data.val_split)
     train, val = (data.open(split) for split in splits)
@@ -35,7 +36,7 @@ def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationData
 
 
 def training_loader(config: Config, training_set: SegmentationDataset, start: int, count: int) -> DataLoader[Batch]:
-    """The `count` batches from batch number `start` of the training on: the same whatever came before."""
+    """Loader of `count` batches, from batch number `start` of the training on: the same whatever came before."""
     training = config.training
     batches = TrainingBatches(
         len(training_set), training.batch, start + count, training.seed, start, config.data.augmentation()
@@ -45,7 +46,7 @@ def training_loader(config: Config, training_set: SegmentationDataset, start: in
 
 
 def validation_loader(config: Config, validation_set: SegmentationDataset) -> DataLoader[Batch]:
-    """All samples in their order."""
+    """Loader of all samples in their order."""
     tensors = SegmentationTensors(validation_set, config.data.size, IMAGENET_NORMALISATION)
     return DataLoader(tensors, batch_size=config.training.batch, **_options(config))
 

@@ -1,4 +1,4 @@
-"""The optimizers of a training, and their learning rate."""
+"""Optimizers of a training, and their learning rate."""
 
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -7,9 +7,9 @@ from .config import TrainingConfig
 
 
 def make_optimizer(config: TrainingConfig, model: SegmentationModel) -> Optimizer:
-    """The optimizer that `config` names, with the model's groups of parameters.
+    """Optimizer that `config` names, with the model's groups of parameters.
 
-    Each group's "initial_lr" is its learning rate before the schedule: that of a pretrained encoder is divided.
+    "initial_lr" of a group is its learning rate before the schedule; that of a pretrained encoder is divided.
     """
     groups = model.parameter_groups(config.learning_rate, config.backbone_divisor)
     groups = [group | {"initial_lr": group["lr"]} for group in groups]

@@ -1,4 +1,4 @@
-"""Labels as pictures."""
+"""Labels drawn as pictures."""
 
 from pathlib import Path
 

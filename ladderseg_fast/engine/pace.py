@@ -1,4 +1,4 @@
-"""How fast the steps of a training are."""
+"""Speed of a training's steps."""
 
 import time
 
@@ -7,7 +7,7 @@ _MEMORY = 0.9
 
 
 class Pace:
-    """Measures each step, and how much of it the training waits for its images."""
+    """Measures each step, and how much of it the training spent waiting for images."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -18,20 +18,20 @@ class Pace:
         self.restart()
 
     def restart(self) -> None:
-        """The next step begins now, with waiting for its first batch."""
+        """Begins the next step, which waits for its first batch."""
         self._began = self._waits_since = time.perf_counter()
         self._waiting = 0.0
 
     def batch_arrived(self) -> None:
-        """The waiting is over."""
+        """Ends the wait for a batch."""
         self._waiting += time.perf_counter() - self._waits_since
 
     def batch_done(self) -> None:
-        """The waiting for the next batch begins."""
+        """Begins the wait for the next batch."""
         self._waits_since = time.perf_counter()
 
     def step_done(self) -> None:
-        """The step is over."""
+        """Ends the step."""
         self.seconds, self.waited = time.perf_counter() - self._began, self._waiting
         seconds, waited = self._averages or (self.seconds, self.waited)
         self._averages = (
@@ -41,10 +41,10 @@ class Pace:
 
     @property
     def average_seconds(self) -> float:
-        """A moving average of the steps' seconds."""
+        """Moving average of the steps' seconds."""
         return self._averages[0]
 
     @property
     def waiting_share(self) -> float:
-        """A moving average of the share of the time that the steps waited: 0 to 1."""
+        """Moving average of the share of the time that the steps waited: 0 to 1."""
         return self._averages[1] / self._averages[0]

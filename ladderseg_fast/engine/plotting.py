@@ -1,4 +1,4 @@
-"""What pictures of a training's numbers share, whatever they are drawn with."""
+"""Helpers that all pictures of a training's numbers share, whatever they are drawn with."""
 
 import math
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ def ticks(low: float, high: float, most: int, whole: bool = False) -> list[float
 
 
 def loss_limit(losses: Sequence[float]) -> float:
-    """A little above the highest loss, for the upper end of an axis from zero; a spike at the start is cut off."""
+    """Upper end of an axis that starts at zero: a little above the highest loss, with a spike at the start cut off."""
     settled = max(losses[len(losses) // 20 :])
     return 1.08 * min(max(losses), 2.0 * settled) or 1.0
 
 
 def moving_average(values: Sequence[float]) -> list[float]:
-    """For each value the mean of the last ones up to it: as many as the window holds."""
+    """Means of each value with the values before it, as many as the window holds."""
     window = max(_LEAST_WINDOW, round(_SMOOTHING * len(values)))
     sums = list(accumulate(values, initial=0.0))
     starts = (max(0, end - window) for end in range(1, len(sums)))

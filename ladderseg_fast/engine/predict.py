@@ -11,10 +11,10 @@ OWN_SIZE = "own"
 
 
 def prediction_size(image_size: tuple[int, int], trained_size: tuple[int, int], least: int) -> tuple[int, int]:
-    """(height, width) at which the network sees an image of `image_size` (height, width).
+    """Size (height, width) at which the network sees an image of `image_size` (height, width).
 
-    The image keeps its proportions and gets as many pixels as the training images had, so that things
-    appear about as large as in training; but no side falls below `least`, the network's minimum.
+    The image keeps its proportions and gets as many pixels as the training images had, so things appear about as large
+    as in training; but no side falls below `least`, the network's minimum.
     """
     height, width = image_size
     scale = (trained_size[0] * trained_size[1] / (height * width)) ** 0.5

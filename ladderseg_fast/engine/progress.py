@@ -9,16 +9,16 @@ _BAR_WIDTH = 20
 
 
 class Progress:
-    """One line that is rewritten in place on a terminal; about `plain_lines` lines of their own elsewhere.
+    """One line that is rewritten in place on a terminal; elsewhere about `plain_lines` separate lines.
 
-    As a context manager it clears the line at the end, however the block ends. What the stream's encoding lacks is
-    printed as escapes.
-
-    Raises:
-        BrokenPipeError: what is printed reaches nobody: the other end of the pipe is closed, or the terminal is gone.
+    As a context manager it clears the line at the end, however the block ends. Characters that the stream's encoding
+    lacks are printed as escapes.
 
     Args:
-        done: how many of `total` were through before; they took none of the time that the rest is estimated from.
+        done: how many of `total` were finished before; they took none of the time that the rest is estimated from.
+
+    Raises:
+        BrokenPipeError: nobody reads the output: the other end of the pipe is closed, or the terminal is gone.
     """
 
     def __init__(self, stream: TextIO, label: str, total: int, plain_lines: int = 20, done: int = 0) -> None:
@@ -44,7 +44,7 @@ class Progress:
                 raise
 
     def update(self, done: int, details: str) -> None:
-        """Shows that `done` of the total are through; `details` is the rest of the line."""
+        """Shows that `done` of the total are finished; `details` is the rest of the line."""
         if self._in_place:
             filled = _BAR_WIDTH * done // self._total
             bar = "#" * filled + "." * (_BAR_WIDTH - filled)

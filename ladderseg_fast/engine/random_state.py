@@ -1,4 +1,4 @@
-"""The states of all random number generators that a training may use, as plain values for a checkpoint."""
+"""States of all random number generators that a training may use, as plain values for a checkpoint."""
 
 import random
 from typing import Any
@@ -15,7 +15,7 @@ def seed_all(seed: int) -> None:
 
 
 def get_random_states() -> dict[str, Any]:
-    """The present states."""
+    """Present states of all generators."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -26,10 +26,10 @@ def get_random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Takes up what get_random_states returned; the states of CUDA devices that are not there are passed over.
+    """Restores the result of get_random_states; states of CUDA devices that do not exist here are passed over.
 
     Raises:
-        ValueError: `states` are not what it returns.
+        ValueError: `states` are not such a result.
     """
     try:
         random.setstate(states["python"])

@@ -1,4 +1,4 @@
-"""What happens in a training: for the log and, if the configuration says so, for TensorBoard."""
+"""Records of the events of a training, for the log and, if the configuration says so, for TensorBoard."""
 
 import torch
 
@@ -18,7 +18,7 @@ class Recorder:
     """Writes RunLog's records.
 
     Args:
-        step: steps done before.
+        step: number of steps done before.
     """
 
     def __init__(self, config: Config, run: RunDirectory, step: int) -> None:
@@ -27,31 +27,31 @@ class Recorder:
         self._events = TensorBoardEvents(run.tensorboard, step) if config.output.tensorboard else None
 
     def begin(self, kind: str, revision: GitRevision | None, **more: object) -> None:
-        """The run starts or goes on: "start" or "resume"."""
+        """Records that the run starts or continues: "start" or "resume"."""
         record: Record = {"kind": kind, **more, "config": self._config.as_tables(), "version": __version__}
         record["git_revision"], record["git_modified"] = revision or (None, None)
         self._log.append(record | {"threads": torch.get_num_threads()})
 
     def step(self, **values: object) -> None:
-        """A step is done."""
+        """Records a finished step."""
         self._log.append({"kind": "step"} | values)
         self._add_events("train", values, _STEP_EVENTS)
 
     def skip(self, **values: object) -> None:
-        """A batch was left out."""
+        """Records that a batch was left out."""
         self._log.append({"kind": "skip"} | values)
 
     def empty(self, **values: object) -> None:
-        """No pixel of a batch counted."""
+        """Records a batch of which no pixel counted."""
         self._log.append({"kind": "empty"} | values)
 
     def evaluation(self, **values: object) -> None:
-        """The validation split was evaluated."""
+        """Records an evaluation of the validation split."""
         self._log.append({"kind": "evaluation"} | values)
         self._add_events("validation", values, _EVALUATION_EVENTS)
 
     def end(self, step: int) -> None:
-        """Nothing is left to do."""
+        """Records that nothing is left to do."""
         self._log.append({"kind": "end", "step": step})
         self.sync()
 

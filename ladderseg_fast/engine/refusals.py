@@ -1,4 +1,4 @@
-"""What the system may refuse a process, or take from it, in words."""
+"""Words for what the system may refuse a process, or take from it."""
 
 import errno
 import re
@@ -18,7 +18,7 @@ _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is killed 
 
 
 def refusal(error: BaseException) -> str | None:
-    """What the system refused, if that is why `error` was raised; None if it is something else."""
+    """Name of what the system refused, if that is why `error` was raised; None if not."""
     text = str(error)
     if isinstance(error, BrokenPipeError):
         return text
@@ -39,7 +39,7 @@ def refusal(error: BaseException) -> str | None:
 
 @contextmanager
 def refusals_named() -> Iterator[None]:
-    """A block whose errors are SystemRefusals where they stem from one."""
+    """Block whose errors become SystemRefusals if they stem from one."""
     try:
         yield
     except (SystemRefusal, BrokenPipeError):  # who reads what is printed is the caller's to know

@@ -1,4 +1,4 @@
-"""What a training leaves behind, and where."""
+"""Files that a training leaves behind, and their places."""
 
 import os
 from pathlib import Path
@@ -16,8 +16,8 @@ _LOCK, _WRITTEN = ".ladderseg.lock", ".ladderseg.files"
 class RunDirectory:
     """The files of one run.
 
-    Of the files in `path`, only those are ever removed that a run is known to have written, and none through a
-    symbolic link: everything else is the user's.
+    A file in `path` is removed only if a run is known to have written it, and never through a symbolic link: everything
+    else is the user's.
 
     Attributes:
         config: config.toml, all settings as they were resolved.
@@ -46,10 +46,10 @@ class RunDirectory:
 
     @property
     def result(self) -> Path:
-        """The checkpoint to predict with: the best, or the last one where none was evaluated.
+        """Checkpoint to predict with: the best, or the last one if none was evaluated.
 
         Raises:
-            FileNotFoundError: there is neither.
+            FileNotFoundError: the run has neither.
         """
         for path in (self.best, self.last):
             if path.is_file():
@@ -57,7 +57,7 @@ class RunDirectory:
         raise FileNotFoundError(f"{self.path}: neither {self.best.name} nor {self.last.name} is there")
 
     def check_output(self, path: Path) -> None:
-        """Raises ValueError if what is written to `path` would take the place of a file that the run needs."""
+        """Raises ValueError if writing to `path` would replace a file that the run needs."""
         for file in (self.last, self.best, self.log, self.config):
             if path.exists() and file.exists() and path.samefile(file):
                 raise ValueError(
@@ -74,15 +74,15 @@ class RunDirectory:
         return RunLock(self.path / _LOCK, stream)
 
     def check_free(self, overwrite: bool, keep_config: bool = False) -> None:
-        """Raises an error unless a new run can begin here without the loss of anything that no run wrote.
+        """Raises an error unless a new run can begin here without losing anything that no run wrote.
 
         Args:
-            overwrite: an earlier run that is there is replaced, its checkpoints too.
+            overwrite: replace an earlier run that is there, its checkpoints too.
             keep_config: config.toml may be the user's.
 
         Raises:
-            FileExistsError: there is a checkpoint, and `overwrite` is False; or something that is not an earlier run's.
-            NotADirectoryError: `path` is something else.
+            FileExistsError: there is a checkpoint, and `overwrite` is False; or there is something that no run wrote.
+            NotADirectoryError: `path` is no directory.
         """
         if not self.path.is_dir():
             if os.path.lexists(self.path):
@@ -108,13 +108,13 @@ class RunDirectory:
             )
 
     def create(self, overwrite: bool, keep_config: bool = False) -> None:
-        """Makes the directory for a new run; what an earlier run wrote there goes.
+        """Makes the directory for a new run, and removes what an earlier run wrote there.
 
         Args:
             keep_config: config.toml stays, even if it is not as an earlier run wrote it.
 
         Raises:
-            FileExistsError, NotADirectoryError: as check_free.
+            FileExistsError, NotADirectoryError: check_free raises it.
             OSError: the directory cannot be made or written.
         """
         self.check_free(overwrite, keep_config)
@@ -134,7 +134,7 @@ class RunDirectory:
         self.overlays.mkdir(exist_ok=True)
 
     def take_up(self) -> None:
-        """Makes the directory ready for its run to go on.
+        """Makes the directory ready for its run to continue.
 
         Raises:
             OSError: it cannot be written.
@@ -146,7 +146,7 @@ class RunDirectory:
             self._written.begin(self._unedited() if early is None else early)
 
     def clear_leftovers(self) -> None:
-        """Removes the temporary files of a training that was killed; no other one may be at work here."""
+        """Removes the temporary files of a training that was killed; no other training may be at work here."""
         # `ladderseg report` writes its page at any time.
         ours = {*self._names, _WRITTEN} - {self.report.name}
         remove_leftovers(self.path, ours.__contains__)
@@ -154,7 +154,7 @@ class RunDirectory:
             remove_leftovers(self.overlays, lambda name: name.endswith(".png"))
 
     def write_config(self, text: str) -> None:
-        """Makes `text` the content of config.toml.
+        """Writes `text` to config.toml.
 
         Raises:
             OSError: it cannot be written; the message names it.
@@ -170,7 +170,7 @@ class RunDirectory:
         return files is not None and files.wrote(self.config.name)
 
     def will_write(self, path: Path) -> None:
-        """Lists `path`, a file of the run that no attribute names, as one that the run writes.
+        """Lists `path`, a file of the run that no attribute names, as written by the run.
 
         Raises:
             OSError: the list cannot be written.
@@ -178,16 +178,16 @@ class RunDirectory:
         self._written.add(str(path.relative_to(self.path)))
 
     def _unedited(self) -> dict[str, bytes | None]:
-        """The files of every run that nobody edits, as WrittenFiles has them: all but config.toml."""
+        """Files of every run that nobody edits, in the form of WrittenFiles: all but config.toml."""
         return dict.fromkeys(name for name in self._names if name != self.config.name)
 
     def _is_empty(self) -> bool:
-        """Whether there is nothing but what a training makes before it has a list of its files."""
+        """Whether the directory holds only what a training makes before it has a list of its files."""
         ours = {path.name for path in leftovers(self.path) if path.name.startswith(f".{_WRITTEN}.")}
         return {path.name for path in self.path.iterdir()} <= {*ours, _LOCK}
 
     def _written_files(self) -> WrittenFiles | None:
-        """What a run wrote here; None if none did."""
+        """Files that a run wrote here; None if none did."""
         if not self._written.exists():
             early = self._files_of_early_run()
             if early is None:
@@ -196,7 +196,7 @@ class RunDirectory:
         return self._written
 
     def _files_of_early_run(self) -> dict[str, bytes | None] | None:
-        """What a run wrote here that kept no list of it, as WrittenFiles has it; None if none did."""
+        """Files of a run here that kept no list of them, in the form of WrittenFiles; None if there was none."""
         config = config_of_early_run(self.log)
         if config is None:
             return None
@@ -206,7 +206,7 @@ class RunDirectory:
         return dict.fromkeys(files) | {self.config.name: config}
 
     def _strangers(self, files: WrittenFiles) -> list[str]:
-        """What has the name of a file of a run, but is not the run's."""
+        """Files that have the name of a run's file but are not the run's."""
         folders = [path for path in (self.overlays, self.tensorboard) if os.path.lexists(path)]
         names = [name for name in self._names if os.path.lexists(self.path / name)]
         return [

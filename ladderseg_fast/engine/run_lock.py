@@ -1,4 +1,4 @@
-"""One training at a time in one directory."""
+"""Lock that admits one training at a time to a directory."""
 
 import errno
 import fcntl
@@ -18,7 +18,7 @@ _held: set[int] = set()
 
 
 def _let_go() -> None:
-    """In a forked process: a lock lives as long as any process has it open, and the parent's is not this one's."""
+    """Releases a lock that a forked process inherited: it lives as long as any process has it open."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -28,13 +28,13 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 class RunLock:
-    """While active, no other process, and no other RunLock of this one, can hold the lock of the file `path`.
+    """Lock of the file `path`, which no other process and no other RunLock of this one can hold while it is active.
 
-    The system lets go of it when the process ends, however it ends; the file says who holds it. Where the file system
-    has no locks, `stream` is told that a second training would not be noticed.
+    The system releases it when the process ends, however it ends; the file says who holds it. If the file system has no
+    locks, `stream` is told that a second training would not be noticed.
 
     Raises:
-        BlockingIOError: it is held; the message names the process, its machine and when it started.
+        BlockingIOError: another process holds it; the message names it, its machine and when it started.
         OSError: the file cannot be made; the message names it.
     """
 
@@ -100,7 +100,7 @@ class RunLock:
             return "another process"
 
     def _is_there(self, descriptor: int) -> bool:
-        """Whether the file that is open is the one that has the name."""
+        """Whether the open file is the one that has the name."""
         try:
             return os.path.samestat(os.fstat(descriptor), os.stat(self._path, follow_symlinks=False))
         except FileNotFoundError:

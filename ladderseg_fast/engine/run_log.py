@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object a line."""
+"""Log of a run: one JSON object per line."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class RunLog:
         self.path = path
 
     def clear(self) -> None:
-        """Makes it an empty file."""
+        """Empties the file."""
         with atomic_write(self.path):
             pass
 
@@ -47,7 +47,7 @@ class RunLog:
             raise OSError(f"cannot write {self.path}: {error.strerror}") from error
 
     def sync(self) -> None:
-        """Forces what was appended to the disk, so that a checkpoint is never ahead of the log."""
+        """Forces appended records to the disk, so that a checkpoint is never ahead of the log."""
         with open(self.path, "ab") as file:
             os.fsync(file.fileno())
 
@@ -55,7 +55,7 @@ class RunLog:
         """All complete records; a last line that a killed process left unfinished is passed over.
 
         Raises:
-            OSError: there is no such file, or it cannot be read.
+            OSError: the file does not exist or cannot be read.
             ValueError: a line is not a record.
         """
         lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -68,10 +68,10 @@ class RunLog:
         return records
 
     def cut(self, step: int, batch: int) -> list[Record]:
-        """Drops what came after `step` steps and `batch` batches, and returns the rest.
+        """Drops the records after `step` steps and `batch` batches, and returns the rest.
 
         Raises:
-            OSError: as in read, or it cannot be written.
+            OSError: the file cannot be read or written.
             ValueError: a line is not a record, or the steps are not 1 to `step`.
         """
         kept = [record for record in self.read() if record.get("step", 0) <= step and record.get("batch", 0) <= batch]

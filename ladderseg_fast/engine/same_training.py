@@ -1,4 +1,4 @@
-"""Whether a checkpoint can be continued from with a configuration and a data set."""
+"""Check that a training can continue from a checkpoint with a configuration and a data set."""
 
 import hashlib
 from pathlib import Path
@@ -24,12 +24,12 @@ _LENGTH = "training.steps"
 
 
 def length_before(checkpoint: Checkpoint, config: Config) -> int:
-    """The length in steps of the training that left `checkpoint`, which goes on with the resolved `config`."""
+    """Length in steps of the training that left `checkpoint` and now continues with the resolved `config`."""
     return checkpoint.config.get("training", {}).get("steps", config.training.steps)
 
 
 def names_digest(samples: SegmentationDataset) -> str:
-    """A digest of the names of `samples` in their order, which decides what a step sees."""
+    """Digest of the names of `samples` in their order, which decides what a step sees."""
     digest = hashlib.sha256()
     for index in range(len(samples)):
         digest.update(samples.name(index).encode("utf-8", "backslashreplace") + b"\0")
@@ -37,7 +37,7 @@ def names_digest(samples: SegmentationDataset) -> str:
 
 
 def check_same_training(path: Path, checkpoint: Checkpoint, config: Config, training_set: SegmentationDataset) -> None:
-    """Raises ValueError unless the training that left `checkpoint` in `path` goes on with these.
+    """Raises ValueError unless the training that left `checkpoint` in `path` continues with these.
 
     `config` must be resolved.
     """

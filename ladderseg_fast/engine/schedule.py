@@ -2,7 +2,7 @@
 
 
 def learning_rate_factor(step: int, steps: int, power: float = 1.5, warmup_steps: int = 0) -> float:
-    """What the learning rate is multiplied by in step 0 <= `step` < `steps`.
+    """Factor of the learning rate in step 0 <= `step` < `steps`.
 
     Poly decay, (1 - step / steps)^power (Kreso et al. 2017, section 4). In the first `warmup_steps` steps it is also
     multiplied by a number that grows linearly to 1.

@@ -1,4 +1,4 @@
-"""The course of a training as TensorBoard events."""
+"""Course of a training as TensorBoard events."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ class TensorBoardEvents:
     """Numbers by name and step, in a file of `directory`.
 
     Args:
-        step: steps done before; what an earlier process wrote beyond them is hidden.
+        step: number of steps done before; events of an earlier process beyond them are hidden.
     """
 
     def __init__(self, directory: Path, step: int) -> None:
@@ -39,5 +39,5 @@ class TensorBoardEvents:
             self._writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        """Writes what was added into the file."""
+        """Writes added values into the file."""
         self._writer.flush()

@@ -110,7 +110,7 @@ def train(
 
 
 class _Trainer:
-    """The parts of one training and its state between batches."""
+    """Parts of one training and its state between batches."""
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class _Trainer:
         self.recorder.begin("start", revision, class_weights=self.learner.class_weights, colours=colours)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Takes up the state that `checkpoint` holds, and cuts the log there; the length may have changed."""
+        """Restores the state that `checkpoint` holds, and cuts the log there; the length may have changed."""
         state, revision = checkpoint.training_state, git_revision(Path.cwd())
         steps_before, steps = length_before(checkpoint, self.config), self.config.training.steps
         self.run.take_up()
@@ -211,7 +211,7 @@ class _Trainer:
             )
 
     def fit(self, interrupt: InterruptRequest) -> None:
-        """All that is left to do; whatever ends it before, it saves what it can, and says so."""
+        """Runs the rest of the training; if something ends it early, saves what it can, and says so."""
         if self.result.ended:
             return
         steps = self.config.training.steps
@@ -265,7 +265,7 @@ class _Trainer:
             write_curve(self.run.curve, title, self.result.losses, self.result.evaluations, training.steps)
 
     def _saved_now(self) -> str:
-        """Saves, after an error, and says what there is to go on from."""
+        """Saves after an error, and says what there is to continue from."""
         try:
             self.save()
         except Exception as error:  # whatever it is: the error that is under way comes first, and this one is told
@@ -274,14 +274,16 @@ class _Trainer:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """While weights, gradients, counters and log change together: what is left of them by an error is not saved."""
+        """Block in which weights, gradients, counters and log change together; an error leaves a state that is not
+        saved.
+        """
         with child_signals_held():
             self.whole = False
             yield
             self.whole = True
 
     def _train(self, interrupt: InterruptRequest) -> None:
-        """The steps that are left."""
+        """Runs the steps that are left."""
         pace = Pace()
         for images, labels, indices in self._remaining_batches():
             pace.batch_arrived()
@@ -302,13 +304,13 @@ class _Trainer:
                 pace.batch_done()
 
     def _remaining_batches(self) -> Iterator[Batch]:
-        """As many as the steps that are left need; more, if some are skipped."""
+        """Batches for the steps that are left, and more if some are skipped."""
         training = self.config.training
         while missing := (training.steps - self.result.step) * training.accumulate - len(self.losses):
             yield from training_loader(self.config, self.training_set, self.batches, missing)
 
     def _take(self, images: Tensor, labels: Tensor, indices: Tensor) -> str | None:
-        """Gathers the gradients of one batch; what to say about it if it teaches nothing."""
+        """Gathers the gradients of one batch; returns what to say about it if it teaches nothing."""
         loss = self.learner.add_batch(images, labels)
         self.batches += 1
         if math.isfinite(loss):
@@ -336,7 +338,7 @@ class _Trainer:
         )
 
     def _finish_step(self, pace: Pace) -> str:
-        """Changes the weights by the gathered gradients, and logs the step; what to show of it."""
+        """Changes the weights by the gathered gradients, and logs the step; returns what to show of it."""
         step, training = self.result.step, self.config.training
         learning_rate = self.learner.learning_rate(step)
         self.learner.update(step)
@@ -365,7 +367,7 @@ class _Trainer:
             self.save()
 
     def _evaluate_if_due(self, interrupt: InterruptRequest) -> bool:
-        """Evaluates if this step is to be and has not been; whether it did."""
+        """Evaluates if this step is due and has not been evaluated; returns whether it did."""
         step = self.result.step
         due = step > 0 and (step % self.config.output.evaluate_every == 0 or step == self.config.training.steps)
         if not due or (self.result.evaluations and self.result.evaluations[-1].step == step):
@@ -414,15 +416,15 @@ class _Trainer:
             return median_frequency_weights(self.training_set, self.config.data.workers, on_sample)
 
     def _epoch(self) -> float:
-        """Passes over the training images so far."""
+        """Number of passes over the training images so far."""
         return round(self.batches * self.config.training.batch / len(self.training_set), 4)
 
     def _files_of(self, indices: Tensor) -> list[str]:
-        """What the samples of a batch are called."""
+        """Names of the samples of a batch."""
         return [name for index in indices.tolist() for name in self._files(index)]
 
     def _files(self, index: int) -> list[str]:
-        """What sample `index` of the training split is called: its files, or its name if it is drawn."""
+        """Name of sample `index` of the training split: its files, or its name if it is drawn."""
         return [str(path) for path in self.training_set.files(index)] or [self.training_set.name(index)]
 
     def _stop_if(self, interrupt: InterruptRequest) -> None:

@@ -1,4 +1,4 @@
-"""What a training has come to so far."""
+"""Result of a training so far."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ class Evaluation(NamedTuple):
 
 @dataclass
 class TrainingResult:
-    """The course of a training, whatever processes it took."""
+    """Course of a training, whatever processes it took."""
 
     losses: list[float] = field(default_factory=list)
     """One per step."""
@@ -30,7 +30,7 @@ class TrainingResult:
 
     @classmethod
     def from_records(cls, records: list[Record]) -> "TrainingResult":
-        """That of the steps and evaluations in a run's log."""
+        """Result from the steps and evaluations in a run's log."""
         result = cls()
         for record in records:
             if record["kind"] == "step":
@@ -44,17 +44,17 @@ class TrainingResult:
 
     @property
     def step(self) -> int:
-        """Steps done."""
+        """Number of steps done."""
         return len(self.losses)
 
     @property
     def best(self) -> Evaluation | None:
-        """The evaluation with the highest mIoU, the first of several."""
+        """Evaluation with the highest mIoU, the first of several."""
         return max(self.evaluations, key=lambda evaluation: evaluation.miou, default=None)
 
     @property
     def span(self) -> int:
-        """Steps that `first_loss` and `last_loss` average over: a quarter of all, 50 at most."""
+        """Number of steps that `first_loss` and `last_loss` average over: a quarter of all, 50 at most."""
         return min(50, max(1, len(self.losses) // 4))
 
     @property

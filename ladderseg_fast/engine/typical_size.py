@@ -1,4 +1,4 @@
-"""A size for the training on images of which nobody said how large they are to be."""
+"""Size of the training images, chosen if nobody gave one."""
 
 import statistics
 
@@ -16,7 +16,7 @@ _LEAST = 64
 
 
 def typical_size(samples: SegmentationDataset) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(height, width) for the training images, and the medians of the images' own that it is chosen by.
+    """Size (height, width) for the training images, and the medians of the images' own sizes that it is chosen by.
 
     It has the medians' proportions and at most as many pixels as 512x1024, so that a training fits into the memory of
     most machines. `samples` must come from files.

@@ -1,4 +1,4 @@
-"""The validation split during a training: scores, and overlays at the end."""
+"""Validation split during a training: scores, and overlays at the end."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ class Validation:
         self._stream = stream
 
     def scores(self, model: SegmentationModel, step: int, on_batch: Callable[[], None]) -> Scores:
-        """Those of `model`, that of `step` steps; calls `on_batch` after every batch."""
+        """Scores of `model` after `step` steps; calls `on_batch` after every batch."""
         loader = validation_loader(self._config, self._samples)
         with Progress(self._stream, "evaluate", len(loader), plain_lines=0) as progress:
 
@@ -44,10 +44,10 @@ class Validation:
     def draw_overlays(
         self, model: SegmentationModel, directory: Path, will_write: Callable[[Path], None]
     ) -> list[Path]:
-        """Writes truth and prediction over images that are spread evenly over the split, and returns the paths.
+        """Writes truth and prediction over images spread evenly over the split, and returns the paths.
 
         Args:
-            will_write: is called with each path before its file is written.
+            will_write: called with each path before its file is written.
         """
         count = min(self._config.output.overlays, len(self._samples))
         paths = []

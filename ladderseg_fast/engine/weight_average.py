@@ -1,4 +1,4 @@
-"""A moving average of the weights, which often scores better than the weights themselves."""
+"""Moving average of the weights, which often scores better than the weights themselves."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Takes the model's present values in."""
+        """Adds the model's present values to the average."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, value in model.state_dict().items():
@@ -34,7 +34,7 @@ class WeightAverage:
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
-        """The averages in the model's place for the block; afterwards the model has its own values again."""
+        """Puts the averages into the model for the block; afterwards the model has its own values again."""
         self._exchange(model)
         try:
             yield
@@ -42,11 +42,11 @@ class WeightAverage:
             self._exchange(model)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint, which has the values themselves elsewhere."""
+        """State for a checkpoint, which has the values themselves elsewhere."""
         return {"updates": self.updates}
 
     def restore(self, values: dict[str, Tensor], state: dict[str, Any]) -> None:
-        """Takes up `values` and what state() returned."""
+        """Restores `values` and the result of state()."""
         self.updates = state["updates"]
         for name, average in self.values.items():
             average.copy_(values[name])

@@ -1,4 +1,4 @@
-"""How many processes load images."""
+"""Number of processes that load images."""
 
 import os
 import shutil
@@ -16,13 +16,13 @@ _BATCHES_PER_WORKER = 3
 
 
 def suitable_workers(device: torch.device, batch_bytes: int = 0) -> int:
-    """How many shall load images for a network on `device`: as many as there are cores that it leaves, at most 8.
+    """Number of processes that should load images for a network on `device`: the cores that it leaves free, at most 8.
 
     On the CPU the network's threads take theirs. Results do not depend on it.
 
     Args:
-        batch_bytes: of a batch, which loader processes hand over in shared memory. A container may have little of it,
-            and a process that finds none left is killed; so no more workers than half of what is free serves.
+        batch_bytes: size of a batch, which loader processes hand over in shared memory. A container may have little of
+            it, and a process that finds none left is killed; so no more workers than half of what is free serves.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     workers = max(0, min(len(os.sched_getaffinity(0)) - threads, _MOST_WORKERS))

@@ -1,4 +1,4 @@
-"""Which files of a run's directory the run wrote: what is not known to be the run's is the user's."""
+"""Files of a run's directory that the run wrote; any other file is the user's."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ _HEADER = "files that a training with ladderseg_fast wrote"
 
 
 class WrittenFiles:
-    """A list of names, in the file `path`: one JSON object a line, added before the file that it names is written.
+    """List of names in the file `path`: one JSON object per line, added before the file that it names is written.
 
-    A name is relative to the directory. A file that people edit is listed with its content's digest, so that it counts
-    as the run's only while it holds what the run wrote.
+    A name is relative to the directory. A file that people edit is listed with its content's digest, so it counts as
+    the run's only while it holds what the run wrote.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,13 +28,13 @@ class WrittenFiles:
         return self._read() is not None and self._in_file
 
     def assume(self, files: Mapping[str, bytes | None]) -> None:
-        """Makes `files`, with their contents where these matter, the list of this object, not of the file."""
+        """Makes `files`, with their contents if these matter, the list of this object, not of the file."""
         self._digests, self._in_file = {}, False
         for name, content in files.items():
             _enter(self._digests, _record(name, content))
 
     def begin(self, files: Mapping[str, bytes | None]) -> None:
-        """Makes `files`, with their contents where these matter, the list, and writes it.
+        """Makes `files`, with their contents if these matter, the list, and writes it.
 
         Raises:
             OSError: it cannot be written.
@@ -48,7 +48,7 @@ class WrittenFiles:
         self._in_file = True
 
     def add(self, name: str, content: bytes | None = None) -> None:
-        """Adds `name`, with its content where that matters, to a list that exists.
+        """Adds `name`, with its content if that matters, to a list that exists.
 
         Raises:
             OSError: it cannot be written.
@@ -65,11 +65,11 @@ class WrittenFiles:
         _enter(known, record)
 
     def names(self) -> list[str]:
-        """All that are listed."""
+        """Names of all listed files."""
         return list(self._read() or ())
 
     def wrote(self, name: str) -> bool:
-        """Whether the file that has this name now is one that the run wrote: never one that a link leads to."""
+        """Whether the run wrote the file that has this name now; a file that a link leads to never counts."""
         digests = (self._read() or {}).get(name)
         path = Path(name)
         if digests is None or path.is_absolute() or ".." in path.parts:
@@ -81,7 +81,7 @@ class WrittenFiles:
         return not digests or hashlib.sha256(places[0].read_bytes()).hexdigest() in digests
 
     def _read(self) -> dict[str, set[str]] | None:
-        """The digests by name; None where there is no such list."""
+        """Digests by name; None if there is no such list."""
         if self._digests is None and self.path.is_file() and not self.path.is_symlink():
             # The last line may have been left unfinished by a process that was killed.
             lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]

@@ -1,4 +1,4 @@
-"""How good a model is: confusion matrix and IoU, the scores of Cityscapes, and whole data sets at full resolution."""
+"""Evaluation: confusion matrix and IoU, the scores of Cityscapes, and whole data sets at full resolution."""
 
 from .batches import evaluate
 from .cityscapes import CityscapesScores, InstanceCounts, cityscapes_scores

@@ -1,4 +1,4 @@
-"""The most probable class of several predictions together, in strips of rows."""
+"""Most probable class of several predictions together, computed in strips of rows."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,12 @@ def argmax_of_mean(scores: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """Class labels at `size` where the softmax probabilities of all `scores` are averaged.
 
     Args:
-        scores: [N, K, h, w] each, with heights and widths of its own; K at most 256.
+        scores: [N, K, h, w] each, of any heights and widths; K at most 256.
         size: (H, W) of the labels. Scores are upsampled bilinearly to it, before the softmax.
+
     Returns:
-        [N, H, W] uint8.
+        Labels [N, H, W] uint8.
+
     Equivalent to: the argmax of the sum of F.interpolate(s, size, mode="bilinear").softmax(1) over `scores`.
     """
     height, width = size

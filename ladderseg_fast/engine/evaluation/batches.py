@@ -1,4 +1,4 @@
-"""Scores of a model on ready-made batches, as training asks for them."""
+"""Scores of a model on ready-made batches, as a training needs them."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -20,7 +20,7 @@ def evaluate(
     BatchNorm uses its running statistics.
 
     Args:
-        batches: images [N, 3, H, W] and labels [N, H, W]; what follows them in a batch is left alone.
+        batches: images [N, 3, H, W] and labels [N, H, W]; further entries of a batch are ignored.
         on_batch: called with the number of batches done so far.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the Cityscapes benchmark measures besides the classes' IoU.
+"""Scores of the Cityscapes benchmark besides the classes' IoU.
 
 The definitions are those of its public evaluator, `cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling`, for
 predictions of the nineteen classes.
@@ -49,7 +49,7 @@ ByName = dict[str, float | None]
 
 @dataclass(frozen=True)
 class CityscapesScores:
-    """Scores over all images together. Void does not count, so there is no score for it."""
+    """Scores over all images together. Void does not count and has no score."""
 
     category_iou: ByName
     """IoU of the seven categories: confusing car with bus is no mistake here."""
@@ -61,7 +61,7 @@ class CityscapesScores:
 
     @property
     def mean_category_iou(self) -> float | None:
-        """Mean over the categories that have a value, as for the other two means."""
+        """Mean over the categories that have a value; the other two means do the same."""
         return _mean(self.category_iou)
 
     @property
@@ -74,7 +74,7 @@ class CityscapesScores:
 
 
 class InstanceCounts:
-    """Weighted pixels of things: found as their class, found as their category, and all."""
+    """Weighted pixels of instances: found as their class, found as their category, and all."""
 
     def __init__(self) -> None:
         self.all = np.zeros(_CLASSES)
@@ -82,7 +82,7 @@ class InstanceCounts:
         self.as_category = np.zeros(_CLASSES)
 
     def add(self, prediction: np.ndarray, instances: np.ndarray) -> None:
-        """Counts the classes [H, W] predicted for the things of `instances` [H, W], values of *_instanceIds.png.
+        """Counts classes [H, W] predicted for `instances` [H, W], values of *_instanceIds.png.
 
         Raises:
             ValueError: the shapes differ, a prediction is not a class, or a value belongs to no label with instances.
@@ -108,7 +108,7 @@ class InstanceCounts:
 
 
 def cityscapes_scores(confusion: Tensor, instances: InstanceCounts | None) -> CityscapesScores:
-    """Scores from the classes' confusion matrix [19, 19] and, for iIoU, the counts of the same images' things."""
+    """Scores from the classes' confusion matrix [19, 19] and, for iIoU, from the instance counts of the same images."""
     counts = confusion.numpy()
     columns = counts.sum(0)
 
@@ -137,7 +137,7 @@ def cityscapes_scores(confusion: Tensor, instances: InstanceCounts | None) -> Ci
 
 
 def _class_of_id(ids: np.ndarray) -> np.ndarray:
-    """The class of every id up to the highest of `ids`: -1 where the label does not count, or an id does not occur."""
+    """Class of every id up to the highest of `ids`; -1 if the label does not count or the id does not occur."""
     found = np.unique(ids // _PER_LABEL)
     class_of_label = np.full(int(found.max(initial=0)) + 1, -1)
     labels = {label.id: label for label in CITYSCAPES_LABELS}

@@ -1,4 +1,6 @@
-"""Truth and prediction side by side, with image and errors as in the paper's Figure 4, over the classes' colours."""
+"""Pictures of truth and prediction side by side, with image and errors as in the paper's Figure 4, over the class
+colours.
+"""
 
 from collections.abc import Mapping
 
@@ -22,9 +24,9 @@ def comparison(
 ) -> Image.Image:
     """One picture of `image` [H, W, 3] uint8 and its `labels` and `prediction` [H, W] uint8, with `title` above.
 
-    From left to right: the image, the true classes over it, the predicted ones over it, and the errors: the image in
-    grey, red where the prediction is wrong, and dark where the labels ignore it. Below are the colours of the classes
-    that occur.
+    From left to right it shows the image, the true classes over it, the predicted classes over it, and the errors: the
+    image in grey, red where the prediction is wrong, and dark where the labels ignore it. Below are the colours of the
+    classes that occur.
     """
     panels = {
         "image": image,
@@ -38,13 +40,15 @@ def comparison(
 def truth_and_prediction(
     image: np.ndarray, labels: np.ndarray, prediction: np.ndarray, label_set: LabelSet, title: str
 ) -> Image.Image:
-    """As `comparison`, with these two panels only."""
+    """Picture like `comparison`, with the truth and prediction panels only."""
     panels = {"truth": _truth(image, labels, label_set), "prediction": overlay(image, prediction, label_set)}
     return _with_legend(_side_by_side(panels, title), label_set, labels, prediction)
 
 
 def error_map(image: np.ndarray, labels: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8: grey where the prediction is right, red where it is wrong, dark where labels are ignored."""
+    """Errors as [H, W, 3] uint8: grey where the prediction is right, red where it is wrong, dark where labels are
+    ignored.
+    """
     grey = image.mean(2, keepdims=True)
     picture = np.repeat(255 * (1 - _GREY_SHARE) + _GREY_SHARE * grey, 3, axis=2)
     picture[prediction != labels] = _WRONG
@@ -61,7 +65,7 @@ def _shrunk(panel: np.ndarray) -> np.ndarray:
 
 
 def _truth(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """The true classes' colours over `image`, which is dark where labels are ignored."""
+    """Colours of the true classes over `image`, which is dark where labels are ignored."""
     return np.where((labels == IGNORE_INDEX)[..., None], image // 4, overlay(image, labels, label_set))
 
 

@@ -1,4 +1,4 @@
-"""How good labels are: confusion matrix, intersection over union, pixel accuracy."""
+"""Quality of labels: confusion matrix, intersection over union, pixel accuracy."""
 
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ class ConfusionMatrix:
         """[K, K]: rows are true classes, columns predicted ones."""
 
     def add(self, prediction: Tensor, labels: Tensor) -> None:
-        """Counts `prediction` against `labels`, both integer and of one shape.
+        """Counts `prediction` against `labels`, both integer arrays of one shape.
 
         Raises:
             ValueError: the shapes differ, or a counted value is not a class.
@@ -57,7 +57,7 @@ class ConfusionMatrix:
         return not bool(self.counts.any())
 
     def scores(self) -> Scores:
-        """Raises ValueError if no pixel was counted."""
+        """Scores of the counted pixels. Raises ValueError if no pixel was counted."""
         if self.empty:
             raise ValueError("no pixel of the evaluated images has a class")
         right = self.counts.diagonal().tolist()

@@ -17,7 +17,7 @@ from .views import Views, label_image
 
 
 class Prediction(NamedTuple):
-    """One sample, and what the model makes of it."""
+    """One sample with the model's labels for it."""
 
     index: int
     sample: Sample
@@ -49,10 +49,10 @@ class DataSetScores:
 def predictions(
     model: SegmentationModel, samples: SegmentationDataset, normalisation: Normalisation, views: Views, workers: int = 0
 ) -> Iterator[Prediction]:
-    """Labels of all `samples` in their order, which `workers` processes read (0: this one).
+    """Labels for all `samples` in their order, which `workers` processes read (0: this process).
 
     Raises:
-        OSError, ValueError: as the samples do.
+        OSError, ValueError: reading a sample raised it.
     """
     loader = DataLoader(
         samples,
@@ -75,14 +75,14 @@ def evaluate_data_set(
     instances: bool = True,
     on_image: Callable[[Prediction, ImageScores], None] = lambda prediction, scores: None,
 ) -> DataSetScores:
-    """Scores of `model` on `samples`, each pixel of their annotations counted once.
+    """Scores of `model` on `samples`, with each pixel of their annotations counted once.
 
     Args:
-        instances: of Cityscapes, compute iIoU too, for which every sample needs its *_instanceIds.png.
+        instances: for Cityscapes, compute iIoU too; every sample then needs its *_instanceIds.png.
         on_image: called with every prediction and its own scores, in the order of the samples.
 
     Raises:
-        OSError, ValueError: as the samples do; ValueError if they are not labelled, or no pixel has a class.
+        OSError, ValueError: reading a sample raised it; ValueError if samples have no labels, or no pixel has a class.
     """
     if not samples.labelled:
         raise ValueError("this split has no labels to evaluate against")
@@ -101,7 +101,7 @@ def evaluate_data_set(
 
 
 def _image_scores(prediction: Prediction, total: ConfusionMatrix) -> Scores | None:
-    """Of one image, which is also added to `total`."""
+    """Scores of one image, which is also added to `total`."""
     matrix = ConfusionMatrix(total.num_classes)
     matrix.add(torch.from_numpy(prediction.labels), torch.from_numpy(np.ascontiguousarray(prediction.sample.labels)))
     total.counts += matrix.counts
@@ -118,5 +118,5 @@ def _count_things(things: InstanceCounts, prediction: Prediction, samples: Citys
 
 
 def _unchanged(sample: Sample) -> Sample:
-    """DataLoader's own choice would make tensors of the arrays."""
+    """Batch of one as it is: DataLoader's own choice would make tensors of the arrays."""
     return sample

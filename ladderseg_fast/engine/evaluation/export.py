@@ -1,4 +1,4 @@
-"""Predictions as the files that a benchmark's server takes."""
+"""Predictions as the files that benchmark servers accept."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ class Export:
     """Writes predictions in the layout and encoding of `name`, one of RESULT_FORMATS, below `directory`.
 
     Raises:
-        ValueError: an unknown format, or classes that are not the benchmark's.
+        ValueError: the format is unknown, or the classes are not the benchmark's.
     """
 
     def __init__(self, name: str, directory: Path, label_set: LabelSet) -> None:
@@ -28,7 +28,7 @@ class Export:
         """Writes one file.
 
         Raises:
-            OSError: it cannot be written; the message names it.
+            OSError: the file cannot be written; the message names it.
         """
         path = self.directory / self._format.path(prediction.sample.name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,9 +10,9 @@ from .data_set import DataSetScores
 
 
 def as_record(result: DataSetScores, label_set: LabelSet) -> dict[str, Any]:
-    """Numbers, lists and names only. Scores go from 0 to 1, None where no pixel decides.
+    """Scores as numbers, lists and names only. Scores go from 0 to 1; None if no pixel decides.
 
-    "confusion" has true classes as rows; "images" are in the order of the data set; "cityscapes" is there for that data
+    "confusion" has true classes as rows; "images" are in the order of the data set; "cityscapes" exists for that data
     set only.
     """
     record = {"classes": list(label_set.names)} | _scores(result.scores, label_set)

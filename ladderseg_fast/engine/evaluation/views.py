@@ -1,4 +1,4 @@
-"""Labels of one image at its own size, from one look of the network at it or from several."""
+"""Labels of one image at its own size, from one or several views that the network gets of it."""
 
 import math
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ from .averaging import argmax_of_mean
 
 @dataclass(frozen=True)
 class Views:
-    """The sizes, and sides, from which the network sees an image.
+    """The sizes, and orientations, in which the network sees an image.
 
     Raises:
-        ValueError: no scale, or one that is not a positive number.
+        ValueError: there is no scale, or one that is not a positive number.
     """
 
     size: tuple[int, int] | None
@@ -46,12 +46,12 @@ class Views:
 def label_image(model: SegmentationModel, image: np.ndarray, normalisation: Normalisation, views: Views) -> Tensor:
     """Labels [H, W] uint8 of `image` [H, W, 3] uint8, on the model's device.
 
-    The logits, at about a quarter of a view's resolution, are upsampled bilinearly straight to the image's size. Of
-    several views, the softmax probabilities are averaged there. BatchNorm uses its running statistics.
+    The logits, at about a quarter of a view's resolution, are upsampled bilinearly straight to the image's size. The
+    softmax probabilities of several views are averaged there. BatchNorm uses its running statistics.
 
-    Memory: one view at a time passes the network. What stays of it are its logits, K * h/4 * w/4 numbers. Scores of all
-    classes at full size exist of one strip of rows at a time, about `averaging.STRIP_VALUES` numbers; of a single view
-    not even these.
+    Memory: one view at a time passes through the network. Only its logits stay, K * h/4 * w/4 numbers. Scores of all
+    classes at full size exist for one strip of rows at a time, about `averaging.STRIP_VALUES` numbers; a single view
+    needs not even these.
     """
     size = image.shape[:2]
     with evaluating(model):
@@ -62,7 +62,7 @@ def label_image(model: SegmentationModel, image: np.ndarray, normalisation: Norm
 def _logits(
     model: SegmentationModel, image: np.ndarray, normalisation: Normalisation, views: Views
 ) -> Iterator[Tensor]:
-    """[1, K, h/4, w/4] of each view, the right way round."""
+    """Logits [1, K, h/4, w/4] of each view, turned the right way round."""
     device = next(model.parameters()).device
     for size in views.sizes(image.shape[:2], model.min_size):
         pixels = normalisation(resize_image(image, size))[None].to(device)

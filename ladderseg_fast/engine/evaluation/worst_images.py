@@ -1,4 +1,4 @@
-"""The images on which a model does worst."""
+"""Images on which a model does worst."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class WorstImages:
     """Keeps the predictions of the `count` images with the lowest mIoU; of equal ones, the earlier.
 
     An image's mIoU is the mean over the classes that occur in its labels or in its prediction. Only labels are kept:
-    one byte a pixel.
+    one byte per pixel.
     """
 
     def __init__(self, count: int) -> None:
@@ -29,7 +29,7 @@ class WorstImages:
         self._worst: list[_Bad] = []
 
     def add(self, prediction: Prediction, image: ImageScores) -> None:
-        """Considers one image; those without a labelled pixel are passed over, for they have no mIoU."""
+        """Considers one image; images without a labelled pixel have no mIoU and are passed over."""
         if image.scores is None:
             return
         self._worst.append(_Bad(image, image.scores.miou, prediction.labels))
@@ -37,7 +37,7 @@ class WorstImages:
         del self._worst[self.count :]
 
     def write(self, samples: SegmentationDataset, directory: Path) -> list[Path]:
-        """Writes RANK_NAME.png of each, the worst first, and returns the paths.
+        """Writes RANK_NAME.png for each image, the worst first, and returns the paths.
 
         Raises:
             OSError: a file cannot be written, or the sample cannot be read again.

@@ -1,4 +1,4 @@
-"""A training's course as one self-contained HTML page."""
+"""Self-contained HTML page about a training's course."""
 
 from .page import MOST_RUNS, write_report
 

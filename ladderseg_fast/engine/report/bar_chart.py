@@ -1,4 +1,4 @@
-"""IoU of every class: how high, and how it came there; as SVG."""
+"""SVG chart of every class's IoU, and its course."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A confusion matrix as SVG."""
+"""Confusion matrix as SVG."""
 
 from collections.abc import Sequence
 from html import escape
@@ -15,7 +15,7 @@ _LEAST = 0.005
 
 
 def confusion_chart(counts: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    """What became of each true class (row): the shares, in percent, of its pixels by predicted class (column)."""
+    """Chart of each true class (row): the shares, in percent, of its pixels by predicted class (column)."""
     cell = max(_SMALLEST, min(_LARGEST, _CELLS / len(names)))
     side = cell * len(names)
     parts = [element("rect", x=_LEFT, y=_TOP, width=side, height=side, class_="cells")]

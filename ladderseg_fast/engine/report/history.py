@@ -1,4 +1,4 @@
-"""What the log of a run says, in a form that is easy to draw."""
+"""The log of a run in a form that is easy to draw."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ _EVALUATION_KEYS = ("step", "epoch", "miou", "pixel_accuracy", "iou")
 class RunHistory:
     """The course of one run so far.
 
-    Logs of earlier releases lack fields; what is lacking comes out as None or empty.
+    Logs of earlier releases lack fields; a missing one is None or empty.
     """
 
     name: str
@@ -44,11 +44,11 @@ class RunHistory:
     """(red, green, blue) of each class; empty in logs of earlier releases."""
 
     def points(self, key: str) -> Points:
-        """`key` of the steps that have it."""
+        """Values of `key` in the steps that have it."""
         return [(record["epoch"], record[key]) for record in self.steps if record.get(key) is not None]
 
     def scores(self, key: str) -> Points:
-        """`key` of the evaluations that have it."""
+        """Values of `key` in the evaluations that have it."""
         return [(record["epoch"], record[key]) for record in self.evaluations if record.get(key) is not None]
 
     def class_scores(self, name: str) -> Points:
@@ -57,12 +57,12 @@ class RunHistory:
 
     @property
     def best(self) -> Record | None:
-        """The evaluation with the highest mIoU, the first of equal ones."""
+        """Evaluation with the highest mIoU, the first of equal ones."""
         return max(self.evaluations, key=lambda evaluation: evaluation["miou"], default=None)
 
     @property
     def speed(self) -> Points:
-        """Images per second of each step: as logged, else from its seconds and the batch."""
+        """Images per second of each step: as logged, otherwise from its seconds and the batch."""
         logged = self.points("images_per_second")
         images = self._images_per_step
         if logged or images is None:
@@ -71,7 +71,7 @@ class RunHistory:
 
     @property
     def waiting(self) -> Points:
-        """The share of each step's time, 0 to 1, that it waited for its images."""
+        """Share of each step's time, 0 to 1, that it waited for its images."""
         return [
             (record["epoch"], record["data_wait_seconds"] / record["seconds"])
             for record in self.steps
@@ -85,11 +85,11 @@ class RunHistory:
 
 
 def read_history(path: Path) -> RunHistory:
-    """The history of the run in the directory `path`.
+    """History of the run in the directory `path`.
 
     Raises:
-        OSError: there is no log, or it cannot be read.
-        ValueError: it is not a log of ladderseg, or holds no step yet.
+        OSError: the log does not exist or cannot be read.
+        ValueError: the log is not one of ladderseg, or holds no step yet.
     """
     directory = RunDirectory(path)
     if not directory.log.is_file():
@@ -124,7 +124,7 @@ def read_history(path: Path) -> RunHistory:
 
 
 def _settings(start: Record) -> dict[str, Any]:
-    """Sections of keys become "section.key"; an earlier release logged the keys themselves."""
+    """Sections of keys as "section.key"; an earlier release logged the keys themselves."""
     if "config" not in start:
         return {key: value for key, value in start.items() if key != "kind"}
     return {f"{section}.{key}": value for section, table in start["config"].items() for key, value in table.items()}

@@ -34,12 +34,12 @@ def line_chart(
     limits: tuple[float, float],
     label: Callable[[float], str] = lambda value: f"{value:g}",
 ) -> str:
-    """A chart of `curves`, of which one has a point at least.
+    """Chart of `curves`, at least one of which has a point.
 
     Args:
-        title: what the values are, for those who cannot see the chart.
-        limits: the ends of the vertical axis; values beyond are cut off.
-        label: the text of a value at the axis and at a dot.
+        title: names the values, for readers who cannot see the chart.
+        limits: ends of the vertical axis; values beyond are cut off.
+        label: text of a value at the axis and at a dot.
     """
     low, high = limits
     last = max(epoch for curve in curves for epoch, _ in curve.points) or 1.0
@@ -70,7 +70,7 @@ def line_chart(
 
 
 def thinned(points: Points) -> Points:
-    """As many of `points` as a screen can show: of every few neighbours the lowest and the highest, in their order."""
+    """As many of `points` as a screen can show: the lowest and the highest of every few neighbours, in their order."""
     if len(points) <= _MOST_POINTS:
         return points
     buckets = _MOST_POINTS // 2
@@ -83,7 +83,7 @@ def thinned(points: Points) -> Points:
 
 
 def score_limits(values: Sequence[float]) -> tuple[float, float]:
-    """From the tenth below all `values` of 0 to 1 to the one above."""
+    """Limits of an axis: the tenth below all `values` of 0 to 1, and the tenth above."""
     low = max(0, int(10 * min(values)))
     high = min(10, int(10 * max(values)) + 1)
     return min(low, high - 1) / 10, high / 10

@@ -1,4 +1,4 @@
-"""The overlays of a run as pictures inside a page."""
+"""Overlays of a run as pictures inside a page."""
 
 import base64
 import io
@@ -16,13 +16,13 @@ _WIDTH = 1200
 
 
 def overlay_names(runs: Sequence[RunHistory]) -> list[str]:
-    """Names of all images that a run has an overlay of."""
+    """Names of all images for which a run has an overlay."""
     names = {path.stem for run in runs for path in run.directory.overlays.glob("*.png")}
     return sorted(names)
 
 
 def colour_legend(runs: Sequence[RunHistory]) -> str:
-    """The classes' names with their colours, as far as the logs have them."""
+    """Names of the classes with their colours, if the logs have them."""
     colours = {name: colour for run in reversed(runs) for name, colour in run.colours.items()}
     entries = [
         element("span", element("i", style=f"background: rgb({', '.join(map(str, colour))})"), escape(name))
@@ -32,7 +32,7 @@ def colour_legend(runs: Sequence[RunHistory]) -> str:
 
 
 def overlay_picture(run: RunHistory, name: str) -> str | None:
-    """The run's overlay of the image `name`, as an element that holds all of it; None if there is none.
+    """Overlay of the image `name` in a run, as an element that holds all of it; None if there is none.
 
     Raises:
         OSError: it cannot be read.

@@ -1,4 +1,4 @@
-"""The report as one HTML page."""
+"""Report as one HTML page."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,14 +27,14 @@ MOST_RUNS = 8
 
 
 def write_report(runs: Sequence[Path], out: Path) -> None:
-    """Writes what the logs and overlays of `runs`, directories of ladderseg train, say as one page to the file `out`.
+    """Writes one page to the file `out` from the logs and overlays of `runs`, directories of ladderseg train.
 
-    The page needs no other file and no network: curves are SVG, images are inside. Of several runs the curves lie over
+    The page needs no other file and no network: curves are SVG, images are inside. The curves of several runs lie over
     each other, and differing settings are marked.
 
     Raises:
         OSError: a log cannot be read, or the page cannot be written.
-        ValueError: no run, too many, one twice, or a log that is none.
+        ValueError: there is no run, too many or one twice, or a log is none.
     """
     if not 1 <= len(runs) <= MOST_RUNS:
         raise ValueError(f"a report is of 1 to {MOST_RUNS} runs, got {len(runs)}")
@@ -49,7 +49,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
 
 
 def report(runs: Sequence[RunHistory]) -> str:
-    """The page."""
+    """Text of the page."""
     title = f"Training report: {', '.join(run.name for run in runs)}"
     head = element(
         "head",
@@ -78,7 +78,7 @@ def _header(runs: Sequence[RunHistory]) -> str:
 
 
 def _summary(run: RunHistory, named: bool) -> str:
-    """What was trained, in one line."""
+    """Sentence about what was trained."""
     get = run.settings.get
     model = get("model.name", get("backbone"))
     memory = get("model.memory", get("memory"))
@@ -94,7 +94,7 @@ def _summary(run: RunHistory, named: bool) -> str:
 
 
 def _tiles(run: RunHistory) -> str:
-    """The few numbers that one looks for first."""
+    """Tiles with the few numbers that one looks for first."""
     loss = moving_average([value for _, value in run.points("loss")])[-1]
     speed, _, waiting, peak, time = resources(run)
     best = run.best
@@ -128,7 +128,7 @@ def _legend(runs: Sequence[RunHistory]) -> str:
 
 
 def _with_different_names(histories: list[RunHistory], paths: Sequence[Path]) -> list[RunHistory]:
-    """Runs whose directories have the same name are called by their whole paths."""
+    """Runs, called by their whole paths if the names of their directories are the same."""
     names = [history.name for history in histories]
     if len(set(names)) == len(names):
         return histories

@@ -1,4 +1,4 @@
-"""The sections of a report, each as HTML; one that has no data says so."""
+"""Sections of a report, each as HTML; a section without data says so."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ _UNKNOWN = "Not in the log, which an earlier release wrote."
 
 
 def training_section(runs: Runs) -> str:
-    """Loss and learning rate."""
+    """Section on loss and learning rate."""
     limit = max(loss_limit([value for _, value in run.points("loss")]) for run in runs)
     losses = [_smooth_curve(run, i, run.points("loss")) for i, run in enumerate(runs)]
     rates = _curves(runs, lambda run: run.points("learning_rate"))
@@ -41,7 +41,7 @@ def training_section(runs: Runs) -> str:
 
 
 def validation_section(runs: Runs) -> str:
-    """mIoU and pixel accuracy."""
+    """Section on mIoU and pixel accuracy."""
     miou = _curves(runs, lambda run: run.scores("miou"), dots=True)
     accuracy = _curves(runs, lambda run: run.scores("pixel_accuracy"), dots=True)
     return _section(
@@ -55,7 +55,7 @@ def validation_section(runs: Runs) -> str:
 
 
 def classes_section(runs: Runs) -> str:
-    """IoU of every class in the best evaluation of each run."""
+    """Section on the IoU of every class in the best evaluation of each run."""
     best = {run.name: run.best["iou"] for run in runs if run.best is not None}
     if not best:
         return _section("Classes", "", _nothing(_UNEVALUATED))
@@ -75,7 +75,7 @@ def classes_section(runs: Runs) -> str:
 
 
 def confusion_section(runs: Runs) -> str:
-    """The confusion matrix of each run's best evaluation."""
+    """Section with the confusion matrix of each run's best evaluation."""
     parts = []
     for run in runs:
         if run.best is None or "confusion" not in run.best:
@@ -92,7 +92,7 @@ def confusion_section(runs: Runs) -> str:
 
 
 def overlays_section(runs: Runs) -> str:
-    """Predictions over images; those of one image stand together."""
+    """Section with predictions over images; those of one image stand together."""
     pictures = [(name, run) for name in overlay_names(runs)[:_MOST_PICTURES] for run in runs]
     figures = [
         element("figure", picture, element("figcaption", escape(_caption(name, run, runs))))
@@ -108,7 +108,7 @@ def overlays_section(runs: Runs) -> str:
 
 
 def resources_section(runs: Runs) -> str:
-    """Memory and speed."""
+    """Section on memory and speed."""
     speeds = [_smooth_curve(run, i, run.speed) for i, run in enumerate(runs) if run.speed]
     waits = [_smooth_curve(run, i, run.waiting) for i, run in enumerate(runs) if run.waiting]
     peaks = _curves(runs, lambda run: [(epoch, peak / _MB) for epoch, peak in run.points("peak_memory_bytes")])
@@ -128,7 +128,7 @@ def resources_section(runs: Runs) -> str:
 
 
 def settings_section(runs: Runs) -> str:
-    """All settings; of several runs, what differs is marked."""
+    """Section with all settings; those that differ between runs are marked."""
     groups: dict[str, list[tuple[str, list[object]]]] = {
         "run": [
             ("version", [run.version for run in runs]),
@@ -149,7 +149,7 @@ def settings_section(runs: Runs) -> str:
 
 
 def resources(run: RunHistory) -> list[str]:
-    """Images/s, seconds a step, share of waiting, peak memory and time of `run`, "-" where the log lacks it."""
+    """Images/s, seconds per step, share of waiting, peak memory and time of `run`; "-" if the log lacks one."""
     seconds = [value for _, value in run.points("seconds")]
     waited = [value for _, value in run.points("data_wait_seconds")]
     peaks = [value for _, value in run.points("peak_memory_bytes")]
@@ -178,12 +178,12 @@ def _settings_table(title: str, rows: Sequence[tuple[str, Sequence[object]]], na
 
 
 def _curves(runs: Runs, points: Callable[[RunHistory], Points], dots: bool = False) -> list[Curve]:
-    """One of each run that has points."""
+    """Curves of the runs that have points."""
     return [Curve(run.name, points(run), i, dots=dots) for i, run in enumerate(runs) if points(run)]
 
 
 def _smooth_curve(run: RunHistory, colour: int, points: Points) -> Curve:
-    """A moving average, with the points themselves behind it."""
+    """Moving average, with the points themselves behind it."""
     averages = moving_average([value for _, value in points])
     smooth = [(epoch, average) for (epoch, _), average in zip(points, averages, strict=True)]
     return Curve(run.name, smooth, colour, pale=points)
@@ -196,7 +196,7 @@ def _chart_of(
     label: Callable[[float], str] = lambda value: f"{value:g}",
     missing: str = _UNKNOWN,
 ) -> str:
-    """A chart with axis limits from all values, or the words `missing` if there are none."""
+    """Chart with axis limits from all values, or the text `missing` if there are none."""
     if not curves:
         return _chart(title, _nothing(missing))
     values = [value for curve in curves for _, value in curve.pale or curve.points]
@@ -204,12 +204,12 @@ def _chart_of(
 
 
 def _speed_limits(values: list[float]) -> tuple[float, float]:
-    """From zero; single steps that were over in no time are cut off."""
+    """Limits from zero; single steps that took almost no time are cut off."""
     return 0.0, 1.6 * median(values)
 
 
 def _best_epochs(runs: Runs) -> str:
-    """Where the best evaluations are."""
+    """Epochs of the best evaluations."""
     of_run = {run.name: f"epoch {run.best['epoch']:.3g} (step {run.best['step']})" for run in runs if run.best}
     return "; ".join(of_run.values() if len(runs) == 1 else (f"{name}, {where}" for name, where in of_run.items()))
 
@@ -236,7 +236,7 @@ def _nothing(reason: str) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first column holds names, the others numbers."""
+    """Table whose first column holds names, the others numbers."""
 
     def cells(tag: str, values: Sequence[str]) -> str:
         first, *rest = map(escape, values)
@@ -260,7 +260,7 @@ def _duration(seconds: float) -> str:
 
 
 def _shown(value: object) -> str:
-    """As in the configuration file, but strings without quotes."""
+    """Value as in the configuration file, but with strings unquoted."""
     if value is None:
         return "-"
     return value if isinstance(value, str) else json.dumps(value)

@@ -4,10 +4,10 @@ from html import escape
 
 
 def element(name: str, *content: str, **attributes: object) -> str:
-    """An element of SVG or HTML with `content`, which is markup already.
+    """Element of SVG or HTML with `content`, which is markup already.
 
-    In names of attributes, a trailing underscore goes (class_) and others become hyphens (text_anchor); one whose value
-    is None is left out.
+    A trailing underscore in the name of an attribute is removed (class_), and other underscores become hyphens
+    (text_anchor); an attribute whose value is None is left out.
     """
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_text(value))}"'
@@ -18,17 +18,17 @@ def element(name: str, *content: str, **attributes: object) -> str:
 
 
 def text(x: float, y: float, content: object, **attributes: object) -> str:
-    """A text at (x, y)."""
+    """Text at (x, y)."""
     return element("text", escape(_text(content)), x=x, y=y, **attributes)
 
 
 def line(x0: float, y0: float, x1: float, y1: float, class_: str) -> str:
-    """A straight line."""
+    """Straight line."""
     return element("line", x1=x0, y1=y0, x2=x1, y2=y1, class_=class_)
 
 
 def picture(width: float, height: float, description: str, *content: str) -> str:
-    """An SVG of this many pixels, less where there is less room; `description` is for those who cannot see it."""
+    """SVG of this many pixels, smaller if there is less room; `description` is for readers who cannot see it."""
     return element(
         "svg",
         *content,
@@ -41,5 +41,5 @@ def picture(width: float, height: float, description: str, *content: str) -> str
 
 
 def _text(value: object) -> str:
-    """Numbers need no more than a hundredth of a unit."""
+    """Number as text; a hundredth of a unit is enough."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
