@@ -1,4 +1,4 @@
-"""The command `ladderseg`, as pip installs it: beside the package, so that an import that fails is one line, too."""
+"""The command `ladderseg`, as pip installs it: outside the package, so that an import that fails gives one line too."""
 
 import sys
 

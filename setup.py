@@ -32,12 +32,12 @@ COMPILER_PROBE = """
 
 
 def stop(missing: str, remedy: str) -> None:
-    """End the build with a short message in place of a traceback."""
+    """Ends the build with a short message instead of a traceback."""
     sys.exit(f"\nladderseg_fast: cannot compile its C++ core\n  missing: {missing}\n  remedy:  {remedy}\n")
 
 
 def find_compiler() -> str:
-    """The command of the C++ compiler, from the environment variable CXX or the search path."""
+    """Command of the C++ compiler, from the environment variable CXX or the search path."""
     chosen = os.environ.get("CXX")
     if chosen:
         if shutil.which(shlex.split(chosen)[0]) is None:
@@ -52,7 +52,7 @@ def find_compiler() -> str:
 
 
 def check_compiler(compiler: str) -> None:
-    """Stop unless `compiler` is one that can build the core."""
+    """Stops unless `compiler` can build the core."""
     command = [*shlex.split(compiler), "-std=c++17", "-fopenmp", "-fsyntax-only", "-x", "c++", "-"]
     probe = subprocess.run(command, input=COMPILER_PROBE, text=True, capture_output=True)
     if probe.returncode != 0:
@@ -64,7 +64,7 @@ def check_compiler(compiler: str) -> None:
 
 
 def check_python_headers() -> None:
-    """Stop unless Python's C headers are installed."""
+    """Stops unless Python's C headers are installed."""
     header = Path(sysconfig.get_path("include"), "Python.h")
     if not header.is_file():
         stop(f"Python's C headers ({header})", "apt-get install python3-dev or dnf install python3-devel")
@@ -79,7 +79,7 @@ def find_tool(name: str) -> str:
 
 
 def load_build_images() -> ModuleType:
-    """csrc/cuda/build_images.py, which is in no package."""
+    """Loads csrc/cuda/build_images.py, which is in no package."""
     spec = importlib.util.spec_from_file_location("build_images", ROOT / "csrc" / "cuda" / "build_images.py")
     module = importlib.util.module_from_spec(spec)
     # Where dataclasses look for the module of a class.
@@ -118,7 +118,7 @@ class CMakeBuild(build_ext):
                 sys.exit(f"\nladderseg_fast: cannot compile its C++ core: {failed} failed, see above\n")
 
     def add_cuda_kernels(self, package: Path, compiler: str) -> None:
-        """Images, if there is nvcc, and the sources, unless the package is used in this tree."""
+        """Adds images, if there is nvcc, and the sources, unless the package is used in this tree."""
         build_images = load_build_images()
         try:
             build_images.add_kernels(package, compiler)

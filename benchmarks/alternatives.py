@@ -1,10 +1,10 @@
-"""The ways to run one training step that the benchmarks compare, all from the same parameters.
+"""Ways to run one training step that the benchmarks compare, all from the same parameters.
 
-`plain` is ordinary PyTorch. The `checkpoint-*` methods are plain with torch.utils.checkpoint, placed as an
-expert places it: the concatenation of a layer's inputs is inside the checkpoint (as in torchvision's
-`memory_efficient=True`), so what is kept is each layer's new features and no concatenation. `lean` is this package.
+`plain` is ordinary PyTorch. The `checkpoint-*` methods are plain with torch.utils.checkpoint, placed as an expert
+places it: the concatenation of a layer's inputs is inside the checkpoint (as in torchvision's `memory_efficient=True`),
+so each layer keeps its new features and no concatenation. `lean` is this package.
 
-Known defect of every checkpoint here: the recomputation runs BatchNorm in training mode a second time, so the
+Every checkpoint here has a known defect: the recomputation runs BatchNorm in training mode a second time, so the
 running statistics are updated twice per step. Loss and gradients are not affected.
 """
 
@@ -22,16 +22,16 @@ LayerRunner = Callable[[DenseLayer, list[Tensor]], Tensor]
 
 
 def plain(model: SegmentationModel, loss: LadderLoss) -> None:
-    """Nothing is recomputed."""
+    """Runs the model without recomputation."""
 
 
 def compiled(model: SegmentationModel, loss: LadderLoss) -> None:
-    """torch.compile of the model; its kernels are made in the first step."""
+    """Runs torch.compile of the model; its kernels are compiled in the first step."""
     model.compile()
 
 
 def checkpoint_bottleneck(model: SegmentationModel, loss: LadderLoss) -> None:
-    """Recompute concatenation - BN - ReLU - conv 1x1 of each dense layer."""
+    """Recomputes concatenation - BN - ReLU - conv 1x1 of each dense layer."""
 
     def run(layer: DenseLayer, pieces: list[Tensor]) -> Tensor:
         bottleneck = _recomputed(lambda *inputs: layer.bottleneck(torch.cat(inputs, dim=1)), *pieces)
@@ -41,7 +41,7 @@ def checkpoint_bottleneck(model: SegmentationModel, loss: LadderLoss) -> None:
 
 
 def checkpoint_layer(model: SegmentationModel, loss: LadderLoss) -> None:
-    """Recompute each whole dense layer."""
+    """Recomputes each whole dense layer."""
 
     def run(layer: DenseLayer, pieces: list[Tensor]) -> Tensor:
         return _recomputed(lambda *inputs: layer(torch.cat(inputs, dim=1)), *pieces)
@@ -50,7 +50,7 @@ def checkpoint_layer(model: SegmentationModel, loss: LadderLoss) -> None:
 
 
 def checkpoint_everything(model: SegmentationModel, loss: LadderLoss) -> None:
-    """Recompute each dense layer, the stem, transitions down and up, context, heads and the loss."""
+    """Recomputes each dense layer, the stem, transitions down and up, context, heads and the loss."""
     checkpoint_layer(model, loss)
     for module in (*model.modules(), loss):
         if isinstance(module, (Transition, TransitionUp, Context, Head, LadderLoss)):
@@ -88,7 +88,7 @@ def _replace_dense_blocks(model: SegmentationModel, run: LayerRunner) -> None:
 
 
 def _dense_block_forward(block: DenseBlock, run: LayerRunner) -> Callable[..., Tensor]:
-    """DenseBlock.forward with a list of features in the place of their concatenation."""
+    """DenseBlock.forward with a list of features instead of their concatenation."""
 
     def forward(features: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         pieces = [features]

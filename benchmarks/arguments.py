@@ -41,7 +41,7 @@ def add_step_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parsed_step(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The arguments of a parser with add_step_options."""
+    """Arguments of a parser with add_step_options."""
     options = parser.parse_args()
     check_dtype(parser, options)
     return options
@@ -53,14 +53,14 @@ def check_dtype(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 
 def autocast(options: argparse.Namespace) -> AbstractContextManager:
-    """The region that a step with these options is in."""
+    """Region in which a step with these options runs."""
     if options.dtype == "float32":
         return nullcontext()
     return torch.autocast(options.device, DTYPES[options.dtype])
 
 
 def step_options(options: argparse.Namespace) -> list[str]:
-    """The command line that add_step_options reads back as `options`."""
+    """Command line that add_step_options reads back as `options`."""
     line = ["--model", options.model, "--size", size_text(options.size), "--batch", str(options.batch)]
     line += ["--device", options.device, "--dtype", options.dtype]
     line += ["--warmup", str(options.warmup), "--steps", str(options.steps)]
@@ -71,7 +71,7 @@ def step_options(options: argparse.Namespace) -> list[str]:
 
 
 def model_name(text: str) -> str:
-    """The full name of a registered model."""
+    """Full name of a registered model."""
     try:
         return full_name(text)
     except ValueError as error:
@@ -79,7 +79,7 @@ def model_name(text: str) -> str:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """(height, width) from "HxW"."""
+    """(height, width) from a text "HxW"."""
     height, separator, width = text.partition("x")
     if not (separator and height.isdecimal() and width.isdecimal() and min(int(height), int(width)) >= 64):
         raise argparse.ArgumentTypeError(f"expected HxW, both at least 64, such as 256x512; got {text!r}")
@@ -87,12 +87,12 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def size_text(size: tuple[int, int]) -> str:
-    """ "HxW" from (height, width)."""
+    """Text "HxW" for (height, width)."""
     return f"{size[0]}x{size[1]}"
 
 
 def memory_plan(text: str) -> MemoryPlan:
-    """From the JSON of MemoryPlan.as_dict."""
+    """MemoryPlan from the JSON of MemoryPlan.as_dict."""
     try:
         return MemoryPlan.from_dict(json.loads(text))
     except ValueError as error:

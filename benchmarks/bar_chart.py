@@ -27,7 +27,7 @@ _FAILURE = "#b3261e"
 
 
 def draw(outcomes: list[Outcome], setting: Configuration, path: Path) -> None:
-    """Write the chart to `path`, in the format that its suffix names."""
+    """Writes the chart to `path`, in the format that its suffix names."""
     height = _HEADER + _ROW * len(outcomes) + _FOOTER
     image = Image.new("RGB", (_WIDTH, height), _BACKGROUND)
     canvas = ImageDraw.Draw(image)

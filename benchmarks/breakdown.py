@@ -1,8 +1,8 @@
-"""Where the time of a lean step goes: by operator of the core and by stage of the network.
+"""Time of a lean step, by operator of the core and by stage of the network.
 
 GFLOP are the multiplications and additions of the matrix products that were done (a 3x3 convolution does 4/9 of the
-plain sum's, see csrc/cpu/winograd.h); their rate is compared with what the microkernel does on operands in the
-first-level cache. Runs in this process; the times of a few steps are averaged.
+plain sum's, see csrc/cpu/winograd.h). Their rate is compared with what the microkernel does on operands in the
+first-level cache. Runs in this process and averages the times of a few steps.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from ladderseg_fast.ops import kernels
 
 @dataclass
 class Record:
-    """What the calls of one operator, or of one stage, took."""
+    """Time and operations of the calls of one operator, or of one stage."""
 
     calls: int = 0
     seconds: float = 0.0
@@ -89,7 +89,7 @@ def predicting(model: SegmentationModel, images: Tensor) -> Callable[[], None]:
 
 
 def peak_rate() -> float:
-    """Operations per second of products in cache, all threads busy."""
+    """Operations per second of products in cache, with all threads busy."""
     best, repeats = 0.0, 1 << 16
     for _ in range(10):
         started = time.perf_counter()
@@ -126,7 +126,7 @@ def stem_product(images: Tensor, weight: Tensor) -> float:
 
 
 def record_operators(records: Records) -> None:
-    """Time every function of ops.kernels that calls the core; they do not call each other."""
+    """Times every function of ops.kernels that calls the core; they do not call each other."""
     for name, function in list(vars(kernels).items()):
         if (
             callable(function)
@@ -137,7 +137,7 @@ def record_operators(records: Records) -> None:
 
 
 def record_stages(records: Records) -> None:
-    """Time the forward and the backward of every stage."""
+    """Times the forward and the backward of every stage."""
     for stage in Stage.__subclasses__():
         for direction in ("forward", "backward"):
             label = lambda self, *_, way=direction: f"{type(self).__name__} {self.writes} {way}"  # noqa: E731
@@ -159,7 +159,7 @@ def timed(function: Callable, records: Records, label: Callable, operations: Cal
 
 
 def table(title: str, records: Records, total: float, peak: float | None, steps: int) -> str:
-    """One row per record, the largest first, and what is left of the total."""
+    """Table with one row per record, the largest first, and the rest of the total."""
     header = [title, "calls", "time", "share"] + (["GFLOP", "GFLOP/s", "of peak"] if peak else [])
     rows = [header]
     for name, record in sorted(records.items(), key=lambda item: -item[1].seconds):

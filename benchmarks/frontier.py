@@ -1,8 +1,9 @@
 """Memory against time: training steps planned into several budgets, and the methods of speed.py beside them.
 
 Every step runs in fresh processes of its own, all in turn; results are checked against the first method's. Prints a
-table in Markdown, and with --plot also draws it. Peak memory is that of model, images, labels and step together, as
-budgets are."""
+table in Markdown; with --plot it also draws it. Peak memory is that of model, images, labels and step together, as
+budgets are.
+"""
 
 import argparse
 import json
@@ -63,12 +64,12 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def point(outcome: Outcome, fixed: int) -> tuple[str, int, float]:
-    """Name, bytes of all and seconds; `fixed` bytes are there before the step."""
+    """Name, bytes of all and seconds; `fixed` bytes exist before the step."""
     return outcome.method, outcome.peak_bytes + fixed, outcome.seconds
 
 
 def table(measured: Measurements, predicted: dict[str, memory.Estimate], fixed: int) -> str:
-    """In Markdown."""
+    """Table in Markdown."""
     rows = [["method", "peak memory", "predicted", "time", "predicted"]]
     for name in measured.runs:
         outcome = measured.outcome(name)
@@ -84,7 +85,7 @@ def table(measured: Measurements, predicted: dict[str, memory.Estimate], fixed: 
 
 
 def draw(ours: list[tuple[str, int, float]], others: list[tuple[str, int, float]], path: Path, heading: str) -> None:
-    """The plans as a line, the other methods as points; from zero on both axes."""
+    """Draws the plans as a line and the other methods as points; both axes start at zero."""
     width, height, margin = 1800, 1000, 150
     image = Image.new("RGB", (width, height), "#ffffff")
     canvas = ImageDraw.Draw(image)
@@ -132,7 +133,7 @@ def draw(ours: list[tuple[str, int, float]], others: list[tuple[str, int, float]
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    """Of two rectangles (left, top, right, bottom)."""
+    """Overlap of two rectangles (left, top, right, bottom)."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

@@ -1,4 +1,4 @@
-"""Measure several ways of doing one step, each in fresh processes of its own, in turn."""
+"""Measures several ways of doing one step, each in fresh processes of its own, in turn."""
 
 import statistics
 import sys
@@ -14,7 +14,7 @@ from subprocess_step import StepFailed, run_step
 
 @dataclass(frozen=True)
 class Variant:
-    """A way of doing the step: what `script` is asked to do, and the shared library it runs with."""
+    """One way of doing the step: the arguments of `script`, and the shared library it runs with."""
 
     name: str
     script: str
@@ -34,7 +34,7 @@ class Outcome:
 
 @dataclass
 class Measurements:
-    """The runs of each variant by name; the reasons for those that failed; whom the others were checked against."""
+    """Runs of each variant by name, the reasons for failures, and the variant that the others were checked against."""
 
     runs: dict[str, list[dict]]
     failures: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Measurements:
         return next((run for runs in self.runs.values() for run in runs), None)
 
     def outcome(self, name: str) -> Outcome:
-        """Nothing is quoted of a variant that failed."""
+        """Outcome of a variant; no number of a failed variant is quoted."""
         runs, failure = self.runs[name], self.failures.get(name)
         if failure is not None:
             return Outcome(name, failure=failure)
@@ -53,10 +53,10 @@ class Measurements:
 
 
 def measure_in_turn(variants: Sequence[Variant], repeats: int) -> Measurements:
-    """Round robin over the variants, so that a change in the machine's load meets them all.
+    """Runs the variants round robin, so that a change in the machine's load meets them all.
 
-    The first that runs is the one that the results of all later ones are checked against; one that fails gets no more
-    turns.
+    The results of all later variants are checked against those of the first that runs. A variant that fails gets no
+    more turns.
     """
     measured = Measurements({variant.name: [] for variant in variants})
     pace = Pace([variant.name for variant in variants] * repeats)
@@ -75,21 +75,21 @@ def measure_in_turn(variants: Sequence[Variant], repeats: int) -> Measurements:
 
 
 class Pace:
-    """How long the rest takes, by what each variant took so far; one that did not run yet takes the others' mean."""
+    """Estimates the rest from what each variant took so far; a variant that did not run yet takes the others' mean."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._left = list(names)
         self._seconds: dict[str, list[float]] = {}
 
     def done(self, name: str, seconds: float, failed: bool) -> None:
-        """The next process of variant `name` took so many seconds; if it `failed`, there will be no more of it."""
+        """Notes that the next process of variant `name` took so many seconds; if it `failed`, no more will follow."""
         self._left.remove(name)
         if failed:
             self._left = [other for other in self._left if other != name]
         self._seconds.setdefault(name, []).append(seconds)
 
     def left(self) -> float:
-        """Seconds."""
+        """Seconds left."""
         means = {name: statistics.mean(each) for name, each in self._seconds.items()}
         mean = statistics.mean(means.values())
         return sum(means.get(name, mean) for name in self._left)

@@ -1,4 +1,4 @@
-"""What each CUDA kernel needs of a multiprocessor, and how much of one it can fill: docs/kernel_resources.md.
+"""Resources that each CUDA kernel needs of a multiprocessor, and its occupancy: docs/kernel_resources.md.
 
 Compiles every kernel with NVRTC and reads the assembler's report; needs no GPU. Spills and stack ("local memory") are
 not in the table, because no kernel may have any: they end the program with an error.
@@ -28,7 +28,7 @@ _THREADS = re.compile(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)(?:, (\d+), (\d+
 
 @dataclass(frozen=True)
 class Resources:
-    """Of one kernel on one architecture; shared memory, spills and stack in bytes.
+    """Resources of one kernel on one architecture; shared memory, spills and stack in bytes.
 
     threads is the largest block, from __launch_bounds__; None without it.
     """
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def measure(architectures: Iterable[int], directory: Path | None = None) -> list[Resources]:
-    """Of every kernel in `directory` (default: of this package), for every element type.
+    """Resources of every kernel in `directory` (default: this package's), for every element type.
 
     Raises:
         RuntimeError: there is no NVRTC for an architecture, or a kernel does not compile.
@@ -85,7 +85,7 @@ def measure(architectures: Iterable[int], directory: Path | None = None) -> list
 
 
 def read_report(log: str, ptx: str, architecture: int) -> list[Resources]:
-    """The kernels that the assembler's `log` tells of; the block sizes are in `ptx`."""
+    """Kernels that the assembler's `log` reports; their block sizes are in `ptx`."""
     threads = {}
     for name, *size in _THREADS.findall(ptx):
         x, y, z = (int(text or 1) for text in size)
@@ -111,7 +111,7 @@ def read_report(log: str, ptx: str, architecture: int) -> list[Resources]:
 
 
 def obstacles(resources: Iterable[Resources]) -> list[str]:
-    """Whatever no kernel may have, a line each."""
+    """Lines about what no kernel may have."""
     lines = []
     for one in resources:
         where = f"{one.kernel} on sm_{one.architecture}"
@@ -126,7 +126,7 @@ def obstacles(resources: Iterable[Resources]) -> list[str]:
 
 
 def document(resources: list[Resources]) -> str:
-    """The text of docs/kernel_resources.md."""
+    """Text of docs/kernel_resources.md."""
     architectures = sorted({one.architecture for one in resources})
     lines = [
         "# What the CUDA kernels need of a multiprocessor",
@@ -147,7 +147,7 @@ def document(resources: list[Resources]) -> str:
 
 
 def table_rows(resources: list[Resources]) -> dict[str, str]:
-    """The rows of the table by kernel; a dash where an architecture lacks a kernel."""
+    """Rows of the table by kernel; a dash if an architecture lacks a kernel."""
     architectures = sorted({one.architecture for one in resources})
     by_kernel: dict[str, dict[int, Resources]] = {}
     for one in resources:
@@ -161,7 +161,7 @@ def table_rows(resources: list[Resources]) -> dict[str, str]:
 
 
 def _values(resources: Iterable[Resources], field: str) -> str:
-    """Those of a field, where they differ by architecture: "2048/4096"."""
+    """Values of a field, separated if they differ by architecture: "2048/4096"."""
     return "/".join(map(str, sorted({getattr(one, field) for one in resources})))
 
 

@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def run(case: Case, optimizer: str, options: argparse.Namespace) -> tuple[int, int, int]:
-    """Budget, predicted and measured peak, in bytes."""
+    """Measures a step within a budget; returns predicted and measured peak, in bytes."""
     shape = (case.batch, 3, *case.size)
     planner = memory.planner_for(case.model, shape, DTYPES[options.dtype], options.device, optimizer=optimizer)
     least, most = planner.smallest.peak, planner.fastest.peak

@@ -1,7 +1,7 @@
 """Every registered model: parameters, arithmetic, and the peak memory and time of a training step, plain and lean.
 
-Each way runs in fresh processes of its own, in turn with the other; lean's results are checked against plain's. Prints
-a table in Markdown; a model that fails is reported as failed, and the exit status is 1.
+Each method runs in fresh processes of its own, in turn with the other; lean's results are checked against plain's.
+Prints a table in Markdown. A model that fails is reported as failed, and the exit status is 1.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How many warps of a kernel a multiprocessor holds, from the kernel's registers, shared memory and block size."""
+"""Warps of a kernel that a multiprocessor holds, from the kernel's registers, shared memory and block size."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,11 @@ _REGISTER_UNIT = 256
 
 @dataclass(frozen=True)
 class Limits:
-    """What one multiprocessor of a compute capability has: warps, blocks, bytes of shared memory.
+    """Limits of one multiprocessor of a compute capability: warps, blocks, bytes of shared memory.
 
-    Source: CUDA programming guide, "Compute Capabilities", technical specifications; reserved bytes per block, the
-    unit of allocation and the number of partitions among which warps and registers are divided: cuda_occupancy.h.
+    Source: CUDA programming guide, "Compute Capabilities", technical specifications. cuda_occupancy.h gives the
+    reserved bytes per block, the unit of allocation and the number of partitions among which warps and registers are
+    divided.
     """
 
     warps: int

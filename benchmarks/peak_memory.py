@@ -1,4 +1,4 @@
-"""How much memory a piece of work needs at its peak, above what was in use when it began."""
+"""Peak memory of a piece of work, above what was in use when it began."""
 
 import os
 import re
@@ -17,7 +17,7 @@ class KernelPeak:
     how = "highest resident set, recorded by the kernel (VmHWM)"
 
     def start(self) -> None:
-        """Raises OSError where the process may not reset the kernel's record."""
+        """Starts the record. Raises OSError if the process may not reset the kernel's record."""
         (_PROCESS / "clear_refs").write_text("5")
         self._before = self._high_water_mark()
 
@@ -78,10 +78,10 @@ class CudaPeak:
 
 
 def started_meter(device: torch.device) -> KernelPeak | SampledPeak | CudaPeak:
-    """The best meter that this system has for `device`, started; its `how` says which one it is.
+    """Best meter that this system has for `device`, started; its `how` says which one it is.
 
     Raises:
-        OSError: on the CPU, where there is no /proc file system.
+        OSError: the device is the CPU and there is no /proc file system.
     """
     if device.type == "cuda":
         meter = CudaPeak(device)

@@ -1,6 +1,7 @@
-"""Train a few steps with a given memory plan in this process; prints one line of JSON: peak bytes and seconds a step.
+"""Trains a few steps with a given memory plan in this process; prints one line of JSON: peak bytes and seconds per
+step.
 
-What counts begins once everything is imported: model, optimizer, images and labels are in it.
+Counting begins once everything is imported, so it includes model, optimizer, images and labels.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def step(
     labels: torch.Tensor,
     options: argparse.Namespace,
 ) -> float:
-    """One step of training; returns the loss."""
+    """Runs one step of training; returns the loss."""
     model.zero_grad(set_to_none=True)
     with autocast(options):
         loss = LadderLoss()(model(images), labels)

@@ -1,6 +1,6 @@
-"""Measure one method's prediction in this process; prints one line of JSON.
+"""Measures one method's prediction in this process; prints one line of JSON.
 
-That is: images in, labels at full resolution out, in evaluation mode and without gradients.
+The prediction turns images into labels at full resolution, in evaluation mode and without gradients.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def measure(model: nn.Module, images: Tensor, options: argparse.Namespace) -> tuple[dict, Tensor]:
-    """Peak bytes over all predictions and median seconds of those after the warm-up; and the labels."""
+    """Peak bytes over all predictions, median seconds of those after the warm-up, and the labels."""
     meter = started_meter(images.device)
     seconds = []
     for _ in range(options.warmup + options.steps):

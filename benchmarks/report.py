@@ -1,4 +1,4 @@
-"""The words in which the memory benchmark reports: its table and its closing sentence."""
+"""Wording of the memory benchmark's report: its table and its closing sentence."""
 
 import argparse
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ladderseg_fast.models.registry import CONFIGURATIONS, full_name
 
 @dataclass(frozen=True)
 class Configuration:
-    """What was run and where, in words."""
+    """Machine and step of the measurement, in words."""
 
     step: str
     machine: str
@@ -23,7 +23,7 @@ class Configuration:
 
 
 def configuration(options: argparse.Namespace, run: dict | None) -> Configuration:
-    """`run` is any run of the benchmark; None where every method failed."""
+    """Configuration of any `run` of the benchmark; None if every method failed."""
     machine, memory = "unknown: no method ran", "not measured"
     if run is not None:
         found = run["machine"]
@@ -44,12 +44,12 @@ def configuration(options: argparse.Namespace, run: dict | None) -> Configuratio
 
 
 def network(model: str) -> str:
-    """The paper's name, shortened: LDN-121 for ladder_densenet121."""
+    """Name from the paper, shortened: LDN-121 for ladder_densenet121."""
     return CONFIGURATIONS[full_name(model)].title.replace("LadderDenseNet", "LDN").removesuffix(" 4x")
 
 
 def table(outcomes: list[Outcome], setting: Configuration, reference: str | None) -> str:
-    """The results in Markdown, with what they mean below."""
+    """Results in Markdown, with their meaning below."""
     plain = find(outcomes, "plain")
     rows = [["method", "peak memory", "of plain", "time per step", "of plain"]]
     rows += [row(outcome, plain) for outcome in outcomes]
@@ -102,7 +102,7 @@ def footnotes(setting: Configuration, reference: str | None) -> list[str]:
 
 
 def sentence(outcomes: list[Outcome], options: argparse.Namespace) -> str | None:
-    """What the table says of lean (or, without it, of the least memory); None if nothing could be compared."""
+    """Sentence about lean (or, without it, about the least memory); None if nothing could be compared."""
     measured = [outcome for outcome in outcomes if outcome.failure is None and outcome.method != "plain"]
     plain = find(outcomes, "plain")
     best = find(outcomes, "lean") or min(measured, key=lambda outcome: outcome.peak_bytes, default=None)
@@ -116,10 +116,10 @@ def sentence(outcomes: list[Outcome], options: argparse.Namespace) -> str | None
 
 
 def find(outcomes: list[Outcome], method: str) -> Outcome | None:
-    """The method's outcome if it was measured and did not fail."""
+    """Outcome of the method if it was measured and did not fail."""
     return next((o for o in outcomes if o.method == method and o.failure is None), None)
 
 
 def gigabytes(count: int) -> str:
-    """In 10^9 bytes."""
+    """Text of bytes in units of 10^9."""
     return f"{count / 1e9:.2f} GB"

@@ -1,12 +1,13 @@
-"""Does a method compute what the reference method computes? Asked before its memory and time are quoted.
+"""Check that a method computes what the reference method computes, before its memory and time are quoted.
 
-Predictions are compared label by label. Of training steps, two comparisons of loss and gradients, from one seed:
+Predictions are compared label by label. For training steps, loss and gradients are compared twice, from one seed:
 
-- the measured step. Its gradient tolerance catches gross errors only: float32 rounding flips a few ReLUs at the
-  coarsest levels, where BatchNorm sees few pixels, and with that alone plain PyTorch in another memory layout differs
+- in the measured step. Its gradient tolerance catches gross errors only: float32 rounding flips a few ReLUs at the
+  coarsest levels, where BatchNorm sees few pixels. By that alone, plain PyTorch in another memory layout differs
   from itself by 0.02 at 256x512 and by 0.2 at 64x128 (NOTES.md); in bfloat16 by 0.67 at 256x512. A gradient that
   has nothing to do with the right one is off by 1 or more;
-- a float64 step on at most 128x256 pixels of the same images, where rounding does not matter: it must agree closely.
+- in a float64 step on at most 128x256 pixels of the same images, where rounding does not matter: both must agree
+  closely.
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ Errors = Mapping[str, Mapping[str, float]]
 
 
 def step_result(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    """The loss and all parameters' gradients as one vector, on the CPU in float64, after backward has run.
+    """Loss and all parameters' gradients as one vector, on the CPU in float64, after backward has run.
 
     Raises:
         RuntimeError: a parameter has no gradient.
@@ -48,7 +49,7 @@ def step_result(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 
 def exact_result(model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """step_result of a step in float64 on a crop of EXACT_SIZE; turns the model into float64."""
+    """Runs step_result of a float64 step on a crop of EXACT_SIZE; turns the model into float64."""
     height, width = EXACT_SIZE
     model.double().zero_grad(set_to_none=True)
     value = loss(model(images[..., :height, :width].double()), labels[..., :height, :width].contiguous())
@@ -68,7 +69,7 @@ def relative_errors(results: Results, reference: Results) -> dict[str, dict[str,
 
 
 def rejection(errors: Errors) -> str | None:
-    """Why a method with these errors is not accepted; None if it is."""
+    """Reason why a method with these errors is not accepted; None if it is."""
     for kind, values in errors.items():
         for name, error in values.items():
             largest = TOLERANCES[kind][name]

@@ -1,8 +1,8 @@
 """Bytes, operations and the least time of a training step on GPUs: this package's kernels against plain PyTorch.
 
-Needs no GPU: every launch is counted (roofline_counts.py says how), and takes at least as long as its bytes take at the
-bandwidth of the memory, or its operations at the rate of the arithmetic, by the data sheets (roofline_devices.py). The
-floor of a step is the sum over its launches.
+This needs no GPU: every launch is counted (roofline_counts.py says how). By the data sheets (roofline_devices.py), it
+takes at least as long as its bytes take at the bandwidth of the memory, and its operations at the rate of the
+arithmetic. The floor of a step is the sum over its launches.
 """
 
 import argparse
@@ -65,13 +65,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def document(options: argparse.Namespace) -> str:
-    """The text of docs/roofline.md."""
+    """Text of docs/roofline.md."""
     steps = [whole_step(options, model, dtype) for model in MODELS for dtype in DTYPES]
     return "\n\n".join([INTRODUCTION, *steps, details(options)]) + "\n"
 
 
 def whole_step(options: argparse.Namespace, model: str, dtype_name: str) -> str:
-    """A table: ours beside plain, on each device."""
+    """Table of ours beside plain, on each device."""
     dtype, allow_tf32 = DTYPES[dtype_name]
     step = dtype, model, options.batch, options.size, allow_tf32
     rows = [["", "GB, plain", "ours", "ratio", "TFLOP, plain", "ours", "floor, plain", "ours", "ratio"]]
@@ -117,7 +117,7 @@ def stage(work: Work) -> str:
 def grouped(
     works: list[Work], device: Device, dtype: torch.dtype, title: str, key: Callable[[Work], str]
 ) -> list[list[str]]:
-    """Rows of a table: the sums of the works of one key, those that move most first."""
+    """Rows of a table: sums of the works of each key, those that move most first."""
     groups: dict[str, list[Work]] = {}
     for work in works:
         groups.setdefault(key(work), []).append(work)
@@ -148,12 +148,12 @@ def sums(works: Iterable[Work], device: Device, dtype: torch.dtype) -> list[str]
 
 
 def floor(work: Work, device: Device, dtype: torch.dtype) -> float:
-    """Seconds."""
+    """Least time, in seconds."""
     return device.floor(work.moved_bytes, work.operations, dtype, work.by_tensor_cores)
 
 
 def titled(title: str, rows: list[list[str]]) -> str:
-    """A section with a table, in Markdown; the first row is the head."""
+    """Section with a table, in Markdown; the first row is the head."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
     head, *body = (markdown_row(cells, widths) for cells in rows)

@@ -47,7 +47,7 @@ _loss_operators = importlib.import_module("ladderseg_fast.ops.upsample_cross_ent
 def lean_step(
     device: Device, dtype: torch.dtype, model: str, batch: int, size: tuple[int, int], allow_tf32: bool = False
 ) -> list[Work]:
-    """What one training step of this package does on `device`; by stage of the network."""
+    """Work of one training step of this package on `device`, by stage of the network."""
     network, loss, images, labels = _on_meta(model, "lean", dtype, batch, size)
     with Counter(device, allow_tf32) as counter, _naming_stages(counter):
         loss(network(images), labels).backward()
@@ -57,7 +57,7 @@ def lean_step(
 def plain_step(
     device: Device, dtype: torch.dtype, model: str, batch: int, size: tuple[int, int], allow_tf32: bool = False
 ) -> list[Work]:
-    """What one training step of the same network in plain PyTorch does, all in the layout that cuDNN likes."""
+    """Work of one training step of the same network in plain PyTorch, all in the layout that cuDNN prefers."""
     network, loss, images, labels = _on_meta(model, "plain", dtype, batch, size)
     network.to(memory_format=torch.channels_last)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -78,7 +78,7 @@ def _on_meta(
 
 @contextmanager
 def _naming_stages(counter: "Counter") -> Iterator[None]:
-    """What stages of lean programs do is counted under their names."""
+    """Counts the work of stages of lean programs under their names."""
     names = ("forward", "backward")
     before = {(stage, name): getattr(stage, name) for stage in Stage.__subclasses__() for name in names}
 
@@ -122,7 +122,7 @@ class Counter(TorchDispatchMode):
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """What happens in this region belongs to the stage `name`."""
+        """Region whose work belongs to the stage `name`."""
         self._collect()
         before, self._stage = self._stage, name
         yield

@@ -1,4 +1,4 @@
-"""What five GPUs can do at best, by their maker's data sheets."""
+"""Peak rates of five GPUs, by their maker's data sheets."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ import torch
 class Device:
     """A GPU: bytes per second of its memory, and operations per second of its arithmetic.
 
-    A multiplication and an addition are two operations. The rates of tensor cores are for dense operands and sums in
-    float32; None where there are none for the type. Without them 16-bit products are done in float32, as cuDNN does.
+    A multiplication and an addition are two operations. Tensor core rates are for dense operands and sums in float32;
+    None if the type has no tensor cores. Without them, 16-bit products are computed in float32, as in cuDNN.
     """
 
     name: str
@@ -22,15 +22,15 @@ class Device:
     tensor_float16: float | None = None
 
     def multiplies_by_tensor_cores(self, dtype: torch.dtype, allow_tf32: bool) -> bool:
-        """Whether products of numbers of `dtype` may go to the tensor cores."""
+        """Whether products of numbers of `dtype` may use the tensor cores."""
         return self._tensor_rate(dtype) is not None and (dtype == torch.float16 or allow_tf32)
 
     def rate(self, dtype: torch.dtype, by_tensor_cores: bool) -> float:
-        """Operations per second."""
+        """Rate in operations per second."""
         return self._tensor_rate(dtype) if by_tensor_cores else self.float32
 
     def floor(self, moved_bytes: float, operations: float, dtype: torch.dtype, by_tensor_cores: bool) -> float:
-        """Seconds that a launch takes at least."""
+        """Least time of a launch, in seconds."""
         return max(moved_bytes / self.memory, operations / self.rate(dtype, by_tensor_cores))
 
     def _tensor_rate(self, dtype: torch.dtype) -> float | None:

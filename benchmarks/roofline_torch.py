@@ -1,4 +1,4 @@
-"""What an operator of torch moves and computes: the rules of roofline_counts.py, for one call."""
+"""Bytes and operations of one call of a torch operator, by the rules of roofline_counts.py."""
 
 import math
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Call:
         return self.arguments[argument]
 
     def results(self) -> list[Tensor]:
-        """The tensors that the call has made."""
+        """Tensors that the call has made."""
         values = self.result if isinstance(self.result, (tuple, list)) else [self.result]
         returns = self.function._schema.returns
         if len(returns) != len(values):  # a list of tensors
@@ -59,7 +59,7 @@ class Call:
 
 
 def extent(x: Tensor) -> int:
-    """Bytes of memory that the elements of x lie in; what it repeats counts once."""
+    """Bytes of memory that the elements of x lie in; repeated elements count once."""
     if x.numel() == 0:
         return 0
     return math.prod(size for size, stride in zip(x.shape, x.stride()) if stride) * x.element_size()
@@ -98,7 +98,7 @@ OPERATIONS = {
 
 
 def works_of(call: Call) -> list[Work]:
-    """The kernels that a call launches; none if it moves nothing."""
+    """Kernels that a call launches; none if it moves nothing."""
     works = _convolution(call) if call.name in ("convolution", "convolution_backward") else [_operator(call)]
     return [work for work in works if work.moved_bytes]
 
@@ -137,7 +137,7 @@ def _read_bytes(call: Call, argument: str, x: Tensor) -> int:
 
 
 def _convolution(call: Call) -> list[Work]:
-    """A convolution's kernels, or those of its backward, and the copies before them."""
+    """Kernels of a convolution, or of its backward, and the copies before them."""
     x, weight = call["input"], call["weight"]
     if call.name == "convolution":
         out = call.result
@@ -177,5 +177,5 @@ def _dense_copies(*arguments: Tensor) -> list[Work]:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether x is dense, a pixel's channels side by side."""
+    """Whether x is dense, with the channels of a pixel side by side."""
     return x.is_contiguous(memory_format=torch.channels_last)

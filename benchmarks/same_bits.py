@@ -1,9 +1,9 @@
-"""Compare two checkouts, bit for bit: one training step and one prediction of every registered model, on the CPU.
+"""Compares two checkouts bit for bit: one training step and one prediction of every registered model, on the CPU.
 
     python benchmarks/same_bits.py OLD NEW [--models PATTERN] [--threads 1 2]
 
 OLD and NEW are directories that hold a `ladderseg_fast` with its compiled core. Each model runs in a process of its
-own, from the same seed: scores, loss, gradients, buffers, and predicted labels. The exit status is 1 where they differ.
+own, from the same seed: scores, loss, gradients, buffers, and predicted labels. The exit status is 1 if they differ.
 """
 
 import argparse
@@ -18,7 +18,7 @@ BATCH, HEIGHT, WIDTH, CLASSES = 2, 96, 160, 19
 
 
 def digests(name: str, threads: int) -> dict[str, str]:
-    """SHA-256 of what one training step of model `name` makes, and of the labels it predicts, by what they are."""
+    """SHA-256 of each result of one training step of model `name`, and of the labels it predicts, by its name."""
     import torch
 
     import ladderseg_fast
@@ -43,7 +43,7 @@ def digests(name: str, threads: int) -> dict[str, str]:
 
 
 def run_in(checkout: str, *arguments: str) -> dict | list:
-    """What this script prints as JSON when it runs on the package in `checkout`."""
+    """Output of this script when it runs on the package in `checkout`, parsed from JSON."""
     environment = os.environ | {"PYTHONPATH": os.path.abspath(checkout)}
     command = [sys.executable, os.path.abspath(__file__), *arguments]
     # Not in a checkout: its package would come before the one asked for.
@@ -54,7 +54,7 @@ def run_in(checkout: str, *arguments: str) -> dict | list:
 
 
 def differences(old: dict[str, str], new: dict[str, str]) -> list[str]:
-    """What is in one of them only, or not the same."""
+    """Names that only one of them has, or that differ."""
     return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
 
 

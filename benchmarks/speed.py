@@ -1,6 +1,6 @@
 """Time of a training step and of a prediction: plain PyTorch, torch.compile, checkpointing, and lean.
 
-Plain PyTorch and checkpointing also run with tcmalloc preloaded, if it is found, as one would run them who knows that
+Plain PyTorch and checkpointing also run with tcmalloc preloaded, if it is found. An informed user does this, because
 the default allocator returns large buffers to the system and takes fresh pages for the next ones. Lean runs with the
 default allocator. Every method runs in fresh processes of its own, in turn with the others; a method whose results are
 wrong is reported as failed and not timed.
@@ -54,7 +54,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Which methods, what step, how often, with which allocator."""
+    """Adds the options of methods, step, repeats and allocator."""
     parser.add_argument(
         "--methods",
         type=choice_list(TRAINING_METHODS),
@@ -73,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def choice_list(choices):
-    """An argument type: some of `choices`, separated by commas, in their order."""
+    """Argument type: some of `choices`, separated by commas, in their order."""
 
     def parse(text: str) -> list[str]:
         names = text.split(",")
@@ -86,7 +86,7 @@ def choice_list(choices):
 
 
 def variants(script: str, methods: tuple[str, ...], options: argparse.Namespace) -> list[Variant]:
-    """Plain first: the others are checked against it."""
+    """Variants with plain first, because the others are checked against it."""
     chosen = []
     for method in (name for name in methods if name in options.methods):
         arguments = ("--method", method, *step_options(options))

@@ -1,4 +1,4 @@
-"""Run one of the step scripts in a fresh process."""
+"""Runs one of the step scripts in a fresh process."""
 
 import json
 import os
@@ -13,13 +13,14 @@ class StepFailed(Exception):
 
 
 def run_step(script: str, arguments: list[str], preload: str | None = None) -> dict:
-    """What `SCRIPT ARGUMENTS` reports; if it fails, its error output is passed on to ours.
+    """Result that `SCRIPT ARGUMENTS` reports; if it fails, its error output goes to ours.
 
     Args:
         script: name of a script beside this file.
         preload: a shared library to load before all others, such as another allocator.
+
     Raises:
-        StepFailed: it ended with an error or was killed, or ran without the library.
+        StepFailed: the process ended with an error, was killed, or ran without the library.
     """
     command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
     environment = os.environ | ({"LD_PRELOAD": preload} if preload else {})

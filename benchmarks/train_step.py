@@ -1,7 +1,7 @@
-"""Measure one method's training step in this process; prints one line of JSON.
+"""Measures one method's training step in this process; prints one line of JSON.
 
-The step is forward, loss and backward, with the gradients kept and no optimiser. `memory.py` starts this script
-once per method and repeat, so that no method profits from, or pays for, what another left behind.
+The step is forward, loss and backward, with the gradients kept and no optimiser. `memory.py` starts this script once
+per method and repeat, so that no method profits from, or pays for, what another left behind.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def random_batch(batch: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Images [N, 3, H, W] float32 and labels [N, H, W] uint8."""
+    """Random images [N, 3, H, W] float32 and labels [N, H, W] uint8."""
     images = torch.randn(batch, 3, *size)
     labels = torch.randint(0, NUM_CLASSES, (batch, *size), dtype=torch.uint8)
     return images, labels
@@ -77,7 +77,7 @@ def random_batch(batch: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def measure(
     model: nn.Module, loss: nn.Module, images: Tensor, labels: Tensor, options: argparse.Namespace
 ) -> tuple[dict, Tensor]:
-    """Peak bytes over all steps and median seconds of those after the warm-up; and the last step's loss."""
+    """Peak bytes over all steps, median seconds of those after the warm-up, and the last step's loss."""
     meter = started_meter(images.device)
     seconds = []
     for _ in range(options.warmup + options.steps):
@@ -100,7 +100,7 @@ def now(device: torch.device) -> float:
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """What a reader needs to know to judge the numbers."""
+    """Facts about the machine that a reader needs to judge the numbers."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
 

@@ -1,4 +1,4 @@
-"""The environment variable that chooses the instruction set of the core's CPU code."""
+"""Environment variable that chooses the instruction set of the core's CPU code."""
 
 import os
 
@@ -8,10 +8,10 @@ _VARIABLE = "LADDERSEG_FAST_ISA"
 
 
 def choose_instruction_set() -> None:
-    """The one that the environment names, if it names one.
+    """Uses the instruction set that the environment names, if it names one.
 
     Raises:
-        ImportError: it is none that this CPU has.
+        ImportError: this CPU has no instruction set of that name.
     """
     name = os.environ.get(_VARIABLE)
     if not name:

@@ -1,4 +1,4 @@
-"""A source tree without a compiled core steps aside for the installed package.
+"""Installed package used instead of a source tree that has no compiled core.
 
 Python looks for `ladderseg_fast` in the working directory first. In the repository's root it finds the sources there,
 before the package that `pip install .` has put elsewhere.
@@ -15,7 +15,7 @@ _HERE = Path(__file__).absolute().parent
 
 
 def without_core(error: ImportError) -> None:
-    """Puts the installed package, all of it, in the place of this one, whose core could not be imported for `error`.
+    """Puts the whole installed package in place of this one, whose core could not be imported because of `error`.
 
     Raises:
         ImportError: this package has a core, which cannot be loaded, or no other package has one.
@@ -42,7 +42,7 @@ def without_core(error: ImportError) -> None:
 
 
 def _installed() -> ModuleSpec | None:
-    """The first package on Python's path that has a core, which this one has not."""
+    """First package on Python's path that has a core, which this one has not."""
     for entry in sys.path:
         spec = PathFinder.find_spec(_NAME, [entry or os.getcwd()])
         if spec is None or spec.loader is None or not spec.submodule_search_locations:

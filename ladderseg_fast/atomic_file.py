@@ -24,12 +24,12 @@ _MOST_LINKS = 40
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends; if it fails, `path` stays as it was.
+    """Opens a binary file that replaces `path` when the block ends; if the block fails, `path` stays as it was.
 
-    The data goes to a temporary file in the same directory, is forced to the disk, and renamed. A file that was there
-    leaves its permissions to the new one, and its owner where this process may give files away; a new one gets those
-    that the umask leaves. A symbolic link stays, and what it leads to is replaced. What is no regular file (a device, a
-    pipe, /dev/stdout) gets the data written into it when the block ends, and nothing if it fails.
+    The data goes to a temporary file in the same directory, is forced to the disk, and renamed. A replaced file leaves
+    its permissions to the new one, and its owner if this process may give files away; a new file gets what the umask
+    leaves. A symbolic link stays, and the file that it leads to is replaced. Anything but a regular file (a device, a
+    pipe, /dev/stdout) gets the data written into it when the block ends, and nothing if the block fails.
 
     Raises:
         OSError: the file cannot be written; the message names `path`.
@@ -47,9 +47,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_leftovers(directory: Path, is_ours: Callable[[str], bool]) -> None:
-    """Deletes what atomic_writes to files of `directory` left behind when their process was killed.
+    """Deletes temporary files that killed processes left when they wrote files of `directory` atomically.
 
-    Only those to names that `is_ours` holds for, none of which another process may be writing.
+    Deletes only those of names for which `is_ours` holds; no other process may be writing one.
     """
     for path in leftovers(directory):
         if is_ours(_LEFTOVER.fullmatch(path.name)["name"]):
@@ -57,13 +57,13 @@ def remove_leftovers(directory: Path, is_ours: Callable[[str], bool]) -> None:
 
 
 def leftovers(directory: Path) -> list[Path]:
-    """Temporary files of atomic_writes to `directory`, those under way among them."""
+    """Temporary files of atomic_write in `directory`, those in progress included."""
     names = sorted(directory.glob(f".*{_SUFFIX}"))
     return [path for path in names if _LEFTOVER.fullmatch(path.name) and path.is_file() and not path.is_symlink()]
 
 
 def _replace(path: Path, before: os.stat_result | None) -> Iterator[BinaryIO]:
-    """The file at `path`, which is no link, is replaced; `before` is that of the file there is."""
+    """Replaces the file at `path`, which is no link; `before` is the status of the file there."""
     temporary = path.with_name(_temporary_name(path.name))
     mode = 0o666 if before is None else before.st_mode & _PERMISSIONS
     # That of a killed process that had the same number. What is made next is new, and no link.
@@ -91,10 +91,10 @@ def _write_through(open_target: Callable[[], BinaryIO]) -> Iterator[BinaryIO]:
 
 
 def _own_descriptor(path: Path) -> int | None:
-    """N where `path` leads to /dev/stdout or another name of this process's open descriptor N.
+    """N if `path` leads to /dev/stdout or another name of this process's open descriptor N.
 
-    Such a file must not be opened once more: it would be cut, and written from its start, under whoever else has it
-    open. What this process has printed to it before comes first.
+    Such a file must not be opened again: it would be cut, and written from its start, under whoever else has it open.
+    What this process has printed to it before comes first.
     """
     current = path
     for _ in range(_MOST_LINKS):
@@ -110,7 +110,7 @@ def _own_descriptor(path: Path) -> int | None:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """That of what `path` leads to; None where there is nothing yet."""
+    """Status of the file that `path` leads to; None if there is none yet."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -121,7 +121,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _inherit(descriptor: int, before: os.stat_result) -> None:
-    """Owner, if this process may, and permissions of the file that is replaced."""
+    """Gives `path` the owner, if this process may, and the permissions of the file that it replaces."""
     own = os.fstat(descriptor)
     if (own.st_uid, own.st_gid) != (before.st_uid, before.st_gid):
         # Only the system knows whether it may; where not, the file is this process's, as all that it makes.

@@ -1,4 +1,4 @@
-"""What this installation consists of: `python -m ladderseg_fast.info`, to be pasted into a bug report."""
+"""Facts about this installation, to be pasted into a bug report: `python -m ladderseg_fast.info`."""
 
 import platform
 import sys
@@ -44,7 +44,7 @@ def info() -> dict[str, str]:
 
 
 def _cost_model() -> str:
-    """Where the rates come from by which memory plans on the CPU are compared."""
+    """Source of the rates that memory plans on the CPU are compared by."""
     try:
         return load_rates(torch.device("cpu"), torch.float32).source
     except ValueError as error:
@@ -52,7 +52,7 @@ def _cost_model() -> str:
 
 
 def main() -> None:
-    """Print `info()`, one aligned line per fact."""
+    """Prints `info()`, one aligned line per fact."""
     facts = info()
     width = max(map(len, facts))
     for name, fact in facts.items():

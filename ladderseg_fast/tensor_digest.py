@@ -1,4 +1,4 @@
-"""A digest of tensors, by which a file's reader knows that it has what the writer had."""
+"""Digest of tensors, by which a reader of a file knows that it has what the writer had."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def tensors_in(value: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested mappings, lists and tuples, with where it is: "state/conv0.weight"."""
+    """Tensors in nested mappings, lists and tuples, with their places: "state/conv0.weight"."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, Mapping):

@@ -1,6 +1,6 @@
 """Files of torch.save, read so that damage is an error and not other weights.
 
-torch.load compares no checksums, and takes an entry of the zip archive whose attributes say "directory" for one without
+torch.load compares no checksums. It takes an entry of the zip archive whose attributes say "directory" for one without
 content: the tensor is then whatever was in memory before.
 """
 
@@ -30,14 +30,14 @@ _DIRECTORY = 0x10
 
 
 def load_torch_file(path: Path) -> Any:
-    """What torch.save wrote to `path`, on the CPU; nothing in the file is run (torch.load with weights_only).
+    """Content that torch.save wrote to `path`, on the CPU; nothing in the file is run (torch.load with weights_only).
 
-    Files from before PyTorch 1.6 are no archives and have no checksums: of these only truncation is found.
+    Files from before PyTorch 1.6 are no archives and have no checksums: only truncation is found in them.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not of torch.save, truncated or damaged, holds other objects than tensors and plain values, or
-            a tensor without values; the message names it.
+        OSError: the file cannot be read.
+        ValueError: the file is not from torch.save, is truncated or damaged, or holds other objects than tensors and
+            plain values, or a tensor without values; the message names it.
     """
     sizes = None
     with path.open("rb") as file:
@@ -54,7 +54,7 @@ def load_torch_file(path: Path) -> Any:
 
 
 def _checked_records(path: Path, file: BinaryIO) -> list[int]:
-    """Sizes of the records of tensors, after all checksums, and all that torch's reader goes by, were compared."""
+    """Sizes of the records of tensors, after comparing all checksums and everything that torch's reader goes by."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -72,7 +72,9 @@ def _checked_records(path: Path, file: BinaryIO) -> list[int]:
 
 
 def _odd_entry(entries: list[zipfile.ZipInfo]) -> str | None:
-    """The name of an entry that torch.save does not write so: packed, encrypted, a directory, one of two of a name."""
+    """Name of an entry that torch.save does not write so: packed, encrypted, a directory, one of two with the same
+    name.
+    """
     seen = Counter(entry.filename.lower() for entry in entries)  # torch's reader does not tell cases apart
     for entry in entries:
         stored = entry.compress_type == zipfile.ZIP_STORED and entry.compress_size == entry.file_size
@@ -98,14 +100,14 @@ def _load(path: Path) -> Any:
 
 
 def _damage(path: Path, error: Exception, message: str) -> Exception:
-    """What to raise for an `error` of reading: where the device failed it is not the file that is wrong."""
+    """Error to raise for an `error` of reading: if the device failed, the file itself is not wrong."""
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a damaged offset
         return OSError(f"{path}: cannot be read ({error.strerror})")
     return ValueError(f"{path}: {message}")
 
 
 def _check_storages(path: Path, content: Any, sizes: list[int]) -> None:
-    """Raises ValueError unless every tensor's storage is as large as a record: older releases of torch do not ask."""
+    """Raises ValueError unless every tensor's storage is as large as a record: older releases of torch do not check."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for _, tensor in tensors_in(content)}
     surplus = Counter(storage.nbytes() for storage in storages.values() if storage.nbytes()) - Counter(sizes)
     if surplus:

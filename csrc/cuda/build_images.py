@@ -1,7 +1,8 @@
-"""Compiles the CUDA kernels into the package with nvcc, where there is one: a part of setup.py.
+"""Compiles the CUDA kernels into the package with nvcc, if there is one: a part of setup.py.
 
 The package gets, per operator and element type, `_images/<operator>_<element>.fatbin`, and `_images/manifest.json`
-(read by ladderseg_fast/cuda/ahead_of_time.py); and in any case a copy of the sources, for the compiler at first use.
+(read by ladderseg_fast/cuda/ahead_of_time.py). In any case it gets a copy of the sources, for the compiler at first
+use.
 """
 
 import concurrent.futures
@@ -31,12 +32,12 @@ USUAL_PTX = 90
 
 
 class BuildError(Exception):
-    """nvcc is there, and cannot be used; the message says what to do."""
+    """nvcc exists but cannot be used; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Nvcc:
-    """A compiler, its version such as "13.0.88", and the architectures that it compiles for, as numbers such as 86."""
+    """Compiler, its version such as "13.0.88", and the architectures that it compiles for, as numbers such as 86."""
 
     path: str
     version: str
@@ -44,7 +45,7 @@ class Nvcc:
 
 
 def load_kernel_sources() -> ModuleType:
-    """ladderseg_fast/cuda/kernel_sources.py, without the package, which imports torch."""
+    """Loads ladderseg_fast/cuda/kernel_sources.py without the package, which imports torch."""
     path = ROOT / "ladderseg_fast" / "cuda" / "kernel_sources.py"
     spec = importlib.util.spec_from_file_location("kernel_sources", path)
     module = importlib.util.module_from_spec(spec)
@@ -74,14 +75,14 @@ def add_kernels(package: Path, compiler: str, environment: Mapping[str, str] = o
 
 
 def copy_sources(package: Path) -> None:
-    """For a package that is not used from the source tree."""
+    """Copies the sources, for a package that is not used from the source tree."""
     copy = package / "_kernels"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(KERNELS, copy)
 
 
 def find_nvcc(environment: Mapping[str, str] = os.environ, packages: Path | None = None) -> str | None:
-    """From CUDACXX, CUDA_HOME (or CUDA_PATH), the search path, or the packages of the Python environment.
+    """nvcc from CUDACXX, CUDA_HOME (or CUDA_PATH), the search path, or the packages of the Python environment.
 
     Raises:
         BuildError: CUDACXX names a program that does not exist.
@@ -106,7 +107,7 @@ def find_nvcc(environment: Mapping[str, str] = os.environ, packages: Path | None
 
 
 def examine(path: str) -> Nvcc:
-    """What the compiler at `path` says of itself.
+    """Asks the compiler at `path` for its version and architectures.
 
     Raises:
         BuildError: it does not run, or is older than CUDA 11.2.
@@ -120,7 +121,7 @@ def examine(path: str) -> Nvcc:
 
 
 def choose_architectures(setting: str, nvcc: Nvcc) -> tuple[list[int], list[int]]:
-    """Those of machine code and those of PTX, from "80;90+PTX" or "8.0 9.0+PTX"; of "", what is in use today.
+    """Architectures of machine code and of PTX, from "80;90+PTX" or "8.0 9.0+PTX"; "" gives what is in use today.
 
     Raises:
         BuildError: the setting cannot be read, or nvcc does not know an architecture.
@@ -147,9 +148,9 @@ def choose_architectures(setting: str, nvcc: Nvcc) -> tuple[list[int], list[int]
 
 
 def build(kernels: Path, images: Path, nvcc: Nvcc, architectures: list[int], ptx: list[int], compiler: str) -> None:
-    """Compiles every image in `kernels` into the directory `images`, on all cores; what is up to date stays.
+    """Compiles every image in `kernels` into the directory `images`, on all cores; images that are up to date stay.
 
-    ptx are those of `architectures` of which there is PTX as well.
+    ptx are those of `architectures` for which there is PTX as well.
 
     Raises:
         BuildError: an image does not compile.
@@ -190,7 +191,7 @@ def build(kernels: Path, images: Path, nvcc: Nvcc, architectures: list[int], ptx
 
 
 def _host_compiler(compiler: str) -> list[str]:
-    """nvcc's option for it, unless nvcc's own variable chooses: of "ccache g++ -m64" that is g++."""
+    """Option of nvcc for the host compiler, unless nvcc's own variable chooses it: "ccache g++ -m64" gives g++."""
     if "NVCC_CCBIN" in os.environ:
         return []
     return ["-ccbin", [word for word in shlex.split(compiler) if not word.startswith("-")][-1]]

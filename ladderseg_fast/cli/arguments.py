@@ -20,7 +20,7 @@ _TYPES = {
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """ "360x480" -> (360, 480): height and width."""
+    """Height and width from a text: "360x480" gives (360, 480)."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH such as 360x480, got {text!r}")
@@ -35,7 +35,7 @@ def path(text: str) -> Path:
 
 
 def image_size_or_own(text: str) -> tuple[int, int] | str:
-    """ "360x480" -> (360, 480), or OWN_SIZE."""
+    """Height and width from a text such as "360x480", or OWN_SIZE."""
     return OWN_SIZE if text == OWN_SIZE else image_size(text)
 
 

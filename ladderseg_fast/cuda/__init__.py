@@ -1,1 +1,1 @@
-"""CUDA kernels: where their images come from."""
+"""CUDA kernels: sources, compilers, images."""

@@ -1,4 +1,4 @@
-"""The images that were compiled when the package was built: which there are, and for which devices they do."""
+"""Images that were compiled when the package was built, and the devices that they run on."""
 
 import json
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What nvcc (such as "13.0.88") made: machine code and PTX for architectures such as 86, from these sources.
+    """Record of what nvcc (such as "13.0.88") made: machine code and PTX for architectures such as 86, from these
+    sources.
 
-    sources is kernel_sources.digest of them.
+    sources is their kernel_sources.digest.
     """
 
     nvcc: str
@@ -21,18 +22,18 @@ class Manifest:
 
     @property
     def cuda(self) -> tuple[int, int]:
-        """The version of CUDA that the images are of: (13, 0)."""
+        """CUDA version of the images: (13, 0)."""
         major, minor = self.nvcc.split(".")[:2]
         return int(major), int(minor)
 
     def obstacle(self, architecture: tuple[int, int], driver_version: int | None) -> str | None:
-        """Why the images do not run on a device of compute capability `architecture`, or None if they do.
+        """Reason why the images do not run on a device of compute capability `architecture`; None if they do.
 
-        driver_version is that of cuDriverGetVersion: 12040 is 12.4. None is a driver that is new enough.
+        driver_version is that of cuDriverGetVersion: 12040 is 12.4. None means a driver that is new enough.
 
         Machine code runs on devices of its major and no smaller minor version, with a driver of nvcc's major version.
-        PTX runs on every newer device, with a driver not older than nvcc: it is the driver that compiles it. Source:
-        CUDA programming guide, "Binary compatibility", "PTX compatibility"; CUDA compatibility guide.
+        PTX runs on every newer device, with a driver not older than nvcc, because the driver compiles it. Source: CUDA
+        programming guide, "Binary compatibility", "PTX compatibility"; CUDA compatibility guide.
         """
         driver = (driver_version // 1000, driver_version % 1000 // 10) if driver_version is not None else self.cuda
         if driver[0] < self.cuda[0]:
@@ -49,14 +50,14 @@ class Manifest:
 
     @property
     def devices(self) -> str:
-        """Such as "sm_80 sm_90, PTX of compute_90"."""
+        """Architectures as text, such as "sm_80 sm_90, PTX of compute_90"."""
         code = " ".join(f"sm_{number}" for number in self.architectures)
         ptx = " ".join(f"compute_{number}" for number in self.ptx)
         return ", ".join(filter(None, [code, f"PTX of {ptx}" if ptx else ""]))
 
 
 def read_manifest(directory: Path) -> Manifest | None:
-    """The manifest of the images in `directory`, or None if there are no images."""
+    """Manifest of the images in `directory`, or None if there are no images."""
     try:
         facts = json.loads((directory / MANIFEST).read_text())
     except FileNotFoundError:

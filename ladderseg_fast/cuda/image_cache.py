@@ -1,7 +1,7 @@
 """Compiled images on disk, so that a kernel is compiled once per machine and not once per process.
 
-Where: LADDERSEG_FAST_CACHE, else ladderseg_fast in XDG_CACHE_HOME, else ~/.cache/ladderseg_fast. Any process may write
-and delete entries at any time: an entry is renamed into place when it is complete, and carries a checksum.
+The cache is LADDERSEG_FAST_CACHE, else ladderseg_fast in XDG_CACHE_HOME, else ~/.cache/ladderseg_fast. Any process may
+write and delete entries at any time: an entry is renamed into place when it is complete, and carries a checksum.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ _warned = False
 
 
 def directory() -> Path:
-    """Where the cache is, or will be.
+    """Directory of the cache; it need not exist yet.
 
     Raises:
         RuntimeError: this user has no home directory, and the environment names no other place.
@@ -30,13 +30,13 @@ def directory() -> Path:
 
 
 def entry_name(name: str, target: str, facts: Iterable[str]) -> str:
-    """The file name of image `name` for `target`; `facts` are what else the image depends on."""
+    """File name of image `name` for `target`; `facts` are what else the image depends on."""
     key = hashlib.sha256("\0".join([name, target, *facts]).encode()).hexdigest()
     return f"{name}.{target}.{key[:32]}"
 
 
 def load(entry: str) -> bytes | None:
-    """The image, or None if there is no such entry or it is damaged."""
+    """Image from the cache, or None if there is no such entry or it is damaged."""
     try:
         content = (directory() / entry).read_bytes()
     except (OSError, RuntimeError):
@@ -47,7 +47,7 @@ def load(entry: str) -> bytes | None:
 
 
 def store(entry: str, image: bytes) -> None:
-    """Writes an entry. Where that is impossible, warns once per process and goes on: the image is at hand."""
+    """Writes an entry. If that is impossible, warns once per process and goes on, since the image is at hand."""
     global _warned
     try:
         _write(directory() / entry, image)
@@ -63,9 +63,9 @@ def store(entry: str, image: bytes) -> None:
 
 
 def _write(path: Path, image: bytes) -> None:
-    """Through a temporary file of a name of its own: several processes and threads may write the same entry.
+    """Writes through a temporary file with a name of its own: several processes and threads may write the same entry.
 
-    It is not forced to the disk: the checksum finds what a crash of the machine has left incomplete.
+    The file is not forced to the disk: the checksum finds what a crash of the machine has left incomplete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

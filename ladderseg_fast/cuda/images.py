@@ -1,6 +1,6 @@
-"""Images of the CUDA kernels for the driver to load: compiled when the package was built, or else at first use.
+"""Images of the CUDA kernels for the driver to load: compiled when the package was built, or at first use.
 
-Without either there is an error that says how to get them. The CPU never steps in.
+Without either, an error says how to get them. The CPU never steps in.
 """
 
 from pathlib import Path
@@ -21,17 +21,17 @@ _origins: dict[str, str] = {}
 
 
 class KernelsUnavailableError(RuntimeError):
-    """There are no kernels that this machine's GPU can run, though it has one."""
+    """No kernels exist that this machine's GPU can run, though it has one."""
 
 
 def image(name: str, architecture: tuple[int, int], driver_version: int | None = None) -> bytes:
-    """The image `name` ("bn_relu_float32") for a device of compute capability `architecture` ((8, 6)).
+    """Image `name` ("bn_relu_float32") for a device of compute capability `architecture` ((8, 6)).
 
-    A fatbin, machine code, or PTX: what cuModuleLoadData takes. driver_version is that of cuDriverGetVersion (12040),
-    if known.
+    It is a fatbin, machine code, or PTX: what cuModuleLoadData accepts. driver_version is that of cuDriverGetVersion
+    (12040), if known.
 
     Raises:
-        ValueError: no kernel is called so.
+        ValueError: no image has this name.
         KernelsUnavailableError: there is no image for this device, and no compiler that can make one.
         RuntimeError: the sources do not compile.
     """
@@ -53,13 +53,13 @@ def image(name: str, architecture: tuple[int, int], driver_version: int | None =
 
 
 def sources() -> Path:
-    """The directory of the kernels' sources: in an installed package, a copy."""
+    """Directory of the kernels' sources; an installed package has a copy."""
     installed = _PACKAGE / "_kernels"
     return installed if installed.is_dir() else _PACKAGE.parent / "csrc" / "cuda" / "kernels"
 
 
 def describe() -> str:
-    """Where this installation's kernels come from, in a line. Opens NVRTC, and no driver."""
+    """One line about the source of this installation's kernels. Opens NVRTC, and no driver."""
     if not kernel_sources.operators(sources()):
         return f"none: there are no sources in {sources()}"
     ways = []
@@ -78,26 +78,26 @@ def describe() -> str:
 
 
 def _unusual() -> list[str]:
-    """The images of this process that are not machine code for their device."""
+    """Images of this process that are not machine code for their device."""
     return [f"{name} is {origin}" for name, origin in sorted(_origins.items()) if "PTX" in origin]
 
 
 def _obstacle(manifest: Manifest | None, architecture: tuple[int, int], driver_version: int | None) -> str | None:
-    """Why the images in the package will not do, or None if they will."""
+    """Reason why the images in the package do not suit, or None if they do."""
     if manifest is None:
         return "it was built without nvcc"
     return _stale(manifest) or manifest.obstacle(architecture, driver_version)
 
 
 def _stale(manifest: Manifest) -> str | None:
-    """In a source tree, the kernels may have been edited since."""
+    """Whether the kernels of a source tree were edited after the build."""
     if manifest.sources == kernel_sources.digest(sources()):
         return None
     return f"the sources in {sources()} have changed since it was built"
 
 
 def _compiled(name: str, architecture: str, driver_version: int | None) -> bytes:
-    """The image by NVRTC, from the cache where possible."""
+    """Image made by NVRTC, from the cache if possible."""
     compiler = nvrtc.open_nvrtc()
     if driver_version is not None and driver_version // 1000 < compiler.version[0]:
         driver = driver_version // 1000

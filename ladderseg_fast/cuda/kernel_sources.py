@@ -1,6 +1,6 @@
-"""What the CUDA kernels are compiled from, and with what: the same for the package's build and for first use.
+"""Sources and options of the CUDA kernels, the same for the package's build and for the compilation at first use.
 
-Imports nothing but Python's own library: the build loads this file by its path, where there is no torch.
+Imports only Python's own library: the build loads this file by its path, where torch does not exist.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ def image_names(directory: Path) -> list[str]:
 
 
 def operator_and_element(name: str) -> tuple[str, str]:
-    """("bn_relu", "float32") of "bn_relu_float32".
+    """Operator and element type of an image: ("bn_relu", "float32") for "bn_relu_float32".
 
     Raises:
         ValueError: the name does not end in an element type.
@@ -32,12 +32,12 @@ def operator_and_element(name: str) -> tuple[str, str]:
 
 
 def options(element: str) -> list[str]:
-    """Of nvcc and NVRTC alike, beside the architecture and the include directory."""
+    """Options for nvcc and NVRTC alike, besides the architecture and the include directory."""
     return ["-std=c++17", f"-DLADDERSEG_ELEMENT_{element}=1"]
 
 
 def digest(directory: Path) -> str:
-    """A hash of all sources in `directory`. Headers count for every image: which one includes which is not tracked."""
+    """Hash of all sources in `directory`. Headers count for every image: no record says which one includes which."""
     result = hashlib.sha256()
     for path in sorted(path for path in directory.iterdir() if path.suffix in (".cu", ".cuh", ".h")):
         content = path.read_bytes()

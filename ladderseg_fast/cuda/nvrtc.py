@@ -31,12 +31,12 @@ _FUNCTIONS = (
 
 
 class NvrtcNotFound(RuntimeError):
-    """There is no NVRTC library on this machine that can be opened."""
+    """No NVRTC library on this machine can be opened."""
 
 
 @dataclass(frozen=True)
 class Nvrtc:
-    """An open library: what it is and what it compiles for, as numbers such as 86."""
+    """An open library, and what it compiles for, as numbers such as 86."""
 
     library: ctypes.CDLL
     path: str
@@ -50,10 +50,10 @@ class Nvrtc:
 
 @dataclass(frozen=True)
 class Compiled:
-    """An image for the driver to load, and how it came about.
+    """Image for the driver to load, and how it came about.
 
-    target is "sm_86" for machine code (cubin), or "compute_86" for PTX, which the driver finishes for its device;
-    ptx is there in either case.
+    target is "sm_86" for machine code (cubin), or "compute_86" for PTX, which the driver finishes for its device; ptx
+    is there in either case.
     """
 
     image: bytes
@@ -64,7 +64,7 @@ class Compiled:
 
 @functools.lru_cache(maxsize=1)
 def open_nvrtc() -> Nvrtc:
-    """The first of the candidates that opens; the same one in the whole process.
+    """First of the candidates that opens; the same one in the whole process.
 
     Raises:
         NvrtcNotFound: there is none.
@@ -79,12 +79,13 @@ def open_nvrtc() -> Nvrtc:
 
 
 def target_for(architecture: str, nvrtc: Nvrtc) -> str:
-    """What `nvrtc` compiles for a device of `architecture` ("sm_86"): that, or "compute_" of the newest it knows below.
+    """Target that `nvrtc` compiles to for a device of `architecture` ("sm_86"): that, or "compute_" of the newest older
+    one.
 
     PTX of an older architecture runs on every newer device: the driver finishes it.
 
     Raises:
-        RuntimeError: the device is older than all that this NVRTC knows.
+        RuntimeError: the device is older than every architecture that this NVRTC knows.
     """
     number = int(re.fullmatch(r"(?:sm|compute)_(\d+)", architecture)[1])
     if number in nvrtc.architectures:
@@ -100,7 +101,7 @@ def target_for(architecture: str, nvrtc: Nvrtc) -> str:
 
 
 def pip_install(major: int) -> str:
-    """The command that installs NVRTC for this major version of CUDA."""
+    """Command that installs NVRTC for this major version of CUDA."""
     return f'`pip install ".[cuda{major}]"`'
 
 
@@ -112,14 +113,14 @@ def compile(
     kind: str = "cubin",
     extra_options: Sequence[str] = (),
 ) -> Compiled:
-    """The image of an operator's kernels for one element type ("float32") and architecture ("sm_61").
+    """Image of an operator's kernels for one element type ("float32") and architecture ("sm_61").
 
-    kind "ptx" asks for PTX with line information, where "cubin" asks for machine code. A device newer than this NVRTC
-    gets PTX in either case: see `target` of the result.
+    kind "ptx" gives PTX with line information, "cubin" gives machine code. A device newer than this NVRTC gets PTX in
+    either case: see `target` of the result.
 
     Raises:
         NvrtcNotFound: there is no NVRTC.
-        RuntimeError: the sources do not compile; the message holds the compiler's log. Or the device is too old.
+        RuntimeError: the sources do not compile (the message holds the compiler's log), or the device is too old.
     """
     nvrtc = open_nvrtc()
     target = target_for(architecture, nvrtc)
@@ -155,7 +156,7 @@ def _compile(nvrtc: Nvrtc, source_path: Path, options: list[str], target: str, w
 
 
 def _output(library: ctypes.CDLL, program: ctypes.c_void_p, name: str, what: str) -> bytes:
-    """One of the results of a compilation: "ProgramLog", "PTX" (both end with a zero byte) or "CUBIN"."""
+    """One result of a compilation: "ProgramLog", "PTX" (both end with a zero byte) or "CUBIN"."""
     size = ctypes.c_size_t()
     _check(getattr(library, f"nvrtcGet{name}Size")(program, ctypes.byref(size)), what)
     buffer = ctypes.create_string_buffer(size.value)
@@ -198,7 +199,7 @@ def _open(candidate: str) -> Nvrtc:
 
 
 def _mapped_path(name: str) -> str:
-    """The file from which the dynamic loader took `name`."""
+    """File from which the dynamic loader took `name`."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         fields = line.split(maxsplit=5)
         # The file may be that of a longer version: libnvrtc.so.12.4.127.

@@ -1,4 +1,4 @@
-"""Where an NVRTC library may be: a list of candidates, none of them opened."""
+"""Places where an NVRTC library may be: a list of candidates, none of them opened."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Signals handled at a moment that suits the loop: Ctrl-C, SIGTERM, a terminal that closes, the end of a child process."""
+"""Signals handled at a moment that suits the loop: Ctrl-C, SIGTERM, a closing terminal, the end of a child process."""
 
 import atexit
 import mmap

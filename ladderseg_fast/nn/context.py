@@ -18,9 +18,9 @@ class Context(nn.Module):
         self.conv2 = nn.Conv2d(hidden_channels, out_channels, 3, padding=dilation, dilation=dilation, bias=False)
 
     def bottleneck(self, features: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, hidden_channels, H, W]: the part that the lean step recomputes."""
+        """Maps [N, in_channels, H, W] to [N, hidden_channels, H, W]: the part that the lean step recomputes."""
         return self.conv1(self.relu1(self.norm1(features)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, out_channels, H, W]."""
+        """Maps [N, in_channels, H, W] to [N, out_channels, H, W]."""
         return self.conv2(self.relu2(self.norm2(self.bottleneck(features))))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class DenseLayer(nn.Module):
     """BN - ReLU - conv 1x1 to `bottleneck` channels - BN - ReLU - conv 3x3 to `growth_rate` channels.
 
-    Child names are torchvision's, so that its checkpoints load.
+    The children have torchvision's names, so that its checkpoints load.
     """
 
     def __init__(self, in_channels: int, growth_rate: int, bottleneck: int, dilation: int = 1) -> None:
@@ -20,20 +20,20 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(bottleneck, growth_rate, 3, padding=dilation, dilation=dilation, bias=False)
 
     def bottleneck(self, features: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, bottleneck, H, W]: the part that the lean step recomputes."""
+        """Maps [N, in_channels, H, W] to [N, bottleneck, H, W]: the part that the lean step recomputes."""
         return self.conv1(self.relu1(self.norm1(features)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, growth_rate, H, W]."""
+        """Maps [N, in_channels, H, W] to [N, growth_rate, H, W]."""
         return self.conv2(self.relu2(self.norm2(self.bottleneck(features))))
 
 
 class DenseBlock(nn.Module):
     """`layers` dense layers; [N, C, H, W] -> [N, C + layers * growth_rate, H, W].
 
-    Children are named `denselayer1`, `denselayer2`, ... as in torchvision. A block can run in parts
-    (`start`, `stop`): the ladder splits the fourth block in two halves with a pooling between them. `dilation` is that
-    of the 3x3 convolutions.
+    The children are named `denselayer1`, `denselayer2`, ... as in torchvision. A block can run in parts (`start`,
+    `stop`): the ladder splits the fourth block into two halves with a pooling between them. `dilation` is that of the
+    3x3 convolutions.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class DenseBlock(nn.Module):
         return self.in_channels + len(self.layers) * self.growth_rate
 
     def forward(self, features: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
-        """Run layers `start` up to `stop` (exclusive; None: the last) on `features`."""
+        """Runs layers `start` up to `stop` (exclusive; None: the last) on `features` [N, C, H, W]."""
         for layer in self.layers[start:stop]:
             features = torch.cat([features, layer(features)], dim=1)
         return features

@@ -1,4 +1,4 @@
-"""The DenseNet feature extractor that a downsampling path runs on."""
+"""DenseNet feature extractor of the downsampling path."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from .transition import Transition
 
 @dataclass(frozen=True)
 class DenseNetShape:
-    """What tells one DenseNet from another."""
+    """Numbers that tell one DenseNet from another."""
 
     block_layers: tuple[int, int, int, int]
     stem_channels: int = 64
@@ -33,7 +33,7 @@ DILATION_RATES = {3: 2, 4: 4}
 
 @dataclass(frozen=True)
 class Section:
-    """Dense layers [start, stop) of dense block `block`, all at one resolution: the whole block, or a half of it."""
+    """Dense layers [start, stop) of dense block `block`, all at one resolution: the whole block, or half of it."""
 
     name: str
     """"db2"; the halves of a split block are "db4a" and "db4b"."""
@@ -48,22 +48,22 @@ class Section:
 class DenseNetFeatures(nn.Module):
     """Stem, four dense blocks, three transitions; child names are torchvision's `features.*`.
 
-    There is no final norm: whoever reads the last block normalises for itself.
+    There is no final norm: whoever reads the last block normalises it.
 
     Args:
         block_layers: dense layers in each block.
         stem_channels: channels of the first convolution.
         growth_rate: channels that a dense layer adds.
         in_channels: channels of the images.
-        split_blocks: numbers of the blocks (1 to 4) that an average pooling splits in two halves.
-        dilated: the last two blocks are dilated (rates 2 and 4) where others have a pooling before them.
+        split_blocks: numbers of the blocks (1 to 4) that an average pooling splits into two halves.
+        dilated: the last two blocks are dilated (rates 2 and 4) and have no pooling before them.
 
     Attributes:
         sections: the dense blocks and halves of blocks, in the order in which data goes through them.
         stride: side of the square of image pixels that one pixel of the last section stands for.
 
     Raises:
-        ValueError: a block that is to be split has a single layer.
+        ValueError: a block to split has a single layer.
     """
 
     def __init__(
@@ -103,22 +103,22 @@ class DenseNetFeatures(nn.Module):
 
     @property
     def channels(self) -> dict[str, int]:
-        """Of each section's output, by the section's name."""
+        """Channels of each section's output, by the section's name."""
         return {section.name: section.channels for section in self.sections}
 
     def block(self, section: Section) -> DenseBlock:
         return getattr(self, f"denseblock{section.block}")
 
     def transition(self, section: Section) -> Transition:
-        """The transition that a section other than the first begins with, unless it is a second half."""
+        """Transition that a section other than the first begins with, unless it is a second half."""
         return getattr(self, f"transition{section.block - 1}")
 
     def stem(self, images: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, stem_channels, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2)]."""
+        """Maps [N, in_channels, H, W] to [N, stem_channels, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2)]."""
         return self.pool0(self.relu0(self.norm0(self.conv0(images))))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The output of each section, by its name; [N, in_channels, H, W] -> [N, channels[name], h, w]."""
+        """Output of each section by its name; [N, in_channels, H, W] -> [N, channels[name], h, w]."""
         maps: dict[str, Tensor] = {}
         x = images
         for section in self.sections:

@@ -1,4 +1,4 @@
-"""Spatial pyramid pooling in the place of the context layer."""
+"""Spatial pyramid pooling, an alternative to the context layer."""
 
 import torch
 import torch.nn.functional as F
@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 
 class PyramidContext(nn.Module):
-    """Averages over grids of bins join the features (pyramid pooling module of Zhao et al., CVPR 2017, section 3.2).
+    """Pyramid pooling: averages over grids of bins join the features (Zhao et al., CVPR 2017, section 3.2).
 
-    BN - ReLU - conv 1x1 to `hidden_channels`; BN - ReLU; for each number of bins b average pooling to b x b, conv 1x1
-    to a quarter of the hidden channels, bilinear upsampling; all levels are concatenated to the hidden channels; BN -
-    ReLU - conv 3x3 to `out_channels`.
+    Layers: BN - ReLU - conv 1x1 to `hidden_channels`; BN - ReLU; for each number of bins b average pooling to b x b,
+    conv 1x1 to a quarter of the hidden channels, bilinear upsampling; concatenation of all levels to the hidden
+    channels; BN - ReLU - conv 3x3 to `out_channels`.
 
-    The paper says no more than that it is pyramid pooling as in PSPNet. Its input is reduced first, as the context
-    layer does. Batch norm comes before convolutions, as all through a DenseNet: the levels' is that of the
+    The paper only says that it is pyramid pooling as in PSPNet. The input is reduced first, as in the context layer.
+    Batch norm comes before convolutions, as everywhere in a DenseNet: the norm of the levels is that of the
     concatenation, so that a single bin of a single image has statistics. In training they make 0 of that bin, and +-1
     of those of two images, as in PSPNet: the coarsest level learns from larger batches, or with frozen batch norm.
     """
@@ -37,18 +37,18 @@ class PyramidContext(nn.Module):
 
     @property
     def levels(self) -> list[nn.Conv2d]:
-        """The levels' convolutions, in the order of BINS."""
+        """Convolutions of the levels, in the order of BINS."""
         return [getattr(self, f"level{bins}") for bins in self.BINS]
 
     def forward(self, features: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, out_channels, H, W]."""
+        """Maps [N, in_channels, H, W] to [N, out_channels, H, W]."""
         hidden = self.conv1(self.relu1(self.norm1(features)))
         levels = pyramid_levels(self.relu2(self.norm2(hidden)), [level.weight for level in self.levels])
         return self.conv3(self.relu3(self.norm3(torch.cat([hidden, *levels], dim=1))))
 
 
 def pyramid_levels(x: Tensor, weights: list[Tensor]) -> list[Tensor]:
-    """The levels of x [N, C, H, W], each [N, D, H, W], by their 1x1 convolutions' weights in the order of BINS."""
+    """Levels of x [N, C, H, W], each [N, D, H, W]; the weights of their 1x1 convolutions are in the order of BINS."""
     pooled = [F.adaptive_avg_pool2d(x, bins) for bins in PyramidContext.BINS]
     coarse = [F.conv2d(level, weight) for level, weight in zip(pooled, weights, strict=True)]
     return [F.interpolate(level, x.shape[2:], mode="bilinear", align_corners=False) for level in coarse]

@@ -1,4 +1,4 @@
-"""The ResNet-50 feature extractor, the alternative to DenseNet in the downsampling path (Figure 2a of the paper)."""
+"""ResNet-50 feature extractor, the alternative to DenseNet in the downsampling path (Figure 2a of the paper)."""
 
 import torch.nn as nn
 from torch import Tensor
@@ -13,8 +13,8 @@ _EXPANSION = 4
 class ResidualUnit(nn.Module):
     """conv 1x1 - conv 3x3 - conv 1x1, each with BN, added to the input: [N, C, H, W] -> [N, 4 * width, H', W'].
 
-    The stride is that of the 3x3 convolution, as in torchvision, whose names the children bear. Where input and output
-    differ in shape, `downsample` projects the input.
+    The 3x3 convolution has the stride, as in torchvision, and the children have torchvision's names. If input and
+    output differ in shape, `downsample` projects the input.
     """
 
     def __init__(self, in_channels: int, width: int, stride: int, dilation: int) -> None:
@@ -44,14 +44,14 @@ class ResNetFeatures(nn.Module):
 
     Args:
         in_channels: channels of the images.
-        split: an average pooling before the last unit of the fourth stage takes that to 1/64 of the images' resolution,
+        split: an average pooling before the last unit of the fourth stage takes it to 1/64 of the images' resolution,
             as the one in a ladder DenseNet's fourth block does. The paper leaves the place open.
-        dilated: the last two stages are dilated (rates 2 and 4) where others have stride 2. Their first units look at
+        dilated: the last two stages are dilated (rates 2 and 4) instead of having stride 2. Their first units look at
             the grid that a strided convolution would, with the dilation of the stage before.
 
     Attributes:
-        channels: of each output, by its name, in the order in which data goes through: "layer1", "layer2", "layer3" and
-            "layer4", or the latter's halves "layer4a" and "layer4b".
+        channels: channels of each output by its name, in the order in which data goes through: "layer1", "layer2",
+            "layer3" and "layer4", or the halves "layer4a" and "layer4b" of the last.
         stride: side of the square of image pixels that one pixel of the last output stands for.
     """
 
@@ -83,11 +83,11 @@ class ResNetFeatures(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def stem(self, images: Tensor) -> Tensor:
-        """[N, in_channels, H, W] -> [N, 64, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2)]."""
+        """Maps [N, in_channels, H, W] to [N, 64, ceil(ceil(H / 2) / 2), ceil(ceil(W / 2) / 2)]."""
         return self.maxpool(self.relu(self.bn1(self.conv1(images))))
 
     def stages(self, x: Tensor) -> dict[str, Tensor]:
-        """The outputs by their names, from the stem's."""
+        """Outputs by their names, computed from the stem's."""
         maps = {}
         for name in ("layer1", "layer2", "layer3"):
             x = maps[name] = getattr(self, name)(x)
@@ -99,5 +99,5 @@ class ResNetFeatures(nn.Module):
         return maps
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The outputs by their names; [N, in_channels, H, W] -> [N, channels[name], h, w]."""
+        """Outputs by their names; [N, in_channels, H, W] -> [N, channels[name], h, w]."""
         return self.stages(self.stem(images))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 class Transition(nn.Module):
     """BN - ReLU - conv 1x1 - average pooling 2x2; [N, C, H, W] -> [N, out_channels, H // 2, W // 2].
 
-    Without `pooled` the resolution stays: for a dilated dense block.
+    Without `pooled` the resolution stays: a dilated dense block follows.
     """
 
     def __init__(self, in_channels: int, out_channels: int, pooled: bool = True) -> None:

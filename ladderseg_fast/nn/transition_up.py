@@ -1,4 +1,4 @@
-"""Transition up (TU): blends upsampled coarse features with a projected skip connection."""
+"""Transition-up (TU): blends upsampled coarse features with a projected skip connection."""
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +8,8 @@ from torch import Tensor, nn
 class TransitionUp(nn.Module):
     """Upsample - project - concatenate - BN - ReLU - conv 3x3 (Figure 1 of the paper).
 
-    `coarse` is upsampled bilinearly (half-pixel centres) to the size of `skip`; `skip` is projected to
-    `skip_channels` by BN - ReLU - conv 1x1; their concatenation [coarse, skip] is blended to
-    `out_channels` by BN - ReLU - conv 3x3.
+    `coarse` is upsampled bilinearly (half-pixel centres) to the size of `skip`; BN - ReLU - conv 1x1 projects `skip` to
+    `skip_channels`; BN - ReLU - conv 3x3 blends their concatenation [coarse, skip] to `out_channels`.
     """
 
     def __init__(self, coarse_channels: int, skip_in_channels: int, skip_channels: int, out_channels: int) -> None:
@@ -23,7 +22,7 @@ class TransitionUp(nn.Module):
         self.conv = nn.Conv2d(coarse_channels + skip_channels, out_channels, 3, padding=1, bias=False)
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
-        """coarse [N, C, h, w], skip [N, S, H, W] -> [N, out_channels, H, W]."""
+        """Blends coarse [N, C, h, w] and skip [N, S, H, W] to [N, out_channels, H, W]."""
         upsampled = F.interpolate(coarse, skip.shape[2:], mode="bilinear", align_corners=False)
         projected = self.skip_conv(self.skip_relu(self.skip_norm(skip)))
         return self.conv(self.relu(self.norm(torch.cat([upsampled, projected], dim=1))))
