@@ -121,7 +121,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _inherit(descriptor: int, before: os.stat_result) -> None:
-    """Gives `path` the owner, if this process may, and the permissions of the file that it replaces."""
+    """Gives the open file the owner (if this process may) and the permissions of the file that it replaces."""
     own = os.fstat(descriptor)
     if (own.st_uid, own.st_gid) != (before.st_uid, before.st_gid):
         # Only the system knows whether it may; where not, the file is this process's, as all that it makes.

@@ -64,7 +64,7 @@ def _checked_records(path: Path, file: BinaryIO) -> list[int]:
         raise _damage(path, error, "not a checkpoint, or a damaged one") from error
     if odd is not None:
         raise ValueError(
-            f"{path}: damaged checkpoint, or not of torch.save ({odd} is packed, encrypted, a directory or there twice)"
+            f"{path}: damaged checkpoint, or not of torch.save ({odd} is packed, encrypted, a directory or a duplicate)"
         )
     if damaged is not None:
         raise ValueError(f"{path}: damaged checkpoint (checksum of {damaged})")
@@ -111,4 +111,4 @@ def _check_storages(path: Path, content: Any, sizes: list[int]) -> None:
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for _, tensor in tensors_in(content)}
     surplus = Counter(storage.nbytes() for storage in storages.values() if storage.nbytes()) - Counter(sizes)
     if surplus:
-        raise ValueError(f"{path}: damaged checkpoint (a tensor of {min(surplus)} bytes is not in it)")
+        raise ValueError(f"{path}: damaged checkpoint (it lacks a tensor of {min(surplus)} bytes)")

@@ -114,8 +114,8 @@ def examine(path: str) -> Nvcc:
     """
     version = re.search(r"\bV(\d+\.\d+\.\d+)", _ask(path, "--version"))
     if version is None or tuple(map(int, version[1].split(".")[:2])) < (11, 2):
-        found = "a version that it does not tell" if version is None else version[1]
-        raise BuildError(f"{path} is {found}, and CUDA 11.2 is the oldest that will do; or {SKIP}")
+        found = "a version that it does not report" if version is None else version[1]
+        raise BuildError(f"{path} is {found}, but CUDA 11.2 is the oldest that works; or {SKIP}")
     listed = re.findall(r"^compute_(\d+)$", _ask(path, "--list-gpu-arch"), flags=re.MULTILINE)
     return Nvcc(path, version[1], tuple(sorted(map(int, listed))))
 

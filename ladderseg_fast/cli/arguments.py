@@ -42,7 +42,7 @@ def image_size_or_own(text: str) -> tuple[int, int] | str:
 def add_device(group: argparse._ActionsContainer) -> None:
     """Adds --device, which engine.device.find_device understands."""
     group.add_argument(
-        "--device", default=AUTO, metavar="NAME", help="cpu, cuda or cuda:N (default: the GPU, if there is one)"
+        "--device", default=AUTO, metavar="NAME", help="cpu, cuda or cuda:N (default: the GPU if there is one)"
     )
 
 

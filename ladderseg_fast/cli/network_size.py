@@ -29,7 +29,7 @@ class ShrunkImages:
         if self._shrunk == 1:
             self._say(
                 f"ladderseg: warning: {name}: {size[0]}x{size[1]} pixels, but the network sees {seen[0]}x{seen[1]}, "
-                "about the size of its training; small things get lost. --size HxW is another size, --size own the "
+                "about the size of its training; small things get lost. --size HxW gives another size, --size own the "
                 "image's"
             )
 

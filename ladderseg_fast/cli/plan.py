@@ -18,35 +18,35 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Adds the sub-command and its options."""
     parser = commands.add_parser(
         "plan",
-        help="fit a training step into a budget of memory",
-        description="Plan a training step into a budget of memory: what is kept for backward and what is made again, "
-        "where the bytes go, and what it costs in time. Nothing is executed and no memory is allocated for it.",
+        help="fit a training step into a memory budget",
+        description="Plan a training step into a memory budget. Shows what is kept for backward, what is recomputed, "
+        "where the bytes go, and how much time that costs. Nothing runs, and no feature map is allocated.",
         epilog="The peak is that of the process beyond what importing the packages takes (on CUDA, of torch's "
-        "allocator). A budget that cannot be met is an error that says the smallest possible peak and what would help.",
+        "allocator). If no plan meets the budget, an error gives the smallest possible peak and says what would help.",
     )
     parser.add_argument(
         "--model", type=model_name, default="ladder_densenet121", metavar="NAME", help="default: %(default)s"
     )
     parser.add_argument("--classes", type=positive_int, default=19, metavar="K", help="default: %(default)s")
     parser.add_argument("--size", type=image_size, default=(1024, 2048), metavar="HxW", help="default: 1024x2048")
-    parser.add_argument("--batch", type=positive_int, default=2, metavar="N", help="images a step (default: 2)")
-    parser.add_argument("--budget", type=size_of_memory, metavar="SIZE", help="such as 8GiB (default: none)")
-    parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="of maps; 16-bit: in torch.autocast")
+    parser.add_argument("--batch", type=positive_int, default=2, metavar="N", help="images per step (default: 2)")
+    parser.add_argument("--budget", type=size_of_memory, metavar="SIZE", help="budget, such as 8GiB (default: none)")
+    parser.add_argument("--dtype", choices=_DTYPES, default="float32", help="type of maps; 16-bit: torch.autocast")
     parser.add_argument(
         "--device",
         type=device_name,
         default=AUTO,
         metavar="NAME",
-        help="cpu, cuda or cuda:N, which need not be there (default: the GPU, if there is one)",
+        help="cpu, cuda or cuda:N; the device need not exist here (default: the GPU if there is one)",
     )
     parser.add_argument("--optimizer", choices=memory.OPTIMIZERS, default="adam", help="default: %(default)s")
     largest = parser.add_mutually_exclusive_group()
-    largest.add_argument("--max-batch", action="store_true", help="for the most images of this size that fit")
-    largest.add_argument("--max-size", action="store_true", help="for the largest images of these proportions that fit")
+    largest.add_argument("--max-batch", action="store_true", help="find the most images of this size that fit")
+    largest.add_argument("--max-size", action="store_true", help="find the largest images of these proportions")
     parser.add_argument(
         "--calibrate", action="store_true", help="first measure this machine's speed with this dtype, and keep it"
     )
-    parser.add_argument("--json", type=path, metavar="FILE", help="also write the plan there")
+    parser.add_argument("--json", type=path, metavar="FILE", help="also write the plan to FILE")
     parser.set_defaults(run=run)
 
 
@@ -123,7 +123,7 @@ def choices(planned: Planned) -> list[str]:
     for name, section in plan.sections.items():
         parts = []
         if section.recompute:
-            parts.append("made again from its input")
+            parts.append("recomputed from its input")
         if name not in planned.costs:
             pass  # it has no bottlenecks: a stage of a ResNet
         elif section.keep_bottlenecks_from is None:

@@ -27,33 +27,33 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "predict",
         help="label images with a trained model",
         description="Label images with the model of a training run.",
-        epilog="For each image DIR gets NAME_labels.png (8-bit class indices with a palette, in the image's size), in "
-        "the subdirectories of a given directory for the images in them; NAME keeps its ending where two would have "
-        "the same. The network sees an image in its own proportions, with as many pixels as the training images had, "
-        "unless --size says otherwise. An image that cannot be used is reported and passed over: the others are still "
-        "done, and the exit status is 2.",
+        epilog="Writes NAME_labels.png (8-bit class indices with a palette, in the image's size) into DIR for each "
+        "image, and into the same subdirectories for images in subdirectories of a given directory. NAME keeps its "
+        "ending if two images would have the same. The network sees an image in its own proportions, with as many "
+        "pixels as the training images had, unless --size says otherwise. An image that cannot be used is reported "
+        "and passed over: the others are still done, and the exit status is 2.",
     )
     parser.add_argument(
         "checkpoint",
         type=path,
         metavar="RUN",
-        help="directory that ladderseg train wrote, whose best checkpoint is taken; or a checkpoint",
+        help="directory that ladderseg train wrote (its best checkpoint is used), or a checkpoint",
     )
     parser.add_argument(
         "images",
         type=path,
         nargs="+",
         metavar="IMAGE|DIRECTORY",
-        help="any format of Pillow, of a ladder at least 64x64; of a directory all images in it",
+        help="an image in any format that Pillow reads, or a directory of images; ladders need at least 64x64 pixels",
     )
     parser.add_argument("--out", type=path, required=True, metavar="DIR", help="directory for the results")
     parser.add_argument(
-        "-r", "--recursive", action="store_true", help="of a directory also those in its subdirectories"
+        "-r", "--recursive", action="store_true", help="also label the images in subdirectories of a directory"
     )
     parser.add_argument(
         "--overlays",
         action="store_true",
-        help=f"also write NAME_overlay.png, the class colours over the image, and {_LEGEND}, whose they are",
+        help=f"also write NAME_overlay.png, the class colours over the image, and {_LEGEND}, their legend",
     )
     parser.add_argument(
         "--size",
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         for reason in found.unread:
             progress.note(f"ladderseg: error: {reason}")
         if found.others:
-            progress.note(f"ladderseg: {found.others} files whose names are not those of images are left out")
+            progress.note(f"ladderseg: {found.others} files without an image's ending are left out")
         job = _Job(arguments, checkpoint, model, ShrunkImages(progress.note))
         for done, image in enumerate(found.images, start=1):
             refused = False

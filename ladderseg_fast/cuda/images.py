@@ -90,7 +90,7 @@ def _obstacle(manifest: Manifest | None, architecture: tuple[int, int], driver_v
 
 
 def _stale(manifest: Manifest) -> str | None:
-    """Whether the kernels of a source tree were edited after the build."""
+    """Reason why the images no longer match a source tree, whose kernels were edited since; None if they match."""
     if manifest.sources == kernel_sources.digest(sources()):
         return None
     return f"the sources in {sources()} have changed since it was built"

@@ -301,7 +301,8 @@ class Config:
         return self.model.weights is not None or self.training.init_from is not None
 
     def resolved(self, images: int) -> "Config":
-        """With all that is left open decided: sizes, lengths, intervals, the device, processes; with absolute paths.
+        """Configuration with everything decided that was left open: sizes, lengths, intervals, device, processes,
+        absolute paths.
 
         It is for a training split of `images`, and for this machine.
 

@@ -226,4 +226,4 @@ def _create_from(config: Config, num_classes: int, source: str) -> tuple[Segment
     if is_whole_model(state):
         model = _create(config, num_classes, None)
         return model, take_what_fits(model, state, source)
-    return _create(config, num_classes, source), f"{source}: took features, an encoder; all else is new"
+    return _create(config, num_classes, source), f"{source}: took features, an encoder; everything else is new"

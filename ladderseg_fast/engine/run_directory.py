@@ -54,7 +54,7 @@ class RunDirectory:
         for path in (self.best, self.last):
             if path.is_file():
                 return path
-        raise FileNotFoundError(f"{self.path}: neither {self.best.name} nor {self.last.name} is there")
+        raise FileNotFoundError(f"{self.path}: there is neither {self.best.name} nor {self.last.name}")
 
     def check_output(self, path: Path) -> None:
         """Raises ValueError if writing to `path` would replace a file that the run needs."""
@@ -93,7 +93,7 @@ class RunDirectory:
         files = self._written_files()
         if files is None:
             raise FileExistsError(
-                f"{self.path} is not empty, and what it holds was not written by a training of ladderseg; "
+                f"{self.path} is not empty, and no training of ladderseg wrote its files; "
                 "choose a new directory, or an empty one"
             )
         if not overwrite and (self.last.exists() or self.best.exists()):

@@ -169,7 +169,7 @@ def test_directory(trained, directory, tmp_path, capsys):
     out = tmp_path / "out"
     assert predict(trained, [directory], out) == 0
     assert names(out) == ["one.jpg_labels.png", "one.png_labels.png"]
-    assert "1 files whose names are not those of images are left out" in capsys.readouterr().err
+    assert "1 files without an image's ending are left out" in capsys.readouterr().err
     assert predict(trained, [directory], out, "-r") == 0
     found = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
     assert found == [

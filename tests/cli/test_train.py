@@ -144,7 +144,7 @@ def test_configuration_in_the_directory_of_the_run_is_kept(tmp_path, capsys, sho
         (tmp_path / name).write_text(text)
     options = [*short, "--config", str(tmp_path / "config.toml"), "--out", str(tmp_path), *overwrite]
     assert main(["train", *options]) == 2
-    message = f"{tmp_path} is not empty, and what it holds was not written by a training of ladderseg"
+    message = f"{tmp_path} is not empty, and no training of ladderseg wrote its files"
     assert message in capsys.readouterr().err
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == mine.keys()
     assert {name: (tmp_path / name).read_text() for name in mine} == mine
@@ -201,7 +201,7 @@ def test_resume_of_what_is_no_run(tmp_path, capsys):
     text = '[model]\nname = "tiny"\n'
     (tmp_path / "config.toml").write_text(text)
     assert main(["train", "--resume", str(tmp_path)]) == 2
-    assert "what it holds was not written by a training of ladderseg" in capsys.readouterr().err
+    assert "no training of ladderseg wrote its files" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
     assert (tmp_path / "config.toml").read_text() == text
 

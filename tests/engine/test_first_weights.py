@@ -91,7 +91,7 @@ def test_backbone_alone(tmp_path: Path, model: LadderDenseNet, suffix: str) -> N
     save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
     started = learner(path)
     assert same_parts(started.model, model) == ["features"]
-    assert started.taken == f"{path}: took features, an encoder; all else is new"
+    assert started.taken == f"{path}: took features, an encoder; everything else is new"
 
 
 def test_nothing_fits(tmp_path: Path, model: LadderDenseNet) -> None:

@@ -160,7 +160,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
 def test_number_of_runs(tmp_path):
     run = write_run(tmp_path / "run")
     for runs in ([], [run] * (MOST_RUNS + 1)):
-        with pytest.raises(ValueError, match=rf"a report is of 1 to {MOST_RUNS} runs, got {len(runs)}"):
+        with pytest.raises(ValueError, match=rf"a report needs 1 to {MOST_RUNS} runs, got {len(runs)}"):
             write_report(runs, tmp_path / "page.html")
     with pytest.raises(ValueError, match="run is given twice"):
         write_report([run, run], tmp_path / "page.html")

@@ -62,7 +62,7 @@ def test_directory_of_the_users_is_refused(tmp_path, names, overwrite):
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text('{"kind": "start"}\n')
     before = content(path)
-    with pytest.raises(FileExistsError, match="run is not empty, and what it holds was not written by a training"):
+    with pytest.raises(FileExistsError, match="run is not empty, and no training of ladderseg wrote its files"):
         RunDirectory(path).create(overwrite)
     assert content(path) == before
 
@@ -146,7 +146,7 @@ def test_where_a_file_is(tmp_path):
 
 
 def test_result_is_the_best_checkpoint_or_the_last(run):
-    with pytest.raises(FileNotFoundError, match=r"run: neither best\.pt nor last\.pt is there"):
+    with pytest.raises(FileNotFoundError, match=r"run: there is neither best\.pt nor last\.pt"):
         run.result  # noqa: B018
     run.last.touch()
     assert run.result == run.last

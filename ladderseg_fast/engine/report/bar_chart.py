@@ -25,7 +25,9 @@ class Bar:
 
 
 def bar_chart(rows: Sequence[tuple[str, Sequence[Bar]]]) -> str:
-    """For each (class, bars of the runs) of `rows` a group of bars with their numbers, and the course of the values."""
+    """Chart with a group of bars for each (class, bars of the runs) of `rows`: their numbers, and the course of the
+    values.
+    """
     heights = [max(24, _BAR * len(bars)) for _, bars in rows]
     height = _TOP + sum(heights) + _GAP * len(rows)
     left, right = _BARS

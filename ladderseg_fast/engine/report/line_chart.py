@@ -70,7 +70,7 @@ def line_chart(
 
 
 def thinned(points: Points) -> Points:
-    """As many of `points` as a screen can show: the lowest and the highest of every few neighbours, in their order."""
+    """Thins `points` to what a screen can show: the lowest and the highest of every few neighbours, in their order."""
     if len(points) <= _MOST_POINTS:
         return points
     buckets = _MOST_POINTS // 2

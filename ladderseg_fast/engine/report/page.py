@@ -37,7 +37,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         ValueError: there is no run, too many or one twice, or a log is none.
     """
     if not 1 <= len(runs) <= MOST_RUNS:
-        raise ValueError(f"a report is of 1 to {MOST_RUNS} runs, got {len(runs)}")
+        raise ValueError(f"a report needs 1 to {MOST_RUNS} runs, got {len(runs)}")
     places = [path.resolve() for path in runs]
     for path, place in zip(runs, places, strict=True):
         if places.count(place) > 1:

@@ -144,7 +144,7 @@ def settings_section(runs: Runs) -> str:
         groups.setdefault(section if dot else "settings", []).append(row)
     names = [run.name for run in runs] if len(runs) > 1 else []
     tables = [_settings_table(title, rows, names) for title, rows in groups.items()]
-    note = "Where runs differ is marked." if len(runs) > 1 else ""
+    note = "Marked settings differ between runs." if len(runs) > 1 else ""
     return _section("Settings", note, element("div", *tables, class_="groups"))
 
 
