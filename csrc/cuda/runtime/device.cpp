@@ -1,3 +1,4 @@
+// Devices: properties, primary contexts, and loading of kernel images.
 #include "device.h"
 
 #include <memory>

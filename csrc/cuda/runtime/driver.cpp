@@ -1,3 +1,4 @@
+// Opens the CUDA driver library and looks up its functions; turns error codes into exceptions.
 #include "driver.h"
 
 #include <dlfcn.h>

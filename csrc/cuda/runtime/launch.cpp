@@ -1,3 +1,4 @@
+// Launches kernels through the driver, and records launches for the roofline.
 #include "launch.h"
 
 #include <memory>

@@ -1,3 +1,4 @@
+// Finds races and reads of unwritten bytes from the last accesses to each byte.
 #include "access_history.h"
 
 #include <sys/mman.h>

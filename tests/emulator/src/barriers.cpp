@@ -1,3 +1,4 @@
+// Barriers of the block: counts arrivals, and releases the lanes that wait.
 #include "barriers.h"
 
 #include "report.h"

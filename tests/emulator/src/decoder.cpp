@@ -1,3 +1,4 @@
+// Decodes parsed statements: operands, registers, addresses and modifiers.
 #include "decoder.h"
 
 #include <algorithm>

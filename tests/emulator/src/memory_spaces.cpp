@@ -1,3 +1,4 @@
+// Checks the address of an access, and translates it to memory of this process.
 #include "memory_spaces.h"
 
 #include <cstdio>

@@ -1,3 +1,4 @@
+// Splits PTX text into tokens.
 #include "ptx_lexer.h"
 
 #include <cctype>

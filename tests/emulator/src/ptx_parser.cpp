@@ -1,3 +1,4 @@
+// Parses PTX tokens into modules, functions and statements.
 #include <algorithm>
 #include <cctype>
 

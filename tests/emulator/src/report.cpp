@@ -1,3 +1,4 @@
+// Writes where in a kernel's source a mistake happened.
 #include "report.h"
 
 namespace emulator {

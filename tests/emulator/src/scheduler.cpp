@@ -1,3 +1,4 @@
+// Runs blocks, warps and diverged lanes in random order; gathers the lanes of collectives.
 #include "scheduler.h"
 
 #include <algorithm>

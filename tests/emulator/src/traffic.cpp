@@ -1,3 +1,4 @@
+// Counts bytes, bank conflicts and operations of a launch.
 #include "traffic.h"
 
 namespace emulator {
