@@ -1,4 +1,4 @@
-"""`ladderseg data`: look after data sets. Its one command so far is `check`."""
+"""`ladderseg data` looks after data sets. Its one command so far is `check`."""
 
 import argparse
 import sys
@@ -57,7 +57,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Checks every split; 0 if all is well, else 2."""
+    """Checks every split; returns 0 if all is well, else 2."""
     options = _options(arguments)
     broken = 0
     # All are opened before one is read: a misspelt split is no matter of minutes.
@@ -90,7 +90,7 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def report(title: str, found: Survey, label_set: LabelSet) -> str:
-    """What was found in one split, in a few plain lines."""
+    """Describes what was found in one split, in a few plain lines."""
     verdict = f"{found.broken} of them cannot be used" if found.broken else "all can be used"
     lines = [f"{title}: {_images(found.samples)}, {verdict}", *_sizes(found)]
     if found.pixels.any():
@@ -113,7 +113,7 @@ def _images(count: int) -> str:
 
 
 def _classes(found: Survey, label_set: LabelSet) -> list[str]:
-    """A line per class: its share of all labelled pixels (ignored ones included), and the images that have it."""
+    """Lines, one per class: its share of all labelled pixels (ignored ones included) and the images that have it."""
     width = max(len("ignored"), *map(len, label_set.names))
     shares = found.pixels / found.pixels.sum()
     rows = [*enumerate(label_set.names), (IGNORE_INDEX, "ignored")]

@@ -1,4 +1,4 @@
-"""`ladderseg evaluate`: score a trained model on a data set, and export its predictions."""
+"""`ladderseg evaluate` scores a trained model on a data set and exports its predictions."""
 
 import argparse
 import json
@@ -46,11 +46,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "model",
         type=path,
         metavar="RUN|FILE",
-        help="directory that ladderseg train wrote, whose best checkpoint is taken; or a checkpoint",
+        help="directory that ladderseg train wrote (its best checkpoint is used), or a checkpoint",
     )
     data = parser.add_argument_group("data")
     data.add_argument("--data", choices=tuple(DATA_SETS), required=True, help="the kind of data set")
-    data.add_argument("--root", type=path, metavar="DIR", help="where it is (street scenes have no root)")
+    data.add_argument("--root", type=path, metavar="DIR", help="directory of the data set (street scenes have none)")
     data.add_argument("--split", default="val", metavar="NAME", help="default: %(default)s")
     data.add_argument(
         "--no-iiou",
@@ -61,7 +61,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--workers",
         type=non_negative_int,
         metavar="N",
-        help="processes that load images (default: by the cores that the network leaves)",
+        help="processes that load images (default: as many as the network leaves cores)",
     )
     view = parser.add_argument_group("what the network sees")
     view.add_argument(
@@ -76,7 +76,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     view.add_argument("--flip", action="store_true", help="also look at every image with left and right exchanged")
     add_device(view)
     output = parser.add_argument_group("output")
-    output.add_argument("--json", type=path, metavar="FILE", help="write all scores, those of every image too, as JSON")
+    output.add_argument(
+        "--json", type=path, metavar="FILE", help="write all scores as JSON, including those of every image"
+    )
     output.add_argument(
         "--worst", type=positive_int, metavar="N", help="draw the N images with the lowest mIoU; needs --out"
     )
@@ -91,7 +93,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluates as the arguments say and prints the table."""
+    """Evaluates as the arguments say, and prints the table."""
     _check(arguments)
     checkpoint = load_checkpoint(arguments.model)
     options = _split_options(arguments.data, checkpoint)
@@ -126,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass(frozen=True)
 class _Job:
-    """What is asked of which model."""
+    """One evaluation: the model, its data, and what is wanted of it."""
 
     model: SegmentationModel
     samples: SegmentationDataset
@@ -137,14 +139,14 @@ class _Job:
     """By --size."""
 
     def note_size(self, prediction: Prediction, shrunk: ShrunkImages) -> None:
-        """Adds the image to `shrunk`, unless the size at which it was seen was chosen."""
+        """Adds the image to `shrunk`, unless the user chose the size at which the network saw it."""
         if not self.size_chosen:
             size = prediction.labels.shape
             shrunk.add(prediction.sample.name, size, max(self.views.sizes(size, self.model.min_size)))
 
 
 def _evaluate(job: _Job, instances: bool, worst: WorstImages | None, export: Export | None) -> DataSetScores:
-    """Scores of all samples, each of which is offered to `worst` and `export`."""
+    """Scores all samples, and offers each prediction to `worst` and `export`."""
     with Progress(sys.stderr, "evaluate", len(job.samples)) as progress:
         shrunk = ShrunkImages(progress.note)
 
@@ -174,7 +176,7 @@ def _predict(job: _Job, export: Export) -> None:
 
 
 def _title(arguments: argparse.Namespace, job: _Job) -> str:
-    """What was evaluated, in one line."""
+    """Describes in one line what was evaluated."""
     views = job.views
     size = "their own size" if views.size is None else f"{views.size[0]}x{views.size[1]}"
     scales = "" if views.scales == (1.0,) else " times " + ", ".join(f"{scale:g}" for scale in views.scales)
@@ -202,7 +204,7 @@ def _write_json(arguments: argparse.Namespace, job: _Job, result: DataSetScores)
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raises ValueError if options do not go together, or JSON could not be written in the end."""
+    """Raises ValueError if options do not go together, or if the JSON file could not be written in the end."""
     if (arguments.worst is None) != (arguments.out is None):
         raise ValueError("--worst and --out need each other")
     if arguments.no_iiou and arguments.data not in _with_instances():
@@ -219,7 +221,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _check_unlabelled(arguments: argparse.Namespace) -> None:
-    """Raises ValueError if something is asked for that needs labels, or nothing else is."""
+    """Raises ValueError if something is asked for that needs labels, or if nothing else is asked for."""
     for flag, given in (("--json", arguments.json), ("--worst", arguments.worst)):
         if given is not None:
             raise ValueError(f"{flag} needs labels, but split {arguments.split} of {arguments.data} has none")
@@ -240,7 +242,9 @@ def _check_classes(checkpoint: Checkpoint, samples: SegmentationDataset) -> None
 
 
 def _split_options(kind: str, checkpoint: Checkpoint) -> dict[str, object]:
-    """What decided the training's splits of the same kind of data set: its validation images are none it trained on."""
+    """Options that decided the training's splits of the same kind of data, so that no training image is among the val
+    split.
+    """
     data = checkpoint.config.get("data", {})
     names = [option.name for option in DATA_SETS[kind].options if option.kept] if kind == data.get("kind") else []
     return {name: data[name] for name in names if name in data}
@@ -258,5 +262,5 @@ def _network_size(size: tuple[int, int] | str | None, checkpoint: Checkpoint) ->
 
 
 def _scales(text: str) -> tuple[float, ...]:
-    """ "0.75,1" -> (0.75, 1.0)."""
+    """Scales from a text: "0.75,1" gives (0.75, 1.0)."""
     return tuple(positive_float(part) for part in text.split(","))

@@ -1,4 +1,4 @@
-"""`ladderseg train`: train a model, evaluate it, leave a run directory."""
+"""`ladderseg train` trains a model, evaluates it, and leaves a run directory."""
 
 import argparse
 import sys
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def split_in_words(config: Config, training: int, validation: int) -> str:
-    """What is said of a folder without splits, of whose images so many are for the training and for validation."""
+    """Sentence about a folder without splits: how many of its images are for training and how many for validation."""
     data = config.data
     how = f"by their names ({', '.join(f'data.{name} = {value}' for name, value in data.options.items())})"
     sizes = f"{training} images of {data.train_split!r}, {validation} of {data.val_split!r}"
@@ -70,7 +70,7 @@ def split_in_words(config: Config, training: int, validation: int) -> str:
 
 
 def with_size(config: Config, training_set: SegmentationDataset) -> Config:
-    """`config` with a size of the training images that suits them, and a word about it, if it lacks one."""
+    """Gives `config` a size that suits the training images, and prints a sentence about it, if it has no size."""
     if config.data.size is not None or config.data.data_set.default_size is not None:
         return config
     size, own = typical_size(training_set)
@@ -83,11 +83,11 @@ def with_size(config: Config, training_set: SegmentationDataset) -> Config:
 
 
 def read_settings(arguments: argparse.Namespace) -> Config:
-    """The settings of the configuration file, or of the run to resume, with those of the command line over them.
+    """Settings of the configuration file, or of the run to resume, overridden by those of the command line.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: a setting is unknown or wrong; no directory is given, or options exclude each other.
+        ValueError: a setting is unknown or wrong, no directory is given, or options exclude each other.
     """
     # Options that are keys of the configuration have their dotted names.
     flags = {key: value for key, value in vars(arguments).items() if "." in key}
@@ -111,7 +111,7 @@ def read_settings(arguments: argparse.Namespace) -> Config:
 
 
 def summary(config: Config, result: TrainingResult, directory: RunDirectory, images: int, peak: int) -> str:
-    """The end of a run in a few plain lines; `images` is the size of the validation split, `peak` is in bytes."""
+    """Summary of a finished run in a few plain lines; `images` is the size of the validation split, `peak` in bytes."""
     training, model = config.training, config.model
     height, width = config.data.size
     last, best = result.evaluations[-1], result.best
@@ -133,7 +133,7 @@ def summary(config: Config, result: TrainingResult, directory: RunDirectory, ima
 
 def _add_sources(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--config", type=path, default=None, metavar="FILE", help="TOML file of settings; other options go over it"
+        "--config", type=path, default=None, metavar="FILE", help="TOML file of settings; other options override it"
     )
     group.add_argument(
         "--set",
@@ -148,13 +148,13 @@ def _add_sources(group: argparse._ArgumentGroup) -> None:
         type=path,
         default=None,
         metavar="RUN",
-        help="go on with the run in RUN, with its own settings, also to another length",
+        help="continue the run in RUN with its own settings, optionally to another length",
     )
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--data", dest="data.kind", choices=tuple(DATA_SETS), help="the images (default: street)")
-    group.add_argument("--root", dest="data.root", metavar="DIR", help="where the data set is")
+    group.add_argument("--root", dest="data.root", metavar="DIR", help="directory of the data set")
     add_data_options(group)
     sizes = ", ".join(
         f"{kind.name} {kind.default_size[0]}x{kind.default_size[1]}"
@@ -173,7 +173,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         dest="data.workers",
         type=non_negative_int,
         metavar="N",
-        help="processes that load images (default: by the cores that the network leaves)",
+        help="processes that load images (default: as many as the network leaves cores)",
     )
 
 
@@ -189,7 +189,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--weights",
         dest="model.weights",
         metavar="FILE",
-        help="pretrained weights of the backbone: imagenet, or a file",
+        help="pretrained weights of the encoder: imagenet, or a file",
     )
     group.add_argument(
         "--memory",
@@ -232,14 +232,16 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         "--init-from",
         dest="training.init_from",
         metavar="RUN",
-        help="start from the weights of another run, of a checkpoint or of an encoder, as far as they fit",
+        help="start from those weights of another run, a checkpoint or an encoder that fit",
     )
     group.add_argument("--seed", dest="training.seed", type=non_negative_int, metavar="N", help="default: 0")
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--out", dest="output.directory", metavar="RUN", help="directory for all that the run leaves")
-    group.add_argument("--overwrite", action="store_true", default=False, help="an earlier run in RUN is replaced")
+    group.add_argument(
+        "--out", dest="output.directory", metavar="RUN", help="directory for everything that the run writes"
+    )
+    group.add_argument("--overwrite", action="store_true", default=False, help="replace an earlier run in RUN")
     group.add_argument(
         "--eval-every",
         dest="output.evaluate_every",
@@ -252,7 +254,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         dest="output.checkpoint_every",
         type=positive_int,
         metavar="N",
-        help="save a checkpoint every N steps, too",
+        help="also save a checkpoint every N steps",
     )
     group.add_argument(
         "--tensorboard",
