@@ -31,19 +31,19 @@ class ModelConfig:
     """[model]: the network, and how it starts.
 
     Raises:
-        ValueError: a setting is out of range; the message names the key. The other sections do the same.
+        ValueError: a setting is out of range; the message names the key.
     """
 
     name: str = "ladder_densenet121"
     """One of list_models()."""
     weights: str | None = None
-    """What the backbone starts from: "imagenet", a file of weights, or None for random numbers."""
+    """Weights that the encoder starts from: "imagenet", a file of weights, or None for random numbers."""
     frozen_bn: bool = False
-    """Batch norm keeps its statistics, scales and shifts."""
+    """Whether batch norm keeps its statistics, scales and shifts."""
     memory: str = "lean"
     """"lean", "plain" for ordinary PyTorch modules, or a budget such as "8GiB", which a lean step is planned into."""
     channels_last: bool = False
-    """Plain modules work in NHWC memory layout; lean ones choose their layout themselves."""
+    """Whether plain modules use NHWC memory layout; lean ones choose their layout themselves."""
 
     def __post_init__(self) -> None:
         _check_choice("model.name", self.name, list_models())
@@ -56,7 +56,11 @@ class ModelConfig:
 
     @property
     def mode(self) -> str:
-        """Way in which the model runs: "lean" or "plain"."""
+        """Way in which the model runs: "lean" or "plain".
+
+        Raises:
+            ValueError: `memory` is neither, nor a budget.
+        """
         try:
             return memory_mode(self.memory)
         except ValueError as error:
@@ -65,7 +69,11 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """[data]: which images, and what happens to them on the way to the network."""
+    """[data]: the images, and how they are prepared for the network.
+
+    Raises:
+        ValueError: a setting is out of range; the message names the key.
+    """
 
     kind: str = "street"
     """One of DATA_SETS."""
@@ -78,11 +86,11 @@ class DataConfig:
     crop: tuple[int, int] | None = None
     """(height, width) of the window that training sees of the resized and scaled image; None is the whole `size`."""
     flip: bool = True
-    """Exchange left and right of every other training image."""
+    """Whether left and right are exchanged in every other training image."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Least and greatest factor of a training image's `size`, before the crop."""
     brightness: float = 0.0
-    """Of training images: the factor lies within this of 1; likewise for `contrast` and `saturation`."""
+    """Range of the random factor of training images: within this of 1; the same for `contrast` and `saturation`."""
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
@@ -90,7 +98,7 @@ class DataConfig:
     workers: int | None = None
     """Processes that load images; with 0 the training does it itself; None: see suitable_workers."""
     options: Mapping[str, object] = field(default_factory=dict)
-    """The options that the kind of data set declares, by name. What is not given has its default. In files and tables
+    """Options that the kind of data set declares, by name; missing ones have their defaults. In files and tables
     they are keys like the others, and those of other kinds stand beside them, with their defaults."""
 
     def __post_init__(self) -> None:
@@ -110,14 +118,14 @@ class DataConfig:
 
     @property
     def data_set(self) -> DataSetKind:
-        """What the kind of data set declares."""
+        """Declaration of the kind of data set."""
         return DATA_SETS[self.kind]
 
     def resolved_size(self) -> tuple[int, int]:
         """`size`, or the default of the kind of data.
 
         Raises:
-            ValueError: there is neither.
+            ValueError: it has none.
         """
         size = self.size or self.data_set.default_size
         if size is None:
@@ -125,23 +133,27 @@ class DataConfig:
         return size
 
     def open(self, split: str) -> SegmentationDataset:
-        """The split of the data set.
+        """Opens the split of the data set.
 
         Raises:
-            ValueError, OSError: as open_data_set.
+            ValueError, OSError: open_data_set raised it.
         """
         size = {"size": self.resolved_size()} if self.data_set.drawn else {}
         return self.data_set.open(self.root, split, **self.options, **size)
 
     def with_absolute_paths(self) -> "DataConfig":
-        """With a root, and options that are paths, that do not depend on the working directory."""
+        """Configuration whose root, and options that are paths, do not depend on the working directory."""
         paths = {
             option.name: _absolute(self.options[option.name]) for option in self.data_set.options if option.type is Path
         }
         return replace(self, root=_absolute(self.root), options={**self.options, **paths})
 
     def augmentation(self) -> Augmentation:
-        """What is left to chance about a training image."""
+        """Random changes of a training image.
+
+        Raises:
+            ValueError: a setting is out of range; the message names the key.
+        """
         try:
             return Augmentation(self.flip, self.scale, self.brightness, self.contrast, self.saturation, self.hue)
         except ValueError as error:
@@ -167,34 +179,38 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """[training]: the recipe. Unless said otherwise, a step is one update of the weights."""
+    """[training]: the recipe. Unless said otherwise, a step is one update of the weights.
+
+    Raises:
+        ValueError: a setting is out of range; the message names the key.
+    """
 
     batch: int = 2
-    """Images of one forward pass."""
+    """Images per forward pass."""
     accumulate: int = 1
     """Batches whose gradients are averaged for one step."""
     steps: int | None = None
     epochs: int | None = None
-    """The length, as one of these two; None and None is one epoch."""
+    """Length of the training; only one of the two is given, and None and None is one epoch."""
     optimizer: str = "adam"
     """"adam", "adamw" or "sgd"."""
     learning_rate: float = 5e-4
     backbone_divisor: float = 5.0
-    """The backbone's learning rate is divided by it where the backbone starts pretrained."""
+    """Divisor of the encoder's learning rate if the encoder starts pretrained."""
     momentum: float = 0.9
     """Of "sgd"."""
     weight_decay: float = 0.0
-    """As torch's optimizers define it: decoupled in "adamw", L2 in the others."""
+    """Weight decay as torch's optimizers define it: decoupled in "adamw", L2 in the others."""
     power: float = 1.5
     """Poly decay of the learning rate, (1 - step / steps)^power."""
     warmup_steps: int = 0
-    """First steps, in which the learning rate also grows linearly from zero to its value."""
+    """Number of first steps in which the learning rate also grows linearly from zero to its value."""
     aux_weight: float = 0.3
     """Share of the auxiliary loss; the main loss has the rest."""
     class_weights: tuple[float, ...] | str | None = None
-    """Of the cross entropy: one number per class, or "balanced" (see median_frequency_weights)."""
+    """Weights in the cross entropy: one number per class, or "balanced" (see median_frequency_weights)."""
     clip_norm: float | None = None
-    """Gradients are scaled down to this norm, all parameters taken together, where it is larger."""
+    """Largest norm of the gradients, all parameters together; larger gradients are scaled down to it."""
     ema_decay: float | None = None
     """Decay of a moving average of the weights, which is evaluated and saved as the result."""
     autocast: str | None = None
@@ -203,9 +219,9 @@ class TrainingConfig:
     """A run's directory, a checkpoint, or a file of weights of a model or an encoder, which the training starts from as
     far as it fits."""
     on_nonfinite: str = "stop"
-    """What a loss of NaN or infinity does: "stop" the run, or "skip" the batch."""
+    """Reaction to a loss of NaN or infinity: "stop" the run, or "skip" the batch."""
     seed: int = 0
-    """Decides the initial weights and all that is drawn at random."""
+    """Seed of the initial weights and of everything that is drawn at random."""
     device: str = AUTO
     """"cpu", "cuda", "cuda:N", or "auto": see find_device."""
 
@@ -252,18 +268,22 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """[output]: what the run writes, and when."""
+    """[output]: the files that the run writes, and when.
+
+    Raises:
+        ValueError: a setting is out of range; the message names the key.
+    """
 
     directory: str | None = None
     """The run's directory."""
     evaluate_every: int | None = None
     """Steps between evaluations on the validation split; None: those of one epoch. The last step always has one."""
     checkpoint_every: int | None = None
-    """Steps between checkpoints, besides the one before each evaluation."""
+    """Steps between checkpoints; each evaluation has one before it anyway."""
     overlays: int = 4
-    """Validation images that overlays are drawn of at the end, spread evenly over the split."""
+    """Number of validation images that overlays are drawn for at the end, spread evenly over the split."""
     tensorboard: bool = False
-    """Also write TensorBoard events; needs the extra [tensorboard]."""
+    """Whether to write TensorBoard events too; needs the extra [tensorboard]."""
 
     def __post_init__(self) -> None:
         for name in ("evaluate_every", "checkpoint_every"):

@@ -59,8 +59,10 @@ class TrainingResult:
 
     @property
     def first_loss(self) -> float:
+        """Mean loss of the first `span` steps."""
         return fmean(self.losses[: self.span])
 
     @property
     def last_loss(self) -> float:
+        """Mean loss of the last `span` steps."""
         return fmean(self.losses[-self.span :])

@@ -49,10 +49,12 @@ class DenseBlock(nn.Module):
 
     @property
     def layers(self) -> list[DenseLayer]:
+        """Dense layers in the order in which data goes through them."""
         return list(self.children())
 
     @property
     def out_channels(self) -> int:
+        """Channels of the output: those of the input and of all layers."""
         return self.in_channels + len(self.layers) * self.growth_rate
 
     def forward(self, features: Tensor, start: int = 0, stop: int | None = None) -> Tensor:

@@ -107,6 +107,7 @@ class DenseNetFeatures(nn.Module):
         return {section.name: section.channels for section in self.sections}
 
     def block(self, section: Section) -> DenseBlock:
+        """Dense block that `section` is, or is a half of."""
         return getattr(self, f"denseblock{section.block}")
 
     def transition(self, section: Section) -> Transition:

@@ -87,7 +87,7 @@ class ResNetFeatures(nn.Module):
         return self.maxpool(self.relu(self.bn1(self.conv1(images))))
 
     def stages(self, x: Tensor) -> dict[str, Tensor]:
-        """Outputs by their names, computed from the stem's."""
+        """Outputs by their names, computed from x [N, 64, h, w], the output of the stem."""
         maps = {}
         for name in ("layer1", "layer2", "layer3"):
             x = maps[name] = getattr(self, name)(x)

@@ -157,7 +157,7 @@ def test_format_1_is_still_read(saved, checkpoint):
 def test_directory_of_a_run(tmp_path, checkpoint):
     run = RunDirectory(tmp_path / "run")
     run.create(overwrite=False)
-    with pytest.raises(FileNotFoundError, match=r"run: neither best\.pt nor last\.pt"):
+    with pytest.raises(FileNotFoundError, match=r"run: there is neither best\.pt nor last\.pt"):
         load_checkpoint(run.path)
     save_checkpoint(run.last, checkpoint)
     assert load_checkpoint(run.path).step == 12

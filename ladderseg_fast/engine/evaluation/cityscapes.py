@@ -61,15 +61,17 @@ class CityscapesScores:
 
     @property
     def mean_category_iou(self) -> float | None:
-        """Mean over the categories that have a value; the other two means do the same."""
+        """Mean over the categories that have a value."""
         return _mean(self.category_iou)
 
     @property
     def mean_class_iiou(self) -> float | None:
+        """Mean over the classes that have a value; None if instances were not counted."""
         return None if self.class_iiou is None else _mean(self.class_iiou)
 
     @property
     def mean_category_iiou(self) -> float | None:
+        """Mean over the categories that have a value; None if instances were not counted."""
         return None if self.category_iiou is None else _mean(self.category_iiou)
 
 

@@ -34,7 +34,7 @@ class ConfusionMatrix:
         """[K, K]: rows are true classes, columns predicted ones."""
 
     def add(self, prediction: Tensor, labels: Tensor) -> None:
-        """Counts `prediction` against `labels`, both integer arrays of one shape.
+        """Counts `prediction` against `labels`, both integer and of any shape, but the same.
 
         Raises:
             ValueError: the shapes differ, or a counted value is not a class.
