@@ -1,8 +1,7 @@
 """The lean step: networks as explicit programs of stages that keep little and recompute cheaply."""
 
+from .examination import UnsupportedModuleError
 from .functions import context, dense_block, head, stem, transition, transition_up
-from .module_check import UnsupportedModuleError
-from .networks import ladder
 from .opaque import opaque
 from .plan import MemoryPlan, SectionPlan
 from .workspace import Workspace
@@ -15,7 +14,6 @@ __all__ = [
     "context",
     "dense_block",
     "head",
-    "ladder",
     "opaque",
     "stem",
     "transition",

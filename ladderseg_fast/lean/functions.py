@@ -1,4 +1,4 @@
-"""Stages as functions of their modules; networks.py has whole networks.
+"""Modules of nn/ run as lean programs of their own.
 
 Each returns what the plain module would, differentiable once, keeping for backward only what ALGORITHMS.md sections 2
 and 5 say. All take `plan` and `workspace`; without a workspace, buffers are reused within the call only.
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from ..nn import Context, DenseBlock, Head, PyramidContext, Transition, TransitionUp
 from .module_check import check_modules, check_stem
-from .networks import context_stages, skip_stage, transition_stage
 from .opaque import opaque
 from .plan import MemoryPlan
 from .program import Program, run
+from .sections import context_stages, skip_stage, transition_stage
 from .stages import (
     CopyStage,
     DenseBlockStage,

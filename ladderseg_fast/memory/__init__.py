@@ -1,10 +1,10 @@
 """Memory: estimated before anything runs, and planned into a budget."""
 
-from .budget import format_bytes, parse_bytes
+from .api import estimate, largest_batch, largest_size, least_batch, plan, planner_for
+from .byte_sizes import format_bytes, parse_bytes
 from .estimate import OPTIMIZERS, Estimate
 from .planner import BudgetError, Planned, Planner
 from .process import memory_in_use, peak_memory
-from .steps import estimate, largest_batch, largest_size, least_batch, plan, planner_for
 from .work import Rates
 
 __all__ = [

@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from torch import nn
-
 from ..lean import MemoryPlan, SectionPlan
 from ..lean.plan import MIB
 from ..lean.stages import ContextStage, DenseBlockStage, Repeatable, TransitionUpStage
 from ..lean.workspace import Phase
+from .lean_model import LeanModel
 from .symbolic import Moment, StepShape, Trace, owners, trace
 from .work import Rates, Work, slowness
 
@@ -76,7 +75,7 @@ class Skip:
 class Choices:
     """All choices for a step of `model`, which is on the meta device, that share one of whole_plans."""
 
-    def __init__(self, model: nn.Module, shape: StepShape, whole: MemoryPlan, rates: Rates) -> None:
+    def __init__(self, model: LeanModel, shape: StepShape, whole: MemoryPlan, rates: Rates) -> None:
         self.whole, self.rates = whole, rates
         self._model, self._shape = model, shape
         self._variants = _variants(shape)
@@ -153,7 +152,9 @@ class Choices:
 
     def keep_everything(self) -> MemoryPlan:
         """The plan that makes nothing again."""
-        return replace(self.whole, sections={name: SectionPlan(1, keep_skip=True) for name in self._all_names})
+        return replace(
+            self.whole, sections={name: SectionPlan(1, keep_skip=True) for name in self._model.section_names}
+        )
 
     def plan(self, sections: Mapping[str, Option], kept: frozenset[str]) -> MemoryPlan:
         """With these options and the skips `kept`."""
@@ -167,18 +168,16 @@ class Choices:
     def variant_plan(self, variant: str) -> MemoryPlan:
         """That of one of the traced steps, in which all sections do alike as far as they can."""
         plan = self._variants[variant]
-        names = self._recomputable if plan.recompute else self._all_names
+        names = self._recomputable if plan.recompute else self._model.section_names
         sections = {name: plan for name in names}
         if plan.recompute:  # the skips of the others are kept in all variants in which any is
-            sections |= {name: replace(plan, recompute=False) for name in self._all_names if name not in sections}
+            sections |= {
+                name: replace(plan, recompute=False) for name in self._model.section_names if name not in sections
+            }
         return replace(self.whole, sections=sections)
 
     def _trace(self, variant: str) -> Trace:
         return trace(self._model, self._shape, self.variant_plan(variant), whole=False)
-
-    @cached_property
-    def _all_names(self) -> list[str]:
-        return [*self._model.features.channels, "context"]
 
     @cached_property
     def _recomputable(self) -> list[str]:

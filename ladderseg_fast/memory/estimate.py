@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from torch import nn
 
 from ..lean import MemoryPlan
 from ..lean.arena import Plan
-from ..nn import ResNetFeatures
+from .lean_model import LeanModel
 from .symbolic import StepShape, trace, works_by_section
 from .work import Rates
 
@@ -22,7 +21,7 @@ _RUNTIME_BYTES = 31_000_000
 #: What the system's allocator takes beyond hundreds of an optimizer's small tensors (benchmarks/NOTES.md).
 _ALLOCATOR_SHARE = 0.1
 
-#: What torch's own convolutions, in residual units, take on the CPU: copies of their weights, by those's bytes.
+#: What torch's own convolutions take on the CPU: copies of their weights, by those's bytes.
 _TORCH_CONVOLUTIONS = 2.8
 
 
@@ -43,7 +42,7 @@ class Estimate:
     seconds: float
     """Of the step without the optimizer's, by the cost model."""
     without: str | None
-    """What these leave out: the residual units of a ResNet, which are torch's."""
+    """What these leave out: the part of the model that torch runs."""
     section_seconds: dict[str, float]
     """Of them, by section and "transitions up"; what is in no section is in none."""
     placement: Mapping[Hashable, Plan] = field(repr=False)
@@ -55,15 +54,15 @@ class Estimate:
         return sum(self.parts.values())
 
 
-class Step:
+class StepEstimator:
     """A training step that can be estimated for any plan.
 
     Args:
-        model: a models.SegmentationModel on the meta device.
+        model: on the meta device.
         optimizer: one of OPTIMIZERS.
     """
 
-    def __init__(self, model: nn.Module, shape: StepShape, optimizer: str, rates: Rates) -> None:
+    def __init__(self, model: LeanModel, shape: StepShape, optimizer: str, rates: Rates) -> None:
         self.model, self.shape, self.rates = model, shape, rates
         self._optimizer = optimizer
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -79,13 +78,13 @@ class Step:
         largest = max((_size(p) for p in parameters), default=0)
         self._update = 0 if optimizer == "none" else 2 * largest if shape.device.type == "cpu" else 2 * self.gradients
 
-    def like(self, shape: StepShape) -> "Step":
+    def like(self, shape: StepShape) -> "StepEstimator":
         """The same of another shape."""
-        return Step(self.model, shape, self._optimizer, self.rates)
+        return StepEstimator(self.model, shape, self._optimizer, self.rates)
 
     def estimate(self, plan: MemoryPlan) -> Estimate:
         """What a step with `plan` takes."""
-        traced = trace(self.model, self.shape, plan)
+        traced, on_torch = trace(self.model, self.shape, plan), self.model.on_torch
         parts = dict(self.fixed)
         for name, size in traced.kept.items():
             parts[f"kept: {name}"] = size
@@ -94,12 +93,12 @@ class Step:
         if self.shape.device.type == "cpu":
             parts["scores given back"] = self._scores()
             parts["threads, first calls"] = _RUNTIME_BYTES
-            if isinstance(self.model.features, ResNetFeatures):
-                weights = sum(_size(p) for p in self.model.features.parameters())
+            if on_torch is not None:
+                weights = sum(_size(p) for p in on_torch[1].parameters())
                 parts["copies of torch's convolutions"] = round(_TORCH_CONVOLUTIONS * weights)
         seconds = self.rates.step_seconds(traced.works, plan)
         sections = {name: self.rates.step_seconds(works, plan) for name, works in works_by_section(traced).items()}
-        without = "the residual units" if isinstance(self.model.features, ResNetFeatures) else None
+        without = None if on_torch is None else on_torch[0]
         return Estimate(plan, self.shape, parts, traced.workspace, seconds, without, sections, traced.placement)
 
     def _scores(self) -> int:

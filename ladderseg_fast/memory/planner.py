@@ -9,9 +9,9 @@ import torch
 
 from ..lean import MemoryPlan
 from ..lean.batch_norm import SingleValueError
-from .budget import format_bytes
+from .byte_sizes import format_bytes
 from .choices import Choices, Option, whole_plans
-from .estimate import Estimate, Step
+from .estimate import Estimate, StepEstimator
 from .search import RESOLUTION, Found, fastest, least_memory
 
 #: A plan is good enough if it takes at most this share longer than a lower bound for all.
@@ -61,7 +61,7 @@ class Planned:
 class Planner:
     """Plans for one training step."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: StepEstimator) -> None:
         self.step = step
         self._choices: dict[int, Choices] = {}
         self._wholes = whole_plans(step.shape)

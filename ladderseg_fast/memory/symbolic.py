@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import ops
-from ..lean import MemoryPlan, Workspace, ladder
+from ..lean import MemoryPlan, Workspace
 from ..lean.arena import Plan, Recording
 from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStage
 from ..lean.workspace import Phase
 from ..ops import kernels
 from ..ops.backend import backend_of, using
+from .lean_model import LeanModel
 from .live_tensors import LiveTensors
 from .work import Work, work_of
 
@@ -117,8 +118,8 @@ class StepShape:
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
 
-def on_meta(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of the models.SegmentationModel `model` without memory, its floating-point tensors of `dtype`."""
+def on_meta(model: LeanModel, dtype: torch.dtype) -> LeanModel:
+    """A copy of `model` without memory, its floating-point tensors of `dtype`."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         empty = torch.empty_like(parameter, device="meta", dtype=dtype)
@@ -129,7 +130,7 @@ def on_meta(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, whole: bool = True) -> Trace:
+def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = True) -> Trace:
     """One training step of `model`, which is on the meta device, with labels of uint8.
 
     Forward, loss and backward, as on `shape.device`. While it runs as on CUDA, no other thread launches CUDA kernels.
@@ -145,7 +146,7 @@ def trace(model: nn.Module, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
         stack.enter_context(using(backend_of(shape.device).on_shapes(shape.device)))
         stack.enter_context(kernels.observing(watcher.saw))
         stack.enter_context(tensors or nullcontext())
-        loss = _loss(ladder(model, images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
+        loss = _loss(model.lean_scores(images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
         watcher.enter_loss()
         loss.backward()
     model.zero_grad(set_to_none=True)

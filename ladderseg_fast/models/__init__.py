@@ -1,8 +1,8 @@
 """Whole networks and their loss."""
 
-from .budget import memory_mode
 from .densenets import DenseNet32x, DilatedDenseNet, LadderDenseNet
 from .loss import LadderLoss
+from .memory_argument import memory_mode
 from .output import LadderOutput
 from .registry import create_model, list_models
 from .resnets import DilatedResNet, LadderResNet, ResNet32x

@@ -1,11 +1,106 @@
-"""The models of the paper whose downsampling path is a DenseNet."""
+"""DenseNets as encoders, and the models of the paper on them."""
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from torch import Tensor, nn
 
 from ..lean import MemoryPlan
-from ..nn import DENSENETS, DenseNetFeatures
-from .segmentation_model import SegmentationModel, check_choice
+from ..lean.examination import Examination
+from ..lean.sections import transition_stage
+from ..lean.stages import AveragePoolStage, CopyStage, DenseBlockStage, Stage, StemStage
+from ..nn import DENSENETS, DenseBlock, DenseNetFeatures, Section, Transition
+from .design import Design
+from .encoder import Encoder, Layout, count_layers
+from .segmentation_model import SegmentationModel
+
+#: A dense layer's norm or convolution in the checkpoints of 2017, when names of modules could have dots.
+_OLD_DENSE_LAYER = re.compile(r"(.*\bdenselayer\d+\.(?:norm|conv))\.([12]\..*)")
+
+_DENSE_LAYER = re.compile(r"(?:features\.)?denseblock(\d+)\.denselayer(\d+)\.")
+
+
+def _modern_name(name: str) -> str:
+    return _OLD_DENSE_LAYER.sub(r"\1\2", name)
+
+
+@dataclass(frozen=True)
+class DenseNet(Encoder):
+    """A DenseNet in nn.DENSENETS; in lean steps it is one program with all that follows."""
+
+    backbone: str = "densenet121"
+
+    features_class = DenseNetFeatures
+    layout = Layout("conv0.weight", ("classifier.", "norm5."), "features.", _modern_name)
+
+    def __post_init__(self) -> None:
+        if self.backbone not in DENSENETS:
+            raise ValueError(f"backbone must be one of {', '.join(DENSENETS)}, got {self.backbone!r}")
+
+    @staticmethod
+    def architectures() -> list[str]:
+        return list(DENSENETS)
+
+    @staticmethod
+    def recognise(state: Mapping[str, Tensor]) -> str | None:
+        stem = state.get("conv0.weight", state.get("features.conv0.weight"))
+        if stem is None:
+            return None
+        found = stem.shape[0], count_layers(state, _DENSE_LAYER)
+        names = (name for name, shape in DENSENETS.items() if found == (shape.stem_channels, shape.block_layers))
+        return next(names, None)
+
+    @property
+    def architecture(self) -> str:
+        return self.backbone
+
+    def build(self, in_channels: int, split_blocks: tuple[int, ...], dilated: bool) -> DenseNetFeatures:
+        shape = DENSENETS[self.backbone]
+        return DenseNetFeatures(
+            shape.block_layers, shape.stem_channels, shape.growth_rate, in_channels, split_blocks, dilated
+        )
+
+    def examine(self, look: Examination, path: str, features: nn.Module) -> None:
+        look.itself(path, features, DenseNetFeatures)
+        channels = look.stem(path, features, "conv0", "norm0", "relu0", "pool0")
+        for section in features.sections:
+            block = f"{path}.denseblock{section.block}"
+            if section.start > 0:
+                look.average_pool(f"{path}.split_pool", features.split_pool)
+            else:
+                if section.block > 1:
+                    name = f"{path}.transition{section.block - 1}"
+                    reads, writes = look.section(name, features.transition(section), Transition)
+                    look.same(name, "reads", reads, channels, "are there")
+                    channels = writes
+                look.itself(block, features.block(section), DenseBlock)
+            channels = look.layers(block, features.block(section), channels, section.start, section.stop)
+            look.same(block, "gives", channels, section.channels, "it was made for")
+
+    def stages(self, features: nn.Module, skips: Mapping[str, Stage]) -> Iterator[Stage]:
+        before = None
+        for section in features.sections:
+            yield from _entry_stages(features, section, before)
+            yield DenseBlockStage(features.block(section), section.name, section.start, section.stop)
+            if section.name in skips:
+                yield skips[section.name]
+            before = section.name
+
+
+def _entry_stages(features: DenseNetFeatures, section: Section, before: str | None) -> Iterator[Stage]:
+    """Into the first channels of the section's buffer, from the section `before`, or from the images."""
+    name, channels = section.name, section.channels
+    if before is None:
+        yield StemStage(features.conv0, features.norm0, "images", name, channels)
+    elif section.start > 0:
+        yield AveragePoolStage(before, name, channels)
+    else:
+        between = f"transition{section.block - 1}"
+        yield transition_stage(features.transition(section), before, between)
+        yield CopyStage(between, name, channels)
 
 
 class LadderDenseNet(SegmentationModel):
@@ -46,39 +141,27 @@ class LadderDenseNet(SegmentationModel):
         auxiliary: bool = True,
         split_blocks: Sequence[int] = (4,),
     ) -> None:
-        if not set(split_blocks) <= {1, 2, 3, 4}:
-            raise ValueError(f"split_blocks must be numbers from 1 to 4, got {tuple(split_blocks)}")
-        features = _features(backbone, in_channels, split_blocks=tuple(split_blocks))
+        design = Design(DenseNet(backbone), tuple(split_blocks), context=context, auxiliary=auxiliary)
         super().__init__(
-            features,
-            skips=[section.name for section in reversed(features.sections[:-1])],
-            configuration={
+            design,
+            num_classes,
+            memory,
+            in_channels=in_channels,
+            weights=weights,
+            frozen_bn=frozen_bn,
+            options={
                 "backbone": backbone,
-                "num_classes": num_classes,
-                "in_channels": in_channels,
-                "frozen_bn": frozen_bn,
                 "context": context,
                 "auxiliary": auxiliary,
                 "split_blocks": list(split_blocks),
             },
-            num_classes=num_classes,
-            context=context,
-            auxiliary=auxiliary,
-            frozen_bn=frozen_bn,
-            memory=memory,
-            weights=weights,
-            architecture=backbone,
         )
 
 
-class DenseNet32x(SegmentationModel):
-    """A DenseNet without an upsampling path: scores from the context output at 1/32 of the images' resolution.
+class _Baseline(SegmentationModel):
+    """A model with no choice but the backbone; subclasses say which design it has with the default one."""
 
-    The baseline that the paper calls DenseNet-121 32x. Its context layer is that of the ladder, its fourth block is not
-    split. There is no auxiliary head, which would repeat the head.
-
-    Args and Raises: as LadderDenseNet.
-    """
+    design: ClassVar[Design]
 
     def __init__(
         self,
@@ -91,19 +174,29 @@ class DenseNet32x(SegmentationModel):
         frozen_bn: bool = False,
     ) -> None:
         super().__init__(
-            _features(backbone, in_channels),
-            skips=(),
-            configuration=_configuration(backbone, num_classes, in_channels, frozen_bn),
-            num_classes=num_classes,
-            auxiliary=False,
-            frozen_bn=frozen_bn,
-            memory=memory,
+            replace(self.design, encoder=DenseNet(backbone)),
+            num_classes,
+            memory,
+            in_channels=in_channels,
             weights=weights,
-            architecture=backbone,
+            frozen_bn=frozen_bn,
+            options={"backbone": backbone},
         )
 
 
-class DilatedDenseNet(SegmentationModel):
+class DenseNet32x(_Baseline):
+    """A DenseNet without an upsampling path: scores from the context output at 1/32 of the images' resolution.
+
+    The baseline that the paper calls DenseNet-121 32x. Its context layer is that of the ladder, its fourth block is not
+    split. There is no auxiliary head, which would repeat the head.
+
+    Args and Raises: as LadderDenseNet.
+    """
+
+    design = Design(DenseNet(), transitions_up=0, auxiliary=False)
+
+
+class DilatedDenseNet(_Baseline):
     """A DenseNet that stays at 1/8 of the images' resolution, and one transition up to 1/4.
 
     The baseline that the paper calls Dilated 8x DenseNet-121 4x: its last two dense blocks are dilated (rates 2 and 4)
@@ -113,39 +206,4 @@ class DilatedDenseNet(SegmentationModel):
     Args and Raises: as LadderDenseNet.
     """
 
-    def __init__(
-        self,
-        backbone: str = "densenet121",
-        num_classes: int = 19,
-        memory: str | int | MemoryPlan = "lean",
-        *,
-        in_channels: int = 3,
-        weights: str | os.PathLike[str] | None = None,
-        frozen_bn: bool = False,
-    ) -> None:
-        super().__init__(
-            _features(backbone, in_channels, dilated=True),
-            skips=("db1",),
-            configuration=_configuration(backbone, num_classes, in_channels, frozen_bn),
-            num_classes=num_classes,
-            frozen_bn=frozen_bn,
-            memory=memory,
-            weights=weights,
-            architecture=backbone,
-        )
-
-
-def _features(
-    backbone: str, in_channels: int, split_blocks: Sequence[int] = (), dilated: bool = False
-) -> DenseNetFeatures:
-    check_choice("backbone", backbone, DENSENETS)
-    if in_channels < 1:
-        raise ValueError(f"in_channels must be at least 1, got {in_channels}")
-    shape = DENSENETS[backbone]
-    return DenseNetFeatures(
-        shape.block_layers, shape.stem_channels, shape.growth_rate, in_channels, split_blocks, dilated
-    )
-
-
-def _configuration(backbone: str, num_classes: int, in_channels: int, frozen_bn: bool) -> dict[str, object]:
-    return {"backbone": backbone, "num_classes": num_classes, "in_channels": in_channels, "frozen_bn": frozen_bn}
+    design = Design(DenseNet(), dilated=True, transitions_up=1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..lean import MemoryPlan
-from .budget import memory_mode
+from .memory_argument import memory_mode
 from .output import LadderOutput
 
 

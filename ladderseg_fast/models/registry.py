@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from ..lean import MemoryPlan
+from ..memory.api import resolve_names_by
 from .densenets import DenseNet32x, DilatedDenseNet, LadderDenseNet
 from .resnets import DilatedResNet, LadderResNet, ResNet32x
 from .segmentation_model import SegmentationModel
@@ -94,3 +97,11 @@ def create_model(
         frozen_bn=frozen_bn,
         memory=memory,
     )
+
+
+def _without_memory(name: str, num_classes: int) -> SegmentationModel:
+    with torch.device("meta"):
+        return create_model(name, num_classes)
+
+
+resolve_names_by(_without_memory)

@@ -1,19 +1,108 @@
-"""The models of the paper whose downsampling path is a ResNet-50.
+"""ResNet-50 as an encoder, and the models of the paper on it.
 
 There is no dense block to save memory in: of the encoder only the stem is lean, its residual units keep what PyTorch
 keeps. Context layer, transitions up, heads and loss are lean as everywhere.
 """
 
 import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
-from ..lean import MemoryPlan
+from torch import Tensor, nn
+
+from ..lean import MemoryPlan, Workspace
+from ..lean.examination import Examination
+from ..lean.program import Program, run
+from ..lean.stages import Stage, StemStage
 from ..nn import ResNetFeatures
+from .design import Design
+from .encoder import Encoder, Layout, count_layers
 from .segmentation_model import SegmentationModel
 
-_ARCHITECTURE = "resnet50"
+#: (blocks per stage, convolutions per block, [out, in] channels of the first block's 3x3) of torchvision's ResNets.
+_RESNETS = {
+    ((2, 2, 2, 2), 2, (64, 64)): "resnet18",
+    ((3, 4, 6, 3), 2, (64, 64)): "resnet34",
+    ((3, 4, 6, 3), 3, (64, 64)): "resnet50",
+    ((3, 4, 23, 3), 3, (64, 64)): "resnet101",
+    ((3, 8, 36, 3), 3, (64, 64)): "resnet152",
+    ((3, 4, 6, 3), 3, (128, 128)): "wide_resnet50_2",
+    ((3, 4, 23, 3), 3, (128, 128)): "wide_resnet101_2",
+    ((3, 4, 6, 3), 3, (128, 4)): "resnext50_32x4d",
+    ((3, 4, 23, 3), 3, (256, 8)): "resnext101_32x8d",
+}
+
+_RESIDUAL_BLOCK = re.compile(r"layer(\d+)\.(\d+)\.")
+_CONVOLUTION = re.compile(r"layer1\.0\.conv\d\.weight")
 
 
-class LadderResNet(SegmentationModel):
+@dataclass(frozen=True)
+class ResNet50(Encoder):
+    """A ResNet-50. Its stem is a lean program, the residual units are torch's, and what follows is a program again."""
+
+    features_class = ResNetFeatures
+    layout = Layout("conv1.weight", ("fc.",), "")
+    on_torch = "the residual units"
+
+    @staticmethod
+    def architectures() -> list[str]:
+        return ["resnet50"]
+
+    @staticmethod
+    def recognise(state: Mapping[str, Tensor]) -> str | None:
+        """Any ResNet of torchvision's."""
+        inner = state.get("layer1.0.conv2.weight")
+        if inner is None:
+            return None
+        convolutions = sum(bool(_CONVOLUTION.fullmatch(name)) for name in state)
+        return _RESNETS.get((count_layers(state, _RESIDUAL_BLOCK), convolutions, tuple(inner.shape[:2])))
+
+    @property
+    def architecture(self) -> str:
+        return "resnet50"
+
+    def build(self, in_channels: int, split_blocks: tuple[int, ...], dilated: bool) -> ResNetFeatures:
+        """The module; of its blocks, only the fourth can be split."""
+        if not set(split_blocks) <= {4}:
+            raise ValueError(f"of a ResNet only the fourth block can be split, got split_blocks={split_blocks}")
+        return ResNetFeatures(in_channels, bool(split_blocks), dilated)
+
+    def examine(self, look: Examination, path: str, features: nn.Module) -> None:
+        look.itself(path, features, ResNetFeatures)
+        look.stem(path, features, "conv1", "bn1", "relu", "maxpool")
+
+    def stages(self, features: nn.Module, skips: Mapping[str, Stage]) -> Iterator[Stage]:
+        yield from skips.values()
+
+    def run_on_torch(
+        self, features: nn.Module, images: Tensor, plan: MemoryPlan, workspace: Workspace | None
+    ) -> dict[str, Tensor]:
+        stage = StemStage(features.conv1, features.bn1, "images", "out", features.conv1.out_channels)
+        return features.stages(run(Program([stage], ("images",), ("out",)), [images], plan, workspace)[0])
+
+
+class _OnResNet(SegmentationModel):
+    """A model on a ResNet-50; subclasses say which design it has."""
+
+    design: ClassVar[Design]
+
+    def __init__(
+        self,
+        num_classes: int = 19,
+        memory: str | int | MemoryPlan = "lean",
+        *,
+        in_channels: int = 3,
+        weights: str | os.PathLike[str] | None = None,
+        frozen_bn: bool = False,
+    ) -> None:
+        super().__init__(
+            self.design, num_classes, memory, in_channels=in_channels, weights=weights, frozen_bn=frozen_bn
+        )
+
+
+class LadderResNet(_OnResNet):
     """The ladder on a ResNet-50, which the paper calls LadderResNet-50 4x.
 
     As in the ladder DenseNet the context layer is at 1/64 of the images' resolution; see nn.ResNetFeatures for the
@@ -32,56 +121,19 @@ class LadderResNet(SegmentationModel):
         ValueError: an argument is out of range, or the weights do not fit.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 19,
-        memory: str | int | MemoryPlan = "lean",
-        *,
-        in_channels: int = 3,
-        weights: str | os.PathLike[str] | None = None,
-        frozen_bn: bool = False,
-    ) -> None:
-        super().__init__(
-            _features(in_channels, split=True),
-            skips=("layer4a", "layer3", "layer2", "layer1"),
-            configuration=_configuration(num_classes, in_channels, frozen_bn),
-            num_classes=num_classes,
-            frozen_bn=frozen_bn,
-            memory=memory,
-            weights=weights,
-            architecture=_ARCHITECTURE,
-        )
+    design = Design(ResNet50(), split_blocks=(4,))
 
 
-class ResNet32x(SegmentationModel):
+class ResNet32x(_OnResNet):
     """A ResNet-50 without an upsampling path, which the paper calls ResNet-50 32x; see DenseNet32x.
 
     Args and Raises: as LadderResNet.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 19,
-        memory: str | int | MemoryPlan = "lean",
-        *,
-        in_channels: int = 3,
-        weights: str | os.PathLike[str] | None = None,
-        frozen_bn: bool = False,
-    ) -> None:
-        super().__init__(
-            _features(in_channels),
-            skips=(),
-            configuration=_configuration(num_classes, in_channels, frozen_bn),
-            num_classes=num_classes,
-            auxiliary=False,
-            frozen_bn=frozen_bn,
-            memory=memory,
-            weights=weights,
-            architecture=_ARCHITECTURE,
-        )
+    design = Design(ResNet50(), transitions_up=0, auxiliary=False)
 
 
-class DilatedResNet(SegmentationModel):
+class DilatedResNet(_OnResNet):
     """A ResNet-50 whose last two stages are dilated (rates 2 and 4), with one transition up from 1/8 to 1/4.
 
     The paper calls it Dilated 8x ResNet-50 4x; see DilatedDenseNet.
@@ -89,32 +141,4 @@ class DilatedResNet(SegmentationModel):
     Args and Raises: as LadderResNet.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 19,
-        memory: str | int | MemoryPlan = "lean",
-        *,
-        in_channels: int = 3,
-        weights: str | os.PathLike[str] | None = None,
-        frozen_bn: bool = False,
-    ) -> None:
-        super().__init__(
-            _features(in_channels, dilated=True),
-            skips=("layer1",),
-            configuration=_configuration(num_classes, in_channels, frozen_bn),
-            num_classes=num_classes,
-            frozen_bn=frozen_bn,
-            memory=memory,
-            weights=weights,
-            architecture=_ARCHITECTURE,
-        )
-
-
-def _features(in_channels: int, split: bool = False, dilated: bool = False) -> ResNetFeatures:
-    if in_channels < 1:
-        raise ValueError(f"in_channels must be at least 1, got {in_channels}")
-    return ResNetFeatures(in_channels, split, dilated)
-
-
-def _configuration(num_classes: int, in_channels: int, frozen_bn: bool) -> dict[str, object]:
-    return {"num_classes": num_classes, "in_channels": in_channels, "frozen_bn": frozen_bn}
+    design = Design(ResNet50(), dilated=True, transitions_up=1)

@@ -1,43 +1,33 @@
-"""What all models of the paper have in common."""
+"""What all models of the paper have in common: how they run, and how they are saved and loaded."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .. import lean, ops
-from ..nn import Context, DenseNetFeatures, Head, PyramidContext, ResNetFeatures, TransitionUp
-from .budget import BudgetPlans, budget_plans, memory_mode
+from ..lean.module_check import check_modules
+from ..lean.program import run
+from .design import Design
+from .memory_argument import BudgetPlans, budget_plans, memory_mode
+from .network import Network
 from .output import LadderOutput
 from .pretrained import SavedModel, check_class, read_pretrained, write_pretrained
+from .programs import examine, program_of
 from .state import describe, state_problems
 from .weights import load_encoder_weights
 
-#: Channels of the context layer's output and of every transition up.
-LADDER_CHANNELS = 128
 
-#: What context layers may be called.
-CONTEXTS = {"dilated": Context, "pyramid": PyramidContext}
-
-
-class SegmentationModel(nn.Module):
-    """An encoder, a context layer on its last feature, transitions up along skip connections, one head or two.
-
-    Subclasses are the models of the paper; each says which encoder and which skip connections it has.
+class SegmentationModel(Network):
+    """A network that runs lean or plain. Subclasses are the models of the paper; each says which design it has.
 
     Args:
-        features: the encoder.
-        skips: names of its features that transitions up read, in their order: the coarsest first. None: the scores are
-            those of the context output.
-        configuration: the arguments that the subclass was called with, except memory and weights; for save_pretrained.
+        design: encoder, context layer, transitions up, heads.
         num_classes: K, 1 to 256.
-        context: "dilated", or "pyramid" for spatial pyramid pooling.
-        auxiliary: whether there is a second head on the context output, for the auxiliary loss.
-        frozen_bn: every BatchNorm stays in inference mode while training: its running statistics normalise and do not
-            change. Its gamma and beta are trained.
         memory: "lean" runs dense blocks, transitions, stem, context layer and heads as autograd functions that keep
             only what backward cannot recompute cheaply; "plain" runs ordinary PyTorch modules. Both compute the same
             and share one state_dict. An edit that lean cannot follow (a hook on an inner module, another activation)
@@ -45,13 +35,17 @@ class SegmentationModel(nn.Module):
             the CPU with "plain" only, on CUDA with both. A budget such as "8GiB", or a number of bytes, is lean with
             the fastest plan that fits, made for each shape of images that a training step meets: see memory.plan,
             docs/memory.md. A lean.MemoryPlan is lean with that plan.
+        in_channels: channels of the images.
         weights: None, a file with the encoder's pretrained weights, or "imagenet"; see models.weights.
-        architecture: what the encoder is called there.
+        frozen_bn: every BatchNorm stays in inference mode while training: its running statistics normalise and do not
+            change. Its gamma and beta are trained.
+        options: the other arguments that the subclass was called with; for save_pretrained.
 
     Attributes:
         memory_plan: lean.MemoryPlan, how a lean step without a budget spends memory, or None for what is best on the
             images' device; may be replaced at any time.
         pretrained: whether the encoder started from pretrained weights; parameter_groups goes by it.
+        configuration: the arguments that the subclass was called with, except memory and weights.
 
     Raises:
         ValueError: an argument is out of range, or the weights do not fit.
@@ -66,45 +60,25 @@ class SegmentationModel(nn.Module):
 
     def __init__(
         self,
-        features: DenseNetFeatures | ResNetFeatures,
-        skips: Sequence[str],
-        configuration: dict[str, Any],
-        num_classes: int,
-        context: str = "dilated",
-        auxiliary: bool = True,
-        frozen_bn: bool = False,
+        design: Design,
+        num_classes: int = 19,
         memory: str | int | lean.MemoryPlan = "lean",
+        *,
+        in_channels: int = 3,
         weights: str | os.PathLike[str] | None = None,
-        architecture: str = "",
+        frozen_bn: bool = False,
+        options: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        check_choice("context", context, CONTEXTS)
-        if not 1 <= num_classes <= 256:
-            raise ValueError(f"num_classes must be between 1 and 256, got {num_classes}")
-        self.configuration = configuration
-        self.num_classes = num_classes
+        super().__init__(design, num_classes, in_channels)
+        common = {"num_classes": num_classes, "in_channels": in_channels, "frozen_bn": frozen_bn}
+        self.configuration = {**(options or {}), **common}
         self.memory_plan: lean.MemoryPlan | None = None
         self.memory = memory
         self.frozen_bn = frozen_bn
         self.pretrained = weights is not None
         self._workspace = lean.Workspace()
-        self._skips = tuple(skips)
-        self.features = features
-        #: Name of the encoder's feature that the context layer reads.
-        self.deepest = list(features.channels)[-1]
-        width = LADDER_CHANNELS
-        self.context = CONTEXTS[context](features.channels[self.deepest], out_channels=width)
-        for i, name in enumerate(skips, start=1):
-            self.add_module(f"up{i}", TransitionUp(width, features.channels[name], width, width))
-        self.head = Head(width, num_classes)
-        self.aux_head = Head(width, num_classes) if auxiliary else None
-        for module in (child for part in self.children() if part is not features for child in part.modules()):
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
         if weights is not None:
-            load_encoder_weights(features, weights, architecture)
+            load_encoder_weights(self.features, weights, design.encoder.architecture)
         self.train()
 
     @property
@@ -124,21 +98,6 @@ class SegmentationModel(nn.Module):
         """Bytes that a training step may take, if `memory` has been set to a budget."""
         return None if self._budget_plans is None else self._budget_plans.budget
 
-    @property
-    def in_channels(self) -> int:
-        """Channels of the images."""
-        return self.features.in_channels
-
-    @property
-    def min_size(self) -> int:
-        """Smallest image side: below it the context layer would see no pixel."""
-        return self.features.stride
-
-    @property
-    def transitions_up(self) -> dict[str, TransitionUp]:
-        """By the name of the skip connection that each reads, in the order in which they run."""
-        return {name: getattr(self, f"up{i}") for i, name in enumerate(self._skips, start=1)}
-
     def train(self, mode: bool = True) -> "SegmentationModel":
         """Training mode, or evaluation mode; with `frozen_bn` BatchNorms are in evaluation mode in both."""
         super().train(mode)
@@ -157,22 +116,48 @@ class SegmentationModel(nn.Module):
             TypeError: `images` is not of the parameters' dtype.
         """
         self._check_images(images)
-        return self._forward_lean(images) if self.memory == "lean" else self._forward_plain(images)
+        return self._forward_lean(images) if self.memory == "lean" else super().forward(images)
 
     @lean.opaque
     def _forward_lean(self, images: Tensor) -> LadderOutput:
         plan = self.memory_plan
         if self._budget_plans is not None:
             plan = self._budget_plans.plan_for(self, images, self._workspace)
-        logits, *aux = lean.ladder(self, images, plan, self._workspace)
+        logits, *aux = self.lean_scores(images, plan, self._workspace)
         return LadderOutput(logits, aux[0] if aux else None)
 
-    def _forward_plain(self, images: Tensor) -> LadderOutput:
-        maps = self.features(images)
-        context = x = self.context(maps[self.deepest])
-        for name, up in self.transitions_up.items():
-            x = up(x, maps[name])
-        return LadderOutput(self.head(x), None if self.aux_head is None else self.aux_head(context))
+    def lean_scores(
+        self, images: Tensor, plan: lean.MemoryPlan | None = None, workspace: lean.Workspace | None = None
+    ) -> tuple[Tensor, ...]:
+        """Logits, and auxiliary logits if there are such, by the lean program, whatever `memory` is.
+
+        Args:
+            images: [N, in_channels, H, W].
+            plan: None for what is best on the images' device.
+            workspace: None: buffers are reused within the call only.
+
+        Raises:
+            UnsupportedModuleError: a module is not what the program computes in its place.
+            ValueError: the plan recomputes a section that an average pooling leads to.
+        """
+        check_modules(self, partial(examine, self))
+        plan = plan or lean.MemoryPlan.default(images.device)
+        encoder, program = self.design.encoder, program_of(self, plan)
+        maps = {"images": images}
+        if encoder.on_torch is not None:
+            maps = encoder.run_on_torch(self.features, images, plan, workspace)
+        return run(program, [maps[name] for name in program.inputs], plan, workspace)
+
+    @property
+    def section_names(self) -> list[str]:
+        """The sections that a lean.MemoryPlan may name, in the order of the forward pass."""
+        return [*self.features.channels, "context"]
+
+    @property
+    def on_torch(self) -> tuple[str, nn.Module] | None:
+        """The part that torch runs in lean steps, too: what it is called, and the module that has it; or None."""
+        name = self.design.encoder.on_torch
+        return None if name is None else (name, self.features)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
@@ -268,12 +253,6 @@ class SegmentationModel(nn.Module):
     def extra_repr(self) -> str:
         options = [f"{key}={value!r}" for key, value in self.configuration.items()]
         return ", ".join([*options, f"memory={self.memory!r}"])
-
-
-def check_choice(name: str, value: object, choices: Sequence[str] | dict[str, Any]) -> None:
-    """Raises ValueError if argument `name` is none of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 @contextmanager

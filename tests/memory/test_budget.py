@@ -12,7 +12,7 @@ from support.lean_equals_plain import randomise
 from ladderseg_fast import LadderDenseNet, LadderLoss, memory
 from ladderseg_fast.lean import MemoryPlan
 from ladderseg_fast.memory import process
-from ladderseg_fast.models import budget as budget_module
+from ladderseg_fast.models import memory_argument
 
 SHAPE = (2, 3, 131, 129)
 
@@ -31,7 +31,7 @@ def step(model: LadderDenseNet, batch: int = 2) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def no_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget_module, "_TOLERANCE_BYTES", 0)
+    monkeypatch.setattr(memory_argument, "_TOLERANCE_BYTES", 0)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_feature_maps_larger_than_predicted_are_reported(monkeypatch: pytest.Mon
 def test_a_process_larger_than_predicted_is_reported(
     monkeypatch: pytest.MonkeyPatch, no_tolerance: None, excess: int
 ) -> None:
-    monkeypatch.setattr(budget_module, "_TOLERANCE_SHARE", 0.0)
+    monkeypatch.setattr(memory_argument, "_TOLERANCE_SHARE", 0.0)
     estimate = memory.plan(budgeted("lean"), SHAPE, budget="1GiB").estimate
     there = estimate.parts["parameters and buffers"] + estimate.parts["images and labels"]
     peaks = iter((10**9, 10**9 + estimate.peak - there + excess))

@@ -1,16 +1,16 @@
-"""The planner for those who have a model, or its name, and images of some shape."""
+"""The planner's interface: for those who have a model, or its name, and images of some shape."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from ..lean import MemoryPlan
 from ..lean.batch_norm import SingleValueError
 from ..ops.backend import backend_of
-from .budget import format_bytes, parse_bytes
-from .estimate import OPTIMIZERS, Estimate, Step
+from .byte_sizes import format_bytes, parse_bytes
+from .estimate import OPTIMIZERS, Estimate, StepEstimator
+from .lean_model import LeanModel
 from .planner import BudgetError, Planned, Planner
 from .rates import load_rates
 from .symbolic import StepShape, on_meta, trace
@@ -20,8 +20,21 @@ from .work import Rates
 _MOST_PIXELS = 1 << 40
 
 
+def _no_names(name: str, num_classes: int) -> LeanModel:
+    raise ValueError(f"no model of the name {name!r} is known")
+
+
+_model_of_name: Callable[[str, int], LeanModel] = _no_names
+
+
+def resolve_names_by(create: Callable[[str, int], LeanModel]) -> None:
+    """For a layer that knows models: how to make one without memory from its name and its number of classes."""
+    global _model_of_name
+    _model_of_name = create
+
+
 def plan(
-    model: nn.Module | str,
+    model: LeanModel | str,
     input_shape: Sequence[int],
     dtype: torch.dtype = torch.float32,
     budget: str | int = "8GiB",
@@ -51,7 +64,7 @@ def plan(
 
 
 def planner_for(
-    model: nn.Module | str,
+    model: LeanModel | str,
     input_shape: Sequence[int],
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
@@ -64,7 +77,7 @@ def planner_for(
 
 
 def estimate(
-    model: nn.Module | str,
+    model: LeanModel | str,
     input_shape: Sequence[int],
     memory_plan: MemoryPlan | None = None,
     dtype: torch.dtype = torch.float32,
@@ -79,7 +92,7 @@ def estimate(
 
 
 def largest_batch(
-    model: nn.Module | str,
+    model: LeanModel | str,
     size: tuple[int, int],
     dtype: torch.dtype = torch.float32,
     budget: str | int = "8GiB",
@@ -95,7 +108,7 @@ def largest_batch(
     return _largest(step, parse_bytes(budget), lambda batch: replace(step.shape, batch=batch))
 
 
-def least_batch(model: nn.Module | str, size: tuple[int, int]) -> int:
+def least_batch(model: LeanModel | str, size: tuple[int, int]) -> int:
     """The fewest images of `size` (height, width) that batch norm can train on: 1, or 2 where it would see one value.
 
     Arguments as of `plan`.
@@ -105,7 +118,7 @@ def least_batch(model: nn.Module | str, size: tuple[int, int]) -> int:
 
 
 def largest_size(
-    model: nn.Module | str,
+    model: LeanModel | str,
     size: tuple[int, int],
     batch: int = 2,
     dtype: torch.dtype = torch.float32,
@@ -137,7 +150,7 @@ def largest_size(
     return shape.height, shape.width
 
 
-def _largest(step: Step, budget: int, shape_of: Callable[[int], StepShape]) -> int:
+def _largest(step: StepEstimator, budget: int, shape_of: Callable[[int], StepShape]) -> int:
     """The largest number whose shape fits; 0 if the first that can be trained does not. Memory grows with it."""
 
     def planner(number: int) -> Planner:
@@ -158,7 +171,7 @@ def _largest(step: Step, budget: int, shape_of: Callable[[int], StepShape]) -> i
     return low if low >= first else 0
 
 
-def _first_to_train(step: Step, shape_of: Callable[[int], StepShape]) -> int:
+def _first_to_train(step: StepEstimator, shape_of: Callable[[int], StepShape]) -> int:
     """1, or 2 where batch norm has a single value per channel then."""
     try:
         trace(step.model, shape_of(1), MemoryPlan(), whole=False)
@@ -168,16 +181,16 @@ def _first_to_train(step: Step, shape_of: Callable[[int], StepShape]) -> int:
 
 
 def _step(
-    model: nn.Module | str,
+    model: LeanModel | str,
     input_shape: Sequence[int | None],
     dtype: torch.dtype,
     device: torch.device | str,
     optimizer: str,
     num_classes: int,
     rates: Rates | None,
-) -> Step:
+) -> StepEstimator:
     if isinstance(model, str):
-        model = _by_name(model, num_classes)
+        model = _model_of_name(model, num_classes)
     device = torch.device(device)
     if len(input_shape) != 4:
         raise ValueError(f"input_shape must be [N, C, H, W], got {tuple(input_shape)}")
@@ -193,12 +206,4 @@ def _step(
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
     shape = StepShape(batch, height, width, dtype, device)
-    return Step(on_meta(model, shape.parameter_dtype), shape, optimizer, rates or load_rates(device, dtype))
-
-
-def _by_name(name: str, num_classes: int) -> nn.Module:
-    # Models are a layer above: they plan with this package. Only the convenience of a name reaches up.
-    from ..models import create_model
-
-    with torch.device("meta"):
-        return create_model(name, num_classes)
+    return StepEstimator(on_meta(model, shape.parameter_dtype), shape, optimizer, rates or load_rates(device, dtype))

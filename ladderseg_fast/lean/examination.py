@@ -1,0 +1,302 @@
+"""The look at modules: whether each is still what a program computes in its place."""
+
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from typing import Any
+
+from torch import nn
+
+from .. import nn as sections
+from ..nn import Context, DenseBlock, DenseLayer, Head, PyramidContext, Transition, TransitionUp
+
+#: By what a module is called, and what a module computes with: none of these may be another class's, or the module's
+#: own.
+_CALLS = ("__call__", "_wrapped_call_impl", "_call_impl")
+_COMPUTES = ("forward", "_conv_forward", "bottleneck", "stem")
+_METHODS = (*_CALLS, *_COMPUTES)
+
+
+def methods(kind: type, names: tuple[str, ...] = _METHODS) -> tuple[object, ...]:
+    """What a class calls and computes with."""
+    return tuple(getattr(kind, name, None) for name in names)
+
+
+#: What known classes compute with; one that somebody patches is edited, too. Not how modules are called: tracers patch
+#: that of all classes, for as long as they trace.
+_GENUINE: dict[type[nn.Module], tuple[object, ...]] = {}
+
+
+def know(*kinds: type[nn.Module]) -> None:
+    """Take what these classes compute with now for what programs compute in their place."""
+    _GENUINE.update((kind, methods(kind, _COMPUTES)) for kind in kinds)
+
+
+know(nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.AvgPool2d, nn.MaxPool2d, nn.Identity)
+know(
+    *(
+        kind
+        for name in sections.__all__
+        if isinstance(kind := getattr(sections, name), type) and issubclass(kind, nn.Module)
+    )
+)
+
+#: By the table of a module's that holds them.
+HOOKS = {
+    "_forward_pre_hooks": "forward pre-hook",
+    "_forward_hooks": "forward hook",
+    "_backward_pre_hooks": "backward pre-hook",
+    "_backward_hooks": "backward hook",
+}
+
+#: Attributes with which a program computes 2x2 averages, and the stem's maxima.
+AVERAGE_POOL = {"kernel_size": 2, "stride": 2, "padding": 0, "ceil_mode": False, "divisor_override": None}
+MAX_POOL = {
+    "kernel_size": 3,
+    "stride": 2,
+    "padding": 1,
+    "dilation": 1,
+    "ceil_mode": False,
+    "return_indices": False,
+}
+
+
+class UnsupportedModuleError(TypeError):
+    """A module has been edited so that it computes something else than the lean step does in its place."""
+
+    def __init__(self, path: str, edit: str) -> None:
+        super().__init__(f'{path} {edit}: memory="lean" does not follow that edit, memory="plain" does')
+
+
+class Examination:
+    """One look at all modules of a tree; `modules` are those that have been seen, with their paths.
+
+    Each method takes a module with its path, and returns how many channels it reads and writes. It raises
+    UnsupportedModuleError if a program would not compute what the module does; module_check says what is allowed.
+    """
+
+    def __init__(self) -> None:
+        self.modules: dict[nn.Module, str] = {}
+
+    # Modules of nn/.
+
+    def section(self, path: str, module: nn.Module, *kinds: type[nn.Module]) -> tuple[int, ...]:
+        """A section of one of these `kinds`, or of any; returns the channels of each input, and of the result."""
+        known = {kind: examine for kind, examine in _SECTIONS.items() if not kinds or kind in kinds}
+        for kind, examine in known.items():
+            if isinstance(module, kind):
+                return examine(self, path, module)
+        expected = " or ".join(kind.__name__ for kind in known)
+        raise UnsupportedModuleError(path, f"is {_described(module)}, expected {expected}")
+
+    def stem(self, path: str, module: nn.Module, conv: str, norm: str, relu: str, pool: str) -> int:
+        """The beginning of an encoder, by the names of its parts in `module`; returns its output channels."""
+        channels = self.stem_modules(f"{path}.{conv}", getattr(module, conv), f"{path}.{norm}", getattr(module, norm))
+        self._relu(f"{path}.{relu}", getattr(module, relu))
+        self.itself(f"{path}.{pool}", getattr(module, pool), nn.MaxPool2d, MAX_POOL)
+        return channels
+
+    def stem_modules(self, conv_path: str, conv: nn.Conv2d, norm_path: str, norm: nn.BatchNorm2d) -> int:
+        """The 7x7 convolution with stride 2, and its batch norm; returns their output channels."""
+        return self._norm(norm_path, norm, self._convolution(conv_path, conv, 7, stride=2))
+
+    def layers(self, path: str, block: DenseBlock, channels: int, start: int = 0, stop: int | None = None) -> int:
+        """Layers [start, stop) of `block`, of which the first reads `channels`; returns how many there are then."""
+        for name, layer in list(block.named_children())[start:stop]:
+            reads, added = self._bottleneck(f"{path}.{name}", layer, DenseLayer)
+            self.same(f"{path}.{name}", "reads", reads, channels, "are there")
+            channels += added
+        return channels
+
+    def average_pool(self, path: str, pool: nn.AvgPool2d) -> None:
+        """2x2 averages."""
+        self.itself(path, pool, nn.AvgPool2d, AVERAGE_POOL)
+
+    def itself(
+        self, path: str, module: nn.Module, kind: type[nn.Module], expected: Mapping[str, object] | None = None
+    ) -> None:
+        """`module` itself: a `kind` with these attributes, and nothing else has been done to it."""
+        self._type(path, module, kind)
+        for name, value in (expected or {}).items():
+            found = getattr(module, name)
+            if _pair(found) != _pair(value):
+                raise UnsupportedModuleError(path, f"has {name}={found!r}, expected {value!r}")
+        for table, kind_of_hook in HOOKS.items():
+            for hook in getattr(module, table).values():
+                name = getattr(hook, "__qualname__", type(hook).__qualname__)
+                raise UnsupportedModuleError(path, f"has a {kind_of_hook}, {name}{_remedy(hook)}")
+        self.modules[module] = path
+
+    def same(self, path: str, verb: str, found: int, expected: int, where: str) -> None:
+        """The number of channels that the module at `path` has, and the one that it must have."""
+        if found != expected:
+            raise UnsupportedModuleError(path, f"{verb} {found} channels, and {expected} {where}")
+
+    def _dense_block(self, path: str, block: DenseBlock) -> tuple[int, int]:
+        self.itself(path, block, DenseBlock)
+        return block.in_channels, self.layers(path, block, block.in_channels)
+
+    def _bottleneck(self, path: str, layer: nn.Module, kind: type[nn.Module]) -> tuple[int, int]:
+        self.itself(path, layer, kind)
+        channels, hidden = self._reduction(path, layer)
+        return channels, self._convolution(f"{path}.conv2", layer.conv2, 3, hidden, dilated=True)
+
+    def _reduction(self, path: str, module: nn.Module) -> tuple[int, int]:
+        """What bottlenecks and the pyramid begin with, up to the second ReLU."""
+        channels, hidden = self._projection(path, module, "norm1", "relu1", "conv1")
+        self._norm(f"{path}.norm2", module.norm2, hidden)
+        self._relu(f"{path}.relu2", module.relu2)
+        return channels, hidden
+
+    def _context(self, path: str, context: Context) -> tuple[int, int]:
+        return self._bottleneck(path, context, Context)
+
+    def _pyramid(self, path: str, context: PyramidContext) -> tuple[int, int]:
+        self.itself(path, context, PyramidContext)
+        channels, hidden = self._reduction(path, context)
+        levels = [
+            self._convolution(f"{path}.level{bins}", level, 1, hidden)
+            for bins, level in zip(context.BINS, context.levels, strict=True)
+        ]
+        self._norm(f"{path}.norm3", context.norm3, hidden + sum(levels))
+        self._relu(f"{path}.relu3", context.relu3)
+        out = self._convolution(f"{path}.conv3", context.conv3, 3, hidden + sum(levels), dilated=True)
+        return channels, out
+
+    def _transition(self, path: str, transition: Transition) -> tuple[int, int]:
+        self.itself(path, transition, Transition)
+        channels, out = self._projection(path, transition)
+        if isinstance(transition.pool, nn.Identity):
+            self.itself(f"{path}.pool", transition.pool, nn.Identity)
+        else:
+            self.average_pool(f"{path}.pool", transition.pool)
+        return channels, out
+
+    def _transition_up(self, path: str, up: TransitionUp) -> tuple[int, int, int]:
+        self.itself(path, up, TransitionUp)
+        skip, projected = self._projection(path, up, "skip_norm", "skip_relu", "skip_conv")
+        both = self._norm(f"{path}.norm", up.norm)
+        if both <= projected:
+            raise UnsupportedModuleError(f"{path}.norm", f"reads {both} channels, of which {projected} are projected")
+        self._relu(f"{path}.relu", up.relu)
+        return both - projected, skip, self._convolution(f"{path}.conv", up.conv, 3, both)
+
+    def _head(self, path: str, head: Head) -> tuple[int, int]:
+        self.itself(path, head, Head)
+        return self._projection(path, head, bias=True)
+
+    def _projection(
+        self,
+        path: str,
+        module: nn.Module,
+        norm: str = "norm",
+        relu: str = "relu",
+        conv: str = "conv",
+        bias: bool = False,
+    ) -> tuple[int, int]:
+        """BN - ReLU - conv 1x1, by the names that `module` has them under."""
+        channels = self._norm(f"{path}.{norm}", getattr(module, norm))
+        self._relu(f"{path}.{relu}", getattr(module, relu))
+        return channels, self._convolution(f"{path}.{conv}", getattr(module, conv), 1, channels, bias=bias)
+
+    # Modules of torch's.
+
+    def _norm(self, path: str, norm: nn.BatchNorm2d, channels: int | None = None) -> int:
+        """A batch norm of `channels`; returns how many it has."""
+        self._once(path, norm)
+        self.itself(path, norm, nn.BatchNorm2d)
+        found = norm.num_features
+        if channels is not None:
+            self.same(path, "has", found, channels, "are there")
+        for name, tensor in (*norm._parameters.items(), *norm._buffers.items()):
+            if name != "num_batches_tracked" and tensor is not None and tensor.shape != (found,):
+                shapes = f"{tuple(tensor.shape)}, expected ({found},)"
+                raise UnsupportedModuleError(f"{path}.{name}", f"is of shape {shapes}")
+        missing = [name for name in ("running_mean", "running_var") if getattr(norm, name) is None]
+        if missing and (len(missing) == 1 or norm.track_running_stats):
+            tracks = f"track_running_stats={norm.track_running_stats}"
+            raise UnsupportedModuleError(path, f"has no {missing[0]}, and {tracks}")
+        return found
+
+    def _convolution(
+        self,
+        path: str,
+        conv: nn.Conv2d,
+        kernel_size: int,
+        channels: int | None = None,
+        stride: int = 1,
+        dilated: bool = False,
+        bias: bool = False,
+    ) -> int:
+        """A convolution of `channels` that keeps the size, or halves it; returns its output channels.
+
+        `dilated`: any dilation will do, with the padding for it; `bias`: it may have one.
+        """
+        self._once(path, conv)
+        self._type(path, conv, nn.Conv2d)
+        dilation = _pair(conv.dilation)[0] if dilated else 1
+        padding = dilation * (kernel_size // 2)
+        expected = {"kernel_size": kernel_size, "stride": stride, "groups": 1}
+        if kernel_size > 1:  # else these make no difference
+            expected |= {"dilation": dilation, "padding_mode": "zeros"}
+        if not (conv.padding == "same" and stride == 1) and not (conv.padding == "valid" and padding == 0):
+            expected["padding"] = padding
+        self.itself(path, conv, nn.Conv2d, expected)
+        if channels is not None:
+            self.same(path, "reads", conv.in_channels, channels, "are there")
+        if conv.bias is not None and not bias:
+            raise UnsupportedModuleError(path, "has a bias")
+        weight = conv._parameters.get("weight")  # not there if it is parametrized
+        shape = (conv.out_channels, conv.in_channels, kernel_size, kernel_size)
+        if weight is not None and weight.shape != shape:
+            raise UnsupportedModuleError(f"{path}.weight", f"is of shape {tuple(weight.shape)}, expected {shape}")
+        added = conv._parameters.get("bias")
+        if added is not None and added.shape != shape[:1]:
+            raise UnsupportedModuleError(f"{path}.bias", f"is of shape {tuple(added.shape)}, expected {shape[:1]}")
+        return conv.out_channels
+
+    def _relu(self, path: str, relu: nn.ReLU) -> None:
+        self.itself(path, relu, nn.ReLU)
+
+    def _type(self, path: str, module: nn.Module, kind: type[nn.Module]) -> None:
+        if not isinstance(module, kind):
+            raise UnsupportedModuleError(path, f"is {_described(module)}, expected {kind.__name__}")
+        for name, genuine in zip(_METHODS, (*methods(kind, _CALLS), *_GENUINE[kind])):
+            if name in vars(module) or getattr(type(module), name, None) is not genuine:
+                raise UnsupportedModuleError(path, f"is {_described(module)} with a {name} of its own")
+
+    def _once(self, path: str, module: nn.Module) -> None:
+        if module in self.modules:
+            raise UnsupportedModuleError(path, f"is the same module as {self.modules[module]}")
+
+
+#: How each section of nn/ is examined.
+_SECTIONS: dict[type[nn.Module], Callable[[Examination, str, Any], tuple[int, ...]]] = {
+    DenseBlock: Examination._dense_block,
+    Context: Examination._context,
+    PyramidContext: Examination._pyramid,
+    Transition: Examination._transition,
+    TransitionUp: Examination._transition_up,
+    Head: Examination._head,
+}
+
+
+def _pair(value: object) -> object:
+    """A number as two, and two as a tuple, whatever torch takes for them."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return value, value
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _described(module: object) -> str:
+    name = type(module).__qualname__
+    return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
+
+
+def _remedy(hook: object) -> str:
+    """What may be done in the place of torch's own hooks."""
+    home = type(hook).__module__
+    if home == "torch.nn.utils.prune":
+        return " (torch.nn.utils.prune.remove makes pruning permanent)"
+    if home in ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm"):
+        return " (those of torch.nn.utils.parametrizations are followed)"
+    return ""

@@ -1,0 +1,44 @@
+"""What the planner asks of a model."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from ..lean import MemoryPlan, Workspace
+
+
+class LeanModel(Protocol):
+    """An nn.Module that runs as a lean program, such as models.SegmentationModel."""
+
+    num_classes: int
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images."""
+
+    @property
+    def min_size(self) -> int:
+        """Smallest side of an image."""
+
+    @property
+    def section_names(self) -> list[str]:
+        """The sections that a MemoryPlan may name, in the order of the forward pass."""
+
+    @property
+    def on_torch(self) -> tuple[str, nn.Module] | None:
+        """The part that torch runs in lean steps, too: what it is called, and the module that has it; or None."""
+
+    def lean_scores(
+        self, images: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
+    ) -> tuple[Tensor, ...]:
+        """All class scores [N, num_classes, h, w] of `images` [N, in_channels, H, W]; differentiable."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As nn.Module's."""
+
+    def buffers(self) -> Iterator[Tensor]:
+        """As nn.Module's."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """As nn.Module's."""

@@ -1,0 +1,104 @@
+"""What models need to know of the network that their downsampling path is."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ..lean import MemoryPlan, Workspace
+from ..lean.examination import Examination, know
+from ..lean.stages import Stage
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How checkpoints of one family of networks name what an encoder has."""
+
+    first_convolution: str
+    """The weight that reads the image."""
+    left_out: tuple[str, ...]
+    """Beginnings of the names, without `prefix`, that no encoder has."""
+    prefix: str
+    """What whole networks put before the encoder's names."""
+    modern: Callable[[str], str] = str
+    """Today's name for one that may be in an old style."""
+
+
+class Encoder(ABC):
+    """A family of encoders; an instance is one of them. Subclasses are frozen dataclasses, each in a file of its own.
+
+    `features`, in what follows, is what `build` returned: a module with the attributes in_channels, channels (of each
+    feature by its name, in the order of the forward pass) and stride (side of the square of image pixels that one pixel
+    of the last feature stands for), whose forward takes images [N, in_channels, H, W] and returns the features
+    [N, channels[name], h, w] by their names.
+    """
+
+    #: Of `features`.
+    features_class: ClassVar[type[nn.Module]]
+    layout: ClassVar[Layout]
+    #: The part that torch runs, in lean steps too, for people; None: all is the lean program's.
+    on_torch: ClassVar[str | None] = None
+
+    #: All families.
+    families: ClassVar[list[type["Encoder"]]] = []
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Encoder.families.append(cls)
+        know(cls.features_class)
+
+    @staticmethod
+    @abstractmethod
+    def architectures() -> list[str]:
+        """What checkpoints of the family may be of, as torchvision and timm name it."""
+
+    @staticmethod
+    @abstractmethod
+    def recognise(state: Mapping[str, Tensor]) -> str | None:
+        """The architecture that the checkpoint `state` is of, or None."""
+
+    @property
+    @abstractmethod
+    def architecture(self) -> str:
+        """The one of this encoder."""
+
+    @abstractmethod
+    def build(self, in_channels: int, split_blocks: tuple[int, ...], dilated: bool) -> nn.Module:
+        """The module.
+
+        Args:
+            in_channels: channels of the images.
+            split_blocks: numbers of the blocks (1 to 4) that an average pooling splits in two halves.
+            dilated: the last two blocks stay at 1/8 of the images' resolution.
+        """
+
+    @abstractmethod
+    def examine(self, look: Examination, path: str, features: nn.Module) -> None:
+        """Look at all modules of `features` that a lean step does not call.
+
+        Raises:
+            UnsupportedModuleError: one computes something else than the lean program does in its place.
+        """
+
+    @abstractmethod
+    def stages(self, features: nn.Module, skips: Mapping[str, Stage]) -> Iterator[Stage]:
+        """The stages of a lean program from "images", or from the features of `run_on_torch`, to all features.
+
+        skips: by its source, the projection of each skip connection, to be put where that has been written.
+        """
+
+    def run_on_torch(
+        self, features: nn.Module, images: Tensor, plan: MemoryPlan, workspace: Workspace | None
+    ) -> dict[str, Tensor]:
+        """The features by their names, for encoders that run `on_torch`."""
+        raise NotImplementedError
+
+
+def count_layers(state: Mapping[str, Tensor], pattern: re.Pattern[str]) -> tuple[int, ...]:
+    """How many different second numbers `pattern` finds in the names beside each first number."""
+    found = {match.groups() for name in state if (match := pattern.match(name))}
+    groups = sorted({int(group) for group, _ in found})
+    return tuple(sum(int(other) == group for other, _ in found) for group in groups)
