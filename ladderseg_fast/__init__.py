@@ -4,7 +4,7 @@
 import torch  # noqa: F401
 
 try:
-    from . import _core  # noqa: F401
+    from . import _core as _core
 except ImportError as error:
     from ._shadowing import without_core
 

@@ -28,7 +28,7 @@ def without_core(error: ImportError) -> None:
             name=_NAME,
         ) from error
     spec = _installed()
-    if spec is None:
+    if spec is None or spec.loader is None:
         raise ImportError(
             f"{_NAME} has no compiled core (_core): {_HERE} is a source tree that was not installed, and there is no "
             "installed package elsewhere on Python's path. Run `pip install .` (or `pip install -e .`) in it.",

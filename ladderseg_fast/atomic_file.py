@@ -52,7 +52,8 @@ def remove_leftovers(directory: Path, is_ours: Callable[[str], bool]) -> None:
     Deletes only those of names for which `is_ours` holds; no other process may be writing one.
     """
     for path in leftovers(directory):
-        if is_ours(_LEFTOVER.fullmatch(path.name)["name"]):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is not None and is_ours(match["name"]):
             path.unlink()
 
 

@@ -33,4 +33,4 @@ def tensor_digest(value: Any, text: str = "") -> str:
 
 
 def _elements(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

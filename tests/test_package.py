@@ -127,6 +127,10 @@ for name, module in sorted(sys.modules.items()):
     files = [Path(line) for line in result.stdout.splitlines()]
     assert len(files) > 50 and all(installed in file.parents for file in files)
 
+    (source_tree / "script.py").write_text(code)
+    script = run_in_root(source_tree, str(installed.parent), "script.py")
+    assert (script.returncode, script.stderr, script.stdout) == (0, "", result.stdout)
+
     info = run_in_root(source_tree, str(installed.parent), "-m", "ladderseg_fast.info")
     assert (info.returncode, info.stderr) == (0, "")
     assert re.search(rf"^package +{re.escape(str(installed))}$", info.stdout, re.MULTILINE)
@@ -176,16 +180,20 @@ def test_command_reports_an_import_that_fails_in_one_line(tmp_path):
 
 
 @pytest.mark.real_use
-def test_source_distribution_has_what_its_readme_links_to():
+def test_source_distribution_has_what_its_documents_link_to():
     root = COMMAND.parent
     rules = [line.split() for line in (root / "MANIFEST.in").read_text().splitlines()]
     grafted = {root / name for rule, *names in rules if rule == "graft" for name in names}
-    texts = [root / "README.md", *(root / "docs").glob("*.md")]
+    included = {root / name for rule, *names in rules if rule == "include" for name in names}
+    # setuptools includes these by itself.
+    included |= {root / name for name in ("LICENSE", "README.md", "pyproject.toml", "setup.py")}
+    assert [str(path) for path in included if not path.is_file()] == []
+    texts = [*root.glob("*.md"), *(root / "docs").glob("*.md")]
     linked = {
         (text.parent / target).resolve()
         for text in texts
         for target in re.findall(r"\]\((?!https?://)([^)#]+)[^)]*\)", text.read_text())
     }
     assert root / "docs" / "training.md" in linked
-    missing = [str(path) for path in linked if not path.exists() or not grafted.intersection(path.parents)]
+    missing = [str(path) for path in linked - included if not path.exists() or not grafted.intersection(path.parents)]
     assert missing == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data import data_set_options
 from ..engine.device import AUTO
-from ..engine.predict import OWN_SIZE
+from ..engine.predict import OWN_SIZE, SizeOrOwn
 from ..models import list_models
 
 #: How an argument of each type is read, and what the help calls it. Paths stay strings, as in the configuration.
@@ -34,7 +34,7 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def image_size_or_own(text: str) -> tuple[int, int] | str:
+def image_size_or_own(text: str) -> SizeOrOwn:
     """Height and width from a text such as "360x480", or OWN_SIZE."""
     return OWN_SIZE if text == OWN_SIZE else image_size(text)
 

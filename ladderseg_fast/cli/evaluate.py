@@ -21,7 +21,7 @@ from ..engine.evaluation import (
     evaluate_data_set,
     predictions,
 )
-from ..engine.predict import OWN_SIZE
+from ..engine.predict import SizeOrOwn
 from ..engine.progress import Progress
 from ..engine.workers import suitable_workers
 from ..models import SegmentationModel
@@ -119,7 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
             _write_json(arguments, job, result)
         if worst is not None:
             print(f"written to {arguments.out}: {len(worst.write(samples, arguments.out))} images")
-    else:
+    elif export is not None:
         _predict(job, export)
     if export is not None:
         print(f"written to {export.directory}: {export.count} predictions")
@@ -255,10 +255,10 @@ def _with_instances() -> list[str]:
     return [name for name, kind in DATA_SETS.items() if kind.instance_ids]
 
 
-def _network_size(size: tuple[int, int] | str | None, checkpoint: Checkpoint) -> tuple[int, int] | None:
+def _network_size(size: SizeOrOwn | None, checkpoint: Checkpoint) -> tuple[int, int] | None:
     if size is None:
         return checkpoint.size
-    return None if size == OWN_SIZE else size
+    return None if isinstance(size, str) else size
 
 
 def _scales(text: str) -> tuple[float, ...]:

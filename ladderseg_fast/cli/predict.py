@@ -11,6 +11,7 @@ from ..engine.device import find_device
 from ..engine.input_images import InputImage, find_images
 from ..engine.legend import legend
 from ..engine.overlay import write_labels, write_overlay, write_png
+from ..engine.predict import SizeOrOwn
 from ..engine.progress import Progress
 from ..engine.refusals import refusals_named
 from ..models import SegmentationModel
@@ -119,7 +120,7 @@ class _Job:
         self, arguments: argparse.Namespace, checkpoint: Checkpoint, model: SegmentationModel, shrunk: ShrunkImages
     ) -> None:
         self.shrunk = shrunk
-        self._size: tuple[int, int] | str | None = arguments.size
+        self._size: SizeOrOwn | None = arguments.size
         self._overlays: bool = arguments.overlays
         self._checkpoint, self._model = checkpoint, model
 

@@ -28,7 +28,7 @@ def _class_lines(scores: Scores, extra: CityscapesScores | None, label_set: Labe
         (name, [of_all, value] + ([] if iiou is None else [iiou.get(name)]))
         for name, of_all, value in zip(label_set.names, share.tolist(), scores.iou, strict=True)
     ]
-    mean = [None, scores.miou] + ([] if iiou is None else [extra.mean_class_iiou])
+    mean = [None, scores.miou] + ([] if extra is None or iiou is None else [extra.mean_class_iiou])
     return _lines("class", heads, rows, mean)
 
 

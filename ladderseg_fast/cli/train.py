@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..data import DATA_SETS, SegmentationDataset
 from ..engine import Config, RunDirectory, TrainingResult, train
+from ..engine.config import decided
 from ..engine.config_tables import Layer, build_config, parse_assignments, read_config_file
 from ..engine.device import find_device
 from ..engine.loaders import open_splits
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not resume and validation_set.whole:
         print(split_in_words(config, len(training_set), len(validation_set)), file=sys.stderr)
     config = with_size(config, training_set).resolved(len(training_set))
-    directory = RunDirectory(Path(config.output.directory))
+    directory = RunDirectory(Path(decided(config.output.directory)))
     result = train(
         config,
         training_set,
@@ -113,8 +114,9 @@ def read_settings(arguments: argparse.Namespace) -> Config:
 def summary(config: Config, result: TrainingResult, directory: RunDirectory, images: int, peak: int) -> str:
     """Summary of a finished run in a few plain lines; `images` is the size of the validation split, `peak` in bytes."""
     training, model = config.training, config.model
-    height, width = config.data.size
+    height, width = decided(config.data.size)
     last, best = result.evaluations[-1], result.best
+    assert best is not None, "a training ends with an evaluation"
     kind = "allocated by torch" if training.device.startswith("cuda") else "of the process"
     span = f"{result.span} steps" if result.span > 1 else "step"
     files = ", ".join(path.name for path in (directory.last, directory.best, directory.log, directory.curve))

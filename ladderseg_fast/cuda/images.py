@@ -39,7 +39,7 @@ def image(name: str, architecture: tuple[int, int], driver_version: int | None =
         raise ValueError(f"there is no CUDA kernel image {name!r} in {sources()}")
     manifest = read_manifest(_IMAGES)
     obstacle = _obstacle(manifest, architecture, driver_version)
-    if obstacle is None:
+    if manifest is not None and obstacle is None:
         _origins[name] = f"ahead of time by nvcc {manifest.nvcc}"
         return (_IMAGES / f"{name}.fatbin").read_bytes()
     try:

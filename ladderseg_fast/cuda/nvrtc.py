@@ -6,7 +6,6 @@ Nothing is opened before the first use. Reference: the NVRTC user guide, docs.nv
 import ctypes
 import functools
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +86,7 @@ def target_for(architecture: str, nvrtc: Nvrtc) -> str:
     Raises:
         RuntimeError: the device is older than every architecture that this NVRTC knows.
     """
-    number = int(re.fullmatch(r"(?:sm|compute)_(\d+)", architecture)[1])
+    number = int(architecture.rpartition("_")[2])
     if number in nvrtc.architectures:
         return architecture
     older = [known for known in nvrtc.architectures if known < number]

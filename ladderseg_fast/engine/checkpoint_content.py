@@ -10,6 +10,8 @@ _Kind = type | tuple[type, ...]
 
 _NUMBER = (int, float)
 
+_SINGLE: dict[str, _Kind] = {"step": int, "model": str, "memory": str, "config": dict, "state": dict}
+
 _LISTED: dict[str, _Kind] = {"class_names": str, "palette": list, "size": int, "mean": _NUMBER, "std": _NUMBER}
 
 #: Of what a training goes on from.
@@ -25,7 +27,7 @@ _TRAINING: dict[str, _Kind] = {
 
 def check_content(content: Mapping[str, Any]) -> None:
     """Raises KeyError, TypeError or ValueError for an entry that is missing, of another type, or out of range."""
-    for key, kind in {"step": int, "model": str, "memory": str, "config": dict, "state": dict}.items():
+    for key, kind in _SINGLE.items():
         _check(key, content[key], kind)
     for key, kind in _LISTED.items():
         _check_items(key, content[key], kind)

@@ -5,6 +5,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -24,6 +25,8 @@ MOST_STEPS, MOST_IMAGES, MOST_WORKERS = 10**12, 10**6, 1024
 BALANCED = "balanced"
 #: The one name that `model.weights` takes in place of a file.
 IMAGENET = "imagenet"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -403,6 +406,12 @@ def setting_types() -> dict[str, dict[str, typing.Any]]:
     del types["data"]["options"]
     types["data"] |= {option.name: str if option.type is Path else option.type for option in data_set_options()}
     return types
+
+
+def decided(setting: T | None) -> T:
+    """A setting of a resolved configuration, in which none of those that `resolved` decides is None."""
+    assert setting is not None, "the configuration is not resolved"
+    return setting
 
 
 def _absolute(path: str | None) -> str | None:

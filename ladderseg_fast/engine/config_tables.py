@@ -51,7 +51,7 @@ def read_config_file(path: Path) -> Layer:
         raise OSError(f"{path}: cannot read the configuration file ({error.strerror})") from error
     except (ValueError, RecursionError) as error:  # of TOML, Unicode, or a number of thousands of digits
         raise ValueError(f"{path}: not a TOML file ({error})") from error
-    values = {}
+    values: dict[str, object] = {}
     for section, table in tables.items():
         _check_name(str(path), section, list(setting_types()), "section")
         if not isinstance(table, dict):

@@ -4,7 +4,7 @@ import math
 import os
 
 from ..memory import format_bytes
-from .config import Config
+from .config import Config, decided
 
 #: Three channels of float32.
 _BYTES_PER_PIXEL = 12
@@ -15,9 +15,10 @@ def check_images_fit(config: Config) -> None:
 
     Systems promise more than they have, and end the process that takes it.
     """
-    batch, size = config.training.batch, config.data.crop or config.data.size
+    batch, whole = config.training.batch, decided(config.data.size)
+    size = config.data.crop or whole
     # Drawing and scaling make at least one image at its whole size, in bytes.
-    needed = max(batch * math.prod(size) * _BYTES_PER_PIXEL, 3 * math.prod(config.data.size))
+    needed = max(batch * math.prod(size) * _BYTES_PER_PIXEL, 3 * math.prod(whole))
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise ValueError(

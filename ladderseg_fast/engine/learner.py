@@ -13,7 +13,7 @@ from ..data import IGNORE_INDEX
 from ..models import LadderLoss, SegmentationModel, create_model
 from ..models.state import load_state
 from ..nn import DenseNetFeatures
-from .config import Config
+from .config import Config, decided
 from .first_weights import is_whole_model, read_first_weights, take_what_fits
 from .optimizer import make_optimizer, scale_learning_rate
 from .schedule import learning_rate_factor
@@ -42,7 +42,8 @@ class Learner:
         #: What was taken of training.init_from, in one line; None without it.
         self.taken = taken
         check_sizes(config, model)
-        self.model = model.to(device, memory_format=self.layout).train()
+        # torch declares no memory_format for modules.
+        self.model = model.to(device, memory_format=self.layout).train()  # type: ignore[call-overload]
         weights = config.training.class_weights
         self.weigh_classes(weights if isinstance(weights, tuple) else None)
         self.optimizer = make_optimizer(config.training, self.model)
@@ -167,11 +168,12 @@ class Learner:
 
     def _factor(self, step: int) -> float:
         training = self.config.training
-        return learning_rate_factor(step, training.steps, training.power, training.warmup_steps)
+        return learning_rate_factor(step, decided(training.steps), training.power, training.warmup_steps)
 
     def _autocast(self) -> torch.autocast:
         name = self.config.training.autocast
-        return torch.autocast(self.device.type, name and getattr(torch, name), enabled=name is not None)
+        dtype = None if name is None else getattr(torch, name)
+        return torch.autocast(self.device.type, dtype, enabled=name is not None)
 
     def _statistics(self) -> list[tuple[Tensor, Tensor]]:
         """Buffers, each with a copy of its present value."""
@@ -185,7 +187,7 @@ def check_sizes(config: Config, model: SegmentationModel) -> None:
         size = getattr(config.data, key)
         if size is not None and min(size) < least:
             raise ValueError(f"data.{key} must be at least {least}x{least} for {name}, got {size[0]}x{size[1]}")
-    height, width = config.data.crop or config.data.size
+    height, width = config.data.crop or decided(config.data.size)
     if config.model.frozen_bn or not isinstance(model.features, DenseNetFeatures):
         return
     # A DenseNet's stem rounds up, halving twice; every later halving rounds down.

@@ -11,11 +11,13 @@ from ..data import (
     TrainingBatches,
     check_pairs,
 )
-from .config import Config, DataConfig
+from .config import Config, DataConfig, decided
 from .interrupt import ignore_interrupts
 
 #: images [N, 3, H, W] float32, labels [N, H, W] uint8, indices [N] of the samples in their data set.
 Batch = tuple[Tensor, Tensor, Tensor]
+#: What a loader iterates over are batches, but torch's type of one names what its data set holds.
+Loader = DataLoader[tuple[Tensor, Tensor, int]]
 
 
 def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
@@ -35,27 +37,32 @@ def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationData
     return train, val
 
 
-def training_loader(config: Config, training_set: SegmentationDataset, start: int, count: int) -> DataLoader[Batch]:
+def training_loader(config: Config, training_set: SegmentationDataset, start: int, count: int) -> Loader:
     """Loader of `count` batches, from batch number `start` of the training on: the same whatever came before."""
     training = config.training
     batches = TrainingBatches(
         len(training_set), training.batch, start + count, training.seed, start, config.data.augmentation()
     )
     tensors = SegmentationTensors(training_set, config.data.size, IMAGENET_NORMALISATION, config.data.crop)
-    return DataLoader(tensors, batch_sampler=batches, **_options(config))
+    return _loader(config, tensors, batch_sampler=batches)
 
 
-def validation_loader(config: Config, validation_set: SegmentationDataset) -> DataLoader[Batch]:
+def validation_loader(config: Config, validation_set: SegmentationDataset) -> Loader:
     """Loader of all samples in their order."""
     tensors = SegmentationTensors(validation_set, config.data.size, IMAGENET_NORMALISATION)
-    return DataLoader(tensors, batch_size=config.training.batch, **_options(config))
+    return _loader(config, tensors, batch_size=config.training.batch)
 
 
-def _options(config: Config) -> dict[str, object]:
-    return {
-        "num_workers": config.data.workers,
-        "worker_init_fn": ignore_interrupts,
-        "pin_memory": config.training.device.startswith("cuda"),
+def _loader(
+    config: Config, tensors: SegmentationTensors, batch_size: int = 1, batch_sampler: TrainingBatches | None = None
+) -> Loader:
+    return DataLoader(
+        tensors,
+        batch_size=batch_size,
+        batch_sampler=batch_sampler,
+        num_workers=decided(config.data.workers),
+        worker_init_fn=ignore_interrupts,
+        pin_memory=config.training.device.startswith("cuda"),
         # Else an iterator would take its seed from torch's global generator, as often as one is made.
-        "generator": torch.Generator(),
-    }
+        generator=torch.Generator(),
+    )

@@ -42,9 +42,11 @@ class Pace:
     @property
     def average_seconds(self) -> float:
         """Moving average of the steps' seconds."""
+        assert self._averages is not None, "no step is done"
         return self._averages[0]
 
     @property
     def waiting_share(self) -> float:
         """Moving average of the share of the time that the steps waited: 0 to 1."""
+        assert self._averages is not None, "no step is done"
         return self._averages[1] / self._averages[0]

@@ -1,5 +1,7 @@
 """Labels of single images of any size."""
 
+from typing import Final, Literal
+
 import numpy as np
 
 from ..data import Normalisation
@@ -7,7 +9,8 @@ from ..models import SegmentationModel
 from .evaluation import Views, label_image
 
 #: In place of a size: every image is seen as large as it is.
-OWN_SIZE = "own"
+OWN_SIZE: Final = "own"
+SizeOrOwn = tuple[int, int] | Literal["own"]
 
 
 def prediction_size(image_size: tuple[int, int], trained_size: tuple[int, int], least: int) -> tuple[int, int]:
@@ -27,7 +30,7 @@ def predict_image(
     image: np.ndarray,
     normalisation: Normalisation,
     trained_size: tuple[int, int],
-    size: tuple[int, int] | str | None = None,
+    size: SizeOrOwn | None = None,
 ) -> np.ndarray:
     """Labels [H, W] uint8 of `image` [H, W, 3] uint8.
 
@@ -36,4 +39,4 @@ def predict_image(
     """
     if size is None:
         size = prediction_size(image.shape[:2], trained_size, model.min_size)
-    return label_image(model, image, normalisation, Views(None if size == OWN_SIZE else size)).cpu().numpy()
+    return label_image(model, image, normalisation, Views(None if isinstance(size, str) else size)).cpu().numpy()

@@ -16,10 +16,17 @@ def seed_all(seed: int) -> None:
 
 def get_random_states() -> dict[str, Any]:
     """Present states of all generators."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    numpy = np.random.get_state(legacy=False)
+    keys, position = numpy["state"]["key"], numpy["state"]["pos"]
     return {
         "python": random.getstate(),
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
+        "numpy": [
+            numpy["bit_generator"],
+            torch.from_numpy(keys.astype(np.int64)),
+            position,
+            numpy["has_gauss"],
+            numpy["gauss"],
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }

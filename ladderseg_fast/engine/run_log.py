@@ -3,10 +3,12 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ..atomic_file import atomic_write
 
-Record = dict[str, object]
+#: A JSON object.
+Record = dict[str, Any]
 
 
 class RunLog:

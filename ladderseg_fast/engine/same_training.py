@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..data import SegmentationDataset, data_set_options
 from .checkpoint import Checkpoint
-from .config import Config
+from .config import Config, decided
 
 #: Settings that may change when a run is resumed, besides options that are paths: they do not enter its result.
 MAY_CHANGE = (
@@ -25,7 +25,8 @@ _LENGTH = "training.steps"
 
 def length_before(checkpoint: Checkpoint, config: Config) -> int:
     """Length in steps of the training that left `checkpoint` and now continues with the resolved `config`."""
-    return checkpoint.config.get("training", {}).get("steps", config.training.steps)
+    steps: int = checkpoint.config.get("training", {}).get("steps", config.training.steps)
+    return steps
 
 
 def names_digest(samples: SegmentationDataset) -> str:
@@ -60,10 +61,11 @@ def check_same_training(path: Path, checkpoint: Checkpoint, config: Config, trai
                     f"{section}.{key} cannot change from {before} to {value} when {path} is resumed; "
                     "training.init_from starts another training from its weights"
                 )
-    if config.training.steps < checkpoint.step:
+    steps = decided(config.training.steps)
+    if steps < checkpoint.step:
         raise ValueError(
             f"{_LENGTH} must be at least {checkpoint.step} when {path} is resumed, which has done as many steps, "
-            f"got {config.training.steps}"
+            f"got {steps}"
         )
     if checkpoint.label_set != training_set.label_set:
         raise ValueError(f"{path} cannot be resumed: the classes of the training split are no longer the same")

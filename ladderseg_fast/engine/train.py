@@ -14,7 +14,7 @@ from ..data import IMAGENET_NORMALISATION, SegmentationDataset, check_something_
 from ..memory import format_bytes, peak_memory
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .class_weights import median_frequency_weights
-from .config import BALANCED, Config
+from .config import BALANCED, Config, decided
 from .config_tables import build_config, config_text, read_config_file
 from .curve import write_curve
 from .device import find_device
@@ -122,6 +122,7 @@ class _Trainer:
         resumed: bool,
     ) -> None:
         self.config = config
+        self.steps = decided(config.training.steps)
         self.training_set = training_set
         self.run = run
         self.stream = stream
@@ -165,7 +166,8 @@ class _Trainer:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Restores the state that `checkpoint` holds, and cuts the log there; the length may have changed."""
         state, revision = checkpoint.training_state, git_revision(Path.cwd())
-        steps_before, steps = length_before(checkpoint, self.config), self.config.training.steps
+        assert state is not None, "check_same_training refuses such a checkpoint"
+        steps_before, steps = length_before(checkpoint, self.config), self.steps
         self.run.take_up()
         if steps != steps_before:
             self._write_length(revision)
@@ -201,7 +203,7 @@ class _Trainer:
         Raises:
             ValueError: it was edited, and says something else.
         """
-        file, steps = self.run.config, self.config.training.steps
+        file, steps = self.run.config, self.steps
         if self.run.config_is_ours() or not file.exists():
             self.run.write_config(config_text(self.config, revision))
         elif build_config([read_config_file(file)]).resolved(len(self.training_set)).training.steps != steps:
@@ -214,8 +216,7 @@ class _Trainer:
         """Runs the rest of the training; if something ends it early, saves what it can, and says so."""
         if self.result.ended:
             return
-        steps = self.config.training.steps
-        with Progress(self.stream, "train", steps, done=self.result.step) as self.progress:
+        with Progress(self.stream, "train", self.steps, done=self.result.step) as self.progress:
             try:
                 # A resumed run may have stopped between a step and its evaluation.
                 self._evaluate_if_due(interrupt)
@@ -260,9 +261,9 @@ class _Trainer:
         """Writes the curve of the steps and evaluations so far."""
         if self.result.losses:
             model, data, training = self.config.model, self.config.data, self.config.training
-            size = f"{data.size[0]}x{data.size[1]}"
-            title = f"{model.name} ({model.memory}), {data.kind}, {size}, batch {training.batch}"
-            write_curve(self.run.curve, title, self.result.losses, self.result.evaluations, training.steps)
+            height, width = decided(data.size)
+            title = f"{model.name} ({model.memory}), {data.kind}, {height}x{width}, batch {training.batch}"
+            write_curve(self.run.curve, title, self.result.losses, self.result.evaluations, self.steps)
 
     def _saved_now(self) -> str:
         """Saves after an error, and says what there is to continue from."""
@@ -270,7 +271,7 @@ class _Trainer:
             self.save()
         except Exception as error:  # whatever it is: the error that is under way comes first, and this one is told
             return f"step {self.result.step} could not be saved ({error}); {self._last_checkpoint()}"
-        return f"saved {self.run.last} at step {self.result.step} of {self.config.training.steps}"
+        return f"saved {self.run.last} at step {self.result.step} of {self.steps}"
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -297,7 +298,8 @@ class _Trainer:
             if finished:
                 self.progress.update(self.result.step, details)
                 self._stop_if(interrupt)
-                self._evaluate_if_due(interrupt) or self._save_if_due()
+                if not self._evaluate_if_due(interrupt):
+                    self._save_if_due()
                 pace.restart()
             else:
                 self._stop_if(interrupt)
@@ -305,8 +307,8 @@ class _Trainer:
 
     def _remaining_batches(self) -> Iterator[Batch]:
         """Batches for the steps that are left, and more if some are skipped."""
-        training = self.config.training
-        while missing := (training.steps - self.result.step) * training.accumulate - len(self.losses):
+        accumulate = self.config.training.accumulate
+        while missing := (self.steps - self.result.step) * accumulate - len(self.losses):
             yield from training_loader(self.config, self.training_set, self.batches, missing)
 
     def _take(self, images: Tensor, labels: Tensor, indices: Tensor) -> str | None:
@@ -318,7 +320,7 @@ class _Trainer:
             self.skips = 0
             return None if loss != 0.0 or self.learner.counts(labels) else self._log_empty(indices)
         files = self._files_of(indices)
-        what = f"loss is {loss} at step {self.result.step + 1} of {self.config.training.steps} ({', '.join(files)})"
+        what = f"loss is {loss} at step {self.result.step + 1} of {self.steps} ({', '.join(files)})"
         if self.config.training.on_nonfinite == "stop" or self.skips == _MOST_SKIPS:
             raise NonFiniteError(f"{what}; {self._advice()}")
         self.skips += 1
@@ -369,7 +371,7 @@ class _Trainer:
     def _evaluate_if_due(self, interrupt: InterruptRequest) -> bool:
         """Evaluates if this step is due and has not been evaluated; returns whether it did."""
         step = self.result.step
-        due = step > 0 and (step % self.config.output.evaluate_every == 0 or step == self.config.training.steps)
+        due = step > 0 and (step % decided(self.config.output.evaluate_every) == 0 or step == self.steps)
         if not due or (self.result.evaluations and self.result.evaluations[-1].step == step):
             return False
         # First, so that whatever happens while evaluating costs no training.
@@ -378,7 +380,7 @@ class _Trainer:
         with self.learner.result() as model:
             scores = self.validation.scores(model, step, lambda: self._stop_if(interrupt))
         self.result.evaluations.append(Evaluation(step, scores.miou, scores.pixel_accuracy))
-        if self.result.best.step == step:
+        if self.result.best is not None and self.result.best.step == step:
             save_checkpoint(self.run.best, self._checkpoint(None))
         # Last: a run that is resumed here evaluates again unless all of it was done.
         self.recorder.evaluation(
@@ -398,7 +400,7 @@ class _Trainer:
             model=self.config.model.name,
             memory=self.config.model.memory,
             label_set=self.label_set,
-            size=self.config.data.size,
+            size=decided(self.config.data.size),
             normalisation=IMAGENET_NORMALISATION,
             config=self.config.as_tables(),
             state=self.learner.result_weights(),
@@ -413,7 +415,7 @@ class _Trainer:
                 if interrupt.pending:
                     raise Interrupted("interrupted before the first step", interrupt.pending)
 
-            return median_frequency_weights(self.training_set, self.config.data.workers, on_sample)
+            return median_frequency_weights(self.training_set, decided(self.config.data.workers), on_sample)
 
     def _epoch(self) -> float:
         """Number of passes over the training images so far."""
@@ -429,8 +431,8 @@ class _Trainer:
 
     def _stop_if(self, interrupt: InterruptRequest) -> None:
         if interrupt.pending is not None:
-            step, steps = self.result.step, self.config.training.steps
-            raise Interrupted(f"interrupted at step {step} of {steps}; saved {self.run.last}", interrupt.pending)
+            text = f"interrupted at step {self.result.step} of {self.steps}; saved {self.run.last}"
+            raise Interrupted(text, interrupt.pending)
 
     def _advice(self) -> str:
         return f"a lower learning rate may help; {self._last_checkpoint()}"

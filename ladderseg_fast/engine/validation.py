@@ -8,7 +8,7 @@ import torch
 
 from ..data import IMAGENET_NORMALISATION, SegmentationDataset
 from ..models import SegmentationModel
-from .config import Config
+from .config import Config, decided
 from .evaluation import Scores, evaluate
 from .evaluation.comparison import truth_and_prediction
 from .loaders import validation_loader
@@ -53,7 +53,7 @@ class Validation:
         paths = []
         for i in range(count):
             sample = self._samples[i * len(self._samples) // count]
-            labels = predict_image(model, sample.image, IMAGENET_NORMALISATION, self._config.data.size)
+            labels = predict_image(model, sample.image, IMAGENET_NORMALISATION, decided(self._config.data.size))
             paths.append(directory / f"{sample.name}.png")
             picture = truth_and_prediction(sample.image, sample.labels, labels, self._samples.label_set, sample.name)
             will_write(paths[-1])

@@ -29,9 +29,7 @@ class WrittenFiles:
 
     def assume(self, files: Mapping[str, bytes | None]) -> None:
         """Makes `files`, with their contents if these matter, the list of this object, not of the file."""
-        self._digests, self._in_file = {}, False
-        for name, content in files.items():
-            _enter(self._digests, _record(name, content))
+        self._digests, self._in_file = _listed(files), False
 
     def begin(self, files: Mapping[str, bytes | None]) -> None:
         """Makes `files`, with their contents if these matter, the list, and writes it.
@@ -42,7 +40,7 @@ class WrittenFiles:
         self.assume(files)
         with atomic_write(self.path) as file:
             file.write(_line({"format": _HEADER, "version": __version__}))
-            for name, digests in self._digests.items():
+            for name, digests in _listed(files).items():
                 for more in [{"sha256": digest} for digest in digests] or [{}]:
                     file.write(_line({"file": name} | more))
         self._in_file = True
@@ -99,6 +97,13 @@ def _digests(lines: list[str]) -> dict[str, set[str]] | None:
             _enter(digests, record)
     except (ValueError, TypeError, KeyError, AttributeError):  # it is something else
         return None
+    return digests
+
+
+def _listed(files: Mapping[str, bytes | None]) -> dict[str, set[str]]:
+    digests: dict[str, set[str]] = {}
+    for name, content in files.items():
+        _enter(digests, _record(name, content))
     return digests
 
 

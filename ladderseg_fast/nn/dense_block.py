@@ -1,5 +1,7 @@
 """Dense block: every layer reads all earlier features and adds `growth_rate` channels to them."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -50,7 +52,7 @@ class DenseBlock(nn.Module):
     @property
     def layers(self) -> list[DenseLayer]:
         """Dense layers in the order in which data goes through them."""
-        return list(self.children())
+        return cast(list[DenseLayer], list(self.children()))
 
     @property
     def out_channels(self) -> int:

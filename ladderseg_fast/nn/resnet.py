@@ -55,6 +55,8 @@ class ResNetFeatures(nn.Module):
         stride: side of the square of image pixels that one pixel of the last output stands for.
     """
 
+    layer4: nn.Sequential
+
     def __init__(self, in_channels: int = 3, split: bool = False, dilated: bool = False) -> None:
         super().__init__()
         self.in_channels = in_channels

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,8 +15,11 @@ from .cityscapes import CityscapesScores, InstanceCounts, cityscapes_scores
 from .confusion import ConfusionMatrix, Scores
 from .views import Views, label_image
 
+T = TypeVar("T")
 
-class Prediction(NamedTuple):
+
+@dataclass(frozen=True)
+class Prediction:
     """One sample with the model's labels for it."""
 
     index: int
@@ -90,7 +93,7 @@ def evaluate_data_set(
     things = InstanceCounts() if instances and isinstance(samples, Cityscapes) else None
     images = []
     for prediction in predictions(model, samples, normalisation, views, workers):
-        if things is not None:
+        if things is not None and isinstance(samples, Cityscapes):
             _count_things(things, prediction, samples)
         scores = _image_scores(prediction, matrix)
         images.append(ImageScores(prediction.index, prediction.sample.name, scores))
@@ -117,6 +120,6 @@ def _count_things(things: InstanceCounts, prediction: Prediction, samples: Citys
         raise ValueError(f"{path}: {error}") from error
 
 
-def _unchanged(sample: Sample) -> Sample:
+def _unchanged(sample: T) -> T:
     """Batch of one as it is: DataLoader's own choice would make tensors of the arrays."""
     return sample

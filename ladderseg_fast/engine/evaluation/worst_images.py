@@ -1,19 +1,21 @@
 """Images on which a model does worst."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ...data import SegmentationDataset
 from ..overlay import write_png
 from .comparison import comparison
+from .confusion import Scores
 from .data_set import ImageScores, Prediction
 
 
-class _Bad(NamedTuple):
-    image: ImageScores
-    miou: float
+@dataclass(frozen=True)
+class _Bad:
+    index: int
+    scores: Scores
     prediction: np.ndarray
 
 
@@ -32,8 +34,8 @@ class WorstImages:
         """Considers one image; images without a labelled pixel have no mIoU and are passed over."""
         if image.scores is None:
             return
-        self._worst.append(_Bad(image, image.scores.miou, prediction.labels))
-        self._worst.sort(key=lambda bad: bad.miou)
+        self._worst.append(_Bad(image.index, image.scores, prediction.labels))
+        self._worst.sort(key=lambda bad: bad.scores.miou)
         del self._worst[self.count :]
 
     def write(self, samples: SegmentationDataset, directory: Path) -> list[Path]:
@@ -44,9 +46,8 @@ class WorstImages:
         """
         paths = []
         for rank, bad in enumerate(self._worst, start=1):
-            sample = samples[bad.image.index]
-            accuracy = bad.image.scores.pixel_accuracy
-            title = f"{rank}. {sample.name}: mIoU {bad.miou:.1%}, pixel accuracy {accuracy:.1%}"
+            sample, scores = samples[bad.index], bad.scores
+            title = f"{rank}. {sample.name}: mIoU {scores.miou:.1%}, pixel accuracy {scores.pixel_accuracy:.1%}"
             paths.append(directory / f"{rank:0{len(str(self.count))}}_{sample.name}.png")
             picture = comparison(sample.image, sample.labels, bad.prediction, samples.label_set, title)
             write_png(paths[-1], picture)

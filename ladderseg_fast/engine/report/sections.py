@@ -103,8 +103,8 @@ def overlays_section(runs: Runs) -> str:
         return _section("Predictions", "", _nothing("None yet: a training draws overlays at its end."))
     note = "Truth and prediction over validation images, by the weights at the end of the training."
     columns = f"grid-template-columns: repeat({len(runs)}, 1fr)" if 1 < len(runs) <= 4 else None
-    pictures = element("div", *figures, class_="pictures", style=columns)
-    return _section("Predictions", note, colour_legend(runs), pictures)
+    grid = element("div", *figures, class_="pictures", style=columns)
+    return _section("Predictions", note, colour_legend(runs), grid)
 
 
 def resources_section(runs: Runs) -> str:
