@@ -23,7 +23,8 @@ class ColourChange(NamedTuple):
     """Rotation of the hues, in turns."""
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """One image of a batch, and everything about it that was left to chance."""
 
     index: int
@@ -69,7 +70,8 @@ class Augmentation:
         Takes the same numbers from `rng` whatever the settings: switching one of them on leaves the others' choices.
         """
         flips = rng.random(count) < 0.5
-        scales = np.exp(rng.uniform(*np.log(self.scale), count))
+        least, greatest = np.log(self.scale)
+        scales = np.exp(rng.uniform(least, greatest, count))
         corners = rng.random((count, 2)).tolist()
         reach = np.array([self.brightness, self.contrast, self.saturation, self.hue])
         colours = (np.array(ColourChange()) + reach * rng.uniform(-1.0, 1.0, (count, 4))).tolist()

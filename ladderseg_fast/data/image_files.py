@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from .pixel_form import PixelForm, pixel_form, unknown_form
 
@@ -216,7 +216,7 @@ def _header(path: Path, image: Image.Image) -> ImageHeader:
     known = image.format != "PNG" or "exif" in image.info
     orientation = image.getexif().get(_ORIENTATION, 1) if known else 1
     stored = image.size[::-1]
-    if image.format == "TIFF":
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         # Releases of Pillow differ in whether they have turned this size already.
         stored = image.tag_v2[_TIFF_HEIGHT], image.tag_v2[_TIFF_WIDTH]
     size = stored[::-1] if orientation in _TURNED_SIDEWAYS else stored
@@ -231,7 +231,7 @@ def _frames(image: Image.Image) -> int:
     frames = getattr(image, "n_frames", 1)
     if image.format == "MPO":  # a camera's photograph, with a preview or the other eye's view behind it
         return 1
-    if image.format != "TIFF" or frames == 1:
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or frames == 1:
         return frames
     pages = 0
     for page in range(frames):

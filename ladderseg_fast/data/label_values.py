@@ -59,7 +59,7 @@ class LabelValues:
                 as LabelColours.to_classes.
         """
         if values.ndim == 3:
-            return self.colours.to_classes(values, path)
+            return self._colours_needed().to_classes(values, path)
         known = self._known[values]
         if not known.all():
             row, column = np.unravel_index(np.argmin(known), known.shape)
@@ -74,9 +74,13 @@ class LabelValues:
     def ignored(self, values: np.ndarray) -> Counter[str]:
         """How many pixels of a label image, as `to_classes` takes it, have each of the ignored values or colours."""
         if values.ndim == 3:
-            return self.colours.ignored(values)
+            return self._colours_needed().ignored(values)
         counts = np.bincount(values.ravel(), minlength=256)
         return Counter({str(value): int(counts[value]) for value in self._ignored if counts[value]})
+
+    def _colours_needed(self) -> LabelColours:
+        assert self.colours is not None, "label images of a data set without colours are not read as RGB"
+        return self.colours
 
     def check_palette(self, values: np.ndarray, palette: np.ndarray, path: Path) -> None:
         """Raises ValueError if `palette`, [N, 3] uint8, of the label image in `path` contradicts its `values`, [H, W].
@@ -89,10 +93,11 @@ class LabelValues:
         used = [value for value in np.unique(values).tolist() if value not in self._ignored]
         if any(value >= len(palette) for value in used):
             return
-        by_colour = {value: self.colours.meaning(tuple(palette[value].tolist())) for value in used}
-        if None in by_colour.values():
+        by_colour = [self.colours.meaning(tuple(palette[value].tolist())) for value in used]
+        meanings = [meaning for meaning in by_colour if meaning is not None]
+        if len(meanings) < len(used):
             return
-        for value, meaning in by_colour.items():
+        for value, meaning in zip(used, meanings, strict=True):
             if not self._known[value] or self._table[value] != meaning:
                 by_value = self.colours.name(self._table[value]) if self._known[value] else "no class"
                 raise ValueError(

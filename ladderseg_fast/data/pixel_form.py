@@ -16,7 +16,7 @@ _PNG_HEAD = 26
 #: TIFF 6.0's tags.
 _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 258, 262, 277, 338, 339
 #: Photometric interpretations: what they are called, and the bands that they are made of.
-_TIFF_COLOURS = {
+_TIFF_COLOURS: dict[int | None, tuple[str, int]] = {
     0: ("grey (miniswhite)", 1),
     1: ("grey (minisblack)", 1),
     2: ("RGB", 3),
@@ -121,8 +121,8 @@ def _tiff_tags(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
     return tags
 
 
-def _numbers(value: object) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, tuple) else (value,)
+def _numbers(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _jpeg(head: bytes) -> PixelForm | None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 from .file_pairs import FilePairs
 from .image_files import verify_checksums
 from .label_set import IGNORE_INDEX
+
+T = TypeVar("T")
 
 
 class Examination(NamedTuple):
@@ -114,7 +116,7 @@ class _Examinations(Dataset[Examination]):
         return examine(self.samples, index)
 
 
-def _as_it_is(found: Examination) -> Examination:
+def _as_it_is(found: T) -> T:
     return found
 
 

@@ -1,6 +1,7 @@
 """Which images the training steps see, and what is left to chance about them."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_half_of_the_images_are_flipped():
 
 
 def test_nothing_else_changes_by_default():
-    assert {draw._replace(index=0, flip=False, corner=(0.5, 0.5)) for draw in draws()} == {Draw(0)}
+    assert {replace(draw, index=0, flip=False, corner=(0.5, 0.5)) for draw in draws()} == {Draw(0)}
     assert not any(draw.flip for draw in draws(augmentation=Augmentation(flip=False)))
 
 
@@ -81,7 +82,7 @@ def test_chance_stays_in_its_range_and_uses_it():
 
 def test_an_option_leaves_the_others_choices():
     plain, scaled = draws(), draws(augmentation=Augmentation(scale=(0.5, 2.0), hue=0.3))
-    assert [draw._replace(scale=1.0, colour=ColourChange()) for draw in scaled] == plain
+    assert [replace(draw, scale=1.0, colour=ColourChange()) for draw in scaled] == plain
 
 
 @pytest.mark.parametrize("workers", [0, 2])

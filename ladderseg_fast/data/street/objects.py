@@ -14,7 +14,8 @@ def jitter(rng: np.random.Generator, colour: Colour, amount: float) -> Colour:
 
 def shade(colour: Colour, factor: float) -> Colour:
     """`colour` times `factor`."""
-    return tuple(factor * value for value in colour)
+    red, green, blue = colour
+    return factor * red, factor * green, factor * blue
 
 
 def _pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:

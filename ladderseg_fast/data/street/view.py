@@ -123,8 +123,10 @@ class View:
 
     def _faded(self, colour: Colour, depth: float) -> tuple[int, int, int]:
         share = 1.0 - float(np.exp(-depth / self.visibility))
-        return _rgb(tuple(c + share * (h - c) for c, h in zip(colour, self.haze, strict=True)))
+        red, green, blue = (c + share * (h - c) for c, h in zip(colour, self.haze, strict=True))
+        return _rgb((red, green, blue))
 
 
 def _rgb(colour: Colour) -> tuple[int, int, int]:
-    return tuple(min(255, max(0, round(value))) for value in colour)
+    red, green, blue = (min(255, max(0, round(value))) for value in colour)
+    return red, green, blue
