@@ -35,7 +35,7 @@ class Recording:
 
     def most_in_use(self) -> int:
         """Bytes in use at once, at most."""
-        events = [(start, size) for (start, _), size in zip(self.spans, self.sizes)]
+        events: list[tuple[float, int]] = [(start, size) for (start, _), size in zip(self.spans, self.sizes)]
         events += [(end, -size) for (_, end), size in zip(self.spans, self.sizes)]
         return max(accumulate(change for _, change in sorted(events)), default=0)
 
@@ -87,6 +87,7 @@ class Plan:
                 best = plan
             if best.size <= enough:
                 break
+        assert best is not None
         return best
 
 
@@ -111,24 +112,25 @@ class _Placement:
         That gives them the low places for which others leave room. With the order of that plan; it stops at one of
         `enough` bytes.
         """
-        best: tuple[Plan, list[int]] | None = None
-        for _ in range(_PROMOTIONS):
-            plan = self._in_order(order)
-            if best is None or plan.size < best[0].size:
-                best = plan, order
+        plan = self._in_order(order)
+        best = plan, order
+        for _ in range(_PROMOTIONS - 1):
             if plan.size <= enough:
                 break
             at_top = {i for i in order if plan.starts[i] + plan.sizes[i] == plan.size}
             order = sorted(order, key=lambda i: i not in at_top)
+            plan = self._in_order(order)
+            if plan.size < best[0].size:
+                best = plan, order
         return best
 
     def _in_order(self, order: list[int]) -> Plan:
         """Each map in turn at the lowest place that is free while it is in use."""
         sizes = self._sizes
-        starts: list[int | None] = [None] * len(sizes)
+        starts = [-1] * len(sizes)  # of those without a place
         top = 0
         for i in order:
-            taken = sorted((starts[j], starts[j] + sizes[j]) for j in self._overlapping[i] if starts[j] is not None)
+            taken = sorted((starts[j], starts[j] + sizes[j]) for j in self._overlapping[i] if starts[j] >= 0)
             start = 0
             for low, high in taken:
                 if start + sizes[i] <= low:
@@ -136,4 +138,4 @@ class _Placement:
                 start = max(start, high)
             starts[i] = start
             top = max(top, start + sizes[i])
-        return Plan(list(sizes), [start or 0 for start in starts], top)
+        return Plan(list(sizes), [max(0, start) for start in starts], top)

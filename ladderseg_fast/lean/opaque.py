@@ -17,8 +17,8 @@ def opaque(function: Callable[P, R]) -> Callable[P, R]:
     """
     # Not torch.compiler.disable: that takes a second of importing torch._dynamo, for those who compile nothing too.
     outside = torch._disable_dynamo(function)
-    outside._torchdynamo_disable = True
-    outside._torchdynamo_disable_msg = 'memory="lean" is no graph of torch\'s operators; memory="plain" is'
+    reason = 'memory="lean" is no graph of torch\'s operators; memory="plain" is'
+    outside.__dict__.update(_torchdynamo_disable=True, _torchdynamo_disable_msg=reason)
 
     @wraps(function)
     def call(*arguments: P.args, **named: P.kwargs) -> R:

@@ -141,8 +141,8 @@ class Workspace:
 
     def _find_planned(self, number: int | None, size: int, device: torch.device) -> "tuple[_Buffer, int] | None":
         """Where the plan wants map `number` of this step, unless the step has left the plan or the place is in use."""
-        plan = None if number is None else self._plans.get(self._key)
-        if plan is None or number >= len(plan.sizes) or plan.sizes[number] != size:
+        plan = self._plans.get(self._key)
+        if number is None or plan is None or number >= len(plan.sizes) or plan.sizes[number] != size:
             return None
         arena, start = self._buffers[0], plan.starts[number]
         if arena.data.device != device or not arena.take_at(start, size):
@@ -191,7 +191,7 @@ class Workspace:
         with self._lock:
             self._in_use -= size
             buffer.give_back(start, size)
-            if recording is not None:
+            if recording is not None and number is not None:
                 recording.give_back(number)
 
     def __deepcopy__(self, memo: dict) -> "Workspace":

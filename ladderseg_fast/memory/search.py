@@ -48,7 +48,7 @@ def fastest(options: Mapping[str, Sequence[Option]], limit: int, rest_peak: int,
         return None
     place = last = int(fitting[np.argmin(seconds[fitting])])
     found: dict[str, Option] = {}
-    for (name, choices), (before, chosen) in zip(reversed(options.items()), reversed(trail)):
+    for (name, choices), (before, chosen) in zip(reversed(list(options.items())), reversed(trail)):
         found[name] = choices[chosen[place]]
         place = int(before[place])
     return Found(float(seconds[last]), dict(reversed(found.items())))
