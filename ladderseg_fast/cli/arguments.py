@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 from ..data import data_set_options
 from ..engine.device import AUTO
@@ -11,7 +12,7 @@ from ..engine.predict import OWN_SIZE, SizeOrOwn
 from ..models import list_models
 
 #: How an argument of each type is read, and what the help calls it. Paths stay strings, as in the configuration.
-_TYPES = {
+_TYPES: dict[type, dict[str, Any]] = {
     int: {"type": int, "metavar": "N"},
     float: {"type": float, "metavar": "X"},
     str: {"metavar": "TEXT"},

@@ -10,6 +10,7 @@ import numpy as np
 from ..data import (
     DATA_SETS,
     IGNORE_INDEX,
+    FilePairs,
     LabelSet,
     Survey,
     absent_classes_warning,
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     # All are opened before one is read: a misspelt split is no matter of minutes.
     splits = {split: open_data_set(arguments.data, arguments.root, split, **options) for split in arguments.split}
     for split, samples in splits.items():
+        assert isinstance(samples, FilePairs), "what is not drawn is files"
         with Progress(sys.stderr, f"check {split}", len(samples), plain_lines=0) as progress:
             found = survey(samples, arguments.workers, lambda done: progress.update(done, ""), ignore_interrupts)
         for problem in found.problems:

@@ -79,19 +79,22 @@ class FilePairs(SegmentationDataset):
 
         Raises as access does; ValueError if there is none.
         """
-        pair = self.pairs[index]
-        if pair.labels is None:
-            raise ValueError(f"{pair.image}: this split has no labels")
-        return read_annotation(pair.labels, coloured=pair.values.colours is not None)
+        return read_annotation(self._label_file(index), coloured=self.pairs[index].values.colours is not None)
 
     def classes(self, index: int, annotation: np.ndarray) -> np.ndarray:
         """[H, W] uint8 classes for `annotation`, that of the sample. Raises as access does."""
-        pair = self.pairs[index]
-        if pair.values.colours is not None and annotation.ndim == 2:
-            palette = read_palette(pair.labels)
+        values, file = self.pairs[index].values, self._label_file(index)
+        if values.colours is not None and annotation.ndim == 2:
+            palette = read_palette(file)
             if palette is not None:
-                pair.values.check_palette(annotation, palette, pair.labels)
-        return pair.values.to_classes(annotation, pair.labels)
+                values.check_palette(annotation, palette, file)
+        return values.to_classes(annotation, file)
+
+    def _label_file(self, index: int) -> Path:
+        pair = self.pairs[index]
+        if pair.labels is None:
+            raise ValueError(f"{pair.image}: this split has no labels")
+        return pair.labels
 
     def labels(self, index: int) -> np.ndarray:
         """[H, W] uint8 classes, of whatever size they are. Raises as access does; ValueError if there are none."""

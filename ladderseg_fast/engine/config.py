@@ -3,9 +3,9 @@
 import math
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -100,7 +100,7 @@ class DataConfig:
     """Greatest rotation of a training image's hues either way, in turns."""
     workers: int | None = None
     """Processes that load images; with 0 the training does it itself; None: see suitable_workers."""
-    options: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     """Options that the kind of data set declares, by name; missing ones have their defaults. In files and tables
     they are keys like the others, and those of other kinds stand beside them, with their defaults."""
 
@@ -162,7 +162,7 @@ class DataConfig:
         except ValueError as error:
             raise ValueError(f"data.{error}") from error
 
-    def _all_options(self) -> dict[str, object]:
+    def _all_options(self) -> dict[str, Any]:
         """`options` and the defaults of those that are not given; refuses those of other kinds, and wrong values."""
         declared = {option.name: option for option in data_set_options()}
         for name, value in self.options.items():
@@ -371,7 +371,7 @@ class Config:
         }
 
     @classmethod
-    def from_tables(cls, tables: Mapping[str, Mapping[str, object]]) -> "Config":
+    def from_tables(cls, tables: Mapping[str, Mapping[str, Any]]) -> "Config":
         """The settings of `tables`, which have keys and values of setting_types(); what is missing has its default.
 
         Raises:
@@ -400,9 +400,9 @@ class Config:
         return self.model.weights if self.model.weights == IMAGENET else _absolute(self.model.weights)
 
 
-def setting_types() -> dict[str, dict[str, typing.Any]]:
+def setting_types() -> dict[str, dict[str, Any]]:
     """The types of all settings, by section and key: those of the sections' fields and of the data sets' options."""
-    types = {field.name: typing.get_type_hints(field.type) for field in fields(Config)}
+    types = {name: typing.get_type_hints(section) for name, section in typing.get_type_hints(Config).items()}
     del types["data"]["options"]
     types["data"] |= {option.name: str if option.type is Path else option.type for option in data_set_options()}
     return types

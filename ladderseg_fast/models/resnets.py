@@ -22,7 +22,7 @@ from .encoder import Encoder, Layout, count_layers
 from .segmentation_model import SegmentationModel
 
 #: (blocks per stage, convolutions per block, [out, in] channels of the first block's 3x3) of torchvision's ResNets.
-_RESNETS = {
+_RESNETS: dict[tuple[tuple[int, ...], int, tuple[int, ...]], str] = {
     ((2, 2, 2, 2), 2, (64, 64)): "resnet18",
     ((3, 4, 6, 3), 2, (64, 64)): "resnet34",
     ((3, 4, 6, 3), 3, (64, 64)): "resnet50",

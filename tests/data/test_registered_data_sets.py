@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
-from data_trees import save_image, save_labels
-from ladder_models import TINY
-from operator_suite import threads
 from PIL import Image
-from tiny_training import register_tiny_model
+from support.data_trees import save_image, save_labels
+from support.ladder_models import TINY
+from support.operator_suite import threads
+from support.tiny_training import register_tiny_model
 
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.data import (

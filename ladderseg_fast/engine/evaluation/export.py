@@ -17,7 +17,8 @@ class Export:
     def __init__(self, name: str, directory: Path, label_set: LabelSet) -> None:
         if name not in RESULT_FORMATS:
             raise ValueError(f"unknown format {name!r}; known are {', '.join(RESULT_FORMATS)}")
-        if label_set.names != DATA_SETS[name].label_set.names:
+        benchmark = DATA_SETS[name].label_set
+        if benchmark is None or label_set.names != benchmark.names:
             raise ValueError(f"the format {name} is for that benchmark's classes, but these are {_listed(label_set)}")
         self.directory = directory
         self.count = 0
