@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from arguments import add_step_options, parsed_step
@@ -19,7 +20,8 @@ from train_step import NUM_CLASSES, SEED, machine, random_batch
 
 from ladderseg_fast import LadderLoss, SegmentationModel, _core, create_model
 from ladderseg_fast.lean.stages import Stage
-from ladderseg_fast.ops import kernels
+from ladderseg_fast.ops.backend import Cpu, using
+from ladderseg_fast.ops.cost import Cost
 
 
 @dataclass
@@ -46,12 +48,12 @@ def main() -> None:
         step()
     operators: Records = defaultdict(Record)
     stages: Records = defaultdict(Record)
-    record_operators(operators)
     record_stages(stages)
-    started = time.perf_counter()
-    for _ in range(options.steps):
-        step()
-    total = (time.perf_counter() - started) / options.steps
+    with using(TimedCpu(operators)):
+        started = time.perf_counter()
+        for _ in range(options.steps):
+            step()
+        total = (time.perf_counter() - started) / options.steps
     peak = peak_rate()
 
     what = "prediction" if options.predict else "training step"
@@ -98,64 +100,41 @@ def peak_rate() -> float:
     return best
 
 
-#: Operations of an operator's products from its bound arguments.
-PRODUCTS: dict[str, Callable[..., float]] = {
-    "bn_relu_conv1x1_forward": lambda x, norm, weight, *_, **__: 2.0 * pixels(x) * weight[:, :, 0, 0].numel(),
-    "bn_relu_conv1x1_backward": lambda grad, x, norm, weight, *_, want_weight=True, **__: (
-        2.0 * (1 + want_weight) * pixels(x) * weight[:, :, 0, 0].numel()
-    ),
-    "bn_relu_conv3x3_forward": lambda x, norm, weight, dilation, out, *_, **__: (
-        2.0 * 4 * pixels(out) * weight[:, :, 0, 0].numel()
-    ),
-    "bn_relu_conv3x3_backward": lambda grad, x, norm, weight, dilation, grad_x, *_, want_weight=True, **__: (
-        2.0 * 4 * (1 + want_weight) * pixels(grad_x) * weight[:, :, 0, 0].numel()
-    ),
-    "stem_forward": lambda images, weight, *_, **__: stem_product(images, weight),
-    "stem_backward_sums": lambda grad, images, weight, *_: stem_product(images, weight),
-    "stem_backward_weight": lambda grad, images, weight, *_: 2.0 * stem_product(images, weight),
-}
+class TimedCpu(Cpu):
+    """The CPU's backend, which records what launches take and, of products, how many operations they are."""
 
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self.observer = self._count
 
-def pixels(x: Tensor) -> int:
-    n, _, h, w = x.shape
-    return n * h * w
+    def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
+        started = time.perf_counter()
+        super().launch(kernel, x, *arguments)
+        record = self._records[kernel.__name__]
+        record.seconds += time.perf_counter() - started
+        record.calls += 1
 
-
-def stem_product(images: Tensor, weight: Tensor) -> float:
-    return 2.0 * pixels(images[:, :, ::2, ::2]) * weight.numel()
-
-
-def record_operators(records: Records) -> None:
-    """Times every function of ops.kernels that calls the core; they do not call each other."""
-    for name, function in list(vars(kernels).items()):
-        if (
-            callable(function)
-            and getattr(function, "__module__", "") == kernels.__name__
-            and not (name.startswith("_") or isinstance(function, type))
-        ):
-            setattr(kernels, name, timed(function, records, lambda *_, name=name: name, PRODUCTS.get(name)))
+    def _count(self, kernel: str, cost: Cost) -> None:
+        if cost.kind != "cross_entropy":
+            self._records[kernel].operations += cost.operations
 
 
 def record_stages(records: Records) -> None:
     """Times the forward and the backward of every stage."""
     for stage in Stage.__subclasses__():
         for direction in ("forward", "backward"):
-            label = lambda self, *_, way=direction: f"{type(self).__name__} {self.writes} {way}"  # noqa: E731
-            setattr(stage, direction, timed(getattr(stage, direction), records, label, None))
+            setattr(stage, direction, timed(getattr(stage, direction), records, direction))
 
 
-def timed(function: Callable, records: Records, label: Callable, operations: Callable | None) -> Callable:
-    def wrapper(*args, **kwargs):
+def timed(function: Callable[..., None], records: Records, direction: str) -> Callable[..., None]:
+    def call(stage: Stage, *arguments: object) -> None:
         started = time.perf_counter()
-        result = function(*args, **kwargs)
-        record = records[label(*args)]
+        function(stage, *arguments)
+        record = records[f"{type(stage).__name__} {stage.writes} {direction}"]
         record.seconds += time.perf_counter() - started
         record.calls += 1
-        if operations is not None:
-            record.operations += operations(*args, **kwargs)
-        return result
 
-    return wrapper
+    return call
 
 
 def table(title: str, records: Records, total: float, peak: float | None, steps: int) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..ops.arguments import BnSums, Correction, Norm
 from ..ops.backend import real_dtype
-from ..ops.batch_norm_kernels import Correction, batch_norm_backward, batch_norm_forward
-from ..ops.kernels import BnSums, Norm
+from ..ops.batch_norm import batch_norm_backward, batch_norm_forward
 
 
 class SingleValueError(ValueError):

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from ..ops import kernels
+from ..ops.affine_correction import write
+from ..ops.arguments import Correction, Gradient
 from ..ops.backend import real_dtype
-from ..ops.batch_norm_kernels import Correction
-from ..ops.kernels import CorrectedGradient
+from ..ops.channel_statistics import mean_and_variance
 
 
 class Feature:
@@ -37,7 +37,7 @@ class Feature:
     def statistics(self, stop: int) -> Tensor:
         """Mean and biased variance [2, stop] float64 of the first `stop` channels, all of which have been written."""
         if self._known < stop:
-            self.set_statistics(self._known, kernels.channel_statistics(self.data[:, self._known : stop]))
+            self.set_statistics(self._known, mean_and_variance(self.data[:, self._known : stop]))
         return self._statistics[:, :stop]
 
     def set_statistics(self, start: int, statistics: Tensor) -> None:
@@ -82,18 +82,10 @@ class FeatureGradient:
         write(self.corrected(0, self.data.shape[1]), self.data)
         self._correction = self._feature = None
 
-    def corrected(self, start: int, stop: int) -> CorrectedGradient:
+    def corrected(self, start: int, stop: int) -> Gradient:
         """The finished gradient of channels [start, stop): all of their readers have been through."""
         span = slice(start, stop)
         grad = self.data[:, span]
         if self._correction is None:
-            return CorrectedGradient(grad)
-        return self._correction.part(span).of(self._feature.data[:, span], grad)
-
-
-def write(gradient: CorrectedGradient, out: Tensor) -> Tensor:
-    """Write the value of `gradient` [N, C, H, W] to `out`, and return that."""
-    if gradient.x is None:
-        return out if out is gradient.grad else out.copy_(gradient.grad)
-    kernels.affine_correction(gradient, out)
-    return out
+            return Gradient(grad)
+        return Gradient(grad, self._feature.data[:, span], self._correction.part(span))

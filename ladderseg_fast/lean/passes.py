@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import layout
-from ..ops.batch_norm_kernels import Correction
-from ..ops.kernels import BnSums
+from ..ops.arguments import BnSums, Correction
 from .batch_norm import BoundNorm, NormGradients, bind, uses_batch_statistics
 from .feature import Feature, FeatureGradient
 from .plan import MemoryPlan

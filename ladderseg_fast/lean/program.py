@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import autocast
+from ..ops.affine_correction import write
 from ..ops.backend import backend_of, real_dtype
 from ..ops.layout import pixel_major
 from ..ops.transforms import refuse_transforms
 from .batch_norm import BoundNorm
 from .double_backward import refuse_double_backward
-from .feature import Feature, write
+from .feature import Feature
 from .opaque import opaque
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan

@@ -14,9 +14,10 @@ from ..lean import MemoryPlan, SectionPlan
 from ..lean.plan import MIB
 from ..lean.stages import ContextStage, DenseBlockStage, Repeatable, TransitionUpStage
 from ..lean.workspace import Phase
+from ..ops.cost import Cost
 from .lean_model import LeanModel
 from .symbolic import Moment, StepShape, Trace, owners, trace
-from .work import Rates, Work, slowness
+from .work import Rates, slowness
 
 
 def whole_plans(shape: StepShape) -> list[MemoryPlan]:
@@ -219,12 +220,12 @@ class Choices:
                     seconds - savings[count],
                 )
 
-    def _layers(self, name: str) -> list[Work]:
+    def _layers(self, name: str) -> list[Cost]:
         """The 1x1 convolutions that the section's backward does again, in the order of the forward pass."""
         layers = []
         for moment, owner in zip(self._plain.moments, self._owners):
             if owner == name and moment.phase is Phase.BACKWARD and _has_bottlenecks(moment):
-                layers += [work for work in reversed(moment.works) if work.channels]
+                layers += [cost for cost in reversed(moment.costs) if cost.kind == "conv1x1_forward"]
         return layers
 
     def _own_peak(self, name: str, traced: Trace, kept: int, size: int, recomputed: bool) -> int:
@@ -272,7 +273,7 @@ class Choices:
         )
 
     def _seconds(self, moment: Moment) -> float:
-        return self._slower * sum(self.rates.seconds(work) for work in moment.works)
+        return self._slower * sum(self.rates.seconds(cost) for cost in moment.costs)
 
 
 def _has_bottlenecks(moment: Moment) -> bool:

@@ -9,7 +9,7 @@ import torch
 from ..lean import MemoryPlan
 from ..lean.arena import Plan
 from .lean_model import LeanModel
-from .symbolic import StepShape, trace, works_by_section
+from .symbolic import StepShape, costs_by_section, trace
 from .work import Rates
 
 #: Numbers that an optimizer keeps per parameter.
@@ -96,8 +96,8 @@ class StepEstimator:
             if on_torch is not None:
                 weights = sum(_size(p) for p in on_torch[1].parameters())
                 parts["copies of torch's convolutions"] = round(_TORCH_CONVOLUTIONS * weights)
-        seconds = self.rates.step_seconds(traced.works, plan)
-        sections = {name: self.rates.step_seconds(works, plan) for name, works in works_by_section(traced).items()}
+        seconds = self.rates.step_seconds(traced.costs, plan)
+        sections = {name: self.rates.step_seconds(costs, plan) for name, costs in costs_by_section(traced).items()}
         without = None if on_torch is None else on_torch[0]
         return Estimate(plan, self.shape, parts, traced.workspace, seconds, without, sections, traced.placement)
 

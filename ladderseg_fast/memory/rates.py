@@ -14,12 +14,17 @@ from ..atomic_file import atomic_write
 from ..cuda import image_cache
 from ..lean import Workspace, dense_block
 from ..nn import DenseBlock
-from ..ops import kernels
+from ..ops.arguments import Gradient, Norm
 from ..ops.backend import backend_of, real_dtype
-from ..ops.composed_stem import stem_convolution
-from ..ops.kernels import CorrectedGradient, Norm
+from ..ops.bn_relu import bn_relu_forward
+from ..ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
+from ..ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
+from ..ops.cost import Cost
 from ..ops.layout import pixel_major
-from .work import Rates, Work, work_of
+from ..ops.stem import stem_forward
+from ..ops.torch_stem import stem_convolution
+from ..ops.upsample_cross_entropy import loss_and_gradient
+from .work import Rates
 
 #: Height and width of the maps that calibration works on: too large for most caches, as real ones are.
 _SIZE, _SIZE_ON_CUDA = (256, 384), (512, 768)
@@ -81,30 +86,28 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
     maps = _Maps(device, dtype)
     backend = backend_of(device)
     kinds = {
-        "conv1x1_forward": lambda: kernels.bn_relu_conv1x1_forward(maps.wide, maps.norm, maps.weight1, maps.hidden),
-        "conv1x1_backward": lambda: kernels.bn_relu_conv1x1_backward(
-            CorrectedGradient(maps.hidden), maps.wide, maps.norm, maps.weight1, maps.grad_wide, True
+        "conv1x1_forward": lambda: bn_relu_conv1x1_forward(maps.wide, maps.norm, maps.weight1, maps.hidden),
+        "conv1x1_backward": lambda: bn_relu_conv1x1_backward(
+            Gradient(maps.hidden), maps.wide, maps.norm, maps.weight1, maps.grad_wide, True
         ),
-        "conv3x3_forward": lambda: kernels.bn_relu_conv3x3_forward(
-            maps.hidden, maps.hidden_norm, maps.weight3, 1, maps.grown
+        "conv3x3_forward": lambda: bn_relu_conv3x3_forward(maps.hidden, maps.hidden_norm, maps.weight3, 1, maps.grown),
+        "conv3x3_backward": lambda: bn_relu_conv3x3_backward(
+            Gradient(maps.grown), maps.hidden, maps.hidden_norm, maps.weight3, 1, maps.grad_hidden
         ),
-        "conv3x3_backward": lambda: kernels.bn_relu_conv3x3_backward(
-            CorrectedGradient(maps.grown), maps.hidden, maps.hidden_norm, maps.weight3, 1, maps.grad_hidden
-        ),
-        "stem": lambda: kernels.stem_forward(maps.images, maps.weight7, maps.stem_norm.scale, None, maps.stem, True),
-        "cross_entropy": lambda: kernels.upsample_cross_entropy(maps.scores, maps.labels, None, 255, maps.grad_scores),
+        "stem": lambda: stem_forward(maps.images, maps.weight7, maps.stem_norm.scale, None, maps.stem, True),
+        "cross_entropy": lambda: loss_and_gradient(maps.scores, maps.labels, None, 255, maps.grad_scores),
     }
     if not backend.core_stem:
         images = pixel_major(maps.images)
         kinds["stem"] = lambda: stem_convolution(images, maps.weight7)
     measured = {}
     for kind, run in kinds.items():
-        work, seconds = _time(run, device)
-        measured[kind] = work.operations / seconds
-    work, seconds = _time(lambda: kernels.bn_relu_forward(maps.wide, maps.norm, maps.grad_wide), device)
+        cost, seconds = _time(run, device)
+        measured[kind] = cost.operations / seconds
+    cost, seconds = _time(lambda: bn_relu_forward(maps.wide, maps.norm, maps.grad_wide), device)
     return Rates(
         **measured,
-        bandwidth=work.bytes / seconds,
+        bandwidth=cost.bytes / seconds,
         call=_seconds_per_call(device, dtype),
         asynchronous=backend.on_gpu,
         source=f"measured on {_machine(device)}",
@@ -138,13 +141,13 @@ class _Maps:
         self.labels = torch.zeros(1, 4 * h, 4 * w, dtype=torch.uint8, device=device)
 
 
-def _time(run: Callable[[], object], device: torch.device) -> tuple[Work, float]:
-    """What `run`, which calls one kernel, does, and how long that takes."""
-    works: list[Work] = []
-    with kernels.observing(lambda kernel, arguments: works.append(work_of(kernel, arguments))):
+def _time(run: Callable[[], object], device: torch.device) -> tuple[Cost, float]:
+    """What `run` costs, which calls one kernel, and how long it takes."""
+    costs: list[Cost] = []
+    with backend_of(device).observed_by(lambda kernel, cost: costs.append(cost)):
         run()
     calls = _CALLS_ON_CUDA if device.type == "cuda" else 1
-    return works[0], statistics.median(_seconds(run, device, calls) for _ in range(_MEASUREMENTS))
+    return costs[0], statistics.median(_seconds(run, device, calls) for _ in range(_MEASUREMENTS))
 
 
 def _seconds_per_call(device: torch.device, dtype: torch.dtype) -> float:
@@ -157,7 +160,7 @@ def _seconds_per_call(device: torch.device, dtype: torch.dtype) -> float:
     def run() -> None:
         dense_block(block, x, workspace=workspace).sum().backward()
 
-    with kernels.observing(lambda kernel, arguments: calls.append(kernel)):
+    with backend_of(device).observed_by(lambda kernel, cost: calls.append(kernel)):
         run()
     return statistics.median(_seconds(run, device) for _ in range(_MEASUREMENTS)) / len(calls)
 

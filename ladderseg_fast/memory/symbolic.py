@@ -15,23 +15,22 @@ from ..lean import MemoryPlan, Workspace
 from ..lean.arena import Plan, Recording
 from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStage
 from ..lean.workspace import Phase
-from ..ops import kernels
 from ..ops.backend import backend_of, using
+from ..ops.cost import Cost
 from .lean_model import LeanModel
 from .live_tensors import LiveTensors
-from .work import Work, work_of
 
 
 @dataclass
 class Moment:
-    """A phase of one stage of a step: bytes of the workspace in use at its start and at most; its work."""
+    """A phase of one stage of a step: bytes of the workspace in use at its start and at most; what its calls cost."""
 
     stage: Stage | None
     """None: what is between stages, or outside the lean program."""
     phase: Phase
     start: int
     peak: int
-    works: list[Work] = field(default_factory=list)
+    costs: list[Cost] = field(default_factory=list)
 
     @property
     def key(self) -> object:
@@ -60,19 +59,19 @@ class Trace:
         return max((plan.size for plan in self.placement.values()), default=0)
 
     @property
-    def works(self) -> list[Work]:
+    def costs(self) -> list[Cost]:
         """Of all moments."""
-        return [work for moment in self.moments for work in moment.works]
+        return [cost for moment in self.moments for cost in moment.costs]
 
 
-def works_by_section(traced: Trace) -> dict[str, list[Work]]:
-    """What is done by section, and in "transitions up"."""
-    works: dict[str, list[Work]] = {}
+def costs_by_section(traced: Trace) -> dict[str, list[Cost]]:
+    """What calls cost by section, and in "transitions up"."""
+    costs: dict[str, list[Cost]] = {}
     for moment, owner in zip(traced.moments, owners(traced)):
         name = "transitions up" if isinstance(moment.stage, TransitionUpStage) else owner
         if name is not None:
-            works.setdefault(name, []).extend(moment.works)
-    return works
+            costs.setdefault(name, []).extend(moment.costs)
+    return costs
 
 
 def owners(traced: Trace) -> list[str | None]:
@@ -143,8 +142,8 @@ def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
     tensors = LiveTensors([images, labels, *model.parameters(), *model.buffers()]) if whole else None
     watcher = _Watcher(tensors)
     with ExitStack() as stack:
-        stack.enter_context(using(backend_of(shape.device).on_shapes(shape.device)))
-        stack.enter_context(kernels.observing(watcher.saw))
+        backend = stack.enter_context(using(backend_of(shape.device).on_shapes(shape.device)))
+        backend.observer = watcher.saw
         stack.enter_context(tensors or nullcontext())
         loss = _loss(model.lean_scores(images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
         watcher.enter_loss()
@@ -184,8 +183,8 @@ class _Watcher(Workspace):
                 self.kept[name] = self.kept.get(name, 0) + each.sizes[number]
         self.moments.append(Moment(None, Phase.BACKWARD, self._in_use, self._in_use))
 
-    def saw(self, kernel: str, arguments: dict[str, Any]) -> None:
-        self.moments[-1].works.append(work_of(kernel, arguments))
+    def saw(self, kernel: str, cost: Cost) -> None:
+        self.moments[-1].costs.append(cost)
 
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
         self._recordings.append((self._key, self._recording))

@@ -1,4 +1,4 @@
-"""The operators: each a function with its checks, its torch.library registration and a plain-torch reference."""
+"""The operators: each in a file of its name, with its checks, kernels and their cost, reference and registration."""
 
 from . import reference
 from .bn_relu import bn_relu

@@ -8,7 +8,7 @@ further class: operators ask what they need to know of their backend, and never 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch import Tensor
 from .. import _core
 from ..cuda import images
 from .conv3x3_weights import TapMajorWeights, TorchWeights
+
+if TYPE_CHECKING:
+    from .cost import Cost
 
 _ELEMENTS = {
     torch.float32: _core.Element.float32,
@@ -27,8 +30,8 @@ _ELEMENTS = {
 #: Of the GPU that launches are recorded for where none is there to ask: capability and multiprocessors.
 _SOME_GPU = 61, 20
 
-#: (name, arguments by name) of a kernel that is about to be called.
-Observer = Callable[[str, dict[str, Any]], None]
+#: observer(name, cost) for a kernel that is about to be called.
+Observer = Callable[[str, "Cost"], None]
 
 #: What returns the image `name` ("bn_relu_float32") for a capability (8, 6) and a version of the driver.
 ImageProvider = Callable[[str, tuple[int, int], int], bytes]
@@ -42,7 +45,8 @@ class Backend:
         dtypes: that feature maps can be of.
         on_gpu: whether the host goes on while kernels run, which is also where memory's traffic takes most of the time.
         symbolic: whether its tensors are shapes, on the meta device, that stand for others.
-        core_stem: whether the core has the stem; else its convolution is torch's.
+        core_stem: whether the core has the stem; else its convolution is torch's, and the kernels of max pooling can do
+            what the stem's would (torch_stem.py).
         core_conv3x3: whether 3x3 convolutions are the core's; else they are torch's, of the normalised map.
         conv3x3_weights: how the core takes the weights of 3x3 convolutions.
         observer: is told of every kernel that is called.

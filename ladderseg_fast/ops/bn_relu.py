@@ -1,13 +1,14 @@
 """Batch norm and rectification."""
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from . import kernels
-from .checks import check_batch_norm, check_grad
-from .gradients import batch_norm_gradients, no_double_backward
-from .layout import empty, pixel_major
-from .operator import operator
+from .. import _core
+from .arguments import BnSums, Norm
+from .backend import launch
+from .cost import kernel
+from .pointers import feature_map
+from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents
 
 
@@ -27,69 +28,44 @@ def bn_relu(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta:
     Equivalent to: ops.reference.bn_relu.
     """
     refuse_tangents("bn_relu", (x, mean, invstd, gamma, beta))
-    return _forward(x, mean, invstd, gamma, beta)
+    return _operator(x, mean, invstd, gamma, beta)
 
 
-@operator(
-    "ladderseg_fast::bn_relu",
-    schema="(Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta) -> Tensor",
+@reference_of(bn_relu)
+def _plain(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    """relu((x - mean) * invstd * gamma + beta) of x [N, C, H, W], per channel."""
+    normalised = (x - _per_channel(mean)) * _per_channel(invstd)
+    if gamma is not None:
+        normalised = normalised * _per_channel(gamma)
+    if beta is not None:
+        normalised = normalised + _per_channel(beta)
+    return F.relu(normalised.to(x.dtype))
+
+
+def _per_channel(vector: Tensor) -> Tensor:
+    """[C] -> [1, C, 1, 1], to be broadcast over [N, C, H, W]."""
+    return vector.view(1, -1, 1, 1)
+
+
+@kernel("bn_relu_forward")
+def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
+    """out = bn_relu(x), [N, C, H, W]."""
+    launch(_core.bn_relu_forward, x, feature_map(x), norm.pointers(), feature_map(out))
+
+
+@kernel("bn_relu_backward")
+def bn_relu_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool = False) -> BnSums:
+    """grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad."""
+    sums = BnSums.empty(x.shape[1], x.device)
+    arguments = feature_map(grad), feature_map(x), norm.pointers(), feature_map(grad_x), accumulate, sums.pointers()
+    launch(_core.bn_relu_backward, x, *arguments)
+    return sums
+
+
+_operator = bn_relu_operator(
+    "bn_relu",
+    "Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta",
+    output_shape=lambda x, *_: x.shape,
+    forward=bn_relu_forward,
+    backward=lambda *arguments: (None, bn_relu_backward(*arguments)),
 )
-def _forward(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-    _check(x, mean, invstd, gamma, beta)
-    out = empty(x, *_output_shape(x))
-    kernels.bn_relu_forward(pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), out)
-    return out
-
-
-@_forward.register_fake
-def _(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-    _check(x, mean, invstd, gamma, beta)
-    return empty(x, *_output_shape(x))
-
-
-@operator(
-    "ladderseg_fast::bn_relu_backward",
-    schema="(Tensor grad, Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta)"
-    " -> (Tensor, Tensor, Tensor)",
-)
-def _backward(
-    grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of x, and the sums of kernels.BnSums in the dtype of mean."""
-    _check(x, mean, invstd, gamma, beta)
-    check_grad(grad, _output_shape(x), x)
-    grad_x = empty(x, *x.shape)
-    sums = kernels.bn_relu_backward(
-        pixel_major(grad), pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), grad_x, accumulate=False
-    )
-    return grad_x, sums.masked.to(mean.dtype, copy=True), sums.centred.to(mean.dtype, copy=True)
-
-
-@_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    return empty(x, *x.shape), torch.empty_like(mean), torch.empty_like(mean)
-
-
-def _check(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> None:
-    check_batch_norm("x", x, mean, invstd, gamma, beta)
-
-
-def _output_shape(x: Tensor) -> tuple[int, int, int, int]:
-    n, c, h, w = x.shape
-    return n, c, h, w
-
-
-def _setup_context(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _autograd(ctx, grad: Tensor):
-    x, mean, invstd, gamma, beta = ctx.saved_tensors
-    grad_x, masked, centred = _backward(grad, x, mean, invstd, gamma, beta)
-    return grad_x, *batch_norm_gradients(masked, centred, invstd, gamma, beta)
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-no_double_backward(_backward)

@@ -1,13 +1,15 @@
 """Batch norm, rectification and 2x2 average pooling."""
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from . import kernels
-from .checks import check_batch_norm, check_grad
-from .gradients import batch_norm_gradients, no_double_backward
-from .layout import empty, pixel_major
-from .operator import operator
+from .. import _core
+from . import reference
+from .arguments import BnSums, Norm
+from .backend import launch
+from .cost import kernel
+from .pointers import feature_map
+from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents
 
 
@@ -27,71 +29,45 @@ def bn_relu_avgpool2(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | No
     Equivalent to: ops.reference.bn_relu_avgpool2.
     """
     refuse_tangents("bn_relu_avgpool2", (x, mean, invstd, gamma, beta))
-    return _forward(x, mean, invstd, gamma, beta)
+    return _operator(x, mean, invstd, gamma, beta)
 
 
-@operator(
-    "ladderseg_fast::bn_relu_avgpool2",
-    schema="(Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta) -> Tensor",
-)
-def _forward(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-    _check(x, mean, invstd, gamma, beta)
-    out = empty(x, *_output_shape(x))
-    kernels.bn_relu_avgpool2_forward(pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), out)
-    return out
+@reference_of(bn_relu_avgpool2)
+def _plain(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    """Average of 2 x 2 pixels of bn_relu(x) [N, C, H, W]: [N, C, H // 2, W // 2]."""
+    return F.avg_pool2d(reference.bn_relu(x, mean, invstd, gamma, beta), kernel_size=2)
 
 
-@_forward.register_fake
-def _(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-    _check(x, mean, invstd, gamma, beta)
-    return empty(x, *_output_shape(x))
+@kernel("bn_relu_avgpool2_forward")
+def bn_relu_avgpool2_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
+    """out [N, C, H // 2, W // 2] = avg_pool2d(bn_relu(x [N, C, H, W]), 2)."""
+    launch(_core.bn_relu_avgpool2_forward, x, feature_map(x), norm.pointers(), feature_map(out))
 
 
-@operator(
-    "ladderseg_fast::bn_relu_avgpool2_backward",
-    schema="(Tensor grad, Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta)"
-    " -> (Tensor, Tensor, Tensor)",
-)
-def _backward(
-    grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of x, and the sums of kernels.BnSums in the dtype of mean."""
-    _check(x, mean, invstd, gamma, beta)
-    check_grad(grad, _output_shape(x), x)
-    grad_x = empty(x, *x.shape)
-    sums = kernels.bn_relu_avgpool2_backward(
-        pixel_major(grad), pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), grad_x, accumulate=False
-    )
-    return grad_x, sums.masked.to(mean.dtype, copy=True), sums.centred.to(mean.dtype, copy=True)
+@kernel("bn_relu_avgpool2_backward")
+def bn_relu_avgpool2_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool = False) -> BnSums:
+    """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, C, H // 2, W // 2]."""
+    sums = BnSums.empty(x.shape[1], x.device)
+    arguments = feature_map(grad), feature_map(x), norm.pointers(), feature_map(grad_x), accumulate, sums.pointers()
+    launch(_core.bn_relu_avgpool2_backward, x, *arguments)
+    return sums
 
 
-@_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    return empty(x, *x.shape), torch.empty_like(mean), torch.empty_like(mean)
-
-
-def _check(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> None:
-    check_batch_norm("x", x, mean, invstd, gamma, beta)
+def _check(x: Tensor, *_: Tensor | None) -> None:
     if min(x.shape[2:]) < 2:
         raise ValueError(f"x must have at least 2 x 2 pixels to be pooled, got shape {tuple(x.shape)}")
 
 
-def _output_shape(x: Tensor) -> tuple[int, int, int, int]:
+def _output_shape(x: Tensor, *_: Tensor | None) -> tuple[int, ...]:
     n, c, h, w = x.shape
     return n, c, h // 2, w // 2
 
 
-def _setup_context(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _autograd(ctx, grad: Tensor):
-    x, mean, invstd, gamma, beta = ctx.saved_tensors
-    grad_x, masked, centred = _backward(grad, x, mean, invstd, gamma, beta)
-    return grad_x, *batch_norm_gradients(masked, centred, invstd, gamma, beta)
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-no_double_backward(_backward)
+_operator = bn_relu_operator(
+    "bn_relu_avgpool2",
+    "Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta",
+    output_shape=_output_shape,
+    forward=bn_relu_avgpool2_forward,
+    backward=lambda *arguments: (None, bn_relu_avgpool2_backward(*arguments)),
+    check=_check,
+)

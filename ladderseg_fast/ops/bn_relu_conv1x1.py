@@ -1,13 +1,15 @@
 """Batch norm, rectification and 1x1 convolution in one pass."""
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from . import autocast, kernels
-from .checks import check_batch_norm, check_grad, check_weight
-from .gradients import batch_norm_gradients, no_double_backward
-from .layout import empty, pixel_major
-from .operator import operator
+from .. import _core
+from . import autocast, reference
+from .arguments import BnSums, Gradient, Norm, empty_statistics, empty_weight_gradient, readable_weight
+from .backend import launch
+from .cost import kernel, pixels
+from .pointers import feature_map, memories, memory
+from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents
 
 
@@ -31,90 +33,66 @@ def bn_relu_conv1x1(
     """
     refuse_tangents("bn_relu_conv1x1", (x, mean, invstd, gamma, beta, weight))
     x, weight = autocast.cast(x, weight)
-    return _forward(x, mean, invstd, gamma, beta, weight)
+    return _operator(x, mean, invstd, gamma, beta, weight)
 
 
-@operator(
-    "ladderseg_fast::bn_relu_conv1x1",
-    schema="(Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight) -> Tensor",
-)
-def _forward(
+@reference_of(bn_relu_conv1x1)
+def _plain(
     x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None, weight: Tensor
 ) -> Tensor:
-    _check(x, mean, invstd, gamma, beta, weight)
-    out = empty(x, *_output_shape(x, weight))
-    kernels.bn_relu_conv1x1_forward(pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), weight, out)
-    return out
+    """1x1 convolution of bn_relu(x) [N, C, H, W] with weight [M, C, 1, 1]: [N, M, H, W]."""
+    return F.conv2d(reference.bn_relu(x, mean, invstd, gamma, beta), weight)
 
 
-@_forward.register_fake
-def _(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None, weight: Tensor) -> Tensor:
-    _check(x, mean, invstd, gamma, beta, weight)
-    return empty(x, *_output_shape(x, weight))
+@kernel("bn_relu_conv1x1_forward", "conv1x1_forward", lambda x, weight, **_: 2.0 * weight.numel() * pixels(x))
+def bn_relu_conv1x1_forward(
+    x: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: bool = False
+) -> Tensor | None:
+    """out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, those of out as well."""
+    result = empty_statistics(out) if statistics else None
+    weight = readable_weight(weight, x, out.shape[1])
+    pointers = feature_map(x), norm.pointers(), memory(weight), feature_map(out), *memories(result)
+    launch(_core.bn_relu_conv1x1_forward, x, *pointers)
+    return result
 
 
-@operator(
-    "ladderseg_fast::bn_relu_conv1x1_backward",
-    schema="(Tensor grad, Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight)"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
-)
-def _backward(
-    grad: Tensor,
+def _backward_operations(x: Tensor, weight: Tensor, want_weight: bool = True, **_: object) -> float:
+    return 2.0 * (1 + want_weight) * weight.numel() * pixels(x)
+
+
+@kernel("bn_relu_conv1x1_backward", "conv1x1_backward", _backward_operations)
+def bn_relu_conv1x1_backward(
+    grad: Gradient,
     x: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
+    norm: Norm,
     weight: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x and weight, and the sums of kernels.BnSums in the dtype of mean."""
-    _check(x, mean, invstd, gamma, beta, weight)
-    check_grad(grad, _output_shape(x, weight), x)
-    grad_x = empty(x, *x.shape)
-    grad_weight, sums = kernels.bn_relu_conv1x1_backward(
-        kernels.CorrectedGradient(pixel_major(grad)),
-        pixel_major(x),
-        kernels.Norm.of(mean, invstd, gamma, beta),
-        weight,
-        grad_x,
-        accumulate=False,
+    grad_x: Tensor | None,
+    accumulate: bool = False,
+    want_weight: bool = True,
+) -> tuple[Tensor | None, BnSums]:
+    """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, M, H, W]; returns the gradient of weight and the sums."""
+    sums = BnSums.empty(x.shape[1], x.device)
+    weight = readable_weight(weight, x, grad.grad.shape[1])
+    grad_weight = empty_weight_gradient(weight) if want_weight else None
+    launch(
+        _core.bn_relu_conv1x1_backward,
+        x,
+        grad.pointers(),
+        feature_map(x),
+        norm.pointers(),
+        memory(weight),
+        feature_map(grad_x),
+        accumulate,
+        memory(grad_weight),
+        sums.pointers(),
     )
-    dtype = mean.dtype
-    return grad_x, grad_weight.to(weight.dtype), sums.masked.to(dtype, copy=True), sums.centred.to(dtype, copy=True)
+    return grad_weight, sums
 
 
-@_backward.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    weight: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return empty(x, *x.shape), weight.new_empty(weight.shape), torch.empty_like(mean), torch.empty_like(mean)
-
-
-def _check(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None, weight: Tensor) -> None:
-    check_batch_norm("x", x, mean, invstd, gamma, beta)
-    check_weight(weight, "x", x)
-
-
-def _output_shape(x: Tensor, weight: Tensor) -> tuple[int, int, int, int]:
-    n, _, h, w = x.shape
-    return n, weight.shape[0], h, w
-
-
-def _setup_context(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _autograd(ctx, grad: Tensor):
-    x, mean, invstd, gamma, beta, weight = ctx.saved_tensors
-    grad_x, grad_weight, masked, centred = _backward(grad, x, mean, invstd, gamma, beta, weight)
-    return grad_x, *batch_norm_gradients(masked, centred, invstd, gamma, beta), grad_weight
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-no_double_backward(_backward)
+_operator = bn_relu_operator(
+    "bn_relu_conv1x1",
+    "Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight",
+    output_shape=lambda x, *vectors_weight: (x.shape[0], vectors_weight[-1].shape[0], *x.shape[2:]),
+    forward=bn_relu_conv1x1_forward,
+    backward=lambda grad, *arguments: bn_relu_conv1x1_backward(Gradient(grad), *arguments),
+)

@@ -1,13 +1,17 @@
 """Batch norm, rectification and 3x3 convolution in one pass."""
 
-import torch
+from typing import Any
+
+import torch.nn.functional as F
 from torch import Tensor
 
-from . import autocast, convolutions, kernels
-from .checks import check_batch_norm, check_grad, check_weight
-from .gradients import batch_norm_gradients, no_double_backward
-from .layout import empty, pixel_major
-from .operator import operator
+from .. import _core
+from . import autocast, reference, torch_conv3x3
+from .arguments import BnSums, Gradient, Norm, empty_statistics, expect_weight
+from .backend import backend_of, launch, real_dtype
+from .cost import kernel, pixels
+from .pointers import feature_map, memories, memory
+from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents
 
 
@@ -43,118 +47,148 @@ def bn_relu_conv3x3(
     """
     refuse_tangents("bn_relu_conv3x3", (x, mean, invstd, gamma, beta, weight))
     x, weight = autocast.cast(x, weight)
-    return _forward(x, mean, invstd, gamma, beta, weight, dilation)
+    return _operator(x, mean, invstd, gamma, beta, weight, dilation)
 
 
-@operator(
-    "ladderseg_fast::bn_relu_conv3x3",
-    schema="(Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight, int dilation) -> Tensor",
-)
-def _forward(
+@reference_of(bn_relu_conv3x3)
+def _plain(
     x: Tensor,
     mean: Tensor,
     invstd: Tensor,
     gamma: Tensor | None,
     beta: Tensor | None,
     weight: Tensor,
-    dilation: int,
+    dilation: int = 1,
 ) -> Tensor:
-    _check(x, mean, invstd, gamma, beta, weight, dilation)
-    out = empty(x, *_output_shape(x, weight))
-    norm = kernels.Norm.of(mean, invstd, gamma, beta)
-    convolutions.bn_relu_conv3x3_forward(pixel_major(x), norm, weight, dilation, out)
-    return out
+    """3x3 convolution of bn_relu(x) [N, C, H, W] with weight [M, C, 3, 3], zero padded: [N, M, H, W]."""
+    return F.conv2d(reference.bn_relu(x, mean, invstd, gamma, beta), weight, padding=dilation, dilation=dilation)
 
 
-@_forward.register_fake
-def _(
+def bn_relu_conv3x3_forward(
     x: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
+    norm: Norm,
     weight: Tensor,
     dilation: int,
-) -> Tensor:
-    _check(x, mean, invstd, gamma, beta, weight, dilation)
-    return empty(x, *_output_shape(x, weight))
+    out: Tensor,
+    first_row: int = 0,
+    accumulate: bool = False,
+    statistics: bool = False,
+) -> Tensor | None:
+    """out [N, K, h, W] (+)= conv3x3(bn_relu(x [N, C, H, W]), weight), zero padding as wide as the dilation.
+
+    For a strip of rows: the first row of out is at `first_row` of x. With `statistics`, those of out as well.
+    """
+    forward = _core_forward if backend_of(x.device).core_conv3x3 else torch_conv3x3.forward
+    return forward(x, norm, weight.to(x.dtype), dilation, out, first_row, accumulate, statistics)
 
 
-@operator(
-    "ladderseg_fast::bn_relu_conv3x3_backward",
-    schema="(Tensor grad, Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight,"
-    " int dilation) -> (Tensor, Tensor, Tensor, Tensor)",
-)
-def _backward(
-    grad: Tensor,
+def bn_relu_conv3x3_backward(
+    grad: Gradient,
     x: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
+    norm: Norm,
     weight: Tensor,
     dilation: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x and weight, and the sums of kernels.BnSums in the dtype of mean."""
-    _check(x, mean, invstd, gamma, beta, weight, dilation)
-    check_grad(grad, _output_shape(x, weight), x)
-    grad_x = empty(x, *x.shape)
-    grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
-        kernels.CorrectedGradient(pixel_major(grad)),
-        pixel_major(x),
-        kernels.Norm.of(mean, invstd, gamma, beta),
-        weight,
+    grad_x: Tensor,
+    grad_first_row: int = 0,
+    first_row: int = 0,
+    want_weight: bool = True,
+) -> tuple[Tensor | None, BnSums]:
+    """grad_x [N, C, h, W] = norm.scale * m from grad [N, K, H', W]; returns the gradient of weight and the sums.
+
+    For a strip of rows: the first row of grad_x is at `first_row` of x [N, C, H, W] and at `grad_first_row` of grad;
+    both reach beyond the strip by the dilation, as far as the image goes. Results count the strip's rows only.
+    """
+    backward = _core_backward if backend_of(x.device).core_conv3x3 else torch_conv3x3.backward
+    return backward(grad, x, norm, weight.to(x.dtype), dilation, grad_x, grad_first_row, first_row, want_weight)
+
+
+#: Multiplications and additions per pair of channels and pixel: 4/9 of the plain sum's.
+_WINOGRAD = 8.0
+
+
+def _forward_operations(weight: Tensor, out: Tensor, **_: object) -> float:
+    return _WINOGRAD * weight.numel() / 9 * pixels(out)
+
+
+@kernel("bn_relu_conv3x3_forward", "conv3x3_forward", _forward_operations)
+def _core_forward(
+    x: Tensor,
+    norm: Norm,
+    weight: Tensor,
+    dilation: int,
+    out: Tensor,
+    first_row: int,
+    accumulate: bool,
+    statistics: bool,
+) -> Tensor | None:
+    result = empty_statistics(out) if statistics else None
+    expect_weight(weight, x, out.shape[1], 3)
+    weight = backend_of(x.device).conv3x3_weights.for_forward(weight)
+    launch(
+        _core.bn_relu_conv3x3_forward,
+        x,
+        feature_map(x),
+        first_row,
+        norm.pointers(),
+        memory(weight),
         dilation,
-        grad_x,
+        feature_map(out),
+        accumulate,
+        *memories(result),
     )
-    dtype = mean.dtype
-    return grad_x, grad_weight.to(weight.dtype), sums.masked.to(dtype, copy=True), sums.centred.to(dtype, copy=True)
+    return result
 
 
-@_backward.register_fake
-def _(
-    grad: Tensor,
+def _backward_operations(weight: Tensor, grad_x: Tensor, want_weight: bool, **_: object) -> float:
+    return _WINOGRAD * (1 + want_weight) * weight.numel() / 9 * pixels(grad_x)
+
+
+@kernel("bn_relu_conv3x3_backward", "conv3x3_backward", _backward_operations)
+def _core_backward(
+    grad: Gradient,
     x: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
+    norm: Norm,
     weight: Tensor,
     dilation: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return empty(x, *x.shape), weight.new_empty(weight.shape), torch.empty_like(mean), torch.empty_like(mean)
+    grad_x: Tensor,
+    grad_first_row: int,
+    first_row: int,
+    want_weight: bool,
+) -> tuple[Tensor | None, BnSums]:
+    sums = BnSums.empty(x.shape[1], x.device)
+    weights = backend_of(x.device).conv3x3_weights
+    expect_weight(weight, x, grad.grad.shape[1], 3)
+    readable = weights.for_backward(weight)
+    grad_weight = weights.empty_gradient(weight, real_dtype(x.dtype)) if want_weight else None
+    launch(
+        _core.bn_relu_conv3x3_backward,
+        x,
+        grad.pointers(),
+        grad_first_row,
+        feature_map(x),
+        first_row,
+        norm.pointers(),
+        memory(readable),
+        dilation,
+        feature_map(grad_x),
+        memory(grad_weight),
+        sums.pointers(),
+    )
+    return None if grad_weight is None else weights.gradient(grad_weight, weight), sums
 
 
-def _check(
-    x: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    weight: Tensor,
-    dilation: int,
-) -> None:
-    check_batch_norm("x", x, mean, invstd, gamma, beta)
-    check_weight(weight, "x", x, kernel_size=3)
+def _check(*inputs: Any) -> None:
+    dilation = inputs[-1]
     if dilation < 1:
         raise ValueError(f"dilation must be at least 1, got {dilation}")
 
 
-def _output_shape(x: Tensor, weight: Tensor) -> tuple[int, int, int, int]:
-    n, _, h, w = x.shape
-    return n, weight.shape[0], h, w
-
-
-def _setup_context(ctx, inputs, output) -> None:
-    *tensors, ctx.dilation = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _autograd(ctx, grad: Tensor):
-    x, mean, invstd, gamma, beta, weight = ctx.saved_tensors
-    grad_x, grad_weight, masked, centred = _backward(grad, x, mean, invstd, gamma, beta, weight, ctx.dilation)
-    return grad_x, *batch_norm_gradients(masked, centred, invstd, gamma, beta), grad_weight, None
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-no_double_backward(_backward)
+_operator = bn_relu_operator(
+    "bn_relu_conv3x3",
+    "Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight, int dilation",
+    output_shape=lambda x, *others: (x.shape[0], others[4].shape[0], *x.shape[2:]),
+    forward=bn_relu_conv3x3_forward,
+    backward=lambda grad, *arguments: bn_relu_conv3x3_backward(Gradient(grad), *arguments),
+    check=_check,
+    kernel_size=3,
+)

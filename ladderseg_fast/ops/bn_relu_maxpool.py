@@ -1,13 +1,15 @@
 """Batch norm, rectification and 3x3 max pooling with stride 2."""
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from . import kernels
-from .checks import check_batch_norm, check_grad
-from .gradients import batch_norm_gradients, no_double_backward
-from .layout import empty, pixel_major
-from .operator import operator
+from .. import _core
+from . import reference
+from .arguments import BnSums, Correction, Norm, norm_or_scale
+from .backend import backend_of, launch
+from .cost import kernel
+from .pointers import feature_map, memory
+from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents
 
 
@@ -27,71 +29,77 @@ def bn_relu_maxpool(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | Non
     Equivalent to: ops.reference.bn_relu_maxpool.
     """
     refuse_tangents("bn_relu_maxpool", (x, mean, invstd, gamma, beta))
-    return _forward(x, mean, invstd, gamma, beta)
+    return _operator(x, mean, invstd, gamma, beta)
 
 
-@operator(
-    "ladderseg_fast::bn_relu_maxpool",
-    schema="(Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta) -> Tensor",
-)
-def _forward(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-    _check(x, mean, invstd, gamma, beta)
-    out = empty(x, *_output_shape(x))
-    kernels.bn_relu_maxpool_forward(pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), out)
-    return out
+@reference_of(bn_relu_maxpool)
+def _plain(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    """Maximum of 3 x 3 pixels, stride 2, padding 1, of bn_relu(x) [N, C, H, W]: [N, C, (H + 1) // 2, (W + 1) // 2]."""
+    return F.max_pool2d(reference.bn_relu(x, mean, invstd, gamma, beta), kernel_size=3, stride=2, padding=1)
 
 
-@_forward.register_fake
-def _(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
-    _check(x, mean, invstd, gamma, beta)
-    return empty(x, *_output_shape(x))
+@kernel("bn_relu_maxpool_forward")
+def bn_relu_maxpool_forward(
+    x: Tensor, norm: Norm | None, out: Tensor, first_row: int = 0, scale: Tensor | None = None
+) -> None:
+    """out [N, C, h, w] = max_pool2d(bn_relu(x [N, C, H, W]), 3, stride 2, padding 1).
+
+    For a strip of rows: `first_row` of x is at the centre of the first row of out. For torch_stem.py `norm` may be
+    None: then out is the x that batch norm with a scale of the signs of `scale` [C] would make each window's maximum
+    of.
+    """
+    launch(_core.bn_relu_maxpool_forward, x, feature_map(x), norm_or_scale(norm, scale), feature_map(out), first_row)
 
 
-@operator(
-    "ladderseg_fast::bn_relu_maxpool_backward",
-    schema="(Tensor grad, Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta)"
-    " -> (Tensor, Tensor, Tensor)",
-)
-def _backward(
-    grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of x, and the sums of kernels.BnSums in the dtype of mean."""
-    _check(x, mean, invstd, gamma, beta)
-    check_grad(grad, _output_shape(x), x)
-    grad_x = empty(x, *x.shape)
-    sums = kernels.bn_relu_maxpool_backward(
-        pixel_major(grad), pixel_major(x), kernels.Norm.of(mean, invstd, gamma, beta), grad_x
-    )
-    return grad_x, sums.masked.to(mean.dtype, copy=True), sums.centred.to(mean.dtype, copy=True)
+@kernel("bn_relu_maxpool_backward")
+def bn_relu_maxpool_backward(
+    grad: Tensor,
+    x: Tensor,
+    norm: Norm,
+    grad_x: Tensor | None,
+    first_row: int = 0,
+    first_grad_row: int = 0,
+    correction: Correction | None = None,
+    rows: int = 0,
+) -> BnSums:
+    """grad_x = norm.scale * m from grad [N, C, h, w], for the rows of x [N, C, H, W] from `first_grad_row` on.
+
+    For torch_stem.py there may be a `correction` of norm.mean, which grad_x is less by then; and without grad_x there
+    are the sums alone, over so many `rows`.
+    """
+    sums = BnSums.empty(x.shape[1], x.device)
+    n, c, _, w = x.shape
+    absent = _core.FeatureMap(0, 0, x.element_size(), n, rows, w, c, c)
+    arguments = [
+        feature_map(grad),
+        feature_map(x),
+        norm.pointers(),
+        absent if grad_x is None else feature_map(grad_x),
+        first_row,
+        first_grad_row,
+        sums.pointers(),
+    ]
+    if not backend_of(x.device).core_stem:
+        arguments += (None, None) if correction is None else (memory(correction.constant), memory(correction.slope))
+    launch(_core.bn_relu_maxpool_backward, x, *arguments)
+    return sums
 
 
-@_backward.register_fake
-def _(
-    grad: Tensor, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    return empty(x, *x.shape), torch.empty_like(mean), torch.empty_like(mean)
-
-
-def _check(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> None:
-    check_batch_norm("x", x, mean, invstd, gamma, beta)
+def _check(x: Tensor, *_: Tensor | None) -> None:
     if min(x.shape[2:]) < 1:
         raise ValueError(f"x must have at least one pixel to be pooled, got shape {tuple(x.shape)}")
 
 
-def _output_shape(x: Tensor) -> tuple[int, int, int, int]:
+def _output_shape(x: Tensor, *_: Tensor | None) -> tuple[int, ...]:
     n, c, h, w = x.shape
     return n, c, (h + 1) // 2, (w + 1) // 2
 
 
-def _setup_context(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _autograd(ctx, grad: Tensor):
-    x, mean, invstd, gamma, beta = ctx.saved_tensors
-    grad_x, masked, centred = _backward(grad, x, mean, invstd, gamma, beta)
-    return grad_x, *batch_norm_gradients(masked, centred, invstd, gamma, beta)
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-no_double_backward(_backward)
+_operator = bn_relu_operator(
+    "bn_relu_maxpool",
+    "Tensor x, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta",
+    output_shape=_output_shape,
+    forward=bn_relu_maxpool_forward,
+    backward=lambda *arguments: (None, bn_relu_maxpool_backward(*arguments)),
+    check=_check,
+)

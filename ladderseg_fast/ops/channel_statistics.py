@@ -1,13 +1,17 @@
 """Mean and variance per channel."""
 
+import torch
 from torch import Tensor
 
-from . import kernels
-from .backend import real_dtype
+from .. import _core
+from .affine_correction import affine_correction
+from .arguments import Correction, Gradient, empty_statistics
+from .backend import launch, real_dtype
 from .checks import check_map, check_vector
-from .gradients import no_double_backward
+from .cost import kernel
 from .layout import empty, pixel_major, zeros
-from .operator import operator
+from .pointers import feature_map, memories
+from .registration import no_double_backward, operator, reference_of
 from .transforms import refuse_tangents
 
 
@@ -30,10 +34,27 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return _forward(x)
 
 
-@operator("ladderseg_fast::channel_statistics", schema="(Tensor x) -> (Tensor, Tensor)")
+@reference_of(channel_statistics)
+def _plain(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [C] and biased variance [C] of x [N, C, H, W] over N, H and W."""
+    x = x if x.dtype == torch.float64 else x.float()
+    mean = x.mean(dim=(0, 2, 3))
+    variance = (x - mean.view(1, -1, 1, 1)).square().mean(dim=(0, 2, 3))
+    return mean, variance
+
+
+@kernel("channel_statistics")
+def mean_and_variance(x: Tensor) -> Tensor:
+    """[2, C] float64: mean and biased variance of x [N, C, H, W]."""
+    result = empty_statistics(x)
+    launch(_core.channel_statistics, x, feature_map(x), *memories(result))
+    return result
+
+
+@operator("channel_statistics", schema="(Tensor x) -> (Tensor, Tensor)")
 def _forward(x: Tensor) -> tuple[Tensor, Tensor]:
     check_map("x", x)
-    mean, variance = kernels.channel_statistics(pixel_major(x))
+    mean, variance = mean_and_variance(pixel_major(x))
     dtype = real_dtype(x.dtype)
     return mean.to(dtype, copy=True), variance.to(dtype, copy=True)
 
@@ -46,8 +67,7 @@ def _(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @operator(
-    "ladderseg_fast::channel_statistics_backward",
-    schema="(Tensor grad_mean, Tensor grad_variance, Tensor x, Tensor mean) -> Tensor",
+    "channel_statistics_backward", schema="(Tensor grad_mean, Tensor grad_variance, Tensor x, Tensor mean) -> Tensor"
 )
 def _backward(grad_mean: Tensor, grad_variance: Tensor, x: Tensor, mean: Tensor) -> Tensor:
     check_map("x", x)
@@ -56,9 +76,8 @@ def _backward(grad_mean: Tensor, grad_variance: Tensor, x: Tensor, mean: Tensor)
     positions = x.numel() // x.shape[1]
     x = pixel_major(x)
     out = zeros(x, *x.shape)
-    constant = -grad_mean / positions
-    slope = -2.0 * grad_variance / positions
-    kernels.affine_correction(kernels.CorrectedGradient(out, x, mean.contiguous(), constant, slope), out)
+    correction = Correction(mean.contiguous(), -grad_mean / positions, -2.0 * grad_variance / positions)
+    affine_correction(Gradient(out, x, correction), out)
     return out
 
 

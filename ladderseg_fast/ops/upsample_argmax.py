@@ -5,10 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import kernels
+from .. import _core
+from .backend import launch
 from .checks import check_map
+from .cost import kernel
 from .layout import pixel_major
-from .operator import operator
+from .pointers import feature_map, memory
+from .registration import operator, reference_of
+from .upsample import plain_upsample
 
 
 def upsample_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
@@ -29,11 +33,23 @@ def upsample_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
     return _forward(scores, size)
 
 
-@operator("ladderseg_fast::upsample_argmax", schema="(Tensor scores, SymInt[2] size) -> Tensor")
+@reference_of(upsample_argmax)
+def _plain(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """Best class [N, H, W] uint8 of scores [N, K, h, w], upsampled to size (H, W); ties go to the smaller class."""
+    return plain_upsample(scores, size).argmax(dim=1).to(torch.uint8)
+
+
+@kernel("upsample_argmax")
+def write_labels(scores: Tensor, labels: Tensor) -> None:
+    """labels [N, H, W] uint8, contiguous, from scores [N, K, h, w]."""
+    launch(_core.upsample_argmax, scores, feature_map(scores), memory(labels), *labels.shape[1:])
+
+
+@operator("upsample_argmax", schema="(Tensor scores, SymInt[2] size) -> Tensor")
 def _forward(scores: Tensor, size: Sequence[int]) -> Tensor:
     _check(scores, size)
     labels = torch.empty((scores.shape[0], *size), dtype=torch.uint8, device=scores.device)
-    kernels.upsample_argmax(pixel_major(scores), labels)
+    write_labels(pixel_major(scores), labels)
     return labels
 
 

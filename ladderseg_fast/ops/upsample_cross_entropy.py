@@ -1,16 +1,26 @@
 """Cross entropy of bilinearly upsampled logits, without full-resolution logits."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from . import deferred_checks, kernels
+from .. import _core
+from . import deferred_checks
 from .autocast import float32_in_autocast
-from .backend import real_dtype
+from .backend import launch, real_dtype
 from .checks import check_labels, check_map, check_vector, check_weights_of_classes
-from .gradients import no_double_backward
+from .cost import kernel
 from .layout import empty, pixel_major
-from .operator import operator
+from .pointers import feature_map, memory
+from .registration import no_double_backward, operator, reference_of
 from .transforms import refuse_tangents
+from .upsample import plain_upsample
+
+_LABEL_TYPES = {
+    torch.uint8: _core.LabelType.uint8,
+    torch.int32: _core.LabelType.int32,
+    torch.int64: _core.LabelType.int64,
+}
 
 #: What the core reads labels of other dtypes as.
 _READABLE = {
@@ -53,8 +63,63 @@ def upsample_cross_entropy(
     return _forward(logits, labels, class_weights, ignore_index)[0]
 
 
+@reference_of(upsample_cross_entropy)
+def _plain(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, ignore_index: int = 255) -> Tensor:
+    """Mean cross entropy of logits [N, K, h, w], upsampled to labels [N, H, W], over pixels not ignored.
+
+    With class_weights [K] the mean is weighted, as in F.cross_entropy. With no counted pixel, or where all weigh
+    nothing, it is 0 and so is its gradient.
+    """
+    check_labels(labels)
+    labels = labels.long()
+    upsampled = plain_upsample(logits, labels.shape[1:])
+    weights = labels != ignore_index
+    if class_weights is not None:
+        check_weights_of_classes(class_weights)
+        class_weights = class_weights.to(upsampled.dtype)
+        classes = labels.where(weights, 0).clamp(0, len(class_weights) - 1)  # those out of range are reported below
+        weights = class_weights[classes] * weights
+    wide = torch.promote_types(upsampled.dtype, torch.float32)
+    losses = F.cross_entropy(upsampled, labels, weight=class_weights, ignore_index=ignore_index, reduction="none")
+    total = weights.sum(dtype=wide)
+    return (losses.sum(dtype=wide) / total.where(total != 0, 1)).to(losses.dtype)
+
+
+def _operations(logits: Tensor, labels: Tensor, **_: object) -> float:
+    """Mostly an exponential per class and label."""
+    return 50.0 * labels.numel() * logits.shape[1]
+
+
+@kernel("upsample_cross_entropy", "cross_entropy", _operations)
+def loss_and_gradient(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, ignore_index: int, grad_logits: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Scalars: the loss (float64), and the index of a pixel whose label is invalid, or -1 (int64).
+
+    Fills grad_logits if given.
+
+    logits [N, K, h, w]; labels [N, H, W], contiguous, uint8, int32 or int64; class_weights [K] contiguous.
+    """
+    loss = torch.empty((), dtype=torch.float64, device=logits.device)
+    invalid_pixel = torch.empty((), dtype=torch.int64, device=logits.device)
+    launch(
+        _core.upsample_cross_entropy,
+        logits,
+        feature_map(logits),
+        memory(labels),
+        _LABEL_TYPES[labels.dtype],
+        *labels.shape[1:],
+        memory(class_weights),
+        ignore_index,
+        memory(loss),
+        feature_map(grad_logits),
+        memory(invalid_pixel),
+    )
+    return loss, invalid_pixel
+
+
 @operator(
-    "ladderseg_fast::upsample_cross_entropy",
+    "upsample_cross_entropy",
     schema="(Tensor logits, Tensor labels, Tensor? class_weights=None, int ignore_index=255) -> (Tensor, Tensor)",
 )
 def _forward(
@@ -63,7 +128,7 @@ def _forward(
     """The loss, and its gradient by the logits: both come from the same pass over the pixels."""
     _check(logits, labels, class_weights)
     grad_logits = empty(logits, *logits.shape)
-    loss, invalid_pixel = kernels.upsample_cross_entropy(
+    loss, invalid_pixel = loss_and_gradient(
         pixel_major(logits),
         _readable(labels),
         None if class_weights is None else class_weights.contiguous(),
@@ -84,7 +149,7 @@ def _(
 
 
 @operator(
-    "ladderseg_fast::upsample_cross_entropy_backward",
+    "upsample_cross_entropy_backward",
     schema="(Tensor grad, Tensor grad_logits, Tensor logits) -> Tensor",
 )
 def _backward(grad: Tensor, grad_logits: Tensor, logits: Tensor) -> Tensor:

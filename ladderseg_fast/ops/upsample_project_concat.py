@@ -3,12 +3,17 @@
 import torch
 from torch import Tensor
 
-from . import autocast, kernels
-from .checks import check_batch_norm, check_grad, check_like, check_map, check_weight
-from .gradients import batch_norm_gradients, no_double_backward
-from .layout import empty, pixel_major
-from .operator import operator
+from .. import _core
+from . import autocast, reference
+from .arguments import BnSums, Gradient, Norm, readable_weight
+from .backend import launch
+from .bn_relu_conv1x1 import bn_relu_conv1x1_backward
+from .checks import check_like, check_map
+from .cost import kernel, pixels
+from .pointers import feature_map, memory
+from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents
+from .upsample import plain_upsample, upsample_backward
 
 
 def upsample_project_concat(
@@ -38,15 +43,11 @@ def upsample_project_concat(
     """
     refuse_tangents("upsample_project_concat", (coarse, skip, mean, invstd, gamma, beta, weight))
     skip, coarse, weight = autocast.cast(skip, coarse, weight)
-    return _forward(coarse, skip, mean, invstd, gamma, beta, weight)
+    return _operator(coarse, skip, mean, invstd, gamma, beta, weight)
 
 
-@operator(
-    "ladderseg_fast::upsample_project_concat",
-    schema="(Tensor coarse, Tensor skip, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight)"
-    " -> Tensor",
-)
-def _forward(
+@reference_of(upsample_project_concat)
+def _plain(
     coarse: Tensor,
     skip: Tensor,
     mean: Tensor,
@@ -55,88 +56,38 @@ def _forward(
     beta: Tensor | None,
     weight: Tensor,
 ) -> Tensor:
-    _check(coarse, skip, mean, invstd, gamma, beta, weight)
-    out = empty(skip, *_output_shape(coarse, skip, weight))
-    norm = kernels.Norm.of(mean, invstd, gamma, beta)
-    kernels.upsample_project_concat_forward(pixel_major(coarse), pixel_major(skip), norm, weight, out)
-    return out
+    """coarse [N, D, h, w] upsampled to (H, W), then bn_relu_conv1x1(skip [N, C, H, W]): [N, D + M, H, W]."""
+    projected = reference.bn_relu_conv1x1(skip, mean, invstd, gamma, beta, weight)
+    return torch.cat([plain_upsample(coarse, skip.shape[2:]), projected], dim=1)
 
 
-@_forward.register_fake
-def _(
-    coarse: Tensor,
-    skip: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    weight: Tensor,
-) -> Tensor:
-    _check(coarse, skip, mean, invstd, gamma, beta, weight)
-    return empty(skip, *_output_shape(coarse, skip, weight))
-
-
-@operator(
-    "ladderseg_fast::upsample_project_concat_backward",
-    schema="(Tensor grad, Tensor coarse, Tensor skip, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta,"
-    " Tensor weight) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+@kernel(
+    "upsample_project_concat_forward",
+    "conv1x1_forward",
+    lambda skip, weight, **_: 2.0 * weight.numel() * pixels(skip),
 )
+def upsample_project_concat_forward(coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor, out: Tensor) -> None:
+    """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]."""
+    weight = readable_weight(weight, skip, out.shape[1] - coarse.shape[1])
+    pointers = feature_map(coarse), feature_map(skip), norm.pointers(), memory(weight), feature_map(out)
+    launch(_core.upsample_project_concat_forward, skip, *pointers)
+
+
 def _backward(
     grad: Tensor,
     coarse: Tensor,
     skip: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
+    norm: Norm,
     weight: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of coarse, skip and weight, and the sums of kernels.BnSums in the dtype of mean."""
-    _check(coarse, skip, mean, invstd, gamma, beta, weight)
-    check_grad(grad, _output_shape(coarse, skip, weight), skip)
-    grad = pixel_major(grad)
-    grad_coarse = empty(coarse, *coarse.shape)
-    kernels.upsample_backward(grad[:, : coarse.shape[1]], grad_coarse)
-    grad_skip = empty(skip, *skip.shape)
-    grad_weight, sums = kernels.bn_relu_conv1x1_backward(
-        kernels.CorrectedGradient(grad[:, coarse.shape[1] :]),
-        pixel_major(skip),
-        kernels.Norm.of(mean, invstd, gamma, beta),
-        weight,
-        grad_skip,
-        accumulate=False,
-    )
-    vectors = sums.masked.to(mean.dtype, copy=True), sums.centred.to(mean.dtype, copy=True)
-    return grad_coarse, grad_skip, grad_weight.to(weight.dtype), *vectors
+    grad_coarse: Tensor,
+    grad_skip: Tensor,
+) -> tuple[Tensor | None, BnSums]:
+    channels = coarse.shape[1]
+    upsample_backward(grad[:, :channels], grad_coarse)
+    return bn_relu_conv1x1_backward(Gradient(grad[:, channels:]), skip, norm, weight, grad_skip)
 
 
-@_backward.register_fake
-def _(
-    grad: Tensor,
-    coarse: Tensor,
-    skip: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    weight: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    sums = torch.empty_like(mean)
-    grad_weight = weight.new_empty(weight.shape)
-    return empty(coarse, *coarse.shape), empty(skip, *skip.shape), grad_weight, sums, torch.empty_like(sums)
-
-
-def _check(
-    coarse: Tensor,
-    skip: Tensor,
-    mean: Tensor,
-    invstd: Tensor,
-    gamma: Tensor | None,
-    beta: Tensor | None,
-    weight: Tensor,
-) -> None:
-    check_batch_norm("skip", skip, mean, invstd, gamma, beta)
-    check_weight(weight, "skip", skip)
+def _check(coarse: Tensor, skip: Tensor, *_: Tensor | None) -> None:
     check_map("coarse", coarse)
     check_like("coarse", coarse, "skip", skip)
     if coarse.shape[0] != skip.shape[0]:
@@ -145,22 +96,16 @@ def _check(
         raise ValueError(f"coarse and skip must have pixels, got {tuple(coarse.shape)} and {tuple(skip.shape)}")
 
 
-def _output_shape(coarse: Tensor, skip: Tensor, weight: Tensor) -> tuple[int, int, int, int]:
+def _output_shape(coarse: Tensor, skip: Tensor, *vectors_weight: Tensor) -> tuple[int, ...]:
     n, _, h, w = skip.shape
-    return n, coarse.shape[1] + weight.shape[0], h, w
+    return n, coarse.shape[1] + vectors_weight[-1].shape[0], h, w
 
 
-def _setup_context(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _autograd(ctx, grad: Tensor):
-    coarse, skip, mean, invstd, gamma, beta, weight = ctx.saved_tensors
-    grad_coarse, grad_skip, grad_weight, masked, centred = _backward(
-        grad, coarse, skip, mean, invstd, gamma, beta, weight
-    )
-    return grad_coarse, grad_skip, *batch_norm_gradients(masked, centred, invstd, gamma, beta), grad_weight
-
-
-_forward.register_autograd(_autograd, setup_context=_setup_context)
-no_double_backward(_backward)
+_operator = bn_relu_operator(
+    "upsample_project_concat",
+    "Tensor coarse, Tensor skip, Tensor mean, Tensor invstd, Tensor? gamma, Tensor? beta, Tensor weight",
+    output_shape=_output_shape,
+    forward=upsample_project_concat_forward,
+    backward=_backward,
+    check=_check,
+)

@@ -13,7 +13,9 @@ import torch
 from emulator.process import run_code
 from torch import nn
 
-from ladderseg_fast.ops import kernels, layout
+from ladderseg_fast.ops import layout
+from ladderseg_fast.ops.arguments import Norm
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -70,8 +72,8 @@ def on_meta(n: int, c: int, h: int, w: int) -> torch.Tensor:
     return layout.empty(like, n, c, h, w)
 
 
-def norm_on_meta(channels: int) -> kernels.Norm:
-    return kernels.Norm(*torch.empty(3, channels, device="meta"))
+def norm_on_meta(channels: int) -> Norm:
+    return Norm(*torch.empty(3, channels, device="meta"))
 
 
 def test_every_kernel_of_the_step_is_counted(roofline: SimpleNamespace) -> None:
@@ -96,7 +98,7 @@ def test_products_go_to_the_tensor_cores_where_there_are_some(roofline: SimpleNa
 def test_a_launch_of_ours_moves_its_buffers_once(counter) -> None:
     x, out = on_meta(2, 24, 8, 4)[:, :16], on_meta(2, 32, 8, 4)
     with counter:
-        kernels.bn_relu_conv1x1_forward(x, norm_on_meta(16), torch.empty(32, 16, 1, 1, device="meta"), out)
+        bn_relu_conv1x1_forward(x, norm_on_meta(16), torch.empty(32, 16, 1, 1, device="meta"), out)
     (work,) = counter.works
     assert work.name == "bn_relu_conv1x1_forward_narrow"
     pixels = 2 * 8 * 4
@@ -209,7 +211,13 @@ from emulator import emulation
 from emulator.device import EmulatorTraffic
 from emulator.library import build_library
 from ladderseg_fast import _core
-from ladderseg_fast.ops import kernels, layout
+from ladderseg_fast.ops import layout
+from ladderseg_fast.ops.affine_correction import affine_correction
+from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
+from ladderseg_fast.ops.bn_relu import bn_relu_forward
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
+from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_forward
+from ladderseg_fast.ops.upsample import upsample_backward
 
 emulation.start()
 emulator = ctypes.CDLL(str(build_library()))
@@ -222,17 +230,17 @@ def aligned(n, c, h, w):
     return memory.view(n, h, w, c).permute(0, 3, 1, 2)
 
 x = aligned(2, 96, 12, 10)[:, :64]
-norm = kernels.Norm(*(aligned(1, 64, 1, 1).flatten() for _ in range(3)))
+norm = Norm(*(aligned(1, 64, 1, 1).flatten() for _ in range(3)))
 fine, coarse = aligned(2, 32, 12, 10), aligned(2, 32, 6, 5)
-gradient = kernels.CorrectedGradient(aligned(2, 64, 12, 10), x, norm.mean, norm.scale, norm.shift)
+gradient = Gradient(aligned(2, 64, 12, 10), x, Correction(norm.mean, norm.scale, norm.shift))
 calls = {
-    "bn_relu_forward_float32": lambda: kernels.bn_relu_forward(x, norm, aligned(2, 64, 12, 10)),
-    "bn_relu_conv1x1_forward_float32": lambda: kernels.bn_relu_conv1x1_forward(
+    "bn_relu_forward_float32": lambda: bn_relu_forward(x, norm, aligned(2, 64, 12, 10)),
+    "bn_relu_conv1x1_forward_float32": lambda: bn_relu_conv1x1_forward(
         x, norm, aligned(40, 64, 1, 1), aligned(2, 40, 12, 10)),
-    "bn_relu_conv3x3_forward_narrow_float32": lambda: kernels.bn_relu_conv3x3_forward(
+    "bn_relu_conv3x3_forward_narrow_float32": lambda: bn_relu_conv3x3_forward(
         x, norm, aligned(24, 64, 3, 3), 2, aligned(2, 24, 12, 10)),
-    "upsample_backward_float32": lambda: kernels.upsample_backward(fine, coarse),
-    "affine_correction_float32": lambda: kernels.affine_correction(gradient, gradient.grad),
+    "upsample_backward_float32": lambda: upsample_backward(fine, coarse),
+    "affine_correction_float32": lambda: affine_correction(gradient, gradient.grad),
 }
 found = {}
 for name, call in calls.items():

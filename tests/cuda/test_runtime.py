@@ -11,7 +11,15 @@ from emulator import emulation
 from emulator.library import build_library
 from ladderseg_fast import _core, ops
 from ladderseg_fast.cuda import images, nvrtc
-from ladderseg_fast.ops import backend, kernels
+from ladderseg_fast.ops import backend
+from ladderseg_fast.ops.affine_correction import affine_correction
+from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
+from ladderseg_fast.ops.bn_relu import bn_relu_backward, bn_relu_forward
+from ladderseg_fast.ops.bn_relu_avgpool2 import bn_relu_avgpool2_forward
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
+from ladderseg_fast.ops.bn_relu_maxpool import bn_relu_maxpool_forward
+from ladderseg_fast.ops.upsample import upsample_backward, upsample_forward
+from ladderseg_fast.ops.upsample_argmax import write_labels
 
 torch.set_num_threads(2)
 emulator = str(build_library())
@@ -147,10 +155,10 @@ def test_recording_launches_nothing() -> None:
 backend.use(backend.EmulatedCuda("/nowhere/libcuda.so", emulation.ptx))
 _core.cuda_start_recording(capability=80, multiprocessors=108)
 x = torch.zeros(2, 64, 3, 5).contiguous(memory_format=torch.channels_last)
-norm = kernels.Norm(*torch.zeros(3, 64))
+norm = Norm(*torch.zeros(3, 64))
 out = torch.full_like(x, 7.0)
-kernels.bn_relu_forward(x, norm, out)
-kernels.bn_relu_backward(x, x, norm, out, accumulate=False)
+bn_relu_forward(x, norm, out)
+bn_relu_backward(x, x, norm, out, accumulate=False)
 records = _core.cuda_stop_recording()
 assert (out == 7.0).all()
 forward, backward, sums = records
@@ -162,7 +170,7 @@ assert backward.read_bytes == 2 * x.nbytes + 3 * 64 * 4
 assert sums.written_bytes == 2 * 64 * 8
 assert forward.operations > 0
 assert _core.cuda_stop_recording() == []
-error_of(lambda: kernels.bn_relu_forward(x, norm, out))
+error_of(lambda: bn_relu_forward(x, norm, out))
 _core.cuda_start_recording(capability=61, multiprocessors=28)
 assert _core.cuda_stop_recording() == []
 """)
@@ -175,18 +183,18 @@ emulate()
 def empty(channels, h, w):
     return torch.empty(0, channels, h, w).to(memory_format=torch.channels_last)
 
-x, norm = empty(8, 6, 4), kernels.Norm(*torch.zeros(3, 8))
-correction = kernels.CorrectedGradient(x, x, *torch.zeros(3, 8))
+x, norm = empty(8, 6, 4), Norm(*torch.zeros(3, 8))
+correction = Gradient(x, x, Correction(*torch.zeros(3, 8)))
 labels = torch.empty(0, 6, 4, dtype=torch.uint8)
 calls = [
-    lambda: kernels.bn_relu_forward(x, norm, empty(8, 6, 4)),
-    lambda: kernels.bn_relu_conv1x1_forward(x, norm, torch.zeros(5, 8, 1, 1), empty(5, 6, 4)),
-    lambda: kernels.bn_relu_avgpool2_forward(x, norm, empty(8, 3, 2)),
-    lambda: kernels.bn_relu_maxpool_forward(x, norm, empty(8, 3, 2)),
-    lambda: kernels.affine_correction(correction, empty(8, 6, 4)),
-    lambda: kernels.upsample_forward(empty(8, 3, 2), x),
-    lambda: kernels.upsample_backward(x, empty(8, 3, 2)),
-    lambda: kernels.upsample_argmax(empty(8, 3, 2), labels),
+    lambda: bn_relu_forward(x, norm, empty(8, 6, 4)),
+    lambda: bn_relu_conv1x1_forward(x, norm, torch.zeros(5, 8, 1, 1), empty(5, 6, 4)),
+    lambda: bn_relu_avgpool2_forward(x, norm, empty(8, 3, 2)),
+    lambda: bn_relu_maxpool_forward(x, norm, empty(8, 3, 2)),
+    lambda: affine_correction(correction, empty(8, 6, 4)),
+    lambda: upsample_forward(empty(8, 3, 2), x),
+    lambda: upsample_backward(x, empty(8, 3, 2)),
+    lambda: write_labels(empty(8, 3, 2), labels),
 ]
 for call in calls:
     call()
@@ -273,9 +281,9 @@ def meta(channels):
     return torch.empty(1, channels, 4, 4, device="meta").to(memory_format=torch.channels_last)
 
 torch.backends.cudnn.allow_tf32 = {allow_tf32}
-norm = kernels.Norm(*torch.zeros(3, 8, device="meta"))
+norm = Norm(*torch.zeros(3, 8, device="meta"))
 with backend.using(backend.RecordedCuda(80, 108)) as recorded:
-    kernels.bn_relu_conv1x1_forward(meta(8), norm, torch.zeros(40, 8, 1, 1, device="meta"), meta(40))
+    bn_relu_conv1x1_forward(meta(8), norm, torch.zeros(40, 8, 1, 1, device="meta"), meta(40))
 (record,) = recorded.take_records()
 assert record.kernel == {kernel!r}, record.kernel
 """)

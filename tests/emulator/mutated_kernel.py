@@ -23,7 +23,9 @@ from support.operator_suite import OperatorSuite
 from support.operator_suites import SUITES
 
 from ladderseg_fast.cuda import kernel_sources, nvrtc
-from ladderseg_fast.ops import backend, kernels, layout, reference
+from ladderseg_fast.ops import backend, layout, reference
+from ladderseg_fast.ops.arguments import Norm
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 
 
 class ProductStatistics(TestBnReluConv1x1):
@@ -32,7 +34,7 @@ class ProductStatistics(TestBnReluConv1x1):
     def check(self, arguments) -> None:
         x, *vectors, weight = (argument.detach() for argument in arguments.values())
         out = layout.empty(x, x.shape[0], weight.shape[0], *x.shape[2:])
-        actual = kernels.bn_relu_conv1x1_forward(x, kernels.Norm.of(*vectors), weight, out, statistics=True)
+        actual = bn_relu_conv1x1_forward(x, Norm.of(*vectors), weight, out, statistics=True)
         expected = reference.channel_statistics(out.double())
         for name, a, b in zip(("mean", "variance"), actual, expected):
             assert_near(a, b, name, tolerance=1e-5)

@@ -9,7 +9,7 @@ from support.operator_suite import random
 from torch import Tensor, nn
 
 from ladderseg_fast.lean.batch_norm import bind
-from ladderseg_fast.ops import kernels
+from ladderseg_fast.ops.channel_statistics import mean_and_variance
 from ladderseg_fast.ops.layout import pixel_major
 
 CHANNELS = 5
@@ -22,7 +22,7 @@ def module_and_twin(momentum: float | None, dtype: torch.dtype) -> tuple[nn.Batc
 
 
 def bind_to(module: nn.BatchNorm2d, x: Tensor) -> None:
-    statistics = kernels.channel_statistics(pixel_major(x)) if module.training else None
+    statistics = mean_and_variance(pixel_major(x)) if module.training else None
     bind(module, module.weight, module.bias, statistics, x.numel() // CHANNELS, x.dtype)
 
 

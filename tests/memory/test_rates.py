@@ -7,8 +7,9 @@ import torch
 from support.operator_suite import threads
 
 from ladderseg_fast.memory.rates import load_rates, measure_rates, rates_file, store_rates
-from ladderseg_fast.memory.work import Rates, Work
+from ladderseg_fast.memory.work import Rates
 from ladderseg_fast.ops.backend import RecordedCuda, using
+from ladderseg_fast.ops.cost import Cost
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 KINDS = ("conv1x1_forward", "conv1x1_backward", "conv3x3_forward", "conv3x3_backward", "stem", "cross_entropy")
@@ -55,11 +56,11 @@ def test_damaged_file(content: str) -> None:
 
 def test_cost_of_a_kernel() -> None:
     rates = Rates(2e9, 1e9, 1e9, 1e9, 1e9, 1e9, bandwidth=1e9, call=0.5)
-    assert rates.seconds(Work("conv1x1_forward", 4e9, 1, 0, 0)) == pytest.approx(2.5)  # the products
-    assert rates.seconds(Work("conv1x1_forward", 1.0, 3 * 10**9, 0, 0)) == pytest.approx(3.5)  # the maps
+    assert rates.seconds(Cost("conv1x1_forward", 4e9, 1)) == pytest.approx(2.5)  # the products
+    assert rates.seconds(Cost("conv1x1_forward", 1.0, 3 * 10**9)) == pytest.approx(3.5)  # the maps
 
 
 def test_cost_of_a_kernel_that_nobody_waits_for() -> None:
     rates = Rates(2e9, 1e9, 1e9, 1e9, 1e9, 1e9, bandwidth=1e9, call=0.5, asynchronous=True)
-    assert rates.seconds(Work("conv1x1_forward", 4e9, 1, 0, 0)) == pytest.approx(2.0)
-    assert rates.seconds(Work("conv1x1_forward", 1.0, 1, 0, 0)) == pytest.approx(0.5)  # the host's
+    assert rates.seconds(Cost("conv1x1_forward", 4e9, 1)) == pytest.approx(2.0)
+    assert rates.seconds(Cost("conv1x1_forward", 1.0, 1)) == pytest.approx(0.5)  # the host's

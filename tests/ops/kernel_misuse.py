@@ -12,9 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ladderseg_fast.ops import batch_norm_kernels, kernels
-from ladderseg_fast.ops.kernels import BnSums, CorrectedGradient, Norm
+from ladderseg_fast.ops.affine_correction import affine_correction
+from ladderseg_fast.ops.arguments import BnSums, Correction, Gradient, Norm
+from ladderseg_fast.ops.batch_norm import batch_norm_backward, batch_norm_forward
+from ladderseg_fast.ops.bn_relu import bn_relu_backward, bn_relu_forward
+from ladderseg_fast.ops.bn_relu_avgpool2 import bn_relu_avgpool2_backward, bn_relu_avgpool2_forward
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
+from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
+from ladderseg_fast.ops.bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
 from ladderseg_fast.ops.layout import pixel_major
+from ladderseg_fast.ops.stem import stem_backward_sums, stem_backward_weight, stem_forward
+from ladderseg_fast.ops.upsample import upsample_backward, upsample_forward
+from ladderseg_fast.ops.upsample_argmax import write_labels
+from ladderseg_fast.ops.upsample_cross_entropy import loss_and_gradient
+from ladderseg_fast.ops.upsample_project_concat import upsample_project_concat_forward
 
 N, C, M, H, W = 2, 24, 16, 16, 16
 
@@ -27,28 +38,32 @@ def a_norm(channels: int) -> Norm:
     return Norm(torch.randn(channels), torch.rand(channels) + 0.5, torch.randn(channels))
 
 
-def a_gradient(channels: int, height: int = H, width: int = W) -> CorrectedGradient:
+def a_gradient(channels: int, height: int = H, width: int = W) -> Gradient:
     vectors = (torch.randn(channels) for _ in range(3))
-    return CorrectedGradient(a_map(channels, height, width), a_map(channels, height, width), *vectors)
+    return Gradient(a_map(channels, height, width), a_map(channels, height, width), Correction(*vectors))
 
 
 def a_batch_norm_backward(sums: BnSums, invstd: Tensor, norm: Norm, correction: Any) -> None:
-    batch_norm_kernels.batch_norm_backward(sums, invstd, norm, N * H * W, correction, accumulate=False)
+    batch_norm_backward(sums, invstd, norm, N * H * W, correction, accumulate=False)
 
 
 def a_batch_norm_forward(statistics: Tensor, mean: Tensor, variance: Tensor, batches: Tensor, gamma: Tensor) -> None:
-    batch_norm_kernels.batch_norm_forward(
-        statistics, (mean, variance), batches, gamma, None, 1e-5, 0.1, N * H * W, torch.float32
-    )
+    batch_norm_forward(statistics, (mean, variance), batches, gamma, None, 1e-5, 0.1, N * H * W, torch.float32)
+
+
+def a_stem_backward_weight(
+    grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor
+) -> None:
+    stem_backward_weight(grad, images, weight, norm, Correction(norm.mean, constant, slope))
 
 
 def an_upsample_argmax(labels: Tensor) -> None:
-    kernels.upsample_argmax(a_map(C, 4, 4, n=N), labels)
+    write_labels(a_map(C, 4, 4, n=N), labels)
 
 
 #: The function, what it is called with, and the arguments that may have fewer rows: strips.
 CALLS = [
-    (kernels.affine_correction, (a_gradient(C), a_map(C)), ()),
+    (affine_correction, (a_gradient(C), a_map(C)), ()),
     (
         a_batch_norm_forward,
         (torch.rand(2, C, dtype=torch.float64), torch.rand(C), torch.rand(C), torch.tensor(0), torch.rand(C)),
@@ -60,53 +75,53 @@ CALLS = [
             BnSums.of_none(C, torch.device("cpu")),
             torch.rand(C, dtype=torch.float64),
             a_norm(C),
-            batch_norm_kernels.Correction.zeros(C, torch.float32, torch.device("cpu")),
+            Correction.zeros(C, torch.float32, torch.device("cpu")),
         ),
         (),
     ),
-    (kernels.bn_relu_forward, (a_map(C), a_norm(C), a_map(C)), ()),
-    (kernels.bn_relu_backward, (a_map(C), a_map(C), a_norm(C), a_map(C), True), ()),
-    (kernels.bn_relu_conv1x1_forward, (a_map(C), a_norm(C), torch.randn(M, C, 1, 1), a_map(M), True), ()),
+    (bn_relu_forward, (a_map(C), a_norm(C), a_map(C)), ()),
+    (bn_relu_backward, (a_map(C), a_map(C), a_norm(C), a_map(C), True), ()),
+    (bn_relu_conv1x1_forward, (a_map(C), a_norm(C), torch.randn(M, C, 1, 1), a_map(M), True), ()),
     (
-        kernels.bn_relu_conv1x1_backward,
+        bn_relu_conv1x1_backward,
         (a_gradient(M), a_map(C), a_norm(C), torch.randn(M, C, 1, 1), a_map(C), True),
         (),
     ),
-    (kernels.bn_relu_conv3x3_forward, (a_map(C), a_norm(C), torch.randn(M, C, 3, 3), 1, a_map(M)), (4,)),
+    (bn_relu_conv3x3_forward, (a_map(C), a_norm(C), torch.randn(M, C, 3, 3), 1, a_map(M)), (4,)),
     (
-        kernels.bn_relu_conv3x3_backward,
+        bn_relu_conv3x3_backward,
         (a_gradient(M), a_map(C), a_norm(C), torch.randn(M, C, 3, 3), 1, a_map(C)),
         (5,),
     ),
-    (kernels.bn_relu_avgpool2_forward, (a_map(C), a_norm(C), a_map(C, H // 2, W // 2)), ()),
-    (kernels.bn_relu_avgpool2_backward, (a_map(C, H // 2, W // 2), a_map(C), a_norm(C), a_map(C), True), ()),
-    (kernels.bn_relu_maxpool_forward, (a_map(C), a_norm(C), a_map(C, H // 2, W // 2)), (2,)),
-    (kernels.bn_relu_maxpool_backward, (a_map(C, H // 2, W // 2), a_map(C), a_norm(C), a_map(C)), (0, 3)),
+    (bn_relu_avgpool2_forward, (a_map(C), a_norm(C), a_map(C, H // 2, W // 2)), ()),
+    (bn_relu_avgpool2_backward, (a_map(C, H // 2, W // 2), a_map(C), a_norm(C), a_map(C), True), ()),
+    (bn_relu_maxpool_forward, (a_map(C), a_norm(C), a_map(C, H // 2, W // 2)), (2,)),
+    (bn_relu_maxpool_backward, (a_map(C, H // 2, W // 2), a_map(C), a_norm(C), a_map(C)), (0, 3)),
     (
-        kernels.stem_forward,
+        stem_forward,
         (a_map(3), torch.randn(C, 3, 7, 7), None, a_norm(C), a_map(C, H // 4, W // 4), True),
         (),
     ),
-    (kernels.stem_forward, (a_map(3), torch.randn(C, 3, 7, 7), torch.rand(C), None, a_map(C, H // 4, W // 4)), ()),
+    (stem_forward, (a_map(3), torch.randn(C, 3, 7, 7), torch.rand(C), None, a_map(C, H // 4, W // 4)), ()),
     (
-        kernels.stem_backward_sums,
+        stem_backward_sums,
         (a_gradient(C, H // 4, W // 4), a_map(3), torch.randn(C, 3, 7, 7), a_norm(C)),
         (),
     ),
     (
-        kernels.stem_backward_weight,
+        a_stem_backward_weight,
         (a_gradient(C, H // 4, W // 4), a_map(3), torch.randn(C, 3, 7, 7), a_norm(C), torch.rand(C), torch.rand(C)),
         (),
     ),
-    (kernels.upsample_forward, (a_map(C, H // 4, W // 4), a_map(C), 0, H), (0, 1)),
-    (kernels.upsample_backward, (a_map(C), a_map(C, H // 4, W // 4)), (0, 1)),
+    (upsample_forward, (a_map(C, H // 4, W // 4), a_map(C), 0, H), (0, 1)),
+    (upsample_backward, (a_map(C), a_map(C, H // 4, W // 4)), (0, 1)),
     (
-        kernels.upsample_project_concat_forward,
+        upsample_project_concat_forward,
         (a_map(C, H // 4, W // 4), a_map(C), a_norm(C), torch.randn(M, C, 1, 1), a_map(C + M)),
         (0,),
     ),
     (
-        kernels.upsample_cross_entropy,
+        loss_and_gradient,
         (a_map(C, 4, 4), torch.randint(0, C, (N, H, W)), torch.rand(C), 255, a_map(C, 4, 4)),
         (),
     ),
@@ -140,7 +155,7 @@ def wrong(argument: Any, may_be_a_strip: bool) -> Iterator[Any]:
         yield from wrong_tensors(argument, may_be_a_strip)
     elif is_dataclass(argument):
         for field in fields(argument):
-            for value in wrong_tensors(getattr(argument, field.name), may_be_a_strip):
+            for value in wrong(getattr(argument, field.name), may_be_a_strip):
                 changed = copy.copy(argument)
                 setattr(changed, field.name, value)
                 yield changed

@@ -7,8 +7,9 @@ import torch
 from emulator.process import run_code
 from torch._subclasses import FakeTensorMode
 
-from ladderseg_fast.ops import kernels
+from ladderseg_fast.ops.arguments import Norm
 from ladderseg_fast.ops.backend import Cpu, RecordedCuda, SymbolicCpu, backend_of, using
+from ladderseg_fast.ops.bn_relu import bn_relu_forward
 from ladderseg_fast.ops.pointers import address, memory
 
 X = torch.arange(6.0)
@@ -86,18 +87,18 @@ def test_a_device_without_kernels_is_named() -> None:
 
 def test_recordings_nest() -> None:
     """Launches belong to the innermost."""
-    x, norm = torch.empty(1, 8, 4, 4, device="meta"), kernels.Norm(*torch.zeros(3, 8, device="meta"))
+    x, norm = torch.empty(1, 8, 4, 4, device="meta"), Norm(*torch.zeros(3, 8, device="meta"))
     x = x.to(memory_format=torch.channels_last)
     with using(RecordedCuda(61, 20)) as outer:
-        kernels.bn_relu_forward(x, norm, x)
+        bn_relu_forward(x, norm, x)
         with using(RecordedCuda(80, 108)) as inner:
-            kernels.bn_relu_forward(x, norm, x)
-            kernels.bn_relu_forward(x, norm, x)
-        kernels.bn_relu_forward(x, norm, x)
+            bn_relu_forward(x, norm, x)
+            bn_relu_forward(x, norm, x)
+        bn_relu_forward(x, norm, x)
         assert len(outer.take_records()) == 2 and len(inner.take_records()) == 2
         assert not outer.take_records()
     with pytest.raises(RuntimeError, match="no memory"):
-        kernels.bn_relu_forward(x, norm, x)
+        bn_relu_forward(x, norm, x)
 
 
 def test_emulation_ends() -> None:

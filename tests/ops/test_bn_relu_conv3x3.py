@@ -6,8 +6,10 @@ from support.comparison import FLOAT64_TOLERANCE, assert_near
 from support.operator_suite import Arguments, evaluate, random
 from torch import Tensor
 
-from ladderseg_fast.ops import convolutions, kernels, layout, reference
-from ladderseg_fast.ops.backend import backend_of
+from ladderseg_fast.ops import layout, reference
+from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
+from ladderseg_fast.ops.backend import backend_of, real_dtype
+from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 
 _WAYS = ["core", "torch"] if emulation.CHOICE else ["core"]
 
@@ -109,14 +111,14 @@ def check_strip(
     """`size` is (N, C, H, W, M)."""
     first, last = rows
     n, c, h, w, outputs = size
-    real = kernels.real_dtype(dtype)
+    real = real_dtype(dtype)
     arguments = TestBnReluConv3x3().arguments((n, c, h, w, outputs, dilation))
     x, grad, other = (
         layout.pixel_major(values.to(dtype))
         for values in (arguments["x"], random(n, outputs, h, w, seed=8), random(n, outputs, h, w, seed=9))
     )
     vectors = [arguments[key].to(real) for key in ("mean", "invstd", "gamma", "beta")]
-    norm, weight = kernels.Norm.of(*vectors), arguments["weight"].to(dtype)
+    norm, weight = Norm.of(*vectors), arguments["weight"].to(dtype)
     correction = [random(outputs, seed=10 + i).to(real) for i in range(3)]
 
     def near(actual: Tensor, expected: Tensor, name: str) -> None:
@@ -127,24 +129,24 @@ def check_strip(
     x_top, grad_top = max(0, first - dilation), max(0, first - 2 * dilation)
     outer = layout.pixel_major(x[:, :, x_top : last + dilation])
     strip = layout.empty(x, n, outputs, last - first, w)
-    mean, variance = convolutions.bn_relu_conv3x3_forward(
+    mean, variance = bn_relu_conv3x3_forward(
         outer, norm, weight, dilation, strip, first_row=first - x_top, statistics=True
     )
     near(strip, whole[:, :, first:last], "strip")
     expected = reference.channel_statistics(strip.double())
     near(mean, expected[0], "mean")
     near(variance, expected[1], "variance")
-    convolutions.bn_relu_conv3x3_forward(outer, norm, weight, dilation, strip, first_row=first - x_top, accumulate=True)
+    bn_relu_conv3x3_forward(outer, norm, weight, dilation, strip, first_row=first - x_top, accumulate=True)
     near(strip, 2.0 * whole[:, :, first:last], "strip on top of itself")
 
     value = grad - _vector(correction[1]) - _vector(correction[2]) * (other - _vector(correction[0]))
     expected = _gradients(*exact, dilation, value.double(), slice(first, last))
     rows_read = slice(grad_top, last + 2 * dilation)
-    gradient = kernels.CorrectedGradient(
-        layout.pixel_major(grad[:, :, rows_read]), layout.pixel_major(other[:, :, rows_read]), *correction
+    gradient = Gradient(
+        layout.pixel_major(grad[:, :, rows_read]), layout.pixel_major(other[:, :, rows_read]), Correction(*correction)
     )
     grad_x = layout.empty(x, n, c, last - first, w)
-    grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
+    grad_weight, sums = bn_relu_conv3x3_backward(
         gradient,
         outer,
         norm,

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from ladderseg_fast import _core
-from ladderseg_fast.ops import kernels
+from ladderseg_fast.ops.arguments import Norm
+from ladderseg_fast.ops.bn_relu import bn_relu_forward
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 
 
 @pytest.mark.real_use
@@ -24,18 +26,18 @@ def test_misuse_of_every_kernel_is_an_error(option: list[str]) -> None:
 @pytest.mark.real_use
 def test_a_batch_norm_of_another_width_is_named() -> None:
     x = torch.zeros(1, 8, 4, 4).to(memory_format=torch.channels_last)
-    norm = kernels.Norm(torch.zeros(8), torch.ones(7), torch.zeros(8))
+    norm = Norm(torch.zeros(8), torch.ones(7), torch.zeros(8))
     with pytest.raises(ValueError, match="bn_relu_forward: scale has 28 bytes, expected 8 elements of 4 bytes"):
-        kernels.bn_relu_forward(x, norm, x.clone())
+        bn_relu_forward(x, norm, x.clone())
 
 
 @pytest.mark.real_use
 def test_a_weight_of_another_shape_and_as_many_numbers_is_named() -> None:
     x = torch.zeros(1, 8, 4, 4).to(memory_format=torch.channels_last)
-    norm = kernels.Norm(torch.zeros(8), torch.ones(8), torch.zeros(8))
+    norm = Norm(torch.zeros(8), torch.ones(8), torch.zeros(8))
     out = torch.zeros(1, 4, 4, 4).to(memory_format=torch.channels_last)
     with pytest.raises(ValueError, match=r"weight must be \[4, 8, 1, 1\] for these maps, got \[8, 4, 1, 1\]"):
-        kernels.bn_relu_conv1x1_forward(x, norm, torch.zeros(8, 4, 1, 1), out)
+        bn_relu_conv1x1_forward(x, norm, torch.zeros(8, 4, 1, 1), out)
 
 
 def test_a_team_has_a_member() -> None:

@@ -10,9 +10,9 @@ from numbers import Integral
 
 from torch import Tensor, nn
 
-from ...ops import convolutions, kernels
-from ...ops.batch_norm_kernels import Correction
-from ...ops.kernels import BnSums, CorrectedGradient, Norm
+from ...ops.arguments import BnSums, Gradient, Norm
+from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
+from ...ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
 from ..feature import Feature
@@ -65,12 +65,12 @@ class Bottleneck:
         wanted = uses_batch_statistics(self.norm2)
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-        statistics = kernels.bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden, statistics=wanted)
+        statistics = bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden, statistics=wanted)
         if keep:
             step.bottlenecks[self.conv1] = hidden
         second = step.bind(self.norm2, statistics, source.positions, hidden.dtype)
         weight = step.parameter(self.conv2)
-        return convolutions.bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=wanted)
+        return bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=wanted)
 
     def _forward_in_strips(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> None:
         x = source.channels(self.norm1.num_features)
@@ -91,20 +91,20 @@ class Bottleneck:
         hidden = self._hidden(step, x, first)
         if self._keeps(step):
             step.bottlenecks[self.conv1] = hidden
-        convolutions.bn_relu_conv3x3_forward(hidden, second, step.parameter(self.conv2), self.dilation, out)
+        bn_relu_conv3x3_forward(hidden, second, step.parameter(self.conv2), self.dilation, out)
 
     def _write_rows(
         self, step: ForwardPass | BackwardPass, strip: Strip, x: Tensor, first: Norm, second: Norm, out: Tensor
     ) -> None:
         hidden = self._hidden(step, x[strip.images, :, strip.outer], first)
         rows, weight = out[strip.images, :, strip.rows], step.parameter(self.conv2)
-        convolutions.bn_relu_conv3x3_forward(hidden, second, weight, self.dilation, rows, first_row=strip.inner.start)
+        bn_relu_conv3x3_forward(hidden, second, weight, self.dilation, rows, first_row=strip.inner.start)
 
     def _hidden(self, step: ForwardPass | BackwardPass, x: Tensor, norm: Norm) -> Tensor:
         """The hidden map of `x` [N, C, H, W], or of some of its rows."""
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-        kernels.bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden)
+        bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden)
         return hidden
 
     def _strips(self, x: Tensor, strip_bytes: int) -> Iterator[Strip]:
@@ -119,7 +119,7 @@ class Bottleneck:
     def _keeps(self, step: ForwardPass | BackwardPass) -> bool:
         return self._plan(step).keeps_bottleneck(self.norm1.num_features)
 
-    def backward(self, step: BackwardPass, source: str, grad: CorrectedGradient) -> None:
+    def backward(self, step: BackwardPass, source: str, grad: Gradient) -> None:
         """From `grad` [N, M, H, W] to the gradients of the parameters and of feature `source`."""
         x = step.features[source].channels(self.norm1.num_features)
         hidden = step.bottlenecks.pop(self.conv1, None)
@@ -132,7 +132,7 @@ class Bottleneck:
         if hidden is None:
             hidden = self._hidden(step, x, first.norm)
         grad_hidden = step.workspace.take(x, *hidden.shape, spread=True)
-        grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
+        grad_weight, sums = bn_relu_conv3x3_backward(
             grad,
             hidden,
             second.norm,
@@ -143,7 +143,7 @@ class Bottleneck:
         )
         step.add_gradient(self.conv2, grad_weight)
         correction = step.finish_norm(self.norm2, sums)
-        whole = slice(None), slice(None), _corrected(grad_hidden, hidden, correction)
+        whole = slice(None), slice(None), Gradient(grad_hidden, hidden, correction)
         accumulate_conv1x1(step, source, self.norm1, self.conv1, [whole])
 
 
@@ -159,15 +159,13 @@ class _StripsBackward:
     twice: for the sums and the gradient of the 3x3 weight, and for what the 1x1 convolution needs.
     """
 
-    def __init__(
-        self, layer: Bottleneck, step: BackwardPass, x: Tensor, grad: CorrectedGradient, strips: list[Strip]
-    ) -> None:
+    def __init__(self, layer: Bottleneck, step: BackwardPass, x: Tensor, grad: Gradient, strips: list[Strip]) -> None:
         """From the gradient [N, M, H, W] of what `layer` makes of x [N, C, H, W]."""
         self._layer, self._step, self._x, self._grad, self._strips = layer, step, x, grad, strips
         self._sums: BnSums | None = None
         self._grad_weight: Tensor | None = None
 
-    def pieces(self) -> Iterator[tuple[slice, slice, CorrectedGradient]]:
+    def pieces(self) -> Iterator[tuple[slice, slice, Gradient]]:
         """Images, rows, and the gradient of the hidden map there, for accumulate_conv1x1.
 
         Gone through to the end, this delivers the gradients of the parameters of norm2 and conv2.
@@ -178,7 +176,7 @@ class _StripsBackward:
             for strip in self._strips:
                 _, grad_hidden, *results = self._convolve(strip, want_weight)
                 self._count(*results)
-                yield strip.images, strip.rows, CorrectedGradient(grad_hidden)
+                yield strip.images, strip.rows, Gradient(grad_hidden)
             step.finish_norm(layer.norm2, self._sums)
         else:
             for strip in self._strips:
@@ -186,7 +184,7 @@ class _StripsBackward:
             correction = step.finish_norm(layer.norm2, self._sums)
             for strip in self._strips:
                 hidden, grad_hidden, *_ = self._convolve(strip, False)
-                yield strip.images, strip.rows, _corrected(grad_hidden, hidden[:, :, strip.inner], correction)
+                yield strip.images, strip.rows, Gradient(grad_hidden, hidden[:, :, strip.inner], correction)
         step.add_gradient(layer.conv2, self._grad_weight)
 
     def _convolve(self, strip: Strip, want_weight: bool) -> tuple[Tensor, Tensor, Tensor | None, BnSums]:
@@ -194,7 +192,7 @@ class _StripsBackward:
         layer, step = self._layer, self._step
         hidden = layer._hidden(step, self._x[strip.images, :, strip.outer], step.norms[layer.norm1].norm)
         grad_hidden = step.workspace.take(hidden, *hidden[:, :, strip.inner].shape, spread=True)
-        grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
+        grad_weight, sums = bn_relu_conv3x3_backward(
             self._grad.part(strip.images, strip.outer),
             hidden,
             step.norms[layer.norm2].norm,
@@ -213,16 +211,12 @@ class _StripsBackward:
             self._grad_weight = grad_weight if self._grad_weight is None else self._grad_weight.add_(grad_weight)
 
 
-def _corrected(grad: Tensor, x: Tensor, correction: Correction | None) -> CorrectedGradient:
-    return CorrectedGradient(grad) if correction is None else correction.of(x, grad)
-
-
 def accumulate_conv1x1(
     step: BackwardPass,
     source: str,
     norm: nn.BatchNorm2d,
     conv: nn.Conv2d,
-    pieces: Iterable[tuple[slice, slice, CorrectedGradient]],
+    pieces: Iterable[tuple[slice, slice, Gradient]],
 ) -> None:
     """Backward of BN - ReLU - conv 1x1 that reads the first channels of feature `source`.
 
@@ -234,7 +228,7 @@ def accumulate_conv1x1(
     target, accumulate = step.gradient_for(source, channels)
     grad_weight = total = None
     for images, rows, grad in pieces:
-        more, sums = kernels.bn_relu_conv1x1_backward(
+        more, sums = bn_relu_conv1x1_backward(
             grad,
             x[images, :, rows],
             bound.norm,

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ...ops import convolutions
+from ...ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
 from .bottleneck import dilation_of
@@ -24,7 +24,7 @@ class ConvolutionStage(Stage):
         bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
         n, _, h, w = source.data.shape
         target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h, w)
-        statistics = convolutions.bn_relu_conv3x3_forward(
+        statistics = bn_relu_conv3x3_forward(
             source.data,
             bound.norm,
             step.parameter(self.conv),
@@ -42,7 +42,7 @@ class ConvolutionStage(Stage):
         target = step.new_gradient(name)
         # Without a target nobody needs what is written, but the sums.
         data = step.workspace.take(source.data, *source.data.shape) if target is None else target.data
-        grad_weight, sums = convolutions.bn_relu_conv3x3_backward(
+        grad_weight, sums = bn_relu_conv3x3_backward(
             step.gradient_of(self.writes).corrected(0, self.conv.out_channels),
             source.data,
             bound.norm,

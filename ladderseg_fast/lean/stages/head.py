@@ -1,9 +1,9 @@
 """The prediction head."""
 
 from ...nn import Head
-from ...ops import kernels
+from ...ops.arguments import Gradient
 from ...ops.backend import real_dtype
-from ...ops.kernels import CorrectedGradient
+from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 from ..passes import BackwardPass, ForwardPass
 from .bottleneck import accumulate_conv1x1
 from .stage import Stage
@@ -23,7 +23,7 @@ class HeadStage(Stage):
         bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
         n, _, h, w = source.data.shape
         target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h, w)
-        kernels.bn_relu_conv1x1_forward(source.data, bound.norm, step.parameter(self.conv), target.data)
+        bn_relu_conv1x1_forward(source.data, bound.norm, step.parameter(self.conv), target.data)
         bias = step.parameter(self.conv, "bias")
         if bias is not None:
             if bias.shape != (self.conv.out_channels,):  # a parametrization's result is seen here only
@@ -34,7 +34,7 @@ class HeadStage(Stage):
         grad = step.gradient_of(self.writes).data  # class scores have no batch norm for a reader
         if step.wants(self.conv, "bias"):
             step.add_gradient(self.conv, grad.sum(dim=(0, 2, 3), dtype=real_dtype(grad.dtype)), "bias")
-        whole = slice(None), slice(None), CorrectedGradient(grad)
+        whole = slice(None), slice(None), Gradient(grad)
         accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, [whole])
         target = step.gradient_of(self.reads[0])
         if target is not None:

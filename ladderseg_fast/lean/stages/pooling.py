@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..feature import write
+from ...ops.affine_correction import write
 from ..passes import BackwardPass, ForwardPass
 from .stage import Repeatable, Stage
 

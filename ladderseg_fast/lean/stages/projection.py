@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ...ops import kernels
+from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
 from .bottleneck import accumulate_conv1x1
@@ -29,7 +29,7 @@ class ProjectionStage(Stage):
         bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
         n, _, h, w = source.data.shape
         target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h, w)
-        statistics = kernels.bn_relu_conv1x1_forward(
+        statistics = bn_relu_conv1x1_forward(
             source.data,
             bound.norm,
             step.parameter(self.conv),

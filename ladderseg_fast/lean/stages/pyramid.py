@@ -5,8 +5,9 @@ from torch import Tensor
 
 from ...nn import PyramidContext
 from ...nn.pyramid_context import pyramid_levels
-from ...ops import kernels, layout
-from ..feature import write
+from ...ops import layout
+from ...ops.affine_correction import write
+from ...ops.bn_relu import bn_relu_backward, bn_relu_forward
 from ..passes import BackwardPass, ForwardPass
 from .stage import Stage
 
@@ -53,12 +54,12 @@ class PyramidStage(Stage):
             data += grad[:, :c]
         bound = step.norms[self.norm]
         grad_rectified = layout.pixel_major(grad_rectified)
-        sums = kernels.bn_relu_backward(grad_rectified, source.data, bound.norm, data, accumulate=True)
+        sums = bn_relu_backward(grad_rectified, source.data, bound.norm, data, accumulate=True)
         step.finish_norm_of(source, self.norm, sums, target)
 
     def _rectified(self, step: ForwardPass | BackwardPass, x: Tensor) -> Tensor:
         out = layout.empty(x, *x.shape)
-        kernels.bn_relu_forward(x, step.norms[self.norm].norm, out)
+        bn_relu_forward(x, step.norms[self.norm].norm, out)
         return out
 
     def _weights(self, step: ForwardPass | BackwardPass, x: Tensor) -> list[Tensor]:

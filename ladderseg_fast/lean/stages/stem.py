@@ -7,9 +7,10 @@ whenever it is needed: once in forward, and in backward for the sums of batch no
 import torch
 from torch import Tensor, nn
 
-from ...ops import convolutions, kernels
+from ...ops.arguments import Correction
 from ...ops.backend import real_dtype
-from ...ops.batch_norm_kernels import Correction
+from ...ops.bn_relu import bn_relu_forward
+from ...ops.stem import stem_backward_sums, stem_backward_weight, stem_forward
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
 from .stage import Repeatable, Stage
@@ -36,32 +37,29 @@ class StemStage(Stage, Repeatable):
         if uses_batch_statistics(self.norm):
             gamma = step.parameter(self.norm)
             signs = _signs(gamma, weight, images)
-            statistics = convolutions.stem_forward(images, weight, signs, None, out, statistics=True)
+            statistics = stem_forward(images, weight, signs, None, out, statistics=True)
             bound = step.bind(self.norm, statistics, positions, images.dtype)
-            kernels.bn_relu_forward(out, bound.norm, out)
+            bn_relu_forward(out, bound.norm, out)
         else:
             bound = step.bind(self.norm, None, positions, images.dtype)
-            convolutions.stem_forward(images, weight, bound.norm.scale, bound.norm, out)
+            stem_forward(images, weight, bound.norm.scale, bound.norm, out)
 
     def forward_again(self, step: BackwardPass) -> None:
         images, weight, norm = step.features[self.reads[0]].data, step.parameter(self.conv), step.norms[self.norm].norm
         out = step.new_feature(self.writes).channels(weight.shape[0])
-        convolutions.stem_forward(images, weight, norm.scale, norm, out)
+        stem_forward(images, weight, norm.scale, norm, out)
 
     def backward(self, step: BackwardPass) -> None:
         images = step.features[self.reads[0]].data
         weight = step.parameter(self.conv)
         bound = step.norms[self.norm]
         grad = step.gradient_of(self.writes).corrected(0, weight.shape[0])
-        sums = convolutions.stem_backward_sums(grad, images, weight, bound.norm)
+        sums = stem_backward_sums(grad, images, weight, bound.norm)
         correction = step.finish_norm(self.norm, sums)
         if correction is None:  # of frozen batch norm; the kernels want one
             correction = Correction.zeros(weight.shape[0], bound.norm.mean.dtype, weight.device)
         if step.wants(self.conv):
-            grad_weight = convolutions.stem_backward_weight(
-                grad, images, weight, bound.norm, correction.constant, correction.slope
-            )
-            step.add_gradient(self.conv, grad_weight)
+            step.add_gradient(self.conv, stem_backward_weight(grad, images, weight, bound.norm, correction))
         target = step.gradient_of(self.reads[0])
         if target is not None:
             add_image_gradient(step, grad, images, weight, bound.norm, correction, target.data)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from ...nn import Transition
-from ...ops import kernels
+from ...ops.arguments import Norm
 from ...ops.backend import real_dtype
-from ...ops.kernels import Norm
+from ...ops.bn_relu_avgpool2 import bn_relu_avgpool2_backward, bn_relu_avgpool2_forward
+from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
 from ...ops.running_statistics import RunningStatistics
 from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
@@ -42,9 +43,7 @@ class TransitionStage(Stage):
         for strip in self._strips(source.data, step):
             pooled = self._pool(source.data, strip, bound.norm, step)
             out = target.data[strip.images, :, strip.rows]
-            statistics = kernels.bn_relu_conv1x1_forward(
-                pooled, identity, step.parameter(self.conv), out, statistics=wanted
-            )
+            statistics = bn_relu_conv1x1_forward(pooled, identity, step.parameter(self.conv), out, statistics=wanted)
             if wanted:
                 running.add(out.numel() // out.shape[1], statistics)
         if wanted:
@@ -60,7 +59,7 @@ class TransitionStage(Stage):
         for strip in self._strips(source, step):
             pooled = self._pool(source, strip, bound.norm, step)
             grad_pooled = step.workspace.take(pooled, *pooled.shape)
-            more, _ = kernels.bn_relu_conv1x1_backward(
+            more, _ = bn_relu_conv1x1_backward(
                 grad.part(strip.images, strip.rows),
                 pooled,
                 identity,
@@ -76,7 +75,7 @@ class TransitionStage(Stage):
             else:
                 rows = target.data[strip.images, :, _rows_below(strip, source)]
             accumulate = accumulate and target is not None
-            total = kernels.bn_relu_avgpool2_backward(grad_pooled, x, bound.norm, rows, accumulate).plus(total)
+            total = bn_relu_avgpool2_backward(grad_pooled, x, bound.norm, rows, accumulate).plus(total)
         step.add_gradient(self.conv, grad_weight)
         step.finish_norm_of(step.features[self.reads[0]], self.norm, total, target)
 
@@ -89,7 +88,7 @@ class TransitionStage(Stage):
         x = source[strip.images, :, _rows_below(strip, source)]
         n, c, h, w = x.shape
         pooled = step.workspace.take(x, n, c, h // 2, w // 2)
-        kernels.bn_relu_avgpool2_forward(x, norm, pooled)
+        bn_relu_avgpool2_forward(x, norm, pooled)
         return pooled
 
 

@@ -11,11 +11,15 @@ import torch
 from torch import Tensor
 
 from ...nn import TransitionUp
-from ...ops import convolutions, kernels
+from ...ops.affine_correction import write
+from ...ops.arguments import Gradient
+from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
+from ...ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
+from ...ops.channel_statistics import mean_and_variance
 from ...ops.running_statistics import RunningStatistics
 from ...ops.strips import Strip, strips
+from ...ops.upsample import upsample_backward, upsample_forward
 from ..batch_norm import NormGradients, uses_batch_statistics
-from ..feature import write
 from ..passes import BackwardPass, ForwardPass
 from .stage import Stage
 
@@ -56,9 +60,9 @@ class TransitionUpStage(Stage):
             out = target.data[strip.images, :, strip.rows]
             values, norm = upsampled.rows(strip.images, strip.outer), bound.norm
             row = strip.inner.start
-            convolutions.bn_relu_conv3x3_forward(values, norm.part(first), weight[:, first], 1, out, row)
+            bn_relu_conv3x3_forward(values, norm.part(first), weight[:, first], 1, out, row)
             values = skip.data[strip.images, :, strip.outer]
-            more = convolutions.bn_relu_conv3x3_forward(
+            more = bn_relu_conv3x3_forward(
                 values, norm.part(second), weight[:, second], 1, out, row, accumulate=True, statistics=wanted
             )
             if more is not None:
@@ -91,10 +95,10 @@ class TransitionUpStage(Stage):
         if name in step.feature_gradients:
             gradient = step.feature_gradients[name].data
             grad_coarse = step.workspace.take(gradient, *gradient.shape)
-            kernels.upsample_backward(grad_half, grad_coarse)
+            upsample_backward(grad_half, grad_coarse)
             gradient += grad_coarse
         elif name in step.needed:
-            kernels.upsample_backward(grad_half, step.new_gradient(name).data)
+            upsample_backward(grad_half, step.new_gradient(name).data)
 
     def _backward_projected(self, step: BackwardPass) -> tuple[Tensor | None, NormGradients]:
         """The gradients of the projected skip connection, of this half's weight and of this half of the batch norm."""
@@ -118,7 +122,7 @@ class TransitionUpStage(Stage):
         weight = step.parameter(up.conv)[:, channels]
         total = grad_weight = None
         for strip in half.strips(halo=1):
-            more, sums = convolutions.bn_relu_conv3x3_backward(
+            more, sums = bn_relu_conv3x3_backward(
                 grad.part(strip.images, strip.outer),
                 half.rows(strip.images, strip.outer),
                 bound.norm,
@@ -135,14 +139,14 @@ class TransitionUpStage(Stage):
         if gradients.correction is not None:
             for strip in half.strips(halo=0):
                 rows = grad_half[strip.images, :, strip.rows]
-                write(gradients.correction.of(half.rows(strip.images, strip.rows), rows), rows)
+                write(Gradient(rows, half.rows(strip.images, strip.rows), gradients.correction), rows)
         return grad_weight, gradients
 
     def _upsampled(self, step: ForwardPass | BackwardPass, coarse: Tensor, like: Tensor) -> "_Half":
         n, _, h, w = like.shape
 
         def make(images: slice, rows: slice, out: Tensor) -> None:
-            kernels.upsample_forward(coarse[images], out, rows.start, h)
+            upsample_forward(coarse[images], out, rows.start, h)
 
         return _Half(step, coarse, (n, coarse.shape[1], h, w), make)
 
@@ -151,7 +155,7 @@ class TransitionUpStage(Stage):
         norm, weight = step.norms[self.up.skip_norm].norm, step.parameter(self.up.skip_conv)
 
         def make(images: slice, rows: slice, out: Tensor) -> None:
-            kernels.bn_relu_conv1x1_forward(source[images, :, rows], norm, weight, out)
+            bn_relu_conv1x1_forward(source[images, :, rows], norm, weight, out)
 
         return _Half(step, source, (n, weight.shape[0], h, w), make)
 
@@ -190,7 +194,7 @@ class _Half:
         running = RunningStatistics()
         for strip in self.strips(halo=0):
             values = self.rows(strip.images, strip.rows)
-            running.add(values.numel() // values.shape[1], kernels.channel_statistics(values))
+            running.add(values.numel() // values.shape[1], mean_and_variance(values))
         return running.result()
 
 

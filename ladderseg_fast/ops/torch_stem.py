@@ -1,6 +1,6 @@
 """The stem where the convolution is torch's (cuDNN): its result exists a strip of rows at a time.
 
-Arguments and results are those of kernels.stem_forward, stem_backward_sums and stem_backward_weight. Each goes through
+Arguments and results are those of stem_forward, stem_backward_sums and stem_backward_weight. Each goes through
 the strips once and makes the convolution of each; nothing else of its size is kept.
 """
 
@@ -11,9 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import kernels
+from .affine_correction import settled
+from .arguments import BnSums, Correction, Gradient, Norm
 from .backend import real_dtype
-from .kernels import BnSums, CorrectedGradient, Norm
+from .bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
+from .channel_statistics import mean_and_variance
+from .cost import pixels, torch_kernel
 from .layout import empty, pixel_major
 from .running_statistics import RunningStatistics
 from .strips import Strip, strips
@@ -35,33 +38,28 @@ def forward(
     for piece in pieces(images, weight):
         strip = piece.strip
         rows = slice(strip.rows.start // 2, (strip.rows.stop + 1) // 2)
-        kernels.bn_relu_maxpool_forward(
-            piece.values, norm, out[strip.images, :, rows], first_row=strip.inner.start, scale=scale
-        )
+        bn_relu_maxpool_forward(piece.values, norm, out[strip.images, :, rows], strip.inner.start, scale)
         if statistics:
             values = piece.values[:, :, strip.inner]
-            running.add(values.numel() // values.shape[1], kernels.channel_statistics(values))
+            running.add(values.numel() // values.shape[1], mean_and_variance(values))
     return running.result() if statistics else None
 
 
-def backward_sums(grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
-    pooled = kernels.settled(grad)
+def backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
+    pooled = settled(grad)
     total = None
     for piece in pieces(images, weight):
-        total = piece.pooling_sums(pooled, norm).plus(total)
+        total = piece.backward_pooling(pooled, norm, None).plus(total)
     return total
 
 
-def backward_weight(
-    grad: CorrectedGradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor
-) -> Tensor:
-    pooled = kernels.settled(grad)
+def backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
+    pooled = settled(grad)
     total = torch.zeros(weight.shape, dtype=real_dtype(images.dtype), device=images.device)
     for piece in pieces(images, weight):
-        grad = piece.empty_gradient()
-        rows = piece.rows_of(grad)
-        piece.backward_pooling(pooled, norm, rows, (constant, slope))
-        total += piece.backward_convolution(grad, weight, (False, True))[1]
+        grad_values = piece.empty_gradient()
+        piece.backward_pooling(pooled, norm, piece.rows_of(grad_values), correction)
+        total += piece.backward_convolution(grad_values, weight, (False, True))[1]
     return total
 
 
@@ -110,22 +108,15 @@ class Piece:
         return grad[:, :, self.first + inner.start : self.first + inner.stop]
 
     def backward_pooling(
-        self, pooled_gradient: Tensor, norm: Norm, out: Tensor, correction: tuple[Tensor, Tensor] | None = None
+        self, pooled_gradient: Tensor, norm: Norm, out: Tensor | None, correction: Correction | None = None
     ) -> BnSums:
         """out = norm.scale * m on the rows of the strip from that of the pooled map; returns the sums over these rows.
 
-        For `correction` see kernels.bn_relu_maxpool_backward.
+        For `correction`, and for sums without `out`, see bn_relu_maxpool_backward.
         """
-        first_row = self.strip.inner.start
+        first, rows = self.strip.inner.start, self.strip.inner.stop - self.strip.inner.start
         pooled = self._pooled_rows(pooled_gradient)
-        return kernels.bn_relu_maxpool_backward(pooled, self.values, norm, out, first_row, first_row, correction)
-
-    def pooling_sums(self, pooled_gradient: Tensor, norm: Norm) -> BnSums:
-        """The sums of backward_pooling alone."""
-        inner = self.strip.inner
-        pooled = self._pooled_rows(pooled_gradient)
-        rows = inner.stop - inner.start
-        return kernels.bn_relu_maxpool_backward_sums(pooled, self.values, norm, rows, inner.start, inner.start)
+        return bn_relu_maxpool_backward(pooled, self.values, norm, out, first, first, correction, rows)
 
     def _pooled_rows(self, pooled: Tensor) -> Tensor:
         """Those whose windows reach the strip.
@@ -144,13 +135,17 @@ class Piece:
         return stem_convolution_backward(grad, self.source, weight, wanted)
 
 
-@kernels.observed
+def _operations(images: Tensor, weight: Tensor, wanted: tuple[bool, ...] = (True,), **_: object) -> float:
+    return 2.0 * sum(wanted) * weight.numel() * pixels(images) / 4
+
+
+@torch_kernel("stem_convolution", "stem", _operations)
 def stem_convolution(images: Tensor, weight: Tensor) -> Tensor:
     """images [N, C, H, W] -> [N, K, ceil(H / 2), ceil(W / 2)], torch's."""
     return F.conv2d(images, weight, stride=_STRIDE, padding=_PADDING)
 
 
-@kernels.observed
+@torch_kernel("stem_convolution_backward", "stem", _operations)
 def stem_convolution_backward(
     grad: Tensor, images: Tensor, weight: Tensor, wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:

@@ -1,49 +1,19 @@
-"""The core's kernels for batch norm's arithmetic on vectors, one number per channel; as kernels.py is for maps.
+"""Batch norm's arithmetic on vectors, one number per channel: before the passes over a map, and after them.
 
 Vectors [C] are contiguous, float32 or float64; statistics, sums and invstd are float64.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .. import _core
+from .arguments import BnSums, Correction, Norm
 from .backend import launch
-from .kernels import BnSums, CorrectedGradient, Norm
+from .cost import vector_kernel
 from .pointers import memories, memory
 
 
-@dataclass
-class Correction:
-    """What batch statistics take from the gradient scale * m of a batch norm's input x: constant + slope * (x - mean).
-
-    Vectors [C]. Source: ALGORITHMS.md section 4.
-    """
-
-    mean: Tensor
-    constant: Tensor
-    slope: Tensor
-
-    @staticmethod
-    def empty(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
-        """For a kernel to write."""
-        return Correction(*torch.empty((3, channels), dtype=dtype, device=device))
-
-    @staticmethod
-    def zeros(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
-        """Nothing is taken."""
-        return Correction(*torch.zeros((3, channels), dtype=dtype, device=device))
-
-    def part(self, channels: slice) -> "Correction":
-        """That of some channels."""
-        return Correction(self.mean[channels], self.constant[channels], self.slope[channels])
-
-    def of(self, x: Tensor, grad: Tensor) -> CorrectedGradient:
-        """The gradient of x [N, C, H, W] from grad = scale * m."""
-        return CorrectedGradient(grad, x, self.mean, self.constant, self.slope)
-
-
+@vector_kernel("batch_norm_forward")
 def batch_norm_forward(
     statistics: Tensor | None,
     running: tuple[Tensor, Tensor] | None,
@@ -87,6 +57,7 @@ def batch_norm_forward(
     return norm, invstd
 
 
+@vector_kernel("batch_norm_backward")
 def batch_norm_backward(
     sums: BnSums, invstd: Tensor, norm: Norm, positions: int, correction: Correction | None, accumulate: bool
 ) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """BN-ReLU-conv3x3 where the convolution is torch's (cuDNN): the normalised map exists, a few images at a time.
 
-Arguments and results are those of kernels.bn_relu_conv3x3_forward and _backward; weights are of the dtype of the maps.
+Arguments and results are those of bn_relu_conv3x3_forward and _backward; weights are of the dtype of the maps.
 """
 
 from collections.abc import Iterator
@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import kernels
+from .affine_correction import settled
+from .arguments import BnSums, Gradient, Norm
 from .backend import real_dtype
-from .kernels import BnSums, CorrectedGradient, Norm
+from .bn_relu import bn_relu_backward, bn_relu_forward
+from .channel_statistics import mean_and_variance
+from .cost import pixels, torch_kernel
 from .layout import empty, pixel_major
 
 #: Bytes of the normalised map that exist at a time, unless one image takes more.
@@ -30,16 +33,16 @@ def forward(
 ) -> Tensor | None:
     rows = slice(first_row, first_row + out.shape[2])
     for images in _groups(x):
-        convolved = F.conv2d(_normalised(x[images], norm), weight, padding=dilation, dilation=dilation)[:, :, rows]
+        convolved = _convolution(_normalised(x[images], norm), weight, dilation)[:, :, rows]
         if accumulate:
             out[images] += convolved
         else:
             out[images] = convolved
-    return kernels.channel_statistics(out) if statistics else None
+    return mean_and_variance(out) if statistics else None
 
 
 def backward(
-    grad: CorrectedGradient,
+    grad: Gradient,
     x: Tensor,
     norm: Norm,
     weight: Tensor,
@@ -55,24 +58,19 @@ def backward(
     whole = height == x.shape[2] == grad.grad.shape[2]
     for images in _groups(x) if whole else _single_images(x):
         if whole:
-            g = kernels.settled(grad.part(images, slice(None)))
+            g = settled(grad.part(images, slice(None)))
             grad_y, more = _convolution_backward(g, _normalised(x[images], norm), weight, dilation, (True, want_weight))
         else:
             start = max(0, grad_first_row - dilation)
-            g = kernels.settled(grad.part(images, slice(start, grad_first_row + height + dilation)))
+            g = settled(grad.part(images, slice(start, grad_first_row + height + dilation)))
             inner = slice(grad_first_row - start, grad_first_row - start + height)
             y = _normalised_with_margins(x[images], norm, first_row, height, dilation)
             grad_y, more = _strip_convolution_backward(g, inner, y, weight, dilation, want_weight)
         if want_weight:
             more = more.to(real_dtype(x.dtype))
             grad_weight = more if grad_weight is None else grad_weight.add_(more)
-        sums = kernels.bn_relu_backward(
-            pixel_major(grad_y),
-            x[images, :, first_row : first_row + height],
-            norm,
-            grad_x[images],
-            accumulate=False,
-        )
+        rows = x[images, :, first_row : first_row + height]
+        sums = bn_relu_backward(pixel_major(grad_y), rows, norm, grad_x[images])
         total = sums.plus(total)
     if total is None:  # a batch without images
         total = BnSums.of_none(x.shape[1], x.device)
@@ -94,7 +92,7 @@ def _single_images(x: Tensor) -> Iterator[slice]:
 
 def _normalised(x: Tensor, norm: Norm) -> Tensor:
     y = empty(x, *x.shape)
-    kernels.bn_relu_forward(x, norm, y)
+    bn_relu_forward(x, norm, y)
     return y
 
 
@@ -106,7 +104,7 @@ def _normalised_with_margins(x: Tensor, norm: Norm, first_row: int, height: int,
     y = empty(x, n, c, stop - start, w)
     y[:, :, :above].zero_()
     y[:, :, y.shape[2] - below :].zero_()
-    kernels.bn_relu_forward(x[:, :, start + above : stop - below], norm, y[:, :, above : y.shape[2] - below])
+    bn_relu_forward(x[:, :, start + above : stop - below], norm, y[:, :, above : y.shape[2] - below])
     return y
 
 
@@ -125,6 +123,16 @@ def _strip_convolution_backward(
     return grad_y[:, :, inner], grad_weight
 
 
+@torch_kernel("conv3x3", "conv3x3_forward", lambda y, weight, **_: 2.0 * weight.numel() * pixels(y))
+def _convolution(y: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    return F.conv2d(y, weight, padding=dilation, dilation=dilation)
+
+
+def _backward_operations(grad: Tensor, weight: Tensor, wanted: tuple[bool, bool], **_: object) -> float:
+    return 2.0 * sum(wanted) * weight.numel() * pixels(grad)
+
+
+@torch_kernel("conv3x3_backward", "conv3x3_backward", _backward_operations)
 def _convolution_backward(
     grad: Tensor,
     y: Tensor,

@@ -7,8 +7,8 @@ from support.comparison import assert_near
 from support.operator_suite import random
 from torch import Tensor
 
-from ladderseg_fast.ops.batch_norm_kernels import Correction, batch_norm_backward, batch_norm_forward
-from ladderseg_fast.ops.kernels import BnSums, Norm
+from ladderseg_fast.ops.arguments import BnSums, Correction, Norm
+from ladderseg_fast.ops.batch_norm import batch_norm_backward, batch_norm_forward
 
 CHANNELS, EPSILON, MOMENTUM = 37, 1e-3, 0.2
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-14}

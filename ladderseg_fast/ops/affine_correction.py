@@ -1,0 +1,30 @@
+"""The value of a gradient whose batch norm correction has been deferred."""
+
+from torch import Tensor
+
+from .. import _core
+from .arguments import Gradient
+from .backend import launch
+from .cost import kernel
+from .layout import empty
+from .pointers import feature_map
+
+
+@kernel("affine_correction")
+def affine_correction(gradient: Gradient, out: Tensor) -> None:
+    """out = the value of `gradient`, which has a correction; [N, C, H, W]; out may be gradient.grad."""
+    launch(_core.affine_correction, out, gradient.pointers(), feature_map(out))
+
+
+def write(gradient: Gradient, out: Tensor) -> Tensor:
+    """Write the value of `gradient` [N, C, H, W] to `out`, and return that."""
+    if gradient.correction is None:
+        return out if out is gradient.grad else out.copy_(gradient.grad)
+    affine_correction(gradient, out)
+    return out
+
+
+def settled(gradient: Gradient) -> Tensor:
+    """The value of `gradient` [N, C, H, W]; a fresh tensor if there is something to correct."""
+    grad = gradient.grad
+    return grad if gradient.correction is None else write(gradient, empty(grad, *grad.shape))

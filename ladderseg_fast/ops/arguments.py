@@ -1,0 +1,164 @@
+"""What kernels take and give besides maps: batch norms, their sums and corrections, gradients, weights.
+
+Feature maps are pixel-major tensors [N, C, H, W] (layout.py) of one dtype, one of the backend's; vectors [C] and weight
+gradients are of its real_dtype, statistics and sums are float64. Kernels write to tensors that they are given. Whoever
+calls them has checked what the arguments mean (checks.py, or by construction in the lean step).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import _core
+from .backend import real_dtype
+from .pointers import NO_MAP, feature_map, memory
+
+_NO_CORRECTION = _core.Correction(NO_MAP, None, None, None)
+
+
+@dataclass
+class Norm:
+    """Batch norm as the kernels take it: relu((x - mean) * scale + shift), per channel.
+
+    mean, scale and shift are contiguous [C] of the real_dtype of x.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    @staticmethod
+    def of(mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> "Norm":
+        """Make one of statistics [C] and affine parameters [C] (None: 1 and 0)."""
+        scale = invstd if gamma is None else invstd * gamma
+        shift = torch.zeros_like(mean) if beta is None else beta
+        return Norm(mean.contiguous(), scale.contiguous(), shift.contiguous())
+
+    def part(self, channels: slice) -> "Norm":
+        """The batch norm of some channels."""
+        return Norm(self.mean[channels], self.scale[channels], self.shift[channels])
+
+    def pointers(self) -> _core.BnRelu:
+        return _core.BnRelu(memory(self.mean), memory(self.scale), memory(self.shift))
+
+
+def norm_or_scale(norm: Norm | None, scale: Tensor | None) -> _core.BnRelu:
+    """Pointers for kernels that need no more than the signs of `scale` [C] where there is no `norm`."""
+    return _core.BnRelu(None, memory(scale), None) if norm is None else norm.pointers()
+
+
+@dataclass
+class BnSums:
+    """What batch norm's backward needs of the masked gradient m: sum(m) and sum(m * (x - mean)), [C] float64."""
+
+    masked: Tensor
+    centred: Tensor
+
+    @staticmethod
+    def empty(channels: int, device: torch.device) -> "BnSums":
+        """Make room for a kernel to write."""
+        return BnSums(*torch.empty((2, channels), dtype=torch.float64, device=device))
+
+    @staticmethod
+    def of_none(channels: int, device: torch.device) -> "BnSums":
+        """Make the sums over no positions."""
+        return BnSums(*torch.zeros((2, channels), dtype=torch.float64, device=device))
+
+    def pointers(self) -> _core.BnSums:
+        return _core.BnSums(memory(self.masked), memory(self.centred))
+
+    def plus(self, other: "BnSums | None") -> "BnSums":
+        """Add `other` in place, and return these."""
+        if other is not None:
+            self.masked += other.masked
+            self.centred += other.centred
+        return self
+
+
+@dataclass
+class Correction:
+    """What batch statistics take from the gradient scale * m of a batch norm's input x: constant + slope * (x - mean).
+
+    Contiguous vectors [C] of the real_dtype of x. Source: ALGORITHMS.md section 4.
+    """
+
+    mean: Tensor
+    constant: Tensor
+    slope: Tensor
+
+    @staticmethod
+    def empty(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
+        """Make room for a kernel to write."""
+        return Correction(*torch.empty((3, channels), dtype=dtype, device=device))
+
+    @staticmethod
+    def zeros(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
+        """Make one that takes nothing."""
+        return Correction(*torch.zeros((3, channels), dtype=dtype, device=device))
+
+    def part(self, channels: slice) -> "Correction":
+        """The correction of some channels."""
+        return Correction(self.mean[channels], self.constant[channels], self.slope[channels])
+
+
+@dataclass
+class Gradient:
+    """A gradient [N, C, H, W] whose batch norm correction is left to whoever reads it.
+
+    Its value is grad - constant - slope * (x - mean), with x [N, C, H, W] and the vectors of `correction`; without a
+    correction it is grad. Source: ALGORITHMS.md section 4.
+    """
+
+    grad: Tensor
+    x: Tensor | None = None
+    correction: Correction | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return self.grad.device
+
+    def part(self, images: slice, rows: slice) -> "Gradient":
+        """The gradient of some images and rows."""
+        x = None if self.x is None else self.x[images, :, rows]
+        return Gradient(self.grad[images, :, rows], x, self.correction)
+
+    def pointers(self) -> _core.Gradient:
+        if self.correction is None:
+            return _core.Gradient(feature_map(self.grad), _NO_CORRECTION)
+        c = self.correction
+        vectors = memory(c.mean), memory(c.constant), memory(c.slope)
+        return _core.Gradient(feature_map(self.grad), _core.Correction(feature_map(self.x), *vectors))
+
+
+def expect_weight(weight: Tensor, x: Tensor, outputs: int, kernel_size: int) -> None:
+    """Check that `weight` is [outputs, C, k, k], for a convolution of x [N, C, H, W].
+
+    The core's own checks are of extents: another arrangement of as many numbers would pass them.
+
+    Raises:
+        ValueError: it is of another shape.
+    """
+    expected = (outputs, x.shape[1], kernel_size, kernel_size)
+    if weight.shape != expected:
+        raise ValueError(f"weight must be {list(expected)} for these maps, got {list(weight.shape)}")
+
+
+def readable_weight(weight: Tensor, x: Tensor, outputs: int, kernel_size: int = 1) -> Tensor:
+    """`weight` [outputs, C, k, k], contiguous and of the dtype of x [N, C, H, W].
+
+    Raises:
+        ValueError: see expect_weight.
+    """
+    expect_weight(weight, x, outputs, kernel_size)
+    return weight.to(x.dtype).contiguous()
+
+
+def empty_weight_gradient(weight: Tensor) -> Tensor:
+    """Room for the gradient of what readable_weight has returned."""
+    return torch.empty(weight.shape, dtype=real_dtype(weight.dtype), device=weight.device)
+
+
+def empty_statistics(x: Tensor) -> Tensor:
+    """Room for the mean and the biased variance [2, C] of x [N, C, H, W]."""
+    return torch.empty((2, x.shape[1]), dtype=torch.float64, device=x.device)

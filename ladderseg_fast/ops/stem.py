@@ -1,0 +1,92 @@
+"""The stem: 7x7 convolution with stride 2, batch norm, rectification and 3x3 max pooling with stride 2.
+
+The largest map of a network is what its convolution makes. It never exists in full: each function here makes it again.
+"""
+
+from torch import Tensor
+
+from .. import _core
+from . import torch_stem
+from .arguments import (
+    BnSums,
+    Correction,
+    Gradient,
+    Norm,
+    empty_statistics,
+    empty_weight_gradient,
+    norm_or_scale,
+    readable_weight,
+)
+from .backend import backend_of, launch
+from .cost import kernel, pixels
+from .pointers import feature_map, image_batch, memories, memory
+
+
+def stem_forward(
+    images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool = False
+) -> Tensor | None:
+    """out [N, K, h, w] = max_pool2d(bn_relu(x), 3, stride 2, padding 1) of x = conv7x7 with stride 2 and padding 3.
+
+    images [N, C, H, W] of any strides; weight [K, C, 7, 7]. Without `norm`, out is the x that batch norm with a scale
+    of the signs of `scale` [K] would make each window's maximum of. With `statistics`, returns those of x.
+    """
+    forward = _core_forward if backend_of(images.device).core_stem else torch_stem.forward
+    return forward(images, weight.to(images.dtype), scale, norm, out, statistics)
+
+
+def stem_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
+    """The sums of the stem's batch norm from grad [N, K, h, w]."""
+    backward = _core_backward_sums if backend_of(images.device).core_stem else torch_stem.backward_sums
+    return backward(grad, images, weight.to(images.dtype), norm)
+
+
+def stem_backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
+    """The gradient of weight from grad [N, K, h, w], with the `correction` of the batch norm's input.
+
+    That has the mean of `norm`.
+    """
+    backward = _core_backward_weight if backend_of(images.device).core_stem else torch_stem.backward_weight
+    return backward(grad, images, weight.to(images.dtype), norm, correction)
+
+
+def _convolution(images: Tensor, weight: Tensor, **_: object) -> float:
+    """Multiplications and additions of the convolution."""
+    return 2.0 * weight.numel() * pixels(images) / 4
+
+
+@kernel("stem_forward", "stem", _convolution)
+def _core_forward(
+    images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool
+) -> Tensor | None:
+    result = empty_statistics(out) if statistics else None
+    weight = readable_weight(weight, images, out.shape[1], 7)
+    pointers = image_batch(images), memory(weight), norm_or_scale(norm, scale), feature_map(out), *memories(result)
+    launch(_core.stem_forward, images, *pointers)
+    return result
+
+
+@kernel("stem_backward_sums", "stem", _convolution)
+def _core_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
+    sums = BnSums.empty(weight.shape[0], images.device)
+    weight = readable_weight(weight, images, grad.grad.shape[1], 7)
+    pointers = grad.pointers(), image_batch(images), memory(weight), norm.pointers(), sums.pointers()
+    launch(_core.stem_backward_sums, images, *pointers)
+    return sums
+
+
+@kernel("stem_backward_weight", "stem", lambda **arguments: 2.0 * _convolution(**arguments))
+def _core_backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
+    weight = readable_weight(weight, images, grad.grad.shape[1], 7)
+    grad_weight = empty_weight_gradient(weight)
+    launch(
+        _core.stem_backward_weight,
+        images,
+        grad.pointers(),
+        image_batch(images),
+        memory(weight),
+        norm.pointers(),
+        memory(correction.constant),
+        memory(correction.slope),
+        memory(grad_weight),
+    )
+    return grad_weight
