@@ -7,7 +7,7 @@ import torch
 
 from .. import memory
 from ..engine.device import AUTO, find_device
-from ..memory import Estimate, Planned
+from ..memory import Estimate, PlannedStep
 from ..memory.rates import measure_rates, store_rates
 from .arguments import image_size, model_name, path, positive_int
 
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     planner = memory.planner_for(arguments.model, (batch, 3, *size), **common)
     if arguments.budget is None:
         fastest = planner.fastest
-        planned = Planned(fastest, fastest, 0.0)
+        planned = PlannedStep(fastest, fastest, 0.0)
     else:
         planned = planner.plan(arguments.budget)
     print(report(arguments, planned, planner.step.rates.source))
@@ -90,7 +90,7 @@ def largest_that_fits(arguments: argparse.Namespace, common: dict) -> tuple[int,
     return arguments.batch, arguments.size
 
 
-def report(arguments: argparse.Namespace, planned: Planned, source: str) -> str:
+def report(arguments: argparse.Namespace, planned: PlannedStep, source: str) -> str:
     """Text that the command prints."""
     estimate, fastest = planned.estimate, planned.fastest
     shape = estimate.shape
@@ -116,7 +116,7 @@ def bytes_table(estimate: Estimate) -> list[str]:
     return [f"{name:{width}}  {memory.format_bytes(size):>9}" for name, size in estimate.parts.items() if size]
 
 
-def choices(planned: Planned) -> list[str]:
+def choices(planned: PlannedStep) -> list[str]:
     """Lines about the plan's choices, one per section, and by how much each is slower than recomputing nothing."""
     plan = planned.plan
     lines = ["what the plan chooses:"]
@@ -144,7 +144,7 @@ def choices(planned: Planned) -> list[str]:
     return lines
 
 
-def as_json(arguments: argparse.Namespace, planned: Planned) -> dict:
+def as_json(arguments: argparse.Namespace, planned: PlannedStep) -> dict:
     """Everything that the command knows, for --json."""
     estimate = planned.estimate
     shape = estimate.shape
@@ -183,7 +183,7 @@ def device_name(text: str) -> str:
     raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}")
 
 
-def _cost(planned: Planned, name: str) -> str:
+def _cost(planned: PlannedStep, name: str) -> str:
     seconds = planned.costs.get(name, 0.0)
     return f" (+{seconds:.2f} s)" if seconds >= 0.005 else ""
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-#: Improvements that a plan goes through from each first order.
+#: Improvements that a placement goes through from each first order.
 _PROMOTIONS = 30
 
 #: Shares of all from which maps are large.
 _LARGE = (0.02, 0.01, 0.003)
 
-#: A plan of so little more than what is in use at once is not improved further, as a share of that.
+#: A placement of so little more than what is in use at once is not improved further, as a share of that.
 _GOOD_ENOUGH = 0.0005
 
 
@@ -41,7 +41,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Placement:
     """Where each map of a step starts in a block of `size` bytes."""
 
     sizes: list[int]
@@ -49,8 +49,8 @@ class Plan:
     size: int
 
     @staticmethod
-    def of(recording: Recording) -> "Plan":
-        """A plan that takes hardly more than what is in use at once; the best would be hard to find.
+    def of(recording: Recording) -> "Placement":
+        """A placement that takes hardly more than what is in use at once; the best would be hard to find.
 
         Maps are placed one after the other, in some order. Of several orders the best is taken: most often that of
         time, forward or backward. Where it is not, finding an order for the large maps alone, which takes no time,
@@ -58,7 +58,7 @@ class Plan:
         spans = recording.spans
         everything = range(len(spans))
         enough = recording.most_in_use() * (1 + _GOOD_ENOUGH)
-        placement = _Placement(recording)
+        placer = _Placer(recording)
 
         def by_time(i: int) -> float:
             return spans[i][0]
@@ -76,22 +76,22 @@ class Plan:
                 large = [i for i in everything if recording.sizes[i] >= share * enough]
                 small = set(everything).difference(large)
                 for key in (by_time, by_end, by_length):
-                    _, order = placement.promoted(sorted(large, key=key), 0.0)
+                    _, order = placer.promoted(sorted(large, key=key), 0.0)
                     for rest in (by_time, by_end):
                         yield order + sorted(small, key=rest)
 
-        best: Plan | None = None
+        best: Placement | None = None
         for order in first_orders():
-            plan, _ = placement.promoted(order, enough)
-            if best is None or plan.size < best.size:
-                best = plan
+            placement, _ = placer.promoted(order, enough)
+            if best is None or placement.size < best.size:
+                best = placement
             if best.size <= enough:
                 break
         assert best is not None
         return best
 
 
-class _Placement:
+class _Placer:
     """Places the maps of a recording."""
 
     def __init__(self, recording: Recording) -> None:
@@ -106,25 +106,25 @@ class _Placement:
                 self._overlapping[other].append(i)
             alive.append(i)
 
-    def promoted(self, order: list[int], enough: float) -> tuple[Plan, list[int]]:
-        """The best plan of this order, and of others that come of placing first those maps that reach the top.
+    def promoted(self, order: list[int], enough: float) -> tuple[Placement, list[int]]:
+        """The best placement of this order, and of others that come of placing first those maps that reach the top.
 
-        That gives them the low places for which others leave room. With the order of that plan; it stops at one of
+        That gives them the low places for which others leave room. With the order of that placement; it stops at one of
         `enough` bytes.
         """
-        plan = self._in_order(order)
-        best = plan, order
+        placement = self._in_order(order)
+        best = placement, order
         for _ in range(_PROMOTIONS - 1):
-            if plan.size <= enough:
+            if placement.size <= enough:
                 break
-            at_top = {i for i in order if plan.starts[i] + plan.sizes[i] == plan.size}
+            at_top = {i for i in order if placement.starts[i] + placement.sizes[i] == placement.size}
             order = sorted(order, key=lambda i: i not in at_top)
-            plan = self._in_order(order)
-            if plan.size < best[0].size:
-                best = plan, order
+            placement = self._in_order(order)
+            if placement.size < best[0].size:
+                best = placement, order
         return best
 
-    def _in_order(self, order: list[int]) -> Plan:
+    def _in_order(self, order: list[int]) -> Placement:
         """Each map in turn at the lowest place that is free while it is in use."""
         sizes = self._sizes
         starts = [-1] * len(sizes)  # of those without a place
@@ -138,4 +138,4 @@ class _Placement:
                 start = max(start, high)
             starts[i] = start
             top = max(top, start + sizes[i])
-        return Plan(list(sizes), [max(0, start) for start in starts], top)
+        return Placement(list(sizes), [max(0, start) for start in starts], top)

@@ -53,6 +53,11 @@ class Program:
         """What the stages that write `feature` read besides."""
         return [name for stage in self.writers(feature) for name in stage.reads if name != feature]
 
+    def readable(self, feature: str, data: Tensor) -> Tensor:
+        """The map `data` of `feature` as stages read it: pixel-major, unless they take the input with any strides."""
+        any_strides = feature in self.inputs and all(s.any_strides for s in self.stages if feature in s.reads)
+        return data if any_strides else pixel_major(data)
+
     def needed(self, wanted: set[ParameterKey], inputs: Sequence[str]) -> set[str]:
         """The features that depend on a wanted parameter or on one of these inputs."""
         needed = set(inputs)
@@ -147,7 +152,7 @@ class _Call:
         program = self.program
         count = len(program.inputs)
         maps = (x.to(self.dtype) for x in tensors[:count])
-        features = {name: Feature(_readable(name, x)) for name, x in zip(program.inputs, maps)}
+        features = {name: Feature(program.readable(name, x)) for name, x in zip(program.inputs, maps)}
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
         shapes = tuple(x.shape for x in tensors[:count])
         self.workspace.begin((shapes, self.dtype, keep, self.plan), tensors[0].device, self.plan.spread)
@@ -192,7 +197,7 @@ class _Call:
         count, parameter_count = len(program.inputs), len(self.parameter_keys)
         parameters = dict(zip(self.parameter_keys, saved[:parameter_count]))
         maps = iter(saved[parameter_count:])
-        features = {name: Feature(_readable(name, next(maps))) for name in program.kept()}
+        features = {name: Feature(program.readable(name, next(maps))) for name in program.kept()}
         bottlenecks = {conv: pixel_major(hidden) for conv, hidden in zip(self.kept_bottlenecks, maps, strict=True)}
         saved.clear()
         del maps
@@ -254,11 +259,6 @@ class _Call:
         if gradient is None:
             return None
         return write(gradient.corrected(0, gradient.data.shape[1]), torch.empty_like(gradient.data))
-
-
-def _readable(name: str, x: Tensor) -> Tensor:
-    """Feature `name` as stages read it: pixel-major, but for images, which may be of any strides."""
-    return x if name == "images" else pixel_major(x)
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:

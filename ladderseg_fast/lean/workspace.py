@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from ..ops.layout import fresh_buffer, give_back_pages
-from .arena import Plan, Recording
+from .arena import Placement, Recording
 
 #: Sizes are rounded up to whole pages, so that no two tensors share one.
 _PAGE = 4096
 
 #: Kinds of steps that are remembered, such as training and validation at some sizes.
-_MAX_PLANS = 8
+_MAX_PLACEMENTS = 8
 
 _CACHE_LINE = 64
 #: Distances between pixels that are multiples of so many bytes use a fraction of the sets of a cache.
@@ -45,7 +45,7 @@ class Workspace:
     would make it more is taken from gaps first, whose pages go back to the system.
 
     A step takes the same maps in the same order as the one before. So what a step takes is recorded, and from the
-    second on its maps lie where arena.py has planned, in one buffer and on pages that the step before has used. Where
+    second on its maps lie where a Placement puts them, in one buffer and on pages that the step before has used. Where
     somebody knows beforehand what steps will take (`expect`), they lie so from the first on.
 
     Copies and pickles of a workspace are empty. Several threads may share one.
@@ -59,7 +59,7 @@ class Workspace:
         self._spread = True
         self._key: Hashable = None
         self._recording: Recording | None = None  # of the step that is going on
-        self._plans: dict[Hashable, Plan] = {}  # by what the steps are called
+        self._placements: dict[Hashable, Placement] = {}  # by what the steps are called
 
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
         """A step begins, which is called `key`: steps of one key most likely take the same maps.
@@ -72,19 +72,19 @@ class Workspace:
             if self._in_use:
                 return  # by an earlier step that has not ended; this one is not like those recorded
             if recording is not None and recording.sizes:
-                plan = self._plans.get(self._key)
-                if plan is None or plan.sizes != recording.sizes:
-                    plan = Plan.of(recording)
-                self._remember({self._key: plan})
+                placement = self._placements.get(self._key)
+                if placement is None or placement.sizes != recording.sizes:
+                    placement = Placement.of(recording)
+                self._remember({self._key: placement})
             self._key, self._recording = key, Recording()
-            plan = self._plans.get(key)
-            if plan is not None:
-                self._prepare_arena(plan.size, device)
+            placement = self._placements.get(key)
+            if placement is not None:
+                self._prepare_arena(placement.size, device)
 
-    def expect(self, plans: Mapping[Hashable, Plan]) -> None:
-        """Steps of these keys will take the maps that these plans place, from the first one on."""
+    def expect(self, placements: Mapping[Hashable, Placement]) -> None:
+        """Steps of these keys will take the maps that these placements hold, from the first one on."""
         with self._lock:
-            self._remember(plans)
+            self._remember(placements)
 
     def enter(self, stage: Hashable, phase: Phase) -> None:
         """A stage of the step begins a phase; for subclasses that watch."""
@@ -101,7 +101,7 @@ class Workspace:
         with self._lock:
             self._most_in_use = max(self._most_in_use, self._in_use + size)
             number = None if self._recording is None else self._recording.take(size)
-            buffer, start = self._find_planned(number, size, like.device) or self._find(size, like.device)
+            buffer, start = self._find_placed(number, size, like.device) or self._find(size, like.device)
             self._in_use += size
         tensor = buffer.data[start : start + count].view(like.dtype).view(n, h, w, row).permute(0, 3, 1, 2)[:, :c]
         tensor = tensor.data  # autograd is to count its changes, not those of its neighbours in the buffer
@@ -112,7 +112,7 @@ class Workspace:
         """Give what is not in use back to the system."""
         with self._lock:
             self._most_in_use = self._in_use
-            self._plans.clear()
+            self._placements.clear()
             self._recording = None
             self._shrink(self._in_use)
 
@@ -122,15 +122,15 @@ class Workspace:
         return sum(buffer.resident for buffer in self._buffers)
 
     @property
-    def planned(self) -> int:
+    def arena_size(self) -> int:
         """Bytes of the block that steps like the latest one have; 0 before the second of them."""
-        plan = self._plans.get(self._key)
-        return 0 if plan is None else plan.size
+        placement = self._placements.get(self._key)
+        return 0 if placement is None else placement.size
 
-    def _remember(self, plans: Mapping[Hashable, Plan]) -> None:
+    def _remember(self, placements: Mapping[Hashable, Placement]) -> None:
         """As the latest."""
-        others = {key: plan for key, plan in self._plans.items() if key not in plans}
-        self._plans = dict(list((others | dict(plans)).items())[-_MAX_PLANS:])
+        others = {key: placement for key, placement in self._placements.items() if key not in placements}
+        self._placements = dict(list((others | dict(placements)).items())[-_MAX_PLACEMENTS:])
 
     def _prepare_arena(self, size: int, device: torch.device) -> None:
         """Make the first buffer, of which nothing is in use, one of at least `size` bytes."""
@@ -139,12 +139,12 @@ class Workspace:
         self._buffers.clear()
         self._buffers.append(arena or _Buffer(fresh_buffer(size, device)))
 
-    def _find_planned(self, number: int | None, size: int, device: torch.device) -> "tuple[_Buffer, int] | None":
-        """Where the plan wants map `number` of this step, unless the step has left the plan or the place is in use."""
-        plan = self._plans.get(self._key)
-        if number is None or plan is None or number >= len(plan.sizes) or plan.sizes[number] != size:
+    def _find_placed(self, number: int | None, size: int, device: torch.device) -> "tuple[_Buffer, int] | None":
+        """Where the placement has map `number` of this step, unless the step has left it or the place is in use."""
+        placement = self._placements.get(self._key)
+        if number is None or placement is None or number >= len(placement.sizes) or placement.sizes[number] != size:
             return None
-        arena, start = self._buffers[0], plan.starts[number]
+        arena, start = self._buffers[0], placement.starts[number]
         if arena.data.device != device or not arena.take_at(start, size):
             return None
         return arena, start

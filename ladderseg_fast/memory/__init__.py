@@ -3,7 +3,7 @@
 from .api import estimate, largest_batch, largest_size, least_batch, plan, planner_for
 from .byte_sizes import format_bytes, parse_bytes
 from .estimate import OPTIMIZERS, Estimate
-from .planner import BudgetError, Planned, Planner
+from .planner import BudgetError, PlannedStep, Planner
 from .process import memory_in_use, peak_memory
 from .work import Rates
 
@@ -11,7 +11,7 @@ __all__ = [
     "OPTIMIZERS",
     "BudgetError",
     "Estimate",
-    "Planned",
+    "PlannedStep",
     "Planner",
     "Rates",
     "estimate",

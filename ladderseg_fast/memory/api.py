@@ -11,7 +11,7 @@ from ..ops.backend import backend_of
 from .byte_sizes import format_bytes, parse_bytes
 from .estimate import OPTIMIZERS, Estimate, StepEstimator
 from .lean_model import LeanModel
-from .planner import BudgetError, Planned, Planner
+from .planner import BudgetError, PlannedStep, Planner
 from .rates import load_rates
 from .symbolic import StepShape, on_meta, trace
 from .work import Rates
@@ -42,7 +42,7 @@ def plan(
     optimizer: str = "adam",
     num_classes: int = 19,
     rates: Rates | None = None,
-) -> Planned:
+) -> PlannedStep:
     """The fastest plan for a training step whose peak is within `budget`. Nothing is executed, no map is allocated.
 
     Args:

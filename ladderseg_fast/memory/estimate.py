@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 
 from ..lean import MemoryPlan
-from ..lean.arena import Plan
+from ..lean.arena import Placement
 from .lean_model import LeanModel
 from .symbolic import StepShape, costs_by_section, trace
 from .work import Rates
@@ -45,7 +45,7 @@ class Estimate:
     """What these leave out: the part of the model that torch runs."""
     section_seconds: dict[str, float]
     """Of them, by section and "transitions up"; what is in no section is in none."""
-    placement: Mapping[Hashable, Plan] = field(repr=False)
+    placements: Mapping[Hashable, Placement] = field(repr=False)
     """Where maps will lie, for Workspace.expect."""
 
     @cached_property
@@ -99,7 +99,7 @@ class StepEstimator:
         seconds = self.rates.step_seconds(traced.costs, plan)
         sections = {name: self.rates.step_seconds(costs, plan) for name, costs in costs_by_section(traced).items()}
         without = None if on_torch is None else on_torch[0]
-        return Estimate(plan, self.shape, parts, traced.workspace, seconds, without, sections, traced.placement)
+        return Estimate(plan, self.shape, parts, traced.workspace, seconds, without, sections, traced.placements)
 
     def _scores(self) -> int:
         """Bytes of the class scores at 1/4: so much of freed ones the system's allocator keeps."""

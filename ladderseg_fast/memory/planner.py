@@ -36,7 +36,7 @@ class BudgetError(ValueError):
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedStep:
     """A plan and what it takes.
 
     gap: its time is at most this share above that of the best plan there is under the cost model.
@@ -89,20 +89,20 @@ class Planner:
         plans = choices.variant_plan("recompute in strips"), choices.variant_plan("strips")
         return min((self.step.estimate(plan) for plan in plans), key=lambda estimate: estimate.peak)
 
-    def plan(self, budget: int) -> Planned:
+    def plan(self, budget: int) -> PlannedStep:
         """The fastest step within `budget` bytes.
 
         Raises:
             BudgetError: there is none.
         """
         if self.fastest.peak <= budget:
-            return Planned(self.fastest, self.fastest, 0.0)
+            return PlannedStep(self.fastest, self.fastest, 0.0)
         best, bound = self._search(budget, budget - (self.fastest.peak - self.fastest.workspace))
         if best is None:
             best = self.smallest
             if best.peak > budget:
                 raise BudgetError(self._unattainable(budget, best.peak), best.peak)
-        return Planned(best, self.fastest, best.seconds / min(best.seconds, bound) - 1.0)
+        return PlannedStep(best, self.fastest, best.seconds / min(best.seconds, bound) - 1.0)
 
     def _search(self, budget: int, limit: int) -> tuple[Estimate | None, float]:
         """The fastest step found within `budget` bytes, `limit` of them for maps, and a lower bound for all such steps.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..lean import MemoryPlan, Workspace
-from ..lean.arena import Plan, Recording
+from ..lean.arena import Placement, Recording
 from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStage
 from ..lean.workspace import Phase
 from ..ops.backend import backend_of, using
@@ -46,7 +46,7 @@ class Trace:
     """
 
     moments: list[Moment]
-    placement: dict[Hashable, Plan]
+    placements: dict[Hashable, Placement]
     """Where the workspace's maps will lie: see Workspace.expect."""
     kept: dict[str, int]
     """Bytes that forward leaves in the workspace for backward, by the feature that the stage writes which took them."""
@@ -56,7 +56,7 @@ class Trace:
     @property
     def workspace(self) -> int:
         """Bytes that the workspace takes."""
-        return max((plan.size for plan in self.placement.values()), default=0)
+        return max((placement.size for placement in self.placements.values()), default=0)
 
     @property
     def costs(self) -> list[Cost]:
@@ -151,7 +151,7 @@ def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
     model.zero_grad(set_to_none=True)
     if tensors is None:
         return Trace(watcher.moments, {}, {}, 0)
-    return Trace(watcher.moments, watcher.placement(), watcher.kept, tensors.most)
+    return Trace(watcher.moments, watcher.placements(), watcher.kept, tensors.most)
 
 
 def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
@@ -199,7 +199,9 @@ class _Watcher(Workspace):
         moment.peak = max(moment.peak, self._in_use)
         return tensor
 
-    def placement(self) -> dict[Hashable, Plan]:
+    def placements(self) -> dict[Hashable, Placement]:
         """Where the maps of each program's steps will lie."""
         recordings = [*self._recordings, (self._key, self._recording)]
-        return {key: Plan.of(recording) for key, recording in recordings if recording is not None and recording.sizes}
+        return {
+            key: Placement.of(recording) for key, recording in recordings if recording is not None and recording.sizes
+        }

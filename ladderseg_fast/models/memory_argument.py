@@ -48,7 +48,7 @@ def _budget(value: object) -> int | None:
 class _Kind:
     """Steps of one kind: what was planned for them, and what was there when the first one began."""
 
-    planned: memory.Planned
+    planned: memory.PlannedStep
     in_use: int | None
     peak: int
     steps: int = 0
@@ -84,11 +84,11 @@ class BudgetPlans:
         key = tuple(images.shape), dtype, device, model.training
         if key not in self._kinds:
             planned = memory.plan(model, images.shape, dtype, self.budget, device)
-            workspace.expect(planned.estimate.placement)
+            workspace.expect(planned.estimate.placements)
             self._kinds[key] = _Kind(planned, memory.memory_in_use(device), memory.peak_memory(device))
         kind = self._kinds[key]
         if kind.steps == _STEPS_UNTIL_SETTLED:
-            self._check(kind, workspace.planned, device)
+            self._check(kind, workspace.arena_size, device)
         kind.steps += 1
         return kind.planned.plan
 

@@ -1,10 +1,10 @@
-"""Plans of where maps lie."""
+"""Where maps lie."""
 
 import pytest
 import torch
 
 from ladderseg_fast.lean import Workspace
-from ladderseg_fast.lean.arena import Plan, Recording
+from ladderseg_fast.lean.arena import Placement, Recording
 
 LIKE = torch.zeros(1)
 MIB = 1 << 20
@@ -33,20 +33,20 @@ def test_maps_in_use_together_do_not_overlap(seed: int) -> None:
             live.append(count)
             events.append(int(torch.randint(1, 100, (), generator=generator)))
     recording = recorded(events)
-    plan = Plan.of(recording)
-    ranges = [range(start, start + size) for start, size in zip(plan.starts, plan.sizes)]
-    assert max(r.stop for r in ranges) == plan.size
+    placement = Placement.of(recording)
+    ranges = [range(start, start + size) for start, size in zip(placement.starts, placement.sizes)]
+    assert max(r.stop for r in ranges) == placement.size
     for i, (begin, end) in enumerate(recording.spans):
         for j in range(i):
             together = recording.spans[j][0] < end and begin < recording.spans[j][1]
             assert not together or not set(ranges[i]) & set(ranges[j])
 
 
-def test_a_plan_is_no_larger_than_what_is_in_use_at_once() -> None:
+def test_a_placement_is_no_larger_than_what_is_in_use_at_once() -> None:
     """In a case where placing maps as they come leaves a gap."""
     events = [4, 8, -1, 6, -2, -3]
-    assert Plan.of(recorded(events)).size == 14
-    assert Plan.of(recorded([])).size == 0
+    assert Placement.of(recorded(events)).size == 14
+    assert Placement.of(recorded([])).size == 0
 
 
 def step(workspace: Workspace, sizes: list[int], key: str = "step") -> list[int]:
@@ -62,7 +62,7 @@ def step(workspace: Workspace, sizes: list[int], key: str = "step") -> list[int]
     return places
 
 
-def test_the_second_step_follows_a_plan() -> None:
+def test_the_second_step_follows_a_placement() -> None:
     """From then on every map has its place, and no more memory is taken than two neighbours need."""
     workspace = Workspace()
     sizes = [2, 5, 3, 7, 1, 6]

@@ -71,7 +71,7 @@ def test_a_budget_changes_nothing_but_memory() -> None:
             gradients, expected = step(model), step(lean)
     for name, gradient in gradients.items():
         assert torch.allclose(gradient, expected[name], rtol=1e-3, atol=1e-5 * expected[name].abs().max()), name
-    assert model._workspace.planned <= lean._workspace.planned
+    assert model._workspace.arena_size <= lean._workspace.arena_size
     assert (model.memory, model.memory_budget) == ("lean", smallest)
 
 
@@ -79,7 +79,7 @@ def test_each_shape_has_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
     plan = memory.plan
 
-    def noted(model: LadderDenseNet, shape: torch.Size, *rest: object) -> memory.Planned:
+    def noted(model: LadderDenseNet, shape: torch.Size, *rest: object) -> memory.PlannedStep:
         shapes.append(tuple(shape))
         return plan(model, shape, *rest)
 
@@ -100,7 +100,7 @@ def test_unattainable_budget() -> None:
 def test_feature_maps_larger_than_predicted_are_reported(monkeypatch: pytest.MonkeyPatch, no_tolerance: None) -> None:
     plan = memory.plan
 
-    def wrong(*arguments: object) -> memory.Planned:
+    def wrong(*arguments: object) -> memory.PlannedStep:
         planned = plan(*arguments)
         object.__setattr__(planned.estimate, "workspace", planned.estimate.workspace // 2)
         return planned
@@ -161,12 +161,12 @@ def test_the_first_step_is_placed_as_predicted() -> None:
     smallest = memory.planner_for(make_model(dtype=torch.float32), SHAPE).smallest
     model = budgeted(smallest.peak)
     step(model)
-    assert model._workspace.planned == model._workspace.resident
+    assert model._workspace.arena_size == model._workspace.resident
     assert model._workspace.resident <= smallest.workspace + 4096
-    before = model._workspace._plans.copy()
+    before = model._workspace._placements.copy()
     step(model)
-    assert {key: plan.starts for key, plan in model._workspace._plans.items()} == {
-        key: plan.starts for key, plan in before.items()
+    assert {key: placement.starts for key, placement in model._workspace._placements.items()} == {
+        key: placement.starts for key, placement in before.items()
     }
 
 

@@ -78,7 +78,7 @@ def test_estimated_workspace_is_what_a_step_takes(plan: MemoryPlan) -> None:
     images, labels = make_images(2, *SMALL[2:], dtype=torch.float32), make_labels(2, *SMALL[2:])
     for _ in range(3):
         training_loss(model, images, labels).backward()
-    assert model._workspace.planned == estimate.workspace
+    assert model._workspace.arena_size == estimate.workspace
     assert estimate.peak == sum(estimate.parts.values())
 
 

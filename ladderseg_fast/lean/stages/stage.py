@@ -14,12 +14,14 @@ class Stage(ABC):
     writes: the feature whose gradient the backward consumes.
     keeps: features that the backward needs the values of.
     modules: those whose parameters it uses.
+    any_strides: whether what it reads may be of any strides; else it is pixel-major.
     """
 
     reads: tuple[str, ...]
     writes: str
     keeps: tuple[str, ...]
     modules: tuple[nn.Module, ...]
+    any_strides: bool = False
 
     @abstractmethod
     def forward(self, step: ForwardPass) -> None:

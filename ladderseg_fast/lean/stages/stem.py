@@ -20,6 +20,8 @@ from .stem_images import add_image_gradient
 class StemStage(Stage, Repeatable):
     """`conv`, `norm`, ReLU and pooling from feature `source` (images) to the first channels of `target`."""
 
+    any_strides = True
+
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, source: str, target: str, channels: int) -> None:
         self.conv, self.norm = conv, norm
         self.channels = channels
