@@ -16,7 +16,7 @@ _GOOD_ENOUGH = 0.0005
 
 @dataclass
 class Recording:
-    """What one step takes, in order: sizes in bytes, and the time of use, counted in events."""
+    """Record of what one step takes, in order: sizes in bytes, and the time of use, counted in events."""
 
     sizes: list[int] = field(default_factory=list)
     spans: list[tuple[int, float]] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where each map of a step starts in a block of `size` bytes."""
+    """Start of each map of a step in a block of `size` bytes."""
 
     sizes: list[int]
     starts: list[int]

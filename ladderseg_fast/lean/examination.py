@@ -17,7 +17,7 @@ _METHODS = (*_CALLS, *_COMPUTES)
 
 
 def methods(kind: type, names: tuple[str, ...] = _METHODS) -> tuple[object, ...]:
-    """What a class calls and computes with."""
+    """Methods that a class calls and computes with."""
     return tuple(getattr(kind, name, None) for name in names)
 
 
@@ -141,7 +141,7 @@ class Examination:
         return channels, self._convolution(f"{path}.conv2", layer.conv2, 3, hidden, dilated=True)
 
     def _reduction(self, path: str, module: nn.Module) -> tuple[int, int]:
-        """What bottlenecks and the pyramid begin with, up to the second ReLU."""
+        """Beginning of bottlenecks and of the pyramid, up to the second ReLU."""
         channels, hidden = self._projection(path, module, "norm1", "relu1", "conv1")
         self._norm(f"{path}.norm2", module.norm2, hidden)
         self._relu(f"{path}.relu2", module.relu2)
@@ -293,7 +293,7 @@ def _described(module: object) -> str:
 
 
 def _remedy(hook: object) -> str:
-    """What may be done in the place of torch's own hooks."""
+    """Advice where torch's own hooks are in the way."""
     home = type(hook).__module__
     if home == "torch.nn.utils.prune":
         return " (torch.nn.utils.prune.remove makes pruning permanent)"

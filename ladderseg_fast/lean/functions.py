@@ -92,7 +92,11 @@ def transition_up(
     plan: MemoryPlan | None = None,
     workspace: Workspace | None = None,
 ) -> Tensor:
-    """module(coarse, skip): coarse [N, D, h, w], skip [N, C, H, W] -> [N, M, H, W]."""
+    """module(coarse, skip): coarse [N, D, h, w], skip [N, C, H, W] -> [N, M, H, W].
+
+    Raises:
+        ValueError: the maps are of other channels than `module` reads, or of two batch sizes.
+    """
     check_modules(module)
     _check_channels("coarse", coarse, module.norm.num_features - module.skip_conv.out_channels)
     _check_channels("skip", skip, module.skip_norm.num_features)

@@ -64,7 +64,7 @@ def _look(root: nn.Module, examine: Callable[[Examination], None] | None) -> "_S
 
 
 class _Snapshot:
-    """What an examination of `root` has found, in a form that is quickly compared with what is there now.
+    """Result of an examination of `root`, in a form that is quickly compared with what is there now.
 
     It holds the modules below `root`, but not that one, which it is remembered by as long as that one lives.
     """
@@ -119,7 +119,7 @@ _READERS: dict[type[nn.Module], Callable[[dict[str, Any]], object]] = {
 
 
 def _reader(module: nn.Module) -> Callable[[dict[str, Any]], object] | None:
-    """That of a subclass, such as torch makes for parametrized modules."""
+    """Reader of a subclass, such as torch makes for parametrized modules."""
     return next((read for kind, read in _READERS.items() if isinstance(module, kind)), None)
 
 

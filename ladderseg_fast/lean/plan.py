@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class SectionPlan:
-    """How one section of the encoder (a dense block or a part of it), or the context layer, spends memory.
+    """Choices for one section of the encoder (a dense block or a part of it), or for the context layer.
 
     keep_bottlenecks_from: the results of 1x1 convolutions that read at least so many channels are kept for backward;
         None: none are. Each that is not is made again, which takes time in proportion to the channels that it reads,
@@ -23,6 +23,9 @@ class SectionPlan:
     recompute: the section's features are not kept, backward makes them again from the section's input. What
         `keep_bottlenecks_from` says holds from then on. Not for a section that an average pooling leads to.
     keep_skip: the projection that the transition up reads is kept, which is otherwise made again; `recompute` needs it.
+
+    Raises:
+        ValueError: a number is not positive, or `recompute` lacks `keep_skip`.
     """
 
     keep_bottlenecks_from: int | None = 512
@@ -42,7 +45,7 @@ class SectionPlan:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a lean step spends memory.
+    """Choices that say how a lean step spends memory.
 
     Work on strips of rows, or on groups of whole images, bounds what exists at a time of maps that need not exist in
     full. Smaller strips repeat more work at their edges.
@@ -68,7 +71,7 @@ class MemoryPlan:
 
     @staticmethod
     def default(device: torch.device) -> "MemoryPlan":
-        """What is best where nobody has chosen: on CUDA less is made twice, for there memory's traffic takes time.
+        """Plan where nobody has chosen: on CUDA less is made twice, for there memory's traffic takes time.
 
         Counted for LDN-121 at 2 x 1024x2048 in float32, it moves 2.3 GB less (benchmarks/NOTES.md); the maps kept and
         the larger strip are about 0.45 GB.
@@ -81,12 +84,12 @@ class MemoryPlan:
         _check_positive(self, "chunk_bytes", "transition_up_bytes", "keep_bottlenecks_from")
 
     def as_dict(self) -> dict[str, Any]:
-        """Of numbers, strings and None, for JSON."""
+        """Dict of numbers, strings and None, for JSON."""
         return asdict(self)
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> "MemoryPlan":
-        """What `as_dict` came from.
+        """Make the plan that `as_dict` came from.
 
         Raises:
             ValueError: it is no such content.
@@ -98,7 +101,7 @@ class MemoryPlan:
             raise ValueError(f"not the content of a memory plan: {error}") from error
 
     def section(self, name: str) -> SectionPlan:
-        """That of the section `name`."""
+        """Plan of the section `name`."""
         return self.sections.get(name) or SectionPlan(self.keep_bottlenecks_from)
 
 

@@ -50,7 +50,7 @@ class Program:
         return [stage for stage in self.stages if stage.writes == feature]
 
     def sources(self, feature: str) -> list[str]:
-        """What the stages that write `feature` read besides."""
+        """Features that the stages which write `feature` read besides."""
         return [name for stage in self.writers(feature) for name in stage.reads if name != feature]
 
     def readable(self, feature: str, data: Tensor) -> Tensor:
@@ -266,7 +266,7 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
 
 
 def _check_unpacked(saved: Sequence[Tensor], kinds: Sequence[tuple[torch.Size, torch.dtype, torch.device]]) -> None:
-    """What torch.autograd.graph.saved_tensors_hooks give back is as it was, but for strides."""
+    """Raise RuntimeError unless torch.autograd.graph.saved_tensors_hooks give back what was, but for strides."""
     for tensor, kind in zip(saved, kinds, strict=True):
         if _kind(tensor) != kind:
             expected, found = (f"{list(shape)} {dtype} on {device}" for shape, dtype, device in (kind, _kind(tensor)))
@@ -280,7 +280,7 @@ def _hooks_are_active() -> bool | None:
 
 
 def _copies(maps: list[Tensor]) -> list[Tensor]:
-    """Of each in memory of its own; `maps` lets go of them one by one."""
+    """Copies of all, each in memory of its own; `maps` lets go of them one by one."""
     maps.reverse()
     return [maps.pop().clone() for _ in range(len(maps))]
 

@@ -28,7 +28,7 @@ _ALIASING = 512
 
 
 class Phase(Enum):
-    """What a stage of a step is about to do."""
+    """Part of a step that a stage begins."""
 
     FORWARD = auto()
     AGAIN = auto()
@@ -128,7 +128,7 @@ class Workspace:
         return 0 if placement is None else placement.size
 
     def _remember(self, placements: Mapping[Hashable, Placement]) -> None:
-        """As the latest."""
+        """Remember these as the latest."""
         others = {key: placement for key, placement in self._placements.items() if key not in placements}
         self._placements = dict(list((others | dict(placements)).items())[-_MAX_PLACEMENTS:])
 
@@ -140,7 +140,7 @@ class Workspace:
         self._buffers.append(arena or _Buffer(fresh_buffer(size, device)))
 
     def _find_placed(self, number: int | None, size: int, device: torch.device) -> "tuple[_Buffer, int] | None":
-        """Where the placement has map `number` of this step, unless the step has left it or the place is in use."""
+        """Place of map `number` in the placement, unless the step has left that or the place is in use."""
         placement = self._placements.get(self._key)
         if number is None or placement is None or number >= len(placement.sizes) or placement.sizes[number] != size:
             return None
@@ -150,7 +150,7 @@ class Workspace:
         return arena, start
 
     def _find(self, size: int, device: torch.device) -> tuple["_Buffer", int]:
-        """Where `size` bytes are to lie: in the gap that has most of its pages and fits best, or in a fresh buffer."""
+        """Place for `size` bytes: in the gap that has most of its pages and fits best, or in a fresh buffer."""
         fitting = [
             (buffer.absent_in(start, start + size), length, i, start)
             for i, buffer in enumerate(self._buffers)
@@ -202,7 +202,7 @@ class Workspace:
 
 
 def map_bytes(n: int, c: int, h: int, w: int, element_size: int, spread: bool = False) -> int:
-    """What Workspace.take(like, n, c, h, w, spread) takes."""
+    """Bytes that Workspace.take(like, n, c, h, w, spread) takes."""
     size = n * _row(c, element_size, spread) * h * w * element_size
     return max(_PAGE, -(-size // _PAGE) * _PAGE)
 

@@ -1,4 +1,4 @@
-"""The planner's interface: for those who have a model, or its name, and images of some shape."""
+"""The planner's interface: a model, or its name, and images of some shape."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ _model_of_name: Callable[[str, int], LeanModel] = _no_names
 
 
 def resolve_names_by(create: Callable[[str, int], LeanModel]) -> None:
-    """For a layer that knows models: how to make one without memory from its name and its number of classes."""
+    """Let `create`, of a layer that knows models, make one without memory from its name and number of classes."""
     global _model_of_name
     _model_of_name = create
 
@@ -72,7 +72,7 @@ def planner_for(
     num_classes: int = 19,
     rates: Rates | None = None,
 ) -> Planner:
-    """What `plan` asks; for several budgets, and the smallest and the fastest step. Arguments as of `plan`."""
+    """Planner for several budgets, and for the smallest and the fastest step. Arguments as of `plan`."""
     return Planner(_step(model, input_shape, dtype, device, optimizer, num_classes, rates))
 
 
@@ -86,7 +86,7 @@ def estimate(
     num_classes: int = 19,
     rates: Rates | None = None,
 ) -> Estimate:
-    """What a training step with `memory_plan` (None: the device's default) takes. Arguments as of `plan`."""
+    """Estimate a training step with `memory_plan` (None: the device's default). Arguments as of `plan`."""
     step = _step(model, input_shape, dtype, device, optimizer, num_classes, rates)
     return step.estimate(memory_plan or MemoryPlan.default(torch.device(device)))
 

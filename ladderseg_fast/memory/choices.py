@@ -1,4 +1,4 @@
-"""What a plan can choose in a model's step, and what each choice does to memory and time.
+"""Choices that a plan has in a model's step, and what each does to memory and time.
 
 Memory is additive, as docs/memory.md derives: what a section keeps is there in all that lies between its forward and
 its backward, and how it does its own backward is felt there only. So a few traced steps, in each of which all sections
@@ -21,7 +21,7 @@ from .work import Rates, slowness
 
 
 def whole_plans(shape: StepShape) -> list[MemoryPlan]:
-    """What can be chosen for a step as a whole, the fastest first; no section keeps a bottleneck."""
+    """Plans for a step as a whole, the fastest first; no section keeps a bottleneck."""
     largest = _largest_map(shape)
     # Strips grow with very large maps, so that there is never more than a number of them.
     usual = MemoryPlan(max(8 * MIB, largest // 128), max(32 * MIB, largest // 32), keep_bottlenecks_from=None)
@@ -35,7 +35,7 @@ def whole_plans(shape: StepShape) -> list[MemoryPlan]:
 
 
 def _variants(shape: StepShape) -> dict[str, SectionPlan]:
-    """By what each of the traced steps is called, the plan of all its sections."""
+    """Plan of all sections in each of the traced steps, by the step's name."""
     strip_bytes = max(4 * MIB, _largest_map(shape) // 16)
     return {
         "plain": SectionPlan(None),
@@ -88,7 +88,7 @@ class Choices:
 
     @cached_property
     def options(self) -> dict[str, list[Option]]:
-        """By section, in the order of the forward pass; the fastest first."""
+        """Options by section, in the order of the forward pass; the fastest first."""
         traces = {variant: self._trace(variant) for variant in ("recompute", "recompute in strips")}
         traces |= {"plain": self._plain, "strips": self._with_skips}
         return {name: sorted(self._section_options(name, traces), key=lambda o: o.seconds) for name in self.sections}
@@ -128,7 +128,7 @@ class Choices:
 
     @property
     def least_seconds(self) -> float:
-        """Of a step that makes nothing again."""
+        """Seconds of a step that makes nothing again."""
         sections = sum(
             sum(self._seconds(m) for m, owner in zip(self._plain.moments, self._owners) if owner == name)
             - sum(self._slower * self.rates.seconds(layer) for layer in self._layers(name))
@@ -158,7 +158,7 @@ class Choices:
         )
 
     def plan(self, sections: Mapping[str, Option], kept: frozenset[str]) -> MemoryPlan:
-        """With these options and the skips `kept`."""
+        """Plan with these options and the skips `kept`."""
         plans = {
             name: replace(option.plan, keep_skip=option.plan.recompute or name in kept)
             for name, option in sections.items()
@@ -167,7 +167,7 @@ class Choices:
         return replace(self.whole, sections=plans)
 
     def variant_plan(self, variant: str) -> MemoryPlan:
-        """That of one of the traced steps, in which all sections do alike as far as they can."""
+        """Plan of one of the traced steps, in which all sections do alike as far as they can."""
         plan = self._variants[variant]
         names = self._recomputable if plan.recompute else self._model.section_names
         sections = {name: plan for name in names}
@@ -229,7 +229,7 @@ class Choices:
         return layers
 
     def _own_peak(self, name: str, traced: Trace, kept: int, size: int, recomputed: bool) -> int:
-        """Where bottlenecks of `kept` bytes, each of `size`, are kept besides: the last ones of the section."""
+        """Peak in the section with bottlenecks of `kept` bytes, each of `size`, besides: its last ones."""
         earlier = self._kept_before(name, traced)
         there = False
         most = 0
@@ -249,12 +249,12 @@ class Choices:
         return most
 
     def _kept_before(self, name: str, traced: Trace) -> int:
-        """What earlier sections add in a traced step, by their difference to the plain one at the section's start."""
+        """Bytes that earlier sections add in a traced step: its difference to the plain one at the section's start."""
         first = self._owners.index(name)
         return traced.moments[first].start - self._plain.moments[first].start
 
     def _kept(self, name: str, traced: Trace) -> int:
-        """What the section adds to what is in use after its forward."""
+        """Bytes that the section adds to what is in use after its forward."""
         first = self._owners.index(name)
         after = next(i for i in range(first, len(self._owners)) if self._owners[i] != name)
         difference = traced.moments[after].start - self._plain.moments[after].start

@@ -1,4 +1,4 @@
-"""How much memory a training step takes at its peak, and for what."""
+"""Memory that a training step takes at its peak, and for what."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -27,9 +27,9 @@ _TORCH_CONVOLUTIONS = 2.8
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one training step: forward, loss, backward, and the optimizer's.
+    """Prediction for one training step: forward, loss, backward, and the optimizer's.
 
-    Predicted is the peak from the second step on, beyond what importing the packages takes: on the CPU of the resident
+    It is the peak from the second step on, beyond what importing the packages takes: on the CPU of the resident
     set, on CUDA of torch's allocator (a context, and what cuDNN and the allocator's caching take, come on top).
     """
 
@@ -83,7 +83,7 @@ class StepEstimator:
         return StepEstimator(self.model, shape, self._optimizer, self.rates)
 
     def estimate(self, plan: MemoryPlan) -> Estimate:
-        """What a step with `plan` takes."""
+        """Estimate a step with `plan`."""
         traced, on_torch = trace(self.model, self.shape, plan), self.model.on_torch
         parts = dict(self.fixed)
         for name, size in traced.kept.items():

@@ -1,4 +1,4 @@
-"""What the planner asks of a model."""
+"""Interface that a model has for the planner."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -35,10 +35,10 @@ class LeanModel(Protocol):
         """All class scores [N, num_classes, h, w] of `images` [N, in_channels, H, W]; differentiable."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """As nn.Module's."""
+        """Same as nn.Module's."""
 
     def buffers(self) -> Iterator[Tensor]:
-        """As nn.Module's."""
+        """Same as nn.Module's."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As nn.Module's."""
+        """Same as nn.Module's."""

@@ -1,4 +1,4 @@
-"""How many bytes of torch's own tensors a computation on the meta device would have at a time."""
+"""Bytes of torch's own tensors that a computation on the meta device would have at a time."""
 
 import weakref
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveTensors(TorchDispatchMode):
-    """In its region, the storages that come and go; `most` bytes of them live at a time.
+    """Watch over the storages that come and go in its region; `most` bytes of them live at a time.
 
     Those of the tensors `known` do not count.
     """
@@ -24,7 +24,7 @@ class LiveTensors(TorchDispatchMode):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """In this region new storages do not count."""
+        """Region in which new storages do not count."""
         before, self._paused = self._paused, True
         try:
             yield

@@ -55,6 +55,7 @@ class PlannedStep:
 
     @property
     def plan(self) -> MemoryPlan:
+        """Choices of the estimated step."""
         return self.estimate.plan
 
 
@@ -129,7 +130,7 @@ class Planner:
         return best, bound
 
     def _candidates(self, limit: int) -> list[tuple[float, MemoryPlan]]:
-        """By whole plan, the fastest plan whose maps in use take `limit` bytes at most, with its time; the best first.
+        """Fastest plan within `limit` bytes of maps for each whole plan, with its time; the best first.
 
         None for whole plans with which it cannot be faster than that by _TOLERANCE.
         """
@@ -193,7 +194,7 @@ def _best(choices: Choices, limit: int, relaxed: Choices | None = None) -> tuple
 
 
 def _relaxed(options: Mapping[str, list[Option]]) -> dict[str, list[Option]]:
-    """Such that what they keep is no more than where pixels lie close together, and nothing in their own passes."""
+    """Options that keep no more than where pixels lie close together, and take nothing in their own passes."""
     return {
         name: [replace(o, peak=0, kept=min(o.kept, int(_CLOSE_SHARE * o.kept))) for o in each]
         for name, each in options.items()
@@ -201,7 +202,7 @@ def _relaxed(options: Mapping[str, list[Option]]) -> dict[str, list[Option]]:
 
 
 def _possible(choices: Choices, kept: frozenset[str], options: Mapping[str, list[Option]]) -> dict[str, list[Option]]:
-    """Those of `options` that can be where the skips `kept` are kept."""
+    """Options that can be where the skips `kept` are kept."""
     return {
         name: [o for o in each if not o.plan.recompute or name in kept or not choices.has_skip(name)]
         for name, each in options.items()

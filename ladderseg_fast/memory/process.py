@@ -1,4 +1,4 @@
-"""What memory this process takes, and has taken at most."""
+"""Memory that this process takes, and has taken at most."""
 
 import re
 import sys
@@ -34,7 +34,7 @@ def _status(line: str) -> int | None:
 
 
 def _maximum_resident_set() -> int:
-    """From getrusage, for systems without /proc; its unit is bytes on macOS and KiB elsewhere."""
+    """Largest resident set by getrusage, for systems without /proc; its unit is bytes on macOS and KiB elsewhere."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

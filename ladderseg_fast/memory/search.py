@@ -67,7 +67,7 @@ def least_memory(options: Mapping[str, Sequence[Option]], rest_peak: int) -> int
 
 
 def _unbeaten(kept: np.ndarray, seconds: np.ndarray, resolution: float) -> np.ndarray:
-    """Which combinations no other one beats in memory and, by more than `resolution`, in time."""
+    """Indices of combinations that no other one beats in memory and, by more than `resolution`, in time."""
     order = np.lexsort((seconds, kept))
     times = seconds[order]
     if resolution > 0.0:

@@ -60,12 +60,12 @@ class Trace:
 
     @property
     def costs(self) -> list[Cost]:
-        """Of all moments."""
+        """Costs of all moments."""
         return [cost for moment in self.moments for cost in moment.costs]
 
 
 def costs_by_section(traced: Trace) -> dict[str, list[Cost]]:
-    """What calls cost by section, and in "transitions up"."""
+    """Costs of calls by section, and in "transitions up"."""
     costs: dict[str, list[Cost]] = {}
     for moment, owner in zip(traced.moments, owners(traced)):
         name = "transitions up" if isinstance(moment.stage, TransitionUpStage) else owner
@@ -75,7 +75,7 @@ def costs_by_section(traced: Trace) -> dict[str, list[Cost]]:
 
 
 def owners(traced: Trace) -> list[str | None]:
-    """By moment, the section to which it belongs: what leads to it, its layers, and what reads it.
+    """Section to which each moment belongs, with what leads to it, its layers, and what reads it.
 
     The context layer counts as one. An average pooling between two belongs to the one that it reads, which it ends.
     """
@@ -96,7 +96,7 @@ def owners(traced: Trace) -> list[str | None]:
 
 @dataclass(frozen=True)
 class StepShape:
-    """What a training step is given.
+    """Shape and types of what a training step is given.
 
     With a 16-bit dtype images and parameters are float32 and the step is in a region of torch.autocast.
     """
@@ -109,7 +109,7 @@ class StepShape:
 
     @property
     def pixels(self) -> int:
-        """Of all images."""
+        """Pixels of all images."""
         return self.batch * self.height * self.width
 
     @property
@@ -155,7 +155,7 @@ def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
 
 
 def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
-    """As models.LadderLoss; the scores are cast as torch.autocast does, which the meta device does not know."""
+    """Loss as by models.LadderLoss; the scores are cast as torch.autocast does, which the meta device does not know."""
     return sum(ops.upsample_cross_entropy(each.to(dtype), labels) for each in scores)
 
 
@@ -200,7 +200,7 @@ class _Watcher(Workspace):
         return tensor
 
     def placements(self) -> dict[Hashable, Placement]:
-        """Where the maps of each program's steps will lie."""
+        """Placement of the maps of each program's steps."""
         recordings = [*self._recordings, (self._key, self._recording)]
         return {
             key: Placement.of(recording) for key, recording in recordings if recording is not None and recording.sizes

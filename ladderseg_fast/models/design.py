@@ -1,4 +1,4 @@
-"""What tells one model of the paper from another."""
+"""The choices that tell one model of the paper from another."""
 
 from dataclasses import dataclass
 
@@ -39,5 +39,5 @@ class Design:
             raise ValueError(f"context must be one of {', '.join(CONTEXTS)}, got {self.context!r}")
 
     def skips(self, features: list[str]) -> list[str]:
-        """Those of the encoder's `features` that transitions up read, in their order: the coarsest first."""
+        """Names of the encoder's `features` that transitions up read, in their order: the coarsest first."""
         return features[:-1][: self.transitions_up][::-1]

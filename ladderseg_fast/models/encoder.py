@@ -1,4 +1,4 @@
-"""What models need to know of the network that their downsampling path is."""
+"""The interface of encoders, the networks that models have for a downsampling path."""
 
 import re
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from ..lean.stages import Stage
 
 @dataclass(frozen=True)
 class Layout:
-    """How checkpoints of one family of networks name what an encoder has."""
+    """Names that checkpoints of one family of networks have for what an encoder has."""
 
     first_convolution: str
     """The weight that reads the image."""
@@ -53,7 +53,7 @@ class Encoder(ABC):
     @staticmethod
     @abstractmethod
     def architectures() -> list[str]:
-        """What checkpoints of the family may be of, as torchvision and timm name it."""
+        """Networks that checkpoints of the family may be of, as torchvision and timm name them."""
 
     @staticmethod
     @abstractmethod
@@ -98,7 +98,7 @@ class Encoder(ABC):
 
 
 def count_layers(state: Mapping[str, Tensor], pattern: re.Pattern[str]) -> tuple[int, ...]:
-    """How many different second numbers `pattern` finds in the names beside each first number."""
+    """Number of different second numbers that `pattern` finds in the names beside each first number."""
     found = {match.groups() for name in state if (match := pattern.match(name))}
     groups = sorted({int(group) for group, _ in found})
     return tuple(sum(int(other) == group for other, _ in found) for group in groups)

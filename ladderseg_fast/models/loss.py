@@ -12,7 +12,7 @@ from .output import LadderOutput
 
 
 class LadderLoss(nn.Module):
-    """(1 - aux_weight) * main + aux_weight * auxiliary, each upsampled bilinearly to the size of the labels.
+    """Loss (1 - aux_weight) * main + aux_weight * auxiliary, each upsampled bilinearly to the size of the labels.
 
     Of a model without auxiliary scores it is the main term alone.
 
@@ -26,6 +26,9 @@ class LadderLoss(nn.Module):
         aux_weight: weight of the auxiliary term; the paper takes 0.3.
         memory: "lean" never stores class scores at full resolution, nor does all else that a model's `memory` may be
             besides "plain", which is F.interpolate and F.cross_entropy.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     class_weights: Tensor | None

@@ -1,4 +1,4 @@
-"""What the argument `memory` of models may be, and plans for those that have a budget."""
+"""The argument `memory` of models, and plans for those that have a budget."""
 
 import warnings
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _STEPS_UNTIL_SETTLED = 2
 
 
 def memory_mode(value: object) -> str:
-    """How a module with the argument memory=`value` runs: "plain", or "lean".
+    """Mode of a module with the argument memory=`value`: "plain", or "lean".
 
     Raises:
         ValueError: it is neither of these, nor a budget such as "8GiB", nor a lean.MemoryPlan.
@@ -32,7 +32,7 @@ def memory_mode(value: object) -> str:
 
 
 def budget_plans(value: object) -> "BudgetPlans | None":
-    """For a model with the argument memory=`value`, if that is a budget."""
+    """Plans of a model with the argument memory=`value`, if that is a budget."""
     budget = None if value in _MODES or isinstance(value, lean.MemoryPlan) else _budget(value)
     return None if budget is None else BudgetPlans(budget)
 

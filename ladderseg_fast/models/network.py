@@ -57,7 +57,7 @@ class Network(nn.Module):
 
     @property
     def transitions_up(self) -> dict[str, TransitionUp]:
-        """By the name of the skip connection that each reads, in the order in which they run."""
+        """Transitions up by the names of the skip connections that they read, in the order in which they run."""
         return {name: getattr(self, f"up{i}") for i, name in enumerate(self._skips, start=1)}
 
     def forward(self, images: Tensor) -> LadderOutput:

@@ -1,4 +1,4 @@
-"""What a segmentation model returns."""
+"""Result of a segmentation model."""
 
 from typing import NamedTuple
 

@@ -25,7 +25,7 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a file holds."""
+    """Content of a file."""
 
     class_name: str
     options: dict[str, Any]
@@ -93,7 +93,7 @@ def read_pretrained(path: str | os.PathLike[str]) -> SavedModel:
 
 
 def _digest(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Of all that the file says, but the digest itself."""
+    """Digest of all that the file says, but the digest itself."""
     described = {key: value for key, value in content.items() if key != "digest"}
     return tensor_digest(state, json.dumps(described, sort_keys=True))
 

@@ -1,4 +1,4 @@
-"""What all models of the paper have in common: how they run, and how they are saved and loaded."""
+"""The common base of the models of the paper: how they run, and how they are saved and loaded."""
 
 import os
 from collections.abc import Iterator

@@ -29,7 +29,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def state_problems(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """What keeps `state` from taking the place of `target`: kind of problem to names."""
+    """Problems that keep `state` from taking the place of `target`: names by kind of problem."""
     common = [name for name in target if name in state]
     shapes = [name for name in common if state[name].shape != target[name].shape]
     kinds = [name for name in common if not same_kind(state[name], target[name])]
@@ -53,7 +53,7 @@ def same_kind(tensor: Tensor, target: Tensor) -> bool:
 
 
 def describe(problems: Mapping[str, Sequence[str]]) -> str:
-    """In one line; of many names the first ones."""
+    """Problems in one line; of many names the first ones."""
     return "; ".join(f"{what}: {_abbreviated(names)}" for what, names in problems.items())
 
 

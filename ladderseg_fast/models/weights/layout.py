@@ -1,4 +1,4 @@
-"""From the names in checkpoints of torchvision and timm to those of the encoders."""
+"""Names of the encoders from those in checkpoints of torchvision and timm."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Which network a checkpoint is of, as its layers tell."""
+"""The network that a checkpoint is of, as its layers tell."""
 
 from collections.abc import Mapping
 
