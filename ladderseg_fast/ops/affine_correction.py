@@ -5,7 +5,7 @@ from torch import Tensor
 from .. import _core
 from .arguments import Gradient
 from .backend import launch
-from .cost import kernel
+from .kernel import kernel
 from .layout import empty
 from .pointers import feature_map
 

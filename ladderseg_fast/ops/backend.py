@@ -8,7 +8,7 @@ further class: operators ask what they need to know of their backend, and never 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +16,7 @@ from torch import Tensor
 from .. import _core
 from ..cuda import images
 from .conv3x3_weights import TapMajorWeights, TorchWeights
-
-if TYPE_CHECKING:
-    from .cost import Cost
+from .cost import Cost
 
 _ELEMENTS = {
     torch.float32: _core.Element.float32,
@@ -31,7 +29,7 @@ _ELEMENTS = {
 _SOME_GPU = 61, 20
 
 #: observer(name, cost) for a kernel that is about to be called.
-Observer = Callable[[str, "Cost"], None]
+Observer = Callable[[str, Cost], None]
 
 #: What returns the image `name` ("bn_relu_float32") for a capability (8, 6) and a version of the driver.
 ImageProvider = Callable[[str, tuple[int, int], int], bytes]

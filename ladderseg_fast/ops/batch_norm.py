@@ -9,7 +9,7 @@ from torch import Tensor
 from .. import _core
 from .arguments import BnSums, Correction, Norm
 from .backend import launch
-from .cost import vector_kernel
+from .kernel import vector_kernel
 from .pointers import memories, memory
 
 

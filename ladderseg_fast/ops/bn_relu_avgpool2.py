@@ -7,7 +7,7 @@ from .. import _core
 from . import reference
 from .arguments import BnSums, Norm
 from .backend import launch
-from .cost import kernel
+from .kernel import kernel
 from .pointers import feature_map
 from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents

@@ -7,7 +7,8 @@ from .. import _core
 from . import autocast, reference
 from .arguments import BnSums, Gradient, Norm, empty_statistics, empty_weight_gradient, readable_weight
 from .backend import launch
-from .cost import kernel, pixels
+from .cost import pixels
+from .kernel import kernel
 from .pointers import feature_map, memories, memory
 from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents

@@ -9,7 +9,8 @@ from .. import _core
 from . import autocast, reference, torch_conv3x3
 from .arguments import BnSums, Gradient, Norm, empty_statistics, expect_weight
 from .backend import backend_of, launch, real_dtype
-from .cost import kernel, pixels
+from .cost import pixels
+from .kernel import kernel
 from .pointers import feature_map, memories, memory
 from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents

@@ -7,7 +7,7 @@ from .. import _core
 from . import reference
 from .arguments import BnSums, Correction, Norm, norm_or_scale
 from .backend import backend_of, launch
-from .cost import kernel
+from .kernel import kernel
 from .pointers import feature_map, memory
 from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents

@@ -8,7 +8,7 @@ from .affine_correction import affine_correction
 from .arguments import Correction, Gradient, empty_statistics
 from .backend import launch, real_dtype
 from .checks import check_map, check_vector
-from .cost import kernel
+from .kernel import kernel
 from .layout import empty, pixel_major, zeros
 from .pointers import feature_map, memories
 from .registration import no_double_backward, operator, reference_of

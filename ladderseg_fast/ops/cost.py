@@ -1,19 +1,8 @@
-"""What a call of a kernel costs: said where the kernel is called, read by the planner and the benchmarks."""
+"""What a call of a kernel costs, for the planner and the benchmarks."""
 
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, TypeVar
 
 from torch import Tensor
-
-from .arguments import Gradient
-from .backend import backend_of
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-#: The operations of a call, from its arguments by name; those of the function's defaults are not among them.
-Operations = Callable[..., float]
 
 
 @dataclass(frozen=True)
@@ -34,82 +23,7 @@ class Cost:
     channels: int = 0
 
 
-#: The core's kernels that functions here call.
-_declared: set[str] = set()
-
-
-def kernel(name: str, kind: str | None = None, operations: Operations | None = None) -> Callable[[Function], Function]:
-    """Declare that a function calls the core's kernel `name`, and what that costs: observers of the backend hear of it.
-
-    The first argument of the function tells the device: a tensor or a Gradient.
-
-    Args:
-        name: of the kernel in _core.
-        kind: see Cost.
-        operations: of a call, from its arguments by name.
-    """
-    _declared.add(name)
-    return torch_kernel(name, kind, operations)
-
-
-def vector_kernel(name: str) -> Callable[[Function], Function]:
-    """The same of a kernel that works on vectors alone: its time counts as part of other calls' (Rates.call)."""
-    _declared.add(name)
-    return lambda function: function
-
-
-def torch_kernel(
-    name: str, kind: str | None = None, operations: Operations | None = None
-) -> Callable[[Function], Function]:
-    """The same of a function that calls an operator of torch's; `name` is what observers hear."""
-
-    def declare(function: Function) -> Function:
-        names = function.__code__.co_varnames
-
-        @wraps(function)
-        def call(*arguments: Any, **named: Any) -> Any:
-            observer = backend_of(arguments[0].device).observer
-            if observer is not None:
-                observer(name, _cost(kind, operations, dict(zip(names, arguments)) | named))
-            return function(*arguments, **named)
-
-        return call
-
-    return declare
-
-
-def check_declared(names: Collection[str]) -> None:
-    """`names`, the core's kernels, are those that have a cost here.
-
-    Raises:
-        ImportError: one has none, or is none of the core's.
-    """
-    for what, found in {
-        "no operator calls these kernels of the core": set(names) - _declared,
-        "the core has no such kernels": _declared - set(names),
-    }.items():
-        if found:
-            raise ImportError(f"{what}: {', '.join(sorted(found))}; is _core of another version than the package?")
-
-
 def pixels(x: Tensor) -> int:
     """N * H * W of x [N, C, H, W]."""
     n, _, h, w = x.shape
     return n * h * w
-
-
-def _cost(kind: str | None, operations: Operations | None, arguments: dict[str, Any]) -> Cost:
-    moved = sum(map(_map_bytes, arguments.values()))
-    x, out = arguments.get("x"), arguments.get("out")
-    channels = 0 if x is None else x.shape[1]
-    result = 0 if out is None else max(out.stride(3), out.shape[1]) * pixels(out) * out.element_size()
-    return Cost(kind, 0.0 if operations is None else operations(**arguments), moved, result, channels)
-
-
-def _map_bytes(value: Any) -> int:
-    """Bytes of a map or weight, or of the two maps of a Gradient; 0 of all else."""
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size() if value.dim() >= 3 else 0
-    if isinstance(value, Gradient):
-        return _map_bytes(value.grad) + (0 if value.correction is None else _map_bytes(value.x))
-    return 0

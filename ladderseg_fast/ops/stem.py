@@ -18,7 +18,8 @@ from .arguments import (
     readable_weight,
 )
 from .backend import backend_of, launch
-from .cost import kernel, pixels
+from .cost import pixels
+from .kernel import kernel
 from .pointers import feature_map, image_batch, memories, memory
 
 

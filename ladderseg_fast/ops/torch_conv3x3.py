@@ -14,7 +14,8 @@ from .arguments import BnSums, Gradient, Norm
 from .backend import real_dtype
 from .bn_relu import bn_relu_backward, bn_relu_forward
 from .channel_statistics import mean_and_variance
-from .cost import pixels, torch_kernel
+from .cost import pixels
+from .kernel import torch_kernel
 from .layout import empty, pixel_major
 
 #: Bytes of the normalised map that exist at a time, unless one image takes more.

@@ -16,7 +16,8 @@ from .arguments import BnSums, Correction, Gradient, Norm
 from .backend import real_dtype
 from .bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
 from .channel_statistics import mean_and_variance
-from .cost import pixels, torch_kernel
+from .cost import pixels
+from .kernel import torch_kernel
 from .layout import empty, pixel_major
 from .running_statistics import RunningStatistics
 from .strips import Strip, strips

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import _core
 from .backend import launch
-from .cost import kernel
+from .kernel import kernel
 from .pointers import feature_map
 
 

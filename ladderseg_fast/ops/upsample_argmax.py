@@ -8,7 +8,7 @@ from torch import Tensor
 from .. import _core
 from .backend import launch
 from .checks import check_map
-from .cost import kernel
+from .kernel import kernel
 from .layout import pixel_major
 from .pointers import feature_map, memory
 from .registration import operator, reference_of

@@ -9,7 +9,7 @@ from . import deferred_checks
 from .autocast import float32_in_autocast
 from .backend import launch, real_dtype
 from .checks import check_labels, check_map, check_vector, check_weights_of_classes
-from .cost import kernel
+from .kernel import kernel
 from .layout import empty, pixel_major
 from .pointers import feature_map, memory
 from .registration import no_double_backward, operator, reference_of

@@ -9,7 +9,8 @@ from .arguments import BnSums, Gradient, Norm, readable_weight
 from .backend import launch
 from .bn_relu_conv1x1 import bn_relu_conv1x1_backward
 from .checks import check_like, check_map
-from .cost import kernel, pixels
+from .cost import pixels
+from .kernel import kernel
 from .pointers import feature_map, memory
 from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents
