@@ -17,7 +17,7 @@ from ladderseg_fast import memory
 
 MODELS = ("ladder_densenet121", "ladder_densenet169")
 SIZES = ((256, 512), (512, 1024), (768, 1536))
-#: Where the budget of a case lies between the least memory and that of the fastest step, by batch.
+#: Place of a case's budget between the least memory and that of the fastest step, by batch.
 SHARES = {1: 1.0, 2: 0.0, 3: 0.3, 4: 0.6}
 
 

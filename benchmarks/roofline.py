@@ -18,7 +18,7 @@ from roofline_torch import Work
 
 MODELS = ("densenet121", "densenet169")
 
-#: By the name of --dtype: the type of maps and weights, and whether torch may round float32 products to tf32.
+#: Types by the name of --dtype: the type of maps and weights, and whether torch may round float32 products to tf32.
 DTYPES = {"float32": (torch.float32, False), "tf32": (torch.float32, True), "float16": (torch.float16, False)}
 
 INTRODUCTION = """# The roofline: bytes, operations and the least time of a training step

@@ -65,9 +65,9 @@ def extent(x: Tensor) -> int:
     return math.prod(size for size, stride in zip(x.shape, x.stride()) if stride) * x.element_size()
 
 
-#: Which only make a tensor.
+#: Operators that only make a tensor.
 _FREE = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view", "lift_fresh")
-#: Which write over what they are called on, or look at the shape of their argument only.
+#: Operators that overwrite their argument, or only look at its shape.
 _OVERWRITING = ("zero_", "fill_", "copy_", "normal_", "uniform_", "zeros_like", "ones_like", "full_like", "new_zeros")
 #: Arguments whose elements are read twice.
 _TWICE = {

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 NUM_CLASSES = 19
 SEED = 0
 
-#: So that gradients of float16 maps are not zero; what torch.amp.GradScaler begins with. All methods have the same.
+#: Scale of the loss, so that gradients of float16 maps are not zero: torch.amp.GradScaler's first. All methods use it.
 LOSS_SCALES = {"float32": 1.0, "float16": 2.0**16, "bfloat16": 1.0}
 
 

@@ -19,7 +19,7 @@ from .tensor_digest import tensors_in
 #: Today's files of torch.save are zip archives.
 _ZIP_MAGIC = b"PK\x03\x04"
 
-#: How torch names, in its error, what weights_only refuses to make.
+#: Name, in torch's error, of an object that weights_only refuses to make.
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 #: Flags of an archive's entry that torch.save sets: sizes follow the data, the name is UTF-8.

@@ -145,10 +145,11 @@ def problems_of(value: object) -> list[str]:
 def test_docstrings_begin_with_a_noun_or_a_verb(path: Path) -> None:
     fragments = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            text = ast.get_docstring(node)
-            if text and first_word(text) in FRAGMENTS:
-                fragments.append(f"{path.name}:{node.body[0].lineno}: {text.splitlines()[0]}")
+        # Docstrings, and texts below the attributes that they describe.
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            text = node.value.value
+            if first_word(text) in FRAGMENTS:
+                fragments.append(f"{path.name}:{node.lineno}: {text.splitlines()[0]}")
     assert not fragments, "\n".join(fragments)
 
 

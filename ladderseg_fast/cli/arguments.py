@@ -11,7 +11,7 @@ from ..engine.device import AUTO
 from ..engine.predict import OWN_SIZE, SizeOrOwn
 from ..models import list_models
 
-#: How an argument of each type is read, and what the help calls it. Paths stay strings, as in the configuration.
+#: Reader and name in the help for an argument of each type. Paths stay strings, as in the configuration.
 _TYPES: dict[type, dict[str, Any]] = {
     int: {"type": int, "metavar": "N"},
     float: {"type": float, "metavar": "X"},

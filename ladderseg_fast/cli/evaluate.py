@@ -136,7 +136,7 @@ class _Job:
     views: Views
     workers: int
     size_chosen: bool
-    """By --size."""
+    """Whether --size chose the size."""
 
     def note_size(self, prediction: Prediction, shrunk: ShrunkImages) -> None:
         """Adds the image to `shrunk`, unless the user chose the size at which the network saw it."""

@@ -26,7 +26,7 @@ class Checkpoint:
 
     step: int
     model: str
-    """Its name, as in list_models()."""
+    """Name of the model, as in list_models()."""
     memory: str
     label_set: LabelSet
     size: tuple[int, int]
@@ -37,7 +37,7 @@ class Checkpoint:
     state: dict[str, Tensor]
     """The model's state_dict, on the CPU when loaded; of averaged weights if the training averages."""
     training_state: dict[str, Any] | None = None
-    """What the training needs besides to continue exactly; None in a file for prediction only."""
+    """State that the training needs besides to continue exactly; None in a file for prediction only."""
     path: Path | None = field(default=None, compare=False)
     """The file that it was read from, for messages."""
 

@@ -14,7 +14,7 @@ _SINGLE: dict[str, _Kind] = {"step": int, "model": str, "memory": str, "config":
 
 _LISTED: dict[str, _Kind] = {"class_names": str, "palette": list, "size": int, "mean": _NUMBER, "std": _NUMBER}
 
-#: Of what a training goes on from.
+#: Entries of the state that a training continues from.
 _TRAINING: dict[str, _Kind] = {
     "learner": dict,
     "batches": int,

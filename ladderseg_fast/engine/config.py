@@ -201,7 +201,7 @@ class TrainingConfig:
     backbone_divisor: float = 5.0
     """Divisor of the encoder's learning rate if the encoder starts pretrained."""
     momentum: float = 0.9
-    """Of "sgd"."""
+    """Momentum of "sgd"."""
     weight_decay: float = 0.0
     """Weight decay as torch's optimizers define it: decoupled in "adamw", L2 in the others."""
     power: float = 1.5

@@ -33,7 +33,7 @@ class Layer:
 
     source: str
     values: Mapping[str, object]
-    """By dotted key, such as "training.batch"; None takes a setting back to its default."""
+    """Values by dotted key, such as "training.batch"; None resets a setting to its default."""
 
 
 def read_config_file(path: Path) -> Layer:

@@ -39,7 +39,7 @@ class Learner:
         self.device = device
         self.layout = torch.channels_last if config.model.channels_last else torch.contiguous_format
         model, taken = _make_model(config, num_classes, resumed)
-        #: What was taken of training.init_from, in one line; None without it.
+        #: Sentence about what was taken of training.init_from; None without it.
         self.taken = taken
         check_sizes(config, model)
         # torch declares no memory_format for modules.

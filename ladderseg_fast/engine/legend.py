@@ -8,10 +8,10 @@ from PIL import Image, ImageDraw, ImageFont
 from ..data import IGNORE_INDEX, LabelSet
 
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
-#: Of pixels without a class, in `comparison` and in an overlay's truth.
+#: Colour of pixels without a class, in `comparison` and in an overlay's truth.
 _DARK = (48, 48, 48)
 _ROW, _SWATCH, _SPACE, _MARGIN = 24, 14, 18, 4
-#: How far down and right of a swatch its name begins.
+#: Distance, down and right, from a swatch to its name.
 _INDENT = _SWATCH + 6
 
 

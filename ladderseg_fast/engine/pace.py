@@ -11,7 +11,7 @@ class Pace:
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        """Of the last step."""
+        """Seconds of the last step."""
         self.waited = 0.0
         """Seconds of the last step in which the training waited."""
         self._averages: tuple[float, float] | None = None

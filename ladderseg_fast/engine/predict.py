@@ -8,7 +8,7 @@ from ..data import Normalisation
 from ..models import SegmentationModel
 from .evaluation import Views, label_image
 
-#: In place of a size: every image is seen as large as it is.
+#: Stands for a size: every image is seen at its own.
 OWN_SIZE: Final = "own"
 SizeOrOwn = tuple[int, int] | Literal["own"]
 

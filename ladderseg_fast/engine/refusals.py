@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from ..memory import format_bytes
 from .errors import SystemRefusal
 
-#: What the allocators of NumPy, torch, CUDA, C++ and this package (ops.layout) say, also within the traceback of a
+#: Messages of the allocators of NumPy, torch, CUDA, C++ and this package (ops.layout), also inside the traceback of a
 #: process that loads images.
 _MEMORY = re.compile(
     r"can't allocate memory|out of memory|\w*MemoryError\b|Cannot allocate memory|std::bad_alloc|has no memory for"

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-#: What flock says where the file system has no locks, or its server does not answer for them.
+#: Errors of flock if the file system has no locks, or its server does not answer for them.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 #: Descriptors of the locks that this process holds.

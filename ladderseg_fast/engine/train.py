@@ -39,7 +39,7 @@ from .validation import Validation
 #: Batches in a row without a finite loss that say that the weights are broken and not the images.
 _MOST_SKIPS = 10
 
-#: What a training that the system refuses memory can do with less of.
+#: Advice for a training to which the system refuses memory.
 _LESS = (
     "a smaller training.batch, data.size or data.crop, fewer data.workers, "
     'or a budget such as model.memory = "8GiB" need less memory'

@@ -21,9 +21,9 @@ class TrainingResult:
     """Course of a training, whatever processes it took."""
 
     losses: list[float] = field(default_factory=list)
-    """One per step."""
+    """Losses, one per step."""
     evaluations: list[Evaluation] = field(default_factory=list)
-    """In order."""
+    """Evaluations in their order."""
     overlays: list[Path] = field(default_factory=list)
     ended: bool = False
     """Whether nothing is left to do."""

@@ -9,8 +9,8 @@ import torch
 #: More than these wait for each other, or for the disk.
 _MOST_WORKERS = 8
 
-#: Where loader processes put batches, and how many each has there: two in advance, as is DataLoader's default, and one
-#: that is being made or used.
+#: Place where loader processes put batches, and the number that each has there: two in advance, as is DataLoader's
+#: default, and one that is being made or used.
 _SHARED_MEMORY = Path("/dev/shm")
 _BATCHES_PER_WORKER = 3
 

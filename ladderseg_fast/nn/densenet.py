@@ -42,7 +42,7 @@ class Section:
     start: int
     stop: int
     channels: int
-    """Of its output: what it reads and what it adds."""
+    """Channels of its output: those that it reads and those that it adds."""
 
 
 class DenseNetFeatures(nn.Module):

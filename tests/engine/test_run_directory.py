@@ -135,7 +135,7 @@ def test_list_that_came_with_somebody_elses_run(run, tmp_path):
     run.create(overwrite=True)
     assert all(path.exists() for path in mine)
     (run.path / ".ladderseg.files").write_text("no list\n")
-    with pytest.raises(FileExistsError, match="not written by a training of ladderseg"):
+    with pytest.raises(FileExistsError, match="no training of ladderseg wrote its files"):
         RunDirectory(run.path).create(overwrite=True)
 
 

@@ -25,8 +25,8 @@ _AVERAGE_SIZE = {
     "bicycle": 4672.3249222261,
 }
 
-#: In *_instanceIds.png a thing's pixels are its label's id times this, plus its number in the image; what is not told
-#: apart has the label's id alone.
+#: Factor in *_instanceIds.png: an instance's pixels are its label's id times this, plus its number in the image. Pixels
+#: of labels without instances have the label's id alone.
 _PER_LABEL = 1000
 
 _CATEGORY_OF = np.array([label.category_id for label in CITYSCAPES_TRAINED])
@@ -54,10 +54,10 @@ class CityscapesScores:
     category_iou: ByName
     """IoU of the seven categories: confusing car with bus is no mistake here."""
     class_iiou: ByName | None = None
-    """Of the classes with instances: TP / (TP + FP + FN), where the true pixels of each thing weigh the average size of
-    its class over its own size, and false positives one. None if instances were not counted."""
+    """iIoU of the classes with instances: TP / (TP + FP + FN), where the true pixels of each instance weigh the average
+    size of its class over its own size, and false positives one. None if instances were not counted."""
     category_iiou: ByName | None = None
-    """Of human and vehicle, likewise. None if instances were not counted."""
+    """iIoU of human and vehicle. None if instances were not counted."""
 
     @property
     def mean_category_iou(self) -> float | None:

@@ -15,7 +15,7 @@ from ..overlay import overlay
 _PANEL_WIDTH = 1024
 _GAP, _HEADER, _MARGIN = 6, 30, 4
 _INK, _PAPER = (30, 30, 30), (255, 255, 255)
-#: What is wrong is red, over the image in grey; what does not count is dark.
+#: Wrong pixels are red, over the image in grey; pixels that do not count are dark.
 _WRONG, _GREY_SHARE = (225, 25, 45), 0.45
 
 

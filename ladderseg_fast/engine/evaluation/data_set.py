@@ -44,9 +44,9 @@ class DataSetScores:
 
     scores: Scores
     images: tuple[ImageScores, ...]
-    """In the order of the data set."""
+    """Scores of each image, in the order of the data set."""
     cityscapes: CityscapesScores | None
-    """Of Cityscapes only."""
+    """Scores that only Cityscapes has; None for other data sets."""
 
 
 def predictions(

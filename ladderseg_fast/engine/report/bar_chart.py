@@ -20,7 +20,7 @@ class Bar:
     run: str
     colour: int
     value: float | None
-    """From 0 to 1; None where the class did not occur."""
+    """Value from 0 to 1; None if the class did not occur."""
     course: Points
 
 

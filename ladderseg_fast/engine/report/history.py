@@ -11,7 +11,7 @@ Record = dict[str, Any]
 #: (epoch, value), in order.
 Points = list[tuple[float, float]]
 
-#: What every release logs.
+#: Keys that every release logs.
 _STEP_KEYS = ("step", "epoch", "loss")
 _EVALUATION_KEYS = ("step", "epoch", "miou", "pixel_accuracy", "iou")
 
@@ -26,14 +26,14 @@ class RunHistory:
     name: str
     directory: RunDirectory
     settings: dict[str, Any]
-    """Every setting, by "section.key", as the run last went on with; in logs of earlier releases without sections."""
+    """Every setting, by "section.key", as the run last continued with it; logs of earlier releases have no sections."""
     version: str | None
-    """Of the package that began the run."""
+    """Version of the package that began the run."""
     git_revision: str | None
     steps: list[Record]
-    """The records of the steps, at least one: each has "step", "epoch" and "loss"."""
+    """Records of the steps, at least one: each has "step", "epoch" and "loss"."""
     evaluations: list[Record]
-    """Those of the evaluations, each with "step", "epoch", "miou", "pixel_accuracy" and "iou"."""
+    """Records of the evaluations, each with "step", "epoch", "miou", "pixel_accuracy" and "iou"."""
     resumed: list[int]
     """Steps after which the run was interrupted and went on."""
     skipped: int

@@ -20,7 +20,7 @@ Runs = Sequence[RunHistory]
 _MOST_PICTURES = 12
 _MB = 1e6
 
-#: Why there may be nothing to show.
+#: Reasons why there may be nothing to show.
 _UNEVALUATED = "No evaluation has been logged yet."
 _UNKNOWN = "Not in the log, which an earlier release wrote."
 
