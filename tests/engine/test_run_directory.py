@@ -194,6 +194,6 @@ def test_list_with_a_name_that_is_none(run):
     run.last.write_bytes(b"precious")
     with open(run.path / ".ladderseg.files", "ab") as file:
         file.write(b'{"file": 5}\n')
-    with pytest.raises(FileExistsError, match="was not written by a training"):
+    with pytest.raises(FileExistsError, match="no training of ladderseg wrote its files"):
         RunDirectory(run.path).create(overwrite=True)
     assert run.last.read_bytes() == b"precious"
