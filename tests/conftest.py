@@ -1,4 +1,4 @@
-"""What all tests share: two threads and one seed, so that a failure repeats; and the emulation, if asked for."""
+"""What all tests share: one thread and one seed, so that a failure repeats."""
 
 import os
 import signal
@@ -8,25 +8,26 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 import torch
-from emulator import emulation
+from support.devices import CPU
 from support.ladder_models import TINY, TINY_SHAPE
 
 from ladderseg_fast.nn import DENSENETS
 
-torch.set_num_threads(2)
+# These networks are so small that more threads only wait for each other. What is about several threads says so.
+torch.set_num_threads(1)
 
 # A shell's background jobs ignore Ctrl-C, and so would the trainings that the tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-if emulation.CHOICE:
-    emulation.start()
 
-
-def pytest_report_header() -> str | None:
-    if emulation.CHOICE:
-        return f"CUDA kernels on the CPU: emulating {emulation.CHOICE}, seed {emulation.SEED}"
-    return None
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--devices",
+        default=CPU,
+        help="where the operators' suites run, separated by commas: cpu, and architectures of the emulator such as "
+        "sm_61, sm_80 or, with kernels compiled by nvcc, sm_80-nvcc",
+    )
 
 
 @pytest.fixture(autouse=True)

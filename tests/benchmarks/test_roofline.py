@@ -207,19 +207,20 @@ def test_the_report_has_all_devices(roofline: SimpleNamespace) -> None:
 #: Prints, by name of a kernel's launch, [bytes read, written] as recorded and as the emulator counts them.
 EMULATED = """
 import ctypes, json, torch
-from emulator import emulation
 from emulator.device import EmulatorTraffic
+from emulator.emulation import emulated
 from emulator.library import build_library
 from ladderseg_fast import _core
 from ladderseg_fast.ops import layout
 from ladderseg_fast.ops.affine_correction import affine_correction
 from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
+from ladderseg_fast.ops.backend import use
 from ladderseg_fast.ops.bn_relu import bn_relu_forward
 from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_forward
 from ladderseg_fast.ops.upsample import upsample_backward
 
-emulation.start()
+use(emulated("sm_80"))
 emulator = ctypes.CDLL(str(build_library()))
 emulator.emulator_count(1)
 like = torch.empty(0)

@@ -1,11 +1,9 @@
-"""One short training that the tests of the commands share, on one thread."""
+"""One short training that the tests of the commands share."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.ladder_models import TINY
-from support.operator_suite import threads
 from support.tiny_training import register_tiny_model
 
 from ladderseg_fast.cli.main import main
@@ -18,14 +16,6 @@ SHORT = ["--model", TINY, "--size", "64x96", "--steps", "2", "--device", "cpu", 
 def tiny_model() -> None:
     """A model with few layers beside the real ones."""
     register_tiny_model()
-
-
-# Of a module: one of a package without __init__.py may last into the next.
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are so small that more threads only wait for each other."""
-    with threads(1):
-        yield
 
 
 @pytest.fixture

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from emulator import emulation
-from emulator.training_steps import WAYS, training_steps
 from support import lean_equals_plain, operator_suite
 from support.comparison import assert_near, assert_same_bits, relative_error
 from support.ladder_models import make_images, make_labels, make_model, training_loss
 from support.lean_equals_plain import MODES, assert_lean_equals_plain, set_mode
 from support.operator_suite import LAYOUTS, Arguments, OperatorSuite, evaluate
 from support.operator_suites import SUITES
+from support.training_steps import WAYS, training_steps
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, ops
@@ -28,7 +27,6 @@ DEVICE = "cuda"
 pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: torch.cuda.is_available() is False"),
-    pytest.mark.skipif(emulation.CHOICE is not None, reason="the driver is emulated in this process"),
 ]
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)

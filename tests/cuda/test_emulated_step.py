@@ -1,27 +1,22 @@
 """Whole training steps through the CUDA path, emulated: they compute what the CPU's lean path does."""
 
 import functools
-from pathlib import Path
 
 import pytest
 import torch
-from emulator import emulation
-from emulator.process import run_module
-from emulator.training_steps import WAYS, training_steps
+from emulator.emulation import emulated
 from support.comparison import assert_near, magnitude, relative_error
+from support.training_steps import WAYS, training_steps
 from torch import Tensor
 
-pytestmark = pytest.mark.skipif(
-    emulation.CHOICE is not None, reason="compares with the CPU's kernels, which are emulated away in this process"
-)
+from ladderseg_fast.ops.backend import using
 
 Results = dict[str, Tensor]
 
 
-def emulated(directory: Path, architecture: str, *ways: str) -> dict[str, Results]:
-    file = directory / "results.pt"
-    run_module("emulator.training_steps", str(file), *ways, architecture=architecture)
-    return torch.load(file)
+def on_the_emulator(way: str, architecture: str) -> Results:
+    with using(emulated(architecture)):
+        return training_steps("lean", WAYS[way])
 
 
 @functools.cache
@@ -42,13 +37,12 @@ def assert_at_most_twice(actual: Results, other: Results, parts: list[str]) -> N
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", pytest.param("sm_61", marks=pytest.mark.slow)])
-def test_two_steps(architecture: str, tmp_path: Path) -> None:
+def test_two_steps(architecture: str) -> None:
     """Losses, gradients, running statistics and parameters: in float64 up to rounding.
 
     In float32, twice as far from float64 as on the CPU, at most.
     """
-    results = emulated(tmp_path, architecture, "float64", "float32")
-    actual, expected = results["float64"], on_the_cpu("float64")
+    actual, expected = on_the_emulator("float64", architecture), on_the_cpu("float64")
     assert actual.keys() == expected.keys()
     for name, tensor in expected.items():
         if tensor.is_floating_point():
@@ -56,15 +50,15 @@ def test_two_steps(architecture: str, tmp_path: Path) -> None:
         else:
             assert torch.equal(actual[name], tensor), name
     parts = ["loss", "logits", "aux", "gradient", "running_mean", "running_var"]
-    assert_at_most_twice(results["float32"], on_the_cpu("float32"), parts)
+    assert_at_most_twice(on_the_emulator("float32", architecture), on_the_cpu("float32"), parts)
 
 
 @pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
-def test_autocast(dtype: str, tmp_path: Path) -> None:
+def test_autocast(dtype: str) -> None:
     """As in plain PyTorch: outputs are of 16 bits, the loss and the gradients of the parameters float32, and no less
     accurate. The loss is scaled."""
     way = f"autocast_{dtype}"
-    (actual,) = emulated(tmp_path, "sm_80", way).values()
+    actual = on_the_emulator(way, "sm_80")
     for name, tensor in actual.items():
         if tensor.is_floating_point():
             assert tensor.dtype == (getattr(torch, dtype) if name.endswith(("logits", "aux")) else torch.float32), name

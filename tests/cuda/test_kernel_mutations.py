@@ -4,24 +4,29 @@ Either the launch fails, with the report that belongs to the mistake, or the res
 tests are about the other tests: they show what those would notice.
 """
 
-import dataclasses
-import functools
-import json
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from emulator.process import run_module
+import torch
+from emulator.emulation import Emulator, emulated, ptx, require_compiler
+from ops.test_bn_relu_conv1x1 import TestBnReluConv1x1
+from support.comparison import assert_near
+from support.operator_suite import Arguments
+from support.operator_suites import SUITES
 
-from ladderseg_fast.cuda import images
+from ladderseg_fast.cuda import images, kernel_sources
+from ladderseg_fast.ops import layout, reference
+from ladderseg_fast.ops.arguments import Norm
+from ladderseg_fast.ops.backend import using
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is run: see tests/emulator/mutated_kernel.py."""
+    """What is run: `method` of a suite, or its comparison with the reference at a shape."""
 
     suite: str
     shape: tuple[int, ...] = ()
@@ -559,28 +564,43 @@ def mutated(mutation: Mutation, directory: Path) -> Path:
     return directory
 
 
-@functools.cache
-def failures(suite: str) -> dict[Case | Mutation, str | None]:
-    """What went wrong in each case of a suite, and with each mutation; in one process."""
-    mutations = [mutation for mutation in MUTATIONS if mutation.case.suite == suite]
-    cases = list(dict.fromkeys(mutation.case for mutation in mutations))
-    jobs = [{"image": None, "directory": None, "case": dataclasses.asdict(case)} for case in cases]
-    with tempfile.TemporaryDirectory() as directory:
-        for number, mutation in enumerate(mutations):
-            sources = mutated(mutation, Path(directory) / str(number))
-            case = dataclasses.asdict(mutation.case)
-            jobs.append({"image": mutation.image, "directory": str(sources), "case": case})
-        results = json.loads(run_module("emulator.mutated_kernel", architecture="sm_80", stdin=json.dumps(jobs)))
-    return dict(zip([*cases, *mutations], results, strict=True))
+class ProductStatistics(TestBnReluConv1x1):
+    """The statistics of its output that a product leaves for the next batch norm, which no operator asks for."""
+
+    def check(self, arguments: Arguments) -> None:
+        x, *vectors, weight = (argument.detach() for argument in arguments.values())
+        out = layout.empty(x, x.shape[0], weight.shape[0], *x.shape[2:])
+        actual = bn_relu_conv1x1_forward(x, Norm.of(*vectors), weight, out, statistics=True)
+        expected = reference.channel_statistics(out.double())
+        for name, a, b in zip(("mean", "variance"), actual, expected):
+            assert_near(a, b, name, tolerance=1e-5)
+
+
+def run_case(case: Case) -> None:
+    """A test of a suite, or its comparison with the reference at a shape."""
+    suite = ProductStatistics() if case.suite == "product_statistics" else SUITES[case.suite]
+    if case.method:
+        getattr(suite, case.method)()
+    else:
+        suite.check(suite.prepared(case.shape, getattr(torch, case.dtype), case.layout))
 
 
 @pytest.mark.parametrize("case", dict.fromkeys(mutation.case for mutation in MUTATIONS), ids=str)
 def test_as_they_are(case: Case) -> None:
-    assert failures(case.suite)[case] is None
+    with using(emulated("sm_80")):
+        run_case(case)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=str)
-def test_mistake_is_found(mutation: Mutation) -> None:
-    failure = failures(mutation.case.suite)[mutation]
-    assert failure is not None, "nothing was noticed"
+def test_mistake_is_found(mutation: Mutation, tmp_path: Path) -> None:
+    require_compiler("sm_80")
+    directory = mutated(mutation, tmp_path / "kernels")
+
+    def provider(name: str, architecture: tuple[int, int], driver_version: int) -> bytes:
+        operator, _ = kernel_sources.operator_and_element(name)
+        return ptx(name, architecture, directory=directory if operator == mutation.image else None)
+
+    with using(Emulator("sm_80", provider)), pytest.raises((AssertionError, RuntimeError, ValueError)) as caught:
+        run_case(mutation.case)
+    failure = f"{caught.type.__name__}: {caught.value}"
     assert re.search(mutation.message, failure), failure

@@ -1,14 +1,17 @@
 """No kernel spills, uses a stack, or leaves its block size open; docs/kernel_resources.md says what is so."""
 
+import dataclasses
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.compiled import kept_file
 
-from ladderseg_fast.cuda import nvrtc
+from ladderseg_fast.cuda import images, kernel_sources, nvrtc
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "kernel_resources.md"
@@ -37,6 +40,7 @@ PTX = """
 """
 
 
+#: The other architectures are measured by the slow tests.
 QUICK = (61, 80)
 
 
@@ -52,15 +56,25 @@ def occupancy(program: ModuleType) -> ModuleType:
     return importlib.import_module("occupancy")
 
 
-@pytest.fixture(scope="module", params=["quick", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[*QUICK, pytest.param("others", marks=pytest.mark.slow)])
 def resources(request: pytest.FixtureRequest, program: ModuleType) -> list:
-    """Of all kernels of this package, on the architectures that the compiler here knows."""
+    """All kernels of this package, on architectures that the compiler here knows; measured once for these sources."""
     try:
         compiler = nvrtc.open_nvrtc()
     except nvrtc.NvrtcNotFound as error:
         pytest.skip(str(error))
-    wanted = QUICK if request.param == "quick" else program.ARCHITECTURES
-    return program.measure([number for number in wanted if number in compiler.architectures])
+    others = [number for number in program.ARCHITECTURES if number not in QUICK]
+    wanted = others if request.param == "others" else [request.param]
+    known = [number for number in wanted if number in compiler.architectures]
+    if not known:
+        pytest.skip(f"{compiler.name} compiles for none of {wanted}")
+
+    def write(path: Path) -> None:
+        path.write_text(json.dumps([dataclasses.asdict(one) for one in program.measure(known)]))
+
+    sources = kernel_sources.digest(images.sources()), Path(program.__file__).read_text()
+    file = kept_file("kernel_resources.json", [compiler.name, str(known), *sources], write)
+    return [program.Resources(**one) for one in json.loads(file.read_text())]
 
 
 def cells_of(row: str) -> list[str]:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 from support.data_trees import make_cityscapes, make_voc
-from support.operator_suite import threads
 from torch.utils.data import DataLoader
 
 from ladderseg_fast import LadderLoss, create_model
@@ -57,18 +56,17 @@ def test_trains_two_steps_and_exports(tmp_path, kind, make):
         SegmentationTensors(train, None, IMAGENET_NORMALISATION, CROP),
         batch_sampler=TrainingBatches(len(train), batch=2, steps=2, seed=0, augmentation=augmentation),
     )
-    with threads(1):
-        model = create_model("ladder_densenet121", len(train.label_set), memory="plain")
-        loss_of, optimizer = LadderLoss(), torch.optim.Adam(model.parameters(), lr=5e-4)
-        for images, labels, _ in loader:
-            loss = loss_of(model(images), labels)
-            assert math.isfinite(loss.item())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        model.eval()
-        image, labels, _ = SegmentationTensors(val, CROP, IMAGENET_NORMALISATION)[0]
-        prediction = model.predict(image[None])[0].numpy()
+    model = create_model("ladder_densenet121", len(train.label_set), memory="plain")
+    loss_of, optimizer = LadderLoss(), torch.optim.Adam(model.parameters(), lr=5e-4)
+    for images, labels, _ in loader:
+        loss = loss_of(model(images), labels)
+        assert math.isfinite(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    image, labels, _ = SegmentationTensors(val, CROP, IMAGENET_NORMALISATION)[0]
+    prediction = model.predict(image[None])[0].numpy()
     path = tmp_path / RESULT_FORMATS[kind].path(val.name(0)).name
     RESULT_FORMATS[kind].image(prediction).save(path)
     written = np.asarray(Image.open(path))

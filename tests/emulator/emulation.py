@@ -1,62 +1,107 @@
-"""Runs the package's CUDA path without a device: LADDERSEG_FAST_EMULATE=sm_80 pytest.
-
-The emulator takes the driver's place, and kernels are given to it as the PTX that NVRTC makes
-of them for that architecture, or nvcc with LADDERSEG_FAST_EMULATE=sm_80-nvcc. Tensors on the CPU then go the way of
-CUDA tensors.
+"""The package's CUDA path without a device: in ``with using(emulated("sm_80")):`` tensors on the CPU go the way of CUDA
+tensors. The emulator takes the driver's place, and kernels are given to it as the PTX that a compiler makes of them.
 """
 
+import atexit
 import ctypes
+import functools
+import itertools
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
+import pytest
 from emulator.library import build_library
+from support.compiled import kept_file
 
-from ladderseg_fast.cuda import image_cache, images, kernel_sources, nvrtc
-from ladderseg_fast.ops.backend import EmulatedCuda, use
+from ladderseg_fast.cuda import images, kernel_sources, nvrtc
+from ladderseg_fast.ops.backend import EmulatedCuda
 
-#: The architecture that is emulated ("sm_80"), or None.
-CHOICE = os.environ.get("LADDERSEG_FAST_EMULATE")
-ARCHITECTURE = CHOICE and CHOICE.removesuffix("-nvcc")
+#: Decides in what order threads run.
+SEED = int(os.environ.get("LADDERSEG_FAST_EMULATOR_SEED", "1"))
 
-#: Decides in what order threads run; a failure repeats with the seed that is printed at the start.
-SEED = int(os.environ.get("LADDERSEG_FAST_EMULATE_SEED", "1"))
-
-
-def start() -> None:
-    """From now on, in this process, CPU tensors are worked on by emulated CUDA kernels."""
-    use(emulated_backend())
+ImageProvider = Callable[[str, tuple[int, int], int], bytes]
 
 
-def emulated_backend() -> EmulatedCuda:
-    """The backend of CPU tensors that stands for a device of ARCHITECTURE: for `use`, or `with using(...)`."""
-    path = build_library()
-    ctypes.CDLL(str(path)).emulator_configure(int(ARCHITECTURE.removeprefix("sm_")), ctypes.c_uint64(SEED))
-    return EmulatedCuda(str(path), ptx)
+class Emulator(EmulatedCuda):
+    """A device of an architecture ("sm_80"); it starts afresh whenever it is chosen, so that failures repeat."""
+
+    def __init__(self, architecture: str, provider: ImageProvider, core_conv3x3: bool = True) -> None:
+        self._capability = int(architecture.removeprefix("sm_"))
+        # What the core has loaded it keeps by the path of the driver.
+        driver = _drivers() / f"driver{next(_numbers)}.so"
+        driver.symlink_to(build_library())
+        super().__init__(str(driver), provider, core_conv3x3)
+
+    def begin(self) -> None:
+        ctypes.CDLL(str(build_library())).emulator_configure(self._capability, ctypes.c_uint64(SEED))
+        super().begin()
 
 
-def ptx(name: str, architecture: tuple[int, int], driver_version: int | None = None) -> bytes:
-    """The PTX of the kernel image `name`, as an image provider."""
+@functools.cache
+def emulated(architecture: str, core_conv3x3: bool = True) -> Emulator:
+    """The device of an architecture, "sm_80" or, for kernels compiled by nvcc, "sm_80-nvcc".
+
+    Skips the test if there is no compiler for it.
+    """
+    name, _, compiler = architecture.partition("-")
+    require_compiler(name, compiler)
+    return Emulator(name, functools.partial(ptx, compiler=compiler), core_conv3x3)
+
+
+def require_compiler(architecture: str, compiler: str = "") -> None:
+    """Skip the test unless "nvcc", if it is asked for, or NVRTC compiles for the architecture."""
+    if compiler == "nvcc":
+        if shutil.which("nvcc") is None:
+            pytest.skip("nvcc is not on PATH")
+        return
+    try:
+        found = nvrtc.open_nvrtc()
+    except nvrtc.NvrtcNotFound as error:
+        pytest.skip(str(error))
+    if int(architecture.removeprefix("sm_")) not in found.architectures:
+        pytest.skip(f"{found.name} does not compile for {architecture}")
+
+
+def ptx(
+    name: str,
+    architecture: tuple[int, int],
+    driver_version: int | None = None,
+    *,
+    compiler: str = "",
+    directory: Path | None = None,
+) -> bytes:
+    """The PTX of the kernel image `name`, from the package's sources or those in `directory`, as an image provider."""
     operator, element = kernel_sources.operator_and_element(name)
+    sources = directory or images.sources()
     target = f"sm_{architecture[0]}{architecture[1]}"
-    directory = images.sources()
-    compiler = _nvcc if CHOICE and CHOICE.endswith("-nvcc") else _nvrtc
-    facts = ["for the emulator", compiler.__name__, kernel_sources.digest(directory)]
-    entry = image_cache.entry_name(name, target, facts)
-    image = image_cache.load(entry)
-    if image is None:
-        image = compiler(directory / f"{operator}.cu", directory, element, target)
-        image_cache.store(entry, image)
-    return image
+    compile_source = _nvcc if compiler == "nvcc" else _nvrtc
+
+    def write(path: Path) -> None:
+        path.write_bytes(compile_source(sources / f"{operator}.cu", sources, element, target))
+
+    facts = [name, target, compiler or nvrtc.open_nvrtc().name, kernel_sources.digest(sources)]
+    return kept_file(f"{name}.ptx", facts, write).read_bytes()
 
 
-def _nvrtc(source, directory, element, target) -> bytes:
+def _nvrtc(source: Path, directory: Path, element: str, target: str) -> bytes:
     return nvrtc.compile(source, directory, element, target, kind="ptx").image
 
 
-def _nvcc(source, directory, element, target) -> bytes:
-    nvcc = shutil.which("nvcc")
-    assert nvcc is not None, "LADDERSEG_FAST_EMULATE asks for nvcc, which is not on PATH"
+def _nvcc(source: Path, directory: Path, element: str, target: str) -> bytes:
     arch = target.replace("sm_", "compute_")
-    command = [nvcc, "-ptx", "-std=c++17", "-lineinfo", f"-arch={arch}", f"-DLADDERSEG_ELEMENT_{element}=1"]
+    command = ["nvcc", "-ptx", "-std=c++17", "-lineinfo", f"-arch={arch}", f"-DLADDERSEG_ELEMENT_{element}=1"]
     return subprocess.run([*command, str(source), "-o", "-"], check=True, capture_output=True).stdout
+
+
+_numbers = itertools.count()
+
+
+@functools.cache
+def _drivers() -> Path:
+    directory = tempfile.TemporaryDirectory()
+    atexit.register(directory.cleanup)
+    return Path(directory.name)

@@ -1,23 +1,12 @@
-"""A small model's checkpoint, and one thread."""
-
-from collections.abc import Iterator
+"""A small model's checkpoint."""
 
 import pytest
 import torch
-from support.operator_suite import threads
 from support.tiny_training import register_tiny_model
 
 from ladderseg_fast import LadderDenseNet
 from ladderseg_fast.data import IMAGENET_NORMALISATION, LabelSet
 from ladderseg_fast.engine import Checkpoint
-
-
-# Of a module: one of a package without __init__.py may last into the next.
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are so small that more threads only wait for each other."""
-    with threads(1):
-        yield
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -1,6 +1,6 @@
 """Our encoders compute what torchvision's and timm's networks compute on the same weights, bit for bit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,16 +14,6 @@ from torch import Tensor, nn
 from ladderseg_fast import create_model
 from ladderseg_fast.models.weights import load_encoder_weights
 from ladderseg_fast.nn import DENSENETS, DenseNetFeatures, ResNetFeatures
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Hundreds of small operations: threads would mostly wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
 
 DENSE_BLOCKS = {f"db{i}": f"features.denseblock{i}" for i in range(1, 5)}
 STAGES = {f"layer{i}": f"layer{i}" for i in range(1, 5)}

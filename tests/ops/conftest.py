@@ -1,5 +1,29 @@
-from support.operator_suite import parametrize_shapes
+"""Each operator's tests run on the devices that ``pytest --devices`` names."""
+
+from collections.abc import Iterator
+
+import pytest
+from support.devices import TORCH_CONVOLUTIONS, on_device, parametrize_devices
+from support.operator_suite import parametrize_shapes, threads
 
 
-def pytest_generate_tests(metafunc):
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    names = metafunc.config.getoption("devices").split(",")
+    if getattr(metafunc.module, "CONVOLUTIONS_OF_TORCH_TOO", False):
+        names += [f"{name}{TORCH_CONVOLUTIONS}" for name in names if name != "cpu"]
+    parametrize_devices(metafunc, names)
     parametrize_shapes(metafunc)
+
+
+@pytest.fixture(autouse=True)
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of the device that tensors on the CPU belong to."""
+    with on_device(request.param):
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """Of the CPU's kernels: a part of the shapes for each."""
+    with threads(2):
+        yield

@@ -4,13 +4,13 @@ import warnings
 
 import pytest
 import torch
-from emulator import emulation
+from support.devices import cpu_only
 from support.ladder_models import make_images, make_labels, make_model
 
 from ladderseg_fast import LadderLoss
 from ladderseg_fast.ops import autocast
 
-pytestmark = pytest.mark.skipif(bool(emulation.CHOICE), reason="about the kernels for the CPU")
+pytestmark = cpu_only
 
 
 @pytest.mark.real_use

@@ -5,12 +5,15 @@ import threading
 import pytest
 import torch
 from emulator.process import run_code
+from support.devices import cpu_only
 from torch._subclasses import FakeTensorMode
 
 from ladderseg_fast.ops.arguments import Norm
 from ladderseg_fast.ops.backend import Cpu, RecordedCuda, SymbolicCpu, backend_of, using
 from ladderseg_fast.ops.bn_relu import bn_relu_forward
 from ladderseg_fast.ops.pointers import address, memory
+
+pytestmark = cpu_only
 
 X = torch.arange(6.0)
 
@@ -105,15 +108,14 @@ def test_emulation_ends() -> None:
     """Tensors on the CPU are emulated in a region, and worked on by the CPU's kernels after it."""
     run_code("""
 import torch
-from emulator import emulation
+from emulator.emulation import emulated
 from ladderseg_fast import ops
 from ladderseg_fast.ops.backend import Cpu, backend_of, using
 
 x = torch.linspace(-1, 1, 120).view(2, 5, 3, 4)
 arguments = x, torch.zeros(5), torch.ones(5), None, None
-emulated = emulation.emulated_backend()
 for _ in range(2):
-    with using(emulated):
+    with using(emulated("sm_80")):
         half = ops.bn_relu(x.half(), *arguments[1:])
         assert torch.equal(half, ops.reference.bn_relu(x.half(), *arguments[1:]))
     assert type(backend_of(x.device)) is Cpu

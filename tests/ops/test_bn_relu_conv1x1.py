@@ -1,8 +1,8 @@
 import pytest
 import torch
-from emulator import emulation
 from support.bn_operator_suite import BnConvOperatorSuite
 from support.comparison import assert_near
+from support.devices import tensor_cores_only
 from support.operator_suite import evaluate
 
 from ladderseg_fast.ops.backend import backend_of
@@ -31,7 +31,7 @@ class TestBnReluConv1x1(BnConvOperatorSuite):
     small = (2, 3, 3, 2, 4)
     large = (2, 33, 37, 41, 19)
 
-    @pytest.mark.skipif(emulation.ARCHITECTURE in (None, "sm_61"), reason="about tensor cores, which are not emulated")
+    @tensor_cores_only
     @pytest.mark.parametrize("channels", [(64, 128), (96, 19), (36, 200)], ids=str)
     def test_tf32(self, channels: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
         """Where torch allows it, products of float32 are done by tensor cores, with inputs of 10 bits."""

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from emulator import emulation
 from support.bn_operator_suite import BnConvOperatorSuite
 from support.comparison import FLOAT64_TOLERANCE, assert_near
+from support.devices import TORCH_CONVOLUTIONS, cuda_only, tensor_cores_only
 from support.operator_suite import Arguments, evaluate, random
 from torch import Tensor
 
@@ -11,14 +11,8 @@ from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
 from ladderseg_fast.ops.backend import backend_of, real_dtype
 from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 
-_WAYS = ["core", "torch"] if emulation.CHOICE else ["core"]
-
-
-@pytest.fixture(autouse=True, params=_WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whose convolution it is; on CUDA, all is tested both ways."""
-    monkeypatch.setattr(backend_of(torch.device("cpu")), "core_conv3x3", request.param == "core")
-    return request.param
+#: On CUDA, all is tested with the core's convolutions and with torch's.
+CONVOLUTIONS_OF_TORCH_TOO = True
 
 
 class TestBnReluConv3x3(BnConvOperatorSuite):
@@ -43,9 +37,13 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
         (0, 3, 4, 4, 19, 1),
     ]
     small = (2, 3, 3, 4, 4, 1)
-    # The emulated way takes torch's convolution; on the CPU its weight gradient in bfloat16 reads garbage where the
-    # channels are no multiple of 32.
-    large = (2, 32 if emulation.CHOICE else 33, 37, 41, 19, 2)
+    large = (2, 33, 37, 41, 19, 2)
+
+    @pytest.fixture(autouse=True)
+    def channels_that_torch_can(self, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On the CPU torch's weight gradient in bfloat16 reads garbage where the channels are no multiple of 32."""
+        if device.endswith(TORCH_CONVOLUTIONS):
+            monkeypatch.setattr(self, "large", (2, 32, 37, 41, 19, 2))
 
     def arguments(self, shape: tuple[int, ...]) -> Arguments:
         *size, outputs, dilation = shape
@@ -65,12 +63,10 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
                 changed = (~actual[key].isfinite()).any(dim=1)[0].nonzero()
                 assert all(3 <= y <= 7 and 4 <= x <= 8 for y, x in changed.tolist()), key
 
-    @pytest.mark.skipif(emulation.ARCHITECTURE in (None, "sm_61"), reason="about tensor cores, which are not emulated")
+    @tensor_cores_only
     @pytest.mark.parametrize("size", [(2, 64, 9, 16, 32, 1), (1, 36, 7, 11, 48, 2)], ids=str)
-    def test_tf32(self, size: tuple[int, ...], way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_tf32(self, size: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
         """Where torch allows it, products of float32 are done by tensor cores, with inputs of 10 bits."""
-        if way == "torch":
-            pytest.skip("torch's own convolution")
         monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", True)
         arguments = self.prepared(size)
         actual = evaluate(self.operator(), arguments)
@@ -94,7 +90,7 @@ def test_strip_of_rows(rows: tuple[int, int], dilation: int) -> None:
     check_strip(rows, dilation, (1, 5, 11, 6, 7), torch.float64)
 
 
-@pytest.mark.skipif(not emulation.CHOICE, reason="about types that only CUDA has")
+@cuda_only
 @pytest.mark.parametrize("size", [(2, 16, 11, 6, 24), (2, 8, 11, 7, 40), (3, 5, 11, 3, 7)], ids=str)
 def test_strip_of_rows_in_float16(size: tuple[int, ...]) -> None:
     """The same for several images, also in whole 16-byte rows: by tensor cores."""

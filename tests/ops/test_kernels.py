@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.devices import cpu_only
 
 from ladderseg_fast import _core
 from ladderseg_fast.ops.arguments import Norm
@@ -13,6 +14,7 @@ from ladderseg_fast.ops.bn_relu import bn_relu_forward
 from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 
 
+@cpu_only
 @pytest.mark.real_use
 @pytest.mark.parametrize("option", [[], ["-O"]], ids=["asserts", "no asserts"])
 def test_misuse_of_every_kernel_is_an_error(option: list[str]) -> None:

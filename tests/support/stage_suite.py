@@ -18,7 +18,7 @@ from support.lean_equals_plain import (
     run_steps,
     set_mode,
 )
-from support.operator_suite import LAYOUTS, instruction_set, of_the_cpu, threads
+from support.operator_suite import LAYOUTS, instruction_set, threads
 from torch import Tensor, nn
 
 from ladderseg_fast import _core
@@ -116,7 +116,6 @@ class StageSuite(ABC):
         plan = MemoryPlan(chunk_bytes=strip_bytes, transition_up_bytes=strip_bytes)
         self.check(self.module(mode=mode), self.steps(shape)[:1], plan=plan)
 
-    @of_the_cpu
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
     @pytest.mark.parametrize("name", _core.supported_instruction_sets())
     def test_instruction_set(self, name: str, dtype: torch.dtype) -> None:
@@ -157,7 +156,6 @@ class StageSuite(ABC):
     def test_channels_last_parameters(self) -> None:
         self.check(self.module().to(memory_format=torch.channels_last), self.steps())
 
-    @of_the_cpu
     @pytest.mark.parametrize("count", [1, 2, 5])
     def test_threads(self, count: int) -> None:
         with threads(count):
@@ -313,7 +311,6 @@ class StageSuite(ABC):
     def test_single_pixel_with_constant_statistics(self, mode: str) -> None:
         self.check(self.module(mode=mode), [self.inputs(self.single_pixel or self.single_value)])
 
-    @of_the_cpu
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
     def test_half_precision(self, dtype: torch.dtype) -> None:
         with pytest.raises(TypeError, match="float32"):

@@ -1,21 +1,13 @@
-"""Training steps of a tiny ladder; as a program, with the CUDA path emulated: for tests/cuda/test_emulated_step.py.
+"""Training steps of a tiny ladder, in each of WAYS: for the CUDA path, emulated and on a device."""
 
-    python -m emulator.training_steps FILE WAY...
-
-saves to FILE what the steps computed in each way (the names of WAYS).
-"""
-
-import sys
 from dataclasses import dataclass
 
 import torch
-from emulator import emulation
-from support.ladder_models import TINY, TINY_SHAPE, make_images, make_labels, make_model
+from support.ladder_models import TINY, make_images, make_labels, make_model
 from support.lean_equals_plain import away_from_kinks
 from torch import Tensor
 
 from ladderseg_fast import LadderLoss
-from ladderseg_fast.nn import DENSENETS
 
 #: Four positions at 1/64 in all.
 SIZE = (4, 64, 96)
@@ -71,15 +63,3 @@ def training_steps(memory: str, way: Way, device: str = "cpu") -> dict[str, Tens
         optimiser.step()
     done |= {f"{name} at the end": tensor for name, tensor in model.state_dict().items()}
     return {name: tensor.detach() for name, tensor in done.items()}
-
-
-def main() -> None:
-    file, *ways = sys.argv[1:]
-    DENSENETS[TINY] = TINY_SHAPE
-    emulation.start()
-    torch.set_num_threads(2)
-    torch.save({way: training_steps("lean", WAYS[way]) for way in ways}, file)
-
-
-if __name__ == "__main__":
-    main()

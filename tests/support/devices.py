@@ -1,0 +1,62 @@
+"""The devices on which the operators' suites run: the CPU's kernels, and CUDA kernels on the emulator."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from emulator.emulation import emulated
+
+from ladderseg_fast.ops.backend import Cpu, Cuda, using
+
+CPU = "cpu"
+
+#: Follows the name of an emulated device whose 3x3 convolutions are torch's.
+TORCH_CONVOLUTIONS = "-torch-conv3x3"
+
+#: All floating-point types that a device may have.
+FLOATING_POINT = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+cpu_only = pytest.mark.devices("cpu")
+cuda_only = pytest.mark.devices("cuda")
+tensor_cores_only = pytest.mark.devices("tensor cores")
+
+
+def _is_of_kind(name: str, kind: str) -> bool:
+    if kind == "tensor cores":
+        return name not in (CPU, "sm_61") and not name.endswith(TORCH_CONVOLUTIONS)
+    return (name == CPU) == (kind == "cpu")
+
+
+def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
+    """What feature maps can be of."""
+    return Cpu.dtypes if name == CPU else Cuda.dtypes
+
+
+@contextmanager
+def on_device(name: str) -> Iterator[None]:
+    """In this region, tensors on the CPU are the device's."""
+    if name == CPU:
+        yield
+        return
+    with using(emulated(name.removesuffix(TORCH_CONVOLUTIONS), not name.endswith(TORCH_CONVOLUTIONS))):
+        yield
+
+
+def parametrize_devices(metafunc: pytest.Metafunc, names: Iterable[str]) -> None:
+    """The fixture `device` takes these names, and `map_dtype` and `refused_dtype` what they take and refuse."""
+    kinds = [mark.args[0] for mark in metafunc.definition.iter_markers("devices")]
+    names = [name for name in names if all(_is_of_kind(name, kind) for kind in kinds)]
+    dtype = next((name for name in ("map_dtype", "refused_dtype") if name in metafunc.fixturenames), None)
+    if dtype is None:
+        metafunc.parametrize("device", names, indirect=True)
+        return
+    values = [
+        (name, value) for name in names for value in (dtypes_of(name) if dtype == "map_dtype" else _refused(name))
+    ]
+    ids = [f"{name}-{value}" for name, value in values]
+    metafunc.parametrize(("device", dtype), values, ids=ids, indirect=["device"])
+
+
+def _refused(name: str) -> list[torch.dtype]:
+    return [dtype for dtype in (*FLOATING_POINT, torch.int64) if dtype not in dtypes_of(name)]
