@@ -109,7 +109,7 @@ def test_memory_and_time_are_additive(whole: int) -> None:
         kept, options = some_combination(choices, chance)
         traced = trace(choices._model, choices._shape, choices.plan(options, kept), whole=False)
         assert most_in_use(choices, kept, options) == max(moment.peak for moment in traced.moments)
-        predicted = choices.rates.step_seconds(traced.works, choices.whole)
+        predicted = choices.rates.step_seconds(traced.costs, choices.whole)
         assert seconds(choices, kept, options) == pytest.approx(predicted, rel=1e-9)
 
 
