@@ -28,6 +28,8 @@ class ForwardPass:
     parameters: Parameters
     plan: MemoryPlan
     workspace: Workspace
+    like: Tensor
+    """Any tensor of the dtype and device of the features."""
     features: dict[str, Feature]
     outputs: tuple[str, ...]
     keep: bool
@@ -38,15 +40,15 @@ class ForwardPass:
     _updated: dict[int, nn.Module] = field(default_factory=dict)
     """The batch norm whose buffers these are, by the ids of the buffers."""
 
-    def new_feature(self, name: str, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Feature:
+    def new_feature(self, name: str, n: int, c: int, h: int, w: int, spread: bool = False) -> Feature:
         """A feature to be written; what the user gets to see does not come from the workspace.
 
         `spread` is for those whose ranges of channels are read: see Workspace.take.
         """
         if name in self.outputs:
-            data = layout.empty(like, n, c, h, w)
+            data = layout.empty(self.like, n, c, h, w)
         else:
-            data = self.workspace.take(like, n, c, h, w, spread)
+            data = self.workspace.take(self.like, n, c, h, w, spread)
         feature = self.features[name] = Feature(data)
         return feature
 

@@ -90,10 +90,12 @@ def run(
     parameters = program.parameters()
     refuse_transforms(_WHO, (*inputs, *parameters.values()))
     inputs = [x.resolve_neg() for x in inputs]
-    dtype = autocast.feature_dtype(inputs[0])
+    device = inputs[0].device
+    dtype = autocast.feature_dtype(inputs[0].dtype, device)
     _check(program, inputs, parameters, dtype)
-    plan = plan or MemoryPlan.default(inputs[0].device)
-    call = _Call(program, plan, workspace or Workspace(), list(parameters), dtype)
+    plan = plan or MemoryPlan.default(device)
+    like = torch.empty(0, dtype=dtype, device=device)
+    call = _Call(program, plan, workspace or Workspace(), list(parameters), like)
     tensors = (*inputs, *parameters.values())
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         # Leads from the gradients back to the inputs even where only a pixel-major copy of an input is kept.
@@ -134,13 +136,14 @@ class _Call:
         plan: MemoryPlan,
         workspace: Workspace,
         parameter_keys: list[ParameterKey],
-        dtype: torch.dtype,
+        like: Tensor,
     ) -> None:
+        """like: any tensor of the dtype and device of the features."""
         self.program = program
         self.plan = plan
         self.workspace = workspace
         self.parameter_keys = parameter_keys
-        self.dtype = dtype
+        self.like = like
         self.norms: dict[nn.Module, BoundNorm] = {}
         self.bottlenecks: dict[nn.Module, Tensor] = {}
         self.kept_bottlenecks: list[nn.Module] = []
@@ -151,18 +154,17 @@ class _Call:
         """Run the stages; with `keep`, leave the maps for `maps_to_save`."""
         program = self.program
         count = len(program.inputs)
-        maps = (x.to(self.dtype) for x in tensors[:count])
+        maps = (x.to(self.like.dtype) for x in tensors[:count])
         features = {name: Feature(program.readable(name, x)) for name, x in zip(program.inputs, maps)}
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
         shapes = tuple(x.shape for x in tensors[:count])
-        self.workspace.begin((shapes, self.dtype, keep, self.plan), tensors[0].device, self.plan.spread)
-        step = ForwardPass(parameters, self.plan, self.workspace, features, program.outputs, keep)
+        self.workspace.begin((shapes, self.like.dtype, keep, self.plan), self.like.device, self.plan.spread)
+        step = ForwardPass(parameters, self.plan, self.workspace, self.like, features, program.outputs, keep)
         self.shapes = {name: feature.data.shape for name, feature in features.items()}
         kept = program.kept() if keep else []
         remaining = {*kept, *program.outputs}
         last_reader = {name: i for i, stage in enumerate(program.stages) for name in (*stage.reads, stage.writes)}
-        self.device = tensors[0].device
-        with autocast.disabled(self.device):
+        with autocast.disabled(self.like.device):
             for i, stage in enumerate(program.stages):
                 self.workspace.enter(stage, Phase.FORWARD)
                 stage.forward(step)
@@ -209,7 +211,7 @@ class _Call:
             parameters,
             self.plan,
             self.workspace,
-            torch.empty(0, dtype=self.dtype, device=self.device),
+            self.like,
             features,
             self.shapes,
             last_users,
@@ -221,7 +223,7 @@ class _Call:
         read = {name for stage in program.stages for name in stage.reads}
         for name, grad in zip(program.outputs, grads):
             if grad is not None:
-                step.set_gradient(name, grad.to(self.dtype), shared=name in read)
+                step.set_gradient(name, grad.to(self.like.dtype), shared=name in read)
         self._run_backward(step)
         input_grads = [self._input_gradient(step, name) for name in program.inputs]
         parameter_grads = [
@@ -233,7 +235,7 @@ class _Call:
     def _run_backward(self, step: BackwardPass) -> None:
         stages = self.program.stages
         creator = {stage.writes: i for i, stage in reversed(list(enumerate(stages)))}
-        with autocast.disabled(self.device):
+        with autocast.disabled(self.like.device):
             for i, stage in reversed(list(enumerate(stages))):
                 if stage.writes in step.feature_gradients:
                     self.workspace.enter(stage, Phase.AGAIN)

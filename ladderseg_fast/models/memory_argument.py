@@ -80,7 +80,8 @@ class BudgetPlans:
         """
         if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in model.parameters()):
             return None
-        dtype, device = autocast.feature_dtype(images), images.device
+        device = images.device
+        dtype = autocast.feature_dtype(images.dtype, device)
         key = tuple(images.shape), dtype, device, model.training
         if key not in self._kinds:
             planned = memory.plan(model, images.shape, dtype, self.budget, device)

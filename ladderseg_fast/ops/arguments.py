@@ -131,27 +131,27 @@ class Gradient:
         return _core.Gradient(feature_map(self.grad), _core.Correction(feature_map(self.x), *vectors))
 
 
-def expect_weight(weight: Tensor, x: Tensor, outputs: int, kernel_size: int) -> None:
-    """Check that `weight` is [outputs, C, k, k], for a convolution of x [N, C, H, W].
+def expect_weight(weight: Tensor, inputs: int, outputs: int, kernel_size: int) -> None:
+    """Check that `weight` is [outputs, inputs, k, k], for maps of so many channels.
 
     The core's own checks are of extents: another arrangement of as many numbers would pass them.
 
     Raises:
         ValueError: it is of another shape.
     """
-    expected = (outputs, x.shape[1], kernel_size, kernel_size)
+    expected = (outputs, inputs, kernel_size, kernel_size)
     if weight.shape != expected:
         raise ValueError(f"weight must be {list(expected)} for these maps, got {list(weight.shape)}")
 
 
-def readable_weight(weight: Tensor, x: Tensor, outputs: int, kernel_size: int = 1) -> Tensor:
-    """`weight` [outputs, C, k, k], contiguous and of the dtype of x [N, C, H, W].
+def readable_weight(weight: Tensor, dtype: torch.dtype, inputs: int, outputs: int, kernel_size: int = 1) -> Tensor:
+    """`weight` [outputs, inputs, k, k], contiguous and of `dtype`, that of the maps.
 
     Raises:
         ValueError: see expect_weight.
     """
-    expect_weight(weight, x, outputs, kernel_size)
-    return weight.to(x.dtype).contiguous()
+    expect_weight(weight, inputs, outputs, kernel_size)
+    return weight.to(dtype).contiguous()
 
 
 def empty_weight_gradient(weight: Tensor) -> Tensor:

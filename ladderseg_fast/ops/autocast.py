@@ -13,15 +13,14 @@ _CAST = (torch.float32, torch.float16, torch.bfloat16)
 _warned = False
 
 
-def _is_enabled(x: Tensor) -> bool:
-    device_type = x.device.type
-    return x.dtype in _CAST and device_type != "meta" and torch.is_autocast_enabled(device_type)
+def _is_enabled(dtype: torch.dtype, device: torch.device) -> bool:
+    return dtype in _CAST and device.type != "meta" and torch.is_autocast_enabled(device.type)
 
 
-def _applies(x: Tensor) -> bool:
-    if not _is_enabled(x):
+def _applies(dtype: torch.dtype, device: torch.device) -> bool:
+    if not _is_enabled(dtype, device):
         return False
-    if torch.float16 not in backend_of(x.device).dtypes:
+    if torch.float16 not in backend_of(device).dtypes:
         _warn_once()
         return False
     return True
@@ -39,26 +38,26 @@ def _warn_once() -> None:
         )
 
 
-def feature_dtype(x: Tensor) -> torch.dtype:
-    """The dtype that convolutions of `x` are done in: that of torch.autocast, where it is enabled and has an effect.
+def feature_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """Dtype of convolutions of such a map: that of torch.autocast, where it is enabled and has an effect.
 
     It has none on the CPU, whose kernels have no 16-bit types, and once a process there is a UserWarning of that; nor
     has it on float64, as elsewhere in PyTorch.
     """
-    return torch.get_autocast_dtype(x.device.type) if _applies(x) else x.dtype
+    return torch.get_autocast_dtype(device.type) if _applies(dtype, device) else dtype
 
 
 def cast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     """x and `others` as torch.autocast does with the arguments of convolutions; without it, as they are."""
-    if not _applies(x):
+    if not _applies(x.dtype, x.device):
         return x, *others
-    dtype = feature_dtype(x)
+    dtype = feature_dtype(x.dtype, x.device)
     return tuple(tensor.to(dtype) if tensor.dtype in _CAST else tensor for tensor in (x, *others))
 
 
 def float32_in_autocast(x: Tensor) -> Tensor:
     """As torch.autocast does with the arguments of losses: on the CPU too, where plain models' scores are bfloat16."""
-    return x.float() if _is_enabled(x) else x
+    return x.float() if _is_enabled(x.dtype, x.device) else x
 
 
 def disabled(device: torch.device) -> AbstractContextManager:

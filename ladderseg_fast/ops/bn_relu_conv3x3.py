@@ -123,7 +123,7 @@ def _core_forward(
     statistics: bool,
 ) -> Tensor | None:
     result = empty_statistics(out) if statistics else None
-    expect_weight(weight, x, out.shape[1], 3)
+    expect_weight(weight, x.shape[1], out.shape[1], 3)
     weight = backend_of(x.device).conv3x3_weights.for_forward(weight)
     launch(
         _core.bn_relu_conv3x3_forward,
@@ -158,7 +158,7 @@ def _core_backward(
 ) -> tuple[Tensor | None, BnSums]:
     sums = BnSums.empty(x.shape[1], x.device)
     weights = backend_of(x.device).conv3x3_weights
-    expect_weight(weight, x, grad.grad.shape[1], 3)
+    expect_weight(weight, x.shape[1], grad.grad.shape[1], 3)
     readable = weights.for_backward(weight)
     grad_weight = weights.empty_gradient(weight, real_dtype(x.dtype)) if want_weight else None
     launch(

@@ -60,7 +60,7 @@ def _core_forward(
     images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool
 ) -> Tensor | None:
     result = empty_statistics(out) if statistics else None
-    weight = readable_weight(weight, images, out.shape[1], 7)
+    weight = readable_weight(weight, images.dtype, images.shape[1], out.shape[1], 7)
     pointers = image_batch(images), memory(weight), norm_or_scale(norm, scale), feature_map(out), *memories(result)
     launch(_core.stem_forward, images, *pointers)
     return result
@@ -69,7 +69,7 @@ def _core_forward(
 @kernel("stem_backward_sums", "stem", _convolution)
 def _core_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
     sums = BnSums.empty(weight.shape[0], images.device)
-    weight = readable_weight(weight, images, grad.grad.shape[1], 7)
+    weight = readable_weight(weight, images.dtype, images.shape[1], grad.grad.shape[1], 7)
     pointers = grad.pointers(), image_batch(images), memory(weight), norm.pointers(), sums.pointers()
     launch(_core.stem_backward_sums, images, *pointers)
     return sums
@@ -77,7 +77,7 @@ def _core_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: No
 
 @kernel("stem_backward_weight", "stem", lambda **arguments: 2.0 * _convolution(**arguments))
 def _core_backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
-    weight = readable_weight(weight, images, grad.grad.shape[1], 7)
+    weight = readable_weight(weight, images.dtype, images.shape[1], grad.grad.shape[1], 7)
     grad_weight = empty_weight_gradient(weight)
     launch(
         _core.stem_backward_weight,

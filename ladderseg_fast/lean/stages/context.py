@@ -18,7 +18,7 @@ class ContextStage(Stage):
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]
         n, _, h, w = source.data.shape
-        target = step.new_feature(self.writes, source.data, n, self.layer.conv2.out_channels, h, w)
+        target = step.new_feature(self.writes, n, self.layer.conv2.out_channels, h, w)
         self.layer.forward(step, target, source, 0)
 
     def backward(self, step: BackwardPass) -> None:

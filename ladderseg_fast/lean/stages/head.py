@@ -22,7 +22,7 @@ class HeadStage(Stage):
         source = step.features[self.reads[0]]
         bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
         n, _, h, w = source.data.shape
-        target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h, w)
+        target = step.new_feature(self.writes, n, self.conv.out_channels, h, w)
         bn_relu_conv1x1_forward(source.data, bound.norm, step.parameter(self.conv), target.data)
         bias = step.parameter(self.conv, "bias")
         if bias is not None:

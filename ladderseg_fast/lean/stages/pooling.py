@@ -26,7 +26,7 @@ class CopyStage(Stage, Repeatable):
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]
         n, c, h, w = source.data.shape
-        target = step.new_feature(self.writes, source.data, n, self.channels, h, w, spread=True)
+        target = step.new_feature(self.writes, n, self.channels, h, w, spread=True)
         target.channels(c).copy_(source.data)
         if source.known_statistics is not None:
             target.set_statistics(0, source.known_statistics)
@@ -58,7 +58,7 @@ class AveragePoolStage(Stage):
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]].data
         n, c, h, w = source.shape
-        target = step.new_feature(self.writes, source, n, self.channels, h // 2, w // 2, spread=True)
+        target = step.new_feature(self.writes, n, self.channels, h // 2, w // 2, spread=True)
         target.channels(c).copy_(F.avg_pool2d(source, 2))
 
     def backward(self, step: BackwardPass) -> None:

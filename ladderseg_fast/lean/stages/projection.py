@@ -28,7 +28,7 @@ class ProjectionStage(Stage):
         source = step.features[self.reads[0]]
         bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
         n, _, h, w = source.data.shape
-        target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h, w)
+        target = step.new_feature(self.writes, n, self.conv.out_channels, h, w)
         statistics = bn_relu_conv1x1_forward(
             source.data,
             bound.norm,

@@ -26,7 +26,7 @@ class PyramidStage(Stage):
         source = step.features[self.reads[0]]
         step.bind_to_feature(self.norm, source, self.norm.num_features)
         n, c, h, w = source.data.shape
-        target = step.new_feature(self.writes, source.data, n, self.channels, h, w, spread=True)
+        target = step.new_feature(self.writes, n, self.channels, h, w, spread=True)
         target.channels(c).copy_(source.data)
         if source.known_statistics is not None:
             target.set_statistics(0, source.known_statistics)

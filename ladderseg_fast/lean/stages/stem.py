@@ -33,7 +33,7 @@ class StemStage(Stage, Repeatable):
         images = step.features[self.reads[0]].data
         weight = step.parameter(self.conv)
         n, _, h, w = images.shape
-        target = step.new_feature(self.writes, images, n, self.channels, (h + 3) // 4, (w + 3) // 4, spread=True)
+        target = step.new_feature(self.writes, n, self.channels, (h + 3) // 4, (w + 3) // 4, spread=True)
         out = target.channels(weight.shape[0])
         positions = n * ((h + 1) // 2) * ((w + 1) // 2)
         if uses_batch_statistics(self.norm):

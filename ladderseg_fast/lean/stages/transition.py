@@ -36,7 +36,7 @@ class TransitionStage(Stage):
         n, _, h, w = source.data.shape
         if min(h, w) < 2:
             raise ValueError(f"{self.reads[0]} must be at least 2 x 2 to be pooled, got {h} x {w}")
-        target = step.new_feature(self.writes, source.data, n, self.conv.out_channels, h // 2, w // 2)
+        target = step.new_feature(self.writes, n, self.conv.out_channels, h // 2, w // 2)
         wanted = uses_batch_statistics(self.norm)  # most likely the next block normalises alike
         running = RunningStatistics()
         identity = _identity(source.data)

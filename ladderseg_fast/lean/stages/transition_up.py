@@ -53,7 +53,7 @@ class TransitionUpStage(Stage):
             statistics = torch.cat(both, dim=1)
         bound = step.bind(up.norm, statistics, skip.positions, skip.data.dtype)
         n, _, h, w = skip.data.shape
-        target = step.new_feature(self.writes, coarse.data, n, up.conv.out_channels, h, w)
+        target = step.new_feature(self.writes, n, up.conv.out_channels, h, w)
         weight = step.parameter(up.conv)
         running = RunningStatistics()
         for strip in upsampled.strips(halo=1):
