@@ -23,8 +23,8 @@ class Design:
     dilated: bool = False
     """Whether the encoder's last two blocks stay at 1/8 of the images' resolution."""
     transitions_up: int | None = None
-    """How many there are, along the skip connections from as many of the finest features; None: from all features but
-    the last one. With 0 the scores are those of the context output."""
+    """Number of them, along the skip connections from as many of the finest features; None: from all but the last one.
+    With 0 the scores are those of the context output."""
     context: str = "dilated"
     """A name in CONTEXTS."""
     auxiliary: bool = True
