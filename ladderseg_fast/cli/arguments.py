@@ -40,10 +40,36 @@ def image_size_or_own(text: str) -> SizeOrOwn:
     return OWN_SIZE if text == OWN_SIZE else image_size(text)
 
 
-def add_device(group: argparse._ActionsContainer) -> None:
+def add_checkpoint(parser: argparse.ArgumentParser, name: str, metavar: str) -> None:
+    """Adds the argument `name`, a trained model, which engine.load_checkpoint understands."""
+    parser.add_argument(
+        name,
+        type=path,
+        metavar=metavar,
+        help="directory that ladderseg train wrote (its best checkpoint is used), or a checkpoint",
+    )
+
+
+def add_device(group: argparse._ActionsContainer, dest: str = "device", default: str = AUTO) -> None:
     """Adds --device, which engine.device.find_device understands."""
     group.add_argument(
-        "--device", default=AUTO, metavar="NAME", help="cpu, cuda or cuda:N (default: the GPU if there is one)"
+        "--device",
+        dest=dest,
+        default=default,
+        metavar="NAME",
+        help="cpu, cuda or cuda:N (default: the GPU if there is one)",
+    )
+
+
+def add_workers(group: argparse._ActionsContainer, dest: str = "workers", default: str | None = None) -> None:
+    """Adds --workers, without which engine.workers.suitable_workers decides."""
+    group.add_argument(
+        "--workers",
+        dest=dest,
+        default=default,
+        type=non_negative_int,
+        metavar="N",
+        help="processes that load images (default: as many as the network leaves cores)",
     )
 
 

@@ -25,7 +25,7 @@ from ..engine.predict import SizeOrOwn
 from ..engine.progress import Progress
 from ..engine.workers import suitable_workers
 from ..models import SegmentationModel
-from .arguments import add_device, image_size_or_own, non_negative_int, path, positive_float, positive_int
+from .arguments import add_checkpoint, add_device, add_workers, image_size_or_own, path, positive_float, positive_int
 from .network_size import ShrunkImages, check_network_size
 from .score_table import score_table
 
@@ -42,12 +42,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "size. With several --scales, or --flip, the softmax probabilities of all views are averaged there. --export "
         "also works on splits without labels, which have no scores.",
     )
-    parser.add_argument(
-        "model",
-        type=path,
-        metavar="RUN|FILE",
-        help="directory that ladderseg train wrote (its best checkpoint is used), or a checkpoint",
-    )
+    add_checkpoint(parser, "model", "RUN|FILE")
     data = parser.add_argument_group("data")
     data.add_argument("--data", choices=tuple(DATA_SETS), required=True, help="the kind of data set")
     data.add_argument("--root", type=path, metavar="DIR", help="directory of the data set (street scenes have none)")
@@ -57,12 +52,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="store_true",
         help=f"{' and '.join(_with_instances())}: leave out iIoU, which needs *_instanceIds.png",
     )
-    data.add_argument(
-        "--workers",
-        type=non_negative_int,
-        metavar="N",
-        help="processes that load images (default: as many as the network leaves cores)",
-    )
+    add_workers(data)
     view = parser.add_argument_group("what the network sees")
     view.add_argument(
         "--size",

@@ -15,7 +15,7 @@ from ..engine.predict import SizeOrOwn
 from ..engine.progress import Progress
 from ..engine.refusals import refusals_named
 from ..models import SegmentationModel
-from .arguments import add_device, image_size_or_own, path
+from .arguments import add_checkpoint, add_device, image_size_or_own, path
 from .network_size import ShrunkImages, check_network_size
 
 #: The classes' colours, for all overlays of a call.
@@ -34,12 +34,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "pixels as the training images had, unless --size says otherwise. An image that cannot be used is reported "
         "and passed over: the others are still done, and the exit status is 2.",
     )
-    parser.add_argument(
-        "checkpoint",
-        type=path,
-        metavar="RUN",
-        help="directory that ladderseg train wrote (its best checkpoint is used), or a checkpoint",
-    )
+    add_checkpoint(parser, "checkpoint", "RUN")
     parser.add_argument(
         "images",
         type=path,

@@ -13,7 +13,17 @@ from ..engine.device import find_device
 from ..engine.loaders import open_splits
 from ..engine.typical_size import typical_size
 from ..memory import format_bytes, peak_memory
-from .arguments import add_data_options, image_size, model_name, non_negative_int, path, positive_float, positive_int
+from .arguments import (
+    add_data_options,
+    add_device,
+    add_workers,
+    image_size,
+    model_name,
+    non_negative_int,
+    path,
+    positive_float,
+    positive_int,
+)
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -170,13 +180,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         metavar="HxW",
         help=f"height and width to train at (default: {sizes}; else chosen by the images)",
     )
-    group.add_argument(
-        "--workers",
-        dest="data.workers",
-        type=non_negative_int,
-        metavar="N",
-        help="processes that load images (default: as many as the network leaves cores)",
-    )
+    add_workers(group, "data.workers", argparse.SUPPRESS)
 
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
@@ -200,12 +204,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="lean training; or plain: ordinary PyTorch modules; or a budget such as 8GiB, which a lean step is "
         "planned into (default: lean)",
     )
-    group.add_argument(
-        "--device",
-        dest="training.device",
-        metavar="NAME",
-        help="cpu, cuda or cuda:N (default: the GPU, if there is one)",
-    )
+    add_device(group, "training.device", argparse.SUPPRESS)
 
 
 def _add_training(group: argparse._ArgumentGroup) -> None:

@@ -3,39 +3,26 @@
 from pathlib import Path
 
 from .data_set_kind import DataSetKind
-from .file_pairs import FilePair, FilePairs, check_listed_once, read_lines
+from .file_pairs import FilePair, FilePairs
 from .label_set import LabelSet
 from .label_values import LabelValues
+from .listed_names import check_listed_once, read_split
 
-#: The eleven classes of Badrinarayanan et al. (SegNet), in the order of the annotation's values.
-CAMVID_LABELS = LabelSet(
-    names=(
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
-    ),
-    palette=(
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
-)
+#: The eleven classes of Badrinarayanan et al. (SegNet) and their colours, in the order of the annotation's values.
+_CLASSES = {
+    "sky": (128, 128, 128),
+    "building": (128, 0, 0),
+    "pole": (192, 192, 128),
+    "road": (128, 64, 128),
+    "pavement": (60, 40, 222),
+    "tree": (128, 128, 0),
+    "sign": (192, 128, 128),
+    "fence": (64, 64, 128),
+    "car": (64, 0, 128),
+    "pedestrian": (64, 64, 0),
+    "bicyclist": (0, 128, 192),
+}
+CAMVID_LABELS = LabelSet(names=tuple(_CLASSES), palette=tuple(_CLASSES.values()))
 
 #: Annotation value of pixels without a class.
 _VOID = 11
@@ -66,7 +53,7 @@ class CamVid(FilePairs):
         if not root.is_dir():
             raise FileNotFoundError(f"{root}: no such directory (the root of CamVid)")
         path = root / f"{split}.txt"
-        pairs = [_listed_pair(root, split, path, line) for line in read_lines(path)]
+        pairs = [_listed_pair(root, split, path, line) for line in read_split(path)]
         check_listed_once(path, [pair.name for pair in pairs])
         super().__init__(pairs)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from .label_set import LabelSet
 from .label_values import LabelValues
-from .voc import voc_colour
+from .listed_names import read_lines
+from .voc import voc_label_set
 
 #: What labelme's lists begin with: a name for pixels without a class, which have the value 255.
 _WITHOUT_CLASS = "__ignore__"
@@ -19,15 +20,12 @@ def read_classes_list(path: Path) -> tuple[LabelSet, LabelValues]:
         OSError: it cannot be read.
         ValueError: it is no text, has no names, too many, or one twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: names of classes in UTF-8, one a line, are expected") from error
-    names = tuple(line.strip() for line in lines if line.strip() not in ("", _WITHOUT_CLASS))
+    lines = read_lines(path, "names of classes in UTF-8, one a line, are expected")
+    names = tuple(line for line in lines if line != _WITHOUT_CLASS)
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{path}: two classes are called {name!r}")
     try:
-        return LabelSet(names, tuple(voc_colour(k) for k in range(len(names)))), LabelValues.plain(len(names))
+        return voc_label_set(names), LabelValues.plain(len(names))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -1,6 +1,5 @@
 """Data sets whose samples are pairs of files: an image, and its label image."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -127,44 +126,3 @@ class FilePairs(SegmentationDataset):
         if image.size != labels.size:
             # A PNG may be turned by EXIF data behind its pixels: reading it has the last word.
             self.check_sizes(index, self.image(index).shape[:2], self.labels(index).shape)
-
-
-def read_stems(path: Path) -> list[str]:
-    """File stems from a list, one a line.
-
-    Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: the list is empty, no text, names a stem twice, or a line is no stem.
-    """
-    stems = read_lines(path)
-    for stem in stems:
-        if "/" in stem or "\\" in stem or " " in stem:
-            raise ValueError(f"{path}: one file stem a line is expected, got {stem!r}")
-    check_listed_once(path, stems)
-    return stems
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a list, without white space around them and empty ones; at least one.
-
-    Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: the list is empty or no text.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file (the list of the split's images)")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: a list of file stems in UTF-8 is expected") from error
-    lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
-        raise ValueError(f"{path}: the list is empty")
-    return lines
-
-
-def check_listed_once(path: Path, names: Sequence[str]) -> None:
-    """Raises ValueError if the list in `path` has one of `names` twice."""
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise ValueError(f"{path}: {twice} is listed twice")

@@ -1,40 +1,23 @@
 """Pascal VOC 2012's segmentation task (Everingham et al. 2010), and its extension by SBD (Hariharan et al. 2011)."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from .data_set_kind import DataSetKind, Option
-from .file_pairs import FilePair, FilePairs, read_stems
+from .file_pairs import FilePair, FilePairs
 from .image_files import image_from_array
 from .label_set import LabelSet
 from .label_values import LabelValues
+from .listed_names import read_stems
 from .result_format import ResultFormat, check_result
 
 _NAMES = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+    "pottedplant sheep sofa train tvmonitor"
+).split()
 
 #: Splits, and whether each has labels and grows by SBD's images.
 _LABELLED = {"train": True, "val": True, "trainval": True, "test": False}
@@ -52,7 +35,12 @@ def voc_colour(value: int) -> tuple[int, int, int]:
     return colour[0], colour[1], colour[2]
 
 
-VOC_LABELS = LabelSet(names=_NAMES, palette=tuple(voc_colour(k) for k in range(len(_NAMES))))
+def voc_label_set(names: Sequence[str]) -> LabelSet:
+    """Classes in the colours of VOC's palette. Raises ValueError as LabelSet does."""
+    return LabelSet(tuple(names), tuple(voc_colour(k) for k in range(len(names))))
+
+
+VOC_LABELS = voc_label_set(_NAMES)
 
 _VALUES = LabelValues.plain(len(VOC_LABELS))
 
