@@ -1,4 +1,4 @@
-"""Data sets of images with per-pixel class labels, and how they become tensors."""
+"""Data sets of images with per-pixel class labels, and their way to tensors."""
 
 from .absent_classes import absent_classes_warning, check_something_counts, look_for_classes
 from .augmentation import Augmentation, ColourChange, Draw

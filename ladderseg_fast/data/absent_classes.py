@@ -1,4 +1,4 @@
-"""Classes that no label image holds: most often the values mean something else than the classes file says."""
+"""Classes without a pixel. Most often the label values mean something else than the classes file says."""
 
 from collections import Counter
 
@@ -15,9 +15,9 @@ _NAMED = 5
 
 
 def look_for_classes(samples: SegmentationDataset, most: int = MOST) -> str | None:
-    """Reads label images, in random order and at most `most`, until each class was seen; a warning if one was not.
+    """Reads at most `most` label images in random order until each class was seen; returns a warning if one was not.
 
-    Data sets that are drawn have all their classes.
+    Drawn data sets have all their classes.
 
     Raises:
         OSError, ValueError: as access to `samples` does.
@@ -37,11 +37,11 @@ def look_for_classes(samples: SegmentationDataset, most: int = MOST) -> str | No
 
 
 def absent_classes_warning(samples: FilePairs, looked: int, pixels: np.ndarray, ignored: Counter[str]) -> str | None:
-    """Says which classes `looked` label images of `samples` do not hold, and what was ignored; None if they hold all.
+    """Says which classes the `looked` label images of `samples` lack, and what was ignored; None if they lack none.
 
     Args:
-        pixels: [256], of each class and of IGNORE_INDEX.
-        ignored: pixels of each ignored value or colour.
+        pixels: [256], the number of pixels of each class and of IGNORE_INDEX.
+        ignored: the number of pixels of each ignored value or colour.
     """
     names = samples.label_set.names
     absent = [f"{k} ({name!r})" for k, name in enumerate(names) if not pixels[k]]
@@ -60,10 +60,10 @@ def absent_classes_warning(samples: FilePairs, looked: int, pixels: np.ndarray, 
 
 
 def check_something_counts(samples: SegmentationDataset) -> None:
-    """Reads label images, in their order, until a pixel has a class. Most often that is the first.
+    """Reads label images in their order until a pixel has a class, which most often is the first.
 
     Raises:
-        OSError, ValueError: as access to `samples` does; ValueError, too, if all pixels of all are ignored.
+        OSError, ValueError: as access to `samples` does. ValueError: every pixel of every image is ignored.
     """
     if not isinstance(samples, FilePairs) or not samples.labelled:
         return

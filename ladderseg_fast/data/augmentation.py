@@ -1,7 +1,7 @@
-"""Random changes of training images: how far they may go, and the choices made for one image.
+"""Random changes of training images: their ranges, and the choices for one image.
 
-The choices are made where the images are chosen, in `TrainingBatches`, and travel with the index: so they do not depend
-on which worker loads the image, nor on what it did before.
+`TrainingBatches` makes the choices together with the choice of the images, and sends them along with the index. So they
+do not depend on which worker loads the image, nor on what it did before.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ import numpy as np
 
 
 class ColourChange(NamedTuple):
-    """How the colours of one image change; the default leaves them as they are."""
+    """Change of one image's colours; the default changes nothing."""
 
     brightness: float = 1.0
     """Factor of all values."""
     contrast: float = 1.0
-    """Factor of the distance from the image's mean grey."""
+    """Factor of the distance from the mean grey of the image."""
     saturation: float = 1.0
     """Factor of the distance from the pixel's own grey."""
     hue: float = 0.0
@@ -25,21 +25,21 @@ class ColourChange(NamedTuple):
 
 @dataclass(frozen=True)
 class Draw:
-    """One image of a batch, and everything about it that was left to chance."""
+    """One image of a batch, and its random choices."""
 
     index: int
     flip: bool = False
-    """Left and right are exchanged."""
+    """Whether left and right are exchanged."""
     scale: float = 1.0
     """Factor of both sides, before the crop."""
     corner: tuple[float, float] = (0.5, 0.5)
-    """Where the crop lies: shares, from 0 to 1, of the rows and columns that are left over above and to its left."""
+    """Place of the crop: the shares, 0 to 1, of the spare rows and columns that lie above it and to its left."""
     colour: ColourChange = ColourChange()
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is left to chance in training; the default is the paper's recipe, horizontal flips.
+    """Ranges of the random choices in training; the default is the paper's recipe, horizontal flips alone.
 
     Raises:
         ValueError: a value is out of its range; the message names it.
@@ -48,9 +48,9 @@ class Augmentation:
     flip: bool = True
     """Exchange left and right of every other image."""
     scale: tuple[float, float] = (1.0, 1.0)
-    """Least and greatest factor of the image's size. Even in the logarithm: 1/2 is as likely as 2."""
+    """Least and greatest factor of the size, drawn evenly in the logarithm: 1/2 is as likely as 2."""
     brightness: float = 0.0
-    """The factor lies within this of 1; likewise for `contrast` and `saturation`. From 0 to 1."""
+    """Greatest distance of the factor from 1, 0 to 1; likewise for `contrast` and `saturation`."""
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
@@ -65,9 +65,9 @@ class Augmentation:
                 raise ValueError(f"{name} must be 0 to {limit:g}, got {getattr(self, name)}")
 
     def draws(self, count: int, rng: np.random.Generator) -> list[Draw]:
-        """One Draw for each of the indices 0 to `count` - 1.
+        """Returns one Draw for each of the indices 0 to `count` - 1.
 
-        Takes the same numbers from `rng` whatever the settings: switching one of them on leaves the others' choices.
+        Takes the same numbers from `rng` whatever the settings are: switching one on does not change the others.
         """
         flips = rng.random(count) < 0.5
         least, greatest = np.log(self.scale)

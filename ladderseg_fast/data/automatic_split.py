@@ -1,21 +1,21 @@
-"""Training and validation images out of a folder that has no splits."""
+"""Training and validation split of a folder that has none."""
 
 import hashlib
 from collections.abc import Collection
 
-#: The splits there are, the last of all images, and what val gets of them unless said otherwise.
+#: Names of the splits, of which the last has all images, and the default share of val.
 AUTOMATIC_SPLITS = ("train", "val", "all")
 VAL_SHARE = 0.1
 
 
 def held_out(names: Collection[str], share: float = VAL_SHARE, seed: int = 0) -> set[str]:
-    """Those of `names` that are the validation split: about `share` of them.
+    """Chooses the validation split: about `share` of `names`.
 
-    Each is decided by itself, from the name and `seed`: it stays where it is when others come and go. Only where chance
-    would give all of very few to one split, one more goes to the other.
+    Each name is decided by itself and `seed`, so it stays in its split when others come and go. Only if chance gave all
+    of very few names to one split, the other gets one of them.
 
     Raises:
-        ValueError: fewer than two names, or a share that is not between 0 and 1.
+        ValueError: there are fewer than two names, or `share` is not between 0 and 1.
     """
     check_val_share(share)
     if len(names) < 2:
@@ -38,6 +38,6 @@ def check_split_seed(seed: int) -> None:
 
 
 def _place(name: str, seed: int) -> float:
-    """From 0 to 1, evenly over all names."""
+    """Number from 0 to 1, evenly spread over all names."""
     digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -30,16 +30,16 @@ _VOID = 11
 _VALUES = LabelValues.plain(len(CAMVID_LABELS), ignored=(_VOID,))
 
 
-#: Of the images and of the annotations.
+#: Ending of images and annotations.
 _ENDING = ".png"
 
 
 class CamVid(FilePairs):
-    """`root`/`split`.txt lists the pairs, one a line: as a stem, of `split`/STEM.png and `split`annot/STEM.png; as an
-    image's path; or as the paths of an image and of its annotation, as SegNet's authors have it.
+    """Reads the pairs that `root`/`split`.txt lists, one a line.
 
-    Of a path the last components decide, as many as there are below `root`: /SegNet/CamVid/train/STEM.png is
-    `root`/train/STEM.png. Annotation value 11 (void) becomes IGNORE_INDEX.
+    A line is a stem, for `split`/STEM.png and `split`annot/STEM.png; the path of an image; or the paths of an image and
+    of its annotation, as in SegNet's lists. Only as many last components of a path count as exist below `root`:
+    /SegNet/CamVid/train/STEM.png is `root`/train/STEM.png. Annotation value 11 (void) becomes IGNORE_INDEX.
 
     Raises:
         OSError: `root` or the list is missing or unreadable; on access, as FilePairs.
@@ -59,7 +59,7 @@ class CamVid(FilePairs):
 
 
 def _listed_pair(root: Path, split: str, path: Path, line: str) -> FilePair:
-    """What one line of the list in `path` stands for."""
+    """Pair that one line of the list in `path` stands for."""
     words = line.replace("\\", "/").split()
     are_paths = all(word.endswith(_ENDING) for word in words)
     if len(words) == 1 and not are_paths and "/" not in line:
@@ -76,7 +76,7 @@ def _listed_pair(root: Path, split: str, path: Path, line: str) -> FilePair:
 
 
 def _below(root: Path, usual: Path, listed: str) -> Path:
-    """The file `listed` below `root`: as many of its last components as lead to one; `usual` is where it should be."""
+    """Finds `listed` below `root` by as many of its last components as lead to a file; else it belongs in `usual`."""
     parts = [part for part in listed.split("/") if part not in ("", ".")]
     for first in range(len(parts)):
         path = root.joinpath(*parts[first:])

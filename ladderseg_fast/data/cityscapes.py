@@ -26,15 +26,15 @@ _TRAIN_IDS = LabelValues.plain(len(CITYSCAPES_LABEL_SET))
 
 
 class Cityscapes(FilePairs):
-    """`root`/leftImg8bit/`split`/CITY/NAME_leftImg8bit.png with the labels in gtFine or gtCoarse.
+    """Reads `root`/leftImg8bit/`split`/CITY/NAME_leftImg8bit.png with the labels in gtFine or gtCoarse.
 
-    Labels are NAME_gtFine_labelTrainIds.png where there is one, else NAME_gtFine_labelIds.png, of which the nineteen
-    classes are taken and the rest ignored. NAME is CITY_SEQUENCE_FRAME.
+    The labels are NAME_gtFine_labelTrainIds.png if it exists, else the nineteen classes of NAME_gtFine_labelIds.png,
+    whose other ids are ignored. NAME is CITY_SEQUENCE_FRAME.
 
     Args:
         split: train, val, test (without labels: what the official package has in their place is not read), or
             train_extra (20 000 images with coarse labels only).
-        coarse: take the coarse labels of train. The other splits stay as they are; scores are always against fine ones.
+        coarse: read the coarse labels of train. The other splits do not change: scores always use fine labels.
 
     Raises:
         OSError: `root` or the split's folder is missing or unreadable; on access, as FilePairs.
@@ -71,7 +71,7 @@ class Cityscapes(FilePairs):
         super().__init__(pairs)
 
     def instances(self, index: int) -> Path:
-        """The file that tells the sample's things apart, which iIoU needs: 16-bit values.
+        """Returns the file of 16-bit values that tells the things in a sample apart, as iIoU needs.
 
         Raises:
             ValueError: the split has no labels.
@@ -84,7 +84,7 @@ class Cityscapes(FilePairs):
 
 
 def _names(folder: Path, ending: str) -> set[str]:
-    """CITY_SEQUENCE_FRAME of all files CITY/*`ending` in `folder`."""
+    """Finds CITY_SEQUENCE_FRAME of all files CITY/*`ending` in `folder`."""
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such directory (of Cityscapes' official ones)")
     return {
@@ -101,12 +101,12 @@ def _in_city(folder: Path, name: str, ending: str) -> Path:
 
 
 def _result_path(name: str) -> PurePosixPath:
-    """CITY_SEQUENCE_FRAME_labelIds.png: the server looks for CITY_SEQUENCE_FRAME*.png, one a frame."""
+    """Names CITY_SEQUENCE_FRAME_labelIds.png: the server looks for one CITY_SEQUENCE_FRAME*.png per frame."""
     return PurePosixPath(f"{name}_labelIds.png")
 
 
 def _result(classes: np.ndarray) -> Image.Image:
-    """8-bit grey picture of label ids (7 is road, ...), not of classes."""
+    """Makes the 8-bit grey picture of label ids (7 is road, ...) from classes [H, W]."""
     ids = np.array([label.id for label in CITYSCAPES_TRAINED], np.uint8)
     check_result(classes, len(ids))
     return image_from_array(ids[classes])

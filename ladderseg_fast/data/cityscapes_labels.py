@@ -1,4 +1,4 @@
-"""Cityscapes' labels: their ids, what they train as, and how the benchmark counts them.
+"""Cityscapes' labels: ids, classes, categories, colours, and whether they count.
 
 The facts are those of the public definition, `cityscapesscripts.helpers.labels`.
 """
@@ -15,7 +15,7 @@ CITYSCAPES_CATEGORIES = ("void", "flat", "construction", "object", "nature", "sk
 
 
 class CityscapesLabel(NamedTuple):
-    """One of the things that annotators told apart."""
+    """One label of the annotation."""
 
     name: str
     id: int
@@ -24,16 +24,17 @@ class CityscapesLabel(NamedTuple):
     """Class 0 to 18; IGNORE_INDEX where it is not trained; -1 for the licence plate."""
     category: str
     has_instances: bool
-    """Annotated thing by thing: *_instanceIds.png tells them apart."""
+    """Whether it is annotated thing by thing, in *_instanceIds.png."""
     colour: tuple[int, int, int]
 
     @property
     def category_id(self) -> int:
+        """Index of `category` in CITYSCAPES_CATEGORIES."""
         return CITYSCAPES_CATEGORIES.index(self.category)
 
     @property
     def ignore_in_eval(self) -> bool:
-        """Pixels of this label count neither for nor against a prediction: exactly those that are not trained."""
+        """Whether its pixels count neither for nor against a prediction, as those of all untrained labels."""
         return not 0 <= self.train_id < IGNORE_INDEX
 
 

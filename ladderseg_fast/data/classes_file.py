@@ -1,4 +1,4 @@
-"""The small file that says what the values in a folder's label images are."""
+"""File of a folder's classes: names, colours, and values in the label images."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ _TOP_KEYS, _CLASS_KEYS = {"ignore", "ignore_colours", "classes"}, {"name", "colo
 
 
 def read_classes(path: Path) -> tuple[LabelSet, LabelValues]:
-    """Classes, and what the label images' values mean, from TOML such as
+    """Reads the classes, and the meanings of the values in label images, from TOML such as
 
         ignore = [255]              # values that count nowhere; this is the default
         ignore_colours = []         # likewise, in RGB label images
@@ -73,7 +73,7 @@ def _parse(content: dict[str, Any]) -> tuple[LabelSet, LabelValues]:
 
 
 def _check_class(k: int, entry: dict[str, Any]) -> int:
-    """The value of class `k` in the label images."""
+    """Returns the value of class `k` in the label images."""
     _check_keys(f"class {k}", entry, required={"name", "colour"}, known=_CLASS_KEYS)
     if not isinstance(entry["name"], str) or not entry["name"].strip():
         raise ValueError(f"class {k}: name must be a text, got {entry['name']!r}")
@@ -99,5 +99,5 @@ def _is_list_of(kind: type, value: object) -> bool:
 
 
 def _is_int(value: object) -> bool:
-    """Python's booleans are numbers too; TOML's are not."""
+    """Whether `value` is a whole number: in TOML, unlike in Python, truth values are none."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""The names of classes alone, one a line."""
+"""List of the names of classes, one a line."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ _WITHOUT_CLASS = "__ignore__"
 
 
 def read_classes_list(path: Path) -> tuple[LabelSet, LabelValues]:
-    """Classes from a text file of their names, in the order of the label images' values; VOC's palette are the colours.
+    """Reads the names of the classes, in the order of their values in label images; their colours are VOC's palette.
 
-    255 is ignored. Empty lines, and __ignore__, which labelme's lists begin with, are no classes.
+    The value 255 is ignored. Empty lines, and the line __ignore__ that labelme's lists begin with, are no classes.
 
     Raises:
         OSError: it cannot be read.

@@ -11,10 +11,11 @@ _YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523,
 
 
 def change_colours(image: np.ndarray, change: ColourChange) -> np.ndarray:
-    """uint8 [H, W, 3] with the colours changed; `image` itself where nothing changes.
+    """Changes the colours of `image`, uint8 [H, W, 3]; returns `image` itself if nothing changes.
 
-    Brightness first, then contrast about the image's mean grey, then saturation and hue, which turn and stretch the
-    chroma and leave the grey. Values are cut off to 0..255 once, at the end, so the four are one product per pixel.
+    Brightness comes first, then contrast about the mean grey of the image, then saturation and hue, which stretch and
+    turn the chroma and keep the grey. Values are clipped to 0..255 once, at the end, so all four are one product per
+    pixel.
     """
     if change == ColourChange():
         return image
@@ -28,7 +29,7 @@ def change_colours(image: np.ndarray, change: ColourChange) -> np.ndarray:
 
 
 def _chroma_map(saturation: float, hue: float) -> np.ndarray:
-    """[3, 3] float32: RGB -> RGB of the same grey, with chroma `saturation` times as far out and `hue` turns on."""
+    """Matrix [3, 3] float32 from RGB to RGB of the same grey: the chroma times `saturation`, turned by `hue`."""
     angle = 2.0 * math.pi * hue
     cosine, sine = saturation * math.cos(angle), saturation * math.sin(angle)
     turned = np.array([[1.0, 0.0, 0.0], [0.0, cosine, -sine], [0.0, sine, cosine]])

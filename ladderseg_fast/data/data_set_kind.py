@@ -1,4 +1,4 @@
-"""What a data set declares about itself, for the command line, the configuration and the tools, which know no name."""
+"""Declaration of a data set, which the command line, the configuration and the tools read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,50 +10,54 @@ from .result_format import ResultFormat
 from .sample import SegmentationDataset
 
 
+def accept(value: Any) -> None:
+    """Accepts every value of an option."""
+
+
 @dataclass(frozen=True)
 class Option:
-    """A keyword argument of a data set: the setting `data.NAME`, and perhaps an option of the command line."""
+    """Keyword argument of a data set: the setting `data.NAME`, and perhaps an option of the command line."""
 
     name: str
     type: type
-    """bool, int, float, str or Path. Settings hold a path as a string; it may change when a run is resumed."""
+    """One of bool, int, float, str and Path. Settings hold a path as a string; it may change when a run is resumed."""
     default: Any
     flag: str | None = None
-    """The command line's name for it, such as "--coarse"."""
+    """Name on the command line, such as "--coarse"; None: not there."""
     help: str = ""
-    """The command line's words for it."""
-    check: Callable[[Any], None] = lambda value: None
-    """Raises ValueError for a value that is out of range; the message begins with the option's name."""
+    """Text in the command's help."""
+    check: Callable[[Any], None] = accept
+    """Function that raises ValueError for a value out of range; the message begins with the name of the option."""
     kept: bool = False
-    """Decides which images a split has, so that `ladderseg evaluate` opens it with the training's value."""
+    """Whether it decides which images a split has, so that `ladderseg evaluate` needs the value of the training."""
 
 
 @dataclass(frozen=True)
 class DataSetKind:
-    """One kind of data set: its name, how to open a split of it, and what other parts of the package ask of it."""
+    """One kind of data set: its name, the function that opens a split, and all that other parts of the package ask."""
 
     name: str
-    """`--data` on the command line, `data.kind` in the configuration."""
+    """Value of `--data` on the command line, and of `data.kind` in the configuration."""
     make: Callable[..., SegmentationDataset]
-    """Takes (root, split, **options) and returns a FilePairs; a drawn one takes (split, **options)."""
+    """Function of (root, split, **options) that returns a FilePairs; of (split, **options) for a drawn data set."""
     options: tuple[Option, ...] = ()
     splits: tuple[str, ...] | None = None
-    """All splits; None where the files of `root` decide."""
+    """Names of all splits; None if the files of `root` decide."""
     label_set: LabelSet | None = None
-    """The classes; None where the files of `root` decide."""
+    """Classes; None if the files of `root` decide."""
     default_size: tuple[int, int] | None = None
-    """(height, width) of training images where none is set; None: chosen by the images."""
+    """Height and width of training images unless set; None: chosen by the images."""
     instance_ids: bool = False
     """Whether labelled splits come with *_instanceIds.png, which iIoU needs."""
     result_format: ResultFormat | None = None
-    """How the benchmark's server takes predictions."""
+    """Format in which the server of the benchmark takes predictions."""
     drawn: bool = False
-    """Drawn by the program, at the `size` (height, width) asked for: there is no root."""
+    """Whether the program draws it, at the `size` (height, width) asked for, so that it has no root."""
     python_options: tuple[str, ...] = ()
     """Further keyword arguments of `make`, which are no settings."""
 
     def open(self, root: str | Path | None, split: str, **options: Any) -> SegmentationDataset:
-        """The split of the data set in the directory `root`; see open_data_set.
+        """Opens a split of the data set in the directory `root`; see open_data_set.
 
         Raises:
             ValueError: an unknown option, no root or one too many; else as the data set does.

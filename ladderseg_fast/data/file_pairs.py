@@ -20,20 +20,20 @@ from .sample import Sample, SegmentationDataset
 
 
 class FilePair(NamedTuple):
-    """Where one sample comes from."""
+    """Files of one sample."""
 
     name: str
     image: Path
     labels: Path | None
-    """None where the split comes without annotation."""
+    """Label image; None if the split has no annotation."""
     values: LabelValues
-    """What the label image's values mean."""
+    """Meanings of the values in the label image."""
 
 
 class FilePairs(SegmentationDataset):
-    """The samples of `pairs`; who derives from it says the label set.
+    """Reads the samples of `pairs`; a derived class sets `label_set`.
 
-    The files need not exist yet, nor be whole: `check_pair` and access tell.
+    The files need not exist or be whole: `check_pair` and access find out.
 
     Raises:
         ValueError: there are no pairs; on access, image and labels differ in size, a file is of the wrong form, or a
@@ -42,7 +42,7 @@ class FilePairs(SegmentationDataset):
     """
 
     classes_advice: str | None = None
-    """What to do where a class has no pixel, but an ignored value may stand for it."""
+    """Advice for a class without pixels that an ignored value may stand for."""
 
     def __init__(self, pairs: Sequence[FilePair]) -> None:
         if not pairs:
@@ -70,18 +70,18 @@ class FilePairs(SegmentationDataset):
         return (pair.image,) if pair.labels is None else (pair.image, pair.labels)
 
     def image(self, index: int) -> np.ndarray:
-        """[H, W, 3] uint8 RGB. Raises as access does."""
+        """Reads the image: [H, W, 3] uint8 RGB. Raises as access does."""
         return read_image(self.pairs[index].image)
 
     def annotation(self, index: int) -> np.ndarray:
-        """uint8: the label image as it is stored, [H, W] values, or [H, W, 3] colours where it is RGB.
+        """Reads the label image as it is stored: uint8 [H, W] values, or [H, W, 3] colours if it is RGB.
 
         Raises as access does; ValueError if there is none.
         """
         return read_annotation(self._label_file(index), coloured=self.pairs[index].values.colours is not None)
 
     def classes(self, index: int, annotation: np.ndarray) -> np.ndarray:
-        """[H, W] uint8 classes for `annotation`, that of the sample. Raises as access does."""
+        """Turns `annotation`, that of the sample, into classes: [H, W] uint8. Raises as access does."""
         values, file = self.pairs[index].values, self._label_file(index)
         if values.colours is not None and annotation.ndim == 2:
             palette = read_palette(file)
@@ -96,7 +96,7 @@ class FilePairs(SegmentationDataset):
         return pair.labels
 
     def labels(self, index: int) -> np.ndarray:
-        """[H, W] uint8 classes, of whatever size they are. Raises as access does; ValueError if there are none."""
+        """Reads the classes, [H, W] uint8, of any size. Raises as access does; ValueError if there are none."""
         return self.classes(index, self.annotation(index))
 
     def check_sizes(self, index: int, image: tuple[int, int], labels: tuple[int, int]) -> None:
@@ -115,7 +115,7 @@ class FilePairs(SegmentationDataset):
         raise ValueError(message)
 
     def check_pair(self, index: int) -> None:
-        """Raises what access would raise, as far as existence and headers of the files show it; decodes nothing."""
+        """Raises what access would raise, as far as the headers of the files show it; decodes nothing."""
         pair = self.pairs[index]
         image = read_header(pair.image)
         check_image_header(pair.image, image)

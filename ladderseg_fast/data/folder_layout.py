@@ -1,4 +1,4 @@
-"""Where the images and label images of one's own data lie: three layouts, and the names that are known."""
+"""Layouts of one's own images and label images: three of them, and the known names of folders."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from .automatic_split import AUTOMATIC_SPLITS
 #: Endings of image files, in small letters.
 IMAGE_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
-#: What the folder of the images and that of the label images may be called, in any case.
+#: Names of the folder of images and of that of label images, in capitals or not.
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "jpegimages")
 LABEL_FOLDERS = (
     "labels",
@@ -31,7 +31,7 @@ _LISTED = 12
 
 
 class FolderLayout(NamedTuple):
-    """Where one split is."""
+    """Folders of one split."""
 
     images: Path
     labels: Path
@@ -40,12 +40,13 @@ class FolderLayout(NamedTuple):
 
 
 def find_layout(root: Path, split: str) -> FolderLayout:
-    """The folders of `split`: images/SPLIT and labels/SPLIT, or SPLIT/images and SPLIT/labels, or images and labels
-    without splits; with any of the known names.
+    """Finds the folders of `split`, under any of the known names.
+
+    They are images/SPLIT and labels/SPLIT, or SPLIT/images and SPLIT/labels, or images and labels without splits.
 
     Raises:
-        OSError: there is no such directory, or nothing in one of the layouts; or it cannot be read.
-        ValueError: there are several possibilities; or there are no splits, and `split` is not one of AUTOMATIC_SPLITS.
+        OSError: there is no such directory, it has none of the layouts, or it cannot be read.
+        ValueError: several folders could be meant; or there are no splits, and `split` is not one of AUTOMATIC_SPLITS.
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such directory (the root of the images and labels)")
@@ -80,19 +81,19 @@ def find_layout(root: Path, split: str) -> FolderLayout:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What is in `folder`, by name, without hidden files and those that operating systems leave behind."""
+    """Lists `folder` by name, without hidden files and those that operating systems leave behind."""
     return sorted(
         path for path in folder.iterdir() if not path.name.startswith(".") and path.name.lower() not in _STRAY
     )
 
 
 def _named(place: Path, names: tuple[str, ...]) -> list[Path]:
-    """The folders in `place` with one of `names`, in any case."""
+    """Lists the folders in `place` with one of `names`, in any case."""
     return [path for path in entries(place) if path.name.lower() in names and path.is_dir()]
 
 
 def _only(place: Path, names: tuple[str, ...], split: str | None = None) -> Path:
-    """The one folder in `place` with one of `names`; of several, the one that has images (of `split`, or itself).
+    """Finds the one folder in `place` with one of `names`; of several, the one that has images (of `split`, or itself).
 
     Raises:
         FileNotFoundError: there is none.
@@ -108,7 +109,7 @@ def _only(place: Path, names: tuple[str, ...], split: str | None = None) -> Path
 
 
 def _images_of(folder: Path, split: str | None) -> list[Path]:
-    """What is in the split's folder in `folder`, or in it where there is none."""
+    """Lists the folder of the split in `folder`, or `folder` itself if there is none."""
     return entries(folder / split if split is not None and (folder / split).is_dir() else folder)
 
 
@@ -117,7 +118,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _listing(paths: list[Path]) -> str:
-    """Their last names, with the folder's where they are in several."""
+    """Writes the last names of `paths`, with that of the folder if there are several."""
     several = len({path.parent for path in paths}) > 1
     names = [f"{path.parent.name}/{path.name}" if several else path.name for path in paths]
     more = [f"{len(names) - _LISTED} more"] if len(names) > _LISTED else []

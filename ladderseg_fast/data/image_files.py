@@ -1,4 +1,4 @@
-"""Images and label images from files, with errors that name the file."""
+"""Reading of images and label images; errors name the file."""
 
 import stat
 import struct
@@ -33,31 +33,31 @@ _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_PAGE, _TIFF_SECONDARY = 256, 257, 254, 0b101
 
 
 class ImageHeader(NamedTuple):
-    """What a file says of its image before any pixel is decoded."""
+    """Facts about an image that its file tells before any pixel is decoded."""
 
     format: str
-    """Pillow's name, such as "PNG"."""
+    """Name in Pillow, such as "PNG"."""
     mode: str
     """Pillow's mode, such as "RGB"."""
     size: tuple[int, int]
-    """(height, width), upright."""
+    """Height and width, upright."""
     orientation: int
-    """EXIF's: 1 where the image is stored upright."""
+    """Orientation in EXIF: 1 if the image is stored upright."""
     frames: int
     """Pictures in the file; 1 unless it is an animation or has pages."""
     form: PixelForm
-    """What the file stores of a pixel."""
+    """Form of a stored pixel."""
     transparent: bool
     """Whether a palette's entry, or one grey or colour, is transparent."""
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """(height, width) as stored, before the EXIF orientation is applied."""
+        """Height and width as stored, before the EXIF orientation is applied."""
         return self.size[::-1] if self.orientation in _TURNED_SIDEWAYS else self.size
 
 
 def image_from_array(array: np.ndarray) -> Image.Image:
-    """Pillow image of an uint8 array [H, W, 3] (RGB) or [H, W] (one channel)."""
+    """Makes a Pillow image of an uint8 array [H, W, 3] (RGB) or [H, W] (one channel)."""
     return Image.fromarray(np.ascontiguousarray(array))
 
 
@@ -68,8 +68,10 @@ def check_image_size(path: Path, size: tuple[int, int], minimum: int) -> None:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """[H, W, 3] uint8 RGB, upright as its EXIF orientation says. Transparency is left out, except that of a TIFF: there
-    the band may be another one, such as near infrared, that a program marked as transparency.
+    """Reads an image: [H, W, 3] uint8 RGB, upright according to its EXIF orientation.
+
+    Transparency is dropped. A TIFF's is checked first: its band may be another one, such as near infrared, that a
+    program marked as transparency.
 
     Raises:
         OSError: there is no such file, or it cannot be read or decoded: empty and truncated files, directories, loops
@@ -87,9 +89,9 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_annotation(path: Path, coloured: bool = False) -> np.ndarray:
-    """[H, W] uint8: grey values, the palette's indices, or 0 and 1; turned as read_image turns its image.
+    """Reads a label image: [H, W] uint8 grey values, palette indices, or 0 and 1; turned as read_image does.
 
-    If `coloured`, RGB images are read as well: [H, W, 3] uint8.
+    If `coloured`, RGB images are read too: [H, W, 3] uint8.
 
     Raises:
         OSError: as in read_image.
@@ -110,8 +112,10 @@ def read_annotation(path: Path, coloured: bool = False) -> np.ndarray:
 
 
 def read_palette(path: Path) -> np.ndarray | None:
-    """[N, 3] uint8 RGB: the colours of a palette image, which is not decoded; None if it is another. Raises OSError as
-    read_image does."""
+    """Reads the colours of a palette image, [N, 3] uint8 RGB, and decodes nothing; None if there is no palette.
+
+    Raises OSError as read_image does.
+    """
     _check_ordinary_file(path)
     with _naming(path), Image.open(path) as image:
         colours = image.getpalette()
@@ -119,7 +123,7 @@ def read_palette(path: Path) -> np.ndarray | None:
 
 
 def read_instance_ids(path: Path) -> np.ndarray:
-    """[H, W] integers: the grey values of up to 16 bits in one of Cityscapes' *_instanceIds.png.
+    """Reads the instance ids of Cityscapes' *_instanceIds.png: [H, W] integers of up to 16 bits.
 
     Raises:
         OSError: as in read_image.
@@ -134,7 +138,7 @@ def read_instance_ids(path: Path) -> np.ndarray:
 
 
 def read_header(path: Path) -> ImageHeader:
-    """The header alone, which costs no decoding. Raises OSError as read_image does, as far as the header shows it."""
+    """Reads the header and decodes nothing. Raises OSError as read_image does, as far as the header shows it."""
     _check_ordinary_file(path)
     with _naming(path), Image.open(path) as image:
         return _header(path, image)
@@ -180,7 +184,7 @@ def verify_checksums(path: Path) -> None:
 
 
 def _advice(form: PixelForm) -> str:
-    """What to do about an image of a form that does not fit."""
+    """Advice for an image of a form that does not fit."""
     if form.more:
         return "8-bit grey and RGB images are read: save the three bands to use as RGB"
     return "8-bit grey and RGB images are read: save it so, its values scaled to 0..255 in a way that suits them"
@@ -197,7 +201,7 @@ def _check_alpha_band(path: Path, image: Image.Image, header: ImageHeader) -> No
 
 
 def _decode(path: Path, check: Callable[[Path, ImageHeader], None]) -> tuple[ImageHeader, Image.Image]:
-    """The header and the upright image, fully read if `check` raises nothing at the header."""
+    """Reads the header and, if `check` accepts it, the whole image, and turns it upright."""
     _check_ordinary_file(path)
     with _naming(path):
         opened = Image.open(path)
@@ -227,7 +231,7 @@ def _header(path: Path, image: Image.Image) -> ImageHeader:
 
 
 def _frames(image: Image.Image) -> int:
-    """Pictures in the file that are not smaller copies, masks or previews of another."""
+    """Counts the pictures in the file that are no smaller copies, masks or previews of another."""
     frames = getattr(image, "n_frames", 1)
     if image.format == "MPO":  # a camera's photograph, with a preview or the other eye's view behind it
         return 1
@@ -260,7 +264,7 @@ def _check_ordinary_file(path: Path) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Turns what opening and decoding `path` raises into OSError with its name."""
+    """Turns errors of opening and decoding `path` into OSError with its name."""
     try:
         with warnings.catch_warnings():
             # Large images are welcome here; beyond twice the limit Pillow raises, and that is reported.

@@ -1,4 +1,4 @@
-"""Any images with label PNGs, in folders of the usual layouts."""
+"""Images with label PNGs in folders of the usual layouts."""
 
 from collections import Counter
 from pathlib import Path
@@ -13,17 +13,17 @@ from .label_set import LabelSet
 from .label_values import LabelValues
 
 _LABEL_ENDINGS = (".png",)
-#: What the name of a label image may have besides its image's, in small letters.
+#: Endings, in small letters, that the name of a label image may have besides the name of its image.
 LABEL_SUFFIXES = ("_annotation", "_gt", "_label", "_labels", "_mask", "_masks", "_seg")
 
 
 class ImageFolder(FilePairs):
-    """`root`/images/`split`/NAME.jpg (or .png, ...) with `root`/labels/`split`/NAME.png; `root`/classes.toml.
+    """Reads `root`/images/`split`/NAME.jpg (or .png, ...) with `root`/labels/`split`/NAME.png.
 
-    Likewise `split`/images and `split`/labels; or images and labels without splits, of which `held_out` chooses the
-    validation split. `find_layout` has the folders' names, LABEL_SUFFIXES what label images may be called besides. See
-    `read_classes` for the classes file, and `read_classes_list` for classes.txt, which is read where there is none.
-    Hidden files, and those that operating systems leave behind, are passed over.
+    The folders may also be `split`/images and `split`/labels, or images and labels without splits, of which `held_out`
+    chooses the validation split. `find_layout` knows more names of folders, LABEL_SUFFIXES more names of label images.
+    Hidden files, and those that operating systems leave behind, are passed over. `read_classes` reads
+    `root`/classes.toml; if there is none, `read_classes_list` reads classes.txt.
 
     Args:
         split: train, val or all where there are no splits, else any name of a folder.
@@ -31,9 +31,8 @@ class ImageFolder(FilePairs):
 
     Raises:
         OSError: a folder or the classes file is missing or unreadable; on access, as FilePairs.
-        ValueError: several folders may be meant; an empty folder, something else than images and PNGs in it, two images
-            that would share labels, or two label images of one image; a malformed classes file; on access, as
-            FilePairs.
+        ValueError: several folders could be meant; a folder is empty or holds something else than images and PNGs; two
+            images share labels, or two label images an image; the classes file is malformed; on access, as FilePairs.
     """
 
     def __init__(self, root: str | Path, split: str, val_share: float = VAL_SHARE, split_seed: int = 0) -> None:
@@ -70,13 +69,13 @@ class ImageFolder(FilePairs):
 
 
 def _classes(root: Path) -> tuple[LabelSet, LabelValues]:
-    """From classes.toml, or else from classes.txt."""
+    """Reads classes.toml, or if there is none classes.txt."""
     file, names = root / "classes.toml", root / "classes.txt"
     return read_classes_list(names) if names.is_file() and not file.is_file() else read_classes(file)
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    """The images of `folder` by their names without the ending."""
+    """Finds the images of `folder` by their names without the ending."""
     found: dict[str, Path] = {}
     for path in _files(folder, IMAGE_ENDINGS):
         if path.stem in found:
@@ -86,7 +85,7 @@ def _images(folder: Path) -> dict[str, Path]:
 
 
 def _labels(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Path], str]:
-    """The label images of `folder` by the names of their images, and the suffix that most of them have."""
+    """Finds the label images of `folder` by the names of their images, and the suffix that most of them have."""
     found: dict[str, Path] = {}
     suffixes = Counter[str]()
     for path in _files(folder, _LABEL_ENDINGS):
@@ -100,13 +99,13 @@ def _labels(folder: Path, images: dict[str, Path]) -> tuple[dict[str, Path], str
 
 
 def _suffix(stem: str) -> str:
-    """The suffix of a label image that `stem` ends with, as it is written there; or nothing."""
+    """Returns the suffix of a label image that `stem` ends with, as it is written there, or nothing."""
     suffix = next((suffix for suffix in LABEL_SUFFIXES if stem.lower().endswith(suffix)), "")
     return stem[len(stem) - len(suffix) :]
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """All of `folder`, which must be files with one of `endings`."""
+    """Lists `folder`, which must hold files with one of `endings` only."""
     files = entries(folder)
     for path in files:
         if path.suffix.lower() not in endings:

@@ -1,4 +1,4 @@
-"""From the colours of a label image to classes."""
+"""Classes of the colours in a label image."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from .label_set import IGNORE_INDEX, LabelSet
 
 Colour = tuple[int, int, int]
 
-#: So many unknown colours or values in one label image are no forgotten classes: something blurred it.
+#: Number of unknown colours or values in one label image from which it is blurred, rather than classes forgotten.
 BLURRED = 8
 BLUR_ADVICE = (
     "as after JPEG compression or resizing with interpolation: export the labels as PNG from where they were drawn"
@@ -18,10 +18,10 @@ BLUR_ADVICE = (
 
 
 class LabelColours:
-    """What the colours of an RGB label image mean: those of `label_set`, exactly, and `ignored` ones.
+    """Meanings of the colours in an RGB label image: exactly those of `label_set`, and the `ignored` ones.
 
     Raises:
-        ValueError: an ignored colour is out of range, or a class has it.
+        ValueError: an ignored colour is out of range, or the colour of a class.
     """
 
     def __init__(self, label_set: LabelSet, ignored: Collection[Colour] = ()) -> None:
@@ -39,11 +39,11 @@ class LabelColours:
         self._meanings = np.array([k for _, k in meaning], np.uint8)
 
     def to_classes(self, pixels: np.ndarray, path: Path) -> np.ndarray:
-        """uint8 [H, W, 3] -> uint8 [H, W]: classes and IGNORE_INDEX for the colours of the label image in `path`.
+        """Turns the colours of the label image in `path`, uint8 [H, W, 3], into classes and IGNORE_INDEX, uint8 [H, W].
 
         Raises:
-            ValueError: two classes have the same colour; or a colour is neither a class's nor ignored: the message
-                says which, how often it occurs in `path`, and which class's colour is nearest.
+            ValueError: two classes have the same colour; or a colour is of no class and not ignored: the message says
+                which, how often it occurs in `path`, and which class has the nearest colour.
         """
         self._check_different(path)
         codes = _codes(pixels)
@@ -54,18 +54,18 @@ class LabelColours:
         return self._meanings[places]
 
     def ignored(self, pixels: np.ndarray) -> Counter[str]:
-        """How many of `pixels`, uint8 [H, W, 3], have each of the ignored colours."""
+        """Counts the pixels of each ignored colour in `pixels`, uint8 [H, W, 3]."""
         codes = _codes(pixels)
         return +Counter({str(colour): int((codes == _code(colour)).sum()) for colour in self._ignored})
 
     def meaning(self, colour: Colour) -> int | None:
-        """The class of `colour`, IGNORE_INDEX, or None where it is unknown or of several classes."""
+        """Returns the class of `colour` or IGNORE_INDEX; None if it is unknown or that of several classes."""
         if colour in self._ignored:
             return IGNORE_INDEX
         return self._label_set.palette.index(colour) if self._label_set.palette.count(colour) == 1 else None
 
     def name(self, k: int) -> str:
-        """What class `k`, or IGNORE_INDEX, is called in a message."""
+        """Names class `k`, or IGNORE_INDEX, for a message."""
         return "ignored" if k == IGNORE_INDEX else f"class {k}, {self._label_set.names[k]!r}"
 
     def _check_different(self, path: Path) -> None:
@@ -79,7 +79,7 @@ class LabelColours:
             owners[colour] = name
 
     def _unknown(self, pixels: np.ndarray, codes: np.ndarray, known: np.ndarray) -> str:
-        """What is wrong with the most frequent of the colours that are not `known`."""
+        """Describes the most frequent colour that is not `known`."""
         unknown, counts = np.unique(codes[~known], return_counts=True)
         code = int(unknown[counts.argmax()])
         colour = (code >> 16, code >> 8 & 255, code & 255)
@@ -105,6 +105,6 @@ def _code(colour: Colour) -> int:
 
 
 def _codes(pixels: np.ndarray) -> np.ndarray:
-    """One number per colour: [H, W] uint32."""
+    """Packs each colour of `pixels`, uint8 [H, W, 3], into one number, [H, W] uint32."""
     red, green, blue = (pixels[..., i].astype(np.uint32) for i in range(3))
     return red << 16 | green << 8 | blue

@@ -10,10 +10,10 @@ IGNORE_INDEX = 255
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Class k is called `names[k]` and drawn in `palette[k]`, an (R, G, B) of 0 to 255; 1 to 255 classes.
+    """Names and colours of 1 to 255 classes: class k is `names[k]`, drawn in `palette[k]`, (R, G, B) from 0 to 255.
 
     Raises:
-        ValueError: names and palette differ in length, too many or no classes, or a colour out of range.
+        ValueError: names and palette differ in length, there are too many classes or none, or a colour is out of range.
     """
 
     names: tuple[str, ...]
@@ -32,7 +32,7 @@ class LabelSet:
         return len(self.names)
 
     def colour_table(self) -> np.ndarray:
-        """[256, 3] uint8: the colour of every 8-bit label; black where there is no class."""
+        """Table of the colours of all 8-bit labels, [256, 3] uint8; black for what is no class."""
         table = np.zeros((256, 3), np.uint8)
         table[: len(self)] = self.palette
         return table

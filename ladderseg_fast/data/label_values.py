@@ -1,4 +1,4 @@
-"""From the values in a label image to classes."""
+"""Classes of the values in a label image."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -11,15 +11,15 @@ from .label_set import IGNORE_INDEX
 
 
 class LabelValues:
-    """What the values in a data set's label images mean.
+    """Meanings of the values in label images.
 
     Args:
         classes: the class of each value, 0 to 254.
         ignored: values, 0 to 255, of pixels without a class.
-        colours: what colours mean, where RGB label images are welcome.
+        colours: the meanings of colours, if RGB label images are allowed.
 
     Raises:
-        ValueError: a value or a class is out of range, or a value means two things.
+        ValueError: a value or a class is out of range, or a value has two meanings.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class LabelValues:
 
     @classmethod
     def plain(cls, count: int, ignored: Collection[int] = (IGNORE_INDEX,)) -> "LabelValues":
-        """Value k is class k, for the classes 0 to `count` - 1."""
+        """Makes value k class k, for the classes 0 to `count` - 1."""
         return cls({k: k for k in range(count)}, ignored)
 
     def to_classes(self, values: np.ndarray, path: Path) -> np.ndarray:
-        """uint8 -> uint8 [H, W]: classes and IGNORE_INDEX for the label image in `path`.
+        """Turns `values` of the label image in `path` into classes and IGNORE_INDEX, uint8 [H, W].
 
-        `values` is [H, W], or [H, W, 3] with the colours of an RGB image.
+        `values` is uint8 [H, W], or [H, W, 3] with the colours of an RGB image.
 
         Raises:
-            ValueError: a value is neither a class nor ignored; the message says which, and where in `path`. Of colours
+            ValueError: a value is neither a class nor ignored; the message says which, and where in `path`. Colours:
                 as LabelColours.to_classes.
         """
         if values.ndim == 3:
@@ -72,7 +72,7 @@ class LabelValues:
         return self._table[values]
 
     def ignored(self, values: np.ndarray) -> Counter[str]:
-        """How many pixels of a label image, as `to_classes` takes it, have each of the ignored values or colours."""
+        """Counts the pixels of each ignored value or colour in a label image, [H, W] or [H, W, 3]."""
         if values.ndim == 3:
             return self._colours_needed().ignored(values)
         counts = np.bincount(values.ravel(), minlength=256)
@@ -85,8 +85,8 @@ class LabelValues:
     def check_palette(self, values: np.ndarray, palette: np.ndarray, path: Path) -> None:
         """Raises ValueError if `palette`, [N, 3] uint8, of the label image in `path` contradicts its `values`, [H, W].
 
-        So it does in a picture of the classes' colours that some program stored with a palette of its own: there the
-        values are in any order. Colours that are no class's say nothing.
+        It does if a program stored a picture of the classes' colours with a palette of its own, whose values are in any
+        order. Colours of no class say nothing.
         """
         if self.colours is None:
             return
@@ -108,7 +108,7 @@ class LabelValues:
 
 
 def _in_words(values: np.ndarray) -> str:
-    """[0, 1, 2, 255] -> "0 to 2 or 255"."""
+    """Writes [0, 1, 2, 255] as "0 to 2 or 255"."""
     runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
     parts = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
     return " or ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

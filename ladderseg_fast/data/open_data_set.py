@@ -1,4 +1,4 @@
-"""The list of the kinds of data sets, and a data set by the name of its kind."""
+"""List of the kinds of data sets; it opens a data set by the name of its kind."""
 
 from pathlib import Path
 from typing import Any
@@ -36,25 +36,25 @@ def register_data_set(kind: DataSetKind) -> None:
 
 
 def data_set_options() -> tuple[Option, ...]:
-    """The options of all kinds; one that several kinds share is there once."""
+    """Lists the options of all kinds; one that several kinds share is there once."""
     return tuple(dict.fromkeys(option for kind in DATA_SETS.values() for option in kind.options))
 
 
 def option_owners(name: str) -> list[str]:
-    """The names of the kinds of data sets that have the option `name`."""
+    """Names the kinds of data sets that have the option `name`."""
     return [kind.name for kind in DATA_SETS.values() if any(option.name == name for option in kind.options)]
 
 
 def open_data_set(kind: str, root: str | Path | None, split: str, **options: Any) -> SegmentationDataset:
-    """The split of a data set of `kind`, one of DATA_SETS.
+    """Opens a split of a data set of `kind`, one of DATA_SETS.
 
     Args:
-        root: its directory; None for "street", whose images are drawn.
+        root: directory of the data set; None for "street", whose images are drawn.
         options: `coarse` of Cityscapes, `sbd` of PascalVOC, `val_share` and `split_seed` of ImageFolder; `size` (H, W)
             and `count` of the street scenes.
 
     Raises:
-        ValueError: an unknown kind, split or option, no root or one too many; else as the data set does.
+        ValueError: the kind, split or option is unknown, or a root is missing or not wanted; else as the data set does.
         OSError: as the data set does.
     """
     if kind not in DATA_SETS:

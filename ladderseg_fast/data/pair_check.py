@@ -1,4 +1,4 @@
-"""The quick look at a data set before a training: do all files exist, and do their headers fit together?"""
+"""Quick check of a data set before a training: do all files exist, and do their headers fit together?"""
 
 from .file_pairs import FilePairs
 from .sample import SegmentationDataset
@@ -8,7 +8,7 @@ _MOST = 20
 
 
 def check_pairs(samples: SegmentationDataset) -> None:
-    """Looks at every file of `samples` without decoding it: some 0.1 ms a file that the system has cached.
+    """Checks every file of `samples` without decoding it: some 0.1 ms for a file that the system has cached.
 
     `ladderseg data check` reads the pixels as well.
 

@@ -1,4 +1,4 @@
-"""What an image file keeps of a pixel: decoders make 8 bits of it, and do not say what they left out."""
+"""Form of the pixels in an image file. Decoders make 8 bits of them and do not say what they dropped."""
 
 import re
 import struct
@@ -8,9 +8,9 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image, TiffImagePlugin
 
-#: As much of a file as holds the header of any format that is looked at here.
+#: Bytes that hold the header of any format that is looked at here.
 _HEAD = 1 << 16
-#: That of a PNG, of which a data set has thousands.
+#: Bytes that hold the header of a PNG, of which a data set has thousands.
 _PNG_HEAD = 26
 
 #: TIFF 6.0's tags.
@@ -37,12 +37,12 @@ _DEEP_MODES = {"F": (32, "floating-point "), "I": (32, "signed ")}
 
 
 class PixelForm(NamedTuple):
-    """The channels of one pixel as the file stores them."""
+    """Channels of one pixel as the file stores them."""
 
     colours: str
-    """In words, such as "RGB" or "grey with alpha"."""
+    """Words such as "RGB" or "grey with alpha"."""
     bits: int = 8
-    """Of the widest channel."""
+    """Width of the widest channel."""
     kind: str = ""
     """"signed ", "floating-point " or "complex ", else empty."""
     more: int = 0
@@ -50,7 +50,7 @@ class PixelForm(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether 8-bit channels of colour and transparency hold all of it."""
+        """Whether 8-bit channels of colour and transparency hold the whole pixel."""
         return self.bits <= 8 and not self.kind and not self.more
 
     def __str__(self) -> str:
@@ -61,9 +61,9 @@ class PixelForm(NamedTuple):
 
 
 def pixel_form(path: Path, image: Image.Image) -> PixelForm:
-    """Of `image`, which Pillow opened from `path` and need not have decoded.
+    """Finds the form of `image`, which Pillow opened from `path` and need not have decoded.
 
-    Formats of 8 bits by their definition are taken for what Pillow says.
+    Pillow's word is taken for formats that have 8 bits by definition.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return _tiff(image.tag_v2)
@@ -76,7 +76,7 @@ def pixel_form(path: Path, image: Image.Image) -> PixelForm:
 
 
 def unknown_form(path: Path) -> PixelForm | None:
-    """Of a file that Pillow does not open although it is a TIFF or a JPEG; None if it is neither, or damaged."""
+    """Finds the form of a TIFF or JPEG that Pillow cannot open; None if the file is neither, or damaged."""
     head = _head(path)
     if head[:2] == b"\xff\xd8":
         return _jpeg(head)
@@ -111,7 +111,7 @@ def _tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> PixelForm:
 
 
 def _tiff_tags(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """Those of the first page."""
+    """Reads the tags of the first page."""
     header = file.read(8)
     if header[2:4] in (b"+\0", b"\0+"):
         header += file.read(8)
@@ -126,7 +126,7 @@ def _numbers(value: int | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _jpeg(head: bytes) -> PixelForm | None:
-    """From the start of frame (ITU T.81, B.2.2), which follows the signature and other segments."""
+    """Reads the start of frame (ITU T.81, B.2.2), which follows the signature and other segments."""
     place = 2
     while place + 10 <= len(head) and head[place] == 0xFF:
         marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
@@ -137,7 +137,7 @@ def _jpeg(head: bytes) -> PixelForm | None:
 
 
 def _jpeg2000(head: bytes) -> PixelForm | None:
-    """From SIZ, which follows the codestream's start (ITU T.800, A.5.1): bits less one, and the sign, of each band."""
+    """Reads SIZ after the start of the codestream (ITU T.800, A.5.1): bits less one, and the sign, of each band."""
     start = head.find(b"\xff\x4f\xff\x51")
     if start < 0 or len(head) < start + 42:
         return None
@@ -148,7 +148,7 @@ def _jpeg2000(head: bytes) -> PixelForm | None:
 
 
 def _avif(head: bytes) -> PixelForm | None:
-    """From the box av1C (AV1 in ISOBMFF, 2.3.3): flags of high bit depth, and of twelve bits."""
+    """Reads the box av1C (AV1 in ISOBMFF, 2.3.3): flags of high bit depth, and of twelve bits."""
     start = head.find(b"av1C")
     if start < 0 or len(head) < start + 7:
         return None
@@ -157,7 +157,7 @@ def _avif(head: bytes) -> PixelForm | None:
 
 
 def _pnm(head: bytes) -> PixelForm | None:
-    """From the greatest value, the fourth word of a header that may hold comments; bitmaps have none."""
+    """Reads the greatest value, the fourth word of a header that may hold comments; bitmaps have none."""
     words = re.sub(rb"#[^\r\n]*", b"", head).split(None, 4)
     if words[0] not in (b"P2", b"P3", b"P5", b"P6") or len(words) < 4 or not words[3].isdigit():
         return None

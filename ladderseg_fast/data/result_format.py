@@ -1,4 +1,4 @@
-"""How a benchmark's server takes predictions."""
+"""Form in which the server of a benchmark takes predictions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class ResultFormat:
-    """How one benchmark wants to be told the labels of an image."""
+    """Files that one benchmark takes: their places and their content."""
 
     path: Callable[[str], PurePosixPath]
-    """From a sample's name to its file's place in the archive that is handed in."""
+    """Function from the name of a sample to the place of its file in the archive that is handed in."""
     image: Callable[[np.ndarray], Image.Image]
-    """From classes [H, W] uint8, at the image's own size, to the picture to save as a PNG.
+    """Function from classes [H, W] uint8, at the size of the image, to the picture to save as a PNG.
 
     Raises:
         ValueError: not an uint8 array [H, W], or a value that is not a class.

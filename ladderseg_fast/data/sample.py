@@ -1,4 +1,4 @@
-"""What every data set of this package yields."""
+"""Sample of a data set, and the base of all data sets."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -14,21 +14,21 @@ class Sample(NamedTuple):
     """One image with its annotation."""
 
     name: str
-    """Names the sample within its data set; fit for a file name."""
+    """Name within the data set; fit for a file name."""
     image: np.ndarray
-    """[H, W, 3] uint8, RGB."""
+    """Array [H, W, 3] uint8, RGB."""
     labels: np.ndarray
-    """[H, W] uint8: class indices, and IGNORE_INDEX where there is no annotation."""
+    """Array [H, W] uint8 of classes, with IGNORE_INDEX where there is no annotation."""
 
 
 class SegmentationDataset(Dataset[Sample], ABC):
-    """A sequence of samples that share one label set."""
+    """Sequence of samples that share one label set."""
 
     label_set: LabelSet
     labelled = True
-    """False where the split comes without annotation, so that all its labels are IGNORE_INDEX."""
+    """Whether the split has annotations; else all its labels are IGNORE_INDEX."""
     whole = False
-    """True where the data set has no splits, so that the split was chosen from all images, or is all of them."""
+    """Whether the data set has no splits, so that this one was chosen from all images, or is all of them."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -38,8 +38,8 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """The sample's name, without reading or drawing the sample."""
+        """Returns the name of a sample without reading or drawing it."""
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """The files that the sample comes from, its image first; none where it is drawn."""
+        """Returns the files of a sample, its image first; none if it is drawn."""
         return ()

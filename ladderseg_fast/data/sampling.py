@@ -1,4 +1,4 @@
-"""Which images a training step sees, decided in one place and independent of loader workers."""
+"""Choice of the images of each training step, in one place and independent of loader workers."""
 
 from collections.abc import Iterator
 from itertools import count as count_from
@@ -13,9 +13,8 @@ from .augmentation import Augmentation, Draw
 class TrainingBatches(Sampler[list[Draw]]):
     """Batches `start` to `steps` of `batch` draws from `count` images, for DataLoader's `batch_sampler`.
 
-    One shuffled epoch follows the other without a cut between them: every batch is full, and every image
-    is seen once before any is seen again. A draw is decided by `seed`, the epoch and the image alone; so
-    what follows a `start` is what would have followed without it.
+    Shuffled epochs follow each other without a break: every batch is full, and every image is seen once before any is
+    seen again. `seed`, the epoch and the image alone decide a draw, so a later `start` changes nothing that follows.
 
     Raises:
         ValueError: `count`, `batch` or `steps` is below 1, `seed` is negative, or `start` is not 0 to `steps`.
@@ -53,7 +52,7 @@ class TrainingBatches(Sampler[list[Draw]]):
             yield list(islice(draws, self.batch))
 
     def _draws(self) -> Iterator[Draw]:
-        """All draws from the first one of step `start`."""
+        """Yields all draws from the first one of step `start` on."""
         first_epoch, done = divmod(self.start * self.batch, self.count)
         for epoch in count_from(first_epoch):
             rng = np.random.default_rng((self.seed, epoch))

@@ -1,4 +1,4 @@
-"""The thorough look at a data set of files: every pixel is read, every problem kept, every class counted."""
+"""Thorough check of a data set of files: reads every pixel, keeps every problem, counts every class."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,38 +17,39 @@ T = TypeVar("T")
 
 
 class Examination(NamedTuple):
-    """What was found in one sample."""
+    """Findings in one sample."""
 
     problems: tuple[str, ...]
-    """One message per broken file, with its name; none if the sample can be used."""
+    """Messages, one per broken file, with its name; none if the sample can be used."""
     size: tuple[int, int] | None
-    """(height, width) of the image, if it could be read."""
+    """Height and width of the image, if it could be read."""
     pixels: np.ndarray | None
-    """[256] int64: pixels of each class and of IGNORE_INDEX, if the labels could be read."""
+    """Number of pixels of each class and of IGNORE_INDEX, [256] int64, if the labels could be read."""
     ignored: Counter[str]
-    """Pixels of each of the label image's values, or colours, that are ignored."""
+    """Number of pixels of each ignored value, or colour, of the label image."""
 
 
 @dataclass
 class Survey:
-    """What was found in all samples of a data set."""
+    """Findings in all samples of a data set."""
 
     samples: int = 0
     problems: list[str] = field(default_factory=list)
     broken: int = 0
-    """Samples with a problem."""
+    """Number of samples with a problem."""
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    """Images of each (height, width)."""
+    """Number of images of each (height, width)."""
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    """[256]: pixels of each class and of IGNORE_INDEX, over all readable labels."""
+    """Number of pixels of each class and of IGNORE_INDEX, [256], in all readable labels."""
     images: np.ndarray = field(default_factory=lambda: np.zeros(256, np.int64))
-    """[256]: images in which each of them occurs."""
+    """Number of images in which each of them occurs, [256]."""
     labelled: int = 0
-    """Label images that could be read."""
+    """Number of label images that could be read."""
     ignored: Counter[str] = field(default_factory=Counter)
-    """Pixels of each of the label images' values, or colours, that are ignored."""
+    """Number of pixels of each ignored value, or colour, of the label images."""
 
     def add(self, found: Examination) -> None:
+        """Adds the findings in one sample."""
         self.samples += 1
         self.problems += found.problems
         self.broken += bool(found.problems)
@@ -86,7 +87,7 @@ def survey(
 
 
 def examine(samples: FilePairs, index: int) -> Examination:
-    """Reads both files of one sample; a problem of the one does not hide that of the other."""
+    """Reads both files of one sample; a problem of one does not hide that of the other."""
     problems: list[str] = []
     size, pixels, ignored = None, None, Counter[str]()
     image_file, *label_files = samples.files(index)
@@ -122,7 +123,7 @@ def _as_it_is(found: T) -> T:
 
 @contextmanager
 def _noting(problems: list[str]) -> Iterator[None]:
-    """Keeps what is wrong with a file, and goes on."""
+    """Keeps the message of an error in `problems`, and goes on."""
     try:
         yield
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A data set's samples as the network's tensors."""
+"""Samples of a data set as tensors for the network."""
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ from .transforms import Normalisation, crop_or_pad, flip_horizontally, resize_im
 
 
 class SegmentationTensors(Dataset[tuple[Tensor, Tensor, int]]):
-    """Samples of `samples` as (image [3, H, W] float32, labels [H, W] uint8, index).
+    """Tensors of `samples`: (image [3, H, W] float32, labels [H, W] uint8, index).
 
-    An item is asked for by its index, or by a Draw, which may also scale, crop, flip and recolour it: in this order.
+    An index selects an item; so does a Draw, which may also scale, crop, flip and recolour it, in this order.
 
     Args:
         size: (height, width) that images and labels are resized to, before Draw's scale; None: their own.

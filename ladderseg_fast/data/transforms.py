@@ -1,4 +1,4 @@
-"""What happens to an image and its labels on the way to the network."""
+"""Steps of an image and its labels on the way to the network."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from .label_set import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class Normalisation:
-    """(image / 255 - mean) / std for each of the channels R, G, B."""
+    """Computes (image / 255 - mean) / std for each of the channels R, G, B."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
     def __call__(self, image: np.ndarray) -> Tensor:
-        """uint8 [H, W, 3] -> float32 [3, H, W]."""
+        """Normalises `image`, uint8 [H, W, 3], to float32 [3, H, W]."""
         scale = 1.0 / (255.0 * np.asarray(self.std, np.float32))
         shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray((image * scale - shift).transpose(2, 0, 1)))
@@ -30,28 +30,28 @@ IMAGENET_NORMALISATION = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] at `size` (height, width), bilinear, with antialiasing where it shrinks."""
+    """Resizes `image`, uint8 [H, W, 3], to `size` (height, width), bilinearly, with antialiasing where it shrinks."""
     return _resize(image, size, Image.Resampling.BILINEAR)
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W] at `size` (height, width); each pixel takes the label nearest to its centre."""
+    """Resizes `labels`, uint8 [H, W], to `size` (height, width); each pixel takes the label nearest to its centre."""
     return _resize(labels, size, Image.Resampling.NEAREST)
 
 
 def flip_horizontally(array: np.ndarray) -> np.ndarray:
-    """[H, W, ...] with left and right exchanged."""
+    """Exchanges left and right of `array`, [H, W, ...]."""
     return array[:, ::-1]
 
 
 def crop_or_pad(
     image: np.ndarray, labels: np.ndarray, size: tuple[int, int], corner: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The window of `size` (height, width) of `image` [H, W, 3] and `labels` [H, W], both uint8.
+    """Cuts a window of `size` (height, width) out of `image` [H, W, 3] and `labels` [H, W], both uint8.
 
-    `corner` says how much of the rows and columns that do not fit lies above the window and to its left, from 0 (none)
-    to 1 (all). Where the window is larger, it says how much of the padding does: the image's mean colour, and
-    IGNORE_INDEX.
+    `corner` says which share of the rows and columns that do not fit lies above the window and to its left, from 0
+    (none) to 1 (all). If the window is larger, it says the same of the padding, which is the mean colour of the image,
+    and IGNORE_INDEX in the labels.
     """
     if labels.shape == size:
         return image, labels

@@ -28,7 +28,7 @@ _SBD_FOLDERS = ("SegmentationClassAug", "dataset/cls_png", "cls_png", "dataset/c
 
 
 def voc_colour(value: int) -> tuple[int, int, int]:
-    """The colour of a label in VOC's palette: its bits, dealt in turn to the high bits of red, green and blue."""
+    """Returns the colour of a label in VOC's palette: its bits, dealt in turn to the high bits of R, G and B."""
     colour = [0, 0, 0]
     for i in range(8):
         colour[i % 3] |= (value >> i & 1) << (7 - i // 3)
@@ -36,7 +36,7 @@ def voc_colour(value: int) -> tuple[int, int, int]:
 
 
 def voc_label_set(names: Sequence[str]) -> LabelSet:
-    """Classes in the colours of VOC's palette. Raises ValueError as LabelSet does."""
+    """Gives the classes `names` the colours of VOC's palette. Raises ValueError as LabelSet does."""
     return LabelSet(tuple(names), tuple(voc_colour(k) for k in range(len(names))))
 
 
@@ -46,16 +46,16 @@ _VALUES = LabelValues.plain(len(VOC_LABELS))
 
 
 class PascalVOC(FilePairs):
-    """JPEGImages/STEM.jpg and SegmentationClass/STEM.png for each STEM of ImageSets/Segmentation/`split`.txt.
+    """Reads JPEGImages/STEM.jpg and SegmentationClass/STEM.png for each STEM of ImageSets/Segmentation/`split`.txt.
 
     Label images are palette PNGs; value 255, around things and where they are hard to tell, is ignored.
 
     Args:
         root: the directory VOC2012, or VOCdevkit with it, or the one that VOCdevkit was unpacked to.
         split: train, val, trainval, or test (without labels).
-        sbd: the directory with SBD's labels as 8-bit PNGs: SegmentationClassAug, or SBD's dataset/cls_png, or one that
-            holds either. All its images are added to train and to trainval, except those of VOC's val, respectively
-            those there already; VOC's own labels are preferred. val and test stay as they are.
+        sbd: the directory of SBD's labels as 8-bit PNGs: SegmentationClassAug, SBD's dataset/cls_png, or one that holds
+            either. Its images are added to train, except those of VOC's val, and to trainval. VOC's own labels go
+            before SBD's; val and test do not change.
 
     Raises:
         OSError: a directory or list is missing or unreadable; on access, as FilePairs.
@@ -81,7 +81,7 @@ class PascalVOC(FilePairs):
 
 
 def _home(root: Path) -> Path:
-    """The directory VOC2012 at or below `root`."""
+    """Finds the directory VOC2012 at or below `root`."""
     for home in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
         if (home / "JPEGImages").is_dir():
             return home
@@ -89,7 +89,7 @@ def _home(root: Path) -> Path:
 
 
 def _sbd_files(directory: Path) -> list[Path]:
-    """The label images of SBD."""
+    """Lists the label images of SBD."""
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: no such directory (of SBD's labels)")
     for folder in _SBD_FOLDERS:
@@ -102,12 +102,12 @@ def _sbd_files(directory: Path) -> list[Path]:
 
 
 def _result_path(name: str) -> PurePosixPath:
-    """The place in VOC's archive. comp6 allows any images in training; comp5, VOC's own only."""
+    """Returns the place in VOC's archive: comp6 allows any images in training; comp5, VOC's own only."""
     return PurePosixPath("results", "VOC2012", "Segmentation", "comp6_test_cls", f"{name}.png")
 
 
 def _result(classes: np.ndarray) -> Image.Image:
-    """8-bit picture of classes with VOC's palette of 256 colours."""
+    """Makes an 8-bit picture of classes [H, W] with VOC's palette of 256 colours."""
     check_result(classes, len(VOC_LABELS))
     picture = image_from_array(classes)
     picture.putpalette([value for k in range(256) for value in voc_colour(k)])

@@ -1,4 +1,4 @@
-"""From flat colours to a photograph's look: texture, clouds, shadows, light and sensor noise."""
+"""Look of a photograph for flat colours: texture, clouds, shadows, light and sensor noise."""
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,7 @@ _SHADOWED = (StreetClass.ROAD, StreetClass.LANE_MARKING, StreetClass.PAVEMENT, S
 
 
 def render(colour: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """[H, W, 3] uint8 from flat `colour` [H, W, 3] uint8 and `labels` [H, W] uint8."""
+    """Makes a picture, [H, W, 3] uint8, from flat `colour` [H, W, 3] uint8 and `labels` [H, W] uint8."""
     size = labels.shape
     brightness = _texture(labels, rng)
     brightness *= _light(size, rng)
@@ -39,7 +39,7 @@ def render(colour: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> 
 
 
 def smooth_noise(size: tuple[int, int], rows: int, rng: np.random.Generator) -> np.ndarray:
-    """[H, W] float32 of about zero mean and unit deviation, with about `rows` grains from top to bottom."""
+    """Makes noise, [H, W] float32, of mean 0 and deviation 1, both about, with `rows` grains from top to bottom."""
     height, width = size
     rows = min(rows, height)
     columns = min(max(2, round(rows * width / height)), width)
@@ -59,7 +59,7 @@ def _texture(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _light(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Brighter towards one side and towards the top or the bottom."""
+    """Makes a brightness that grows towards one side and towards the top or the bottom."""
     height, width = size
     down = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None] * np.float32(rng.uniform(-0.15, 0.15))
     across = np.linspace(-1.0, 1.0, width, dtype=np.float32)[None, :] * np.float32(rng.uniform(-0.2, 0.2))

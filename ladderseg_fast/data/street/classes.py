@@ -1,4 +1,4 @@
-"""The classes of the street scenes, in the colours that Cityscapes made common."""
+"""Classes of the street scenes, in the colours that Cityscapes made common."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ from ..label_set import LabelSet
 
 
 class StreetClass(IntEnum):
-    """Label values."""
+    """Values in the labels."""
 
     ROAD = 0
     LANE_MARKING = 1

@@ -14,10 +14,10 @@ _SIZE = (256, 512)
 
 
 class StreetScenes(SegmentationDataset):
-    """`count` random streets at `size` (height, width), drawn when asked for.
+    """Draws `count` random streets at `size` (height, width), each on access.
 
-    Scene `index` depends on (seed, index) only; at another size it is the same street with other texture.
-    A car's bonnet at the bottom edge, seen in some of them, has no class.
+    A scene depends on `seed` and its index only; at another size it is the same street with other texture. Some scenes
+    show the bonnet of a car at the bottom edge, which has no class.
 
     Raises:
         ValueError: `count` is below 1, `seed` is negative, or a side of `size` is below 16.

@@ -1,4 +1,4 @@
-"""The things that stand in a street, each drawn at its place by one function."""
+"""Things that stand in a street, each drawn at its place by one function."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from .view import Colour, View
 
 
 def jitter(rng: np.random.Generator, colour: Colour, amount: float) -> Colour:
-    """`colour`, brighter or darker as a whole and a little off in each channel."""
+    """Makes `colour` brighter or darker as a whole, and each channel a little different."""
     offset = rng.normal(0.0, amount) + rng.normal(0.0, amount / 3, 3)
     return tuple((np.asarray(colour) + offset).tolist())
 
 
 def shade(colour: Colour, factor: float) -> Colour:
-    """`colour` times `factor`."""
+    """Multiplies `colour` by `factor`."""
     red, green, blue = colour
     return factor * red, factor * green, factor * blue
 
@@ -48,7 +48,7 @@ _SIGNS = ((200, 30, 40), (30, 70, 170), (235, 200, 40), (235, 235, 235), (30, 12
 
 
 def draw_building(view: View, rng: np.random.Generator, side: int, x: float, near: float, far: float) -> None:
-    """A house whose facade stands along the street at X = `x`; `side` is -1 left, 1 right of the camera."""
+    """Draws a house whose facade stands along the street at X = `x`; `side` is -1 left, 1 right of the camera."""
     height = rng.uniform(6.0, 24.0)
     wall = jitter(rng, _pick(rng, _FACADES), 12.0)
     facade = [(x, 0.0, near), (x, 0.0, far), (x, height, far), (x, height, near)]
@@ -66,7 +66,7 @@ def draw_building(view: View, rng: np.random.Generator, side: int, x: float, nea
 
 
 def draw_tree(view: View, rng: np.random.Generator, x: float, z: float) -> None:
-    """A trunk and a crown of overlapping discs."""
+    """Draws a trunk and a crown of overlapping discs."""
     trunk = rng.uniform(1.8, 3.2)
     radius = rng.uniform(1.2, 2.6)
     width = rng.uniform(0.12, 0.25)
@@ -80,7 +80,7 @@ def draw_tree(view: View, rng: np.random.Generator, x: float, z: float) -> None:
 
 
 def draw_car(view: View, rng: np.random.Generator, x: float, z: float) -> None:
-    """A car seen from behind or ahead: its end face, and the side that is turned to the camera."""
+    """Draws a car from behind or ahead: its end face, and the side that is turned to the camera."""
     width, length = rng.uniform(1.6, 2.0), rng.uniform(3.6, 4.8)
     belt, roof = rng.uniform(0.85, 1.05), rng.uniform(1.4, 2.1)
     paint = jitter(rng, _pick(rng, _CARS), 10.0)
@@ -135,7 +135,7 @@ def draw_car(view: View, rng: np.random.Generator, x: float, z: float) -> None:
 
 
 def draw_pedestrian(view: View, rng: np.random.Generator, x: float, z: float) -> None:
-    """A person, standing or walking."""
+    """Draws a person, standing or walking."""
     height = rng.uniform(1.4, 1.95)
     stride = rng.uniform(0.05, 0.3)
     person = StreetClass.PEDESTRIAN
@@ -158,7 +158,7 @@ def draw_pedestrian(view: View, rng: np.random.Generator, x: float, z: float) ->
 
 
 def draw_lamp_post(view: View, rng: np.random.Generator, side: int, x: float, z: float) -> None:
-    """A pole with an arm that reaches over the road."""
+    """Draws a pole with an arm that reaches over the road."""
     height, radius = rng.uniform(5.0, 8.0), rng.uniform(0.06, 0.11)
     metal = jitter(rng, (110, 112, 112), 22.0)
     view.upright(x - radius, x + radius, 0.0, height, z, metal, StreetClass.POLE)
@@ -167,7 +167,7 @@ def draw_lamp_post(view: View, rng: np.random.Generator, side: int, x: float, z:
 
 
 def draw_sign(view: View, rng: np.random.Generator, x: float, z: float) -> None:
-    """A traffic sign on its pole: a disc, a triangle or a board."""
+    """Draws a traffic sign on its pole: a disc, a triangle or a board."""
     height, size = rng.uniform(2.2, 3.2), rng.uniform(0.3, 0.5)
     view.upright(x - 0.05, x + 0.05, 0.0, height, z, jitter(rng, (125, 125, 125), 18.0), StreetClass.POLE)
     face = jitter(rng, _pick(rng, _SIGNS), 10.0)

@@ -1,4 +1,4 @@
-"""The layout of a street: what stands where, drawn from far to near."""
+"""Layout of a street: its things and their places, drawn from far to near."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,15 +25,16 @@ class Street:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Street":
+        """Draws the widths."""
         return cls(left=-rng.uniform(3.0, 8.0), right=rng.uniform(2.5, 6.0), pavement=rng.uniform(1.8, 4.5))
 
     def kerb(self, side: int) -> float:
-        """X of the road's edge on the left (-1) or right (1)."""
+        """Returns X of the edge of the road on the left (-1) or right (1)."""
         return self.left if side < 0 else self.right
 
 
 def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> View:
-    """One random street at `size` (height, width), flat colours without texture or light."""
+    """Draws a random street at `size` (height, width), in flat colours without texture or light."""
     sky = jitter(rng, (165, 190, 220), 14.0) if rng.random() < 0.5 else jitter(rng, (175, 178, 180), 22.0)
     view = View(Camera.random(rng), size, haze=sky, visibility=rng.uniform(90.0, 400.0))
     street = Street.random(rng)
@@ -97,7 +98,7 @@ def _draw_buildings(view: View, rng: np.random.Generator, street: Street, side: 
 
 
 def _furniture(view: View, rng: np.random.Generator, street: Street) -> list[Placed]:
-    """Trees, lamp posts and signs along the pavements, trees in the gaps beyond them."""
+    """Places trees, lamp posts and signs along the pavements."""
     placed: list[Placed] = []
     for side in (-1, 1):
         kerb = street.kerb(side)
@@ -115,7 +116,7 @@ def _furniture(view: View, rng: np.random.Generator, street: Street) -> list[Pla
 
 
 def _traffic(view: View, rng: np.random.Generator, street: Street) -> list[Placed]:
-    """Cars in the lanes and parked at the kerbs, people on the pavements and now and then on the road."""
+    """Places cars in the lanes and at the kerbs, people on the pavements and now and then on the road."""
     placed: list[Placed] = []
     middle = (street.left + street.right) / 2
     for lane in ((street.left + middle) / 2, (street.right + middle) / 2):

@@ -1,4 +1,4 @@
-"""A pinhole camera over flat ground, and a canvas that draws colours and labels in one go."""
+"""Pinhole camera over flat ground, and a canvas that draws colours and labels in one go."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ FAR = 130.0
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the street is seen from; lengths of the picture are fractions, so a scene fits any size."""
+    """Place and lens of the camera; lengths in the picture are fractions, so a scene fits any size."""
 
     horizon: float
     """Height of the horizon from the top, as a fraction of the picture's height."""
     centre: float
-    """The vanishing point's place from the left, as a fraction of the picture's width."""
+    """Distance of the vanishing point from the left, as a fraction of the width of the picture."""
     focal: float
     """Focal length as a fraction of the picture's width."""
     height: float
@@ -36,6 +36,7 @@ class Camera:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> "Camera":
+        """Draws a place and a lens."""
         return cls(
             horizon=rng.uniform(0.36, 0.5),
             centre=rng.uniform(0.4, 0.6),
@@ -46,7 +47,7 @@ class Camera:
 
 
 class View:
-    """The picture being drawn, from far to near: `colour` (RGB) and `labels` (8 bits).
+    """Picture that is drawn from far to near: `colour` (RGB) and `labels` (8 bits).
 
     Everything fades into `haze` with its distance; `visibility` is the depth in metres at which 63 % has.
     """
@@ -62,7 +63,7 @@ class View:
         self._labels = ImageDraw.Draw(self.labels)
 
     def project(self, point: Point) -> tuple[float, float]:
-        """Picture coordinates (x, y) in pixels."""
+        """Projects `point` to coordinates (x, y) of the picture, in pixels."""
         camera = self.camera
         x, y, z = point
         z = max(z, NEAR)
@@ -73,7 +74,7 @@ class View:
         )
 
     def polygon(self, points: Sequence[Point], colour: Colour, label: int | None) -> None:
-        """A filled polygon; without a label it paints over what is there and leaves its class."""
+        """Fills a polygon; without a label it paints over what is there and leaves its class."""
         depth = sum(point[2] for point in points) / len(points)
         corners = [self.project(point) for point in points]
         self._colour.polygon(corners, fill=self._faded(colour, depth))
@@ -81,7 +82,7 @@ class View:
             self._labels.polygon(corners, fill=label)
 
     def disc(self, centre: Point, radius_x: float, radius_y: float, colour: Colour, label: int | None) -> None:
-        """A filled ellipse that faces the camera; radii in metres."""
+        """Fills an ellipse that faces the camera; radii in metres."""
         x, y, z = centre
         left, top = self.project((x - radius_x, y + radius_y, z))
         right, bottom = self.project((x + radius_x, y - radius_y, z))
@@ -93,13 +94,13 @@ class View:
     def upright(
         self, left: float, right: float, low: float, high: float, z: float, colour: Colour, label: int | None
     ) -> None:
-        """A rectangle that faces the camera at depth `z`, between heights `low` and `high`."""
+        """Fills a rectangle that faces the camera at depth `z`, between the heights `low` and `high`."""
         self.polygon([(left, low, z), (right, low, z), (right, high, z), (left, high, z)], colour, label)
 
     def ground_strip(
         self, left: float, right: float, near: float, far: float, colour: Colour, label: int | None
     ) -> None:
-        """Ground between X = `left` and `right`, following the bend of the street."""
+        """Fills the ground between X = `left` and `right`, along the bend of the street."""
         depths = np.geomspace(max(near, NEAR), max(far, NEAR), 24).tolist()
         points = [(left, 0.0, z) for z in depths] + [(right, 0.0, z) for z in reversed(depths)]
         corners = [self.project(point) for point in points]
@@ -115,7 +116,7 @@ class View:
         self._labels.rectangle(box, fill=label)
 
     def foreground_arc(self, rise: float, colour: Colour, label: int) -> None:
-        """An ellipse's upper arc along the bottom edge; `rise` is a fraction of the picture's height."""
+        """Fills the upper arc of an ellipse at the bottom edge; `rise` is a fraction of the height of the picture."""
         width, height = self.width, self.height
         box = (-0.1 * width, height * (1 - rise), 1.1 * width, height * (1 + rise))
         self._colour.ellipse(box, fill=_rgb(colour))
