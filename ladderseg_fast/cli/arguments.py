@@ -10,6 +10,7 @@ from ..data import data_set_options
 from ..engine.device import AUTO
 from ..engine.predict import OWN_SIZE, SizeOrOwn
 from ..models import list_models
+from ..models.registry import full_name
 
 #: Reader and name in the help for an argument of each type. Paths stay strings, as in the configuration.
 _TYPES: dict[type, dict[str, Any]] = {
@@ -84,10 +85,10 @@ def add_data_options(group: argparse._ActionsContainer) -> None:
 
 def model_name(text: str) -> str:
     """Name from list_models(); the name of an encoder alone means the ladder on it."""
-    for name in (text, f"ladder_{text}"):
-        if name in list_models():
-            return name
-    raise argparse.ArgumentTypeError(f"expected one of {', '.join(list_models())}, got {text!r}")
+    try:
+        return full_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(list_models())}, got {text!r}") from error
 
 
 def positive_int(text: str) -> int:

@@ -31,6 +31,7 @@ from .open_data_set import (
 from .pair_check import check_pairs
 from .result_format import ResultFormat
 from .sample import Sample, SegmentationDataset
+from .sample_map import map_samples
 from .sampling import TrainingBatches
 from .street import STREET_LABELS, StreetScenes
 from .survey import Examination, Survey, examine, survey
@@ -91,6 +92,7 @@ __all__ = [
     "flip_horizontally",
     "image_from_array",
     "look_for_classes",
+    "map_samples",
     "open_data_set",
     "option_owners",
     "read_annotation",

@@ -4,16 +4,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset
 
 from .file_pairs import FilePairs
 from .image_files import verify_checksums
 from .label_set import IGNORE_INDEX
-
-T = TypeVar("T")
+from .sample_map import map_samples
 
 
 class Examination(NamedTuple):
@@ -72,15 +70,8 @@ def survey(
 
     `on_sample` is called with the number of samples done so far, `worker_init_fn` in each process with its number.
     """
-    loader = DataLoader(
-        _Examinations(samples),
-        batch_size=None,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        worker_init_fn=worker_init_fn,
-    )
     result = Survey()
-    for done, found in enumerate(loader, start=1):
+    for done, found in enumerate(map_samples(examine, samples, workers, worker_init_fn), start=1):
         result.add(found)
         on_sample(done)
     return result
@@ -104,21 +95,6 @@ def examine(samples: FilePairs, index: int) -> Examination:
             pixels = np.bincount(labels.ravel(), minlength=IGNORE_INDEX + 1)
             ignored = samples.pairs[index].values.ignored(annotation)
     return Examination(tuple(problems), size, pixels, ignored)
-
-
-class _Examinations(Dataset[Examination]):
-    def __init__(self, samples: FilePairs) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Examination:
-        return examine(self.samples, index)
-
-
-def _as_it_is(found: T) -> T:
-    return found
 
 
 @contextmanager

@@ -5,9 +5,8 @@ from statistics import median
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from ..data import IGNORE_INDEX, SegmentationDataset
+from ..data import IGNORE_INDEX, SegmentationDataset, map_samples
 from .interrupt import ignore_interrupts
 
 
@@ -23,16 +22,9 @@ def median_frequency_weights(
     Raises:
         ValueError: no sample has a labelled pixel.
     """
-    loader = DataLoader(
-        _PixelCounts(samples),
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=ignore_interrupts,
-        generator=torch.Generator(),
-    )
     pixels = torch.zeros(len(samples.label_set), dtype=torch.int64)
     surroundings = torch.zeros_like(pixels)
-    for done, counts in enumerate(loader, start=1):
+    for done, counts in enumerate(map_samples(_pixel_counts, samples, workers, ignore_interrupts), start=1):
         pixels += counts
         surroundings += counts.sum() * (counts > 0)
         on_sample(done)
@@ -45,15 +37,7 @@ def median_frequency_weights(
     return tuple(1.0 if frequency is None else middle / frequency for frequency in frequencies)
 
 
-class _PixelCounts(Dataset[Tensor]):
-    """Numbers of pixels of every class in each sample: [K] int64."""
-
-    def __init__(self, samples: SegmentationDataset) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> Tensor:
-        labels = torch.from_numpy(self.samples[index].labels.copy())
-        return torch.bincount(labels[labels != IGNORE_INDEX].long(), minlength=len(self.samples.label_set))
+def _pixel_counts(samples: SegmentationDataset, index: int) -> Tensor:
+    """Counts the pixels of every class in a sample: [K] int64."""
+    labels = torch.from_numpy(samples[index].labels.copy())
+    return torch.bincount(labels[labels != IGNORE_INDEX].long(), minlength=len(samples.label_set))

@@ -2,20 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from operator import getitem
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from ...data import Cityscapes, Normalisation, Sample, SegmentationDataset, read_instance_ids
+from ...data import Cityscapes, Normalisation, Sample, SegmentationDataset, map_samples, read_instance_ids
 from ...models import SegmentationModel
 from ..interrupt import ignore_interrupts
 from .cityscapes import CityscapesScores, InstanceCounts, cityscapes_scores
 from .confusion import ConfusionMatrix, Scores
 from .views import Views, label_image
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,15 +54,7 @@ def predictions(
     Raises:
         OSError, ValueError: reading a sample raised it.
     """
-    loader = DataLoader(
-        samples,
-        batch_size=None,
-        num_workers=workers,
-        worker_init_fn=ignore_interrupts,
-        collate_fn=_unchanged,
-        generator=torch.Generator(),
-    )
-    for index, sample in enumerate(loader):
+    for index, sample in enumerate(map_samples(getitem, samples, workers, ignore_interrupts)):
         yield Prediction(index, sample, label_image(model, sample.image, normalisation, views).cpu().numpy())
 
 
@@ -118,8 +107,3 @@ def _count_things(things: InstanceCounts, prediction: Prediction, samples: Citys
         things.add(prediction.labels, ids)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _unchanged(sample: T) -> T:
-    """Batch of one as it is: DataLoader's own choice would make tensors of the arrays."""
-    return sample
