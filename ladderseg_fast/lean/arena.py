@@ -97,7 +97,7 @@ class _Placer:
     def __init__(self, recording: Recording) -> None:
         self._sizes = recording.sizes
         self._overlapping: list[list[int]] = [[] for _ in recording.sizes]
-        """By map, the others that are in use at some time at which it is."""
+        """Maps that are in use at some time at which a map is, by its number."""
         alive: list[int] = []
         for i, (begin, _) in sorted(enumerate(recording.spans), key=lambda item: item[1][0]):
             alive = [other for other in alive if recording.spans[other][1] > begin]

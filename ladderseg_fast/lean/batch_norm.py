@@ -30,11 +30,11 @@ class BoundNorm:
     """False for frozen batch norm: mean and invstd are constants then."""
 
     def part(self, channels: slice) -> "BoundNorm":
-        """That of some channels."""
+        """Numbers of some channels."""
         return BoundNorm(self.norm.part(channels), self.invstd[channels], self.positions, self.batch_statistics)
 
     def backward(self, sums: BnSums, deferred: Correction | None = None) -> "NormGradients":
-        """From the sums over all positions.
+        """Gradients from the sums over all positions.
 
         The correction is added to the `deferred` one's first channels, as many as there are here, if that is given.
         """
@@ -52,13 +52,13 @@ class BoundNorm:
 
 @dataclass
 class NormGradients:
-    """What the backward of a batch norm finds out beside the pass over its input."""
+    """Results of the backward of a batch norm beside the pass over its input."""
 
     gamma: Tensor
     """[C], as beta."""
     beta: Tensor
     correction: Correction | None
-    """Of the gradient of its input; None for frozen batch norm, which has none."""
+    """Correction of the gradient of its input; None for frozen batch norm, which has none."""
 
 
 def uses_batch_statistics(module: nn.BatchNorm2d) -> bool:

@@ -70,7 +70,7 @@ class FeatureGradient:
         return self.data[:, :stop]
 
     def deferred(self, feature: Feature) -> Correction:
-        """For a reader of the first channels of `feature` to add to what its batch norm asks."""
+        """Correction to which a reader of the first channels of `feature` adds what its batch norm asks."""
         if self._correction is None:
             channels = self.data.shape[1]
             self._correction = Correction.zeros(channels, real_dtype(self.data.dtype), self.data.device)

@@ -19,7 +19,7 @@ Parameters = dict[ParameterKey, Tensor]
 
 @dataclass
 class ForwardPass:
-    """What the stages of a program share going forward.
+    """State that the stages of a program share going forward.
 
     Parameters are looked up here and not in the modules, so that the backward pass meets the very tensors of its
     forward pass whatever has been put into the modules since (torch.func.functional_call does so).
@@ -36,7 +36,7 @@ class ForwardPass:
     """Whether a backward pass may follow."""
     norms: dict[nn.Module, BoundNorm] = field(default_factory=dict)
     bottlenecks: dict[nn.Module, Tensor] = field(default_factory=dict)
-    """By its 1x1 convolution, the hidden map of each bottleneck that is kept: see SectionPlan.keep_bottlenecks_from."""
+    """Hidden map of each bottleneck that is kept, by its 1x1 convolution: see SectionPlan.keep_bottlenecks_from."""
     _updated: dict[int, nn.Module] = field(default_factory=dict)
     """The batch norm whose buffers these are, by the ids of the buffers."""
 
@@ -86,7 +86,7 @@ class ForwardPass:
 
 @dataclass
 class BackwardPass:
-    """What the stages of a program share going backward."""
+    """State that the stages of a program share going backward."""
 
     parameters: Parameters
     plan: MemoryPlan
@@ -94,11 +94,11 @@ class BackwardPass:
     like: Tensor
     """Any tensor of the dtype and device of the features."""
     features: dict[str, Feature]
-    """Those that the forward pass kept."""
+    """Features that the forward pass kept."""
     shapes: dict[str, torch.Size]
-    """Of all features."""
+    """Shapes of all features."""
     last_users: dict[str, object]
-    """By feature kept, the stage whose backward is the last to read its values."""
+    """Stage whose backward is the last to read a kept feature's values, by the feature."""
     norms: dict[nn.Module, BoundNorm]
     bottlenecks: dict[nn.Module, Tensor]
     wanted: set[ParameterKey]

@@ -40,13 +40,13 @@ class Estimate:
     workspace: int
     """Bytes of the workspace, in several of the parts."""
     seconds: float
-    """Of the step without the optimizer's, by the cost model."""
+    """Time of the step without the optimizer's, by the cost model."""
     without: str | None
-    """What these leave out: the part of the model that torch runs."""
+    """Part of the model that these leave out, which torch runs."""
     section_seconds: dict[str, float]
-    """Of them, by section and "transitions up"; what is in no section is in none."""
+    """Seconds by section and "transitions up"; the rest of the step is in neither."""
     placements: Mapping[Hashable, Placement] = field(repr=False)
-    """Where maps will lie, for Workspace.expect."""
+    """Places of the maps, for Workspace.expect."""
 
     @cached_property
     def peak(self) -> int:

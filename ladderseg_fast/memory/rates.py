@@ -37,7 +37,7 @@ _CALLS_ON_CUDA = 10
 
 
 def load_rates(device: torch.device, dtype: torch.dtype) -> Rates:
-    """Those measured on this machine with as many threads and maps of `dtype`, or defaults; `source` says which.
+    """Rates measured on this machine with as many threads and maps of `dtype`, or defaults; `source` says which.
 
     Raises:
         ValueError: the file with the measured ones is damaged.
@@ -54,7 +54,7 @@ def load_rates(device: torch.device, dtype: torch.dtype) -> Rates:
 
 
 def rates_file() -> Path | None:
-    """Where measured rates are kept; None: there is no place."""
+    """File in which measured rates are kept; None: there is no place."""
     try:
         return image_cache.directory() / "rates.json"
     except RuntimeError:
@@ -79,7 +79,7 @@ def store_rates(device: torch.device, dtype: torch.dtype, rates: Rates) -> Path:
 
 
 def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
-    """What this machine does with maps of `dtype`: every kind of kernel on maps like those of a network.
+    """Measure this machine with maps of `dtype`: every kind of kernel on maps like those of a network.
 
     It takes a few seconds and 400 MB, on CUDA 1.6 GB.
     """
@@ -142,7 +142,7 @@ class _Maps:
 
 
 def _time(run: Callable[[], object], device: torch.device) -> tuple[Cost, float]:
-    """What `run` costs, which calls one kernel, and how long it takes."""
+    """Cost of `run`, which calls one kernel, and the seconds that it takes."""
     costs: list[Cost] = []
     with backend_of(device).observed_by(lambda kernel, cost: costs.append(cost)):
         run()
@@ -151,7 +151,7 @@ def _time(run: Callable[[], object], device: torch.device) -> tuple[Cost, float]
 
 
 def _seconds_per_call(device: torch.device, dtype: torch.dtype) -> float:
-    """Of a dense block so small that nothing but what surrounds its kernels takes time."""
+    """Seconds per call of a dense block so small that nothing but what surrounds its kernels takes time."""
     block = DenseBlock(64, 16).to(device, real_dtype(dtype))
     x = torch.randn(1, 64, 4, 4, dtype=dtype, device=device)
     workspace = Workspace()
@@ -166,7 +166,7 @@ def _seconds_per_call(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _seconds(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:
-    """Of one of so many calls."""
+    """Seconds of one of so many calls."""
     started = _now(device)
     for _ in range(calls):
         run()

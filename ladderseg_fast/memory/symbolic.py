@@ -47,7 +47,7 @@ class Trace:
 
     moments: list[Moment]
     placements: dict[Hashable, Placement]
-    """Where the workspace's maps will lie: see Workspace.expect."""
+    """Places of the workspace's maps: see Workspace.expect."""
     kept: dict[str, int]
     """Bytes that forward leaves in the workspace for backward, by the feature that the stage writes which took them."""
     tensors: int

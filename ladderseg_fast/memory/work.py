@@ -1,4 +1,4 @@
-"""How long kernels take on a machine of which some rates are known.
+"""The time that kernels take on a machine of which some rates are known.
 
 The cost model, in docs/memory.md: a kernel takes max(operations / rate of its kind, bytes / bandwidth) + call, or the
 largest of the three where the host does not wait for it.
@@ -16,13 +16,13 @@ _CLOSE_PIXELS = 0.06
 
 
 def slowness(plan: MemoryPlan) -> float:
-    """By how much everything takes longer with `plan`, whatever it does."""
+    """Factor by which everything takes longer with `plan`, whatever it does."""
     return 1.0 if plan.spread else 1.0 + _CLOSE_PIXELS
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Of one machine: operations a second by kind of kernel, bytes a second, and seconds that a call takes besides."""
+    """Rates of a machine: operations a second by kind of kernel, bytes a second, and seconds a call takes besides."""
 
     conv1x1_forward: float
     conv1x1_backward: float
@@ -35,25 +35,26 @@ class Rates:
     asynchronous: bool = False
     """Whether the host goes on while a kernel runs: its own time counts only where that is longer."""
     source: str = "defaults"
-    """Where they are from, for people."""
+    """Origin of the rates, for people."""
 
     @staticmethod
     def default(device_type: str, threads: int) -> "Rates":
-        """For a machine that nobody has measured: that of benchmarks/NOTES.md, or a GPU of 2017."""
+        """Rates for a machine that nobody has measured: that of benchmarks/NOTES.md, or a GPU of 2017."""
         if device_type == "cuda":
             return Rates(*[6e12] * 6, bandwidth=250e9, call=200e-6, asynchronous=True, source="defaults for a GPU")
         rates = (rate * threads for rate in (86e9, 95e9, 82e9, 81e9, 85e9, 20e9))
         return Rates(*rates, bandwidth=10e9, call=150e-6, source=f"defaults for {threads} threads")
 
     def seconds(self, cost: Cost) -> float:
-        """How long a call of this cost takes."""
+        """Seconds that a call of this cost takes."""
         products = cost.operations / getattr(self, cost.kind) if cost.operations else 0.0
         kernel = max(products, cost.bytes / self.bandwidth)
         return max(kernel, self.call) if self.asynchronous else kernel + self.call
 
     def step_seconds(self, costs: Iterable[Cost], plan: MemoryPlan) -> float:
-        """How long a step with `plan` takes, whose calls cost this."""
+        """Seconds that a step with `plan` takes, whose calls cost this."""
         return slowness(plan) * sum(self.seconds(cost) for cost in costs)
 
     def to_json(self) -> dict[str, Any]:
+        """Dict of numbers and strings, for JSON."""
         return asdict(self)

@@ -22,7 +22,7 @@ class Layout:
     left_out: tuple[str, ...]
     """Beginnings of the names, without `prefix`, that no encoder has."""
     prefix: str
-    """What whole networks put before the encoder's names."""
+    """Prefix of the encoder's names in whole networks."""
     modern: Callable[[str], str] = str
     """Today's name for one that may be in an old style."""
 

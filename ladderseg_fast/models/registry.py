@@ -20,7 +20,7 @@ class Configuration:
     """A model class with what it is called with."""
 
     title: str
-    """What the paper calls it."""
+    """Name in the paper."""
     model_class: type[SegmentationModel]
     options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -30,7 +30,7 @@ class Bottleneck:
     conv2: nn.Conv2d
     section: str
     dilation: int
-    """Of conv2 in the forward pass; what is set later does not reach the backward of that."""
+    """Dilation of conv2 in the forward pass; what is set later does not reach the backward of that."""
 
     @staticmethod
     def of(module: nn.Module, section: str) -> "Bottleneck":
@@ -56,7 +56,7 @@ class Bottleneck:
     def _forward_at_once(
         self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor, keep: bool
     ) -> Tensor | None:
-        """With the whole hidden map, whose statistics the second batch norm may wait for; returns those of `out`.
+        """Write `out` from the whole hidden map, whose statistics the second batch norm may need; return those of out.
 
         Nobody may want these, if the second batch norm does not use its own: the readers of `out` are most likely like
         the layer itself.
@@ -120,7 +120,7 @@ class Bottleneck:
         return self._plan(step).keeps_bottleneck(self.norm1.num_features)
 
     def backward(self, step: BackwardPass, source: str, grad: Gradient) -> None:
-        """From `grad` [N, M, H, W] to the gradients of the parameters and of feature `source`."""
+        """Turn `grad` [N, M, H, W] into the gradients of the parameters and of feature `source`."""
         x = step.features[source].channels(self.norm1.num_features)
         hidden = step.bottlenecks.pop(self.conv1, None)
         strip_bytes = self._plan(step).bottleneck_bytes
@@ -148,7 +148,7 @@ class Bottleneck:
 
 
 def dilation_of(conv: nn.Conv2d) -> int:
-    """That of both directions; torch takes one number or two."""
+    """Dilation in both directions; torch takes one number or two."""
     return int(conv.dilation if isinstance(conv.dilation, Integral) else conv.dilation[0])
 
 
@@ -160,7 +160,7 @@ class _StripsBackward:
     """
 
     def __init__(self, layer: Bottleneck, step: BackwardPass, x: Tensor, grad: Gradient, strips: list[Strip]) -> None:
-        """From the gradient [N, M, H, W] of what `layer` makes of x [N, C, H, W]."""
+        """Take `grad` [N, M, H, W], the gradient of what `layer` makes of x [N, C, H, W]."""
         self._layer, self._step, self._x, self._grad, self._strips = layer, step, x, grad, strips
         self._sums: BnSums | None = None
         self._grad_weight: Tensor | None = None

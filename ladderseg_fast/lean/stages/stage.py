@@ -1,4 +1,4 @@
-"""What every stage of a lean program offers."""
+"""The interface of the stages of a lean program."""
 
 from abc import ABC, abstractmethod
 
@@ -29,7 +29,7 @@ class Stage(ABC):
 
     @abstractmethod
     def backward(self, step: BackwardPass) -> None:
-        """From the gradient of `self.writes` to those of the parameters and of `self.reads`."""
+        """Turn the gradient of `self.writes` into those of the parameters and of `self.reads`."""
 
 
 class Repeatable(ABC):
