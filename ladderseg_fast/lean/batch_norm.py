@@ -36,7 +36,7 @@ class BoundNorm:
     def backward(self, sums: BnSums, deferred: Correction | None = None) -> "NormGradients":
         """Gradients from the sums over all positions.
 
-        The correction is added to the `deferred` one's first channels, as many as there are here, if that is given.
+        With `deferred` the correction is added to the first channels of that one, as many as there are here.
         """
         correction = None
         if self.batch_statistics:

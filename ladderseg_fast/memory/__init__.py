@@ -2,10 +2,10 @@
 
 from .api import estimate, largest_batch, largest_size, least_batch, plan, planner_for
 from .byte_sizes import format_bytes, parse_bytes
+from .cost_model import Rates
 from .estimate import OPTIMIZERS, Estimate
 from .planner import BudgetError, PlannedStep, Planner
 from .process import memory_in_use, peak_memory
-from .work import Rates
 
 __all__ = [
     "OPTIMIZERS",

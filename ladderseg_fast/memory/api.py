@@ -9,12 +9,12 @@ from ..lean import MemoryPlan
 from ..lean.batch_norm import SingleValueError
 from ..ops.backend import backend_of
 from .byte_sizes import format_bytes, parse_bytes
+from .cost_model import Rates
 from .estimate import OPTIMIZERS, Estimate, StepEstimator
 from .lean_model import LeanModel
 from .planner import BudgetError, PlannedStep, Planner
 from .rates import load_rates
 from .symbolic import StepShape, on_meta, trace
-from .work import Rates
 
 #: More pixels in a batch than in any, and few enough that the bytes of its maps are numbers of 63 bits.
 _MOST_PIXELS = 1 << 40

@@ -15,9 +15,9 @@ from ..lean.plan import MIB
 from ..lean.stages import ContextStage, DenseBlockStage, Repeatable, TransitionUpStage
 from ..lean.workspace import Phase
 from ..ops.cost import Cost
+from .cost_model import Rates, slowness
 from .lean_model import LeanModel
 from .symbolic import Moment, StepShape, Trace, owners, trace
-from .work import Rates, slowness
 
 
 def whole_plans(shape: StepShape) -> list[MemoryPlan]:

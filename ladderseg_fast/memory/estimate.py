@@ -8,9 +8,9 @@ import torch
 
 from ..lean import MemoryPlan
 from ..lean.arena import Placement
+from .cost_model import Rates
 from .lean_model import LeanModel
 from .symbolic import StepShape, costs_by_section, trace
-from .work import Rates
 
 #: Numbers that an optimizer keeps per parameter.
 OPTIMIZERS = {"none": 0, "sgd": 1, "adam": 2, "adamw": 2}

@@ -24,7 +24,7 @@ from ..ops.layout import pixel_major
 from ..ops.stem import stem_forward
 from ..ops.torch_stem import stem_convolution
 from ..ops.upsample_cross_entropy import loss_and_gradient
-from .work import Rates
+from .cost_model import Rates
 
 #: Height and width of the maps that calibration works on: too large for most caches, as real ones are.
 _SIZE, _SIZE_ON_CUDA = (256, 384), (512, 768)

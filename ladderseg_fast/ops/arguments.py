@@ -1,4 +1,4 @@
-"""What kernels take and give besides maps: batch norms, their sums and corrections, gradients, weights.
+"""Arguments and results of kernels besides maps: batch norms, their sums and corrections, gradients, weights.
 
 Feature maps are pixel-major tensors [N, C, H, W] (layout.py) of one dtype, one of the backend's; vectors [C] and weight
 gradients are of its real_dtype, statistics and sums are float64. Kernels write to tensors that they are given. Whoever
@@ -50,7 +50,7 @@ def norm_or_scale(norm: Norm | None, scale: Tensor | None) -> _core.BnRelu:
 
 @dataclass
 class BnSums:
-    """What batch norm's backward needs of the masked gradient m: sum(m) and sum(m * (x - mean)), [C] float64."""
+    """Sums over the masked gradient m that batch norm's backward needs: sum(m) and sum(m * (x - mean)), [C] float64."""
 
     masked: Tensor
     centred: Tensor
@@ -78,7 +78,9 @@ class BnSums:
 
 @dataclass
 class Correction:
-    """What batch statistics take from the gradient scale * m of a batch norm's input x: constant + slope * (x - mean).
+    """Part of the gradient of batch norm's input x that is due to batch statistics.
+
+    The gradient is scale * m less constant + slope * (x - mean).
 
     Contiguous vectors [C] of the real_dtype of x. Source: ALGORITHMS.md section 4.
     """

@@ -56,7 +56,7 @@ def cast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 
 
 def float32_in_autocast(x: Tensor) -> Tensor:
-    """As torch.autocast does with the arguments of losses: on the CPU too, where plain models' scores are bfloat16."""
+    """Cast x as torch.autocast casts arguments of losses: on the CPU too, where plain models' scores are bfloat16."""
     return x.float() if _is_enabled(x.dtype, x.device) else x
 
 

@@ -1,4 +1,4 @@
-"""Where kernels run: one Backend per kind of device, which says all that differs between them.
+"""Backends: for each kind of device, one object that says how kernels run there.
 
 Tensors on the CPU go to Cpu, those on CUDA devices to Cuda, unless `using` chooses another. Those on the meta device
 have shapes alone, and stand for others where SymbolicCpu or RecordedCuda is chosen. A further kind of device is a
@@ -75,7 +75,7 @@ class Backend:
 
     @contextmanager
     def observed_by(self, observer: Observer) -> Iterator[None]:
-        """In this region `observer` is told of every kernel that is called."""
+        """Tell `observer` of every kernel that is called in this region."""
         before, self.observer = self.observer, observer
         try:
             yield

@@ -25,7 +25,7 @@ def batch_norm_forward(
     positions: int,
     dtype: torch.dtype,
 ) -> tuple[Norm, Tensor]:
-    """What kernels normalise with, of `dtype`, and invstd = 1 / sqrt(variance + epsilon) [C].
+    """Numbers to normalise with, of `dtype`, and invstd = 1 / sqrt(variance + epsilon) [C].
 
     With `statistics` [2, C], the mean and biased variance of a batch of so many positions, `running` mean and variance
     [C] of `dtype`, if given, are updated, and the scalar int64 `batches` counts one more. Without them those that are

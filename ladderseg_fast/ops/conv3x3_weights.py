@@ -1,4 +1,4 @@
-"""How kernels of 3x3 convolutions take their weights [M, C, 3, 3], and give the gradients of these."""
+"""Layouts in which kernels of 3x3 convolutions take weights [M, C, 3, 3] and give their gradients."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class TorchWeights:
-    """As torch has them."""
+    """Torch's own layout."""
 
     def for_forward(self, weight: Tensor) -> Tensor:
         """`weight` as the forward kernel reads it."""
@@ -26,7 +26,7 @@ class TorchWeights:
 
 
 class TapMajorWeights(TorchWeights):
-    """Tap by tap, with zeros for channels up to whole chunks of 16 bytes."""
+    """Layout tap by tap, with zeros for channels up to whole chunks of 16 bytes."""
 
     def for_forward(self, weight: Tensor) -> Tensor:
         return _whole_chunks(weight, 1).permute(0, 2, 3, 1).contiguous()

@@ -1,4 +1,4 @@
-"""What a call of a kernel costs, for the planner and the benchmarks."""
+"""Costs of calls of kernels, for the planner and the benchmarks."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call of a kernel does.
+    """Operations and bytes of one call of a kernel.
 
     kind: of the operations, one of those that memory.Rates has a rate for; None where there are none to speak of.
     operations: multiplications and additions of products; of the loss, its exponentials as so many.

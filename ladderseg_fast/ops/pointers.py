@@ -17,7 +17,7 @@ NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def address(x: Tensor) -> int:
-    """Where the tensor's data begin.
+    """Address at which the tensor's data begin.
 
     Raises:
         RuntimeError: the tensor has no memory that holds its values.

@@ -1,4 +1,4 @@
-"""What every operator computes, in plain PyTorch.
+"""References: every operator in plain PyTorch.
 
 One function per operator, with the operator's name and signature and differentiable by autograd; it is defined in the
 operator's file (registration.reference_of). The tests and the benchmarks compare against these; memory="plain" runs

@@ -1,4 +1,4 @@
-"""How operators are registered with torch.library, and their plain-torch references with ops.reference."""
+"""Registration of operators with torch.library, and of their plain-torch references with ops.reference."""
 
 from collections.abc import Callable
 from typing import Any

@@ -120,7 +120,7 @@ class Piece:
         return bn_relu_maxpool_backward(pooled, self.values, norm, out, first, first, correction, rows)
 
     def _pooled_rows(self, pooled: Tensor) -> Tensor:
-        """Those whose windows reach the strip.
+        """Rows whose windows reach the strip.
 
         The last row of a strip, an odd one, also lies in the first window of the next strip, whose other rows are in
         the halo.

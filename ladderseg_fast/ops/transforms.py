@@ -1,4 +1,4 @@
-"""What torch can do with a function that the kernels cannot go through: each is an error, and never a wrong result.
+"""Transforms of torch that kernels cannot go through: each is an error, and never a wrong result.
 
 Kernels write to memory that torch knows nothing of. So whatever looks at torch's own operators alone misses them:
 tracers would record uninitialised buffers, forward-mode differentiation would find no tangents.
@@ -50,7 +50,7 @@ def refuse_tangents(who: str, tensors: Iterable[Tensor | None]) -> None:
 
 
 def _unbatched(tensor: Tensor) -> Tensor:
-    """What torch.vmap has wrapped; of that, tangents cannot be asked from within."""
+    """Tensor that torch.vmap has wrapped, whose tangents cannot be asked for from within."""
     while torch._C._functorch.is_batchedtensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor

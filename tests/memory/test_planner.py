@@ -11,10 +11,10 @@ from support.ladder_models import CLASSES, make_images, make_labels, make_model,
 from ladderseg_fast import LadderDenseNet, create_model, memory
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
 from ladderseg_fast.memory.choices import Choices, Option, whole_plans
+from ladderseg_fast.memory.cost_model import Rates
 from ladderseg_fast.memory.planner import _TOLERANCE
 from ladderseg_fast.memory.search import RESOLUTION, fastest
 from ladderseg_fast.memory.symbolic import StepShape, on_meta, trace
-from ladderseg_fast.memory.work import Rates
 
 SMALL = (2, 3, 131, 129)
 #: What takes most here are the maps, as in real steps.

@@ -6,8 +6,8 @@ import pytest
 import torch
 from support.operator_suite import threads
 
+from ladderseg_fast.memory.cost_model import Rates
 from ladderseg_fast.memory.rates import load_rates, measure_rates, rates_file, store_rates
-from ladderseg_fast.memory.work import Rates
 from ladderseg_fast.ops.backend import RecordedCuda, using
 from ladderseg_fast.ops.cost import Cost
 
