@@ -79,7 +79,7 @@ class Piece:
     strip: Strip
     source: Tensor
     rows: slice
-    """Where the source's rows are in the images."""
+    """Rows of the images that the source has."""
     first: int
     """The row of the source's convolution at which `strip.outer` starts."""
     values: Tensor
