@@ -31,8 +31,9 @@ def batch_norm_forward(
     [C] of `dtype`, if given, are updated, and the scalar int64 `batches` counts one more. Without them those that are
     `running` take their place. gamma, beta: [C] of `dtype`; None stands for 1 and 0.
     """
-    source = running[0] if statistics is None else statistics[0]
-    channels, device = len(source), source.device
+    source = statistics if statistics is not None else running
+    assert source is not None, "a batch has statistics, or there are running ones"
+    channels, device = len(source[0]), source[0].device
     norm = Norm(*torch.empty((3, channels), dtype=dtype, device=device))
     invstd = torch.empty(channels, dtype=torch.float64, device=device)
     if batches is not None and batches.dtype != torch.int64:

@@ -1,5 +1,7 @@
 """Mean and variance per channel."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -86,11 +88,11 @@ def _(grad_mean: Tensor, grad_variance: Tensor, x: Tensor, mean: Tensor) -> Tens
     return empty(x, *x.shape)
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(inputs[0], output[0])
 
 
-def _autograd(ctx, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
+def _autograd(ctx: Any, grad_mean: Tensor, grad_variance: Tensor) -> Tensor:
     x, mean = ctx.saved_tensors
     return _backward(grad_mean, grad_variance, x, mean)
 

@@ -79,11 +79,10 @@ def check_batch_norm(
 ) -> None:
     """`x` (called `name`) is a map, and the vectors fit its channels."""
     check_map(name, x)
-    for vector_name, vector in {"mean": mean, "invstd": invstd}.items():
-        if vector is None:
-            raise TypeError(f"{vector_name} must be a tensor [{x.shape[1]}], got None")
     vectors = {"mean": mean, "invstd": invstd, "gamma": gamma, "beta": beta}
     for vector_name, vector in vectors.items():
+        if vector is None and vector_name in ("mean", "invstd"):
+            raise TypeError(f"{vector_name} must be a tensor [{x.shape[1]}], got None")
         check_vector(vector_name, vector, x.shape[1], name, x)
 
 

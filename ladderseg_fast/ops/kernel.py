@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
@@ -54,7 +54,7 @@ def torch_kernel(
                 observer(name, _cost(kind, operations, dict(zip(names, arguments)) | named))
             return function(*arguments, **named)
 
-        return call
+        return cast(Function, call)
 
     return declare
 

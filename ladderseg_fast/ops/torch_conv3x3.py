@@ -4,6 +4,7 @@ Arguments and results are those of bn_relu_conv3x3_forward and _backward; weight
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -141,8 +142,8 @@ def _convolution_backward(
     dilation: int,
     wanted: tuple[bool, bool],
     row_padding: int | None = None,
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of y and of weight; y is padded by the dilation, or by `row_padding` rows and its columns."""
+) -> tuple[Any, Any]:
+    """Gradients of y and of weight, None where not wanted; y is padded by the dilation, or by `row_padding` rows and its columns."""
     padding = [dilation if row_padding is None else row_padding, dilation]
     grad_y, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad, y, weight, None, [1, 1], padding, [dilation, dilation], False, [0, 0], 1, [*wanted, False]

@@ -33,7 +33,7 @@ _CHUNK_BYTES = 64 << 20
 
 
 def forward(
-    images: Tensor, weight: Tensor, scale: Tensor, norm: Norm | None, out: Tensor, statistics: bool
+    images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool
 ) -> Tensor | None:
     running = RunningStatistics()
     for piece in pieces(images, weight):
@@ -51,6 +51,7 @@ def backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) ->
     total = None
     for piece in pieces(images, weight):
         total = piece.backward_pooling(pooled, norm, None).plus(total)
+    assert total is not None, "a batch has an image"
     return total
 
 
@@ -60,7 +61,9 @@ def backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, 
     for piece in pieces(images, weight):
         grad_values = piece.empty_gradient()
         piece.backward_pooling(pooled, norm, piece.rows_of(grad_values), correction)
-        total += piece.backward_convolution(grad_values, weight, (False, True))[1]
+        _, grad_weight = piece.backward_convolution(grad_values, weight, (False, True))
+        assert grad_weight is not None
+        total += grad_weight
     return total
 
 

@@ -65,15 +65,15 @@ def refuse_transforms(who: str, tensors: Iterable[Tensor | None]) -> None:
     """
     if torch.jit.is_tracing():
         raise RuntimeError(f"{who} cannot be traced by torch.jit.trace or torch.onnx.export; {_INSTEAD}")
-    tensors = [tensor for tensor in tensors if tensor is not None]
-    refuse_tangents(who, tensors)
+    present = [tensor for tensor in tensors if tensor is not None]
+    refuse_tangents(who, present)
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise RuntimeError(f"{who} cannot be transformed by torch.func (grad, vjp, vmap, ...); {_INSTEAD}")
     if _is_recording():
         raise RuntimeError(
             f"{who} cannot be exported, traced, or run on fake tensors: the kernels work on memory; {_INSTEAD}"
         )
-    for tensor in tensors:
+    for tensor in present:
         kind = type(tensor)
         if kind is not Tensor and kind is not Parameter and keeps_values_elsewhere(kind):
             raise RuntimeError(f"{who} cannot run on a {kind.__name__}: the kernels work on memory; {_INSTEAD}")

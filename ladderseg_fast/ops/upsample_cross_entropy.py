@@ -1,5 +1,7 @@
 """Cross entropy of bilinearly upsampled logits, without full-resolution logits."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -191,14 +193,14 @@ def _invalid_label(labels: Tensor, pixel: int, classes: int, ignore_index: int) 
     )
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     _, grad_logits = output
     ctx.mark_non_differentiable(grad_logits)
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(grad_logits, inputs[0])
 
 
-def _autograd(ctx, grad: Tensor | None, _: Tensor | None):
+def _autograd(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     grad_logits, logits = ctx.saved_tensors
     return None if grad is None else _backward(grad, grad_logits, logits), None, None, None
 
