@@ -31,7 +31,7 @@ NAMESPACES = (
 )
 
 #: Parts of the package whose docstrings are still to be revised.
-PENDING = ("ops",)
+PENDING: tuple[str, ...] = ()
 
 #: Beginnings of fragments: the noun or the verb that the reader waits for comes late, or never.
 FRAGMENTS = frozenset(

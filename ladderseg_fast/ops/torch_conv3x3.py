@@ -143,7 +143,10 @@ def _convolution_backward(
     wanted: tuple[bool, bool],
     row_padding: int | None = None,
 ) -> tuple[Any, Any]:
-    """Gradients of y and of weight, None where not wanted; y is padded by the dilation, or by `row_padding` rows and its columns."""
+    """Gradients of y and of weight, where wanted, else None.
+
+    y is padded by the dilation, or by `row_padding` rows and its columns.
+    """
     padding = [dilation if row_padding is None else row_padding, dilation]
     grad_y, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad, y, weight, None, [1, 1], padding, [dilation, dilation], False, [0, 0], 1, [*wanted, False]
