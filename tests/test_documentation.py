@@ -1,0 +1,38 @@
+"""Documentation: the files and functions that the walkthrough names exist, and lines are short."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+WALKTHROUGH = ROOT / "docs" / "walkthrough.md"
+
+#: Files that the walkthrough names already and the next merge brings.
+AWAITED = ("csrc/bindings/bind_kernels.cpp", "csrc/include/ladderseg/kernels.def")
+
+TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def named_files() -> list[str]:
+    return sorted(set(re.findall(r"`([\w/]+\.(?:py|cpp|h|def|cu|cuh|md))`", WALKTHROUGH.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.xfail] if name in AWAITED else []) for name in named_files()]
+)
+def test_files_of_the_walkthrough_exist(name: str) -> None:
+    assert (ROOT / name).is_file() or (ROOT / "ladderseg_fast" / name).is_file()
+
+
+def test_functions_of_the_walkthrough_are_where_it_says() -> None:
+    rows = re.findall(r"\| `([\w/.]+)` \| `(?:\w+(?:\.|::))?(\w+)`", WALKTHROUGH.read_text(encoding="utf-8"))
+    assert len(rows) >= 8
+    missing = [(file, name) for file, name in rows if not re.search(rf"\b{name}\(", (ROOT / file).read_text())]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_lines_are_short(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
