@@ -1,8 +1,9 @@
-// What Python passes: numbers and tensors' memory, and the core's structs made of them.
+// What Python passes: numbers, and tensors' memory in the groups that the core's structs have.
 //
 // A map is passed as FeatureMap(address, device, element_bytes, n, h, w, c, pixel_stride). What is contiguous (vectors,
-// weights, labels) is passed as a tuple (address, device, bytes), and as None where it is "not wanted". checks.h holds
-// both against what the kernels read and write. A device is a number, the same for all tensors on it.
+// weights, labels) is passed as a tuple (address, device, bytes), and as None where it is "not wanted". A device is a
+// number, the same for all tensors on it. checks.h holds memory against what the kernels read and write; after that it
+// converts to the pointers of any of the core's structs.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -11,7 +12,7 @@
 
 #include "ladderseg/kernels.h"
 
-namespace ladderseg {
+namespace ladderseg::bindings {
 
 using Address = uintptr_t;
 
@@ -27,31 +28,42 @@ struct Memory {
   bool given = false;  // else it is not wanted, and there is no data
 
   template <class T>
-  T* as() const {
+  operator T*() const {
     return pointer<T>(data);
   }
 };
 
-struct Map {
-  Address data;
-  int64_t device, element_bytes, n, h, w, c, pixel_stride;
+// That of a last argument, which may be left out.
+struct OptionalMemory : Memory {};
+
+struct Map : FeatureMap<void> {
+  int64_t device, element_bytes;
+
+  Map(Address data, int64_t device, int64_t element_bytes, int64_t n, int64_t h, int64_t w, int64_t c,
+      int64_t pixel_stride)
+      : FeatureMap<void>{pointer<void>(data), n, h, w, c, pixel_stride}, device(device), element_bytes(element_bytes) {}
 
   bool absent() const { return !data && c == 0; }
   bool empty() const { return n == 0 || h == 0 || w == 0 || c == 0; }
 
   template <class T>
   operator FeatureMap<T>() const {
-    return {pointer<T>(data), n, h, w, c, pixel_stride};
+    return {static_cast<T*>(data), n, h, w, c, pixel_stride};
   }
 };
 
-struct ImageBatch {
-  Address data;
-  int64_t device, element_bytes, n, c, h, w, stride_n, stride_c, stride_h, stride_w;
+struct ImageBatch : Images<void> {
+  int64_t device, element_bytes;
+
+  ImageBatch(Address data, int64_t device, int64_t element_bytes, int64_t n, int64_t c, int64_t h, int64_t w,
+             int64_t stride_n, int64_t stride_c, int64_t stride_h, int64_t stride_w)
+      : Images<void>{pointer<void>(data), n, c, h, w, stride_n, stride_c, stride_h, stride_w},
+        device(device),
+        element_bytes(element_bytes) {}
 
   template <class T>
   operator Images<T>() const {
-    return {pointer<const T>(data), n, c, h, w, stride_n, stride_c, stride_h, stride_w};
+    return {static_cast<const T*>(data), n, c, h, w, stride_n, stride_c, stride_h, stride_w};
   }
 };
 
@@ -59,15 +71,15 @@ struct Norm {
   Memory mean, scale, shift;
 
   template <class T>
-  operator BnRelu<T>() const {
-    return {mean.as<const T>(), scale.as<const T>(), shift.as<const T>()};
+  operator ladderseg::Norm<T>() const {
+    return {mean, scale, shift};
   }
 };
 
 struct Sums {
   Memory masked, centred;
 
-  operator BnSums() const { return {masked.as<double>(), centred.as<double>()}; }
+  operator BnSums() const { return {masked, centred}; }
 };
 
 struct Correction {
@@ -80,19 +92,18 @@ struct Gradient {
   Correction correction;
 
   template <class T>
-  operator CorrectedGradient<T>() const {
-    return {grad, correction.input, correction.mean.as<const T>(), correction.constant.as<const T>(),
-            correction.slope.as<const T>()};
+  operator ladderseg::Gradient<T>() const {
+    return {grad, correction.input, correction.mean, correction.constant, correction.slope};
   }
 };
 
-}  // namespace ladderseg
+}  // namespace ladderseg::bindings
 
 namespace pybind11::detail {
 
-template <>
-struct type_caster<ladderseg::Memory> {
-  PYBIND11_TYPE_CASTER(ladderseg::Memory, const_name("tuple[int, int, int] | None"));
+template <class Memory>
+struct memory_caster {
+  PYBIND11_TYPE_CASTER(Memory, const_name("tuple[int, int, int] | None"));
 
   bool load(handle source, bool) {
     if (source.is_none()) return true;
@@ -107,5 +118,10 @@ struct type_caster<ladderseg::Memory> {
     return false;
   }
 };
+
+template <>
+struct type_caster<ladderseg::bindings::Memory> : memory_caster<ladderseg::bindings::Memory> {};
+template <>
+struct type_caster<ladderseg::bindings::OptionalMemory> : memory_caster<ladderseg::bindings::OptionalMemory> {};
 
 }  // namespace pybind11::detail

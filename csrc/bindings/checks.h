@@ -5,62 +5,71 @@
 // expected.
 #pragma once
 
+#include <string>
+
 #include "arguments.h"
 
-namespace ladderseg {
+namespace ladderseg::bindings {
 
-// What the memory of a call consists of.
+// What the memory of a call consists of, on the device that it is for.
 struct Elements {
-  int64_t map;         // bytes of an element of maps and weights
-  int64_t real;        // bytes of an element of vectors and weight gradients
-  int64_t chunk;       // weights of 3x3 convolutions have their channels padded to multiples of this
-  bool partial_norms;  // max pooling takes norms of a scale alone, and no grad_input
+  int64_t map;        // bytes of an element of maps and weights
+  int64_t real;       // bytes of an element of vectors and weight gradients
+  int64_t chunk;      // weights of 3x3 convolutions have their channels padded to multiples of this
+  bool unfused_stem;  // max pooling can do what bn_relu_maxpool.h says of CUDA devices
 };
 
-namespace check {
+// The arguments of one call of `kernel`.
+class Checks {
+ public:
+  static constexpr int64_t kDouble = sizeof(double);
 
-void channel_statistics(const Elements&, const Map& input, const Memory& mean, const Memory& variance);
-void affine_correction(const Elements&, const Gradient& gradient, const Map& output);
-void batch_norm_forward(const Elements&, int64_t channels, const Memory& mean, const Memory& variance,
-                        const Memory& running_mean, const Memory& running_variance, const Memory& batches,
-                        const Memory& gamma, const Memory& beta, const Norm& norm, const Memory& invstd);
-void batch_norm_backward(const Elements&, int64_t channels, const Sums& sums, const Memory& invstd, const Norm& norm,
-                         const Memory& grad_gamma, const Memory& grad_beta, const Memory& mean, const Memory& constant,
-                         const Memory& slope);
-void bn_relu_forward(const Elements&, const Map& input, const Norm& norm, const Map& output);
-void bn_relu_backward(const Elements&, const Map& grad_output, const Map& input, const Norm& norm,
-                      const Map& grad_input, const Sums& sums);
-void bn_relu_conv1x1_forward(const Elements&, const Map& input, const Norm& norm, const Memory& weight,
-                             const Map& output, const Memory& output_mean, const Memory& output_variance);
-void bn_relu_conv1x1_backward(const Elements&, const Gradient& grad_output, const Map& input, const Norm& norm,
-                              const Memory& weight, const Map& grad_input, const Memory& grad_weight, const Sums& sums);
-void bn_relu_conv3x3_forward(const Elements&, const Map& input, int64_t input_first_row, const Norm& norm,
-                             const Memory& weight, int64_t dilation, const Map& output, const Memory& output_mean,
-                             const Memory& output_variance);
-void bn_relu_conv3x3_backward(const Elements&, const Gradient& grad_output, int64_t grad_first_row, const Map& input,
-                              int64_t input_first_row, const Norm& norm, const Memory& weight, int64_t dilation,
-                              const Map& grad_input, const Memory& grad_weight, const Sums& sums);
-void bn_relu_avgpool2_forward(const Elements&, const Map& input, const Norm& norm, const Map& output);
-void bn_relu_avgpool2_backward(const Elements&, const Map& grad_output, const Map& input, const Norm& norm,
-                               const Map& grad_input, const Sums& sums);
-void bn_relu_maxpool_forward(const Elements&, const Map& input, const Norm& norm, const Map& output, int64_t first_row);
-void bn_relu_maxpool_backward(const Elements&, const Map& grad_output, const Map& input, const Norm& norm,
-                              const Map& grad_input, int64_t first_row, int64_t first_grad_row, const Sums& sums,
-                              const Memory& constant, const Memory& slope);
-void stem_forward(const Elements&, const ImageBatch& images, const Memory& weight, const Norm& norm, const Map& output,
-                  const Memory& mean, const Memory& variance);
-void stem_backward_sums(const Elements&, const Gradient& grad_output, const ImageBatch& images, const Memory& weight,
-                        const Norm& norm, const Sums& sums);
-void stem_backward_weight(const Elements&, const Gradient& grad_output, const ImageBatch& images, const Memory& weight,
-                          const Norm& norm, const Memory& constant, const Memory& slope, const Memory& grad_weight);
-void upsample_forward(const Elements&, const Map& coarse, const Map& output, int64_t first_row, int64_t height);
-void upsample_backward(const Elements&, const Map& grad_output, const Map& grad_coarse);
-void upsample_project_concat_forward(const Elements&, const Map& coarse, const Map& skip, const Norm& norm,
-                                     const Memory& weight, const Map& output);
-void upsample_cross_entropy(const Elements&, const Map& logits, const Memory& labels, LabelType label_type,
-                            int64_t height, int64_t width, const Memory& class_weights, const Memory& loss,
-                            const Map& grad_logits, const Memory& invalid_pixel);
-void upsample_argmax(const Elements&, const Map& scores, const Memory& labels, int64_t height, int64_t width);
+  Checks(const char* kernel, const Elements& elements) : elements(elements), kernel_(kernel) {}
 
-}  // namespace check
-}  // namespace ladderseg
+  const Elements elements;
+
+  [[noreturn]] void fail(const std::string& what) const;
+  void expect(bool holds, const char* what) const {
+    if (!holds) fail(what);
+  }
+
+  // A map of any shape; of this shape.
+  void map(const char* name, const Map& map) const;
+  void map(const char* name, const Map& map, int64_t n, int64_t h, int64_t w, int64_t c) const;
+  void map_like(const char* name, const Map& map, const Map& like) const {
+    this->map(name, map, like.n, like.h, like.w, like.c);
+  }
+  // A map that may be left out.
+  void optional_map(const char* name, const Map& map, const Map& like) const;
+  void shaped(const char* name, const Map& map, int64_t n, int64_t h, int64_t w, int64_t c) const;
+  // `count` rows from `first` on lie within `height`.
+  void rows(const char* name, int64_t first, int64_t count, int64_t height) const;
+
+  void memory(const char* name, const Memory& memory, int64_t count, int64_t element_bytes) const;
+  void optional_memory(const char* name, const Memory& memory, int64_t count, int64_t element_bytes) const;
+  void vector(const char* name, const Memory& vector, int64_t channels) const;
+  void optional_vector(const char* name, const Memory& vector, int64_t channels) const;
+  void weight(const Memory& weight, int64_t count) const;
+  void grad_weight(const Memory& weight, int64_t count) const;
+
+  void norm(const Norm& norm, int64_t channels) const;
+  // All of it, or the scale alone.
+  void norm_or_scale(const Norm& norm, int64_t channels) const;
+  // Both or none.
+  void statistics(const Memory& mean, const Memory& variance, int64_t channels) const;
+  void sums(const Sums& sums, int64_t channels) const;
+  void gradient(const Gradient& gradient) const;
+  void stem(const ImageBatch& images, const Memory& weights, const Map& pooled) const;
+
+  int64_t padded(int64_t channels) const { return (channels + elements.chunk - 1) / elements.chunk * elements.chunk; }
+
+ private:
+  // There is memory if there are elements, where that of the arguments before was.
+  void located(const char* name, const void* data, int64_t device, bool has_elements) const;
+
+  const char* const kernel_;
+  mutable bool located_ = false;
+  mutable int64_t device_ = 0;
+};
+
+}  // namespace ladderseg::bindings

@@ -1,11 +1,11 @@
-// The operators on a CUDA device, for the module `_core`.
+// CUDA devices, for the module `_core`.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
-namespace ladderseg {
+namespace ladderseg::bindings {
 
-// Adds to each operator of the module the way of calling it with a Cuda, and what belongs to it.
+// Adds Cuda, Element, LaunchRecord and the functions cuda_*.
 void register_cuda(pybind11::module_& module);
 
-}  // namespace ladderseg
+}  // namespace ladderseg::bindings

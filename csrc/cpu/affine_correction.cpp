@@ -14,7 +14,7 @@ void affine_correction(const AffineCorrection<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(affine_correction, AffineCorrection)
+LADDERSEG_INSTANTIATE(affine_correction)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

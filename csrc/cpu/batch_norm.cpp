@@ -49,8 +49,8 @@ void batch_norm_backward(const BatchNormBackward<T>& args, int) {
   }
 }
 
-LADDERSEG_INSTANTIATE(batch_norm_forward, BatchNormForward)
-LADDERSEG_INSTANTIATE(batch_norm_backward, BatchNormBackward)
+LADDERSEG_INSTANTIATE(batch_norm_forward)
+LADDERSEG_INSTANTIATE(batch_norm_backward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

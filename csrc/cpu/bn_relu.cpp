@@ -49,8 +49,8 @@ void bn_relu_backward(const BnReluBackward<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(bn_relu_forward, BnReluForward)
-LADDERSEG_INSTANTIATE(bn_relu_backward, BnReluBackward)
+LADDERSEG_INSTANTIATE(bn_relu_forward)
+LADDERSEG_INSTANTIATE(bn_relu_backward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

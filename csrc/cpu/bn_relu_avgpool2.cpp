@@ -74,8 +74,8 @@ void bn_relu_avgpool2_backward(const BnReluAvgpool2Backward<T>& args, int thread
   });
 }
 
-LADDERSEG_INSTANTIATE(bn_relu_avgpool2_forward, BnReluAvgpool2Forward)
-LADDERSEG_INSTANTIATE(bn_relu_avgpool2_backward, BnReluAvgpool2Backward)
+LADDERSEG_INSTANTIATE(bn_relu_avgpool2_forward)
+LADDERSEG_INSTANTIATE(bn_relu_avgpool2_backward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

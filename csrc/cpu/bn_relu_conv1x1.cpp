@@ -263,8 +263,8 @@ void bn_relu_conv1x1_backward(const BnReluConv1x1Backward<T>& args, int threads)
   });
 }
 
-LADDERSEG_INSTANTIATE(bn_relu_conv1x1_forward, BnReluConv1x1Forward)
-LADDERSEG_INSTANTIATE(bn_relu_conv1x1_backward, BnReluConv1x1Backward)
+LADDERSEG_INSTANTIATE(bn_relu_conv1x1_forward)
+LADDERSEG_INSTANTIATE(bn_relu_conv1x1_backward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -203,7 +203,7 @@ void bn_relu_conv3x3_backward(const BnReluConv3x3Backward<T>& args, int threads)
     backward<false>(args, threads);
 }
 
-LADDERSEG_INSTANTIATE(bn_relu_conv3x3_backward, BnReluConv3x3Backward)
+LADDERSEG_INSTANTIATE(bn_relu_conv3x3_backward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -95,7 +95,7 @@ void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(bn_relu_conv3x3_forward, BnReluConv3x3Forward)
+LADDERSEG_INSTANTIATE(bn_relu_conv3x3_forward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -23,7 +23,7 @@ LADDERSEG_INLINE void visit_window(const FeatureMap<const T>& input, int64_t ima
 // One pixel of a window, from channel `c` on: its BN-ReLU takes part in the maximum. By torch's rule the first maximum
 // and the last NaN win. With `want_source`, note in `source` where the maximum came from.
 template <class V, bool want_source, class T>
-LADDERSEG_INLINE void update_at(int64_t c, const T* x, const BnRelu<T>& norm, T position, T* maximum, T* source) {
+LADDERSEG_INLINE void update_at(int64_t c, const T* x, const Norm<T>& norm, T position, T* maximum, T* source) {
   const V y =
       relu((load_as<V>(x + c) - load_as<V>(norm.mean + c)) * load_as<V>(norm.scale + c) + load_as<V>(norm.shift + c));
   const V before = load_as<V>(maximum + c);
@@ -36,7 +36,7 @@ LADDERSEG_INLINE void update_at(int64_t c, const T* x, const BnRelu<T>& norm, T 
 }
 
 template <bool want_source, class T>
-LADDERSEG_INLINE void update_maximum(int64_t channels, const T* x, const BnRelu<T>& norm, T position, T* maximum,
+LADDERSEG_INLINE void update_maximum(int64_t channels, const T* x, const Norm<T>& norm, T position, T* maximum,
                                      T* source) {
   int64_t c = 0;
   for (; c + Simd<T>::lanes <= channels; c += Simd<T>::lanes)
@@ -173,8 +173,8 @@ void bn_relu_maxpool_backward(const BnReluMaxpoolBackward<T>& args, int threads)
   });
 }
 
-LADDERSEG_INSTANTIATE(bn_relu_maxpool_forward, BnReluMaxpoolForward)
-LADDERSEG_INSTANTIATE(bn_relu_maxpool_backward, BnReluMaxpoolBackward)
+LADDERSEG_INSTANTIATE(bn_relu_maxpool_forward)
+LADDERSEG_INSTANTIATE(bn_relu_maxpool_backward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -57,7 +57,7 @@ struct BnSumsScratch {
 // Backward of BN-ReLU at one pixel: grad_input (+)= scale * m, and m and m * (x - mean) into the sums.
 template <bool accumulate, class T>
 LADDERSEG_INLINE void bn_relu_backward_pixel(int64_t channels, const T* __restrict x, const T* grad_output, T factor,
-                                             const BnRelu<T>& norm, T* grad_input, T* __restrict masked,
+                                             const Norm<T>& norm, T* grad_input, T* __restrict masked,
                                              T* __restrict centred) {
   const T* __restrict mean = norm.mean;
   const T* __restrict scale = norm.scale;
@@ -74,7 +74,7 @@ LADDERSEG_INLINE void bn_relu_backward_pixel(int64_t channels, const T* __restri
 
 // One pixel of BN-ReLU.
 template <class T>
-LADDERSEG_INLINE void bn_relu_pixel(int64_t channels, const T* __restrict x, const BnRelu<T>& norm, T* __restrict y) {
+LADDERSEG_INLINE void bn_relu_pixel(int64_t channels, const T* __restrict x, const Norm<T>& norm, T* __restrict y) {
   const T* __restrict mean = norm.mean;
   const T* __restrict scale = norm.scale;
   const T* __restrict shift = norm.shift;

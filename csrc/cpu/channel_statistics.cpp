@@ -34,7 +34,7 @@ void channel_statistics(const ChannelStatistics<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(channel_statistics, ChannelStatistics)
+LADDERSEG_INSTANTIATE(channel_statistics)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

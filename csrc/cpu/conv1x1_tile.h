@@ -52,7 +52,7 @@ struct ProjectionTile {
   // product[p, m] = sum_c packed(c, m) * relu((x - mean) * scale + shift) for `pixels` <= kTilePixels pixels from `x`.
   // After them come `next_pixels` of the next tile; the products go to `output` next.
   LADDERSEG_INLINE void run(char* base, const T* x, int64_t pixel_stride, int64_t pixels, int64_t next_pixels,
-                            int64_t channels, int64_t outputs, const BnRelu<T>& norm, const T* packed, const T* output,
+                            int64_t channels, int64_t outputs, const Norm<T>& norm, const T* packed, const T* output,
                             int64_t output_stride) const {
     using Block = RegisterBlock<T>;
     T* const y = normalised.in(base);

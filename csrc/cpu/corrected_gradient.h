@@ -10,7 +10,7 @@ namespace LADDERSEG_ISA {
 
 // The first `channels` of pixel p of a gradient that has an input; `to` may be the gradient's own pixel.
 template <class T>
-LADDERSEG_INLINE void corrected_pixel(const CorrectedGradient<T>& gradient, int64_t p, int64_t channels, T* to) {
+LADDERSEG_INLINE void corrected_pixel(const Gradient<T>& gradient, int64_t p, int64_t channels, T* to) {
   const T* grad = gradient.grad.pixel(p);
   const T* x = gradient.input.pixel(p);
   const T* mean = gradient.mean;
@@ -22,8 +22,7 @@ LADDERSEG_INLINE void corrected_pixel(const CorrectedGradient<T>& gradient, int6
 
 // The same of any gradient, corrected or not.
 template <class T>
-LADDERSEG_INLINE void gradient_pixel(const CorrectedGradient<T>& gradient, int64_t p, int64_t channels,
-                                     T* __restrict to) {
+LADDERSEG_INLINE void gradient_pixel(const Gradient<T>& gradient, int64_t p, int64_t channels, T* __restrict to) {
   if (gradient.input.data)
     corrected_pixel(gradient, p, channels, to);
   else

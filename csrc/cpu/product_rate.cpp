@@ -25,7 +25,7 @@ void product_rate(const ProductRate<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(product_rate, ProductRate)
+LADDERSEG_INSTANTIATE(product_rate)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -215,8 +215,8 @@ void stem_backward_weight(const StemBackwardWeight<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(stem_backward_sums, StemBackwardSums)
-LADDERSEG_INSTANTIATE(stem_backward_weight, StemBackwardWeight)
+LADDERSEG_INSTANTIATE(stem_backward_sums)
+LADDERSEG_INSTANTIATE(stem_backward_weight)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

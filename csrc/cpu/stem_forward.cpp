@@ -55,7 +55,7 @@ void stem_forward(const StemForward<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(stem_forward, StemForward)
+LADDERSEG_INSTANTIATE(stem_forward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

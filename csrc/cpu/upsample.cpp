@@ -62,8 +62,8 @@ void upsample_backward(const UpsampleBackward<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(upsample_forward, UpsampleForward)
-LADDERSEG_INSTANTIATE(upsample_backward, UpsampleBackward)
+LADDERSEG_INSTANTIATE(upsample_forward)
+LADDERSEG_INSTANTIATE(upsample_backward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

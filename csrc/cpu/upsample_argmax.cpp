@@ -69,7 +69,7 @@ void upsample_argmax(const UpsampleArgmax<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(upsample_argmax, UpsampleArgmax)
+LADDERSEG_INSTANTIATE(upsample_argmax)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -207,7 +207,7 @@ void upsample_cross_entropy(const UpsampleCrossEntropy<T>& args, int threads) {
   });
 }
 
-LADDERSEG_INSTANTIATE(upsample_cross_entropy, UpsampleCrossEntropy)
+LADDERSEG_INSTANTIATE(upsample_cross_entropy)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -45,7 +45,7 @@ void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>& args
   });
 }
 
-LADDERSEG_INSTANTIATE(upsample_project_concat_forward, UpsampleProjectConcatForward)
+LADDERSEG_INSTANTIATE(upsample_project_concat_forward)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -64,7 +64,7 @@ LADDERSEG_INLINE void for_each_run(const TileGrid& grid, int64_t first, int64_t 
 template <class T>
 struct NormalisedSource {
   FeatureMap<const T> map;
-  BnRelu<T> norm;
+  Norm<T> norm;
 
   template <class V>
   struct Channels {
@@ -85,9 +85,9 @@ struct NormalisedSource {
 template <class T, bool corrected>
 struct GradientSource {
   FeatureMap<const T> map;
-  const CorrectedGradient<T>& gradient;
+  const Gradient<T>& gradient;
 
-  explicit GradientSource(const CorrectedGradient<T>& gradient) : map(gradient.grad), gradient(gradient) {}
+  explicit GradientSource(const Gradient<T>& gradient) : map(gradient.grad), gradient(gradient) {}
 
   template <class V>
   struct Channels {

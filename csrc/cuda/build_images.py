@@ -78,7 +78,7 @@ def copy_sources(package: Path) -> None:
     """Copies the sources, for a package that is not used from the source tree."""
     copy = package / "_kernels"
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(KERNELS, copy)
+    load_kernel_sources().copy(KERNELS, copy)
 
 
 def find_nvcc(environment: Mapping[str, str] = os.environ, packages: Path | None = None) -> str | None:
@@ -168,7 +168,8 @@ def build(kernels: Path, images: Path, nvcc: Nvcc, architectures: list[int], ptx
     shutil.rmtree(images, ignore_errors=True)
     images.mkdir(parents=True)
 
-    common = [nvcc.path, "-fatbin", "-Xfatbin=-compress-all", f"-I{kernels}", *_host_compiler(compiler)]
+    common = [nvcc.path, "-fatbin", "-Xfatbin=-compress-all", *sources.include_options(kernels)]
+    common += _host_compiler(compiler)
     for number in architectures:
         code = f"[sm_{number},compute_{number}]" if number in ptx else f"sm_{number}"
         common += ["-gencode", f"arch=compute_{number},code={code}"]

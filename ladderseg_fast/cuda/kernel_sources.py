@@ -4,9 +4,14 @@ Imports only Python's own library: the build loads this file by its path, where 
 """
 
 import hashlib
+import re
+import shutil
 from pathlib import Path
 
 ELEMENTS = ("float32", "float64", "float16", "bfloat16")
+
+#: How a kernel includes a header that it shares with the rest of the core.
+_SHARED = re.compile(rb'^#include "(ladderseg/[^"]+)"', flags=re.MULTILINE)
 
 
 def operators(directory: Path) -> list[str]:
@@ -36,11 +41,35 @@ def options(element: str) -> list[str]:
     return ["-std=c++17", f"-DLADDERSEG_ELEMENT_{element}=1"]
 
 
+def include_options(directory: Path) -> list[str]:
+    """The include directories, as options of nvcc and NVRTC: the kernels', and where the headers lie that they share."""
+    return [f"-I{directory}", f"-I{_shared_root(directory)}"]
+
+
+def files(directory: Path) -> dict[str, Path]:
+    """All that the kernels in `directory` are compiled from, by the name that an #include gives a header."""
+    own = {path.name: path for path in sorted(directory.iterdir()) if path.suffix in (".cu", ".cuh", ".h")}
+    shared = {name.decode() for path in own.values() for name in _SHARED.findall(path.read_bytes())}
+    return own | {name: _shared_root(directory) / name for name in sorted(shared)}
+
+
+def copy(directory: Path, target: Path) -> None:
+    """Copies these files to `target`, where they compile by themselves."""
+    for name, path in files(directory).items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / name)
+
+
 def digest(directory: Path) -> str:
-    """Hash of all sources in `directory`. Headers count for every image: no record says which one includes which."""
+    """A hash of these files. Headers count for every image: which one includes which is not tracked."""
     result = hashlib.sha256()
-    for path in sorted(path for path in directory.iterdir() if path.suffix in (".cu", ".cuh", ".h")):
+    for name, path in files(directory).items():
         content = path.read_bytes()
-        result.update(f"{path.name} {len(content)}\n".encode())
+        result.update(f"{name} {len(content)}\n".encode())
         result.update(content)
     return result.hexdigest()
+
+
+def _shared_root(directory: Path) -> Path:
+    """The directory that holds ladderseg/: the kernels' own in a copy, the core's in the source tree."""
+    return directory if (directory / "ladderseg").is_dir() else directory.parents[1] / "include"

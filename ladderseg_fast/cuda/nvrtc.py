@@ -125,7 +125,8 @@ def compile(
     target = target_for(architecture, nvrtc)
     if kind == "ptx":
         target = target.replace("sm_", "compute_")
-    options = [*kernel_sources.options(element), f"-arch={target}", f"-I{include_dir}", *extra_options]
+    options = [*kernel_sources.options(element), f"-arch={target}", *kernel_sources.include_options(include_dir)]
+    options += extra_options
     # Headers that the host's compiler reads too have constexpr functions without an execution space.
     options.append("--device-as-default-execution-space")
     if kind == "ptx":

@@ -5,7 +5,6 @@ tests are about the other tests: they show what those would notice.
 """
 
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -555,7 +554,7 @@ MUTATIONS = [
 
 def mutated(mutation: Mutation, directory: Path) -> Path:
     """The kernels' sources with the mistake, in `directory`, which does not exist."""
-    shutil.copytree(images.sources(), directory)
+    kernel_sources.copy(images.sources(), directory)
     path = directory / mutation.file
     text = path.read_text()
     count = text.count(mutation.snippet)

@@ -93,7 +93,8 @@ def _nvrtc(source: Path, directory: Path, element: str, target: str) -> bytes:
 
 def _nvcc(source: Path, directory: Path, element: str, target: str) -> bytes:
     arch = target.replace("sm_", "compute_")
-    command = ["nvcc", "-ptx", "-std=c++17", "-lineinfo", f"-arch={arch}", f"-DLADDERSEG_ELEMENT_{element}=1"]
+    command = ["nvcc", "-ptx", "-lineinfo", f"-arch={arch}", *kernel_sources.options(element)]
+    command += kernel_sources.include_options(directory)
     return subprocess.run([*command, str(source), "-o", "-"], check=True, capture_output=True).stdout
 
 

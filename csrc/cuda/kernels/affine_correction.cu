@@ -11,14 +11,14 @@ LADDERSEG_DEVICE void affine_correction(const AffineCorrectionArguments<Element,
   const auto mean = load_vector<width>(args.gradient.mean + c);
   const auto constant = load_vector<width>(args.gradient.constant + c);
   const auto slope = load_vector<width>(args.gradient.slope + c);
-  const PixelRange range = block_pixels(args.columns, pixels(args.output));
+  const PixelRange range = block_pixels(args.columns, args.output.pixels());
   for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y) {
-    const auto x = load<width>(pixel(args.gradient.input, p) + c);
-    auto values = load<width>(pixel(args.gradient.grad, p) + c);
+    const auto x = load<width>(args.gradient.input.pixel(p) + c);
+    auto values = load<width>(args.gradient.grad.pixel(p) + c);
 #pragma unroll
     for (int i = 0; i < width; ++i)
       values.values[i] = values.values[i] - constant.values[i] - slope.values[i] * (x.values[i] - mean.values[i]);
-    store<width>(pixel(args.output, p) + c, values);
+    store<width>(args.output.pixel(p) + c, values);
   }
 }
 

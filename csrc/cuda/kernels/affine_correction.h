@@ -8,7 +8,7 @@ namespace ladderseg::cuda {
 template <class T, class R>
 struct AffineCorrectionArguments {
   Gradient<T, R> gradient;
-  Map<T> output;
+  FeatureMap<T> output;
   Columns columns;
 };
 

@@ -11,13 +11,13 @@ LADDERSEG_DEVICE void bn_relu_forward(const BnReluForwardArguments<Element, Real
   const auto mean = load_vector<width>(args.norm.mean + c);
   const auto scale = load_vector<width>(args.norm.scale + c);
   const auto shift = load_vector<width>(args.norm.shift + c);
-  const PixelRange range = block_pixels(args.columns, pixels(args.input));
+  const PixelRange range = block_pixels(args.columns, args.input.pixels());
   for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y) {
-    auto values = load<width>(pixel(args.input, p) + c);
+    auto values = load<width>(args.input.pixel(p) + c);
 #pragma unroll
     for (int i = 0; i < width; ++i)
       values.values[i] = rectified(normalised(values.values[i], mean.values[i], scale.values[i], shift.values[i]));
-    store<width>(pixel(args.output, p) + c, values);
+    store<width>(args.output.pixel(p) + c, values);
   }
 }
 
@@ -29,11 +29,11 @@ LADDERSEG_DEVICE void bn_relu_backward(const BnReluBackwardArguments<Element, Re
     const auto mean = load_vector<width>(args.norm.mean + c);
     const auto scale = load_vector<width>(args.norm.scale + c);
     const auto shift = load_vector<width>(args.norm.shift + c);
-    const PixelRange range = block_pixels(args.columns, pixels(args.input));
+    const PixelRange range = block_pixels(args.columns, args.input.pixels());
     for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y) {
-      const auto grad = load<width>(pixel(args.grad_output, p) + c);
-      const auto x = load<width>(pixel(args.input, p) + c);
-      Element* const to = pixel(args.grad_input, p) + c;
+      const auto grad = load<width>(args.grad_output.pixel(p) + c);
+      const auto x = load<width>(args.input.pixel(p) + c);
+      Element* const to = args.grad_input.pixel(p) + c;
       Pack<width> result = {};
       if (args.accumulate) result = load<width>(to);
 #pragma unroll

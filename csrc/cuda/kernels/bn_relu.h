@@ -7,18 +7,18 @@ namespace ladderseg::cuda {
 
 template <class T, class R>
 struct BnReluForwardArguments {
-  Map<const T> input;
+  FeatureMap<const T> input;
   Norm<R> norm;
-  Map<T> output;
+  FeatureMap<T> output;
   Columns columns;
 };
 
 template <class T, class R>
 struct BnReluBackwardArguments {
-  Map<const T> grad_output;
-  Map<const T> input;
+  FeatureMap<const T> grad_output;
+  FeatureMap<const T> input;
   Norm<R> norm;
-  Map<T> grad_input;
+  FeatureMap<T> grad_input;
   R* partial_sums;  // [blocks of pixels][masked, centred][C], for bn_sums.cu
   Columns columns;
   int accumulate;

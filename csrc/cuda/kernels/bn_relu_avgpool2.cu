@@ -8,7 +8,7 @@ namespace ladderseg::cuda {
 template <int width>
 LADDERSEG_DEVICE void bn_relu_avgpool2_forward(const BnReluAvgpool2ForwardArguments<Element, Real>& args) {
   const int64 c = column<width>();
-  const PixelRange range = block_pixels(args.columns, pixels(args.output));
+  const PixelRange range = block_pixels(args.columns, args.output.pixels());
   int64 p = range.begin + threadIdx.y;
   if (c >= args.input.c || p >= range.end) return;
   const auto mean = load_vector<width>(args.norm.mean + c);
@@ -17,7 +17,7 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_forward(const BnReluAvgpool2ForwardArgume
   const int64 right = args.input.pixel_stride, below = args.input.w * args.input.pixel_stride;
   GridWalk walk(p, blockDim.y, args.output.h, args.output.w);
   for (; p < range.end; p += blockDim.y, walk.advance()) {
-    const Element* const from = at(args.input, walk.image, 2 * walk.row, 2 * walk.column) + c;
+    const Element* const from = args.input.at(walk.image, 2 * walk.row, 2 * walk.column) + c;
     const Pack<width> x[4] = {load<width>(from), load<width>(from + right), load<width>(from + below),
                               load<width>(from + below + right)};
     Pack<width> result;
@@ -29,7 +29,7 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_forward(const BnReluAvgpool2ForwardArgume
         y[j] = rectified(normalised(x[j].values[i], mean.values[i], scale.values[i], shift.values[i]));
       result.values[i] = ((y[0] + y[1]) + (y[2] + y[3])) * Real(0.25);
     }
-    store<width>(pixel(args.output, p) + c, result);
+    store<width>(args.output.pixel(p) + c, result);
   }
 }
 
@@ -75,10 +75,10 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_backward(const BnReluAvgpool2BackwardArgu
     GridWalk walk(cell, blockDim.y, args.cell_rows, args.cell_columns);
     for (; cell < range.end; cell += blockDim.y, walk.advance()) {
       const int64 y = 2 * static_cast<int64>(walk.row), x = 2 * static_cast<int64>(walk.column);
-      Element* const to = at(args.grad_input, walk.image, y, x) + c;
+      Element* const to = args.grad_input.at(walk.image, y, x) + c;
       if (walk.row < args.grad_output.h && walk.column < args.grad_output.w) {
-        const Element* const from = at(args.input, walk.image, y, x) + c;
-        auto grad = load<width>(at(args.grad_output, walk.image, walk.row, walk.column) + c);
+        const Element* const from = args.input.at(walk.image, y, x) + c;
+        auto grad = load<width>(args.grad_output.at(walk.image, walk.row, walk.column) + c);
 #pragma unroll
         for (int i = 0; i < width; ++i) grad.values[i] *= Real(0.25);
         backward_pair(args, from, to, grad, mean, scale, shift, sum, centred);

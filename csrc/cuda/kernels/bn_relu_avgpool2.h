@@ -7,18 +7,18 @@ namespace ladderseg::cuda {
 
 template <class T, class R>
 struct BnReluAvgpool2ForwardArguments {
-  Map<const T> input;
+  FeatureMap<const T> input;
   Norm<R> norm;
-  Map<T> output;
+  FeatureMap<T> output;
   Columns columns;  // of the output
 };
 
 template <class T, class R>
 struct BnReluAvgpool2BackwardArguments {
-  Map<const T> grad_output;
-  Map<const T> input;
+  FeatureMap<const T> grad_output;
+  FeatureMap<const T> input;
   Norm<R> norm;
-  Map<T> grad_input;
+  FeatureMap<T> grad_input;
   R* partial_sums;                // [blocks of cells][masked, centred][C], for bn_sums.cu
   int64 cell_rows, cell_columns;  // cells of 2x2 pixels to be worked on; a last one may be cut by the map's edge
   Columns columns;                // of the cells

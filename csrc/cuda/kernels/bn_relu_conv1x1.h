@@ -7,10 +7,10 @@ namespace ladderseg::cuda {
 
 template <class T, class R>
 struct BnReluConv1x1ForwardArguments {
-  Map<const T> input;
+  FeatureMap<const T> input;
   Norm<R> norm;
   const T* weight;  // [M, C]
-  Map<T> output;
+  FeatureMap<T> output;
   R* partial_statistics;  // [tiles of pixels][mean, sum of squared deviations][M] or nullptr
   int column_tiles;       // blocks are numbered column tile first
   int wide;               // whether rows of input and weight are whole chunks of 16 bytes
@@ -20,11 +20,11 @@ struct BnReluConv1x1ForwardArguments {
 template <class T, class R>
 struct BnReluConv1x1DataArguments {
   Gradient<T, R> grad_output;
-  Map<const T> input;
+  FeatureMap<const T> input;
   Norm<R> norm;
-  const T* weight;    // [M, C]
-  Map<T> grad_input;  // or no data
-  R* partial_sums;    // [tiles of pixels][masked, centred][C]
+  const T* weight;           // [M, C]
+  FeatureMap<T> grad_input;  // or no data
+  R* partial_sums;           // [tiles of pixels][masked, centred][C]
   int column_tiles;
   int wide;        // whether rows of grad_output and weight are whole chunks of 16 bytes
   int wide_input;  // those of input and grad_input
@@ -34,7 +34,7 @@ struct BnReluConv1x1DataArguments {
 template <class T, class R>
 struct BnReluConv1x1WeightArguments {
   Gradient<T, R> grad_output;
-  Map<const T> input;
+  FeatureMap<const T> input;
   Norm<R> norm;
   R* partial_weight;  // [parts][M][C]
   int row_tiles, column_tiles;
@@ -46,12 +46,12 @@ struct BnReluConv1x1WeightArguments {
 template <class T, class R>
 struct BnReluConv1x1BackwardArguments {
   Gradient<T, R> grad_output;  // of at most kOnePassGradients channels
-  Map<const T> input;
+  FeatureMap<const T> input;
   Norm<R> norm;
-  const T* weight;    // [M, C]
-  Map<T> grad_input;  // or no data
-  R* partial_sums;    // [parts][masked, centred][C]
-  R* partial_weight;  // [parts][M][C]
+  const T* weight;           // [M, C]
+  FeatureMap<T> grad_input;  // or no data
+  R* partial_sums;           // [parts][masked, centred][C]
+  R* partial_weight;         // [parts][M][C]
   int column_tiles;
   int64 pixels_per_part;  // a multiple of a tile's pixels
   int wide;               // whether rows of grad_output and weight are whole chunks of 16 bytes

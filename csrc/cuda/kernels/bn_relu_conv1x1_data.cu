@@ -19,7 +19,7 @@ struct Memory {
 template <class Tile, int piece>
 LADDERSEG_DEVICE void finish_piece(const DataArguments& args, const Tile& tile, int64 row, int c, int j,
                                    Real (&masked_sums)[piece], Real (&centred_sums)[piece]) {
-  const int64 count = pixels(args.input);
+  const int64 count = args.input.pixels();
   const int left = static_cast<int>(args.input.c) - c;
   Real mean[piece], scale[piece], shift[piece];
 #pragma unroll
@@ -35,9 +35,9 @@ LADDERSEG_DEVICE void finish_piece(const DataArguments& args, const Tile& tile, 
     const int64 p = row + Tile::row(i);
     if (p >= count || left <= 0) continue;
     Real x[piece], result[piece];
-    load_piece(pixel(args.input, p) + c, left, args.wide_input, x);
+    load_piece(args.input.pixel(p) + c, left, args.wide_input, x);
     if (args.accumulate) {
-      load_piece(pixel(args.grad_input, p) + c, left, args.wide_input, result);
+      load_piece(args.grad_input.pixel(p) + c, left, args.wide_input, result);
     } else {
 #pragma unroll
       for (int k = 0; k < piece; ++k) result[k] = Real(0);
@@ -49,7 +49,7 @@ LADDERSEG_DEVICE void finish_piece(const DataArguments& args, const Tile& tile, 
       centred_sums[k] += m * (x[k] - mean[k]);
       result[k] += scale[k] * m;
     }
-    if (args.grad_input.data) store_piece(pixel(args.grad_input, p) + c, left, args.wide_input, result);
+    if (args.grad_input.data) store_piece(args.grad_input.pixel(p) + c, left, args.wide_input, result);
   }
 }
 
@@ -59,7 +59,7 @@ LADDERSEG_DEVICE void backward(const DataArguments& args, Memory<Tile>& memory) 
   const int64 row = static_cast<int64>(blockIdx.x / args.column_tiles) * Tile::kRows;
   const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
   const int depth = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
-  const Corrected<wide> grad{args.grad_output, pixels(args.input), depth};
+  const Corrected<wide> grad{args.grad_output, args.input.pixels(), depth};
   const Matrix<wide> weight{args.weight, depth, columns};
   Tile tile;
   multiply<Contiguous::depth, Contiguous::index>(tile, grad, weight, row, column, 0, depth, memory.product);

@@ -12,7 +12,7 @@ using ForwardArguments = BnReluConv1x1ForwardArguments<Element, Real>;
 template <class Tile>
 LADDERSEG_DEVICE void write_statistics(const ForwardArguments& args, const Tile& tile, int64 row, int column,
                                        ColumnSums<Tile>& sums, Real (&means)[Tile::kColumns]) {
-  const int rows = static_cast<int>(smaller(pixels(args.input) - row, Tile::kRows));
+  const int rows = static_cast<int>(smaller(args.input.pixels() - row, Tile::kRows));
   const int thread = threadIdx.x;
   Real* const partial = args.partial_statistics + 2 * args.output.c * (blockIdx.x / args.column_tiles);
   Real values[Tile::kThreadColumns];
@@ -54,7 +54,7 @@ struct Memory {
 // With `wide`, the rows of input and weight are whole chunks of 16 bytes.
 template <class Tile, bool wide>
 LADDERSEG_DEVICE void forward(const ForwardArguments& args, Memory<Tile>& memory) {
-  const int64 count = pixels(args.input);
+  const int64 count = args.input.pixels();
   const int64 row = static_cast<int64>(blockIdx.x / args.column_tiles) * Tile::kRows;
   const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
   const int depth = static_cast<int>(args.input.c), columns = static_cast<int>(args.output.c);
@@ -73,7 +73,7 @@ LADDERSEG_DEVICE void forward(const ForwardArguments& args, Memory<Tile>& memory
 #pragma unroll
       for (int k = 0; k < kPiece; ++k) tile.sums[i][j + k] = piece[k] = rounded(tile.sums[i][j + k]);
       if (Tile::row(i) < rows && m < columns)
-        store_piece(pixel(args.output, row + Tile::row(i)) + m, columns - m, args.wide_output != 0, piece);
+        store_piece(args.output.pixel(row + Tile::row(i)) + m, columns - m, args.wide_output != 0, piece);
     }
   }
   if (args.partial_statistics) write_statistics(args, tile, row, column, memory.sums, memory.means);

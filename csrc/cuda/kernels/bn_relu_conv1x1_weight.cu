@@ -23,7 +23,7 @@ LADDERSEG_DEVICE void backward(const WeightArguments& args, Memory<Tile>& memory
   const int column = tile_number % args.column_tiles * Tile::kColumns;
   const int rows = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
   const int64 begin = part * args.pixels_per_part;
-  const int64 end = smaller(begin + args.pixels_per_part, pixels(args.input));
+  const int64 end = smaller(begin + args.pixels_per_part, args.input.pixels());
   const Corrected<wide> grad{args.grad_output, end, rows};
   const Rectified<wide> y{args.input, args.norm, end, columns};
   Tile tile;

@@ -25,13 +25,13 @@ struct Strip {
 
 template <class T, class R>
 struct BnReluConv3x3ForwardArguments {
-  Map<const T> input;
+  FeatureMap<const T> input;
   int64 input_first_row;
   Norm<R> norm;
   Divisor channels;  // C'
   const T* weight;   // [K, 9, C']
   int dilation;
-  Map<T> output;
+  FeatureMap<T> output;
   R* partial_statistics;  // [tiles of pixels][mean, sum of squared deviations][K] or nullptr
   int column_tiles;       // blocks are numbered column tile first
   int wide;               // whether rows of input and weight are whole chunks of 16 bytes
@@ -45,13 +45,13 @@ struct BnReluConv3x3DataArguments {
   Gradient<T, R> grad_output;
   int64 grad_first_row;
   Divisor grad_channels;  // K'
-  Map<const T> input;
+  FeatureMap<const T> input;
   int64 input_first_row;
   Norm<R> norm;
   const T* weight;      // [9, K', C']
   int padded_channels;  // C'
   int dilation;
-  Map<T> grad_input;
+  FeatureMap<T> grad_input;
   R* partial_sums;  // [tiles of pixels][masked, centred][C]
   int column_tiles;
   int wide;             // whether rows of grad_output and weight are whole chunks of 16 bytes
@@ -63,7 +63,7 @@ template <class T, class R>
 struct BnReluConv3x3WeightArguments {
   Gradient<T, R> grad_output;
   int64 grad_first_row;
-  Map<const T> input;
+  FeatureMap<const T> input;
   int64 input_first_row;
   Norm<R> norm;
   Divisor channels;  // C'

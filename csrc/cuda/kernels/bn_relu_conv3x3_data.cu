@@ -22,7 +22,7 @@ template <class Tile, int piece>
 LADDERSEG_DEVICE void finish_piece(const DataArguments& args, const Tile& tile,
                                    const Neighbours<Tile::kRows>& neighbours, int64 row, int c, int j,
                                    Real (&masked_sums)[piece], Real (&centred_sums)[piece]) {
-  const int64 count = pixels(args.grad_input);
+  const int64 count = args.grad_input.pixels();
   const int left = static_cast<int>(args.input.c) - c;
   Real mean[piece], scale[piece], shift[piece];
 #pragma unroll
@@ -38,7 +38,7 @@ LADDERSEG_DEVICE void finish_piece(const DataArguments& args, const Tile& tile,
     const int64 p = row + Tile::row(i);
     if (p >= count || left <= 0) continue;
     Real x[piece], result[piece];
-    load_piece(pixel(args.input, neighbours.row[Tile::row(i)].centre) + c, left, args.wide_input != 0, x);
+    load_piece(args.input.pixel(neighbours.row[Tile::row(i)].centre) + c, left, args.wide_input != 0, x);
 #pragma unroll
     for (int k = 0; k < piece; ++k) {
       const Real m = masked(normalised(x[k], mean[k], scale[k], shift[k]), tile.sums[i][j + k]);
@@ -46,7 +46,7 @@ LADDERSEG_DEVICE void finish_piece(const DataArguments& args, const Tile& tile,
       centred_sums[k] += m * (x[k] - mean[k]);
       result[k] = scale[k] * m;
     }
-    store_piece(pixel(args.grad_input, p) + c, left, args.wide_input != 0, result);
+    store_piece(args.grad_input.pixel(p) + c, left, args.wide_input != 0, result);
   }
 }
 

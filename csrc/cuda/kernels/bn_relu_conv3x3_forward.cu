@@ -21,7 +21,7 @@ struct Memory {
 template <class Tile>
 LADDERSEG_DEVICE void store_tile(const ForwardArguments& args, Tile& tile, int64 row, int column) {
   constexpr int kPiece = Tile::kColumnPiece;
-  const int64 count = pixels(args.output);
+  const int64 count = args.output.pixels();
   const int columns = static_cast<int>(args.output.c);
 #pragma unroll
   for (int i = 0; i < Tile::kThreadRows; ++i) {
@@ -33,10 +33,10 @@ LADDERSEG_DEVICE void store_tile(const ForwardArguments& args, Tile& tile, int64
       Real piece[kPiece];
 #pragma unroll
       for (int l = 0; l < kPiece; ++l) piece[l] = Real(0);
-      if (args.accumulate && inside) load_piece(pixel(args.output, p) + k, columns - k, args.wide_output != 0, piece);
+      if (args.accumulate && inside) load_piece(args.output.pixel(p) + k, columns - k, args.wide_output != 0, piece);
 #pragma unroll
       for (int l = 0; l < kPiece; ++l) tile.sums[i][j + l] = piece[l] = rounded(piece[l] + tile.sums[i][j + l]);
-      if (inside) store_piece(pixel(args.output, p) + k, columns - k, args.wide_output != 0, piece);
+      if (inside) store_piece(args.output.pixel(p) + k, columns - k, args.wide_output != 0, piece);
     }
   }
 }
@@ -56,7 +56,7 @@ LADDERSEG_DEVICE void forward(const ForwardArguments& args, Memory<Tile>& memory
   multiply<Contiguous::depth, Contiguous::depth>(tile, y, weight, 0, column, 0, depth, memory.product);
   store_tile(args, tile, row, column);
   if (!args.partial_statistics) return;
-  const int rows = static_cast<int>(smaller(pixels(args.output) - row, Tile::kRows));
+  const int rows = static_cast<int>(smaller(args.output.pixels() - row, Tile::kRows));
   write_tile_statistics(tile, rows, args.output.c - column,
                         args.partial_statistics + 2 * args.output.c * row_tile + column, args.output.c,
                         memory.statistics);

@@ -52,14 +52,14 @@ LADDERSEG_DEVICE Pack<width> extremes(const BnReluMaxpoolForwardArguments<Elemen
 template <int width>
 LADDERSEG_DEVICE void bn_relu_maxpool_forward(const BnReluMaxpoolForwardArguments<Element, Real>& args) {
   const int64 c = column<width>();
-  const PixelRange range = block_pixels(args.columns, pixels(args.output));
+  const PixelRange range = block_pixels(args.columns, args.output.pixels());
   int64 p = range.begin + threadIdx.y;
   if (c >= args.input.c || p >= range.end) return;
   const auto norms = args.norm.mean ? load_norms<width>(args.norm, c) : signs_only<width>(args.norm, c);
   GridWalk walk(p, blockDim.y, args.output.h, args.output.w);
   for (; p < range.end; p += blockDim.y, walk.advance()) {
     const int64 row = args.first_row + 2 * static_cast<int64>(walk.row), column = 2 * static_cast<int64>(walk.column);
-    const Element* const image = at(args.input, walk.image, 0, 0) + c;
+    const Element* const image = args.input.at(walk.image, 0, 0) + c;
     Pack<width> maximum, first;
 #pragma unroll
     for (int tap = 0; tap < 9; ++tap) {
@@ -79,7 +79,7 @@ LADDERSEG_DEVICE void bn_relu_maxpool_forward(const BnReluMaxpoolForwardArgument
     } else {
       maximum = extremes(args, c, maximum, first);
     }
-    store<width>(pixel(args.output, p) + c, maximum);
+    store<width>(args.output.pixel(p) + c, maximum);
   }
 }
 
@@ -181,7 +181,7 @@ LADDERSEG_DEVICE void finish_pixels(const BnReluMaxpoolBackwardArguments<Element
 #pragma unroll
   for (int j = 0; j < 2; ++j) {
     if (column + j >= args.input.w) return;
-    const auto x = load_narrow<width>(at(args.input, image, row, column + j) + c);
+    const auto x = load_narrow<width>(args.input.at(image, row, column + j) + c);
     Pack<width> result;
 #pragma unroll
     for (int i = 0; i < width; ++i) {
@@ -192,7 +192,7 @@ LADDERSEG_DEVICE void finish_pixels(const BnReluMaxpoolBackwardArguments<Element
       if (args.constant)
         result.values[i] -= args.constant[c + i] + args.slope[c + i] * (x.values[i] - norms.mean.values[i]);
     }
-    if (args.grad_input.data) store_narrow<width>(at(args.grad_input, image, grad_row, column + j) + c, result);
+    if (args.grad_input.data) store_narrow<width>(args.grad_input.at(image, grad_row, column + j) + c, result);
   }
 }
 
@@ -202,7 +202,7 @@ template <int width>
 LADDERSEG_DEVICE void backward_run(const BnReluMaxpoolBackwardArguments<Element, Real>& args,
                                    const ChannelNorms<width>& norms, int64 image, int64 run, int64 s, int64 c,
                                    Sums<width>& sums) {
-  const Element* const pixels = at(args.input, image, 0, 0) + c;
+  const Element* const pixels = args.input.at(image, 0, 0) + c;
   const int64 begin = args.first_window_row + run * args.run_rows;
   Pack<width> waiting[2] = {};
   for (int64 q = begin - 1; q < begin + args.run_rows; ++q) {
@@ -214,7 +214,7 @@ LADDERSEG_DEVICE void backward_run(const BnReluMaxpoolBackwardArguments<Element,
       for (int j = 0; j < 2; ++j) {
         if (s + j >= args.grad_output.w) break;
         const auto window =
-            find_source(args, norms, pixels, centre, 2 * (s + j), at(args.grad_output, image, q, s + j) + c);
+            find_source(args, norms, pixels, centre, 2 * (s + j), args.grad_output.at(image, q, s + j) + c);
         if (j == 0) {
           window.add_at(1, above[0]);
           window.add_at(4, here[0]);

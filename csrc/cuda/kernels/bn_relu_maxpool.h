@@ -7,22 +7,22 @@ namespace ladderseg::cuda {
 
 template <class T, class R>
 struct BnReluMaxpoolForwardArguments {
-  Map<const T> input;
+  FeatureMap<const T> input;
   Norm<R> norm;  // without a mean: the output is each window's largest x where scale > 0, its smallest where scale < 0
-  Map<T> output;
+  FeatureMap<T> output;
   Columns columns;  // of the output
   int64 first_row;
 };
 
 template <class T, class R>
 struct BnReluMaxpoolBackwardArguments {
-  Map<const T> grad_output;
-  Map<const T> input;
+  FeatureMap<const T> grad_output;
+  FeatureMap<const T> input;
   Norm<R> norm;
-  Map<T> grad_input;  // or no data: only the sums are wanted
-  const R* constant;  // [C] or nullptr: grad_input is less constant + slope * (x - mean) then
-  const R* slope;     // [C], together with constant
-  R* partial_sums;    // [blocks of runs][masked, centred][C], for bn_sums.cu
+  FeatureMap<T> grad_input;  // or no data: only the sums are wanted
+  const R* constant;         // [C] or nullptr: grad_input is less constant + slope * (x - mean) then
+  const R* slope;            // [C], together with constant
+  R* partial_sums;           // [blocks of runs][masked, centred][C], for bn_sums.cu
   int64 first_row, first_grad_row;
   int64 first_window_row;             // of the first run
   int64 run_rows, run_columns, runs;  // window rows of a run; runs side by side, and one below the other

@@ -60,7 +60,7 @@ LADDERSEG_DEVICE void merge_over_block(Statistics (&into)[width], int count, Rea
 template <int width>
 LADDERSEG_DEVICE void channel_statistics(const ChannelStatisticsArguments<Element, Real>& args, Real* shared) {
   const int64 c = column<width>(), channels = args.input.c;
-  const PixelRange range = block_pixels(args.columns, pixels(args.input));
+  const PixelRange range = block_pixels(args.columns, args.input.pixels());
   const int count = static_cast<int>(range.end - range.begin);
   Statistics result[width] = {};
   if (c < channels && count > 0) {
@@ -68,7 +68,7 @@ LADDERSEG_DEVICE void channel_statistics(const ChannelStatisticsArguments<Elemen
 #pragma unroll
     for (int i = 0; i < width; ++i) first.values[i] = centre(first.values[i]);
     const int64 stride = blockDim.y * args.input.pixel_stride;
-    const Element* from = pixel(args.input, range.begin + threadIdx.y) + c;
+    const Element* from = args.input.pixel(range.begin + threadIdx.y) + c;
     const int mine = pixels_of(threadIdx.y, blockDim.y, count);
     int done = 0;
     for (; done + kTilePixels <= mine; done += kTilePixels, from += kTilePixels * stride)

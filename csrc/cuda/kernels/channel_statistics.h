@@ -7,7 +7,7 @@ namespace ladderseg::cuda {
 
 template <class T, class R>
 struct ChannelStatisticsArguments {
-  Map<const T> input;
+  FeatureMap<const T> input;
   R* partial_statistics;  // [blocks of pixels][mean, sum of squared deviations][C], for statistics.cu; of what is left
                           // of the values when that of the first pixel has been subtracted
   Columns columns;

@@ -132,14 +132,4 @@ LADDERSEG_DEVICE Pack<width> load_vector(const Real* from) {
 
 LADDERSEG_DEVICE int64 smaller(int64 a, int64 b) { return a < b ? a : b; }
 
-template <class T>
-LADDERSEG_DEVICE int64 pixels(const Map<T>& map) {
-  return map.n * map.h * map.w;
-}
-
-template <class T>
-LADDERSEG_DEVICE T* pixel(const Map<T>& map, int64 p) {
-  return map.data + p * map.pixel_stride;
-}
-
 }  // namespace ladderseg::cuda

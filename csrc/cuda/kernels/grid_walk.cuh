@@ -40,10 +40,4 @@ struct GridWalk {
   int step_images_, step_rows_, step_columns_;
 };
 
-// Like ladderseg::FeatureMap::at.
-template <class T>
-LADDERSEG_DEVICE T* at(const Map<T>& map, int64 image, int64 y, int64 x) {
-  return map.data + ((image * map.h + y) * map.w + x) * map.pixel_stride;
-}
-
 }  // namespace ladderseg::cuda

@@ -30,7 +30,7 @@ struct Share {
     share.part = blockIdx.x / args.column_tiles;
     share.column = static_cast<int>(blockIdx.x % args.column_tiles) * columns;
     share.begin = share.part * args.pixels_per_part;
-    share.end = smaller(share.begin + args.pixels_per_part, pixels(args.input));
+    share.end = smaller(share.begin + args.pixels_per_part, args.input.pixels());
     return share;
   }
 };

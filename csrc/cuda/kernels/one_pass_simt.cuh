@@ -173,11 +173,10 @@ struct SimtPass {
     const int left = static_cast<int>(args.input.c) - c;
     if (there && left > 0) {
       Real x[kPiece], result[kPiece] = {};
-      load_piece(ladderseg::cuda::pixel(args.input, p) + c, left, args.wide_input, x);
-      if (args.accumulate) load_piece(ladderseg::cuda::pixel(args.grad_input, p) + c, left, args.wide_input, result);
+      load_piece(args.input.pixel(p) + c, left, args.wide_input, x);
+      if (args.accumulate) load_piece(args.grad_input.pixel(p) + c, left, args.wide_input, result);
       norm.pass(x, g[i], result, y, sums);
-      if (args.grad_input.data)
-        store_piece(ladderseg::cuda::pixel(args.grad_input, p) + c, left, args.wide_input, result);
+      if (args.grad_input.data) store_piece(args.grad_input.pixel(p) + c, left, args.wide_input, result);
     }
     write(&memory.y[pixel(i) % kRowsOfY][column()], y);
   }

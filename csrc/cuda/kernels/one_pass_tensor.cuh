@@ -170,9 +170,8 @@ struct TensorPass {
       const int64 q = p + pixel + lane() / 4 + 8 * half;
       there[half] = q < end && c < args.input.c;
       if (!there[half]) continue;
-      x[half].words = *reinterpret_cast<const uint2*>(ladderseg::cuda::pixel(args.input, q) + c);
-      if (args.accumulate)
-        result[half].words = *reinterpret_cast<const uint2*>(ladderseg::cuda::pixel(args.grad_input, q) + c);
+      x[half].words = *reinterpret_cast<const uint2*>(args.input.pixel(q) + c);
+      if (args.accumulate) result[half].words = *reinterpret_cast<const uint2*>(args.grad_input.pixel(q) + c);
     }
     float g[kTiles][4];
     multiply_by_weight(gradient, pixel, g);
@@ -196,8 +195,7 @@ struct TensorPass {
           result[half].elements[k] = to_element(sum[k]);
           factors.elements[k] = factor(y[k]);
         }
-        if (args.grad_input.data)
-          *reinterpret_cast<uint2*>(ladderseg::cuda::pixel(args.grad_input, p + row) + c) = result[half].words;
+        if (args.grad_input.data) *reinterpret_cast<uint2*>(args.grad_input.pixel(p + row) + c) = result[half].words;
       }
       Chunk* const chunk = y_tile.chunk(row, column() / kWide);
       reinterpret_cast<uint2*>(chunk)[column() % kWide / kPiece] = factors.words;

@@ -98,9 +98,9 @@ struct GradientCorrection {
 
 // Of the pixel `p` of a map, or of a gradient's maps, the chunk at `channel`.
 template <bool wide>
-LADDERSEG_DEVICE PixelChunk fetch_pixel(const Map<const Element>& map, int64 p, int channel) {
+LADDERSEG_DEVICE PixelChunk fetch_pixel(const FeatureMap<const Element>& map, int64 p, int channel) {
   PixelChunk raw;
-  raw.chunk = fetch_chunk<wide>(pixel(map, p) + channel, static_cast<int>(map.c) - channel);
+  raw.chunk = fetch_chunk<wide>(map.pixel(p) + channel, static_cast<int>(map.c) - channel);
   raw.channel = channel;
   return raw;
 }
@@ -108,8 +108,8 @@ template <bool wide>
 LADDERSEG_DEVICE GradientChunk fetch_pixel(const Gradient<Element, Real>& gradient, int64 p, int channel) {
   GradientChunk raw = {};
   const int count = static_cast<int>(gradient.grad.c) - channel;
-  raw.grad = fetch_chunk<wide>(pixel(gradient.grad, p) + channel, count);
-  if (gradient.input.data) raw.input = fetch_chunk<wide>(pixel(gradient.input, p) + channel, count);
+  raw.grad = fetch_chunk<wide>(gradient.grad.pixel(p) + channel, count);
+  if (gradient.input.data) raw.input = fetch_chunk<wide>(gradient.input.pixel(p) + channel, count);
   raw.channel = channel;
   return raw;
 }
@@ -175,7 +175,7 @@ struct Patches {
 };
 
 template <bool wide, int rows>
-using RectifiedPatches = Patches<wide, rows, Map<const Element>, PixelChunk, Rectification>;
+using RectifiedPatches = Patches<wide, rows, FeatureMap<const Element>, PixelChunk, Rectification>;
 template <bool wide, int rows>
 using CorrectedPatches = Patches<wide, rows, Gradient<Element, Real>, GradientChunk, GradientCorrection>;
 
@@ -205,10 +205,10 @@ struct PixelRange {
 };
 
 // Whether a map has such a pixel in an image of it, and the number it has.
-LADDERSEG_DEVICE bool has_pixel(const Map<const Element>& map, int y, int x) {
+LADDERSEG_DEVICE bool has_pixel(const FeatureMap<const Element>& map, int y, int x) {
   return y >= 0 && y < static_cast<int>(map.h) && x >= 0 && x < static_cast<int>(map.w);
 }
-LADDERSEG_DEVICE int64 pixel_number(const Map<const Element>& map, int image, int y, int x) {
+LADDERSEG_DEVICE int64 pixel_number(const FeatureMap<const Element>& map, int image, int y, int x) {
   return (image * map.h + y) * map.w + x;
 }
 
@@ -216,7 +216,7 @@ LADDERSEG_DEVICE int64 pixel_number(const Map<const Element>& map, int image, in
 template <bool wide>
 struct RectifiedRange {
   const PixelRange& range;
-  Map<const Element> input;
+  FeatureMap<const Element> input;
   int first_row;
   int dilation;
   Divisor channels;  // of a tap

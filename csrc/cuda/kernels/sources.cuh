@@ -63,7 +63,7 @@ struct Matrix {
 // y = relu((x - mean) * scale + shift); rows are pixels, columns are channels.
 template <bool wide>
 struct Rectified {
-  Map<const Element> input;
+  FeatureMap<const Element> input;
   Norm<Real> norm;
   int64 rows;
   int channels;
@@ -77,7 +77,7 @@ struct Rectified {
 
   LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {
     Raw raw = {};
-    if (inside(row, column)) raw.chunk = fetch_chunk<wide>(pixel(input, row) + column, channels - column);
+    if (inside(row, column)) raw.chunk = fetch_chunk<wide>(input.pixel(row) + column, channels - column);
     return raw;
   }
   LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64 row, int column) const {
@@ -113,8 +113,8 @@ struct Corrected {
     Raw raw = {};
     if (!inside(row, column)) return raw;
     const int count = channels - column;
-    raw.grad = fetch_chunk<wide>(pixel(gradient.grad, row) + column, count);
-    if (gradient.input.data) raw.input = fetch_chunk<wide>(pixel(gradient.input, row) + column, count);
+    raw.grad = fetch_chunk<wide>(gradient.grad.pixel(row) + column, count);
+    if (gradient.input.data) raw.input = fetch_chunk<wide>(gradient.input.pixel(row) + column, count);
     return raw;
   }
   LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64 row, int column) const {

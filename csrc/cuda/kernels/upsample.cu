@@ -43,23 +43,23 @@ LADDERSEG_DEVICE void upsample_forward(const UpsampleForwardArguments<Element>& 
   const int64 c = column<width>();
   if (c >= args.coarse.c) return;
   const Axis vertical = make_axis(args.coarse.h, args.height), horizontal = make_axis(args.coarse.w, args.output.w);
-  const PixelRange range = block_pixels(args.columns, pixels(args.output));
+  const PixelRange range = block_pixels(args.columns, args.output.pixels());
   PixelWalk at(args.output.w, args.output.h, range.begin + threadIdx.y);
   for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y, at.advance()) {
     const Position y = position(vertical, static_cast<int>(args.first_row) + at.y), x = position(horizontal, at.x);
     const int64 row = (at.image * args.coarse.h + y.lower) * args.coarse.w;
     const int64 row_below = (at.image * args.coarse.h + y.upper) * args.coarse.w;
-    const auto a = load<width>(pixel(args.coarse, row + x.lower) + c);
-    const auto b = load<width>(pixel(args.coarse, row + x.upper) + c);
-    const auto d = load<width>(pixel(args.coarse, row_below + x.lower) + c);
-    const auto e = load<width>(pixel(args.coarse, row_below + x.upper) + c);
+    const auto a = load<width>(args.coarse.pixel(row + x.lower) + c);
+    const auto b = load<width>(args.coarse.pixel(row + x.upper) + c);
+    const auto d = load<width>(args.coarse.pixel(row_below + x.lower) + c);
+    const auto e = load<width>(args.coarse.pixel(row_below + x.upper) + c);
     const Real left = Real(1) - x.weight, up = Real(1) - y.weight;
     Pack<width> result;
 #pragma unroll
     for (int i = 0; i < width; ++i)
       result.values[i] = blend(blend(a.values[i], b.values[i], left, x.weight),
                                blend(d.values[i], e.values[i], left, x.weight), up, y.weight);
-    store<width>(pixel(args.output, p) + c, result);
+    store<width>(args.output.pixel(p) + c, result);
   }
 }
 
@@ -79,8 +79,8 @@ constexpr int kFewReaders = 5;
 // too.
 template <int width>
 LADDERSEG_DEVICE void upsample_backward(const UpsampleBackwardArguments<Element>& args) {
-  const Map<const Element>& fine = args.grad_output;
-  const Map<Element>& coarse = args.grad_coarse;
+  const FeatureMap<const Element>& fine = args.grad_output;
+  const FeatureMap<Element>& coarse = args.grad_coarse;
   const int64 c = (static_cast<int64>(blockIdx.y) * blockDim.x + threadIdx.x) * width;
   const int64 strip = blockIdx.x / args.column_tiles, image = strip / args.row_tiles;
   const int column = static_cast<int>((blockIdx.x - strip * args.column_tiles) * blockDim.y + threadIdx.y);
@@ -100,7 +100,7 @@ LADDERSEG_DEVICE void upsample_backward(const UpsampleBackwardArguments<Element>
     for (; y < fine.h; ++y) {
       const Position at = position(vertical, y);
       if (at.lower != row) break;
-      const Element* from = pixel(fine, (image * fine.h + y) * fine.w + x_begin) + c;
+      const Element* from = fine.pixel((image * fine.h + y) * fine.w + x_begin) + c;
       Pack<width> sum = {};
       if (readers <= kFewReaders) {
 #pragma unroll
@@ -116,7 +116,7 @@ LADDERSEG_DEVICE void upsample_backward(const UpsampleBackwardArguments<Element>
       add_scaled(up, sum, here);
       add_scaled(down, sum, below);
     }
-    if (row >= first) store<width>(pixel(coarse, (image * coarse.h + row) * coarse.w + column) + c, here);
+    if (row >= first) store<width>(coarse.pixel((image * coarse.h + row) * coarse.w + column) + c, here);
     here = below;
     below = {};
   }

@@ -7,8 +7,8 @@ namespace ladderseg::cuda {
 
 template <class T>
 struct UpsampleForwardArguments {
-  Map<const T> coarse;
-  Map<T> output;
+  FeatureMap<const T> coarse;
+  FeatureMap<T> output;
   int64 first_row;
   int64 height;
   Columns columns;
@@ -17,8 +17,8 @@ struct UpsampleForwardArguments {
 // A block has blockDim.y neighbouring columns of the coarse map, and walks down rows_per_block rows of it.
 template <class T>
 struct UpsampleBackwardArguments {
-  Map<const T> grad_output;
-  Map<T> grad_coarse;
+  FeatureMap<const T> grad_output;
+  FeatureMap<T> grad_coarse;
   int64 column_tiles, row_tiles;  // of an image
   int64 rows_per_block;
   int wide;

@@ -19,7 +19,7 @@ LADDERSEG_DEVICE void compare(Real value, int k, Real& best, int& label) {
 extern "C" __global__ void __launch_bounds__(kScoreThreads, 4)
     LADDERSEG_KERNEL(upsample_argmax)(const UpsampleArgmaxArguments<Element> args) {
   __shared__ StagedRow<kClasses> above, below;
-  const Map<const Element>& scores = args.scores;
+  const FeatureMap<const Element>& scores = args.scores;
   const Axis vertical = make_axis(scores.h, args.height), horizontal = make_axis(scores.w, args.width);
   const PixelTile tile = pixel_tile(vertical, horizontal, args.tiles);
   const int row_below = min(tile.row + 1, vertical.coarse - 1);

@@ -7,7 +7,7 @@ namespace ladderseg::cuda {
 
 template <class T>
 struct UpsampleArgmaxArguments {
-  Map<const T> scores;
+  FeatureMap<const T> scores;
   unsigned char* labels;
   int64 height, width;
   PixelTiles tiles;

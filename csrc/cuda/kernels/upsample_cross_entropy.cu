@@ -199,13 +199,13 @@ struct SharedTile {
 // The gradients of a coarse row from those of the fine columns x_begin .. x_end. A warp has some neighbouring coarse
 // columns, its lanes the classes. A cell is read once, for the coarse columns at its left and its right.
 template <int kClasses>
-LADDERSEG_DEVICE void gather_row(const Map<Element>& grad, const CoarseTile& tile, int row, int x_begin, int x_end,
-                                 Classes classes, Real scale, SharedTile<kClasses>& shared) {
+LADDERSEG_DEVICE void gather_row(const FeatureMap<Element>& grad, const CoarseTile& tile, int row, int x_begin,
+                                 int x_end, Classes classes, Real scale, SharedTile<kClasses>& shared) {
   const int warp = threadIdx.x / 32, k = threadIdx.x % 32;
   const int share = (tile.end_column - tile.first_column + kScoreWarps - 1) / kScoreWarps;
   const int begin = tile.first_column + warp * share, end = min(begin + share, tile.end_column);
   if (k >= classes.count || begin >= end) return;
-  Element* to = pixel(grad, (tile.image * grad.h + row) * grad.w + begin) + classes.first + k;
+  Element* to = grad.pixel((tile.image * grad.h + row) * grad.w + begin) + classes.first + k;
   const int* const cells = shared.cells - (tile.first_column - 1);
   Real carried = Real(0);
   for (int j = begin - 1; j < end; ++j) {
@@ -334,7 +334,7 @@ LADDERSEG_DEVICE void cross_entropy_tile(const UpsampleCrossEntropyArguments<Ele
   for (int i = threadIdx.x; i < (tile.end_row - tile.first_row) * kClasses; i += kScoreThreads) {
     const int row = i / kClasses, k = i % kClasses;
     const int64 p = (tile.image * args.logits.h + tile.first_row + row) * args.logits.w + tile.first_column;
-    if (k < classes.count) pixel(args.grad_logits, p)[classes.first + k] = to_element(shared.sums[row][k] * scale);
+    if (k < classes.count) args.grad_logits.pixel(p)[classes.first + k] = to_element(shared.sums[row][k] * scale);
   }
 }
 
@@ -407,7 +407,7 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 3)
     LADDERSEG_KERNEL(pixel_loss)(const PixelLossArguments<Element, Real> args) {
   __shared__ StagedRow<kGroup> above, below;
   __shared__ double losses[kScoreThreads];
-  const Map<const Element>& logits = args.logits;
+  const FeatureMap<const Element>& logits = args.logits;
   const Axis vertical = make_axis(logits.h, args.height), horizontal = make_axis(logits.w, args.width);
   const PixelTile tile = pixel_tile(vertical, horizontal, args.tiles);
   const int row_below = min(tile.row + 1, vertical.coarse - 1), count = static_cast<int>(logits.c);

@@ -50,7 +50,7 @@ struct PixelSoftmax {
 
 template <class T, class R>
 struct PixelLossArguments {
-  Map<const T> logits;
+  FeatureMap<const T> logits;
   Labels<R> labels;
   int64 height, width;
   PixelSoftmax<R>* softmax;  // [N, H, W], or none
@@ -60,10 +60,10 @@ struct PixelLossArguments {
 
 template <class T, class R>
 struct UpsampleCrossEntropyArguments {
-  Map<const T> logits;
+  FeatureMap<const T> logits;
   Labels<R> labels;
   int64 height, width;
-  Map<T> grad_logits;  // or no data
+  FeatureMap<T> grad_logits;  // or no data
   const LabelTotals* totals;
   const PixelSoftmax<R>* softmax;  // [N, H, W], where a kernel does not compute it
   double* loss;                    // [blocks], where it does

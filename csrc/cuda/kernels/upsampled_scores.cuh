@@ -22,12 +22,12 @@ struct StagedRow {
 // Classes first .. first + count of `pixel_count` pixels of a coarse row. A warp takes a pixel, its lanes the classes;
 // beyond `count` are copies of the first class, which change no maximum.
 template <int kClasses>
-LADDERSEG_DEVICE void stage_row(const Map<const Element>& map, int64 image, int row, int column, int pixel_count,
+LADDERSEG_DEVICE void stage_row(const FeatureMap<const Element>& map, int64 image, int row, int column, int pixel_count,
                                 int64 first, int count, StagedRow<kClasses>& to) {
   static_assert(kClasses <= 32, "a lane has one class");
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   if (lane >= kClasses) return;
-  const Element* const from = pixel(map, (image * map.h + row) * map.w + column) + first + (lane < count ? lane : 0);
+  const Element* const from = map.pixel((image * map.h + row) * map.w + column) + first + (lane < count ? lane : 0);
 #pragma unroll 4
   for (int i = warp; i < pixel_count; i += kScoreWarps) to.scores[i][lane] = to_real(from[i * map.pixel_stride]);
 }

@@ -6,11 +6,11 @@
 namespace ladderseg::cuda {
 
 void affine_correction(const Queue& queue, const AffineCorrection<void>& args) {
-  const CorrectedGradient<void>& gradient = args.gradient;
+  const Gradient<void>& gradient = args.gradient;
   const int64_t channels = args.output.c, pixels = args.output.pixels();
   const bool aligned = wide(queue, gradient.grad) && wide(queue, gradient.input) && wide(queue, args.output);
   const ColumnGrid grid = column_grid(queue, channels, pixels, aligned, kMaxParts);
-  const AffineCorrectionArguments<void, void> arguments{cuda::gradient(gradient), map(args.output), grid.columns};
+  const AffineCorrectionArguments<void, void> arguments{gradient, args.output, grid.columns};
   Launch call{"affine_correction", "affine_correction", grid.grid, grid.block};
   if (gradient.grad.data == args.output.data) {
     call.buffers = {buffer(queue, args.output, Access::read_write, "grad, output")};

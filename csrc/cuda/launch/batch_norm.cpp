@@ -18,21 +18,10 @@ void add_doubles(Launch& call, const double* data, int64_t channels, Access acce
 
 void batch_norm_forward(const Queue& queue, const BatchNormForward<void>& args) {
   const int64_t channels = args.channels;
-  const BatchNormForwardArguments<void> arguments{channels,
-                                                  args.mean,
-                                                  args.variance,
-                                                  args.running_mean,
-                                                  args.running_variance,
-                                                  reinterpret_cast<int64*>(args.batches),
-                                                  args.gamma,
-                                                  args.beta,
-                                                  args.epsilon,
-                                                  args.momentum,
-                                                  args.unbiased,
-                                                  args.norm_mean,
-                                                  args.norm_scale,
-                                                  args.norm_shift,
-                                                  args.invstd};
+  const BatchNormForwardArguments<void> arguments{
+      channels,      args.mean,      args.variance,   args.running_mean, args.running_variance,
+      args.batches,  args.gamma,     args.beta,       args.epsilon,      args.momentum,
+      args.unbiased, args.norm_mean, args.norm_scale, args.norm_shift,   args.invstd};
   Launch call = launch_of("batch_norm_forward", channels);
   const auto add = [&](const void* data, Access access, const char* name) {
     if (data) call.buffers.push_back(vector_buffer(queue, data, channels, name, access));

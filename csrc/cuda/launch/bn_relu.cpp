@@ -9,7 +9,7 @@ namespace ladderseg::cuda {
 void bn_relu_forward(const Queue& queue, const BnReluForward<void>& args) {
   const bool aligned = wide(queue, args.input) && wide(queue, args.output);
   const ColumnGrid grid = column_grid(queue, args.input.c, args.input.pixels(), aligned, kMaxParts);
-  const BnReluForwardArguments<void, void> arguments{map(args.input), norm(args.norm), map(args.output), grid.columns};
+  const BnReluForwardArguments<void, void> arguments{args.input, args.norm, args.output, grid.columns};
   Launch call{"bn_relu", "bn_relu_forward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   buffer(queue, args.output, Access::write, "output")};
@@ -22,9 +22,8 @@ void bn_relu_backward(const Queue& queue, const BnReluBackward<void>& args) {
   const bool aligned = wide(queue, args.grad_output) && wide(queue, args.input) && wide(queue, args.grad_input);
   const ColumnGrid grid = column_grid(queue, args.input.c, args.input.pixels(), aligned, kMaxReductionParts);
   const PartialSums partial = allocate_partial_sums(queue, grid.parts(), args.input.c);
-  const BnReluBackwardArguments<void, void> arguments{map(args.grad_output), map(args.input), norm(args.norm),
-                                                      map(args.grad_input),  partial.data,    grid.columns,
-                                                      args.accumulate};
+  const BnReluBackwardArguments<void, void> arguments{args.grad_output, args.input,   args.norm,      args.grad_input,
+                                                      partial.data,     grid.columns, args.accumulate};
   Launch call{"bn_relu", "bn_relu_backward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.grad_output, Access::read, "grad_output"),
                   buffer(queue, args.input, Access::read, "input"),

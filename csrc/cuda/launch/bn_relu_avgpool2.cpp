@@ -9,8 +9,7 @@ namespace ladderseg::cuda {
 void bn_relu_avgpool2_forward(const Queue& queue, const BnReluAvgpool2Forward<void>& args) {
   const bool aligned = wide(queue, args.input) && wide(queue, args.output);
   const ColumnGrid grid = column_grid(queue, args.output.c, args.output.pixels(), aligned, kMaxParts);
-  const BnReluAvgpool2ForwardArguments<void, void> arguments{map(args.input), norm(args.norm), map(args.output),
-                                                             grid.columns};
+  const BnReluAvgpool2ForwardArguments<void, void> arguments{args.input, args.norm, args.output, grid.columns};
   Launch call{"bn_relu_avgpool2", "bn_relu_avgpool2_forward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   buffer(queue, args.output, Access::write, "output")};
@@ -28,9 +27,9 @@ void bn_relu_avgpool2_backward(const Queue& queue, const BnReluAvgpool2Backward<
   const ColumnGrid grid =
       column_grid(queue, channels, args.input.n * cell_rows * cell_columns, aligned, kMaxReductionParts);
   const PartialSums partial = allocate_partial_sums(queue, grid.parts(), channels);
-  const BnReluAvgpool2BackwardArguments<void, void> arguments{map(args.grad_output), map(args.input), norm(args.norm),
-                                                              map(args.grad_input),  partial.data,    cell_rows,
-                                                              cell_columns,          grid.columns,    args.accumulate};
+  const BnReluAvgpool2BackwardArguments<void, void> arguments{args.grad_output, args.input,   args.norm,
+                                                              args.grad_input,  partial.data, cell_rows,
+                                                              cell_columns,     grid.columns, args.accumulate};
   Launch call{"bn_relu_avgpool2", "bn_relu_avgpool2_backward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.grad_output, Access::read, "grad_output"),
                   buffer(queue, args.input, Access::read, "input"),

@@ -18,7 +18,7 @@ bool wide_rows(const Queue& queue, const void* data, int64_t columns) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && columns * element_bytes(queue.element) % 16 == 0;
 }
 
-bool wide(const Queue& queue, const CorrectedGradient<void>& gradient) {
+bool wide(const Queue& queue, const Gradient<void>& gradient) {
   return wide(queue, gradient.grad) && (!gradient.input.data || wide(queue, gradient.input));
 }
 
@@ -36,11 +36,11 @@ void backward_data(const Queue& queue, const BnReluConv1x1Backward<void>& args) 
   const int64_t row_tiles = ceil_divide(pixels, rows), column_tiles = ceil_divide(columns, kBackwardColumns);
   const bool aligned_input = wide(queue, args.input) && (!args.grad_input.data || wide(queue, args.grad_input));
   const PartialSums partial = allocate_partial_sums(queue, row_tiles, columns);
-  const BnReluConv1x1DataArguments<void, void> arguments{gradient(args.grad_output),
-                                                         map(args.input),
-                                                         norm(args.norm),
+  const BnReluConv1x1DataArguments<void, void> arguments{args.grad_output,
+                                                         args.input,
+                                                         args.norm,
                                                          args.weight,
-                                                         map(args.grad_input),
+                                                         args.grad_input,
                                                          partial.data,
                                                          static_cast<int>(column_tiles),
                                                          aligned,
@@ -91,9 +91,14 @@ void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args
   const int64_t column_tiles = ceil_divide(columns, kBackwardColumns);
   const WeightParts parts = weight_parts(queue, pixels, row_tiles * column_tiles, product_depth(bytes, tensor), 8);
   void* const partial = allocate_parts(queue, parts.count, rows * columns, args.grad_weight);
-  const BnReluConv1x1WeightArguments<void, void> arguments{
-      gradient(args.grad_output),     map(args.input),       norm(args.norm), partial, static_cast<int>(row_tiles),
-      static_cast<int>(column_tiles), parts.pixels_per_part, aligned};
+  const BnReluConv1x1WeightArguments<void, void> arguments{args.grad_output,
+                                                           args.input,
+                                                           args.norm,
+                                                           partial,
+                                                           static_cast<int>(row_tiles),
+                                                           static_cast<int>(column_tiles),
+                                                           parts.pixels_per_part,
+                                                           aligned};
   Launch call{"bn_relu_conv1x1_weight",
               tensor ? "bn_relu_conv1x1_weight_tensor" : "bn_relu_conv1x1_weight",
               {static_cast<unsigned>(parts.count * row_tiles * column_tiles)},
@@ -119,9 +124,9 @@ void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>&
   const PartialSums sums = allocate_partial_sums(queue, parts.count, columns);
   void* const partial = allocate_parts(queue, parts.count, rows * columns, args.grad_weight);
   const BnReluConv1x1BackwardArguments<void, void> arguments{
-      gradient(args.grad_output), map(args.input), norm(args.norm), args.weight,
-      map(args.grad_input),       sums.data,       partial,         static_cast<int>(column_tiles),
-      parts.pixels_per_part,      aligned,         aligned_input,   args.accumulate && args.grad_input.data};
+      args.grad_output,      args.input, args.norm,     args.weight,
+      args.grad_input,       sums.data,  partial,       static_cast<int>(column_tiles),
+      parts.pixels_per_part, aligned,    aligned_input, args.accumulate && args.grad_input.data};
   Launch call{"bn_relu_conv1x1_backward",
               tensor ? "bn_relu_conv1x1_backward_tensor" : "bn_relu_conv1x1_backward",
               {static_cast<unsigned>(parts.count * column_tiles)},
@@ -152,10 +157,10 @@ void bn_relu_conv1x1_forward(const Queue& queue, const BnReluConv1x1Forward<void
   const int64_t column_tiles = ceil_divide(columns, narrow ? kNarrowColumns : product_columns(bytes, tensor));
   PartialStatistics partial{};
   if (args.output_mean) partial = allocate_partial_statistics(queue, row_tiles, columns, pixels, rows);
-  const BnReluConv1x1ForwardArguments<void, void> arguments{map(args.input), norm(args.norm),
-                                                            args.weight,     map(args.output),
-                                                            partial.data,    static_cast<int>(column_tiles),
-                                                            aligned,         wide(queue, args.output)};
+  const BnReluConv1x1ForwardArguments<void, void> arguments{args.input,   args.norm,
+                                                            args.weight,  args.output,
+                                                            partial.data, static_cast<int>(column_tiles),
+                                                            aligned,      wide(queue, args.output)};
   const char* const kernel = tensor
                                  ? (narrow ? "bn_relu_conv1x1_forward_tensor_narrow" : "bn_relu_conv1x1_forward_tensor")
                                  : (narrow ? "bn_relu_conv1x1_forward_narrow" : "bn_relu_conv1x1_forward");

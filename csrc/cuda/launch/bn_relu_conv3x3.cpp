@@ -38,13 +38,13 @@ int distance(int64_t dilation) { return static_cast<int>(std::min(dilation, kMax
 
 bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
-bool wide(const BnRelu<void>& norm) { return aligned(norm.mean) && aligned(norm.scale) && aligned(norm.shift); }
+bool wide(const Norm<void>& norm) { return aligned(norm.mean) && aligned(norm.scale) && aligned(norm.shift); }
 
-bool wide(const Queue& queue, const CorrectedGradient<void>& gradient) {
+bool wide(const Queue& queue, const Gradient<void>& gradient) {
   return wide(queue, gradient.grad) && (!gradient.input.data || wide(queue, gradient.input));
 }
 
-bool wide_correction(const CorrectedGradient<void>& gradient) {
+bool wide_correction(const Gradient<void>& gradient) {
   return aligned(gradient.mean) && aligned(gradient.constant) && aligned(gradient.slope);
 }
 
@@ -61,16 +61,16 @@ void backward_data(const Queue& queue, const BnReluConv3x3Backward<void>& args) 
   const int64_t row_tiles = ceil_divide(pixels, product_rows(element_bytes(queue.element), tensor));
   const int64_t column_tiles = ceil_divide(columns, kConv3x3Columns);
   const PartialSums partial = allocate_partial_sums(queue, row_tiles, columns);
-  const BnReluConv3x3DataArguments<void, void> arguments{gradient(args.grad_output),
+  const BnReluConv3x3DataArguments<void, void> arguments{args.grad_output,
                                                          args.grad_first_row,
                                                          divisor(grad_channels),
-                                                         map(args.input),
+                                                         args.input,
                                                          args.input_first_row,
-                                                         norm(args.norm),
+                                                         args.norm,
                                                          args.weight,
                                                          static_cast<int>(padded_channels),
                                                          distance(args.dilation),
-                                                         map(args.grad_input),
+                                                         args.grad_input,
                                                          partial.data,
                                                          static_cast<int>(column_tiles),
                                                          wide_rows,
@@ -111,11 +111,11 @@ void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args
   const int64_t parts = std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part));
   const int64_t count = rows * columns;
   void* const partial = allocate_parts(queue, parts, count, args.grad_weight);
-  const BnReluConv3x3WeightArguments<void, void> arguments{gradient(args.grad_output),
+  const BnReluConv3x3WeightArguments<void, void> arguments{args.grad_output,
                                                            args.grad_first_row,
-                                                           map(args.input),
+                                                           args.input,
                                                            args.input_first_row,
-                                                           norm(args.norm),
+                                                           args.norm,
                                                            divisor(channels),
                                                            distance(args.dilation),
                                                            {pixels ? strip.n : 0, height, width},
@@ -167,9 +167,9 @@ void bn_relu_conv3x3_forward(const Queue& queue, const BnReluConv3x3Forward<void
   PartialStatistics partial{};
   if (args.output_mean) partial = allocate_partial_statistics(queue, row_tiles, columns, pixels, rows);
   const BnReluConv3x3ForwardArguments<void, void> arguments{
-      map(args.input),   args.input_first_row, norm(args.norm),
+      args.input,        args.input_first_row, args.norm,
       divisor(channels), args.weight,          distance(args.dilation),
-      map(args.output),  partial.data,         static_cast<int>(column_tiles),
+      args.output,       partial.data,         static_cast<int>(column_tiles),
       wide_rows,         wide(args.norm),      wide(queue, args.output),
       args.accumulate};
   const char* const kernel = tensor

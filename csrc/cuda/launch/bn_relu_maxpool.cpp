@@ -21,8 +21,8 @@ void bn_relu_maxpool_forward(const Queue& queue, const BnReluMaxpoolForward<void
   const int64_t channels = args.input.c;
   const bool aligned = wide(queue, args.input) && wide(queue, args.output);
   const ColumnGrid grid = column_grid(queue, channels, args.output.pixels(), aligned, kMaxParts);
-  const BnReluMaxpoolForwardArguments<void, void> arguments{map(args.input), norm(args.norm), map(args.output),
-                                                            grid.columns, args.first_row};
+  const BnReluMaxpoolForwardArguments<void, void> arguments{args.input, args.norm, args.output, grid.columns,
+                                                            args.first_row};
   Launch call{"bn_relu_maxpool", "bn_relu_maxpool_forward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   buffer(queue, args.output, Access::write, "output")};
@@ -34,8 +34,7 @@ void bn_relu_maxpool_forward(const Queue& queue, const BnReluMaxpoolForward<void
   launch(queue, call, &arguments);
 }
 
-void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<void>& args, const void* constant,
-                              const void* slope) {
+void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<void>& args) {
   const int64_t channels = args.input.c;
   const bool aligned = wide(queue, args.grad_output) && wide(queue, args.input) &&
                        (!args.grad_input.data || wide(queue, args.grad_input));
@@ -54,27 +53,17 @@ void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<vo
   grid.columns.pixels_per_block = runs_per_block;
   grid.grid.y = static_cast<unsigned>(std::max<int64_t>(1, ceil_divide(all_runs, runs_per_block)));
   const PartialSums partial = allocate_partial_sums(queue, grid.parts(), channels);
-  const BnReluMaxpoolBackwardArguments<void, void> arguments{map(args.grad_output),
-                                                             map(args.input),
-                                                             norm(args.norm),
-                                                             map(args.grad_input),
-                                                             constant,
-                                                             slope,
-                                                             partial.data,
-                                                             args.first_row,
-                                                             args.first_grad_row,
-                                                             first_window_row,
-                                                             run_rows,
-                                                             run_columns,
-                                                             runs,
-                                                             grid.columns};
+  const BnReluMaxpoolBackwardArguments<void, void> arguments{
+      args.grad_output, args.input,   args.norm,      args.grad_input,     args.constant,
+      args.slope,       partial.data, args.first_row, args.first_grad_row, first_window_row,
+      run_rows,         run_columns,  runs,           grid.columns};
   Launch call{"bn_relu_maxpool", "bn_relu_maxpool_backward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.grad_output, Access::read, "grad_output"),
                   buffer(queue, args.input, Access::read, "input"), buffer(queue, partial)};
   if (args.grad_input.data) call.buffers.push_back(buffer(queue, args.grad_input, Access::write, "grad_input"));
-  if (constant) {
-    call.buffers.push_back(vector_buffer(queue, constant, channels, "constant"));
-    call.buffers.push_back(vector_buffer(queue, slope, channels, "slope"));
+  if (args.constant) {
+    call.buffers.push_back(vector_buffer(queue, args.constant, channels, "constant"));
+    call.buffers.push_back(vector_buffer(queue, args.slope, channels, "slope"));
   }
   add_norm(queue, args.norm, channels, call.buffers);
   call.operations = 21.0 * args.grad_input.pixels() * channels;

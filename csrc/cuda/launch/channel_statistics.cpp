@@ -13,7 +13,7 @@ void channel_statistics(const Queue& queue, const ChannelStatistics<void>& args)
   PartialStatistics partial =
       allocate_partial_statistics(queue, grid.parts(), channels, pixels, grid.columns.pixels_per_block);
   if (pixels > 0) partial.centre = args.input.data;
-  const ChannelStatisticsArguments<void, void> arguments{map(args.input), partial.data, grid.columns};
+  const ChannelStatisticsArguments<void, void> arguments{args.input, partial.data, grid.columns};
   Launch call{"channel_statistics", "channel_statistics", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.input, Access::read, "input"), buffer(queue, partial)};
   call.operations = 6.0 * pixels * channels;

@@ -1,4 +1,4 @@
-// From the core's arguments to the kernels', and to the buffers that a launch touches.
+// From the core's arguments to the buffers that a launch touches.
 #pragma once
 
 #include "../kernels/arguments.h"
@@ -6,17 +6,6 @@
 #include "ladderseg/feature_map.h"
 
 namespace ladderseg::cuda {
-
-template <class T>
-Map<T> map(const FeatureMap<T>& from) {
-  return {from.data, from.n, from.h, from.w, from.c, from.pixel_stride};
-}
-
-inline Norm<void> norm(const BnRelu<void>& from) { return {from.mean, from.scale, from.shift}; }
-
-inline Gradient<void, void> gradient(const CorrectedGradient<void>& from) {
-  return {map(from.grad), map(from.input), from.mean, from.constant, from.slope};
-}
 
 // Whether every pixel of a map can be read 16 bytes at a time.
 template <class T>
@@ -42,13 +31,13 @@ inline Buffer vector_buffer(const Queue& queue, const void* data, int64_t count,
   return buffer(data, count * real_bytes(queue.element), access, name);
 }
 
-inline void add_norm(const Queue& queue, const BnRelu<void>& norm, int64_t channels, std::vector<Buffer>& buffers) {
+inline void add_norm(const Queue& queue, const Norm<void>& norm, int64_t channels, std::vector<Buffer>& buffers) {
   buffers.push_back(vector_buffer(queue, norm.mean, channels, "mean"));
   buffers.push_back(vector_buffer(queue, norm.scale, channels, "scale"));
   buffers.push_back(vector_buffer(queue, norm.shift, channels, "shift"));
 }
 
-inline void add_gradient(const Queue& queue, const CorrectedGradient<void>& gradient, std::vector<Buffer>& buffers) {
+inline void add_gradient(const Queue& queue, const Gradient<void>& gradient, std::vector<Buffer>& buffers) {
   buffers.push_back(buffer(queue, gradient.grad, Access::read, "grad"));
   if (!gradient.input.data) return;
   buffers.push_back(buffer(queue, gradient.input, Access::read, "grad's input"));

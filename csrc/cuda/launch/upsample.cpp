@@ -8,8 +8,7 @@ namespace ladderseg::cuda {
 void upsample_forward(const Queue& queue, const UpsampleForward<void>& args) {
   const bool aligned = wide(queue, args.coarse) && wide(queue, args.output);
   const ColumnGrid grid = column_grid(queue, args.coarse.c, args.output.pixels(), aligned, kMaxParts);
-  const UpsampleForwardArguments<void> arguments{map(args.coarse), map(args.output), args.first_row, args.height,
-                                                 grid.columns};
+  const UpsampleForwardArguments<void> arguments{args.coarse, args.output, args.first_row, args.height, grid.columns};
   if (args.output.pixels() == 0) return;
   Launch call{"upsample", "upsample_forward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.coarse, Access::read, "coarse"),
@@ -32,8 +31,7 @@ void upsample_backward(const Queue& queue, const UpsampleBackward<void>& args) {
   while (rows > 1 && coarse.n * groups * column_tiles * ceil_divide(coarse.h, rows) < 16 * multiprocessors(queue))
     rows /= 2;
   const int64_t row_tiles = ceil_divide(coarse.h, rows);
-  const UpsampleBackwardArguments<void> arguments{
-      map(args.grad_output), map(coarse), column_tiles, row_tiles, rows, aligned};
+  const UpsampleBackwardArguments<void> arguments{args.grad_output, coarse, column_tiles, row_tiles, rows, aligned};
   Launch call{"upsample",
               "upsample_backward",
               {static_cast<unsigned>(coarse.n * row_tiles * column_tiles), static_cast<unsigned>(groups)},

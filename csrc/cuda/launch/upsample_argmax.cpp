@@ -9,7 +9,7 @@ void upsample_argmax(const Queue& queue, const UpsampleArgmax<void>& args) {
   const int64_t pixels = args.scores.n * args.height * args.width;
   if (pixels == 0) return;
   const PixelTiles tiles = pixel_tiles(args.scores, args.height, args.width);
-  const UpsampleArgmaxArguments<void> arguments{map(args.scores), args.labels, args.height, args.width, tiles};
+  const UpsampleArgmaxArguments<void> arguments{args.scores, args.labels, args.height, args.width, tiles};
   Launch call{"upsample_argmax", "upsample_argmax", grid(args.scores, tiles), {kScoreThreads}};
   call.buffers = {buffer(queue, args.scores, Access::read, "scores"),
                   buffer(args.labels, pixels, Access::write, "labels")};

@@ -13,8 +13,6 @@ constexpr unsigned kThreads = 256;         // kLabelThreads and kTotalThreads in
 constexpr int64_t kLabelsPerBlock = 4096;  // likewise, at a time
 constexpr const char* kImage = "upsample_cross_entropy";
 
-int64_t label_bytes(LabelType type) { return type == LabelType::uint8 ? 1 : type == LabelType::int32 ? 4 : 8; }
-
 Labels<void> labels(const UpsampleCrossEntropy<void>& args) {
   const int type = args.label_type == LabelType::uint8 ? 0 : args.label_type == LabelType::int32 ? 1 : 2;
   const int64_t pixels = args.logits.n * args.height * args.width;
@@ -52,7 +50,7 @@ Scratch<LabelTotals> total_labels(const Queue& queue, const UpsampleCrossEntropy
   launch(queue, call, &sum);
 
   const Scratch<LabelTotals> totals(queue, 1);
-  const LabelTotalsArguments total{sums.data, blocks, totals.data, reinterpret_cast<int64*>(args.invalid_pixel)};
+  const LabelTotalsArguments total{sums.data, blocks, totals.data, args.invalid_pixel};
   launch(queue,
          {kImage,
           "label_totals",
@@ -70,11 +68,11 @@ void walk_tiles(const Queue& queue, const UpsampleCrossEntropy<void>& args, cons
                 const CoarseTiles& tiles, const Scratch<LabelTotals>& totals, const Buffer* softmax,
                 const Buffer* losses) {
   const UpsampleCrossEntropyArguments<void, void> arguments{
-      map(args.logits),
+      args.logits,
       labels(args),
       args.height,
       args.width,
-      map(args.grad_logits),
+      args.grad_logits,
       totals.data,
       softmax ? static_cast<const PixelSoftmax<void>*>(softmax->data) : nullptr,
       losses ? static_cast<double*>(const_cast<void*>(losses->data)) : nullptr,
@@ -93,8 +91,7 @@ void walk_tiles(const Queue& queue, const UpsampleCrossEntropy<void>& args, cons
 
 void finish_loss(const Queue& queue, const UpsampleCrossEntropy<void>& args, const Scratch<double>& losses,
                  const Scratch<LabelTotals>& totals) {
-  const LossArguments arguments{losses.data, losses.count, totals.data,
-                                reinterpret_cast<const int64*>(args.invalid_pixel), args.loss};
+  const LossArguments arguments{losses.data, losses.count, totals.data, args.invalid_pixel, args.loss};
   launch(queue,
          {kImage,
           "loss",
@@ -125,7 +122,7 @@ Scratch<double> in_groups(const Queue& queue, const UpsampleCrossEntropy<void>& 
   const bool want_grad = args.grad_logits.data;
   const int64_t softmax_bytes = want_grad ? 2 * real_bytes(queue.element) * labels(args).pixels : 0;
   Buffer softmax = buffer(want_grad ? queue.allocate(softmax_bytes) : nullptr, softmax_bytes, Access::write, "softmax");
-  const PixelLossArguments<void, void> arguments{map(args.logits),
+  const PixelLossArguments<void, void> arguments{args.logits,
                                                  labels(args),
                                                  args.height,
                                                  args.width,

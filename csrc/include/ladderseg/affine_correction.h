@@ -7,8 +7,8 @@ namespace ladderseg {
 
 template <class T>
 struct AffineCorrection {
-  CorrectedGradient<T> gradient;  // [P, C], with an input
-  FeatureMap<T> output;           // [P, C]; may be the gradient itself
+  Gradient<T> gradient;  // [P, C], with an input
+  FeatureMap<T> output;  // [P, C]; may be the gradient itself
 };
 
 }  // namespace ladderseg

@@ -35,7 +35,7 @@ struct BatchNormBackward {
   int64_t channels, positions;
   BnSums sums;
   const double* invstd;  // [C]
-  BnRelu<T> norm;        // its mean and scale
+  Norm<T> norm;          // its mean and scale
   T* grad_gamma;         // [C]
   T* grad_beta;          // [C]
   T* mean;               // [C] or no data, as the two others: nothing is to be corrected; that of the norm

@@ -14,7 +14,7 @@ namespace ladderseg {
 template <class T>
 struct BnReluConv1x1Forward {
   FeatureMap<const T> input;  // [P, C]
-  BnRelu<T> norm;
+  Norm<T> norm;
   const T* weight;          // [M, C]
   FeatureMap<T> output;     // [P, M]
   double* output_mean;      // [M] or nullptr
@@ -23,9 +23,9 @@ struct BnReluConv1x1Forward {
 
 template <class T>
 struct BnReluConv1x1Backward {
-  CorrectedGradient<T> grad_output;  // [P, M]
-  FeatureMap<const T> input;         // [P, C]
-  BnRelu<T> norm;
+  Gradient<T> grad_output;    // [P, M]
+  FeatureMap<const T> input;  // [P, C]
+  Norm<T> norm;
   const T* weight;           // [M, C]
   FeatureMap<T> grad_input;  // [P, C] or no data
   bool accumulate;           // add to grad_input instead of overwriting it

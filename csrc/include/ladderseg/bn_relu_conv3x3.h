@@ -10,6 +10,9 @@
 //
 // Both work on strips of rows. An input map may begin above the strip, to hold its halo: `first_row` is the row of that
 // map which lies at the strip's first row. Where a map has no row, its values count as zero.
+//
+// On CUDA devices weights are in another order, with channels padded with zeros to C' and K', whole chunks of 16 bytes:
+// weight is [K, 3, 3, C'] forward and [3, 3, K', C'] backward, grad_weight is [3, 3, C', K].
 #pragma once
 
 #include "feature_map.h"
@@ -20,7 +23,7 @@ template <class T>
 struct BnReluConv3x3Forward {
   FeatureMap<const T> input;  // [N, H, W, C]
   int64_t input_first_row;
-  BnRelu<T> norm;
+  Norm<T> norm;
   const T* weight;  // [K, C, 3, 3]
   int64_t dilation;
   FeatureMap<T> output;     // [N, rows, W, K]
@@ -31,11 +34,11 @@ struct BnReluConv3x3Forward {
 
 template <class T>
 struct BnReluConv3x3Backward {
-  CorrectedGradient<T> grad_output;  // [N, H', W, K]
+  Gradient<T> grad_output;  // [N, H', W, K]
   int64_t grad_first_row;
   FeatureMap<const T> input;  // [N, H, W, C]
   int64_t input_first_row;
-  BnRelu<T> norm;
+  Norm<T> norm;
   const T* weight;  // [K, C, 3, 3]
   int64_t dilation;
   FeatureMap<T> grad_input;  // [N, rows, W, C], overwritten

@@ -5,6 +5,11 @@
 //
 // Both work on strips of rows: `first_row` is the input row, counted from the strip's first, at the centre of the
 // strip's first pooled row: 0 for a whole image or its top strip, 1 for a strip that starts with a row of halo.
+//
+// On CUDA devices, where the stem is not fused, three more things are possible. Without a mean and a shift the forward
+// gives each window's largest x where scale > 0 and its smallest where scale < 0, as the stem does (stem.h). Without
+// data in grad_input the backward gives the sums alone, for its rows. With a constant and a slope it corrects
+// grad_input as a Gradient's: grad_input = scale * m - constant - slope * (x - mean).
 #pragma once
 
 #include "feature_map.h"
@@ -14,7 +19,7 @@ namespace ladderseg {
 template <class T>
 struct BnReluMaxpoolForward {
   FeatureMap<const T> input;  // [N, H, W, C]
-  BnRelu<T> norm;
+  Norm<T> norm;
   FeatureMap<T> output;  // [N, h, w, C]
   int64_t first_row;
 };
@@ -23,11 +28,13 @@ template <class T>
 struct BnReluMaxpoolBackward {
   FeatureMap<const T> grad_output;  // [N, h, w, C]
   FeatureMap<const T> input;        // [N, H, W, C]
-  BnRelu<T> norm;
+  Norm<T> norm;
   FeatureMap<T> grad_input;  // [N, rows, W, C], overwritten: that of the input rows from first_grad_row on
   int64_t first_row;
   int64_t first_grad_row;
-  BnSums sums;  // over the rows of grad_input
+  BnSums sums;        // over the rows of grad_input
+  const T* constant;  // [C] or nullptr, as slope
+  const T* slope;     // [C]
 };
 
 }  // namespace ladderseg

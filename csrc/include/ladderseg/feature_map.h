@@ -1,9 +1,20 @@
 // What every operator's arguments are made of: plain structs of pointers and sizes.
+//
+// The host's code and the CUDA kernels share this header; the compilers of device code have no host headers.
 #pragma once
 
+#if defined(__CUDACC__)
+#define LADDERSEG_INLINE __device__ __forceinline__
+namespace ladderseg {
+using int64 = long long;
+}
+#else
 #include <cstdint>
-
 #define LADDERSEG_INLINE inline __attribute__((always_inline))
+namespace ladderseg {
+using int64 = int64_t;
+}
+#endif
 
 namespace ladderseg {
 
@@ -13,12 +24,12 @@ namespace ladderseg {
 template <class T>
 struct FeatureMap {
   T* data;  // nullptr: an optional output that is not wanted
-  int64_t n, h, w, c;
-  int64_t pixel_stride;
+  int64 n, h, w, c;
+  int64 pixel_stride;
 
-  LADDERSEG_INLINE int64_t pixels() const { return n * h * w; }
-  LADDERSEG_INLINE T* pixel(int64_t p) const { return data + p * pixel_stride; }
-  LADDERSEG_INLINE T* at(int64_t image, int64_t y, int64_t x) const {
+  LADDERSEG_INLINE int64 pixels() const { return n * h * w; }
+  LADDERSEG_INLINE T* pixel(int64 p) const { return data + p * pixel_stride; }
+  LADDERSEG_INLINE T* at(int64 image, int64 y, int64 x) const {
     return data + ((image * h + y) * w + x) * pixel_stride;
   }
 };
@@ -26,23 +37,23 @@ struct FeatureMap {
 // Batch normalisation and rectification, per channel:
 //
 //   y = relu((x - mean) * scale + shift),   scale = gamma / sqrt(variance + eps),   shift = beta
-template <class T>
-struct BnRelu {
-  const T* mean;   // [C]
-  const T* scale;  // [C]
-  const T* shift;  // [C]
+template <class R>
+struct Norm {
+  const R* mean;   // [C]
+  const R* scale;  // [C]
+  const R* shift;  // [C]
 };
 
 // The gradient of a map whose batch norms have deferred their correction (ALGORITHMS.md section 4):
 //
 //   grad[p, c] - constant[c] - slope[c] * (x[p, c] - mean[c])
-template <class T>
-struct CorrectedGradient {
+template <class T, class R = T>
+struct Gradient {
   FeatureMap<const T> grad;   // [P, C]
   FeatureMap<const T> input;  // x [P, C], or no data: nothing is to be corrected
-  const T* mean;              // [C], like the following unused without x
-  const T* constant;          // [C]
-  const T* slope;             // [C]
+  const R* mean;              // [C], like the following unused without x
+  const R* constant;          // [C]
+  const R* slope;             // [C]
 };
 
 // The two sums over all positions that a batch norm's backward needs (ALGORITHMS.md section 4); with g the

@@ -1,4 +1,4 @@
-// The operators of the core, behind one table per element type and instruction set.
+// The kernels of the core (kernels.def), behind one table per element type and instruction set.
 #pragma once
 
 #include "affine_correction.h"
@@ -24,29 +24,8 @@ using Kernel = void (*)(const Arguments&, int threads);
 
 template <class T>
 struct Kernels {
-  Kernel<ChannelStatistics<T>> channel_statistics;
-  Kernel<AffineCorrection<T>> affine_correction;
-  Kernel<BatchNormForward<T>> batch_norm_forward;
-  Kernel<BatchNormBackward<T>> batch_norm_backward;
-  Kernel<BnReluForward<T>> bn_relu_forward;
-  Kernel<BnReluBackward<T>> bn_relu_backward;
-  Kernel<BnReluConv1x1Forward<T>> bn_relu_conv1x1_forward;
-  Kernel<BnReluConv1x1Backward<T>> bn_relu_conv1x1_backward;
-  Kernel<BnReluConv3x3Forward<T>> bn_relu_conv3x3_forward;
-  Kernel<BnReluConv3x3Backward<T>> bn_relu_conv3x3_backward;
-  Kernel<BnReluAvgpool2Forward<T>> bn_relu_avgpool2_forward;
-  Kernel<BnReluAvgpool2Backward<T>> bn_relu_avgpool2_backward;
-  Kernel<BnReluMaxpoolForward<T>> bn_relu_maxpool_forward;
-  Kernel<BnReluMaxpoolBackward<T>> bn_relu_maxpool_backward;
-  Kernel<StemForward<T>> stem_forward;
-  Kernel<StemBackwardSums<T>> stem_backward_sums;
-  Kernel<StemBackwardWeight<T>> stem_backward_weight;
-  Kernel<UpsampleForward<T>> upsample_forward;
-  Kernel<UpsampleBackward<T>> upsample_backward;
-  Kernel<UpsampleProjectConcatForward<T>> upsample_project_concat_forward;
-  Kernel<UpsampleCrossEntropy<T>> upsample_cross_entropy;
-  Kernel<UpsampleArgmax<T>> upsample_argmax;
-  Kernel<ProductRate<T>> product_rate;
+#define KERNEL(name, Arguments) Kernel<Arguments<T>> name;
+#include "kernels.def"
 };
 
 // One way of compiling the kernels, and whether this processor can run it.

@@ -29,7 +29,7 @@ template <class T>
 struct StemForward {
   Images<T> images;
   const T* weight;       // [K, C, 7, 7]
-  BnRelu<T> norm;        // its mean may be nullptr
+  Norm<T> norm;          // its mean may be nullptr
   FeatureMap<T> output;  // [N, h, w, K]
   double* mean;          // [K], of x, or nullptr
   double* variance;      // [K], or nullptr, together with mean
@@ -37,19 +37,19 @@ struct StemForward {
 
 template <class T>
 struct StemBackwardSums {
-  CorrectedGradient<T> grad_output;  // [N, h, w, K]
+  Gradient<T> grad_output;  // [N, h, w, K]
   Images<T> images;
   const T* weight;  // [K, C, 7, 7]
-  BnRelu<T> norm;
+  Norm<T> norm;
   BnSums sums;
 };
 
 template <class T>
 struct StemBackwardWeight {
-  CorrectedGradient<T> grad_output;  // [N, h, w, K]
+  Gradient<T> grad_output;  // [N, h, w, K]
   Images<T> images;
   const T* weight;  // [K, C, 7, 7]
-  BnRelu<T> norm;
+  Norm<T> norm;
   const T* constant;  // [K]
   const T* slope;     // [K]
   T* grad_weight;     // [K, C, 7, 7]

@@ -14,6 +14,8 @@ namespace ladderseg {
 
 enum class LabelType { uint8, int32, int64 };
 
+inline int64_t label_bytes(LabelType type) { return type == LabelType::uint8 ? 1 : type == LabelType::int32 ? 4 : 8; }
+
 template <class T>
 struct UpsampleCrossEntropy {
   FeatureMap<const T> logits;  // [N, h, w, K]

@@ -15,7 +15,7 @@ template <class T>
 struct UpsampleProjectConcatForward {
   FeatureMap<const T> coarse;  // [N, h, w, D]
   FeatureMap<const T> skip;    // [N, H, W, C]
-  BnRelu<T> norm;              // of the skip
+  Norm<T> norm;                // of the skip
   const T* weight;             // [M, C]
   FeatureMap<T> output;        // [N, H, W, D + M]
 };

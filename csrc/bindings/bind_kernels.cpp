@@ -1,0 +1,86 @@
+// From a kernel's line in kernels.def, and its function in kernels.h, to the functions of `_core`.
+#include "bind_kernels.h"
+
+#include <pybind11/stl.h>
+#include <pybind11/typing.h>
+
+#include "../cuda/launch/operators.h"
+#include "kernels.h"
+
+namespace py = pybind11;
+
+namespace ladderseg::bindings {
+namespace {
+
+Elements elements(const Cpu& cpu) {
+  const int64_t bytes = cpu.double_precision ? sizeof(double) : sizeof(float);
+  return {bytes, bytes, 1, false};
+}
+
+Elements elements(const cuda::Queue& queue) {
+  const int64_t bytes = cuda::element_bytes(queue.element);
+  return {bytes, cuda::real_bytes(queue.element), 16 / bytes, true};
+}
+
+// What an argument is in Python. It has no name there.
+template <class Value>
+auto annotation() {
+  if constexpr (std::is_same_v<std::decay_t<Value>, OptionalMemory>)
+    return py::arg() = py::none();
+  else
+    return py::arg();
+}
+
+template <class Target, class... Values, class Run>
+void define(py::module_& module, const char* kernel, const Run& run) {
+  module.def(
+      kernel,
+      [kernel, run](const Target& target, Values... values) {
+        run(Checks(kernel, elements(target)), target, values...);
+      },
+      py::arg(), annotation<Values>()...);
+}
+
+// The GIL is released while the kernel runs.
+template <class Single, class Double, class... Values>
+void define_on_cpu(py::module_& module, const char* kernel, Single (*single)(const Checks&, Values...),
+                   Double (*double_)(const Checks&, Values...), Kernel<Single> Kernels<float>::* run_single,
+                   Kernel<Double> Kernels<double>::* run_double) {
+  define<Cpu, Values...>(module, kernel, [=](const Checks& checks, const Cpu& cpu, Values... values) {
+    const py::gil_scoped_release release;
+    const InstructionSet& set = instruction_set();
+    if (cpu.double_precision)
+      (set.float64->*run_double)(double_(checks, values...), cpu.threads);
+    else
+      (set.float32->*run_single)(single(checks, values...), cpu.threads);
+  });
+}
+
+template <class Arguments, class... Values>
+void define_on_cuda(py::module_& module, const char* kernel, Arguments (*arguments)(const Checks&, Values...),
+                    void (*run)(const cuda::Queue&, const Arguments&)) {
+  define<cuda::Queue, Values...>(module, kernel, [=](const Checks& checks, const cuda::Queue& queue, Values... values) {
+    run(queue, arguments(checks, values...));
+  });
+}
+
+}  // namespace
+
+void register_kernels(py::module_& module) {
+  std::vector<std::string> names;
+#define CPU_PROBE(name, Arguments)
+#define CPU_KERNEL(name, Arguments)                                                                          \
+  names.push_back(#name);                                                                                    \
+  define_on_cpu(module, #name, arguments_of::name<float>, arguments_of::name<double>, &Kernels<float>::name, \
+                &Kernels<double>::name);
+#define KERNEL(name, Arguments) \
+  CPU_KERNEL(name, Arguments)   \
+  define_on_cuda(module, #name, arguments_of::name<void>, cuda::name);
+#include "ladderseg/kernels.def"
+
+  module.def(
+      "kernel_names", [names = py::tuple(py::cast(names))] { return py::typing::Tuple<py::str, py::ellipsis>(names); },
+      "The kernels of operators: functions of this module whose first argument says where they run.");
+}
+
+}  // namespace ladderseg::bindings
