@@ -42,7 +42,7 @@ def options(element: str) -> list[str]:
 
 
 def include_options(directory: Path) -> list[str]:
-    """The include directories, as options of nvcc and NVRTC: the kernels', and where the headers lie that they share."""
+    """The include directories as options of nvcc and NVRTC: the kernels' own, and that of the headers they share."""
     return [f"-I{directory}", f"-I{_shared_root(directory)}"]
 
 
