@@ -55,8 +55,9 @@ void register_cuda(py::module_& module) {
       .def_readonly("written_bytes", &cuda::Record::written_bytes)
       .def_readonly("operations", &cuda::Record::operations);
 
-  module.def("cuda_use_driver", &cuda::use_driver, "The driver library that devices are looked up with from now on.");
-  module.def("cuda_set_image_provider", &set_image_provider,
+  module.def("cuda_use_driver", &cuda::use_driver, py::arg("path"),
+             "The driver library that devices are looked up with from now on.");
+  module.def("cuda_set_image_provider", &set_image_provider, py::arg("provider"),
              "provider(name, (major, minor), driver_version) -> the kernel image, bytes.");
   module.def("cuda_start_recording", &cuda::start_recording, py::arg("capability"), py::arg("multiprocessors"),
              "From now on launches are recorded and not done.");

@@ -90,19 +90,21 @@ void register_arguments(py::module_& module) {
 }
 
 void register_processor(py::module_& module) {
-  module.def("product_rate", &product_rate, "Do products in cache; returns how many operations they were.");
+  module.def("product_rate", &product_rate, py::arg("target"), py::arg("repeats"),
+             "Do products in cache; returns how many operations they were.");
   module.def(
       "advise_huge_pages", [](Address data, size_t bytes) { advise_huge_pages(pointer<void>(data), bytes); },
-      "Ask for huge pages in a fresh buffer.");
+      py::arg("data"), py::arg("bytes"), "Ask for huge pages in a fresh buffer.");
   module.def(
       "give_back_pages", [](Address data, size_t bytes) { return give_back_pages(pointer<void>(data), bytes); },
-      "Give a buffer's pages back to the system; False where it cannot.");
+      py::arg("data"), py::arg("bytes"), "Give a buffer's pages back to the system; False where it cannot.");
   module.def("waits_asleep", &waits_asleep,
              "Whether threads that wait for others sleep early: where another program keeps them from the processors.");
   module.def("build_info", &build_info, "What this build is made of.");
   module.def("supported_instruction_sets", [] { return instruction_set_names(true); });
   module.def("instruction_set", [] { return std::string(instruction_set().name); }, "The one in use.");
-  module.def("set_instruction_set", &choose_instruction_set, "Choose by name; ValueError if it is not available.");
+  module.def("set_instruction_set", &choose_instruction_set, py::arg("name"),
+             "Choose by name; ValueError if it is not available.");
 }
 
 }  // namespace

@@ -1,0 +1,129 @@
+"""Writes ladderseg_fast/_core.pyi, the type stub of the compiled module, from the module itself.
+
+    python csrc/bindings/stub.py
+
+Names and types are those of pybind11's docstrings; the parameters of kernels have their names in kernels.h.
+tests/test_core_stub.py holds the file against the module.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+BINDINGS = Path(__file__).resolve().parent
+LINE_LENGTH = 120
+
+HEADER = """\
+# Made by csrc/bindings/stub.py. Kernels and their arguments are explained in csrc/include/ladderseg.
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
+
+#: (address, device, bytes) of a contiguous tensor; None where it is not wanted.
+_Memory: TypeAlias = tuple[int, int, int] | None
+"""
+
+#: What pybind11 writes, in one version or another, and what it means here.
+_TYPES = {
+    "ladderseg_fast._core.": "",
+    "tuple[int, int, int] | None": "_Memory",
+    "typing.SupportsInt | typing.SupportsIndex": "int",
+    "typing.SupportsFloat | typing.SupportsIndex": "float",
+    "typing.SupportsInt": "int",
+    "typing.SupportsFloat": "float",
+    "collections.abc.": "",
+    "= None": "= ...",
+}
+
+
+def stub(module: ModuleType) -> str:
+    """The text of the stub of `module`."""
+    classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
+    functions = {name: value for name, value in vars(module).items() if inspect.isbuiltin(value)}
+    sections = [HEADER, *("\n".join(class_lines(name, value)) + "\n" for name, value in sorted(classes.items()))]
+    names = kernel_parameters()
+    kernels = module.kernel_names()
+    lines = [function_text(name, function, names[name]) for name, function in functions.items() if name in kernels]
+    lines += [function_text(name, function) for name, function in functions.items() if name not in kernels]
+    return "\n".join([*sections, *lines]) + "\n"
+
+
+def class_lines(name: str, value: type) -> Iterator[str]:
+    yield f"class {name}:"
+    if members := getattr(value, "__members__", {}):
+        yield from (f"    {member}: ClassVar[{name}]" for member in members)
+        return
+    init = vars(value).get("__init__")
+    if init is not None and (signatures := signatures_of(init)):
+        parameters, result = signatures[0]
+        yield definition("__init__", ["self", *parameters[1:]], result, indent="    ")
+    for attribute, found in vars(value).items():
+        if isinstance(found, property):
+            yield "    @property"
+            yield definition(attribute, ["self"], signatures_of(found.fget)[0][1], indent="    ")
+
+
+def function_text(name: str, function: object, parameter_names: list[str] | None = None) -> str:
+    """One definition for the overloads of a kernel, which differ in the first argument alone."""
+    signatures = signatures_of(function)
+    parameters, result = signatures[0]
+    if parameter_names is None:
+        assert len(signatures) == 1, f"{name}: an overload of no kernel"
+        assert "arg0" not in str(parameters), f"{name}: parameters without names"
+        return definition(name, parameters, result)
+    types = [parameter.split(": ", 1)[1] for parameter in parameters]
+    targets = [others[0].split(": ", 1)[1] for others, _ in signatures]
+    for others, _ in signatures[1:]:
+        assert others[1:] == parameters[1:], f"{name}: overloads differ"
+    assert len(parameter_names) == len(types) - 1, f"{name}: kernels.h has other parameters than the module"
+    named = [f"{a}: {b}" for a, b in zip(["target", *parameter_names], [" | ".join(targets), *types[1:]])]
+    return definition(name, [*named, "/"], result)
+
+
+def definition(name: str, parameters: list[str], result: str, indent: str = "") -> str:
+    """Formatted as ruff does it."""
+    line = f"{indent}def {name}({', '.join(parameters)}) -> {result}: ..."
+    if len(line) <= LINE_LENGTH:
+        return line
+    inner = f"{indent}    {', '.join(parameters)}"
+    if len(inner) > LINE_LENGTH:
+        inner = "\n".join(f"{indent}    {parameter}," for parameter in parameters)
+    return f"{indent}def {name}(\n{inner}\n{indent}) -> {result}: ..."
+
+
+def signatures_of(function: object) -> list[tuple[list[str], str]]:
+    """Parameters and result of each overload, from the docstring."""
+    text = function.__doc__ or ""
+    for written, meant in _TYPES.items():
+        text = text.replace(written, meant)
+    name = re.match(r"\w*", text)[0]
+    found = re.findall(rf"^(?:\d+\. )?{name}\((.*)\) -> (.+)$", text, flags=re.MULTILINE)
+    return [(split(parameters), result) for parameters, result in found if parameters != "*args, **kwargs"]
+
+
+def split(parameters: str) -> list[str]:
+    """At the commas outside of brackets."""
+    parts, depth = [""], 0
+    for character in parameters:
+        depth += {"[": 1, "]": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+def kernel_parameters() -> dict[str, list[str]]:
+    """The names of each kernel's parameters behind the first, from kernels.h."""
+    text = (BINDINGS / "kernels.h").read_text()
+    found = re.findall(r"^\w+<T> (\w+)\(const Checks& checks, ([^)]*)\) \{", text, flags=re.MULTILINE)
+    return {name: [one.split()[-1].lstrip("&") for one in parameters.split(",")] for name, parameters in found}
+
+
+if __name__ == "__main__":
+    from ladderseg_fast import _core
+
+    target = BINDINGS.parents[1] / "ladderseg_fast" / "_core.pyi"
+    target.write_text(stub(_core))
+    print(target)
