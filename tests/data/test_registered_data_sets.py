@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from support.data_trees import save_image, save_labels
 from support.ladder_models import TINY
-from support.operator_suite import threads
 from support.tiny_training import register_tiny_model
 
 from ladderseg_fast.cli.main import main
@@ -183,16 +182,15 @@ def test_toy_is_trained_on_resumed_and_evaluated(toy_root, tmp_path, capsys):
     register_tiny_model()
     run = tmp_path / "run"
     arguments = ["--data", "toy", "--root", str(toy_root), "--most", "2", "--mirrored"]
-    with threads(1):
-        assert main(["train", "--model", TINY, "--steps", "2", "--device", "cpu", *arguments, "--out", str(run)]) == 0
-        assert "trained tiny (lean) on toy at 64x96, batch 2, 2 steps" in capsys.readouterr().out
-        (tmp_path / "more").mkdir()
-        assert main(["train", "--resume", str(run), "--steps", "3", "--extra", str(tmp_path / "more")]) == 0
-        assert main(["train", "--resume", str(run), "--steps", "4", "--most", "1"]) == 2
-        assert "data.most cannot change from 2 to 1" in capsys.readouterr().err
-        results = tmp_path / "results"
-        evaluate = ["evaluate", str(run), "--data", "toy", "--root", str(toy_root), "--workers", "0"]
-        assert main([*evaluate, "--device", "cpu", "--export", "toy", str(results)]) == 0
+    assert main(["train", "--model", TINY, "--steps", "2", "--device", "cpu", *arguments, "--out", str(run)]) == 0
+    assert "trained tiny (lean) on toy at 64x96, batch 2, 2 steps" in capsys.readouterr().out
+    (tmp_path / "more").mkdir()
+    assert main(["train", "--resume", str(run), "--steps", "3", "--extra", str(tmp_path / "more")]) == 0
+    assert main(["train", "--resume", str(run), "--steps", "4", "--most", "1"]) == 2
+    assert "data.most cannot change from 2 to 1" in capsys.readouterr().err
+    results = tmp_path / "results"
+    evaluate = ["evaluate", str(run), "--data", "toy", "--root", str(toy_root), "--workers", "0"]
+    assert main([*evaluate, "--device", "cpu", "--export", "toy", str(results)]) == 0
     # As many images as the training was told.
     assert {path.name for path in results.iterdir()} == {"val_0.png", "val_1.png"}
 

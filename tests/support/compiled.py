@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 #: Seconds after which what was not used goes.
@@ -86,5 +87,7 @@ def _processor() -> str:
 
 def _delete_old(directory: Path) -> None:
     for path in directory.iterdir():
-        if time.time() - path.stat().st_mtime > MONTH:
-            path.unlink(missing_ok=True)
+        # Other processes finish files, and delete them, meanwhile.
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > MONTH:
+                path.unlink()
