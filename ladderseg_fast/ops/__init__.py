@@ -1,4 +1,4 @@
-"""The operators: each in a file of its name, with its checks, kernels and their cost, reference and registration."""
+"""Operators, each in a file of its name: checks, kernels and their cost, plain-torch reference, registration."""
 
 from . import reference
 from .bn_relu import bn_relu

@@ -1,4 +1,4 @@
-"""The value of a gradient whose batch norm correction has been deferred."""
+"""Value of a gradient whose batch norm correction has been deferred."""
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ def affine_correction(gradient: Gradient, out: Tensor) -> None:
 
 
 def write(gradient: Gradient, out: Tensor) -> Tensor:
-    """Write the value of `gradient` [N, C, H, W] to `out`, and return that."""
+    """Writes the value of `gradient` [N, C, H, W] to `out`, and returns `out`."""
     if gradient.correction is None:
         return out if out is gradient.grad else out.copy_(gradient.grad)
     affine_correction(gradient, out)
@@ -25,6 +25,6 @@ def write(gradient: Gradient, out: Tensor) -> Tensor:
 
 
 def settled(gradient: Gradient) -> Tensor:
-    """The value of `gradient` [N, C, H, W]; a fresh tensor if there is something to correct."""
+    """Value of `gradient` [N, C, H, W]; a fresh tensor if there is something to correct."""
     grad = gradient.grad
     return grad if gradient.correction is None else write(gradient, empty(grad, *grad.shape))

@@ -49,7 +49,7 @@ def _plain(
 def bn_relu_conv1x1_forward(
     x: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: bool = False
 ) -> Tensor | None:
-    """out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, those of out as well."""
+    """Computes out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight), and its statistics if asked for."""
     result = empty_statistics(out) if statistics else None
     weight = readable_weight(weight, x.dtype, x.shape[1], out.shape[1])
     pointers = feature_map(x), norm.pointers(), memory(weight), feature_map(out), *memories(result)
@@ -71,7 +71,7 @@ def bn_relu_conv1x1_backward(
     accumulate: bool = False,
     want_weight: bool = True,
 ) -> tuple[Tensor | None, BnSums]:
-    """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, M, H, W]; returns the gradient of weight and the sums."""
+    """Computes grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, M, H, W]; returns grad_weight and the sums."""
     sums = BnSums.empty(x.shape[1], x.device)
     weight = readable_weight(weight, x.dtype, x.shape[1], grad.grad.shape[1])
     grad_weight = empty_weight_gradient(weight) if want_weight else None

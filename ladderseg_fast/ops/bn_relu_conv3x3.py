@@ -27,9 +27,9 @@ def bn_relu_conv3x3(
 ) -> Tensor:
     """3x3 convolution of bn_relu(x), which is never stored: not here, not in backward.
 
-    The padding is as wide as the dilation and holds zeros in the place of bn_relu(x). On the CPU products are those of
-    Winograd's minimal filtering F(2x2, 3x3): 4/9 of the plain sum's, equal to it but for rounding. Where bn_relu(x) is
-    NaN or infinite, results are NaN in every 2x2 tile of pixels that reads it: at most one pixel (times the dilation)
+    The padding is as wide as the dilation and holds zeros instead of bn_relu(x). On the CPU the products are those of
+    Winograd's minimal filtering F(2x2, 3x3): 4/9 of the plain sum's, equal to it within rounding. If bn_relu(x) is NaN
+    or infinite, results are NaN in every 2x2 tile of pixels that reads it: at most one pixel (times the dilation)
     farther than in plain PyTorch.
 
     Args:
@@ -75,9 +75,10 @@ def bn_relu_conv3x3_forward(
     accumulate: bool = False,
     statistics: bool = False,
 ) -> Tensor | None:
-    """out [N, K, h, W] (+)= conv3x3(bn_relu(x [N, C, H, W]), weight), zero padding as wide as the dilation.
+    """Computes out [N, K, h, W] (+)= conv3x3(bn_relu(x [N, C, H, W]), weight), zero-padded by the dilation.
 
-    For a strip of rows: the first row of out is at `first_row` of x. With `statistics`, those of out as well.
+    For a strip of rows, the first row of out is at `first_row` of x. With `statistics`, it returns those of out as
+    well.
     """
     forward = _core_forward if backend_of(x.device).core_conv3x3 else torch_conv3x3.forward
     return forward(x, norm, weight.to(x.dtype), dilation, out, first_row, accumulate, statistics)
@@ -94,9 +95,9 @@ def bn_relu_conv3x3_backward(
     first_row: int = 0,
     want_weight: bool = True,
 ) -> tuple[Tensor | None, BnSums]:
-    """grad_x [N, C, h, W] = norm.scale * m from grad [N, K, H', W]; returns the gradient of weight and the sums.
+    """Computes grad_x [N, C, h, W] = norm.scale * m from grad [N, K, H', W]; returns grad_weight and the sums.
 
-    For a strip of rows: the first row of grad_x is at `first_row` of x [N, C, H, W] and at `grad_first_row` of grad;
+    For a strip of rows, the first row of grad_x is at `first_row` of x [N, C, H, W] and at `grad_first_row` of grad;
     both reach beyond the strip by the dilation, as far as the image goes. Results count the strip's rows only.
     """
     backward = _core_backward if backend_of(x.device).core_conv3x3 else torch_conv3x3.backward

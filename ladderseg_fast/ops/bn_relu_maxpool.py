@@ -42,11 +42,11 @@ def _plain(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: 
 def bn_relu_maxpool_forward(
     x: Tensor, norm: Norm | None, out: Tensor, first_row: int = 0, scale: Tensor | None = None
 ) -> None:
-    """out [N, C, h, w] = max_pool2d(bn_relu(x [N, C, H, W]), 3, stride 2, padding 1).
+    """Computes out [N, C, h, w] = max_pool2d(bn_relu(x [N, C, H, W]), 3, stride 2, padding 1).
 
-    For a strip of rows: `first_row` of x is at the centre of the first row of out. For torch_stem.py `norm` may be
-    None: then out is the x that batch norm with a scale of the signs of `scale` [C] would make each window's maximum
-    of.
+    For a strip of rows, `first_row` of x is at the centre of the first row of out. For torch_stem.py `norm` may be
+    None: then out is the x that would be each window's maximum after a batch norm whose scale has the signs of `scale`
+    [C].
     """
     launch(_core.bn_relu_maxpool_forward, x, feature_map(x), norm_or_scale(norm, scale), feature_map(out), first_row)
 
@@ -62,10 +62,10 @@ def bn_relu_maxpool_backward(
     correction: Correction | None = None,
     rows: int = 0,
 ) -> BnSums:
-    """grad_x = norm.scale * m from grad [N, C, h, w], for the rows of x [N, C, H, W] from `first_grad_row` on.
+    """Computes grad_x = norm.scale * m from grad [N, C, h, w], for the rows of x [N, C, H, W] from `first_grad_row` on.
 
-    For torch_stem.py there may be a `correction` of norm.mean, which grad_x is less by then; and without grad_x there
-    are the sums alone, over so many `rows`.
+    For torch_stem.py there may be a `correction` with the mean of norm, which is then subtracted from grad_x. Without
+    grad_x only the sums are computed, over so many `rows`.
     """
     sums = BnSums.empty(x.shape[1], x.device)
     n, c, _, w = x.shape

@@ -1,4 +1,4 @@
-"""Checks of the operators' arguments: each names the argument and what was expected."""
+"""Checks of the operators' arguments; each error names the argument and what was expected."""
 
 import torch
 from torch import Tensor

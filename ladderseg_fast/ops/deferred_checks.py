@@ -1,4 +1,4 @@
-"""Checks whose result is on a CUDA device: nobody waits for it, so the error comes with a later check."""
+"""Checks whose result is on a CUDA device: the host does not wait for it, so the error comes with a later check."""
 
 from collections import deque
 from collections.abc import Callable
@@ -11,11 +11,11 @@ _pending: deque[tuple[torch.cuda.Event, Tensor, Callable[[int], str]]] = deque()
 
 
 def expect(index: Tensor, message: Callable[[int], str]) -> None:
-    """`index`, a scalar int64, must be -1.
+    """Checks that `index`, a scalar int64, is -1.
 
     Raises:
-        ValueError: with message(index), where it is not. For a tensor on CUDA, in a later call of this function, when
-            the device has come so far; never within a capture of a CUDA graph, where nothing can be looked at.
+        ValueError: with message(index), if it is not. For a tensor on CUDA, a later call of this function raises it,
+            when the device has come so far; never during the capture of a CUDA graph, where nothing can be looked at.
     """
     if index.device.type == "meta":
         return

@@ -44,9 +44,9 @@ def empty(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
 
 
 def fresh_buffer(size: int, device: torch.device) -> Tensor:
-    """[size] uint8 for large maps, of any contents; in huge pages where the system has them, on the CPU.
+    """Buffer [size] uint8 for large maps, with any contents; on the CPU in huge pages if the system has them.
 
-    There it is the system's own memory, and not an allocator's, which would keep some of it when it is given back.
+    On the CPU it is the system's own memory, and not an allocator's, which would keep some of it when it is released.
 
     Raises:
         RuntimeError: there is not so much memory.
@@ -63,13 +63,13 @@ def fresh_buffer(size: int, device: torch.device) -> Tensor:
 
 
 def give_back_pages(part: Tensor) -> bool:
-    """Let the system have the memory of a contiguous part of a fresh_buffer; its contents are lost.
+    """Gives a contiguous part of a fresh_buffer back to the system; its contents are lost.
 
-    False where that is not possible, and nothing has happened: on other devices and systems.
+    Returns False if that is not possible, as on other devices and systems; nothing has happened then.
     """
     return part.device.type == "cpu" and _core.give_back_pages(part.data_ptr(), part.nbytes)
 
 
 def zeros(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
-    """channels_last tensor [n, c, h, w] of zeros of the dtype and device of `like`."""
+    """Tensor [n, c, h, w] of zeros, channels_last, with the dtype and device of `like`."""
     return empty(like, n, c, h, w).zero_()

@@ -16,7 +16,7 @@ Plain = Callable[..., Any]
 
 
 def reference_of(operator: Callable[..., Any]) -> Callable[[Plain], Plain]:
-    """Put what `operator` computes, in plain PyTorch, into ops.reference under its name."""
+    """Decorates the plain-PyTorch form of `operator`, and puts it into ops.reference under the operator's name."""
 
     def add(plain: Plain) -> Plain:
         name = operator.__name__
@@ -51,7 +51,7 @@ def _resolved(argument: Any) -> Any:
 
 
 def no_double_backward(operator: Any) -> None:
-    """Make `operator`, a backward, raise when it is differentiated."""
+    """Makes `operator`, a backward, raise when it is differentiated."""
     name = operator._qualname.split("::")[1]
 
     def backward(ctx: Any, *grads: Tensor) -> None:
@@ -72,19 +72,19 @@ def bn_relu_operator(
     check: Callable[..., None] = lambda *inputs: None,
     kernel_size: int = 1,
 ) -> Any:
-    """Register ladderseg_fast::NAME, which begins with batch norm and ReLU, and its backward.
+    """Registers ladderseg_fast::NAME, which begins with batch norm and ReLU, and its backward.
 
     Args:
-        name: of the operator.
-        arguments: its schema's: maps, the last of which is normalised; mean, invstd, gamma and beta; others, among
-            them `weight` if it has one.
-        output_shape: of the result, from the operator's arguments.
+        name: name of the operator.
+        arguments: arguments of its schema: maps, the last of which is normalised; mean, invstd, gamma and beta; others,
+            among them `weight` if it has one.
+        output_shape: shape of the result, from the operator's arguments.
         forward: forward(*maps, norm, *others, out) fills `out`.
         backward: backward(grad, *maps, norm, *others, *grad_maps) fills `grad_maps`; returns the gradient of the
             weight, if there is one, and batch norm's sums.
-        check: raises where the operator's arguments are wrong in another way than batch norm's, or those of a
-            convolution with a square kernel.
-        kernel_size: of that.
+        check: raises if the operator's arguments are wrong in another way than batch norm's, or those of a convolution
+            with a square kernel.
+        kernel_size: size of that kernel.
     """
     names = [argument.split()[-1] for argument in arguments.split(", ")]
     tensors = [argument.startswith("Tensor") for argument in arguments.split(", ")].count(True)

@@ -1,4 +1,4 @@
-"""Batch statistics of a map that is made in strips."""
+"""Batch statistics of a map that is computed in strips."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ class RunningStatistics:
         self._statistics: Tensor | None = None
 
     def add(self, count: int, statistics: Tensor) -> None:
-        """`count` more positions with this mean and biased variance [2, C] float64."""
+        """Adds `count` positions with this mean and biased variance [2, C] float64."""
         before, self._count = self._count, self._count + count
         if self._statistics is None:
             self._statistics = statistics
@@ -23,6 +23,6 @@ class RunningStatistics:
         self._statistics[1].addcmul_(delta, delta, value=share * before / self._count)
 
     def result(self) -> Tensor:
-        """Mean and biased variance [2, C] float64 of all that was added, which is something."""
+        """Mean and biased variance [2, C] float64 of everything that was added; there must be something."""
         assert self._statistics is not None
         return self._statistics

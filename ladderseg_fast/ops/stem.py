@@ -1,6 +1,7 @@
 """The stem: 7x7 convolution with stride 2, batch norm, rectification and 3x3 max pooling with stride 2.
 
-The largest map of a network is what its convolution makes. It never exists in full: each function here makes it again.
+The output of its convolution is the largest map of a network. It never exists in full: each function here recomputes
+it.
 """
 
 from torch import Tensor
@@ -26,25 +27,25 @@ from .pointers import feature_map, image_batch, memories, memory
 def stem_forward(
     images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool = False
 ) -> Tensor | None:
-    """out [N, K, h, w] = max_pool2d(bn_relu(x), 3, stride 2, padding 1) of x = conv7x7 with stride 2 and padding 3.
+    """Computes out [N, K, h, w] = max_pool2d(bn_relu(x), 3, stride 2, padding 1) of x = conv7x7 (stride 2, padding 3).
 
-    images [N, C, H, W] of any strides; weight [K, C, 7, 7]. Without `norm`, out is the x that batch norm with a scale
-    of the signs of `scale` [K] would make each window's maximum of. With `statistics`, returns those of x.
+    images [N, C, H, W] of any strides; weight [K, C, 7, 7]. Without `norm`, out is the x that would be each window's
+    maximum after a batch norm whose scale has the signs of `scale` [K]. With `statistics`, returns those of x.
     """
     forward = _core_forward if backend_of(images.device).core_stem else torch_stem.forward
     return forward(images, weight.to(images.dtype), scale, norm, out, statistics)
 
 
 def stem_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
-    """The sums of the stem's batch norm from grad [N, K, h, w]."""
+    """Sums of the stem's batch norm from grad [N, K, h, w]."""
     backward = _core_backward_sums if backend_of(images.device).core_stem else torch_stem.backward_sums
     return backward(grad, images, weight.to(images.dtype), norm)
 
 
 def stem_backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
-    """The gradient of weight from grad [N, K, h, w], with the `correction` of the batch norm's input.
+    """Gradient of weight from grad [N, K, h, w], with the `correction` of the batch norm's input.
 
-    That has the mean of `norm`.
+    The correction has the mean of `norm`.
     """
     backward = _core_backward_weight if backend_of(images.device).core_stem else torch_stem.backward_weight
     return backward(grad, images, weight.to(images.dtype), norm, correction)

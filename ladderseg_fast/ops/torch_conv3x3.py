@@ -1,6 +1,6 @@
-"""BN-ReLU-conv3x3 where the convolution is torch's (cuDNN): the normalised map exists, a few images at a time.
+"""BN-ReLU-conv3x3 with torch's (cuDNN's) convolution: the normalised map exists, a few images at a time.
 
-Arguments and results are those of bn_relu_conv3x3_forward and _backward; weights are of the dtype of the maps.
+Arguments and results are those of bn_relu_conv3x3_forward and _backward; weights have the dtype of the maps.
 """
 
 from collections.abc import Iterator
@@ -81,14 +81,14 @@ def backward(
 
 
 def _groups(x: Tensor) -> Iterator[slice]:
-    """Groups of images whose normalised maps are of about _CHUNK_BYTES."""
+    """Groups of images whose normalised maps have about _CHUNK_BYTES."""
     count = x.shape[0]
     size = max(1, _CHUNK_BYTES // max(1, x[:1].numel() * x.element_size()))
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _single_images(x: Tensor) -> Iterator[slice]:
-    """Any rows of a map of one image are pixel-major."""
+    """Images one by one: any rows of a map of one image are pixel-major."""
     return (slice(i, i + 1) for i in range(x.shape[0]))
 
 

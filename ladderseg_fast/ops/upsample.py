@@ -18,9 +18,9 @@ def plain_upsample(x: Tensor, size: Sequence[int]) -> Tensor:
 
 @kernel("upsample_forward")
 def upsample_forward(coarse: Tensor, out: Tensor, first_row: int = 0, height: int | None = None) -> None:
-    """out [N, D, H, W] = coarse [N, D, h, w], upsampled bilinearly.
+    """Computes out [N, D, H, W], the bilinear upsampling of coarse [N, D, h, w].
 
-    For a strip of rows: out is rows first_row.. of an upsampled map of `height` rows.
+    For a strip of rows, out is rows first_row.. of an upsampled map of `height` rows.
     """
     height = out.shape[2] if height is None else height
     launch(_core.upsample_forward, coarse, feature_map(coarse), feature_map(out), first_row, height)
@@ -28,5 +28,5 @@ def upsample_forward(coarse: Tensor, out: Tensor, first_row: int = 0, height: in
 
 @kernel("upsample_backward")
 def upsample_backward(grad: Tensor, grad_coarse: Tensor) -> None:
-    """grad_coarse [N, D, h, w] = transpose of the upsampling to grad [N, D, H, W]."""
+    """Computes grad_coarse [N, D, h, w], the transpose of the upsampling applied to grad [N, D, H, W]."""
     launch(_core.upsample_backward, grad, feature_map(grad), feature_map(grad_coarse))

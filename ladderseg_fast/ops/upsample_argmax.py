@@ -41,7 +41,7 @@ def _plain(scores: Tensor, size: tuple[int, int]) -> Tensor:
 
 @kernel("upsample_argmax")
 def write_labels(scores: Tensor, labels: Tensor) -> None:
-    """labels [N, H, W] uint8, contiguous, from scores [N, K, h, w]."""
+    """Writes labels [N, H, W] uint8, contiguous, from scores [N, K, h, w]."""
     launch(_core.upsample_argmax, scores, feature_map(scores), memory(labels), *labels.shape[1:])
 
 

@@ -24,7 +24,7 @@ _LABEL_TYPES = {
     torch.int64: _core.LabelType.int64,
 }
 
-#: What the core reads labels of other dtypes as.
+#: Type as which the core reads labels of other dtypes.
 _READABLE = {
     torch.int8: torch.int32,
     torch.int16: torch.int32,
@@ -69,8 +69,8 @@ def upsample_cross_entropy(
 def _plain(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, ignore_index: int = 255) -> Tensor:
     """Mean cross entropy of logits [N, K, h, w], upsampled to labels [N, H, W], over pixels not ignored.
 
-    With class_weights [K] the mean is weighted, as in F.cross_entropy. With no counted pixel, or where all weigh
-    nothing, it is 0 and so is its gradient.
+    With class_weights [K] the mean is weighted, as in F.cross_entropy. If no pixel counts, or all weigh nothing, it is
+    0 and so is its gradient.
     """
     check_labels(labels)
     labels = labels.long()
@@ -88,7 +88,7 @@ def _plain(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, 
 
 
 def _operations(logits: Tensor, labels: Tensor, **_: object) -> float:
-    """Mostly an exponential per class and label."""
+    """Operations, most of which are an exponential per class and label."""
     return 50.0 * labels.numel() * logits.shape[1]
 
 
@@ -127,7 +127,7 @@ def loss_and_gradient(
 def _forward(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, ignore_index: int = 255
 ) -> tuple[Tensor, Tensor]:
-    """The loss, and its gradient by the logits: both come from the same pass over the pixels."""
+    """Loss, and its gradient by the logits: both come from the same pass over the pixels."""
     _check(logits, labels, class_weights)
     grad_logits = empty(logits, *logits.shape)
     loss, invalid_pixel = loss_and_gradient(
@@ -155,7 +155,7 @@ def _(
     schema="(Tensor grad, Tensor grad_logits, Tensor logits) -> Tensor",
 )
 def _backward(grad: Tensor, grad_logits: Tensor, logits: Tensor) -> Tensor:
-    """grad_logits, as the forward computed it, times the gradient of the loss.
+    """Gradient grad_logits, as the forward computed it, times the gradient of the loss.
 
     The logits are not read: they are there so that differentiating the result by them is refused.
     """
