@@ -21,8 +21,8 @@ def methods(kind: type, names: tuple[str, ...] = _METHODS) -> tuple[object, ...]
     return tuple(getattr(kind, name, None) for name in names)
 
 
-#: What known classes compute with; one that somebody patches is edited, too. Not how modules are called: tracers patch
-#: that of all classes, for as long as they trace.
+#: Attributes that known classes compute with; a class that somebody patches is edited, too. The way modules are called
+#: is not among them: tracers patch it in all classes, for as long as they trace.
 _GENUINE: dict[type[nn.Module], tuple[object, ...]] = {}
 
 
@@ -40,7 +40,7 @@ know(
     )
 )
 
-#: By the table of a module's that holds them.
+#: Hooks by the table of a module that holds them.
 HOOKS = {
     "_forward_pre_hooks": "forward pre-hook",
     "_forward_hooks": "forward hook",
@@ -269,7 +269,7 @@ class Examination:
             raise UnsupportedModuleError(path, f"is the same module as {self.modules[module]}")
 
 
-#: How each section of nn/ is examined.
+#: Examination of each section of nn/.
 _SECTIONS: dict[type[nn.Module], Callable[[Examination, str, Any], tuple[int, ...]]] = {
     DenseBlock: Examination._dense_block,
     Context: Examination._context,

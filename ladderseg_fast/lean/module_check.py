@@ -109,7 +109,7 @@ def _norm_facts(own: dict[str, Any]) -> tuple[object, ...]:
     return own.get("num_features"), own.get("track_running_stats"), shapes
 
 
-#: What may change in modules of torch's, from their attributes.
+#: Facts that may change in torch's modules, from their attributes.
 _READERS: dict[type[nn.Module], Callable[[dict[str, Any]], object]] = {
     nn.Conv2d: _convolution_facts,
     nn.BatchNorm2d: _norm_facts,
@@ -123,5 +123,5 @@ def _reader(module: nn.Module) -> Callable[[dict[str, Any]], object] | None:
     return next((read for kind, read in _READERS.items() if isinstance(module, kind)), None)
 
 
-#: By what they were taken of.
+#: Snapshots by the module that they were taken of.
 _snapshots: "WeakKeyDictionary[nn.Module, _Snapshot]" = WeakKeyDictionary()

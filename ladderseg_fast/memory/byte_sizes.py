@@ -5,7 +5,7 @@ import re
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 
-#: From here on a size is that of no memory, nor of a tensor: 8 EiB.
+#: Sizes from here on are those of no memory and no tensor: 8 EiB.
 _TOO_LARGE = 1 << 63
 
 

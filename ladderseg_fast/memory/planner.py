@@ -17,7 +17,7 @@ from .search import RESOLUTION, Found, fastest, least_memory
 #: A plan is good enough if it takes at most this share longer than a lower bound for all.
 _TOLERANCE = 0.005
 
-#: Where pixels lie close together maps take at least this share of what they take otherwise (Workspace.take).
+#: Least share of their usual bytes that maps take if pixels lie close together (Workspace.take).
 _CLOSE_SHARE = 8 / 9
 
 #: Searches with ever less memory, until a plan's maps can be placed in what there is.

@@ -36,7 +36,7 @@ class Encoder(ABC):
     [N, channels[name], h, w] by their names.
     """
 
-    #: Of `features`.
+    #: Class of `features`.
     features_class: ClassVar[type[nn.Module]]
     layout: ClassVar[Layout]
     #: The part that torch runs, in lean steps too, for people; None: all is the lean program's.

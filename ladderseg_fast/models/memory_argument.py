@@ -11,7 +11,7 @@ from ..ops import autocast
 
 _MODES = ("lean", "plain")
 
-#: What is more than predicted by less than this share and these bytes is not worth a warning (docs/memory.md).
+#: Share and bytes by which memory may exceed the prediction without a warning (docs/memory.md).
 _TOLERANCE_SHARE, _TOLERANCE_BYTES = 0.03, 50_000_000
 
 #: Steps of one kind from which on memory is as in all that follow: the optimizer has its state, the workspace its plan.

@@ -17,7 +17,7 @@ from ..tensor_digest import tensor_digest
 #: Name of the metadata's entry.
 _KEY = "ladderseg_fast"
 
-#: Of the entries.
+#: Types of the entries, by their keys.
 _TYPES = {"class": str, "options": dict, "pretrained": bool}
 
 Model = TypeVar("Model")

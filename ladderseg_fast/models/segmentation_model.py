@@ -51,7 +51,7 @@ class SegmentationModel(Network):
         ValueError: an argument is out of range, or the weights do not fit.
     """
 
-    #: Of all subclasses, by their names; for from_pretrained.
+    #: Subclasses by their names; for from_pretrained.
     _classes: ClassVar[dict[str, type["SegmentationModel"]]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:

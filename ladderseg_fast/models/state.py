@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-#: So many names an error lists of each kind.
+#: Number of names of each kind that an error lists.
 _LISTED = 5
 
 #: Between tensors of one kind values convert: from half to double, but not from integers, 8-bit or complex numbers.

@@ -1,4 +1,4 @@
-"""Declarations of the functions that call kernels: which kernel of the core it is, and what a call costs."""
+"""Declarations of the functions that call kernels: the kernel of the core, and the cost of a call."""
 
 from collections.abc import Callable, Collection
 from functools import wraps
@@ -20,21 +20,22 @@ _declared: set[str] = set()
 
 
 def kernel(name: str, kind: str | None = None, operations: Operations | None = None) -> Callable[[Function], Function]:
-    """Declare that a function calls the core's kernel `name`, and what that costs: observers of the backend hear of it.
+    """Declares that a function calls the core's kernel `name`, and its cost; observers of the backend hear of each
+    call.
 
-    The first argument of the function tells the device: a tensor or a Gradient.
+    The first argument of the function gives the device: a tensor or a Gradient.
 
     Args:
-        name: of the kernel in _core.
+        name: name of the kernel in _core.
         kind: see Cost.
-        operations: of a call, from its arguments by name.
+        operations: operations of a call, from its arguments by name.
     """
     _declared.add(name)
     return torch_kernel(name, kind, operations)
 
 
 def vector_kernel(name: str) -> Callable[[Function], Function]:
-    """The same of a kernel that works on vectors alone: its time counts as part of other calls' (Rates.call)."""
+    """Declares a kernel that works on vectors alone: its time counts as part of other calls' (Rates.call)."""
     _declared.add(name)
     return lambda function: function
 
@@ -42,7 +43,7 @@ def vector_kernel(name: str) -> Callable[[Function], Function]:
 def torch_kernel(
     name: str, kind: str | None = None, operations: Operations | None = None
 ) -> Callable[[Function], Function]:
-    """The same of a function that calls an operator of torch's; `name` is what observers hear."""
+    """Declares a function that calls an operator of torch; observers hear of it as `name`."""
 
     def declare(function: Function) -> Function:
         names = function.__code__.co_varnames
@@ -60,10 +61,10 @@ def torch_kernel(
 
 
 def check_declared(names: Collection[str]) -> None:
-    """`names`, the core's kernels, are those that have a cost here.
+    """Checks that `names`, the core's kernels, are those whose cost is declared here.
 
     Raises:
-        ImportError: one has none, or is none of the core's.
+        ImportError: a kernel has no cost, or a cost has no kernel.
     """
     for what, found in {
         "no operator calls these kernels of the core": set(names) - _declared,
@@ -82,7 +83,7 @@ def _cost(kind: str | None, operations: Operations | None, arguments: dict[str, 
 
 
 def _map_bytes(value: Any) -> int:
-    """Bytes of a map or weight, or of the two maps of a Gradient; 0 of all else."""
+    """Bytes of a map or weight, or of the two maps of a Gradient; 0 for anything else."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size() if value.dim() >= 3 else 0
     if isinstance(value, Gradient):

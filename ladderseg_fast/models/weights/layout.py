@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..encoder import Encoder, Layout
 
-#: What DataParallel and torch.compile put before every name.
+#: Prefixes that DataParallel and torch.compile put before every name.
 _WRAPPER_PREFIXES = ("module.", "_orig_mod.")
 
 
