@@ -68,7 +68,7 @@ def _plain(
     lambda skip, weight, **_: 2.0 * weight.numel() * pixels(skip),
 )
 def upsample_project_concat_forward(coarse: Tensor, skip: Tensor, norm: Norm, weight: Tensor, out: Tensor) -> None:
-    """out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]."""
+    """Computes out [N, D + M, H, W] from coarse [N, D, h, w] and skip [N, C, H, W]."""
     weight = readable_weight(weight, skip.dtype, skip.shape[1], out.shape[1] - coarse.shape[1])
     pointers = feature_map(coarse), feature_map(skip), norm.pointers(), memory(weight), feature_map(out)
     launch(_core.upsample_project_concat_forward, skip, *pointers)
