@@ -1,8 +1,8 @@
-"""Arguments and results of kernels besides maps: batch norms, their sums and corrections, gradients, weights.
+"""Arguments of kernels besides maps: batch norms, their sums and corrections, gradients, weights.
 
-Feature maps are pixel-major tensors [N, C, H, W] (layout.py) of one dtype, one of the backend's; vectors [C] and weight
-gradients are of its real_dtype, statistics and sums are float64. Kernels write to tensors that they are given. Whoever
-calls them has checked what the arguments mean (checks.py, or by construction in the lean step).
+Feature maps are pixel-major tensors [N, C, H, W] (layout.py) of one dtype, one of the backend's. Vectors [C] and weight
+gradients have its real_dtype; statistics and sums are float64. Kernels write to tensors that they are given. Their
+callers have checked what the arguments mean (checks.py, or by construction in the lean step).
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _NO_CORRECTION = _core.Correction(NO_MAP, None, None, None)
 
 @dataclass
 class Norm:
-    """Batch norm as the kernels take it: relu((x - mean) * scale + shift), per channel.
+    """Batch norm in the form of the kernels: relu((x - mean) * scale + shift), per channel.
 
     mean, scale and shift are contiguous [C] of the real_dtype of x.
     """
@@ -30,13 +30,13 @@ class Norm:
 
     @staticmethod
     def of(mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> "Norm":
-        """Make one of statistics [C] and affine parameters [C] (None: 1 and 0)."""
+        """Makes one from statistics [C] and affine parameters [C] (None: 1 and 0)."""
         scale = invstd if gamma is None else invstd * gamma
         shift = torch.zeros_like(mean) if beta is None else beta
         return Norm(mean.contiguous(), scale.contiguous(), shift.contiguous())
 
     def part(self, channels: slice) -> "Norm":
-        """The batch norm of some channels."""
+        """Batch norm of some channels."""
         return Norm(self.mean[channels], self.scale[channels], self.shift[channels])
 
     def pointers(self) -> _core.BnRelu:
@@ -44,32 +44,32 @@ class Norm:
 
 
 def norm_or_scale(norm: Norm | None, scale: Tensor | None) -> _core.BnRelu:
-    """Pointers for kernels that need no more than the signs of `scale` [C] where there is no `norm`."""
+    """Pointers for kernels that only need the signs of `scale` [C] if there is no `norm`."""
     return _core.BnRelu(None, memory(scale), None) if norm is None else norm.pointers()
 
 
 @dataclass
 class BnSums:
-    """Sums over the masked gradient m that batch norm's backward needs: sum(m) and sum(m * (x - mean)), [C] float64."""
+    """Sums of the masked gradient m that batch norm's backward needs: sum(m) and sum(m * (x - mean)), [C] float64."""
 
     masked: Tensor
     centred: Tensor
 
     @staticmethod
     def empty(channels: int, device: torch.device) -> "BnSums":
-        """Make room for a kernel to write."""
+        """Makes room for a kernel to write."""
         return BnSums(*torch.empty((2, channels), dtype=torch.float64, device=device))
 
     @staticmethod
     def of_none(channels: int, device: torch.device) -> "BnSums":
-        """Make the sums over no positions."""
+        """Makes the sums over no positions."""
         return BnSums(*torch.zeros((2, channels), dtype=torch.float64, device=device))
 
     def pointers(self) -> _core.BnSums:
         return _core.BnSums(memory(self.masked), memory(self.centred))
 
     def plus(self, other: "BnSums | None") -> "BnSums":
-        """Add `other` in place, and return these."""
+        """Adds `other` in place, and returns these sums."""
         if other is not None:
             self.masked += other.masked
             self.centred += other.centred
@@ -78,11 +78,9 @@ class BnSums:
 
 @dataclass
 class Correction:
-    """Part of the gradient of batch norm's input x that is due to batch statistics.
+    """Deferred correction of a batch norm's input gradient scale * m: subtract constant + slope * (x - mean).
 
-    The gradient is scale * m less constant + slope * (x - mean).
-
-    Contiguous vectors [C] of the real_dtype of x. Source: ALGORITHMS.md section 4.
+    The vectors are contiguous [C] of the real_dtype of x. Source: ALGORITHMS.md section 4.
     """
 
     mean: Tensor
@@ -91,22 +89,22 @@ class Correction:
 
     @staticmethod
     def empty(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
-        """Make room for a kernel to write."""
+        """Makes room for a kernel to write."""
         return Correction(*torch.empty((3, channels), dtype=dtype, device=device))
 
     @staticmethod
     def zeros(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
-        """Make one that takes nothing."""
+        """Makes one that subtracts nothing."""
         return Correction(*torch.zeros((3, channels), dtype=dtype, device=device))
 
     def part(self, channels: slice) -> "Correction":
-        """The correction of some channels."""
+        """Correction of some channels."""
         return Correction(self.mean[channels], self.constant[channels], self.slope[channels])
 
 
 @dataclass
 class Gradient:
-    """A gradient [N, C, H, W] whose batch norm correction is left to whoever reads it.
+    """Gradient [N, C, H, W] whose batch norm correction is left to its reader.
 
     Its value is grad - constant - slope * (x - mean), with x [N, C, H, W] and the vectors of `correction`; without a
     correction it is grad. Source: ALGORITHMS.md section 4.
@@ -121,7 +119,7 @@ class Gradient:
         return self.grad.device
 
     def part(self, images: slice, rows: slice) -> "Gradient":
-        """The gradient of some images and rows."""
+        """Gradient of some images and rows."""
         x = None if self.x is None else self.x[images, :, rows]
         return Gradient(self.grad[images, :, rows], x, self.correction)
 
@@ -134,12 +132,12 @@ class Gradient:
 
 
 def expect_weight(weight: Tensor, inputs: int, outputs: int, kernel_size: int) -> None:
-    """Check that `weight` is [outputs, inputs, k, k], for maps of so many channels.
+    """Checks that `weight` is [outputs, inputs, k, k], for maps of so many channels.
 
-    The core's own checks are of extents: another arrangement of as many numbers would pass them.
+    The core checks extents only, and would accept another arrangement of as many numbers.
 
     Raises:
-        ValueError: it is of another shape.
+        ValueError: it has another shape.
     """
     expected = (outputs, inputs, kernel_size, kernel_size)
     if weight.shape != expected:
@@ -157,7 +155,7 @@ def readable_weight(weight: Tensor, dtype: torch.dtype, inputs: int, outputs: in
 
 
 def empty_weight_gradient(weight: Tensor) -> Tensor:
-    """Room for the gradient of what readable_weight has returned."""
+    """Room for the gradient of a result [M, C, k, k] of readable_weight."""
     return torch.empty(weight.shape, dtype=real_dtype(weight.dtype), device=weight.device)
 
 

@@ -39,10 +39,10 @@ def _warn_once() -> None:
 
 
 def feature_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """Dtype of convolutions of such a map: that of torch.autocast, where it is enabled and has an effect.
+    """Dtype of the convolutions of such a map: that of torch.autocast if it is enabled and has an effect.
 
-    It has none on the CPU, whose kernels have no 16-bit types, and once a process there is a UserWarning of that; nor
-    has it on float64, as elsewhere in PyTorch.
+    It has none on the CPU, whose kernels have no 16-bit types; there a UserWarning says so, once per process. Nor has
+    it on float64, as elsewhere in PyTorch.
     """
     return torch.get_autocast_dtype(device.type) if _applies(dtype, device) else dtype
 
@@ -56,7 +56,9 @@ def cast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 
 
 def float32_in_autocast(x: Tensor) -> Tensor:
-    """Cast x as torch.autocast casts arguments of losses: on the CPU too, where plain models' scores are bfloat16."""
+    """Casts x, of any shape, as torch.autocast casts arguments of losses; on the CPU too, for bfloat16 scores of plain
+    models.
+    """
     return x.float() if _is_enabled(x.dtype, x.device) else x
 
 

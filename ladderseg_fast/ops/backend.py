@@ -1,8 +1,8 @@
-"""Backends: for each kind of device, one object that says how kernels run there.
+"""Devices that kernels run on: one Backend per kind of device, which says everything that differs between them.
 
-Tensors on the CPU go to Cpu, those on CUDA devices to Cuda, unless `using` chooses another. Those on the meta device
-have shapes alone, and stand for others where SymbolicCpu or RecordedCuda is chosen. A further kind of device is a
-further class: operators ask what they need to know of their backend, and never what kind it is.
+Tensors on the CPU go to Cpu, those on CUDA devices to Cuda, unless `using` chooses another. Tensors on the meta device
+only have shapes; they stand for others if SymbolicCpu or RecordedCuda is chosen. A further kind of device is a further
+class: operators ask their backend what they need to know, and never what kind it is.
 """
 
 import threading
@@ -36,18 +36,18 @@ ImageProvider = Callable[[str, tuple[int, int], int], bytes]
 
 
 class Backend:
-    """A kind of device: what its tensors can be, which convolutions are the core's, how a kernel is launched.
+    """Kind of device: the types of its tensors, which convolutions are the core's, how a kernel is launched.
 
     Attributes:
-        device_type: of the tensors that it works on.
-        dtypes: that feature maps can be of.
-        on_gpu: whether the host goes on while kernels run, which is also where memory's traffic takes most of the time.
+        device_type: type of the device that its tensors are on.
+        dtypes: dtypes that feature maps can have.
+        on_gpu: whether the host goes on while kernels run, and memory traffic takes most of the time.
         symbolic: whether its tensors are shapes, on the meta device, that stand for others.
-        core_stem: whether the core has the stem; else its convolution is torch's, and the kernels of max pooling can do
-            what the stem's would (torch_stem.py).
-        core_conv3x3: whether 3x3 convolutions are the core's; else they are torch's, of the normalised map.
-        conv3x3_weights: how the core takes the weights of 3x3 convolutions.
-        observer: is told of every kernel that is called.
+        core_stem: whether the core has the stem; if not, its convolution is torch's, and the kernels of max pooling can
+            do what the stem's would (torch_stem.py).
+        core_conv3x3: whether 3x3 convolutions are the core's; if not, they are torch's, on the normalised map.
+        conv3x3_weights: form in which the core takes the weights of 3x3 convolutions.
+        observer: called with the name and the cost of every kernel.
     """
 
     device_type: str
@@ -60,22 +60,22 @@ class Backend:
     observer: Observer | None = None
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
-        """Run a kernel of the core for maps like `x`."""
+        """Runs a kernel of the core for maps like `x` [N, C, H, W]."""
         raise NotImplementedError
 
     def on_shapes(self, device: torch.device) -> "Backend":
-        """The backend of tensors on the meta device that stand for this one's tensors on `device`."""
+        """Backend of tensors on the meta device that stand for this one's tensors on `device`."""
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Prepare to be used: called whenever the backend becomes the one in use."""
+        """Prepares to be used; called whenever the backend becomes the one in use."""
 
     def end(self) -> None:
-        """Undo `begin`."""
+        """Undoes `begin`."""
 
     @contextmanager
     def observed_by(self, observer: Observer) -> Iterator[None]:
-        """Tell `observer` of every kernel that is called in this region."""
+        """Region in which `observer` is told of every kernel that is called."""
         before, self.observer = self.observer, observer
         try:
             yield
@@ -84,7 +84,7 @@ class Backend:
 
 
 class Cpu(Backend):
-    """The core's own code, on torch's number of threads."""
+    """Code of the core itself, on torch's number of threads."""
 
     device_type = "cpu"
     dtypes = (torch.float32, torch.float64)
@@ -153,11 +153,11 @@ class Cuda(Backend):
 class EmulatedCuda(Cuda):
     """CUDA kernels on the CPU's memory, through a stand-in for the driver: for tests, without a device.
 
-    What the core has loaded it keeps by the path of the driver, so another provider needs another path.
+    The core keeps what it has loaded by the path of the driver, so another provider needs another path.
 
     Args:
         driver: path of the library that takes the driver's place.
-        provider: of the kernel images that it loads.
+        provider: source of the kernel images that it loads.
         core_conv3x3, allow_tf32: see Cuda.
     """
 
@@ -193,11 +193,11 @@ class SymbolicCpu(Cpu):
 class RecordedCuda(Cuda):
     """Tensors on the meta device that stand for tensors on a GPU: launches ask for scratch memory and are recorded.
 
-    Nothing runs. While it is in use no other thread launches CUDA kernels.
+    Nothing runs. While it is in use, no other thread launches CUDA kernels.
 
     Args:
-        capability: of the GPU, 86 for 8.6.
-        multiprocessors: of the GPU.
+        capability: compute capability of the GPU, 86 for 8.6.
+        multiprocessors: number of multiprocessors of the GPU.
         core_conv3x3, allow_tf32: see Cuda.
     """
 
@@ -220,7 +220,7 @@ class RecordedCuda(Cuda):
         self._launching.release()
 
     def take_records(self) -> "list[_core.LaunchRecord]":
-        """The records of the launches since the last call, for the thread in which the backend is in use or was."""
+        """Records of the launches since the last call, for the thread that uses the backend or used it."""
         if backend_of(torch.device("meta")) is self:
             self.end()
             self.begin()
@@ -235,7 +235,7 @@ class RecordedCuda(Cuda):
 
 
 class Shapes(Cuda):
-    """Tensors on the meta device that stand for nothing: operators tell shapes, and kernels do not run."""
+    """Tensors on the meta device that stand for nothing: operators give shapes, and kernels do not run."""
 
     device_type = "meta"
 
@@ -256,10 +256,10 @@ _of_process: dict[str, Backend] = {backend.device_type: backend for backend in (
 
 
 def backend_of(device: torch.device) -> Backend:
-    """The backend of tensors on `device`.
+    """Backend of tensors on `device`.
 
     Raises:
-        RuntimeError: there are no kernels for it.
+        RuntimeError: there are no kernels for the device.
     """
     kind = device.type
     found = _of_thread.meta if kind == "meta" else _of_process.get(kind)
@@ -269,7 +269,7 @@ def backend_of(device: torch.device) -> Backend:
 
 
 def use(backend: Backend) -> None:
-    """Choose the backend of its type of device from now on; for the meta device in this thread alone."""
+    """Chooses the backend of its type of device from now on; for the meta device in this thread alone."""
     kind = backend.device_type
     backend_of(torch.device(kind)).end()
     if kind == "meta":
@@ -281,7 +281,7 @@ def use(backend: Backend) -> None:
 
 @contextmanager
 def using(backend: Backend) -> Iterator[Backend]:
-    """Choose `backend` in this region: see `use`."""
+    """Region in which `backend` is in use: see `use`."""
     before = backend_of(torch.device(backend.device_type))
     use(backend)
     try:
@@ -291,19 +291,19 @@ def using(backend: Backend) -> Iterator[Backend]:
 
 
 def launch(kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
-    """Run a kernel of the core where maps like `x` are worked on."""
+    """Runs a kernel of the core on the backend of maps like `x` [N, C, H, W]."""
     backend_of(x.device).launch(kernel, x, *arguments)
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of vectors and weight gradients beside maps of `dtype`: float32, or float64 beside that."""
+    """Dtype of vectors and weight gradients beside maps of `dtype`: float64 beside float64, otherwise float32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def keeps_values_elsewhere(kind: type[Tensor]) -> bool:
     """Whether tensors of this class answer operators themselves: fake tensors, functional ones, wrappers of others.
 
-    What memory such a tensor seems to have does not hold its values.
+    The memory that such a tensor seems to have does not hold its values.
     """
     return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
 

@@ -25,11 +25,11 @@ def batch_norm_forward(
     positions: int,
     dtype: torch.dtype,
 ) -> tuple[Norm, Tensor]:
-    """Numbers to normalise with, of `dtype`, and invstd = 1 / sqrt(variance + epsilon) [C].
+    """Norm for the kernels, of `dtype`, and invstd = 1 / sqrt(variance + epsilon) [C].
 
-    With `statistics` [2, C], the mean and biased variance of a batch of so many positions, `running` mean and variance
-    [C] of `dtype`, if given, are updated, and the scalar int64 `batches` counts one more. Without them those that are
-    `running` take their place. gamma, beta: [C] of `dtype`; None stands for 1 and 0.
+    With `statistics` [2, C], the mean and biased variance of a batch of so many positions, it updates the `running`
+    mean and variance [C] of `dtype`, if given, and adds one to the scalar int64 `batches`. Without them, the `running`
+    ones take their place. gamma, beta: [C] of `dtype`; None stands for 1 and 0.
     """
     source = statistics if statistics is not None else running
     assert source is not None, "a batch has statistics, or there are running ones"
@@ -64,8 +64,8 @@ def batch_norm_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of gamma and beta [C], from the sums over so many positions.
 
-    `correction` (None: the batch norm is frozen) is written; with `accumulate` its constant and slope are added to, for
-    another batch norm of the same map, which has the same mean.
+    It writes `correction` (None: the batch norm is frozen). With `accumulate` it adds to the correction's constant and
+    slope, for another batch norm of the same map, which has the same mean.
     """
     channels = len(invstd)
     grad_gamma, grad_beta = torch.empty_like(norm.mean), torch.empty_like(norm.mean)

@@ -1,4 +1,4 @@
-"""Layouts in which kernels of 3x3 convolutions take weights [M, C, 3, 3] and give their gradients."""
+"""Forms in which kernels of 3x3 convolutions take their weights [M, C, 3, 3] and give their gradients."""
 
 import torch
 import torch.nn.functional as F
@@ -6,27 +6,27 @@ from torch import Tensor
 
 
 class TorchWeights:
-    """Torch's own layout."""
+    """Form of torch."""
 
     def for_forward(self, weight: Tensor) -> Tensor:
-        """`weight` as the forward kernel reads it."""
+        """`weight` [M, C, 3, 3] as the forward kernel reads it."""
         return weight.contiguous()
 
     def for_backward(self, weight: Tensor) -> Tensor:
-        """`weight` as the backward kernel reads it."""
+        """`weight` [M, C, 3, 3] as the backward kernel reads it."""
         return weight.contiguous()
 
     def empty_gradient(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """Room for the gradient of `weight`, as the backward kernel writes it."""
+        """Room for the gradient of `weight` [M, C, 3, 3], as the backward kernel writes it."""
         return torch.empty(weight.shape, dtype=dtype, device=weight.device)
 
     def gradient(self, written: Tensor, weight: Tensor) -> Tensor:
-        """The gradient of `weight`, from what the kernel has written."""
+        """Gradient of `weight` [M, C, 3, 3], from what the kernel has written."""
         return written
 
 
 class TapMajorWeights(TorchWeights):
-    """Layout tap by tap, with zeros for channels up to whole chunks of 16 bytes."""
+    """Form with one matrix per tap, and zeros for channels up to whole chunks of 16 bytes."""
 
     def for_forward(self, weight: Tensor) -> Tensor:
         return _whole_chunks(weight, 1).permute(0, 2, 3, 1).contiguous()

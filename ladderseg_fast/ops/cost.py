@@ -1,4 +1,4 @@
-"""Costs of calls of kernels, for the planner and the benchmarks."""
+"""Cost of a call of a kernel, for the planner and the benchmarks."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Cost:
-    """Operations and bytes of one call of a kernel.
+    """Cost of one call of a kernel.
 
-    kind: of the operations, one of those that memory.Rates has a rate for; None where there are none to speak of.
-    operations: multiplications and additions of products; of the loss, its exponentials as so many.
-    bytes: of all its maps and weights, each once.
-    result: bytes of the map that it writes to `out`, with the room between its pixels; else 0.
-    channels: that it reads of `x`; else 0.
+    kind: kind of the operations, one of those that memory.Rates has a rate for; None if they do not matter. operations:
+    multiplications and additions of products; for the loss, the equivalent of its exponentials. bytes: bytes of all its
+    maps and weights, each counted once. result: bytes of the map that it writes to `out`, with the room between its
+    pixels; else 0. channels: channels of `x` that it reads; else 0.
     """
 
     kind: str | None
@@ -24,6 +23,6 @@ class Cost:
 
 
 def pixels(x: Tensor) -> int:
-    """N * H * W of x [N, C, H, W]."""
+    """Number of pixels N * H * W of x [N, C, H, W]."""
     n, _, h, w = x.shape
     return n * h * w

@@ -1,6 +1,7 @@
-"""Pointers to tensors' memory, as the core takes them: everything that goes to the core comes by here.
+"""Pointers to tensors' memory for the core: everything that goes to the core passes through here.
 
-The core holds every tensor's extent, element size and device against what it will read and write: a ValueError.
+The core compares every tensor's extent, element size and device with what it will read and write, and raises
+ValueError.
 """
 
 from torch import Tensor
@@ -17,7 +18,7 @@ NO_MAP = _core.FeatureMap(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def address(x: Tensor) -> int:
-    """Address at which the tensor's data begin.
+    """Address of the data of a tensor of any shape.
 
     Raises:
         RuntimeError: the tensor has no memory that holds its values.
@@ -35,7 +36,7 @@ def address(x: Tensor) -> int:
 
 
 def memory(x: Tensor | None) -> Memory | None:
-    """The memory of a contiguous vector or weight; None where there is none.
+    """Memory of a contiguous vector or weight of any shape; None stands for itself.
 
     Raises:
         RuntimeError: see `address`.
@@ -49,12 +50,12 @@ def memory(x: Tensor | None) -> Memory | None:
 
 
 def memories(pair: Tensor | tuple[Tensor, Tensor] | None) -> tuple[Memory | None, Memory | None]:
-    """The memory of two vectors, or of the rows of [2, C]."""
+    """Memory of two vectors, or of the rows of [2, C]."""
     return (None, None) if pair is None else (memory(pair[0]), memory(pair[1]))
 
 
 def feature_map(x: Tensor | None) -> _core.FeatureMap:
-    """A pixel-major map [N, C, H, W], or its absence.
+    """Pointer to a pixel-major map [N, C, H, W], or to none.
 
     Raises:
         RuntimeError: see `address`.
@@ -70,5 +71,5 @@ def feature_map(x: Tensor | None) -> _core.FeatureMap:
 
 
 def image_batch(x: Tensor) -> _core.Images:
-    """Images [N, C, H, W] of any strides."""
+    """Pointer to images [N, C, H, W] of any strides."""
     return _core.Images(address(x), x.get_device(), x.element_size(), *x.shape, *x.stride())

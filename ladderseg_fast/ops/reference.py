@@ -1,7 +1,7 @@
-"""References: every operator in plain PyTorch.
+"""Every operator in plain PyTorch.
 
-One function per operator, with the operator's name and signature and differentiable by autograd; it is defined in the
-operator's file (registration.reference_of). The tests and the benchmarks compare against these; memory="plain" runs
+One function per operator, with the operator's name and signature, differentiable by autograd. The operator's file
+defines it (registration.reference_of). The tests and the benchmarks compare with these functions; memory="plain" runs
 them.
 
 In all of them mean, invstd, gamma and beta are [C]; gamma None stands for 1 and beta None for 0. Beside maps of 16-bit

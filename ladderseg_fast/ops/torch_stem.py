@@ -1,7 +1,7 @@
-"""The stem where the convolution is torch's (cuDNN): its result exists a strip of rows at a time.
+"""The stem with torch's (cuDNN's) convolution: its output exists a strip of rows at a time.
 
-Arguments and results are those of stem_forward, stem_backward_sums and stem_backward_weight. Each goes through
-the strips once and makes the convolution of each; nothing else of its size is kept.
+Arguments and results are those of stem_forward, stem_backward_sums and stem_backward_weight. Each function goes through
+the strips once and convolves each; nothing else of the convolution's size is kept.
 """
 
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, 
 
 
 def pieces(images: Tensor, weight: Tensor, max_bytes: int = _CHUNK_BYTES) -> Iterator["Piece"]:
-    """Strips of about `max_bytes` of the convolution of images [N, C, H, W]."""
+    """Convolution of images [N, C, H, W] in strips of about `max_bytes`."""
     n, _, h, w = images.shape
     max_pixels = max(1, max_bytes // (weight.shape[0] * images.element_size()))
     for strip in strips(n, (h + 1) // 2, (w + 1) // 2, max_pixels, HALO, multiple=_STRIDE):
@@ -77,7 +77,7 @@ def pieces(images: Tensor, weight: Tensor, max_bytes: int = _CHUNK_BYTES) -> Ite
 
 @dataclass
 class Piece:
-    """The convolution's output rows `strip.outer`, and the image rows that they read, which are pixel-major."""
+    """Output rows `strip.outer` of the convolution, and the image rows that they read, which are pixel-major."""
 
     strip: Strip
     source: Tensor
@@ -107,14 +107,15 @@ class Piece:
         return grad
 
     def rows_of(self, grad: Tensor) -> Tensor:
-        """The rows of the strip in what empty_gradient has made."""
+        """Rows of the strip in a result of empty_gradient."""
         inner = self.strip.inner
         return grad[:, :, self.first + inner.start : self.first + inner.stop]
 
     def backward_pooling(
         self, pooled_gradient: Tensor, norm: Norm, out: Tensor | None, correction: Correction | None = None
     ) -> BnSums:
-        """out = norm.scale * m on the rows of the strip from that of the pooled map; returns the sums over these rows.
+        """Computes out = norm.scale * m on the rows of the strip from the pooled map's gradient; returns the sums over
+        these.
 
         For `correction`, and for sums without `out`, see bn_relu_maxpool_backward.
         """
@@ -123,7 +124,7 @@ class Piece:
         return bn_relu_maxpool_backward(pooled, self.values, norm, out, first, first, correction, rows)
 
     def _pooled_rows(self, pooled: Tensor) -> Tensor:
-        """Rows whose windows reach the strip.
+        """Pooled rows whose windows reach the strip.
 
         The last row of a strip, an odd one, also lies in the first window of the next strip, whose other rows are in
         the halo.
@@ -135,7 +136,7 @@ class Piece:
     def backward_convolution(
         self, grad: Tensor, weight: Tensor, wanted: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of the source and of weight from that of the source's convolution."""
+        """Gradients of the source and of weight from the gradient of the source's convolution."""
         return stem_convolution_backward(grad, self.source, weight, wanted)
 
 
@@ -145,7 +146,7 @@ def _operations(images: Tensor, weight: Tensor, wanted: tuple[bool, ...] = (True
 
 @torch_kernel("stem_convolution", "stem", _operations)
 def stem_convolution(images: Tensor, weight: Tensor) -> Tensor:
-    """images [N, C, H, W] -> [N, K, ceil(H / 2), ceil(W / 2)], torch's."""
+    """Convolution by torch: images [N, C, H, W] -> [N, K, ceil(H / 2), ceil(W / 2)]."""
     return F.conv2d(images, weight, stride=_STRIDE, padding=_PADDING)
 
 
@@ -153,7 +154,7 @@ def stem_convolution(images: Tensor, weight: Tensor) -> Tensor:
 def stem_convolution_backward(
     grad: Tensor, images: Tensor, weight: Tensor, wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of images and weight, where wanted, from that of stem_convolution(images, weight)."""
+    """Gradients of images and weight, if wanted, from the gradient of stem_convolution(images, weight)."""
     stride, padding, dilation = [_STRIDE] * 2, [_PADDING] * 2, [1, 1]
     grad_images, grad_weight, _ = torch.ops.aten.convolution_backward(
         grad, images, weight, None, stride, padding, dilation, False, [0, 0], 1, [*wanted, False]

@@ -1,6 +1,6 @@
-"""Transforms of torch that kernels cannot go through: each is an error, and never a wrong result.
+"""Refusal of torch's transforms that the kernels cannot go through: each is an error, and never a wrong result.
 
-Kernels write to memory that torch knows nothing of. So whatever looks at torch's own operators alone misses them:
+Kernels write to memory that torch knows nothing of. So anything that looks at torch's own operators alone misses them:
 tracers would record uninitialised buffers, forward-mode differentiation would find no tangents.
 """
 
@@ -50,7 +50,7 @@ def refuse_tangents(who: str, tensors: Iterable[Tensor | None]) -> None:
 
 
 def _unbatched(tensor: Tensor) -> Tensor:
-    """Tensor that torch.vmap has wrapped, whose tangents cannot be asked for from within."""
+    """Tensor inside torch.vmap's wrapper, which cannot be asked for tangents from within."""
     while torch._C._functorch.is_batchedtensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor
