@@ -30,9 +30,6 @@ NAMESPACES = (
     "ladderseg_fast.cuda",
 )
 
-#: Parts of the package whose docstrings are still to be revised.
-PENDING: tuple[str, ...] = ()
-
 #: Beginnings of fragments: the noun or the verb that the reader waits for comes late, or never.
 FRAGMENTS = frozenset(
     "of that those by as what where which how why for with without from in if when while whatever whose than there it "
@@ -46,12 +43,6 @@ SHAPE = re.compile(r"\[[A-Z0-9][^\[\]]*\]|\[[nkchwd](, [^\[\]]*)?\]|any shape|a 
 def first_word(docstring: str) -> str:
     """First word in lower case; empty if the text begins with a sign, such as a shape or code."""
     return re.match(r"\w*", docstring)[0].lower()
-
-
-def pending(path: str) -> list[pytest.MarkDecorator]:
-    """Mark of tests of a part that is listed in PENDING."""
-    part = path.removeprefix("ladderseg_fast").lstrip("./").split(".")[0].split("/")[0]
-    return [pytest.mark.xfail(reason=f"{part}: docstrings to be revised")] if part in PENDING else []
 
 
 def source_files() -> list[Path]:
@@ -139,9 +130,7 @@ def problems_of(value: object) -> list[str]:
     return problems
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(path, id=name_of(path), marks=pending(name_of(path))) for path in source_files()]
-)
+@pytest.mark.parametrize("path", [pytest.param(path, id=name_of(path)) for path in source_files()])
 def test_docstrings_begin_with_a_noun_or_a_verb(path: Path) -> None:
     fragments = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -153,9 +142,7 @@ def test_docstrings_begin_with_a_noun_or_a_verb(path: Path) -> None:
     assert not fragments, "\n".join(fragments)
 
 
-@pytest.mark.parametrize(
-    "value", [pytest.param(value, id=name, marks=pending(name)) for name, value in public_objects()]
-)
+@pytest.mark.parametrize("value", [pytest.param(value, id=name) for name, value in public_objects()])
 def test_public_names_are_documented(value: object) -> None:
     problems = problems_of(value)
     assert not problems, "\n".join(problems)
