@@ -24,9 +24,8 @@ def test_stub_is_that_of_the_module(generator: ModuleType) -> None:
     assert stub.read_text() == generator.stub(_core), "run python csrc/bindings/stub.py"
 
 
-def test_every_kernel_is_a_function_with_named_parameters(generator: ModuleType) -> None:
-    assert set(_core.kernel_names()) == set(generator.kernel_parameters())
-    assert all(callable(getattr(_core, name)) for name in _core.kernel_names())
+def test_every_kernel_is_a_function() -> None:
+    assert _core.kernel_names() and all(callable(getattr(_core, name)) for name in _core.kernel_names())
 
 
 def test_commas_within_brackets_separate_no_parameters(generator: ModuleType) -> None:

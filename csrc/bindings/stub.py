@@ -2,8 +2,8 @@
 
     python csrc/bindings/stub.py
 
-Names and types are those of pybind11's docstrings; the parameters of kernels have their names in kernels.h.
-tests/test_core_stub.py holds the file against the module.
+Names and types are those of pybind11's docstrings. Kernels are not listed: all are alike to a type checker, and their
+names are checked at import. tests/test_core_stub.py holds the file against the module.
 """
 
 import inspect
@@ -16,12 +16,26 @@ BINDINGS = Path(__file__).resolve().parent
 LINE_LENGTH = 120
 
 HEADER = """\
-# Made by csrc/bindings/stub.py. Kernels and their arguments are explained in csrc/include/ladderseg.
+# Made by csrc/bindings/stub.py.
 from collections.abc import Callable
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 #: (address, device, bytes) of a contiguous tensor; None where it is not wanted.
 _Memory: TypeAlias = tuple[int, int, int] | None
+"""
+
+KERNELS = """\
+
+# Kernels: kernel_names() lists them, csrc/include/ladderseg explains them and their arguments behind the target.
+class _Kernel(Protocol):
+    def __call__(
+        self,
+        target: Cpu | Cuda,
+        /,
+        *arguments: FeatureMap | Images | Gradient | BnRelu | BnSums | LabelType | _Memory | int | float | bool,
+    ) -> None: ...
+
+def __getattr__(name: str) -> _Kernel: ...
 """
 
 #: What pybind11 writes, in one version or another, and what it means here.
@@ -42,11 +56,9 @@ def stub(module: ModuleType) -> str:
     classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
     functions = {name: value for name, value in vars(module).items() if inspect.isbuiltin(value)}
     sections = [HEADER, *("\n".join(class_lines(name, value)) + "\n" for name, value in sorted(classes.items()))]
-    names = kernel_parameters()
     kernels = module.kernel_names()
-    lines = [function_text(name, function, names[name]) for name, function in functions.items() if name in kernels]
-    lines += [function_text(name, function) for name, function in functions.items() if name not in kernels]
-    return "\n".join([*sections, *lines]) + "\n"
+    lines = [function_text(name, function) for name, function in functions.items() if name not in kernels]
+    return "\n".join([*sections, *lines, KERNELS])
 
 
 def class_lines(name: str, value: type) -> Iterator[str]:
@@ -64,21 +76,10 @@ def class_lines(name: str, value: type) -> Iterator[str]:
             yield definition(attribute, ["self"], signatures_of(found.fget)[0][1], indent="    ")
 
 
-def function_text(name: str, function: object, parameter_names: list[str] | None = None) -> str:
-    """One definition for the overloads of a kernel, which differ in the first argument alone."""
-    signatures = signatures_of(function)
-    parameters, result = signatures[0]
-    if parameter_names is None:
-        assert len(signatures) == 1, f"{name}: an overload of no kernel"
-        assert "arg0" not in str(parameters), f"{name}: parameters without names"
-        return definition(name, parameters, result)
-    types = [parameter.split(": ", 1)[1] for parameter in parameters]
-    targets = [others[0].split(": ", 1)[1] for others, _ in signatures]
-    for others, _ in signatures[1:]:
-        assert others[1:] == parameters[1:], f"{name}: overloads differ"
-    assert len(parameter_names) == len(types) - 1, f"{name}: kernels.h has other parameters than the module"
-    named = [f"{a}: {b}" for a, b in zip(["target", *parameter_names], [" | ".join(targets), *types[1:]])]
-    return definition(name, [*named, "/"], result)
+def function_text(name: str, function: object) -> str:
+    ((parameters, result),) = signatures_of(function)
+    assert "arg0" not in str(parameters), f"{name}: parameters without names"
+    return definition(name, parameters, result)
 
 
 def definition(name: str, parameters: list[str], result: str, indent: str = "") -> str:
@@ -112,13 +113,6 @@ def split(parameters: str) -> list[str]:
         else:
             parts[-1] += character
     return [part.strip() for part in parts if part.strip()]
-
-
-def kernel_parameters() -> dict[str, list[str]]:
-    """The names of each kernel's parameters behind the first, from kernels.h."""
-    text = (BINDINGS / "kernels.h").read_text()
-    found = re.findall(r"^\w+<T> (\w+)\(const Checks& checks, ([^)]*)\) \{", text, flags=re.MULTILINE)
-    return {name: [one.split()[-1].lstrip("&") for one in parameters.split(",")] for name, parameters in found}
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+// The deferred batch norm correction of a gradient: see ladderseg/affine_correction.h.
 #include "corrected_gradient.h"
 #include "operators.h"
 #include "parallel.h"

@@ -1,3 +1,4 @@
+// The arithmetic of a batch norm on vectors of one number per channel: see ladderseg/batch_norm.h.
 #include "ladderseg/batch_norm.h"
 
 #include <cmath>

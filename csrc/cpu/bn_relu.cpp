@@ -1,3 +1,4 @@
+// BN-ReLU of a feature map, forward and backward: see ladderseg/bn_relu.h.
 #include "bn_sums.h"
 #include "operators.h"
 #include "parallel.h"

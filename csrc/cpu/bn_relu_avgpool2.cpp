@@ -1,3 +1,4 @@
+// BN-ReLU-avgpool 2x2, forward and backward: see ladderseg/bn_relu_avgpool2.h.
 #include "bn_sums.h"
 #include "operators.h"
 #include "parallel.h"

@@ -1,3 +1,4 @@
+// BN-ReLU-conv1x1, forward and backward, tile by tile: see ladderseg/bn_relu_conv1x1.h.
 #include <cstring>
 
 #include "bn_sums.h"

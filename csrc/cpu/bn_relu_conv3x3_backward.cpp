@@ -1,3 +1,4 @@
+// Backward of BN-ReLU-conv3x3 by Winograd's filtering: see ladderseg/bn_relu_conv3x3.h and winograd.h.
 #include <cstring>
 
 #include "bn_sums.h"

@@ -1,3 +1,4 @@
+// Forward of BN-ReLU-conv3x3 by Winograd's filtering: see ladderseg/bn_relu_conv3x3.h and winograd.h.
 #include <cstring>
 
 #include "conv3x3_tile.h"

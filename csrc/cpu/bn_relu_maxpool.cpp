@@ -1,3 +1,4 @@
+// BN-ReLU-maxpool 3x3/2, forward and backward: see ladderseg/bn_relu_maxpool.h.
 #include "bn_sums.h"
 #include "operators.h"
 #include "parallel.h"

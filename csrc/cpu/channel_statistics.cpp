@@ -1,3 +1,4 @@
+// Mean and variance of every channel: see ladderseg/channel_statistics.h.
 #include "operators.h"
 #include "parallel.h"
 #include "statistics.h"

@@ -1,3 +1,4 @@
+// Rate of matrix products on operands in cache, which the benchmarks compare with.
 #include "gemm.h"
 #include "operators.h"
 #include "parallel.h"

@@ -1,3 +1,4 @@
+// Backward of the stem: recomputes rows of the convolution, and sums the gradients. See ladderseg/stem.h.
 #include <cstring>
 
 #include "bn_sums.h"

@@ -1,3 +1,4 @@
+// Forward of the stem: convolution, statistics and the pooled extremes in one pass. See ladderseg/stem.h.
 #include "operators.h"
 #include "statistics.h"
 #include "stem_rows.h"

@@ -1,3 +1,4 @@
+// Bilinear upsampling and its transpose: see ladderseg/upsample.h.
 #include <cstring>
 
 #include "bilinear.h"

@@ -1,3 +1,4 @@
+// Labels at full resolution from class scores at low resolution: see ladderseg/upsample_argmax.h.
 #include "bilinear.h"
 #include "operators.h"
 #include "parallel.h"

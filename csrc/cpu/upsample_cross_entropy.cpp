@@ -1,3 +1,4 @@
+// Cross entropy of upsampled logits, and its gradient: see ladderseg/upsample_cross_entropy.h.
 #include <cmath>
 #include <cstring>
 

@@ -1,3 +1,4 @@
+// Upsampled coarse features beside the projected skip connection: see ladderseg/upsample_project_concat.h.
 #include <cstring>
 
 #include "bilinear.h"

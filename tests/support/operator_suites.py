@@ -1,29 +1,20 @@
 """The suites of all operators, for tests that run over them: their arguments, and the comparison with the reference."""
 
-from ops import (
-    test_bn_relu,
-    test_bn_relu_avgpool2,
-    test_bn_relu_conv1x1,
-    test_bn_relu_conv3x3,
-    test_bn_relu_maxpool,
-    test_channel_statistics,
-    test_upsample_argmax,
-    test_upsample_cross_entropy,
-    test_upsample_project_concat,
-)
+import importlib
+import inspect
+from pathlib import Path
+
 from support.operator_suite import OperatorSuite
 
-_CLASSES: list[type[OperatorSuite]] = [
-    test_bn_relu.TestBnRelu,
-    test_bn_relu_avgpool2.TestBnReluAvgpool2,
-    test_bn_relu_conv1x1.TestBnReluConv1x1,
-    test_bn_relu_conv3x3.TestBnReluConv3x3,
-    test_bn_relu_maxpool.TestBnReluMaxpool,
-    test_channel_statistics.TestChannelStatistics,
-    test_upsample_argmax.TestUpsampleArgmax,
-    test_upsample_cross_entropy.TestUpsampleCrossEntropy,
-    test_upsample_project_concat.TestUpsampleProjectConcat,
-]
+_OPS = Path(__file__).parents[1] / "ops"
 
-#: By the operator's name.
-SUITES: dict[str, OperatorSuite] = {suite.name: suite() for suite in _CLASSES}
+
+def _suites() -> list[OperatorSuite]:
+    """One of each suite in the files of tests/ops."""
+    modules = [importlib.import_module(f"ops.{path.stem}") for path in sorted(_OPS.glob("test_*.py"))]
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    return [kind() for kind in classes if issubclass(kind, OperatorSuite) and not inspect.isabstract(kind)]
+
+
+#: By the operator's name, in alphabetical order.
+SUITES: dict[str, OperatorSuite] = {suite.name: suite for suite in sorted(_suites(), key=lambda suite: suite.name)}

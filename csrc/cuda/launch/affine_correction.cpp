@@ -1,3 +1,4 @@
+// Launch of the deferred batch norm correction: see ladderseg/affine_correction.h.
 #include "../kernels/affine_correction.h"
 
 #include "columns.h"

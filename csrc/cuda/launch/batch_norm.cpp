@@ -1,3 +1,4 @@
+// Launches of batch norm's arithmetic on vectors: see ladderseg/batch_norm.h.
 #include "../kernels/batch_norm.h"
 
 #include "columns.h"

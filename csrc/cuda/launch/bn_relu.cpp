@@ -1,3 +1,4 @@
+// Launches of BN-ReLU: see ladderseg/bn_relu.h.
 #include "../kernels/bn_relu.h"
 
 #include "bn_sums.h"

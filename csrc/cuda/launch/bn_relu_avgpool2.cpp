@@ -1,3 +1,4 @@
+// Launches of BN-ReLU-avgpool 2x2: see ladderseg/bn_relu_avgpool2.h.
 #include "../kernels/bn_relu_avgpool2.h"
 
 #include "bn_sums.h"

@@ -1,3 +1,4 @@
+// Launches of BN-ReLU-conv1x1 and its backward: see ladderseg/bn_relu_conv1x1.h.
 #include "../kernels/bn_relu_conv1x1.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Launches of BN-ReLU-conv3x3 and its backward: see ladderseg/bn_relu_conv3x3.h.
 #include "../kernels/bn_relu_conv3x3.h"
 
 #include <algorithm>

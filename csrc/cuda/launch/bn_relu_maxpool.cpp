@@ -1,3 +1,4 @@
+// Launches of BN-ReLU-maxpool 3x3/2: see ladderseg/bn_relu_maxpool.h.
 #include "../kernels/bn_relu_maxpool.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Finishes batch norm's sums from the partial sums of blocks.
 #include "bn_sums.h"
 
 #include "../kernels/bn_sums.h"

@@ -1,3 +1,4 @@
+// Launches of the statistics of every channel: see ladderseg/channel_statistics.h.
 #include "../kernels/channel_statistics.h"
 
 #include "columns.h"

@@ -1,3 +1,4 @@
+// Grids for kernels whose threads walk down columns of channels.
 #include "columns.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Tiles and scratch memory of the kernels that upsample class scores.
 #include "score_tiles.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Finishes channel statistics from the partial statistics of blocks.
 #include "statistics.h"
 
 #include "../kernels/statistics.h"

@@ -1,3 +1,4 @@
+// Adds the parts of a sum that blocks have left, in a fixed order.
 #include "sum_parts.h"
 
 #include "../kernels/product.h"

@@ -1,3 +1,4 @@
+// Launches of bilinear upsampling and its transpose: see ladderseg/upsample.h.
 #include "../kernels/upsample.h"
 
 #include "columns.h"

@@ -1,3 +1,4 @@
+// Launch of the labels from upsampled scores: see ladderseg/upsample_argmax.h.
 #include "../kernels/upsample_argmax.h"
 
 #include "operators.h"

@@ -1,3 +1,4 @@
+// Launches of the cross entropy of upsampled logits: see ladderseg/upsample_cross_entropy.h.
 #include "../kernels/upsample_cross_entropy.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// Launches of the transition-up's input: see ladderseg/upsample_project_concat.h.
 #include "operators.h"
 
 namespace ladderseg::cuda {

@@ -1,20 +1,7 @@
 // The kernels of the core (kernels.def), behind one table per element type and instruction set.
 #pragma once
 
-#include "affine_correction.h"
-#include "batch_norm.h"
-#include "bn_relu.h"
-#include "bn_relu_avgpool2.h"
-#include "bn_relu_conv1x1.h"
-#include "bn_relu_conv3x3.h"
-#include "bn_relu_maxpool.h"
-#include "channel_statistics.h"
-#include "product_rate.h"
-#include "stem.h"
-#include "upsample.h"
-#include "upsample_argmax.h"
-#include "upsample_cross_entropy.h"
-#include "upsample_project_concat.h"
+#include "kernels.def"
 
 namespace ladderseg {
 

@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cstring>
 
-#include "kernel_tables.h"
+#include "../kernel_tables.h"
 #include "ladderseg/kernels.h"
 
 namespace ladderseg {

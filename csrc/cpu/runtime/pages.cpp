@@ -1,3 +1,4 @@
+// Pages of memory: huge pages asked for, unused ones given back to the system.
 #include "ladderseg/pages.h"
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-#include "scratch.h"
+// The block of working memory that each thread keeps between calls.
+#include "../scratch.h"
 
 #include <cstdlib>
 #include <new>
