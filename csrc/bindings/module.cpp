@@ -76,7 +76,7 @@ void register_arguments(py::module_& module) {
           py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>(),
           py::arg("data"), py::arg("device"), py::arg("element_bytes"), py::arg("n"), py::arg("c"), py::arg("h"),
           py::arg("w"), py::arg("stride_n"), py::arg("stride_c"), py::arg("stride_h"), py::arg("stride_w"));
-  py::class_<Norm>(module, "BnRelu")
+  py::class_<Norm>(module, "Norm")
       .def(py::init<Memory, Memory, Memory>(), py::arg("mean"), py::arg("scale"), py::arg("shift"));
   py::class_<Sums>(module, "BnSums").def(py::init<Memory, Memory>(), py::arg("masked"), py::arg("centred"));
   py::class_<Correction>(module, "Correction")

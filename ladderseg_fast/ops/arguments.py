@@ -39,13 +39,13 @@ class Norm:
         """Batch norm of some channels."""
         return Norm(self.mean[channels], self.scale[channels], self.shift[channels])
 
-    def pointers(self) -> _core.BnRelu:
-        return _core.BnRelu(memory(self.mean), memory(self.scale), memory(self.shift))
+    def pointers(self) -> _core.Norm:
+        return _core.Norm(memory(self.mean), memory(self.scale), memory(self.shift))
 
 
-def norm_or_scale(norm: Norm | None, scale: Tensor | None) -> _core.BnRelu:
+def norm_or_scale(norm: Norm | None, scale: Tensor | None) -> _core.Norm:
     """Pointers for kernels that only need the signs of `scale` [C] if there is no `norm`."""
-    return _core.BnRelu(None, memory(scale), None) if norm is None else norm.pointers()
+    return _core.Norm(None, memory(scale), None) if norm is None else norm.pointers()
 
 
 @dataclass
