@@ -65,6 +65,17 @@ def _plain(
     return F.conv2d(reference.bn_relu(x, mean, invstd, gamma, beta), weight, padding=dilation, dilation=dilation)
 
 
+#: Multiplications and additions per pair of channels and pixel: 4/9 of the plain sum's.
+_WINOGRAD = 8.0
+
+
+def _forward_operations(weight: Tensor, out: Tensor, **_: object) -> float:
+    return _WINOGRAD * weight.numel() / 9 * pixels(out)
+
+
+@kernel(
+    "bn_relu_conv3x3_forward", "conv3x3_forward", _forward_operations, lacking=("core_conv3x3", torch_conv3x3.forward)
+)
 def bn_relu_conv3x3_forward(
     x: Tensor,
     norm: Norm,
@@ -80,10 +91,34 @@ def bn_relu_conv3x3_forward(
     For a strip of rows, the first row of out is at `first_row` of x. With `statistics`, it returns those of out as
     well.
     """
-    forward = _core_forward if backend_of(x.device).core_conv3x3 else torch_conv3x3.forward
-    return forward(x, norm, weight.to(x.dtype), dilation, out, first_row, accumulate, statistics)
+    result = empty_statistics(out) if statistics else None
+    expect_weight(weight, x.shape[1], out.shape[1], 3)
+    weight = backend_of(x.device).conv3x3_weights.for_forward(weight.to(x.dtype))
+    launch(
+        _core.bn_relu_conv3x3_forward,
+        x,
+        feature_map(x),
+        first_row,
+        norm.pointers(),
+        memory(weight),
+        dilation,
+        feature_map(out),
+        accumulate,
+        *memories(result),
+    )
+    return result
 
 
+def _backward_operations(weight: Tensor, grad_x: Tensor, want_weight: bool = True, **_: object) -> float:
+    return _WINOGRAD * (1 + want_weight) * weight.numel() / 9 * pixels(grad_x)
+
+
+@kernel(
+    "bn_relu_conv3x3_backward",
+    "conv3x3_backward",
+    _backward_operations,
+    lacking=("core_conv3x3", torch_conv3x3.backward),
+)
 def bn_relu_conv3x3_backward(
     grad: Gradient,
     x: Tensor,
@@ -100,65 +135,8 @@ def bn_relu_conv3x3_backward(
     For a strip of rows, the first row of grad_x is at `first_row` of x [N, C, H, W] and at `grad_first_row` of grad;
     both reach beyond the strip by the dilation, as far as the image goes. Results count the strip's rows only.
     """
-    backward = _core_backward if backend_of(x.device).core_conv3x3 else torch_conv3x3.backward
-    return backward(grad, x, norm, weight.to(x.dtype), dilation, grad_x, grad_first_row, first_row, want_weight)
-
-
-#: Multiplications and additions per pair of channels and pixel: 4/9 of the plain sum's.
-_WINOGRAD = 8.0
-
-
-def _forward_operations(weight: Tensor, out: Tensor, **_: object) -> float:
-    return _WINOGRAD * weight.numel() / 9 * pixels(out)
-
-
-@kernel("bn_relu_conv3x3_forward", "conv3x3_forward", _forward_operations)
-def _core_forward(
-    x: Tensor,
-    norm: Norm,
-    weight: Tensor,
-    dilation: int,
-    out: Tensor,
-    first_row: int,
-    accumulate: bool,
-    statistics: bool,
-) -> Tensor | None:
-    result = empty_statistics(out) if statistics else None
-    expect_weight(weight, x.shape[1], out.shape[1], 3)
-    weight = backend_of(x.device).conv3x3_weights.for_forward(weight)
-    launch(
-        _core.bn_relu_conv3x3_forward,
-        x,
-        feature_map(x),
-        first_row,
-        norm.pointers(),
-        memory(weight),
-        dilation,
-        feature_map(out),
-        accumulate,
-        *memories(result),
-    )
-    return result
-
-
-def _backward_operations(weight: Tensor, grad_x: Tensor, want_weight: bool, **_: object) -> float:
-    return _WINOGRAD * (1 + want_weight) * weight.numel() / 9 * pixels(grad_x)
-
-
-@kernel("bn_relu_conv3x3_backward", "conv3x3_backward", _backward_operations)
-def _core_backward(
-    grad: Gradient,
-    x: Tensor,
-    norm: Norm,
-    weight: Tensor,
-    dilation: int,
-    grad_x: Tensor,
-    grad_first_row: int,
-    first_row: int,
-    want_weight: bool,
-) -> tuple[Tensor | None, BnSums]:
     sums = BnSums.empty(x.shape[1], x.device)
-    weights = backend_of(x.device).conv3x3_weights
+    weights, weight = backend_of(x.device).conv3x3_weights, weight.to(x.dtype)
     expect_weight(weight, x.shape[1], grad.grad.shape[1], 3)
     readable = weights.for_backward(weight)
     grad_weight = weights.empty_gradient(weight, real_dtype(x.dtype)) if want_weight else None

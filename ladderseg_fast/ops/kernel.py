@@ -19,7 +19,12 @@ Operations = Callable[..., float]
 _declared: set[str] = set()
 
 
-def kernel(name: str, kind: str | None = None, operations: Operations | None = None) -> Callable[[Function], Function]:
+def kernel(
+    name: str,
+    kind: str | None = None,
+    operations: Operations | None = None,
+    lacking: tuple[str, Callable[..., Any]] | None = None,
+) -> Callable[[Function], Function]:
     """Declares that a function calls the core's kernel `name`, and its cost; observers of the backend hear of each
     call.
 
@@ -29,9 +34,10 @@ def kernel(name: str, kind: str | None = None, operations: Operations | None = N
         name: name of the kernel in _core.
         kind: see Cost.
         operations: operations of a call, from its arguments by name.
+        lacking: attribute of backends, and the function to call instead on those where it is False.
     """
     _declared.add(name)
-    return torch_kernel(name, kind, operations)
+    return torch_kernel(name, kind, operations, lacking)
 
 
 def vector_kernel(name: str) -> Callable[[Function], Function]:
@@ -41,7 +47,10 @@ def vector_kernel(name: str) -> Callable[[Function], Function]:
 
 
 def torch_kernel(
-    name: str, kind: str | None = None, operations: Operations | None = None
+    name: str,
+    kind: str | None = None,
+    operations: Operations | None = None,
+    lacking: tuple[str, Callable[..., Any]] | None = None,
 ) -> Callable[[Function], Function]:
     """Declares a function that calls an operator of torch; observers hear of it as `name`."""
 
@@ -50,9 +59,11 @@ def torch_kernel(
 
         @wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
-            observer = backend_of(arguments[0].device).observer
-            if observer is not None:
-                observer(name, _cost(kind, operations, dict(zip(names, arguments)) | named))
+            backend = backend_of(arguments[0].device)
+            if lacking is not None and not getattr(backend, lacking[0]):
+                return lacking[1](*arguments, **named)
+            if backend.observer is not None:
+                backend.observer(name, _cost(kind, operations, dict(zip(names, arguments)) | named))
             return function(*arguments, **named)
 
         return cast(Function, call)

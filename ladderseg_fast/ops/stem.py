@@ -18,12 +18,18 @@ from .arguments import (
     norm_or_scale,
     readable_weight,
 )
-from .backend import backend_of, launch
+from .backend import launch
 from .cost import pixels
 from .kernel import kernel
 from .pointers import feature_map, image_batch, memories, memory
 
 
+def _convolution(images: Tensor, weight: Tensor, **_: object) -> float:
+    """Multiplications and additions of the convolution."""
+    return 2.0 * weight.numel() * pixels(images) / 4
+
+
+@kernel("stem_forward", "stem", _convolution, lacking=("core_stem", torch_stem.forward))
 def stem_forward(
     images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool = False
 ) -> Tensor | None:
@@ -32,34 +38,6 @@ def stem_forward(
     images [N, C, H, W] of any strides; weight [K, C, 7, 7]. Without `norm`, out is the x that would be each window's
     maximum after a batch norm whose scale has the signs of `scale` [K]. With `statistics`, returns those of x.
     """
-    forward = _core_forward if backend_of(images.device).core_stem else torch_stem.forward
-    return forward(images, weight.to(images.dtype), scale, norm, out, statistics)
-
-
-def stem_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
-    """Sums of the stem's batch norm from grad [N, K, h, w]."""
-    backward = _core_backward_sums if backend_of(images.device).core_stem else torch_stem.backward_sums
-    return backward(grad, images, weight.to(images.dtype), norm)
-
-
-def stem_backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
-    """Gradient of weight from grad [N, K, h, w], with the `correction` of the batch norm's input.
-
-    The correction has the mean of `norm`.
-    """
-    backward = _core_backward_weight if backend_of(images.device).core_stem else torch_stem.backward_weight
-    return backward(grad, images, weight.to(images.dtype), norm, correction)
-
-
-def _convolution(images: Tensor, weight: Tensor, **_: object) -> float:
-    """Multiplications and additions of the convolution."""
-    return 2.0 * weight.numel() * pixels(images) / 4
-
-
-@kernel("stem_forward", "stem", _convolution)
-def _core_forward(
-    images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool
-) -> Tensor | None:
     result = empty_statistics(out) if statistics else None
     weight = readable_weight(weight, images.dtype, images.shape[1], out.shape[1], 7)
     pointers = image_batch(images), memory(weight), norm_or_scale(norm, scale), feature_map(out), *memories(result)
@@ -67,8 +45,9 @@ def _core_forward(
     return result
 
 
-@kernel("stem_backward_sums", "stem", _convolution)
-def _core_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
+@kernel("stem_backward_sums", "stem", _convolution, lacking=("core_stem", torch_stem.backward_sums))
+def stem_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
+    """Sums of the stem's batch norm from grad [N, K, h, w]."""
     sums = BnSums.empty(weight.shape[0], images.device)
     weight = readable_weight(weight, images.dtype, images.shape[1], grad.grad.shape[1], 7)
     pointers = grad.pointers(), image_batch(images), memory(weight), norm.pointers(), sums.pointers()
@@ -76,8 +55,17 @@ def _core_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: No
     return sums
 
 
-@kernel("stem_backward_weight", "stem", lambda **arguments: 2.0 * _convolution(**arguments))
-def _core_backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
+@kernel(
+    "stem_backward_weight",
+    "stem",
+    lambda **arguments: 2.0 * _convolution(**arguments),
+    lacking=("core_stem", torch_stem.backward_weight),
+)
+def stem_backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
+    """Gradient of weight from grad [N, K, h, w], with the `correction` of the batch norm's input.
+
+    The correction has the mean of `norm`.
+    """
     weight = readable_weight(weight, images.dtype, images.shape[1], grad.grad.shape[1], 7)
     grad_weight = empty_weight_gradient(weight)
     launch(

@@ -29,10 +29,11 @@ def forward(
     weight: Tensor,
     dilation: int,
     out: Tensor,
-    first_row: int,
-    accumulate: bool,
-    statistics: bool,
+    first_row: int = 0,
+    accumulate: bool = False,
+    statistics: bool = False,
 ) -> Tensor | None:
+    weight = weight.to(x.dtype)
     rows = slice(first_row, first_row + out.shape[2])
     for images in _groups(x):
         convolved = _convolution(_normalised(x[images], norm), weight, dilation)[:, :, rows]
@@ -50,10 +51,11 @@ def backward(
     weight: Tensor,
     dilation: int,
     grad_x: Tensor,
-    grad_first_row: int,
-    first_row: int,
-    want_weight: bool,
+    grad_first_row: int = 0,
+    first_row: int = 0,
+    want_weight: bool = True,
 ) -> tuple[Tensor | None, BnSums]:
+    weight = weight.to(x.dtype)
     total = None
     grad_weight = None
     height = grad_x.shape[2]

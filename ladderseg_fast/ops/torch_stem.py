@@ -33,8 +33,9 @@ _CHUNK_BYTES = 64 << 20
 
 
 def forward(
-    images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool
+    images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool = False
 ) -> Tensor | None:
+    weight = weight.to(images.dtype)
     running = RunningStatistics()
     for piece in pieces(images, weight):
         strip = piece.strip
@@ -47,7 +48,7 @@ def forward(
 
 
 def backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
-    pooled = settled(grad)
+    pooled, weight = settled(grad), weight.to(images.dtype)
     total = None
     for piece in pieces(images, weight):
         total = piece.backward_pooling(pooled, norm, None).plus(total)
@@ -56,7 +57,7 @@ def backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) ->
 
 
 def backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
-    pooled = settled(grad)
+    pooled, weight = settled(grad), weight.to(images.dtype)
     total = torch.zeros(weight.shape, dtype=real_dtype(images.dtype), device=images.device)
     for piece in pieces(images, weight):
         grad_values = piece.empty_gradient()
