@@ -1,12 +1,14 @@
 """Operators, each in a file of its name: checks, kernels and their cost, plain-torch reference, registration."""
 
-from . import reference
+from .. import _core
+from . import batch_norm, reference, stem  # noqa: F401
 from .bn_relu import bn_relu
 from .bn_relu_avgpool2 import bn_relu_avgpool2
 from .bn_relu_conv1x1 import bn_relu_conv1x1
 from .bn_relu_conv3x3 import bn_relu_conv3x3
 from .bn_relu_maxpool import bn_relu_maxpool
 from .channel_statistics import channel_statistics
+from .kernel import check_declared
 from .upsample_argmax import upsample_argmax
 from .upsample_cross_entropy import upsample_cross_entropy
 from .upsample_project_concat import upsample_project_concat
@@ -23,3 +25,6 @@ __all__ = [
     "upsample_cross_entropy",
     "upsample_project_concat",
 ]
+
+# Also the kernels that no public operator calls, of batch norm and the stem.
+check_declared(_core.kernel_names())

@@ -6,7 +6,7 @@ from torch import Tensor
 from .. import _core
 from . import reference
 from .arguments import BnSums, Correction, Norm, norm_or_scale
-from .backend import backend_of, launch
+from .backend import launch
 from .kernel import kernel
 from .pointers import feature_map, memory
 from .registration import bn_relu_operator, reference_of
@@ -70,7 +70,9 @@ def bn_relu_maxpool_backward(
     sums = BnSums.empty(x.shape[1], x.device)
     n, c, _, w = x.shape
     absent = _core.FeatureMap(0, 0, x.element_size(), n, rows, w, c, c)
-    arguments = [
+    launch(
+        _core.bn_relu_maxpool_backward,
+        x,
         feature_map(grad),
         feature_map(x),
         norm.pointers(),
@@ -78,10 +80,8 @@ def bn_relu_maxpool_backward(
         first_row,
         first_grad_row,
         sums.pointers(),
-    ]
-    if not backend_of(x.device).core_stem:
-        arguments += (None, None) if correction is None else (memory(correction.constant), memory(correction.slope))
-    launch(_core.bn_relu_maxpool_backward, x, *arguments)
+        *((None, None) if correction is None else (memory(correction.constant), memory(correction.slope))),
+    )
     return sums
 
 

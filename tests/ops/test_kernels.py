@@ -12,6 +12,7 @@ from ladderseg_fast import _core
 from ladderseg_fast.ops.arguments import Norm
 from ladderseg_fast.ops.bn_relu import bn_relu_forward
 from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
+from ladderseg_fast.ops.kernel import check_declared
 
 
 @cpu_only
@@ -45,3 +46,13 @@ def test_a_weight_of_another_shape_and_as_many_numbers_is_named() -> None:
 def test_a_team_has_a_member() -> None:
     with pytest.raises(ValueError, match="threads must be at least 1"):
         _core.Cpu(False, 0)
+
+
+def test_every_kernel_of_the_core_has_a_cost_and_no_other() -> None:
+    """A kernel without one would count as nothing in plans and benchmarks."""
+    names = _core.kernel_names()
+    check_declared(names)
+    with pytest.raises(ImportError, match="no operator calls these kernels of the core: toy_forward;"):
+        check_declared((*names, "toy_forward"))
+    with pytest.raises(ImportError, match="the core has no such kernels: bn_relu_forward;"):
+        check_declared([name for name in names if name != "bn_relu_forward"])
