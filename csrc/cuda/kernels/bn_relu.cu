@@ -8,15 +8,12 @@ template <int width>
 LADDERSEG_DEVICE void bn_relu_forward(const BnReluForwardArguments<Element, Real>& args) {
   const int64 c = column<width>();
   if (c >= args.input.c) return;
-  const auto mean = load_vector<width>(args.norm.mean + c);
-  const auto scale = load_vector<width>(args.norm.scale + c);
-  const auto shift = load_vector<width>(args.norm.shift + c);
+  const ChannelNorm<width> norm(args.norm, c);
   const PixelRange range = block_pixels(args.columns, args.input.pixels());
   for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y) {
     auto values = load<width>(args.input.pixel(p) + c);
 #pragma unroll
-    for (int i = 0; i < width; ++i)
-      values.values[i] = rectified(normalised(values.values[i], mean.values[i], scale.values[i], shift.values[i]));
+    for (int i = 0; i < width; ++i) values.values[i] = rectified(norm(values.values[i], i));
     store<width>(args.output.pixel(p) + c, values);
   }
 }
@@ -24,11 +21,9 @@ LADDERSEG_DEVICE void bn_relu_forward(const BnReluForwardArguments<Element, Real
 template <int width>
 LADDERSEG_DEVICE void bn_relu_backward(const BnReluBackwardArguments<Element, Real>& args, Real* shared) {
   const int64 c = column<width>(), channels = args.input.c;
-  Pack<width> sum = {}, centred = {};
+  ChannelSums<width> sums;
   if (c < channels) {
-    const auto mean = load_vector<width>(args.norm.mean + c);
-    const auto scale = load_vector<width>(args.norm.scale + c);
-    const auto shift = load_vector<width>(args.norm.shift + c);
+    const ChannelNorm<width> norm(args.norm, c);
     const PixelRange range = block_pixels(args.columns, args.input.pixels());
     for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y) {
       const auto grad = load<width>(args.grad_output.pixel(p) + c);
@@ -37,25 +32,11 @@ LADDERSEG_DEVICE void bn_relu_backward(const BnReluBackwardArguments<Element, Re
       Pack<width> result = {};
       if (args.accumulate) result = load<width>(to);
 #pragma unroll
-      for (int i = 0; i < width; ++i) {
-        const Real y = normalised(x.values[i], mean.values[i], scale.values[i], shift.values[i]);
-        const Real m = masked(y, grad.values[i]);
-        sum.values[i] += m;
-        centred.values[i] += m * (x.values[i] - mean.values[i]);
-        result.values[i] += scale.values[i] * m;
-      }
+      for (int i = 0; i < width; ++i) result.values[i] += sums.add(norm, i, x.values[i], grad.values[i]);
       store<width>(to, result);
     }
   }
-  sum_over_block(sum, shared);
-  sum_over_block(centred, shared);
-  if (c >= channels || threadIdx.y != 0) return;
-  Real* const partial = args.partial_sums + 2 * channels * blockIdx.y + c;
-#pragma unroll
-  for (int i = 0; i < width; ++i) {
-    partial[i] = sum.values[i];
-    partial[channels + i] = centred.values[i];
-  }
+  write_block_sums(sums, c, channels, args.partial_sums, shared);
 }
 
 // Four blocks to a multiprocessor: without that word some assemblers want more, and spill for it.

@@ -11,9 +11,7 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_forward(const BnReluAvgpool2ForwardArgume
   const PixelRange range = block_pixels(args.columns, args.output.pixels());
   int64 p = range.begin + threadIdx.y;
   if (c >= args.input.c || p >= range.end) return;
-  const auto mean = load_vector<width>(args.norm.mean + c);
-  const auto scale = load_vector<width>(args.norm.scale + c);
-  const auto shift = load_vector<width>(args.norm.shift + c);
+  const ChannelNorm<width> norm(args.norm, c);
   const int64 right = args.input.pixel_stride, below = args.input.w * args.input.pixel_stride;
   GridWalk walk(p, blockDim.y, args.output.h, args.output.w);
   for (; p < range.end; p += blockDim.y, walk.advance()) {
@@ -25,8 +23,7 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_forward(const BnReluAvgpool2ForwardArgume
     for (int i = 0; i < width; ++i) {
       Real y[4];
 #pragma unroll
-      for (int j = 0; j < 4; ++j)
-        y[j] = rectified(normalised(x[j].values[i], mean.values[i], scale.values[i], shift.values[i]));
+      for (int j = 0; j < 4; ++j) y[j] = rectified(norm(x[j].values[i], i));
       result.values[i] = ((y[0] + y[1]) + (y[2] + y[3])) * Real(0.25);
     }
     store<width>(args.output.pixel(p) + c, result);
@@ -36,9 +33,8 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_forward(const BnReluAvgpool2ForwardArgume
 // Two pixels side by side, whose rectified values have the gradient `grad`.
 template <int width>
 LADDERSEG_DEVICE void backward_pair(const BnReluAvgpool2BackwardArguments<Element, Real>& args, const Element* from,
-                                    Element* to, const Pack<width>& grad, const Pack<width>& mean,
-                                    const Pack<width>& scale, const Pack<width>& shift, Pack<width>& sum,
-                                    Pack<width>& centred) {
+                                    Element* to, const Pack<width>& grad, const ChannelNorm<width>& norm,
+                                    ChannelSums<width>& sums) {
   const Pack<width> x[2] = {load<width>(from), load<width>(from + args.input.pixel_stride)};
   Pack<width> result[2] = {};
   if (args.accumulate) {
@@ -48,13 +44,7 @@ LADDERSEG_DEVICE void backward_pair(const BnReluAvgpool2BackwardArguments<Elemen
 #pragma unroll
   for (int j = 0; j < 2; ++j) {
 #pragma unroll
-    for (int i = 0; i < width; ++i) {
-      const Real y = normalised(x[j].values[i], mean.values[i], scale.values[i], shift.values[i]);
-      const Real m = masked(y, grad.values[i]);
-      sum.values[i] += m;
-      centred.values[i] += m * (x[j].values[i] - mean.values[i]);
-      result[j].values[i] += scale.values[i] * m;
-    }
+    for (int i = 0; i < width; ++i) result[j].values[i] += sums.add(norm, i, x[j].values[i], grad.values[i]);
     store<width>(to + j * args.grad_input.pixel_stride, result[j]);
   }
 }
@@ -65,11 +55,9 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_backward(const BnReluAvgpool2BackwardArgu
   const int64 c = column<width>(), channels = args.input.c;
   const PixelRange range = block_pixels(args.columns, args.input.n * args.cell_rows * args.cell_columns);
   int64 cell = range.begin + threadIdx.y;
-  Pack<width> sum = {}, centred = {};
+  ChannelSums<width> sums;
   if (c < channels && cell < range.end) {
-    const auto mean = load_vector<width>(args.norm.mean + c);
-    const auto scale = load_vector<width>(args.norm.scale + c);
-    const auto shift = load_vector<width>(args.norm.shift + c);
+    const ChannelNorm<width> norm(args.norm, c);
     const int64 below = args.input.w * args.input.pixel_stride;
     const int64 right_grad = args.grad_input.pixel_stride, below_grad = args.grad_input.w * right_grad;
     GridWalk walk(cell, blockDim.y, args.cell_rows, args.cell_columns);
@@ -81,8 +69,8 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_backward(const BnReluAvgpool2BackwardArgu
         auto grad = load<width>(args.grad_output.at(walk.image, walk.row, walk.column) + c);
 #pragma unroll
         for (int i = 0; i < width; ++i) grad.values[i] *= Real(0.25);
-        backward_pair(args, from, to, grad, mean, scale, shift, sum, centred);
-        backward_pair(args, from + below, to + below_grad, grad, mean, scale, shift, sum, centred);
+        backward_pair(args, from, to, grad, norm, sums);
+        backward_pair(args, from + below, to + below_grad, grad, norm, sums);
       } else {  // nothing has been pooled here: an odd last row or column, which is there to be overwritten
         const bool has_right = x + 1 < args.input.w, has_below = y + 1 < args.input.h;
         const Pack<width> zeros = {};
@@ -93,15 +81,7 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_backward(const BnReluAvgpool2BackwardArgu
       }
     }
   }
-  sum_over_block(sum, shared);
-  sum_over_block(centred, shared);
-  if (c >= channels || threadIdx.y != 0) return;
-  Real* const partial = args.partial_sums + 2 * channels * blockIdx.y + c;
-#pragma unroll
-  for (int i = 0; i < width; ++i) {
-    partial[i] = sum.values[i];
-    partial[channels + i] = centred.values[i];
-  }
+  write_block_sums(sums, c, channels, args.partial_sums, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(kColumnThreads)

@@ -3,7 +3,7 @@
 // The product is grad_weight[m, c] = sum over p of grad_output[p, m] * y[p, c]. The result is small and the sum is
 // long, so parts of the sum are computed by different blocks and added up in a fixed order.
 #include "bn_relu_conv1x1.h"
-#include "product.cuh"
+#include "tile_results.cuh"
 
 namespace ladderseg::cuda {
 
@@ -14,7 +14,7 @@ using Memory = ProductMemory<Tile, Contiguous::index, Contiguous::index>;
 
 // With `wide`, the rows of grad_output and input are whole chunks of 16 bytes.
 template <class Tile, bool wide>
-LADDERSEG_DEVICE void backward(const WeightArguments& args, Memory<Tile>& memory) {
+LADDERSEG_DEVICE void work(const WeightArguments& args, Memory<Tile>& memory) {
   // Blocks of one part of the pixels follow each other, so that what they share is read from memory once.
   const int tiles = args.row_tiles * args.column_tiles;
   const int64 part = blockIdx.x / tiles;
@@ -28,35 +28,10 @@ LADDERSEG_DEVICE void backward(const WeightArguments& args, Memory<Tile>& memory
   const Rectified<wide> y{args.input, args.norm, end, columns};
   Tile tile;
   multiply<Contiguous::index, Contiguous::index>(tile, grad, y, row, column, begin, end, memory);
-  Real* const partial = args.partial_weight + part * rows * columns;
-#pragma unroll
-  for (int i = 0; i < Tile::kThreadRows; ++i) {
-    const int64 m = row + Tile::row(i);
-#pragma unroll
-    for (int j = 0; j < Tile::kThreadColumns; ++j) {
-      const int c = column + Tile::column(j);
-      if (m < rows && c < columns) partial[m * columns + c] = tile.sums[i][j];
-    }
-  }
+  write_tile_part(tile, row, column, rows, columns, args.partial_weight + part * rows * columns);
 }
 
-extern "C" __global__ void __launch_bounds__(kProductThreads, 2)
-    LADDERSEG_KERNEL(bn_relu_conv1x1_weight)(const WeightArguments args) {
-  using Tile = SimtTile<kBackwardColumns>;
-  __shared__ Memory<Tile> memory;
-  if (args.wide)
-    backward<Tile, true>(args, memory);
-  else
-    backward<Tile, false>(args, memory);
-}
-
-#if LADDERSEG_TENSOR_CORES
-extern "C" __global__ void __launch_bounds__(kProductThreads, kTensorBlocks)
-    LADDERSEG_KERNEL(bn_relu_conv1x1_weight_tensor)(const WeightArguments args) {
-  using Tile = TensorTile<kBackwardColumns>;
-  __shared__ Memory<Tile> memory;
-  backward<Tile, true>(args, memory);
-}
-#endif
+LADDERSEG_SIMT_KERNEL(bn_relu_conv1x1_weight, WeightArguments, kBackwardColumns)
+LADDERSEG_TENSOR_KERNEL(bn_relu_conv1x1_weight_tensor, WeightArguments, kBackwardColumns)
 
 }  // namespace ladderseg::cuda

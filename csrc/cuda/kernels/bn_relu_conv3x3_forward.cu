@@ -4,7 +4,7 @@
 // the way to shared memory.
 #include "bn_relu_conv3x3.h"
 #include "patch_sources.cuh"
-#include "tile_statistics.cuh"
+#include "tile_results.cuh"
 
 namespace ladderseg::cuda {
 
@@ -43,8 +43,8 @@ LADDERSEG_DEVICE void store_tile(const ForwardArguments& args, Tile& tile, int64
 
 // With `wide`, the rows of input and weight are whole chunks of 16 bytes.
 template <class Tile, bool wide>
-LADDERSEG_DEVICE void forward(const ForwardArguments& args, Memory<Tile>& memory) {
-  const int64 row_tile = blockIdx.x / args.column_tiles, row = row_tile * Tile::kRows;
+LADDERSEG_DEVICE void work(const ForwardArguments& args, Memory<Tile>& memory) {
+  const int64 row = static_cast<int64>(blockIdx.x / args.column_tiles) * Tile::kRows;
   const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
   const int depth = kTaps * args.channels.value;
   const Strip strip = {args.output.n, args.output.h, args.output.w};
@@ -55,47 +55,12 @@ LADDERSEG_DEVICE void forward(const ForwardArguments& args, Memory<Tile>& memory
   Tile tile;
   multiply<Contiguous::depth, Contiguous::depth>(tile, y, weight, 0, column, 0, depth, memory.product);
   store_tile(args, tile, row, column);
-  if (!args.partial_statistics) return;
-  const int rows = static_cast<int>(smaller(args.output.pixels() - row, Tile::kRows));
-  write_tile_statistics(tile, rows, args.output.c - column,
-                        args.partial_statistics + 2 * args.output.c * row_tile + column, args.output.c,
-                        memory.statistics);
+  write_tile_statistics(args, tile, row, column, memory.statistics);
 }
 
-extern "C" __global__ void __launch_bounds__(kProductThreads, 2)
-    LADDERSEG_KERNEL(bn_relu_conv3x3_forward)(const ForwardArguments args) {
-  using Tile = SimtTile<kConv3x3Columns>;
-  __shared__ Memory<Tile> memory;
-  if (args.wide)
-    forward<Tile, true>(args, memory);
-  else
-    forward<Tile, false>(args, memory);
-}
-
-extern "C" __global__ void __launch_bounds__(kProductThreads, 2)
-    LADDERSEG_KERNEL(bn_relu_conv3x3_forward_narrow)(const ForwardArguments args) {
-  using Tile = SimtTile<kNarrowColumns>;
-  __shared__ Memory<Tile> memory;
-  if (args.wide)
-    forward<Tile, true>(args, memory);
-  else
-    forward<Tile, false>(args, memory);
-}
-
-#if LADDERSEG_TENSOR_CORES
-extern "C" __global__ void __launch_bounds__(kProductThreads, kTensorBlocks)
-    LADDERSEG_KERNEL(bn_relu_conv3x3_forward_tensor)(const ForwardArguments args) {
-  using Tile = TensorTile<kConv3x3Columns>;
-  __shared__ Memory<Tile> memory;
-  forward<Tile, true>(args, memory);
-}
-
-extern "C" __global__ void __launch_bounds__(kProductThreads, kTensorBlocks)
-    LADDERSEG_KERNEL(bn_relu_conv3x3_forward_tensor_narrow)(const ForwardArguments args) {
-  using Tile = TensorTile<kNarrowColumns>;
-  __shared__ Memory<Tile> memory;
-  forward<Tile, true>(args, memory);
-}
-#endif
+LADDERSEG_SIMT_KERNEL(bn_relu_conv3x3_forward, ForwardArguments, kConv3x3Columns)
+LADDERSEG_SIMT_KERNEL(bn_relu_conv3x3_forward_narrow, ForwardArguments, kNarrowColumns)
+LADDERSEG_TENSOR_KERNEL(bn_relu_conv3x3_forward_tensor, ForwardArguments, kConv3x3Columns)
+LADDERSEG_TENSOR_KERNEL(bn_relu_conv3x3_forward_tensor_narrow, ForwardArguments, kNarrowColumns)
 
 }  // namespace ladderseg::cuda

@@ -5,7 +5,7 @@
 // are many taps and channels and few k, so the former are the rows, of which a tile has more.
 #include "bn_relu_conv3x3.h"
 #include "patch_sources.cuh"
-#include "product.cuh"
+#include "tile_results.cuh"
 
 namespace ladderseg::cuda {
 
@@ -18,7 +18,7 @@ struct Memory {
 
 // With `wide`, the rows of grad_output and input are whole chunks of 16 bytes.
 template <class Tile, bool wide>
-LADDERSEG_DEVICE void backward(const WeightArguments& args, Memory<Tile>& memory) {
+LADDERSEG_DEVICE void work(const WeightArguments& args, Memory<Tile>& memory) {
   // Blocks of one part of the pixels follow each other, so that what they share is read from memory once.
   const int tiles = args.row_tiles * args.column_tiles;
   const int64 part = blockIdx.x / tiles;
@@ -36,52 +36,12 @@ LADDERSEG_DEVICE void backward(const WeightArguments& args, Memory<Tile>& memory
                                   correction(args.grad_output, args.wide_correction != 0)};
   Tile tile;
   multiply<Contiguous::index, Contiguous::index>(tile, y, grad, row, column, 0, range.count, memory.product);
-  Real* const partial = args.partial_weight + part * rows * columns;
-#pragma unroll
-  for (int i = 0; i < Tile::kThreadRows; ++i) {
-    const int64 m = row + Tile::row(i);
-#pragma unroll
-    for (int j = 0; j < Tile::kThreadColumns; ++j) {
-      const int k = column + Tile::column(j);
-      if (m < rows && k < columns) partial[m * columns + k] = tile.sums[i][j];
-    }
-  }
+  write_tile_part(tile, row, column, rows, columns, args.partial_weight + part * rows * columns);
 }
 
-extern "C" __global__ void __launch_bounds__(kProductThreads, 2)
-    LADDERSEG_KERNEL(bn_relu_conv3x3_weight)(const WeightArguments args) {
-  using Tile = SimtTile<kConv3x3Columns>;
-  __shared__ Memory<Tile> memory;
-  if (args.wide)
-    backward<Tile, true>(args, memory);
-  else
-    backward<Tile, false>(args, memory);
-}
-
-extern "C" __global__ void __launch_bounds__(kProductThreads, 2)
-    LADDERSEG_KERNEL(bn_relu_conv3x3_weight_narrow)(const WeightArguments args) {
-  using Tile = SimtTile<kNarrowColumns>;
-  __shared__ Memory<Tile> memory;
-  if (args.wide)
-    backward<Tile, true>(args, memory);
-  else
-    backward<Tile, false>(args, memory);
-}
-
-#if LADDERSEG_TENSOR_CORES
-extern "C" __global__ void __launch_bounds__(kProductThreads, kTensorBlocks)
-    LADDERSEG_KERNEL(bn_relu_conv3x3_weight_tensor)(const WeightArguments args) {
-  using Tile = TensorTile<kConv3x3Columns>;
-  __shared__ Memory<Tile> memory;
-  backward<Tile, true>(args, memory);
-}
-
-extern "C" __global__ void __launch_bounds__(kProductThreads, kTensorBlocks)
-    LADDERSEG_KERNEL(bn_relu_conv3x3_weight_tensor_narrow)(const WeightArguments args) {
-  using Tile = TensorTile<kNarrowColumns>;
-  __shared__ Memory<Tile> memory;
-  backward<Tile, true>(args, memory);
-}
-#endif
+LADDERSEG_SIMT_KERNEL(bn_relu_conv3x3_weight, WeightArguments, kConv3x3Columns)
+LADDERSEG_SIMT_KERNEL(bn_relu_conv3x3_weight_narrow, WeightArguments, kNarrowColumns)
+LADDERSEG_TENSOR_KERNEL(bn_relu_conv3x3_weight_tensor, WeightArguments, kConv3x3Columns)
+LADDERSEG_TENSOR_KERNEL(bn_relu_conv3x3_weight_tensor_narrow, WeightArguments, kNarrowColumns)
 
 }  // namespace ladderseg::cuda

@@ -13,25 +13,12 @@ LADDERSEG_DEVICE int64 clamped(int64 value, int64 end) { return value < 0 ? 0 : 
 // By torch's rule the first maximum and the last NaN win.
 LADDERSEG_DEVICE bool replaces(Real y, Real maximum) { return y > maximum || y != y; }
 
+// The norm of +x or -x, by the sign of the scale.
 template <int width>
-struct ChannelNorms {
-  Pack<width> mean, scale, shift;
-  LADDERSEG_DEVICE Real operator()(Real x, int i) const {
-    return normalised(x, mean.values[i], scale.values[i], shift.values[i]);
-  }
-};
-
-template <int width>
-LADDERSEG_DEVICE ChannelNorms<width> load_norms(const Norm<Real>& norm, int64 c) {
-  return {load_vector<width>(norm.mean + c), load_vector<width>(norm.scale + c), load_vector<width>(norm.shift + c)};
-}
-
-// Those of +x or -x, by the sign of the scale.
-template <int width>
-LADDERSEG_DEVICE ChannelNorms<width> signs_only(const Norm<Real>& norm, int64 c) {
-  ChannelNorms<width> result = {};
+LADDERSEG_DEVICE ChannelNorm<width> signs_only(const Norm<Real>& norm, int64 c) {
+  ChannelNorm<width> result;
 #pragma unroll
-  for (int i = 0; i < width; ++i) result.scale.values[i] = norm.scale[c + i] < Real(0) ? Real(-1) : Real(1);
+  for (int i = 0; i < width; ++i) result.scale[i] = norm.scale[c + i] < Real(0) ? Real(-1) : Real(1);
   return result;
 }
 
@@ -55,7 +42,7 @@ LADDERSEG_DEVICE void bn_relu_maxpool_forward(const BnReluMaxpoolForwardArgument
   const PixelRange range = block_pixels(args.columns, args.output.pixels());
   int64 p = range.begin + threadIdx.y;
   if (c >= args.input.c || p >= range.end) return;
-  const auto norms = args.norm.mean ? load_norms<width>(args.norm, c) : signs_only<width>(args.norm, c);
+  const auto norm = args.norm.mean ? ChannelNorm<width>(args.norm, c) : signs_only<width>(args.norm, c);
   GridWalk walk(p, blockDim.y, args.output.h, args.output.w);
   for (; p < range.end; p += blockDim.y, walk.advance()) {
     const int64 row = args.first_row + 2 * static_cast<int64>(walk.row), column = 2 * static_cast<int64>(walk.column);
@@ -69,7 +56,7 @@ LADDERSEG_DEVICE void bn_relu_maxpool_forward(const BnReluMaxpoolForwardArgument
       if (tap == 0) first = values;
 #pragma unroll
       for (int i = 0; i < width; ++i) {
-        const Real value = norms(values.values[i], i);
+        const Real value = norm(values.values[i], i);
         maximum.values[i] = tap == 0 || replaces(value, maximum.values[i]) ? value : maximum.values[i];
       }
     }
@@ -135,7 +122,7 @@ struct Window {
 // lies outside of the map is then left out.
 template <int width>
 LADDERSEG_DEVICE Window<width> find_source(const BnReluMaxpoolBackwardArguments<Element, Real>& args,
-                                           const ChannelNorms<width>& norms, const Element* image, int64 row,
+                                           const ChannelNorm<width>& norm, const Element* image, int64 row,
                                            int64 column, const Element* grad) {
   Window<width> window;
   Pack<width> maximum;
@@ -155,7 +142,7 @@ LADDERSEG_DEVICE Window<width> find_source(const BnReluMaxpoolBackwardArguments<
       const auto values = load_narrow<width>(from + inside * args.input.pixel_stride);
 #pragma unroll
       for (int i = 0; i < width; ++i) {
-        const Real value = norms(values.values[i], i);
+        const Real value = norm(values.values[i], i);
         const bool here = x == inside && replaces(value, maximum.values[i]);
         maximum.values[i] = here ? value : maximum.values[i];
         window.source[i] = here ? 3 * window_row + window_column : window.source[i];
@@ -166,16 +153,11 @@ LADDERSEG_DEVICE Window<width> find_source(const BnReluMaxpoolBackwardArguments<
   return window;
 }
 
-template <int width>
-struct Sums {
-  Pack<width> masked, centred;
-};
-
 // Two pixels side by side (one at the right edge) of input row `row`: their gradients are complete.
 template <int width>
 LADDERSEG_DEVICE void finish_pixels(const BnReluMaxpoolBackwardArguments<Element, Real>& args,
-                                    const ChannelNorms<width>& norms, int64 image, int64 row, int64 column, int64 c,
-                                    const Pack<width> (&grads)[2], Sums<width>& sums) {
+                                    const ChannelNorm<width>& norm, int64 image, int64 row, int64 column, int64 c,
+                                    const Pack<width> (&grads)[2], ChannelSums<width>& sums) {
   const int64 grad_row = row - args.first_grad_row;
   if (grad_row < 0 || grad_row >= args.grad_input.h) return;
 #pragma unroll
@@ -185,12 +167,8 @@ LADDERSEG_DEVICE void finish_pixels(const BnReluMaxpoolBackwardArguments<Element
     Pack<width> result;
 #pragma unroll
     for (int i = 0; i < width; ++i) {
-      const Real m = masked(norms(x.values[i], i), grads[j].values[i]);
-      sums.masked.values[i] += m;
-      sums.centred.values[i] += m * (x.values[i] - norms.mean.values[i]);
-      result.values[i] = norms.scale.values[i] * m;
-      if (args.constant)
-        result.values[i] -= args.constant[c + i] + args.slope[c + i] * (x.values[i] - norms.mean.values[i]);
+      result.values[i] = sums.add(norm, i, x.values[i], grads[j].values[i]);
+      if (args.constant) result.values[i] -= args.constant[c + i] + args.slope[c + i] * (x.values[i] - norm.mean[i]);
     }
     if (args.grad_input.data) store_narrow<width>(args.grad_input.at(image, grad_row, column + j) + c, result);
   }
@@ -200,8 +178,8 @@ LADDERSEG_DEVICE void finish_pixels(const BnReluMaxpoolBackwardArguments<Element
 // (counted from first_row) have seen all their windows, at columns 2s and 2s + 1; row 2q + 1 waits for the next.
 template <int width>
 LADDERSEG_DEVICE void backward_run(const BnReluMaxpoolBackwardArguments<Element, Real>& args,
-                                   const ChannelNorms<width>& norms, int64 image, int64 run, int64 s, int64 c,
-                                   Sums<width>& sums) {
+                                   const ChannelNorm<width>& norm, int64 image, int64 run, int64 s, int64 c,
+                                   ChannelSums<width>& sums) {
   const Element* const pixels = args.input.at(image, 0, 0) + c;
   const int64 begin = args.first_window_row + run * args.run_rows;
   Pack<width> waiting[2] = {};
@@ -214,7 +192,7 @@ LADDERSEG_DEVICE void backward_run(const BnReluMaxpoolBackwardArguments<Element,
       for (int j = 0; j < 2; ++j) {
         if (s + j >= args.grad_output.w) break;
         const auto window =
-            find_source(args, norms, pixels, centre, 2 * (s + j), args.grad_output.at(image, q, s + j) + c);
+            find_source(args, norm, pixels, centre, 2 * (s + j), args.grad_output.at(image, q, s + j) + c);
         if (j == 0) {
           window.add_at(1, above[0]);
           window.add_at(4, here[0]);
@@ -226,8 +204,8 @@ LADDERSEG_DEVICE void backward_run(const BnReluMaxpoolBackwardArguments<Element,
       }
     }
     if (q < begin) continue;
-    finish_pixels(args, norms, image, centre - 1, 2 * s, c, above, sums);
-    finish_pixels(args, norms, image, centre, 2 * s, c, here, sums);
+    finish_pixels(args, norm, image, centre - 1, 2 * s, c, above, sums);
+    finish_pixels(args, norm, image, centre, 2 * s, c, here, sums);
   }
 }
 
@@ -237,22 +215,14 @@ LADDERSEG_DEVICE void bn_relu_maxpool_backward(const BnReluMaxpoolBackwardArgume
   const int64 c = column<width>(), channels = args.input.c;
   const PixelRange range = block_pixels(args.columns, args.input.n * args.runs * args.run_columns);
   int64 run = range.begin + threadIdx.y;
-  Sums<width> sums = {};
+  ChannelSums<width> sums;
   if (c < channels && run < range.end) {
-    const auto norms = load_norms<width>(args.norm, c);
+    const ChannelNorm<width> norm(args.norm, c);
     GridWalk walk(run, blockDim.y, args.runs, args.run_columns);
     for (; run < range.end; run += blockDim.y, walk.advance())
-      backward_run(args, norms, walk.image, walk.row, walk.column, c, sums);
+      backward_run(args, norm, walk.image, walk.row, walk.column, c, sums);
   }
-  sum_over_block(sums.masked, shared);
-  sum_over_block(sums.centred, shared);
-  if (c >= channels || threadIdx.y != 0) return;
-  Real* const partial = args.partial_sums + 2 * channels * blockIdx.y + c;
-#pragma unroll
-  for (int i = 0; i < width; ++i) {
-    partial[i] = sums.masked.values[i];
-    partial[channels + i] = sums.centred.values[i];
-  }
+  write_block_sums(sums, c, channels, args.partial_sums, shared);
 }
 
 extern "C" __global__ void __launch_bounds__(kColumnThreads, 2)

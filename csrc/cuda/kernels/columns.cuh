@@ -4,7 +4,7 @@
 // warp reads neighbouring channels of a few pixels: whole cache lines.
 #pragma once
 
-#include "element.cuh"
+#include "channel_norm.cuh"
 
 namespace ladderseg::cuda {
 
@@ -44,6 +44,28 @@ LADDERSEG_DEVICE void sum_over_block(Pack<width>& pack, Real* shared) {
         pack.values[i] += shared[i * kColumnThreads + thread + half * static_cast<int>(blockDim.x)];
     }
     __syncthreads();
+  }
+}
+
+// Writes the sums of this block's pixels, as part blockIdx.y of [parts][masked, centred][channels]. `sums` are those of
+// the thread's channels, the first of which is c. For all threads of the block together; `shared` as above.
+template <int width>
+LADDERSEG_DEVICE void write_block_sums(const ChannelSums<width>& sums, int64 c, int64 channels, Real* partial_sums,
+                                       Real* shared) {
+  Pack<width> masked, centred;
+#pragma unroll
+  for (int i = 0; i < width; ++i) {
+    masked.values[i] = sums.masked[i];
+    centred.values[i] = sums.centred[i];
+  }
+  sum_over_block(masked, shared);
+  sum_over_block(centred, shared);
+  if (c >= channels || threadIdx.y != 0) return;
+  Real* const partial = partial_sums + 2 * channels * blockIdx.y + c;
+#pragma unroll
+  for (int i = 0; i < width; ++i) {
+    partial[i] = masked.values[i];
+    partial[channels + i] = centred.values[i];
   }
 }
 

@@ -12,14 +12,16 @@ struct GridWalk {
   // The position `start` in the order image, row, column; each advance() is `step` positions. There are rows and
   // columns, fewer than 2^30 of them.
   LADDERSEG_DEVICE GridWalk(int64 start, int step, int64 rows, int64 columns)
-      : image(start / (rows * columns)),
-        row(static_cast<int>(start / columns % rows)),
-        column(static_cast<int>(start % columns)),
-        rows_(static_cast<int>(rows)),
+      : rows_(static_cast<int>(rows)),
         columns_(static_cast<int>(columns)),
         step_images_(step / columns_ / rows_),
         step_rows_(step / columns_ % rows_),
-        step_columns_(step % columns_) {}
+        step_columns_(step % columns_) {
+    const int64 line = start / columns_;
+    image = line / rows_;
+    column = static_cast<int>(start - line * columns_);
+    row = static_cast<int>(line - image * rows_);
+  }
 
   LADDERSEG_DEVICE void advance() {
     column += step_columns_;

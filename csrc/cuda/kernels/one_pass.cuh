@@ -3,6 +3,7 @@
 #pragma once
 
 #include "bn_relu_conv1x1.h"
+#include "channel_norm.cuh"
 #include "one_pass.h"
 #include "product.h"
 #include "sources.cuh"
@@ -84,42 +85,16 @@ struct GradientChunks {
   }
 };
 
-// Of `piece` neighbouring channels of the input, over a thread's pixels.
+// One pixel: adds scale * masked g to `result`, and makes y.
 template <int piece>
-struct ChannelSums {
-  Real masked[piece] = {}, centred[piece] = {};
-};
-
-// Their norm.
-template <int piece>
-struct ChannelNorm {
-  Real mean[piece], scale[piece], shift[piece];
-
-  // Those from c on, of `channels`; the others are as if they were zero.
-  LADDERSEG_DEVICE ChannelNorm(const Norm<Real>& norm, int c, int channels) {
+LADDERSEG_DEVICE void pass(const ChannelNorm<piece>& norm, const Real (&x)[piece], const Real (&g)[piece],
+                           Real (&result)[piece], Real (&y)[piece], ChannelSums<piece>& sums) {
 #pragma unroll
-    for (int k = 0; k < piece; ++k) {
-      const bool there = c + k < channels;
-      mean[k] = there ? norm.mean[c + k] : Real(0);
-      scale[k] = there ? norm.scale[c + k] : Real(0);
-      shift[k] = there ? norm.shift[c + k] : Real(0);
-    }
+  for (int k = 0; k < piece; ++k) {
+    result[k] += sums.add(norm, k, x[k], g[k]);
+    y[k] = rectified(norm(x[k], k));
   }
-
-  // One pixel: adds scale * masked g to `result`, and makes y.
-  LADDERSEG_DEVICE void pass(const Real (&x)[piece], const Real (&g)[piece], Real (&result)[piece], Real (&y)[piece],
-                             ChannelSums<piece>& sums) const {
-#pragma unroll
-    for (int k = 0; k < piece; ++k) {
-      const Real before = normalised(x[k], mean[k], scale[k], shift[k]);
-      const Real m = masked(before, g[k]);
-      sums.masked[k] += m;
-      sums.centred[k] += m * (x[k] - mean[k]);
-      result[k] += scale[k] * m;
-      y[k] = rectified(before);
-    }
-  }
-};
+}
 
 // The sums of a block, of `groups` groups of threads.
 template <int groups, int columns>

@@ -175,7 +175,7 @@ struct SimtPass {
       Real x[kPiece], result[kPiece] = {};
       load_piece(args.input.pixel(p) + c, left, args.wide_input, x);
       if (args.accumulate) load_piece(args.grad_input.pixel(p) + c, left, args.wide_input, result);
-      norm.pass(x, g[i], result, y, sums);
+      pass(norm, x, g[i], result, y, sums);
       if (args.grad_input.data) store_piece(args.grad_input.pixel(p) + c, left, args.wide_input, result);
     }
     write(&memory.y[pixel(i) % kRowsOfY][column()], y);
@@ -193,7 +193,7 @@ struct SimtPass {
       bring(GradientChunks<wide>{{args.grad_output, share.end, rows}, thread}, p, memory);
       multiply_by_weight(weight, share.column, memory);
       const int c = share.column + column();
-      const ChannelNorm<kPiece> norm(args.norm, c, columns);
+      const ChannelNorm<kPiece> norm(args.norm, c, columns - c);
 #pragma unroll
       for (int i = 0; i < kThreadPixels; i += kRowsOfY / kSide) {
 #pragma unroll

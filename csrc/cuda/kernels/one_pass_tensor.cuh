@@ -176,7 +176,7 @@ struct TensorPass {
     float g[kTiles][4];
     multiply_by_weight(gradient, pixel, g);
     thread = thread_again();
-    const ChannelNorm<kPiece> norm(args.norm, c, static_cast<int>(args.input.c));
+    const ChannelNorm<kPiece> norm(args.norm, c, static_cast<int>(args.input.c) - c);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = pixel + lane() / 4 + 8 * half;
@@ -189,7 +189,7 @@ struct TensorPass {
           of_g[k] = g[k / 2][2 * half + k % 2];
           sum[k] = to_real(result[half].elements[k]);
         }
-        norm.pass(of_x, of_g, sum, y, sums);
+        pass(norm, of_x, of_g, sum, y, sums);
 #pragma unroll
         for (int k = 0; k < kPiece; ++k) {
           result[half].elements[k] = to_element(sum[k]);

@@ -1,4 +1,4 @@
-// The product of two sources, tile by tile: what the kernels of a 1x1 convolution have in common.
+// The product of two sources, tile by tile: what the kernels of the convolutions have in common.
 #pragma once
 
 #include "product_simt.cuh"
@@ -136,3 +136,30 @@ LADDERSEG_DEVICE void store_piece(Element* to, int count, bool wide, const Real 
 }
 
 }  // namespace ladderseg::cuda
+
+// Entry points of kernels that compute a product with tiles of `columns`. The kernel's file has their
+// `work<Tile, wide>(args, memory)`, where `wide` says that the rows of both factors are whole chunks of 16 bytes, and
+// the Memory<Tile> that it works in.
+#define LADDERSEG_SIMT_KERNEL(name, Arguments, columns)                                                           \
+  extern "C" __global__ void __launch_bounds__(kProductThreads, 2) LADDERSEG_KERNEL(name)(const Arguments args) { \
+    using Tile = SimtTile<columns>;                                                                               \
+    __shared__ Memory<Tile> memory;                                                                               \
+    if (args.wide)                                                                                                \
+      work<Tile, true>(args, memory);                                                                             \
+    else                                                                                                          \
+      work<Tile, false>(args, memory);                                                                            \
+  }
+
+// Only for wide rows.
+#define LADDERSEG_WIDE_KERNEL(name, Arguments, Tile_, blocks)                                                          \
+  extern "C" __global__ void __launch_bounds__(kProductThreads, blocks) LADDERSEG_KERNEL(name)(const Arguments args) { \
+    using Tile = Tile_;                                                                                                \
+    __shared__ Memory<Tile> memory;                                                                                    \
+    work<Tile, true>(args, memory);                                                                                    \
+  }
+#if LADDERSEG_TENSOR_CORES
+#define LADDERSEG_TENSOR_KERNEL(name, Arguments, columns) \
+  LADDERSEG_WIDE_KERNEL(name, Arguments, TensorTile<columns>, kTensorBlocks)
+#else
+#define LADDERSEG_TENSOR_KERNEL(name, Arguments, columns)
+#endif

@@ -1,42 +1,10 @@
 // Bilinear upsampling and its transpose: see ladderseg/upsample.h.
 #include "bilinear.cuh"
 #include "columns.cuh"
+#include "grid_walk.cuh"
 #include "upsample.h"
 
 namespace ladderseg::cuda {
-
-// Every blockDim.y-th pixel of a map, with its coordinates: one division at the start, additions from there on.
-struct PixelWalk {
-  int width, height;
-  int x, y;
-  int64 image;
-  int step_x, step_y;
-  int64 step_image;
-
-  LADDERSEG_DEVICE PixelWalk(int64 map_width, int64 map_height, int64 first)
-      : width(static_cast<int>(map_width)), height(static_cast<int>(map_height)) {
-    const int64 row = first / width, step = blockDim.y;
-    x = static_cast<int>(first - row * width);
-    image = row / height;
-    y = static_cast<int>(row - image * height);
-    step_x = static_cast<int>(step % width);
-    step_y = static_cast<int>(step / width % height);
-    step_image = step / width / height;
-  }
-  LADDERSEG_DEVICE void advance() {
-    x += step_x;
-    y += step_y;
-    image += step_image;
-    if (x >= width) {
-      x -= width;
-      ++y;
-    }
-    if (y >= height) {
-      y -= height;
-      ++image;
-    }
-  }
-};
 
 template <int width>
 LADDERSEG_DEVICE void upsample_forward(const UpsampleForwardArguments<Element>& args) {
@@ -44,9 +12,10 @@ LADDERSEG_DEVICE void upsample_forward(const UpsampleForwardArguments<Element>& 
   if (c >= args.coarse.c) return;
   const Axis vertical = make_axis(args.coarse.h, args.height), horizontal = make_axis(args.coarse.w, args.output.w);
   const PixelRange range = block_pixels(args.columns, args.output.pixels());
-  PixelWalk at(args.output.w, args.output.h, range.begin + threadIdx.y);
+  GridWalk at(range.begin + threadIdx.y, blockDim.y, args.output.h, args.output.w);
   for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y, at.advance()) {
-    const Position y = position(vertical, static_cast<int>(args.first_row) + at.y), x = position(horizontal, at.x);
+    const Position y = position(vertical, static_cast<int>(args.first_row) + at.row),
+                   x = position(horizontal, at.column);
     const int64 row = (at.image * args.coarse.h + y.lower) * args.coarse.w;
     const int64 row_below = (at.image * args.coarse.h + y.upper) * args.coarse.w;
     const auto a = load<width>(args.coarse.pixel(row + x.lower) + c);

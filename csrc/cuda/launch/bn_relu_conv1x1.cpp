@@ -1,13 +1,11 @@
 // Launches of BN-ReLU-conv1x1 and its backward: see ladderseg/bn_relu_conv1x1.h.
 #include "../kernels/bn_relu_conv1x1.h"
 
-#include <algorithm>
-
 #include "../kernels/one_pass.h"
-#include "../kernels/product.h"
 #include "bn_sums.h"
 #include "columns.h"
 #include "operators.h"
+#include "products.h"
 #include "statistics.h"
 #include "sum_parts.h"
 
@@ -19,15 +17,9 @@ bool wide_rows(const Queue& queue, const void* data, int64_t columns) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && columns * element_bytes(queue.element) % 16 == 0;
 }
 
-bool wide(const Queue& queue, const Gradient<void>& gradient) {
-  return wide(queue, gradient.grad) && (!gradient.input.data || wide(queue, gradient.input));
-}
-
 Buffer weight_buffer(const Queue& queue, const void* weight, int64_t rows, int64_t columns) {
   return buffer(weight, rows * columns * element_bytes(queue.element), Access::read, "weight");
 }
-
-const Size kBlock{kProductThreads};
 
 void backward_data(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
   const int64_t pixels = args.input.pixels(), columns = args.input.c, depth = args.grad_output.grad.c;
@@ -50,7 +42,7 @@ void backward_data(const Queue& queue, const BnReluConv1x1Backward<void>& args) 
   Launch call{"bn_relu_conv1x1_data",
               tensor ? "bn_relu_conv1x1_data_tensor" : "bn_relu_conv1x1_data",
               {static_cast<unsigned>(row_tiles * column_tiles)},
-              kBlock};
+              kProductBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"), weight_buffer(queue, args.weight, depth, columns),
                   buffer(queue, partial)};
   add_gradient(queue, args.grad_output, call.buffers);
@@ -61,26 +53,6 @@ void backward_data(const Queue& queue, const BnReluConv1x1Backward<void>& args) 
   call.operations = 2.0 * pixels * columns * depth;
   launch(queue, call, &arguments);
   finish_bn_sums(queue, partial, args.sums);
-}
-
-// The weight gradients that blocks make of parts of the pixels.
-struct WeightParts {
-  int64_t pixels_per_part, count;
-};
-
-// As many as keep the device busy, where `tiles` blocks share a part; whole steps of `depth` pixels, and not fewer than
-// `least` of these, for a part is written and read once more.
-WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth, int64_t least) {
-  constexpr int64_t kBlocksPerProcessor = 2;  // so many reside: one round of equal blocks, and the fewest parts
-  const int64_t wanted = ceil_divide(kBlocksPerProcessor * multiprocessors(queue), tiles);
-  const int64_t most = ceil_divide(pixels, least * depth);
-  const int64_t share = ceil_divide(pixels, std::max<int64_t>(1, std::min(wanted, most)));
-  const int64_t pixels_per_part = std::max<int64_t>(1, ceil_divide(share, depth)) * depth;
-  return {pixels_per_part, std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part))};
-}
-
-Buffer parts_buffer(const Queue& queue, const WeightParts& parts, const void* partial, int64_t count, Access access) {
-  return vector_buffer(queue, partial, parts.count * count, "partial weight gradients", access);
 }
 
 void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
@@ -103,9 +75,9 @@ void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args
   Launch call{"bn_relu_conv1x1_weight",
               tensor ? "bn_relu_conv1x1_weight_tensor" : "bn_relu_conv1x1_weight",
               {static_cast<unsigned>(parts.count * row_tiles * column_tiles)},
-              kBlock};
+              kProductBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
-                  parts_buffer(queue, parts, partial, rows * columns, Access::write)};
+                  parts_buffer(queue, parts, partial, rows * columns)};
   add_gradient(queue, args.grad_output, call.buffers);
   add_norm(queue, args.norm, columns, call.buffers);
   call.operations = 2.0 * pixels * columns * rows;
@@ -131,9 +103,9 @@ void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>&
   Launch call{"bn_relu_conv1x1_backward",
               tensor ? "bn_relu_conv1x1_backward_tensor" : "bn_relu_conv1x1_backward",
               {static_cast<unsigned>(parts.count * column_tiles)},
-              kBlock};
+              kProductBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"), weight_buffer(queue, args.weight, rows, columns),
-                  buffer(queue, sums), parts_buffer(queue, parts, partial, rows * columns, Access::write)};
+                  buffer(queue, sums), parts_buffer(queue, parts, partial, rows * columns)};
   add_gradient(queue, args.grad_output, call.buffers);
   add_norm(queue, args.norm, columns, call.buffers);
   if (args.grad_input.data)
@@ -165,7 +137,7 @@ void bn_relu_conv1x1_forward(const Queue& queue, const BnReluConv1x1Forward<void
   const char* const kernel = tensor
                                  ? (narrow ? "bn_relu_conv1x1_forward_tensor_narrow" : "bn_relu_conv1x1_forward_tensor")
                                  : (narrow ? "bn_relu_conv1x1_forward_narrow" : "bn_relu_conv1x1_forward");
-  Launch call{"bn_relu_conv1x1_forward", kernel, {static_cast<unsigned>(row_tiles * column_tiles)}, kBlock};
+  Launch call{"bn_relu_conv1x1_forward", kernel, {static_cast<unsigned>(row_tiles * column_tiles)}, kProductBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"), weight_buffer(queue, args.weight, columns, depth),
                   buffer(queue, args.output, Access::write, "output")};
   add_norm(queue, args.norm, depth, call.buffers);

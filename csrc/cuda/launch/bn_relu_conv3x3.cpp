@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
-#include "../kernels/product.h"
 #include "bn_sums.h"
 #include "columns.h"
 #include "operators.h"
+#include "products.h"
 #include "statistics.h"
 #include "sum_parts.h"
 
@@ -17,8 +17,6 @@ constexpr int64_t kTaps = 9;
 // No map has so many rows or columns, so that positions of taps are ints. Larger dilations move every tap but the
 // middle one out of it all the same.
 constexpr int64_t kMaxExtent = 1 << 29;
-
-const Size kBlock{kProductThreads};
 
 // For numbers below 2^31: the rounding of the multiplier adds less than 1 / value to their quotients.
 Divisor divisor(int64_t value) {
@@ -40,10 +38,6 @@ int distance(int64_t dilation) { return static_cast<int>(std::min(dilation, kMax
 bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
 bool wide(const Norm<void>& norm) { return aligned(norm.mean) && aligned(norm.scale) && aligned(norm.shift); }
-
-bool wide(const Queue& queue, const Gradient<void>& gradient) {
-  return wide(queue, gradient.grad) && (!gradient.input.data || wide(queue, gradient.input));
-}
 
 bool wide_correction(const Gradient<void>& gradient) {
   return aligned(gradient.mean) && aligned(gradient.constant) && aligned(gradient.slope);
@@ -80,7 +74,7 @@ void backward_data(const Queue& queue, const BnReluConv3x3Backward<void>& args) 
   Launch call{"bn_relu_conv3x3_data",
               tensor ? "bn_relu_conv3x3_data_tensor" : "bn_relu_conv3x3_data",
               {static_cast<unsigned>(row_tiles * column_tiles)},
-              kBlock};
+              kProductBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   weight_buffer(queue, args.weight, kTaps * grad_channels * padded_channels),
                   buffer(queue, args.grad_input, Access::write, "grad_input"), buffer(queue, partial)};
@@ -92,8 +86,6 @@ void backward_data(const Queue& queue, const BnReluConv3x3Backward<void>& args) 
 }
 
 void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args) {
-  constexpr int64_t kBlocksPerProcessor = 2;  // so many reside: one round of equal blocks, and the fewest parts
-  constexpr int64_t kStepsPerPart = 8;        // at least: a part is written and read once more
   const FeatureMap<void>& strip = args.grad_input;
   const int64_t pixels = strip.pixels(), columns = args.grad_output.grad.c;
   const int64_t height = std::max<int64_t>(1, strip.h), width = std::max<int64_t>(1, strip.w);
@@ -104,14 +96,10 @@ void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args
   const bool narrow = columns <= kNarrowColumns;
   const int64_t row_tiles = ceil_divide(rows, product_rows(bytes, tensor));
   const int64_t column_tiles = ceil_divide(columns, narrow ? kNarrowColumns : kConv3x3Columns);
-  const int64_t depth = product_depth(bytes, tensor);
-  const int64_t wanted = ceil_divide(kBlocksPerProcessor * multiprocessors(queue), row_tiles * column_tiles);
-  const int64_t most = ceil_divide(pixels, kStepsPerPart * depth), least = ceil_divide(pixels, kMaxExtent);
-  const int64_t share = ceil_divide(pixels, std::max({int64_t(1), std::min(wanted, most), least}));
-  const int64_t pixels_per_part = std::max<int64_t>(1, ceil_divide(share, depth)) * depth;
-  const int64_t parts = std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part));
+  const WeightParts parts = weight_parts(queue, pixels, row_tiles * column_tiles, product_depth(bytes, tensor), 8,
+                                         ceil_divide(pixels, kMaxExtent));
   const int64_t count = rows * columns;
-  void* const partial = allocate_parts(queue, parts, count, args.grad_weight);
+  void* const partial = allocate_parts(queue, parts.count, count, args.grad_weight);
   const BnReluConv3x3WeightArguments<void, void> arguments{args.grad_output,
                                                            args.grad_first_row,
                                                            args.input,
@@ -125,37 +113,24 @@ void backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args
                                                            partial,
                                                            static_cast<int>(row_tiles),
                                                            static_cast<int>(column_tiles),
-                                                           pixels_per_part,
+                                                           parts.pixels_per_part,
                                                            wide_rows,
                                                            wide(args.norm),
                                                            wide_correction(args.grad_output)};
   const char* const kernel = tensor
                                  ? (narrow ? "bn_relu_conv3x3_weight_tensor_narrow" : "bn_relu_conv3x3_weight_tensor")
                                  : (narrow ? "bn_relu_conv3x3_weight_narrow" : "bn_relu_conv3x3_weight");
-  Launch call{"bn_relu_conv3x3_weight", kernel, {static_cast<unsigned>(parts * row_tiles * column_tiles)}, kBlock};
-  call.buffers = {buffer(queue, args.input, Access::read, "input"),
-                  vector_buffer(queue, partial, parts * count, "partial weight gradients", Access::write)};
+  Launch call{
+      "bn_relu_conv3x3_weight", kernel, {static_cast<unsigned>(parts.count * row_tiles * column_tiles)}, kProductBlock};
+  call.buffers = {buffer(queue, args.input, Access::read, "input"), parts_buffer(queue, parts, partial, count)};
   add_gradient(queue, args.grad_output, call.buffers);
   add_norm(queue, args.norm, args.input.c, call.buffers);
   call.operations = 2.0 * kTaps * pixels * args.input.c * columns;
   launch(queue, call, &arguments);
-  finish_parts(queue, partial, parts, count, args.grad_weight);
+  finish_parts(queue, partial, parts.count, count, args.grad_weight);
 }
 
 }  // namespace
-
-bool multiplies_by_tensor_cores(const Queue& queue) {
-  switch (queue.element) {
-    case Element::float16:
-      return capability(queue) >= 75;
-    case Element::bfloat16:
-      return capability(queue) >= 80;
-    case Element::float32:
-      return queue.allow_tf32 && capability(queue) >= 80;
-    default:
-      return false;
-  }
-}
 
 void bn_relu_conv3x3_forward(const Queue& queue, const BnReluConv3x3Forward<void>& args) {
   const int64_t pixels = args.output.pixels(), columns = args.output.c, channels = padded(queue, args.input.c);
@@ -176,7 +151,7 @@ void bn_relu_conv3x3_forward(const Queue& queue, const BnReluConv3x3Forward<void
   const char* const kernel = tensor
                                  ? (narrow ? "bn_relu_conv3x3_forward_tensor_narrow" : "bn_relu_conv3x3_forward_tensor")
                                  : (narrow ? "bn_relu_conv3x3_forward_narrow" : "bn_relu_conv3x3_forward");
-  Launch call{"bn_relu_conv3x3_forward", kernel, {static_cast<unsigned>(row_tiles * column_tiles)}, kBlock};
+  Launch call{"bn_relu_conv3x3_forward", kernel, {static_cast<unsigned>(row_tiles * column_tiles)}, kProductBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   weight_buffer(queue, args.weight, kTaps * columns * channels),
                   buffer(queue, args.output, args.accumulate ? Access::read_write : Access::write, "output")};

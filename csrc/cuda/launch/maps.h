@@ -15,6 +15,10 @@ bool wide(const Queue& queue, const FeatureMap<T>& map) {
          map.c * bytes % 16 == 0;
 }
 
+inline bool wide(const Queue& queue, const Gradient<void>& gradient) {
+  return wide(queue, gradient.grad) && (!gradient.input.data || wide(queue, gradient.input));
+}
+
 inline Buffer buffer(const void* data, int64_t bytes, Access access, const char* name) {
   return {data, 1, bytes, bytes, static_cast<int>(access), name};
 }

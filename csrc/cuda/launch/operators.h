@@ -11,9 +11,6 @@
 
 namespace ladderseg::cuda {
 
-// Whether products of the queue's element type are by tensor cores, where memory is aligned.
-bool multiplies_by_tensor_cores(const Queue&);
-
 #define KERNEL(name, Arguments) void name(const Queue&, const Arguments<void>&);
 #define CPU_KERNEL(name, Arguments)
 #include "ladderseg/kernels.def"
