@@ -72,6 +72,22 @@ def _counted_by_kernel(batches: Tensor, device: torch.device) -> bool:
     return batches.dtype == torch.int64 and batches.dim() == 0 and batches.device == device
 
 
+def _running_statistics(module: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """The buffers with the running mean and variance.
+
+    Raises:
+        TypeError, RuntimeError: they are not floating, or require gradients.
+    """
+    mean, variance = module.running_mean, module.running_var
+    assert mean is not None and variance is not None
+    for buffer in (mean, variance):
+        if not buffer.is_floating_point():
+            raise TypeError(f"running statistics must be floating, got {buffer.dtype} in {module}")
+        if buffer.requires_grad:
+            raise RuntimeError(f"running statistics have no gradients, but those of {module} require them")
+    return mean, variance
+
+
 def bind(
     module: nn.BatchNorm2d,
     gamma: Tensor | None,
@@ -99,21 +115,17 @@ def bind(
         raise ValueError(f"eps must be {expected}, got {module.eps} of {module}")
     real = real_dtype(dtype)
     updates = statistics is not None and module.training and module.track_running_stats
-    buffers = (module.running_mean, module.running_var) if updates or statistics is None else ()
-    for buffer in buffers:
-        if not buffer.is_floating_point():
-            raise TypeError(f"running statistics must be floating, got {buffer.dtype} in {module}")
-        if buffer.requires_grad:
-            raise RuntimeError(f"running statistics have no gradients, but those of {module} require them")
-    running = tuple(buffer.to(real).contiguous() for buffer in buffers)
+    buffers = _running_statistics(module) if updates or statistics is None else None
+    running = None if buffers is None else (buffers[0].to(real).contiguous(), buffers[1].to(real).contiguous())
     batches = module.num_batches_tracked if updates else None
     momentum = module.momentum
-    if batches is not None and (momentum is None or not _counted_by_kernel(batches, statistics.device)):
+    counted = batches is not None and statistics is not None and _counted_by_kernel(batches, statistics.device)
+    if batches is not None and (momentum is None or not counted):
         batches.add_(1)
         momentum, batches = 1.0 / float(batches) if momentum is None else momentum, None
     norm, invstd = batch_norm_forward(
         statistics,
-        running or None,
+        running,
         batches,
         None if gamma is None else gamma.to(real).contiguous(),
         None if beta is None else beta.to(real).contiguous(),
@@ -122,7 +134,7 @@ def bind(
         positions,
         real,
     )
-    if updates:
+    if updates and buffers is not None and running is not None:
         for buffer, updated in zip(buffers, running):
             if updated is not buffer:  # it is of another dtype
                 buffer.copy_(updated)

@@ -1,6 +1,7 @@
 """A program can be differentiated once; differentiating its gradients is an error and never a silent zero."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,11 +25,11 @@ def refuse_double_backward(
 
 class _Refusal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
 
     @staticmethod
-    def backward(ctx, *grads: Tensor) -> None:
+    def backward(ctx: Any, *grads: Tensor) -> None:
         raise RuntimeError(
             'memory="lean" has no second derivative: it can be differentiated once; '
             'for double backward use memory="plain"'

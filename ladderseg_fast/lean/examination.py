@@ -8,6 +8,7 @@ from torch import nn
 
 from .. import nn as sections
 from ..nn import Context, DenseBlock, DenseLayer, Head, PyramidContext, Transition, TransitionUp
+from .stages.bottleneck import dilation_of
 
 #: By what a module is called, and what a module computes with: none of these may be another class's, or the module's
 #: own.
@@ -101,7 +102,8 @@ class Examination:
 
     def layers(self, path: str, block: DenseBlock, channels: int, start: int = 0, stop: int | None = None) -> int:
         """Layers [start, stop) of `block`, of which the first reads `channels`; returns how many there are then."""
-        for name, layer in list(block.named_children())[start:stop]:
+        names = [name for name, _ in block.named_children()]
+        for name, layer in list(zip(names, block.layers, strict=True))[start:stop]:
             reads, added = self._bottleneck(f"{path}.{name}", layer, DenseLayer)
             self.same(f"{path}.{name}", "reads", reads, channels, "are there")
             channels += added
@@ -135,12 +137,12 @@ class Examination:
         self.itself(path, block, DenseBlock)
         return block.in_channels, self.layers(path, block, block.in_channels)
 
-    def _bottleneck(self, path: str, layer: nn.Module, kind: type[nn.Module]) -> tuple[int, int]:
+    def _bottleneck(self, path: str, layer: Context | DenseLayer, kind: type[nn.Module]) -> tuple[int, int]:
         self.itself(path, layer, kind)
         channels, hidden = self._reduction(path, layer)
         return channels, self._convolution(f"{path}.conv2", layer.conv2, 3, hidden, dilated=True)
 
-    def _reduction(self, path: str, module: nn.Module) -> tuple[int, int]:
+    def _reduction(self, path: str, module: Context | DenseLayer | PyramidContext) -> tuple[int, int]:
         """Beginning of bottlenecks and of the pyramid, up to the second ReLU."""
         channels, hidden = self._projection(path, module, "norm1", "relu1", "conv1")
         self._norm(f"{path}.norm2", module.norm2, hidden)
@@ -233,9 +235,9 @@ class Examination:
         """
         self._once(path, conv)
         self._type(path, conv, nn.Conv2d)
-        dilation = _pair(conv.dilation)[0] if dilated else 1
+        dilation = dilation_of(conv) if dilated else 1
         padding = dilation * (kernel_size // 2)
-        expected = {"kernel_size": kernel_size, "stride": stride, "groups": 1}
+        expected: dict[str, object] = {"kernel_size": kernel_size, "stride": stride, "groups": 1}
         if kernel_size > 1:  # else these make no difference
             expected |= {"dilation": dilation, "padding_mode": "zeros"}
         if not (conv.padding == "same" and stride == 1) and not (conv.padding == "valid" and padding == 0):

@@ -38,6 +38,7 @@ class Feature:
         """Mean and biased variance [2, stop] float64 of the first `stop` channels, all of which have been written."""
         if self._known < stop:
             self.set_statistics(self._known, mean_and_variance(self.data[:, self._known : stop]))
+        assert self._statistics is not None
         return self._statistics[:, :stop]
 
     def set_statistics(self, start: int, statistics: Tensor) -> None:
@@ -86,6 +87,6 @@ class FeatureGradient:
         """The finished gradient of channels [start, stop): all of their readers have been through."""
         span = slice(start, stop)
         grad = self.data[:, span]
-        if self._correction is None:
+        if self._correction is None or self._feature is None:
             return Gradient(grad)
         return Gradient(grad, self._feature.data[:, span], self._correction.part(span))

@@ -1,5 +1,6 @@
 """One forward and one backward pass of a program: the state that its stages share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -18,8 +19,8 @@ Parameters = dict[ParameterKey, Tensor]
 
 
 @dataclass
-class ForwardPass:
-    """State that the stages of a program share going forward.
+class _Pass:
+    """State that the stages of a program share in either direction.
 
     Parameters are looked up here and not in the modules, so that the backward pass meets the very tensors of its
     forward pass whatever has been put into the modules since (torch.func.functional_call does so).
@@ -30,6 +31,20 @@ class ForwardPass:
     workspace: Workspace
     like: Tensor
     """Any tensor of the dtype and device of the features."""
+
+    def parameter(self, module: nn.Module, name: str = "weight") -> Tensor | None:
+        """The parameter `name` of `module`, or None if it has none."""
+        return self.parameters.get((module, name))
+
+    def weight(self, convolution: nn.Conv2d) -> Tensor:
+        """The weight of a convolution."""
+        return self.parameters[convolution, "weight"]
+
+
+@dataclass
+class ForwardPass(_Pass):
+    """State that the stages of a program share going forward."""
+
     features: dict[str, Feature]
     outputs: tuple[str, ...]
     keep: bool
@@ -48,12 +63,9 @@ class ForwardPass:
         if name in self.outputs:
             data = layout.empty(self.like, n, c, h, w)
         else:
-            data = self.workspace.take(self.like, n, c, h, w, spread)
+            data = self.workspace.take(self.like, n, c, h, w, spread=spread)
         feature = self.features[name] = Feature(data)
         return feature
-
-    def parameter(self, module: nn.Module, name: str = "weight") -> Tensor | None:
-        return self.parameters.get((module, name))
 
     def bind_to_feature(self, module: nn.BatchNorm2d, feature: Feature, channels: int) -> BoundNorm:
         """Bind the batch norm that reads the first `channels` of `feature`."""
@@ -85,19 +97,14 @@ class ForwardPass:
 
 
 @dataclass
-class BackwardPass:
+class BackwardPass(_Pass):
     """State that the stages of a program share going backward."""
 
-    parameters: Parameters
-    plan: MemoryPlan
-    workspace: Workspace
-    like: Tensor
-    """Any tensor of the dtype and device of the features."""
     features: dict[str, Feature]
     """Features that the forward pass kept."""
     shapes: dict[str, torch.Size]
     """Shapes of all features."""
-    last_users: dict[str, object]
+    last_users: Mapping[str, object]
     """Stage whose backward is the last to read a kept feature's values, by the feature."""
     norms: dict[nn.Module, BoundNorm]
     bottlenecks: dict[nn.Module, Tensor]
@@ -107,9 +114,6 @@ class BackwardPass:
     """The features whose gradients somebody needs."""
     feature_gradients: dict[str, FeatureGradient] = field(default_factory=dict)
     parameter_gradients: Parameters = field(default_factory=dict)
-
-    def parameter(self, module: nn.Module, name: str = "weight") -> Tensor | None:
-        return self.parameters.get((module, name))
 
     def wants(self, module: nn.Module, name: str = "weight") -> bool:
         return (module, name) in self.wanted
@@ -131,30 +135,35 @@ class BackwardPass:
     ) -> None:
         """The same of a batch norm that reads the first channels of `feature`; its gradient, if needed, takes note."""
         bound = self.norms[module]
-        defers = gradient is not None and bound.batch_statistics
-        self._deliver(module, bound.backward(sums, gradient.deferred(feature) if defers else None))
+        deferred = None if gradient is None or not bound.batch_statistics else gradient.deferred(feature)
+        self._deliver(module, bound.backward(sums, deferred))
 
     def _deliver(self, module: nn.BatchNorm2d, gradients: NormGradients) -> Correction | None:
         self.add_gradient(module, gradients.gamma)
         self.add_gradient(module, gradients.beta, "bias")
         return gradients.correction
 
-    def gradient_of(self, name: str) -> FeatureGradient | None:
+    def gradient_of(self, name: str) -> FeatureGradient:
+        """The gradient of feature `name`, whose stage is running backward."""
+        return self.feature_gradients[name]
+
+    def gradient_to_add_to(self, name: str) -> FeatureGradient | None:
         """The gradient of feature `name` for a reader to add to; None if nobody needs it."""
         if name in self.needed and name not in self.feature_gradients:
-            self.new_gradient(name).data.zero_()
+            self._make_gradient(name).data.zero_()
         return self.feature_gradients.get(name)
 
     def gradient_for(self, name: str, channels: int) -> tuple[FeatureGradient | None, bool]:
         """The same for a reader of the first `channels`, and whether it is to add or to write: nothing is there yet."""
         if name in self.needed and name not in self.feature_gradients and channels == self.shapes[name][1]:
-            return self.new_gradient(name), False
-        return self.gradient_of(name), True
+            return self._make_gradient(name), False
+        return self.gradient_to_add_to(name), True
 
     def new_gradient(self, name: str) -> FeatureGradient | None:
         """The gradient of feature `name` for its first reader to write; None if nobody needs it."""
-        if name not in self.needed:
-            return None
+        return self._make_gradient(name) if name in self.needed else None
+
+    def _make_gradient(self, name: str) -> FeatureGradient:
         feature = self.features.get(name)
         spread = feature is not None and not feature.data.is_contiguous(memory_format=torch.channels_last)
         data = self.workspace.take(self.like, *self.shapes[name], spread=spread)

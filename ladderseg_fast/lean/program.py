@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -289,7 +290,7 @@ def _copies(maps: list[Tensor]) -> list[Tensor]:
 
 class _ProgramFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         outputs = call.forward(tensors, keep=True)
         parameters = tensors[len(call.program.inputs) :]
         maps = call.maps_to_save()
@@ -306,7 +307,7 @@ class _ProgramFunction(torch.autograd.Function):
 
     @staticmethod
     @opaque
-    def backward(ctx, *grads: Tensor | None):
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         link, *saved = ctx.saved_tensors
         dependencies = (link, *saved, *grads) if torch.is_grad_enabled() else ()  # create_graph=True
         _check_unpacked(saved, ctx.kinds)
@@ -315,10 +316,10 @@ class _ProgramFunction(torch.autograd.Function):
             held = ctx.held = []
         refuse_transforms(f"backward of {_WHO}", (*saved, *grads))
         saved = [tensor.resolve_neg() for tensor in saved]
-        grads = [None if grad is None else grad.resolve_neg() for grad in grads]
+        given = [None if grad is None else grad.resolve_neg() for grad in grads]
         ctx.maybe_clear_saved_tensors()  # kept features go as soon as they have been read, unless retain_graph=True
         with torch.no_grad():
-            gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], grads)
+            gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], given)
         if dependencies:
             gradients = refuse_double_backward(gradients, dependencies)
         return None, None, *gradients

@@ -89,7 +89,7 @@ class Workspace:
     def enter(self, stage: Hashable, phase: Phase) -> None:
         """A stage of the step begins a phase; for subclasses that watch."""
 
-    def take(self, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Tensor:
+    def take(self, like: Tensor, n: int, c: int, h: int, w: int, *, spread: bool = False) -> Tensor:
         """Uninitialised pixel-major [n, c, h, w] of the dtype and device of `like`.
 
         With `spread`, pixels are a cache line farther apart than their channels need, if these take a power of two of

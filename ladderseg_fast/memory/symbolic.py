@@ -190,9 +190,9 @@ class _Watcher(Workspace):
         self._recordings.append((self._key, self._recording))
         super().begin(key, device, spread)
 
-    def take(self, like: Tensor, n: int, c: int, h: int, w: int, spread: bool = False) -> Tensor:
+    def take(self, like: Tensor, n: int, c: int, h: int, w: int, *, spread: bool = False) -> Tensor:
         with nullcontext() if self._tensors is None else self._tensors.paused():
-            tensor = super().take(like, n, c, h, w, spread)
+            tensor = super().take(like, n, c, h, w, spread=spread)
         moment = self.moments[-1]
         if self._recording is not None:
             self._takers[len(self._recordings), len(self._recording.sizes) - 1] = moment

@@ -31,7 +31,7 @@ def _convolution(images: Tensor, weight: Tensor, **_: object) -> float:
 
 @kernel("stem_forward", "stem", _convolution, lacking=("core_stem", torch_stem.forward))
 def stem_forward(
-    images: Tensor, weight: Tensor, scale: Tensor | None, norm: Norm | None, out: Tensor, statistics: bool = False
+    images: Tensor, weight: Tensor, scale: Tensor, norm: Norm | None, out: Tensor, statistics: bool = False
 ) -> Tensor | None:
     """Computes out [N, K, h, w] = max_pool2d(bn_relu(x), 3, stride 2, padding 1) of x = conv7x7 (stride 2, padding 3).
 

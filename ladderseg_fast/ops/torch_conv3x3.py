@@ -4,7 +4,6 @@ Arguments and results are those of bn_relu_conv3x3_forward and _backward; weight
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from .channel_statistics import mean_and_variance
 from .cost import pixels
 from .kernel import torch_kernel
 from .layout import empty, pixel_major
+from .strip_totals import StripTotals
 
 #: Bytes of the normalised map that exist at a time, unless one image takes more.
 _CHUNK_BYTES = 64 << 20
@@ -56,30 +56,28 @@ def backward(
     want_weight: bool = True,
 ) -> tuple[Tensor | None, BnSums]:
     weight = weight.to(x.dtype)
-    total = None
-    grad_weight = None
+    totals = StripTotals()
     height = grad_x.shape[2]
     whole = height == x.shape[2] == grad.grad.shape[2]
     for images in _groups(x) if whole else _single_images(x):
         if whole:
             g = settled(grad.part(images, slice(None)))
-            grad_y, more = _convolution_backward(g, _normalised(x[images], norm), weight, dilation, (True, want_weight))
+            grad_y, *more = _convolution_backward(
+                g, _normalised(x[images], norm), weight, dilation, (True, want_weight)
+            )
         else:
             start = max(0, grad_first_row - dilation)
             g = settled(grad.part(images, slice(start, grad_first_row + height + dilation)))
             inner = slice(grad_first_row - start, grad_first_row - start + height)
             y = _normalised_with_margins(x[images], norm, first_row, height, dilation)
-            grad_y, more = _strip_convolution_backward(g, inner, y, weight, dilation, want_weight)
-        if want_weight:
-            more = more.to(real_dtype(x.dtype))
-            grad_weight = more if grad_weight is None else grad_weight.add_(more)
+            grad_y, *more = _strip_convolution_backward(g, inner, y, weight, dilation, want_weight)
         rows = x[images, :, first_row : first_row + height]
         sums = bn_relu_backward(pixel_major(grad_y), rows, norm, grad_x[images])
-        total = sums.plus(total)
-    if total is None:  # a batch without images
-        total = BnSums.of_none(x.shape[1], x.device)
+        totals.add(sums, more[0].to(real_dtype(x.dtype)) if want_weight else None)
+    if len(x) == 0:
         grad_weight = torch.zeros(weight.shape, dtype=real_dtype(x.dtype), device=x.device) if want_weight else None
-    return grad_weight, total
+        return grad_weight, BnSums.of_none(x.shape[1], x.device)
+    return totals.grad_weight, totals.sums
 
 
 def _groups(x: Tensor) -> Iterator[slice]:
@@ -114,17 +112,17 @@ def _normalised_with_margins(x: Tensor, norm: Norm, first_row: int, height: int,
 
 def _strip_convolution_backward(
     grad: Tensor, inner: slice, y: Tensor, weight: Tensor, dilation: int, want_weight: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients of y on the strip's rows, and of weight by these rows.
+) -> list[Tensor]:
+    """The gradient of y on the strip's rows, and with `want_weight` that of weight by these rows.
 
     The strip's rows are `inner` in grad and, without the margins, all in y; grad has margins as far as the image goes.
     """
     like_y = y[:, :, : grad.shape[2]]  # the shape alone matters, and the layout
-    grad_y, _ = _convolution_backward(grad, like_y, weight, dilation, (True, False))
-    grad_weight = None
+    (grad_y,) = _convolution_backward(grad, like_y, weight, dilation, (True, False))
+    gradients = [grad_y[:, :, inner]]
     if want_weight:
-        _, grad_weight = _convolution_backward(grad[:, :, inner], y, weight, dilation, (False, True), row_padding=0)
-    return grad_y[:, :, inner], grad_weight
+        gradients += _convolution_backward(grad[:, :, inner], y, weight, dilation, (False, True), row_padding=0)
+    return gradients
 
 
 @torch_kernel("conv3x3", "conv3x3_forward", lambda y, weight, **_: 2.0 * weight.numel() * pixels(y))
@@ -144,13 +142,13 @@ def _convolution_backward(
     dilation: int,
     wanted: tuple[bool, bool],
     row_padding: int | None = None,
-) -> tuple[Any, Any]:
-    """Gradients of y and of weight, where wanted, else None.
+) -> list[Tensor]:
+    """Gradients of y and of weight, those that are wanted.
 
-    y is padded by the dilation, or by `row_padding` rows and its columns.
+    y is padded by the dilation, or by `row_padding` rows and the columns of the dilation.
     """
     padding = [dilation if row_padding is None else row_padding, dilation]
-    grad_y, grad_weight, _ = torch.ops.aten.convolution_backward(
+    gradients = torch.ops.aten.convolution_backward(
         grad, y, weight, None, [1, 1], padding, [dilation, dilation], False, [0, 0], 1, [*wanted, False]
     )
-    return grad_y, grad_weight
+    return [gradient for gradient, want in zip(gradients, wanted) if want]

@@ -20,6 +20,7 @@ from .cost import pixels
 from .kernel import torch_kernel
 from .layout import empty, pixel_major
 from .running_statistics import RunningStatistics
+from .strip_totals import StripTotals
 from .strips import Strip, strips
 
 _PADDING = 3
@@ -49,11 +50,10 @@ def forward(
 
 def backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm) -> BnSums:
     pooled, weight = settled(grad), weight.to(images.dtype)
-    total = None
+    totals = StripTotals()
     for piece in pieces(images, weight):
-        total = piece.backward_pooling(pooled, norm, None).plus(total)
-    assert total is not None, "a batch has an image"
-    return total
+        totals.add(piece.backward_pooling(pooled, norm, None))
+    return totals.sums
 
 
 def backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
@@ -62,9 +62,8 @@ def backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, 
     for piece in pieces(images, weight):
         grad_values = piece.empty_gradient()
         piece.backward_pooling(pooled, norm, piece.rows_of(grad_values), correction)
-        _, grad_weight = piece.backward_convolution(grad_values, weight, (False, True))
-        assert grad_weight is not None
-        total += grad_weight
+        (more,) = stem_convolution_backward(grad_values, piece.source, weight, (False, True))
+        total += more
     return total
 
 
@@ -134,12 +133,6 @@ class Piece:
         last = min((rows.stop + 1) // 2 + 1, pooled.shape[2])
         return pooled[self.strip.images, :, rows.start // 2 : last]
 
-    def backward_convolution(
-        self, grad: Tensor, weight: Tensor, wanted: tuple[bool, bool]
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of the source and of weight from the gradient of the source's convolution."""
-        return stem_convolution_backward(grad, self.source, weight, wanted)
-
 
 def _operations(images: Tensor, weight: Tensor, wanted: tuple[bool, ...] = (True,), **_: object) -> float:
     return 2.0 * sum(wanted) * weight.numel() * pixels(images) / 4
@@ -152,12 +145,10 @@ def stem_convolution(images: Tensor, weight: Tensor) -> Tensor:
 
 
 @torch_kernel("stem_convolution_backward", "stem", _operations)
-def stem_convolution_backward(
-    grad: Tensor, images: Tensor, weight: Tensor, wanted: tuple[bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of images and weight, if wanted, from the gradient of stem_convolution(images, weight)."""
+def stem_convolution_backward(grad: Tensor, images: Tensor, weight: Tensor, wanted: tuple[bool, bool]) -> list[Tensor]:
+    """Those gradients of images and weight that are wanted, from that of stem_convolution(images, weight)."""
     stride, padding, dilation = [_STRIDE] * 2, [_PADDING] * 2, [1, 1]
-    grad_images, grad_weight, _ = torch.ops.aten.convolution_backward(
+    gradients = torch.ops.aten.convolution_backward(
         grad, images, weight, None, stride, padding, dilation, False, [0, 0], 1, [*wanted, False]
     )
-    return grad_images, grad_weight
+    return [gradient for gradient, want in zip(gradients, wanted) if want]

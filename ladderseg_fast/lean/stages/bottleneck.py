@@ -10,9 +10,11 @@ from numbers import Integral
 
 from torch import Tensor, nn
 
+from ...nn import Context, DenseLayer
 from ...ops.arguments import BnSums, Gradient, Norm
 from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
 from ...ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
+from ...ops.strip_totals import StripTotals
 from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
 from ..feature import Feature
@@ -33,7 +35,7 @@ class Bottleneck:
     """Dilation of conv2 in the forward pass; what is set later does not reach the backward of that."""
 
     @staticmethod
-    def of(module: nn.Module, section: str) -> "Bottleneck":
+    def of(module: DenseLayer | Context, section: str) -> "Bottleneck":
         conv2 = module.conv2
         return Bottleneck(module.norm1, module.conv1, module.norm2, conv2, section, dilation_of(conv2))
 
@@ -65,11 +67,11 @@ class Bottleneck:
         wanted = uses_batch_statistics(self.norm2)
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-        statistics = bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden, statistics=wanted)
+        statistics = bn_relu_conv1x1_forward(x, norm, step.weight(self.conv1), hidden, statistics=wanted)
         if keep:
             step.bottlenecks[self.conv1] = hidden
         second = step.bind(self.norm2, statistics, source.positions, hidden.dtype)
-        weight = step.parameter(self.conv2)
+        weight = step.weight(self.conv2)
         return bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=wanted)
 
     def _forward_in_strips(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> None:
@@ -91,20 +93,20 @@ class Bottleneck:
         hidden = self._hidden(step, x, first)
         if self._keeps(step):
             step.bottlenecks[self.conv1] = hidden
-        bn_relu_conv3x3_forward(hidden, second, step.parameter(self.conv2), self.dilation, out)
+        bn_relu_conv3x3_forward(hidden, second, step.weight(self.conv2), self.dilation, out)
 
     def _write_rows(
         self, step: ForwardPass | BackwardPass, strip: Strip, x: Tensor, first: Norm, second: Norm, out: Tensor
     ) -> None:
         hidden = self._hidden(step, x[strip.images, :, strip.outer], first)
-        rows, weight = out[strip.images, :, strip.rows], step.parameter(self.conv2)
+        rows, weight = out[strip.images, :, strip.rows], step.weight(self.conv2)
         bn_relu_conv3x3_forward(hidden, second, weight, self.dilation, rows, first_row=strip.inner.start)
 
     def _hidden(self, step: ForwardPass | BackwardPass, x: Tensor, norm: Norm) -> Tensor:
         """The hidden map of `x` [N, C, H, W], or of some of its rows."""
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-        bn_relu_conv1x1_forward(x, norm, step.parameter(self.conv1), hidden)
+        bn_relu_conv1x1_forward(x, norm, step.weight(self.conv1), hidden)
         return hidden
 
     def _strips(self, x: Tensor, strip_bytes: int) -> Iterator[Strip]:
@@ -136,7 +138,7 @@ class Bottleneck:
             grad,
             hidden,
             second.norm,
-            step.parameter(self.conv2),
+            step.weight(self.conv2),
             self.dilation,
             grad_hidden,
             want_weight=step.wants(self.conv2),
@@ -162,8 +164,7 @@ class _StripsBackward:
     def __init__(self, layer: Bottleneck, step: BackwardPass, x: Tensor, grad: Gradient, strips: list[Strip]) -> None:
         """Take `grad` [N, M, H, W], the gradient of what `layer` makes of x [N, C, H, W]."""
         self._layer, self._step, self._x, self._grad, self._strips = layer, step, x, grad, strips
-        self._sums: BnSums | None = None
-        self._grad_weight: Tensor | None = None
+        self._totals = StripTotals()
 
     def pieces(self) -> Iterator[tuple[slice, slice, Gradient]]:
         """Images, rows, and the gradient of the hidden map there, for accumulate_conv1x1.
@@ -174,18 +175,19 @@ class _StripsBackward:
         want_weight = step.wants(layer.conv2)
         if not step.norms[layer.norm2].batch_statistics:
             for strip in self._strips:
-                _, grad_hidden, *results = self._convolve(strip, want_weight)
-                self._count(*results)
+                _, grad_hidden, grad_weight, sums = self._convolve(strip, want_weight)
+                self._totals.add(sums, grad_weight)
                 yield strip.images, strip.rows, Gradient(grad_hidden)
-            step.finish_norm(layer.norm2, self._sums)
+            step.finish_norm(layer.norm2, self._totals.sums)
         else:
             for strip in self._strips:
-                self._count(*self._convolve(strip, want_weight)[2:])
-            correction = step.finish_norm(layer.norm2, self._sums)
+                *_, grad_weight, sums = self._convolve(strip, want_weight)
+                self._totals.add(sums, grad_weight)
+            correction = step.finish_norm(layer.norm2, self._totals.sums)
             for strip in self._strips:
                 hidden, grad_hidden, *_ = self._convolve(strip, False)
                 yield strip.images, strip.rows, Gradient(grad_hidden, hidden[:, :, strip.inner], correction)
-        step.add_gradient(layer.conv2, self._grad_weight)
+        step.add_gradient(layer.conv2, self._totals.grad_weight)
 
     def _convolve(self, strip: Strip, want_weight: bool) -> tuple[Tensor, Tensor, Tensor | None, BnSums]:
         """The strip's hidden map with its halo, its gradient without, and the strip's part of other results."""
@@ -196,7 +198,7 @@ class _StripsBackward:
             self._grad.part(strip.images, strip.outer),
             hidden,
             step.norms[layer.norm2].norm,
-            step.parameter(layer.conv2),
+            step.weight(layer.conv2),
             layer.dilation,
             grad_hidden,
             grad_first_row=strip.inner.start,
@@ -204,11 +206,6 @@ class _StripsBackward:
             want_weight=want_weight,
         )
         return hidden, grad_hidden, grad_weight, sums
-
-    def _count(self, grad_weight: Tensor | None, sums: BnSums) -> None:
-        self._sums = sums.plus(self._sums)
-        if grad_weight is not None:
-            self._grad_weight = grad_weight if self._grad_weight is None else self._grad_weight.add_(grad_weight)
 
 
 def accumulate_conv1x1(
@@ -226,19 +223,17 @@ def accumulate_conv1x1(
     bound = step.norms[norm]
     x = step.features[source].channels(channels)
     target, accumulate = step.gradient_for(source, channels)
-    grad_weight = total = None
+    totals = StripTotals()
     for images, rows, grad in pieces:
-        more, sums = bn_relu_conv1x1_backward(
+        grad_weight, sums = bn_relu_conv1x1_backward(
             grad,
             x[images, :, rows],
             bound.norm,
-            step.parameter(conv),
+            step.weight(conv),
             None if target is None else target.channels(channels)[images, :, rows],
             accumulate=accumulate,
             want_weight=step.wants(conv),
         )
-        total = sums.plus(total)
-        if more is not None:
-            grad_weight = more if grad_weight is None else grad_weight.add_(more)
-    step.add_gradient(conv, grad_weight)
-    step.finish_norm_of(step.features[source], norm, total, target)
+        totals.add(sums, grad_weight)
+    step.add_gradient(conv, totals.grad_weight)
+    step.finish_norm_of(step.features[source], norm, totals.sums, target)

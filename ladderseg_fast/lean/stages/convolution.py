@@ -27,7 +27,7 @@ class ConvolutionStage(Stage):
         statistics = bn_relu_conv3x3_forward(
             source.data,
             bound.norm,
-            step.parameter(self.conv),
+            step.weight(self.conv),
             self.dilation,
             target.data,
             statistics=uses_batch_statistics(self.norm),  # most likely the reader normalises alike
@@ -46,7 +46,7 @@ class ConvolutionStage(Stage):
             step.gradient_of(self.writes).corrected(0, self.conv.out_channels),
             source.data,
             bound.norm,
-            step.parameter(self.conv),
+            step.weight(self.conv),
             self.dilation,
             data,
             want_weight=step.wants(self.conv),

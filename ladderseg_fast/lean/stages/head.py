@@ -23,7 +23,7 @@ class HeadStage(Stage):
         bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
         n, _, h, w = source.data.shape
         target = step.new_feature(self.writes, n, self.conv.out_channels, h, w)
-        bn_relu_conv1x1_forward(source.data, bound.norm, step.parameter(self.conv), target.data)
+        bn_relu_conv1x1_forward(source.data, bound.norm, step.weight(self.conv), target.data)
         bias = step.parameter(self.conv, "bias")
         if bias is not None:
             if bias.shape != (self.conv.out_channels,):  # a parametrization's result is seen here only
@@ -36,6 +36,6 @@ class HeadStage(Stage):
             step.add_gradient(self.conv, grad.sum(dim=(0, 2, 3), dtype=real_dtype(grad.dtype)), "bias")
         whole = slice(None), slice(None), Gradient(grad)
         accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, [whole])
-        target = step.gradient_of(self.reads[0])
+        target = step.gradient_to_add_to(self.reads[0])
         if target is not None:
             target.settle()  # so that the values of the source can go

@@ -62,7 +62,7 @@ class AveragePoolStage(Stage):
         target.channels(c).copy_(F.avg_pool2d(source, 2))
 
     def backward(self, step: BackwardPass) -> None:
-        target = step.gradient_of(self.reads[0])
+        target = step.gradient_to_add_to(self.reads[0])
         if target is None:
             return
         n, c, h, w = target.data.shape

@@ -32,7 +32,7 @@ class ProjectionStage(Stage):
         statistics = bn_relu_conv1x1_forward(
             source.data,
             bound.norm,
-            step.parameter(self.conv),
+            step.weight(self.conv),
             target.data,
             statistics=uses_batch_statistics(self._reader),
         )

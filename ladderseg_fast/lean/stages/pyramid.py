@@ -46,7 +46,7 @@ class PyramidStage(Stage):
         grad_rectified, *grad_weights = torch.autograd.grad(levels, [rectified, *weights], grad_levels)
         for level, grad_weight in zip(self.levels, grad_weights, strict=True):
             step.add_gradient(level, grad_weight)
-        target = step.gradient_of(self.reads[0])
+        target = step.gradient_to_add_to(self.reads[0])
         if target is None:  # what is written is not needed, the sums are
             data = grad[:, :c]
         else:
@@ -63,4 +63,4 @@ class PyramidStage(Stage):
         return out
 
     def _weights(self, step: ForwardPass | BackwardPass, x: Tensor) -> list[Tensor]:
-        return [step.parameter(level).to(x.dtype) for level in self.levels]
+        return [step.weight(level).to(x.dtype) for level in self.levels]

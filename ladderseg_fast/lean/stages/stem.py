@@ -31,7 +31,7 @@ class StemStage(Stage, Repeatable):
 
     def forward(self, step: ForwardPass) -> None:
         images = step.features[self.reads[0]].data
-        weight = step.parameter(self.conv)
+        weight = step.weight(self.conv)
         n, _, h, w = images.shape
         target = step.new_feature(self.writes, n, self.channels, (h + 3) // 4, (w + 3) // 4, spread=True)
         out = target.channels(weight.shape[0])
@@ -47,13 +47,13 @@ class StemStage(Stage, Repeatable):
             stem_forward(images, weight, bound.norm.scale, bound.norm, out)
 
     def forward_again(self, step: BackwardPass) -> None:
-        images, weight, norm = step.features[self.reads[0]].data, step.parameter(self.conv), step.norms[self.norm].norm
+        images, weight, norm = step.features[self.reads[0]].data, step.weight(self.conv), step.norms[self.norm].norm
         out = step.new_feature(self.writes).channels(weight.shape[0])
         stem_forward(images, weight, norm.scale, norm, out)
 
     def backward(self, step: BackwardPass) -> None:
         images = step.features[self.reads[0]].data
-        weight = step.parameter(self.conv)
+        weight = step.weight(self.conv)
         bound = step.norms[self.norm]
         grad = step.gradient_of(self.writes).corrected(0, weight.shape[0])
         sums = stem_backward_sums(grad, images, weight, bound.norm)
@@ -62,7 +62,7 @@ class StemStage(Stage, Repeatable):
             correction = Correction.zeros(weight.shape[0], bound.norm.mean.dtype, weight.device)
         if step.wants(self.conv):
             step.add_gradient(self.conv, stem_backward_weight(grad, images, weight, bound.norm, correction))
-        target = step.gradient_of(self.reads[0])
+        target = step.gradient_to_add_to(self.reads[0])
         if target is not None:
             add_image_gradient(step, grad, images, weight, bound.norm, correction, target.data)
 

@@ -25,5 +25,5 @@ def add_image_gradient(
         rows = piece.rows_of(grad_values)
         piece.backward_pooling(pooled_gradient, norm, rows)
         write(Gradient(rows, piece.values[:, :, piece.strip.inner], correction), rows)
-        more, _ = piece.backward_convolution(grad_values, weight, (True, False))
+        (more,) = torch_stem.stem_convolution_backward(grad_values, piece.source, weight, (True, False))
         grad_images[piece.strip.images, :, piece.rows] += more

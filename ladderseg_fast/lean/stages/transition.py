@@ -11,6 +11,7 @@ from ...ops.backend import real_dtype
 from ...ops.bn_relu_avgpool2 import bn_relu_avgpool2_backward, bn_relu_avgpool2_forward
 from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
 from ...ops.running_statistics import RunningStatistics
+from ...ops.strip_totals import StripTotals
 from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
@@ -43,8 +44,8 @@ class TransitionStage(Stage):
         for strip in self._strips(source.data, step):
             pooled = self._pool(source.data, strip, bound.norm, step)
             out = target.data[strip.images, :, strip.rows]
-            statistics = bn_relu_conv1x1_forward(pooled, identity, step.parameter(self.conv), out, statistics=wanted)
-            if wanted:
+            statistics = bn_relu_conv1x1_forward(pooled, identity, step.weight(self.conv), out, statistics=wanted)
+            if statistics is not None:
                 running.add(out.numel() // out.shape[1], statistics)
         if wanted:
             target.set_statistics(0, running.result())
@@ -54,30 +55,29 @@ class TransitionStage(Stage):
         bound = step.norms[self.norm]
         grad = step.gradient_of(self.writes).corrected(0, self.conv.out_channels)
         target, accumulate = step.gradient_for(self.reads[0], source.shape[1])
-        total = grad_weight = None
+        totals = StripTotals()
         identity = _identity(source)
         for strip in self._strips(source, step):
             pooled = self._pool(source, strip, bound.norm, step)
             grad_pooled = step.workspace.take(pooled, *pooled.shape)
-            more, _ = bn_relu_conv1x1_backward(
+            grad_weight, _ = bn_relu_conv1x1_backward(
                 grad.part(strip.images, strip.rows),
                 pooled,
                 identity,
-                step.parameter(self.conv),
+                step.weight(self.conv),
                 grad_pooled,
                 accumulate=False,
                 want_weight=step.wants(self.conv),
             )
-            grad_weight = more if grad_weight is None else grad_weight.add_(more)
             x = source[strip.images, :, _rows_below(strip, source)]
             if target is None:  # what is written is not needed, its sums are
                 rows = step.workspace.take(source, *x.shape)
             else:
                 rows = target.data[strip.images, :, _rows_below(strip, source)]
             accumulate = accumulate and target is not None
-            total = bn_relu_avgpool2_backward(grad_pooled, x, bound.norm, rows, accumulate).plus(total)
-        step.add_gradient(self.conv, grad_weight)
-        step.finish_norm_of(step.features[self.reads[0]], self.norm, total, target)
+            totals.add(bn_relu_avgpool2_backward(grad_pooled, x, bound.norm, rows, accumulate), grad_weight)
+        step.add_gradient(self.conv, totals.grad_weight)
+        step.finish_norm_of(step.features[self.reads[0]], self.norm, totals.sums, target)
 
     def _strips(self, source: Tensor, step: ForwardPass | BackwardPass) -> Iterator[Strip]:
         """Strips of the pooled map."""

@@ -17,6 +17,7 @@ from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 from ...ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ...ops.channel_statistics import mean_and_variance
 from ...ops.running_statistics import RunningStatistics
+from ...ops.strip_totals import StripTotals
 from ...ops.strips import Strip, strips
 from ...ops.upsample import upsample_backward, upsample_forward
 from ..batch_norm import NormGradients, uses_batch_statistics
@@ -54,7 +55,7 @@ class TransitionUpStage(Stage):
         bound = step.bind(up.norm, statistics, skip.positions, skip.data.dtype)
         n, _, h, w = skip.data.shape
         target = step.new_feature(self.writes, n, up.conv.out_channels, h, w)
-        weight = step.parameter(up.conv)
+        weight = step.weight(up.conv)
         running = RunningStatistics()
         for strip in upsampled.strips(halo=1):
             out = target.data[strip.images, :, strip.rows]
@@ -97,8 +98,8 @@ class TransitionUpStage(Stage):
             grad_coarse = step.workspace.take(gradient, *gradient.shape)
             upsample_backward(grad_half, grad_coarse)
             gradient += grad_coarse
-        elif name in step.needed:
-            upsample_backward(grad_half, step.new_gradient(name).data)
+        elif (first := step.new_gradient(name)) is not None:
+            upsample_backward(grad_half, first.data)
 
     def _backward_projected(self, step: BackwardPass) -> tuple[Tensor | None, NormGradients]:
         """The gradients of the projected skip connection, of this half's weight and of this half of the batch norm."""
@@ -119,10 +120,10 @@ class TransitionUpStage(Stage):
         up = self.up
         bound = step.norms[up.norm].part(channels)
         grad = step.gradient_of(self.writes).corrected(0, up.conv.out_channels)
-        weight = step.parameter(up.conv)[:, channels]
-        total = grad_weight = None
+        weight = step.weight(up.conv)[:, channels]
+        totals = StripTotals()
         for strip in half.strips(halo=1):
-            more, sums = bn_relu_conv3x3_backward(
+            grad_weight, sums = bn_relu_conv3x3_backward(
                 grad.part(strip.images, strip.outer),
                 half.rows(strip.images, strip.outer),
                 bound.norm,
@@ -133,14 +134,13 @@ class TransitionUpStage(Stage):
                 first_row=strip.inner.start,
                 want_weight=step.wants(up.conv),
             )
-            total = sums.plus(total)
-            grad_weight = more if grad_weight is None else grad_weight.add_(more)
-        gradients = bound.backward(total)
+            totals.add(sums, grad_weight)
+        gradients = bound.backward(totals.sums)
         if gradients.correction is not None:
             for strip in half.strips(halo=0):
                 rows = grad_half[strip.images, :, strip.rows]
                 write(Gradient(rows, half.rows(strip.images, strip.rows), gradients.correction), rows)
-        return grad_weight, gradients
+        return totals.grad_weight, gradients
 
     def _upsampled(self, step: ForwardPass | BackwardPass, coarse: Tensor, like: Tensor) -> "_Half":
         n, _, h, w = like.shape
@@ -152,7 +152,7 @@ class TransitionUpStage(Stage):
 
     def _projected(self, step: BackwardPass, source: Tensor) -> "_Half":
         n, _, h, w = source.shape
-        norm, weight = step.norms[self.up.skip_norm].norm, step.parameter(self.up.skip_conv)
+        norm, weight = step.norms[self.up.skip_norm].norm, step.weight(self.up.skip_conv)
 
         def make(images: slice, rows: slice, out: Tensor) -> None:
             bn_relu_conv1x1_forward(source[images, :, rows], norm, weight, out)
@@ -202,7 +202,8 @@ class _KeptHalf(_Half):
     """One that exists in full."""
 
     def __init__(self, step: BackwardPass, data: Tensor) -> None:
-        super().__init__(step, data, tuple(data.shape), lambda images, rows, out: None)
+        n, c, h, w = data.shape
+        super().__init__(step, data, (n, c, h, w), lambda images, rows, out: None)
         self._data = data
 
     def rows(self, images: slice, rows: slice) -> Tensor:

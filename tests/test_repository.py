@@ -1,4 +1,4 @@
-"""What the repository says about its releases: one version and one date, wherever they stand."""
+"""The documents at the root of the repository agree with each other and with the files that they name."""
 
 import re
 from pathlib import Path

@@ -1,0 +1,25 @@
+"""What the strips of a map contribute to one result each, added up."""
+
+from torch import Tensor
+
+from .arguments import BnSums
+
+
+class StripTotals:
+    """The gradient of a weight and the sums of a batch norm, over the strips so far."""
+
+    def __init__(self) -> None:
+        self.grad_weight: Tensor | None = None
+        self._sums: BnSums | None = None
+
+    def add(self, sums: BnSums, grad_weight: Tensor | None = None) -> None:
+        """Add what a strip contributes, in place; its own tensors may become the totals."""
+        self._sums = sums.plus(self._sums)
+        if grad_weight is not None:
+            self.grad_weight = grad_weight if self.grad_weight is None else self.grad_weight.add_(grad_weight)
+
+    @property
+    def sums(self) -> BnSums:
+        """Sums over all strips, of which there is at least one."""
+        assert self._sums is not None
+        return self._sums
