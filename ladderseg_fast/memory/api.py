@@ -73,7 +73,7 @@ def planner_for(
     rates: Rates | None = None,
 ) -> Planner:
     """Planner for several budgets, and for the smallest and the fastest step. Arguments as of `plan`."""
-    return Planner(_step(model, input_shape, dtype, device, optimizer, num_classes, rates))
+    return Planner(_step(model, _checked(input_shape), dtype, device, optimizer, num_classes, rates))
 
 
 def estimate(
@@ -87,7 +87,7 @@ def estimate(
     rates: Rates | None = None,
 ) -> Estimate:
     """Estimate a training step with `memory_plan` (None: the device's default). Arguments as of `plan`."""
-    step = _step(model, input_shape, dtype, device, optimizer, num_classes, rates)
+    step = _step(model, _checked(input_shape), dtype, device, optimizer, num_classes, rates)
     return step.estimate(memory_plan or MemoryPlan.default(torch.device(device)))
 
 
@@ -180,9 +180,21 @@ def _first_to_train(step: StepEstimator, shape_of: Callable[[int], StepShape]) -
     return 1
 
 
+def _checked(input_shape: Sequence[int]) -> tuple[int, int, int, int]:
+    """`input_shape`, if it is [N, C, H, W].
+
+    Raises:
+        ValueError: it is not.
+    """
+    if len(input_shape) != 4:
+        raise ValueError(f"input_shape must be [N, C, H, W], got {tuple(input_shape)}")
+    batch, channels, height, width = input_shape
+    return batch, channels, height, width
+
+
 def _step(
     model: LeanModel | str,
-    input_shape: Sequence[int | None],
+    input_shape: tuple[int, int | None, int, int],
     dtype: torch.dtype,
     device: torch.device | str,
     optimizer: str,
@@ -192,17 +204,15 @@ def _step(
     if isinstance(model, str):
         model = _model_of_name(model, num_classes)
     device = torch.device(device)
-    if len(input_shape) != 4:
-        raise ValueError(f"input_shape must be [N, C, H, W], got {tuple(input_shape)}")
     batch, channels, height, width = input_shape
     if channels not in (None, model.in_channels):
         raise ValueError(f"input_shape must have {model.in_channels} channels, got {channels}")
     if batch < 1 or min(height, width) < model.min_size:
-        raise ValueError(f"input_shape must have an image, of {model.min_size} pixels a side, got {tuple(input_shape)}")
+        raise ValueError(f"input_shape must have an image, of {model.min_size} pixels a side, got {input_shape}")
     if dtype not in backend_of(device).dtypes:
         raise TypeError(f"there are no kernels for {dtype} on {device}")
     if batch * height * width > _MOST_PIXELS:
-        raise ValueError(f"input_shape must have at most 2^40 pixels in all images, got {tuple(input_shape)}")
+        raise ValueError(f"input_shape must have at most 2^40 pixels in all images, got {input_shape}")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {optimizer!r}")
     shape = StepShape(batch, height, width, dtype, device)

@@ -238,7 +238,8 @@ class Choices:
                 continue
             block = _has_bottlenecks(moment)
             if recomputed:
-                makes = moment.phase is Phase.AGAIN and name in moment.stage.keeps and not there
+                keeps = () if moment.stage is None else moment.stage.keeps
+                makes = moment.phase is Phase.AGAIN and name in keeps and not there
             else:
                 makes = moment.phase is Phase.FORWARD and block
             uses = there and moment.phase is Phase.BACKWARD and block
@@ -282,4 +283,5 @@ def _has_bottlenecks(moment: Moment) -> bool:
 
 def _skip_section(moment: Moment) -> str:
     """The section whose skip connection a transition up reads."""
+    assert isinstance(moment.stage, TransitionUpStage)
     return moment.stage.reads[1].removeprefix("skip of ")

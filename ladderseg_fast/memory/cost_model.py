@@ -41,13 +41,34 @@ class Rates:
     def default(device_type: str, threads: int) -> "Rates":
         """Rates for a machine that nobody has measured: that of benchmarks/NOTES.md, or a GPU of 2017."""
         if device_type == "cuda":
-            return Rates(*[6e12] * 6, bandwidth=250e9, call=200e-6, asynchronous=True, source="defaults for a GPU")
-        rates = (rate * threads for rate in (86e9, 95e9, 82e9, 81e9, 85e9, 20e9))
-        return Rates(*rates, bandwidth=10e9, call=150e-6, source=f"defaults for {threads} threads")
+            each = 6e12
+            return Rates(
+                each,
+                each,
+                each,
+                each,
+                each,
+                each,
+                bandwidth=250e9,
+                call=200e-6,
+                asynchronous=True,
+                source="defaults for a GPU",
+            )
+        return Rates(
+            conv1x1_forward=86e9 * threads,
+            conv1x1_backward=95e9 * threads,
+            conv3x3_forward=82e9 * threads,
+            conv3x3_backward=81e9 * threads,
+            stem=85e9 * threads,
+            cross_entropy=20e9 * threads,
+            bandwidth=10e9,
+            call=150e-6,
+            source=f"defaults for {threads} threads",
+        )
 
     def seconds(self, cost: Cost) -> float:
         """Seconds that a call of this cost takes."""
-        products = cost.operations / getattr(self, cost.kind) if cost.operations else 0.0
+        products = 0.0 if cost.kind is None else cost.operations / getattr(self, cost.kind)
         kernel = max(products, cost.bytes / self.bandwidth)
         return max(kernel, self.call) if self.asynchronous else kernel + self.call
 

@@ -12,6 +12,7 @@ class LeanModel(Protocol):
     """An nn.Module that runs as a lean program, such as models.SegmentationModel."""
 
     num_classes: int
+    training: bool
 
     @property
     def in_channels(self) -> int:

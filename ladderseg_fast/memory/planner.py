@@ -82,6 +82,7 @@ class Planner:
             needs.append((least_memory(options, choices.rest_peak(kept)), -len(kept), kept, options))
         limit, _, kept, options = min(needs, key=lambda need: need[:2])
         found = fastest(options, limit, choices.rest_peak(kept), 0.0)
+        assert found is not None, "the limit is the least with which there is one"
         return self.step.estimate(choices.plan(found.options, kept))
 
     def about_smallest(self) -> Estimate:
@@ -113,7 +114,7 @@ class Planner:
         """
         best, bound, target = None, self.fastest.seconds, limit
         for attempt in range(_ATTEMPTS):
-            excess = []
+            excess: list[int] = []
             for seconds, plan in self._candidates(target):
                 if attempt == 0 and not excess:
                     bound = seconds / (1.0 + _TOLERANCE + len(self._choices_of(0).sections) * RESOLUTION)

@@ -156,7 +156,8 @@ def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
 
 def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
     """Loss as by models.LadderLoss; the scores are cast as torch.autocast does, which the meta device does not know."""
-    return sum(ops.upsample_cross_entropy(each.to(dtype), labels) for each in scores)
+    first, *others = (ops.upsample_cross_entropy(each.to(dtype), labels) for each in scores)
+    return sum(others, first)
 
 
 class _Watcher(Workspace):
@@ -178,6 +179,7 @@ class _Watcher(Workspace):
         recordings = [*(each for _, each in self._recordings), self._recording]
         for (recording, number), moment in self._takers.items():
             each = recordings[recording]
+            assert each is not None, "what is taken in a step is recorded"
             if each.spans[number][1] == math.inf:
                 name = "" if moment.stage is None else moment.stage.writes
                 self.kept[name] = self.kept.get(name, 0) + each.sizes[number]

@@ -4,9 +4,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..lean import MemoryPlan
 from ..lean.examination import Examination
@@ -28,7 +27,7 @@ def _modern_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class DenseNet(Encoder):
+class DenseNet(Encoder[DenseNetFeatures]):
     """A DenseNet in nn.DENSENETS; in lean steps it is one program with all that follows."""
 
     backbone: str = "densenet121"
@@ -63,7 +62,7 @@ class DenseNet(Encoder):
             shape.block_layers, shape.stem_channels, shape.growth_rate, in_channels, split_blocks, dilated
         )
 
-    def examine(self, look: Examination, path: str, features: nn.Module) -> None:
+    def examine(self, look: Examination, path: str, features: DenseNetFeatures) -> None:
         look.itself(path, features, DenseNetFeatures)
         channels = look.stem(path, features, "conv0", "norm0", "relu0", "pool0")
         for section in features.sections:
@@ -80,7 +79,7 @@ class DenseNet(Encoder):
             channels = look.layers(block, features.block(section), channels, section.start, section.stop)
             look.same(block, "gives", channels, section.channels, "it was made for")
 
-    def stages(self, features: nn.Module, skips: Mapping[str, Stage]) -> Iterator[Stage]:
+    def stages(self, features: DenseNetFeatures, skips: Mapping[str, Stage]) -> Iterator[Stage]:
         before = None
         for section in features.sections:
             yield from _entry_stages(features, section, before)
@@ -161,7 +160,7 @@ class LadderDenseNet(SegmentationModel):
 class _Baseline(SegmentationModel):
     """A model with no choice but the backbone; subclasses say which design it has with the default one."""
 
-    design: ClassVar[Design]
+    design: Design
 
     def __init__(
         self,

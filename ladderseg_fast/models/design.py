@@ -1,6 +1,7 @@
 """The choices that tell one model of the paper from another."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..nn import Context, PyramidContext
 from .encoder import Encoder
@@ -17,7 +18,7 @@ class Design:
         ValueError: there is no such context layer, or no such block to split.
     """
 
-    encoder: Encoder
+    encoder: Encoder[Any]
     split_blocks: tuple[int, ...] = ()
     """Numbers of the encoder's blocks (1 to 4) that an average pooling splits in two halves."""
     dilated: bool = False

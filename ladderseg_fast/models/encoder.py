@@ -4,13 +4,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..lean import MemoryPlan, Workspace
 from ..lean.examination import Examination, know
 from ..lean.stages import Stage
+from ..nn import Features
+
+F = TypeVar("F", bound=Features)
 
 
 @dataclass(frozen=True)
@@ -27,23 +30,20 @@ class Layout:
     """Today's name for one that may be in an old style."""
 
 
-class Encoder(ABC):
+class Encoder(ABC, Generic[F]):
     """A family of encoders; an instance is one of them. Subclasses are frozen dataclasses, each in a file of its own.
 
-    `features`, in what follows, is what `build` returned: a module with the attributes in_channels, channels (of each
-    feature by its name, in the order of the forward pass) and stride (side of the square of image pixels that one pixel
-    of the last feature stands for), whose forward takes images [N, in_channels, H, W] and returns the features
-    [N, channels[name], h, w] by their names.
+    `features`, in what follows, is what `build` returned.
     """
 
     #: Class of `features`.
-    features_class: ClassVar[type[nn.Module]]
+    features_class: ClassVar[type[Features]]
     layout: ClassVar[Layout]
     #: The part that torch runs, in lean steps too, for people; None: all is the lean program's.
     on_torch: ClassVar[str | None] = None
 
     #: All families.
-    families: ClassVar[list[type["Encoder"]]] = []
+    families: ClassVar[list[type["Encoder[Any]"]]] = []
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -66,7 +66,7 @@ class Encoder(ABC):
         """The one of this encoder."""
 
     @abstractmethod
-    def build(self, in_channels: int, split_blocks: tuple[int, ...], dilated: bool) -> nn.Module:
+    def build(self, in_channels: int, split_blocks: tuple[int, ...], dilated: bool) -> F:
         """The module.
 
         Args:
@@ -76,7 +76,7 @@ class Encoder(ABC):
         """
 
     @abstractmethod
-    def examine(self, look: Examination, path: str, features: nn.Module) -> None:
+    def examine(self, look: Examination, path: str, features: F) -> None:
         """Look at all modules of `features` that a lean step does not call.
 
         Raises:
@@ -84,14 +84,14 @@ class Encoder(ABC):
         """
 
     @abstractmethod
-    def stages(self, features: nn.Module, skips: Mapping[str, Stage]) -> Iterator[Stage]:
+    def stages(self, features: F, skips: Mapping[str, Stage]) -> Iterator[Stage]:
         """The stages of a lean program from "images", or from the features of `run_on_torch`, to all features.
 
         skips: by its source, the projection of each skip connection, to be put where that has been written.
         """
 
     def run_on_torch(
-        self, features: nn.Module, images: Tensor, plan: MemoryPlan, workspace: Workspace | None
+        self, features: F, images: Tensor, plan: MemoryPlan, workspace: Workspace | None
     ) -> dict[str, Tensor]:
         """The features by their names, for encoders that run `on_torch`."""
         raise NotImplementedError

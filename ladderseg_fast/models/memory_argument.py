@@ -4,9 +4,10 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import lean, memory
+from ..memory.lean_model import LeanModel
 from ..ops import autocast
 
 _MODES = ("lean", "plain")
@@ -38,6 +39,8 @@ def budget_plans(value: object) -> "BudgetPlans | None":
 
 
 def _budget(value: object) -> int | None:
+    if not isinstance(value, str | int):
+        return None
     try:
         return memory.parse_bytes(value)
     except ValueError:
@@ -70,7 +73,7 @@ class BudgetPlans:
     def __reduce__(self) -> tuple:
         return BudgetPlans, (self.budget,)
 
-    def plan_for(self, model: nn.Module, images: Tensor, workspace: lean.Workspace) -> lean.MemoryPlan | None:
+    def plan_for(self, model: LeanModel, images: Tensor, workspace: lean.Workspace) -> lean.MemoryPlan | None:
         """The plan for a step with these images; None where no backward pass will follow.
 
         Warns, once for each kind of step, if those before this one took more than predicted.

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..nn import Head, TransitionUp
+from ..nn import Features, Head, TransitionUp
 from .design import CONTEXTS, Design
 from .output import LadderOutput
 
@@ -30,7 +30,8 @@ class Network(nn.Module):
             raise ValueError(f"num_classes must be between 1 and 256, got {num_classes}")
         self.design = design
         self.num_classes = num_classes
-        self.features = features = design.encoder.build(in_channels, design.split_blocks, design.dilated)
+        features = design.encoder.build(in_channels, design.split_blocks, design.dilated)
+        self.features: Features = features
         names, width = list(features.channels), design.width
         self.deepest = names[-1]
         self.context = CONTEXTS[design.context](features.channels[self.deepest], out_channels=width)

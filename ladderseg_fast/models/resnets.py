@@ -8,9 +8,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..lean import MemoryPlan, Workspace
 from ..lean.examination import Examination
@@ -39,7 +38,7 @@ _CONVOLUTION = re.compile(r"layer1\.0\.conv\d\.weight")
 
 
 @dataclass(frozen=True)
-class ResNet50(Encoder):
+class ResNet50(Encoder[ResNetFeatures]):
     """A ResNet-50. Its stem is a lean program, the residual units are torch's, and what follows is a program again."""
 
     features_class = ResNetFeatures
@@ -69,15 +68,15 @@ class ResNet50(Encoder):
             raise ValueError(f"of a ResNet only the fourth block can be split, got split_blocks={split_blocks}")
         return ResNetFeatures(in_channels, bool(split_blocks), dilated)
 
-    def examine(self, look: Examination, path: str, features: nn.Module) -> None:
+    def examine(self, look: Examination, path: str, features: ResNetFeatures) -> None:
         look.itself(path, features, ResNetFeatures)
         look.stem(path, features, "conv1", "bn1", "relu", "maxpool")
 
-    def stages(self, features: nn.Module, skips: Mapping[str, Stage]) -> Iterator[Stage]:
+    def stages(self, features: ResNetFeatures, skips: Mapping[str, Stage]) -> Iterator[Stage]:
         yield from skips.values()
 
     def run_on_torch(
-        self, features: nn.Module, images: Tensor, plan: MemoryPlan, workspace: Workspace | None
+        self, features: ResNetFeatures, images: Tensor, plan: MemoryPlan, workspace: Workspace | None
     ) -> dict[str, Tensor]:
         stage = StemStage(features.conv1, features.bn1, "images", "out", features.conv1.out_channels)
         return features.stages(run(Program([stage], ("images",), ("out",)), [images], plan, workspace)[0])
@@ -86,7 +85,7 @@ class ResNet50(Encoder):
 class _OnResNet(SegmentationModel):
     """A model on a ResNet-50; subclasses say which design it has."""
 
-    design: ClassVar[Design]
+    design: Design
 
     def __init__(
         self,

@@ -167,7 +167,7 @@ class SegmentationModel(Network):
         """
         with evaluating(self):
             logits = self(images).logits
-        size = images.shape[2:]
+        size = images.shape[2], images.shape[3]
         if self.memory == "lean":
             return ops.upsample_argmax(logits, size)
         return ops.reference.upsample_argmax(logits, size)

@@ -3,6 +3,7 @@
 from .context import Context
 from .dense_block import DenseBlock, DenseLayer
 from .densenet import DENSENETS, DenseNetFeatures, DenseNetShape, Section
+from .features import Features
 from .head import Head
 from .pyramid_context import PyramidContext
 from .resnet import ResidualUnit, ResNetFeatures
@@ -16,6 +17,7 @@ __all__ = [
     "DenseLayer",
     "DenseNetFeatures",
     "DenseNetShape",
+    "Features",
     "Head",
     "PyramidContext",
     "ResNetFeatures",

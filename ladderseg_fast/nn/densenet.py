@@ -7,6 +7,7 @@ import torch.nn as nn
 from torch import Tensor
 
 from .dense_block import DenseBlock
+from .features import Features
 from .transition import Transition
 
 
@@ -45,7 +46,7 @@ class Section:
     """Channels of its output: those that it reads and those that it adds."""
 
 
-class DenseNetFeatures(nn.Module):
+class DenseNetFeatures(Features):
     """Stem, four dense blocks, three transitions; child names are torchvision's `features.*`.
 
     There is no final norm: whoever reads the last block normalises it.
@@ -94,17 +95,13 @@ class DenseNetFeatures(nn.Module):
                 pooled = not (dilated and i + 1 in DILATION_RATES)
                 self.add_module(f"transition{i}", Transition(channels, channels // 2, pooled))
                 channels //= 2
+        self.channels = {section.name: section.channels for section in self.sections}
         self.split_pool = nn.AvgPool2d(2)
         halvings = 2 + len(block_layers) - 1 + len(split_blocks) - (len(DILATION_RATES) if dilated else 0)
         self.stride = 1 << halvings
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
-
-    @property
-    def channels(self) -> dict[str, int]:
-        """Channels of each section's output, by the section's name."""
-        return {section.name: section.channels for section in self.sections}
 
     def block(self, section: Section) -> DenseBlock:
         """Dense block that `section` is, or is a half of."""

@@ -3,6 +3,8 @@
 import torch.nn as nn
 from torch import Tensor
 
+from .features import Features
+
 #: Residual units in each of the four stages (He et al., CVPR 2016, Table 1).
 RESNET50_UNITS = (3, 4, 6, 3)
 
@@ -39,7 +41,7 @@ class ResidualUnit(nn.Module):
         return self.relu(self.bn3(self.conv3(x)) + shortcut)
 
 
-class ResNetFeatures(nn.Module):
+class ResNetFeatures(Features):
     """ResNet-50 without its classifier; child names are torchvision's.
 
     Args:
