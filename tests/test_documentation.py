@@ -1,4 +1,4 @@
-"""Documentation: the files and functions that the walkthrough names exist, and lines are short."""
+"""Documentation: the files and functions that the walkthrough and CONTRIBUTING.md name exist, and lines are short."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 WALKTHROUGH = ROOT / "docs" / "walkthrough.md"
 
-TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def named_files() -> list[str]:
@@ -25,6 +25,16 @@ def test_functions_of_the_walkthrough_are_where_it_says() -> None:
     assert len(rows) >= 8
     missing = [(file, name) for file, name in rows if not re.search(rf"\b{name}\(", (ROOT / file).read_text())]
     assert missing == []
+
+
+@pytest.mark.parametrize("section, name", [("Add an operator", "bn_relu"), ("Add a data set", "camvid"), (None, None)])
+def test_files_that_contributing_names_exist(section: str | None, name: str | None) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    if section is not None:
+        (text,) = re.findall(rf"^## {section}$(.+?)^## ", text, re.MULTILINE | re.DOTALL)
+    named = {path for path in re.findall(r"`(\.?\w+/[\w./]*)`", text) if name is not None or "NAME" not in path}
+    assert len(named) >= 4
+    assert [path for path in named if not (ROOT / path.replace("NAME", name or "")).exists()] == []
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
