@@ -52,7 +52,7 @@ _TYPES = {
 
 
 def stub(module: ModuleType) -> str:
-    """The text of the stub of `module`."""
+    """Returns the text of the stub of `module`."""
     classes = {name: value for name, value in vars(module).items() if inspect.isclass(value)}
     functions = {name: value for name, value in vars(module).items() if inspect.isbuiltin(value)}
     sections = [HEADER, *("\n".join(class_lines(name, value)) + "\n" for name, value in sorted(classes.items()))]
@@ -83,7 +83,7 @@ def function_text(name: str, function: object) -> str:
 
 
 def definition(name: str, parameters: list[str], result: str, indent: str = "") -> str:
-    """Formatted as ruff does it."""
+    """Returns a definition in the format of ruff."""
     line = f"{indent}def {name}({', '.join(parameters)}) -> {result}: ..."
     if len(line) <= LINE_LENGTH:
         return line
@@ -94,7 +94,7 @@ def definition(name: str, parameters: list[str], result: str, indent: str = "") 
 
 
 def signatures_of(function: object) -> list[tuple[list[str], str]]:
-    """Parameters and result of each overload, from the docstring."""
+    """Reads parameters and result of each overload from the docstring."""
     text = function.__doc__ or ""
     for written, meant in _TYPES.items():
         text = text.replace(written, meant)
@@ -104,7 +104,7 @@ def signatures_of(function: object) -> list[tuple[list[str], str]]:
 
 
 def split(parameters: str) -> list[str]:
-    """At the commas outside of brackets."""
+    """Splits at the commas outside of brackets."""
     parts, depth = [""], 0
     for character in parameters:
         depth += {"[": 1, "]": -1}.get(character, 0)
