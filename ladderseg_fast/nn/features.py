@@ -1,4 +1,4 @@
-"""What every encoder is, for the models on it."""
+"""Interface of the encoders: a network without its classifier, which gives named features."""
 
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""What the strips of a map contribute to one result each, added up."""
+"""Sums over the strips of a map: the gradient of a weight, and the sums of a batch norm."""
 
 from torch import Tensor
 

@@ -146,7 +146,7 @@ def stem_convolution(images: Tensor, weight: Tensor) -> Tensor:
 
 @torch_kernel("stem_convolution_backward", "stem", _operations)
 def stem_convolution_backward(grad: Tensor, images: Tensor, weight: Tensor, wanted: tuple[bool, bool]) -> list[Tensor]:
-    """Those gradients of images and weight that are wanted, from that of stem_convolution(images, weight)."""
+    """Gradients of images and weight, where `wanted`, from the gradient of stem_convolution(images, weight)."""
     stride, padding, dilation = [_STRIDE] * 2, [_PADDING] * 2, [1, 1]
     gradients = torch.ops.aten.convolution_backward(
         grad, images, weight, None, stride, padding, dilation, False, [0, 0], 1, [*wanted, False]
