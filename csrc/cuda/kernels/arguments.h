@@ -15,4 +15,11 @@ struct Columns {
   int wide;  // whether all maps can be read 16 bytes at a time
 };
 
+// Arguments of a kernel that needs no others than its operator's, a struct of ladderseg/.
+template <class Operator>
+struct InColumns {
+  Operator op;
+  Columns columns;
+};
+
 }  // namespace ladderseg::cuda

@@ -1,6 +1,4 @@
 // Launch of the deferred batch norm correction: see ladderseg/affine_correction.h.
-#include "../kernels/affine_correction.h"
-
 #include "columns.h"
 #include "operators.h"
 
@@ -11,7 +9,7 @@ void affine_correction(const Queue& queue, const AffineCorrection<void>& args) {
   const int64_t channels = args.output.c, pixels = args.output.pixels();
   const bool aligned = wide(queue, gradient.grad) && wide(queue, gradient.input) && wide(queue, args.output);
   const ColumnGrid grid = column_grid(queue, channels, pixels, aligned, kMaxParts);
-  const AffineCorrectionArguments<void, void> arguments{gradient, args.output, grid.columns};
+  const InColumns<AffineCorrection<void>> arguments{args, grid.columns};
   Launch call{"affine_correction", "affine_correction", grid.grid, grid.block};
   if (gradient.grad.data == args.output.data) {
     call.buffers = {buffer(queue, args.output, Access::read_write, "grad, output")};

@@ -5,10 +5,10 @@
 
 namespace ladderseg {
 
-template <class T>
+template <class T, class R = T>
 struct AffineCorrection {
-  Gradient<T> gradient;  // [P, C], with an input
-  FeatureMap<T> output;  // [P, C]; may be the gradient itself
+  Gradient<T, R> gradient;  // [P, C], with an input
+  FeatureMap<T> output;     // [P, C]; may be the gradient itself
 };
 
 }  // namespace ladderseg
