@@ -132,7 +132,7 @@ def test_failing_nvcc_ends_the_build(tmp_path, build_images, kernels):
     assert read_manifest(tmp_path / "package" / "_images") is None
 
 
-@pytest.mark.parametrize(("version", "message"), [("10.2.89", "is 10.2.89"), ("?", "does not tell")])
+@pytest.mark.parametrize(("version", "message"), [("10.2.89", "is 10.2.89"), ("?", "does not report")])
 def test_old_or_unknown_nvcc_ends_the_build(version, message, tmp_path, build_images, kernels):
     nvcc = pretended_nvcc(tmp_path / "nvcc", version)
     with pytest.raises(build_images.BuildError, match=f"{message}.*CUDA 11.2 is the oldest"):
