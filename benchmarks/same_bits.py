@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 
-BATCH, HEIGHT, WIDTH, CLASSES = 2, 96, 160, 19
+BATCH, HEIGHT, WIDTH, CLASSES = 2, 128, 192, 19
 
 
 def digests(name: str, threads: int) -> dict[str, str]:
