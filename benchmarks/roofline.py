@@ -36,7 +36,7 @@ at least as long as its operations take at the rate of the arithmetic. The floor
 - tf32 is float32 with products on tensor cores, if there are some, which is torch's default for convolutions. GTX 10
   and Titan X have none and multiply float16 maps in float32.
 - Bytes differ a little by device: larger devices get more blocks, whose partial sums go through memory.
-- The floor does not include the time between launches. A step has two thousand launches, most of them short. On fast
+- The floor does not include the time between launches. A step has some 1650 launches, most of them short. On fast
   devices they may take longer than the floor, unless a CUDA graph takes them together."""
 
 #: Rows of a table with less than this share of its bytes are put together.

@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = "ladderseg_fast"
 
-#: Folders and files of the package, lowest first: what stands in one line does not import what stands above.
+#: Folders and files of the package, lowest first: no line imports what stands in a later one.
 LAYERS = (
     ("_core", "_shadowing", "_version", "atomic_file", "tensor_digest", "torch_archive"),
     ("_instruction_set", "cuda"),

@@ -39,7 +39,7 @@ def refusal(error: BaseException) -> str | None:
 
 @contextmanager
 def refusals_named() -> Iterator[None]:
-    """Block whose errors become SystemRefusals if they stem from one."""
+    """Block whose errors become a SystemRefusal if they stem from a refusal."""
     try:
         yield
     except (SystemRefusal, BrokenPipeError):  # who reads what is printed is the caller's to know

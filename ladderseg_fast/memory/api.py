@@ -50,7 +50,7 @@ def plan(
         input_shape: of the images, [N, C, H, W].
         dtype: of the feature maps; with a 16-bit one, which CUDA has, the step is in a region of torch.autocast.
         budget: bytes, or a text such as "8GiB": for all that Estimate.parts names.
-        device: that the step will run on; without a GPU here, launches are those for a GTX 1060.
+        device: that the step will run on; without a GPU here, launches are those for a GTX 1080.
         optimizer: one of OPTIMIZERS; its state counts.
         num_classes: where `model` is a name.
         rates: of the machine (None: those measured by `ladderseg plan --calibrate`, or else defaults).

@@ -1,8 +1,8 @@
 """Every operator in plain PyTorch.
 
 One function per operator, with the operator's name and signature, differentiable by autograd. The operator's file
-defines it (registration.reference_of). The tests and the benchmarks compare with these functions; memory="plain" runs
-them.
+defines it (registration.reference_of). The tests compare with these functions; memory="plain" computes
+its loss and its labels with them.
 
 In all of them mean, invstd, gamma and beta are [C]; gamma None stands for 1 and beta None for 0. Beside maps of 16-bit
 elements they are float32, and arithmetic is in float32 where nn.BatchNorm2d's is.

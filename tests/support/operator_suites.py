@@ -10,7 +10,7 @@ _OPS = Path(__file__).parents[1] / "ops"
 
 
 def _suites() -> list[OperatorSuite]:
-    """One of each suite in the files of tests/ops."""
+    """An instance of each suite that the files of tests/ops define."""
     modules = [importlib.import_module(f"ops.{path.stem}") for path in sorted(_OPS.glob("test_*.py"))]
     own = [kind for module in modules for kind in vars(module).values() if _is_class_of(kind, module)]
     return [kind() for kind in own if issubclass(kind, OperatorSuite)]
