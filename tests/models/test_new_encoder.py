@@ -16,10 +16,10 @@ from ladderseg_fast.lean.stages import CopyStage, DenseBlockStage, Stage, StemSt
 from ladderseg_fast.models.design import Design
 from ladderseg_fast.models.encoder import Encoder, Layout
 from ladderseg_fast.models.weights.recognise import recognise
-from ladderseg_fast.nn import DenseBlock, Transition
+from ladderseg_fast.nn import DenseBlock, Features, Transition
 
 
-class TwoBlocks(nn.Module):
+class TwoBlocks(Features):
     """A stem and two dense blocks of one layer, at 1/4 and at 1/8."""
 
     def __init__(self, in_channels: int) -> None:
