@@ -126,6 +126,7 @@ class SegmentationModel(Network):
         logits, *aux = self.lean_scores(images, plan, self._workspace)
         return LadderOutput(logits, aux[0] if aux else None)
 
+    @lean.opaque
     def lean_scores(
         self, images: Tensor, plan: lean.MemoryPlan | None = None, workspace: lean.Workspace | None = None
     ) -> tuple[Tensor, ...]:

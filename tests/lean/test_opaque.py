@@ -64,6 +64,12 @@ def test_a_part_alone() -> None:
     assert_same_bits(compiled(x).detach(), (2 * lean.dense_block(block, x + 1)).detach(), "block")
 
 
+def test_scores_alone() -> None:
+    model, images = make_model().eval(), make_images(2, 64, 64)
+    compiled = torch.compile(lambda x: 2 * model.lean_scores(x + 1)[0], backend="aot_eager")
+    assert_same_bits(compiled(images).detach(), (2 * model.lean_scores(images + 1)[0]).detach(), "scores")
+
+
 def test_fullgraph_is_refused_with_the_reason() -> None:
     with pytest.raises(torch._dynamo.exc.Unsupported, match='memory="plain"'):
         torch.compile(make_model(), backend="eager", fullgraph=True)(make_images(2, 64, 64))
