@@ -39,10 +39,8 @@ def budget_plans(value: object) -> "BudgetPlans | None":
 
 
 def _budget(value: object) -> int | None:
-    if not isinstance(value, str | int):
-        return None
     try:
-        return memory.parse_bytes(value)
+        return memory.parse_bytes(str(value))  # a number of any type, such as 8e9 or NumPy's
     except ValueError:
         return None
 

@@ -4,6 +4,7 @@ import copy
 import pickle
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from support.ladder_models import TINY, make_images, make_labels, make_model, training_loss
@@ -151,6 +152,9 @@ def test_memory_can_be_a_plan_or_set_later() -> None:
         step(twin)
     model.memory = "plain"
     assert (model.memory, model.memory_budget) == ("plain", None)
+    for number in (8e9, np.int64(8_000_000_000)):
+        model.memory = number
+        assert model.memory_budget == 8_000_000_000
     assert LadderLoss(memory="2GiB").memory == "lean"
     for wrong in ("fat", "8 apples", None, -1):
         with pytest.raises(ValueError, match="memory must be"):
