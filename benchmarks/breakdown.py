@@ -105,7 +105,7 @@ class TimedCpu(Cpu):
 
     def __init__(self, records: Records) -> None:
         self._records = records
-        self.observer = self._count
+        self.observers = (self._count,)
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
         started = time.perf_counter()

@@ -143,7 +143,7 @@ def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
     watcher = _Watcher(tensors)
     with ExitStack() as stack:
         backend = stack.enter_context(using(backend_of(shape.device).on_shapes(shape.device)))
-        backend.observer = watcher.saw
+        stack.enter_context(backend.observed_by(watcher.saw))
         stack.enter_context(tensors or nullcontext())
         loss = _loss(model.lean_scores(images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
         watcher.enter_loss()

@@ -31,6 +31,8 @@ _SOME_GPU = 61, 20
 #: observer(name, cost) for a kernel that is about to be called.
 Observer = Callable[[str, Cost], None]
 
+_observers_change = threading.Lock()
+
 #: What returns the image `name` ("bn_relu_float32") for a capability (8, 6) and a version of the driver.
 ImageProvider = Callable[[str, tuple[int, int], int], bytes]
 
@@ -47,7 +49,7 @@ class Backend:
             do what the stem's would (torch_stem.py).
         core_conv3x3: whether 3x3 convolutions are the core's; if not, they are torch's, on the normalised map.
         conv3x3_weights: form in which the core takes the weights of 3x3 convolutions.
-        observer: called with the name and the cost of every kernel.
+        observers: called with the name and the cost of every kernel, in whichever thread.
     """
 
     device_type: str
@@ -57,7 +59,7 @@ class Backend:
     core_stem = True
     core_conv3x3 = True
     conv3x3_weights: TorchWeights = TorchWeights()
-    observer: Observer | None = None
+    observers: tuple[Observer, ...] = ()
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
         """Runs a kernel of the core for maps like `x` [N, C, H, W]."""
@@ -75,12 +77,14 @@ class Backend:
 
     @contextmanager
     def observed_by(self, observer: Observer) -> Iterator[None]:
-        """Region in which `observer` is told of every kernel that is called."""
-        before, self.observer = self.observer, observer
+        """Region in which `observer` is told of every kernel that is called; those of several threads may overlap."""
+        with _observers_change:
+            self.observers = (*self.observers, observer)
         try:
             yield
         finally:
-            self.observer = before
+            with _observers_change:
+                self.observers = tuple(each for each in self.observers if each is not observer)
 
 
 class Cpu(Backend):

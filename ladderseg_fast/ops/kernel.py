@@ -62,8 +62,10 @@ def torch_kernel(
             backend = backend_of(arguments[0].device)
             if lacking is not None and not getattr(backend, lacking[0]):
                 return lacking[1](*arguments, **named)
-            if backend.observer is not None:
-                backend.observer(name, _cost(kind, operations, dict(zip(names, arguments)) | named))
+            if backend.observers:
+                cost = _cost(kind, operations, dict(zip(names, arguments)) | named)
+                for observer in backend.observers:
+                    observer(name, cost)
             return function(*arguments, **named)
 
         return cast(Function, call)

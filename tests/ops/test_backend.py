@@ -83,6 +83,20 @@ def test_a_region_of_another_backend_ends() -> None:
     assert (backend_of(cpu), backend_of(meta)) == before
 
 
+def test_observers_of_overlapping_regions() -> None:
+    """As in two threads: the region that began first ends first, and nothing is left of either."""
+    backend = backend_of(torch.device("cpu"))
+    found: dict[str, list[str]] = {"first": [], "second": []}
+    first, second = (backend.observed_by(lambda name, cost, to=each: to.append(name)) for each in found.values())
+    x, norm = torch.zeros(1, 4, 2, 2).to(memory_format=torch.channels_last), Norm(*torch.zeros(3, 4))
+    for change in (first.__enter__, second.__enter__, lambda: first.__exit__(None, None, None)):
+        change()
+        bn_relu_forward(x, norm, x)
+    second.__exit__(None, None, None)
+    bn_relu_forward(x, norm, x)
+    assert [len(names) for names in found.values()] == [2, 2]
+
+
 def test_a_device_without_kernels_is_named() -> None:
     with pytest.raises(RuntimeError, match="no kernels for device mps"):
         backend_of(torch.device("mps"))
