@@ -100,7 +100,7 @@ class DataConfig:
     """Greatest rotation of a training image's hues either way, in turns."""
     workers: int | None = None
     """Processes that load images; with 0 the training does it itself; None: see suitable_workers."""
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Options that the kind of data set declares, by name; missing ones have their defaults. In files and tables
     they are keys like the others, and those of other kinds stand beside them, with their defaults."""
 

@@ -33,6 +33,10 @@ def test_default_is_the_papers_recipe():
     assert config.data.augmentation().scale == (1.0, 1.0)
 
 
+def test_settings_can_be_keys():
+    assert {build_config([]): "default"}[build_config([])] == "default"
+
+
 def test_file_and_command_line(tmp_path):
     text = """
 [model]
