@@ -401,10 +401,18 @@ class Config:
 
 
 def setting_types() -> dict[str, dict[str, Any]]:
-    """The types of all settings, by section and key: those of the sections' fields and of the data sets' options."""
+    """The types of all settings, by section and key: those of the sections' fields and of the data sets' options.
+
+    Raises:
+        ValueError: a data set declares an option with the name of another setting.
+    """
     types = {name: typing.get_type_hints(section) for name, section in typing.get_type_hints(Config).items()}
     del types["data"]["options"]
-    types["data"] |= {option.name: str if option.type is Path else option.type for option in data_set_options()}
+    for option in data_set_options():
+        if option.name in types["data"]:
+            owners = " and ".join(option_owners(option.name))
+            raise ValueError(f"data.{option.name} is a setting of all data sets and cannot be an option of {owners}")
+        types["data"][option.name] = str if option.type is Path else option.type
     return types
 
 

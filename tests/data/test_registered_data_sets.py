@@ -200,3 +200,10 @@ def test_names_are_taken_once(toy_root):
         register_data_set(TOY)
     with pytest.raises(ValueError, match="data set 'other' declares the option 'most' unlike another data set"):
         register_data_set(DataSetKind("other", Toy, options=(Option("most", int, 4),)))
+
+
+def test_an_option_cannot_hide_a_setting(monkeypatch):
+    kind = DataSetKind("other", Toy, options=(Option("size", int, 4),))
+    monkeypatch.setitem(DATA_SETS, "other", kind)
+    with pytest.raises(ValueError, match="data.size is a setting of all data sets and cannot be an option of other"):
+        build_config([])
