@@ -61,7 +61,6 @@ void register_cuda(py::module_& module) {
              "provider(name, (major, minor), driver_version) -> the kernel image, bytes.");
   module.def("cuda_start_recording", &cuda::start_recording, py::arg("capability"), py::arg("multiprocessors"),
              "From now on launches are recorded and not done.");
-  module.def("cuda_is_recording", &cuda::is_recording, "Whether launches are recorded and not done.");
   module.def("cuda_stop_recording", &cuda::stop_recording, "The records of launches since.");
 }
 

@@ -85,8 +85,6 @@ void start_recording(int capability, int multiprocessors) {
   recording = std::make_unique<Recording>(Recording{capability, multiprocessors, {}});
 }
 
-bool is_recording() { return recording != nullptr; }
-
 std::vector<Record> stop_recording() {
   std::vector<Record> records = recording ? std::move(recording->records) : std::vector<Record>();
   recording.reset();

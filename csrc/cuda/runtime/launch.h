@@ -62,7 +62,6 @@ struct Record {
 
 // From now on launches are recorded and not done: for a device of this compute capability and size.
 void start_recording(int capability, int multiprocessors);
-bool is_recording();
 std::vector<Record> stop_recording();
 
 }  // namespace ladderseg::cuda
