@@ -1,29 +1,29 @@
-"""Placing the maps of a step in one block of memory, when it is known which they are and how long each is in use."""
+"""Places the maps of a step in one block of memory, once the size and the time of use of each map are known."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-#: Improvements that a placement goes through from each first order.
+#: Attempts to improve the placement of each initial order.
 _PROMOTIONS = 30
 
-#: Shares of all from which maps are large.
+#: Shares of the memory in use at once above which a map counts as large.
 _LARGE = (0.02, 0.01, 0.003)
 
-#: A placement of so little more than what is in use at once is not improved further, as a share of that.
+#: Excess over the memory in use at once, as a share of it, that a placement may have without further improvement.
 _GOOD_ENOUGH = 0.0005
 
 
 @dataclass
 class Recording:
-    """Record of what one step takes, in order: sizes in bytes, and the time of use, counted in events."""
+    """Maps that one step takes, in order: sizes in bytes, and times of use, counted in events."""
 
     sizes: list[int] = field(default_factory=list)
     spans: list[tuple[int, float]] = field(default_factory=list)
     clock: int = 0
 
     def take(self, size: int) -> int:
-        """Note a map of `size` bytes; returns its number."""
+        """Records a map of `size` bytes and returns its number."""
         self.clock += 1
         self.sizes.append(size)
         self.spans.append((self.clock, float("inf")))
@@ -34,7 +34,7 @@ class Recording:
         self.spans[number] = (self.spans[number][0], self.clock)
 
     def most_in_use(self) -> int:
-        """Bytes in use at once, at most."""
+        """Most bytes in use at once."""
         events: list[tuple[float, int]] = [(start, size) for (start, _), size in zip(self.spans, self.sizes)]
         events += [(end, -size) for (_, end), size in zip(self.spans, self.sizes)]
         return max(accumulate(change for _, change in sorted(events)), default=0)
@@ -50,11 +50,10 @@ class Placement:
 
     @staticmethod
     def of(recording: Recording) -> "Placement":
-        """A placement that takes hardly more than what is in use at once; the best would be hard to find.
+        """Finds a placement that takes hardly more than what is in use at once; the optimum would be hard to find.
 
-        Maps are placed one after the other, in some order. Of several orders the best is taken: most often that of
-        time, forward or backward. Where it is not, finding an order for the large maps alone, which takes no time,
-        helps."""
+        Maps are placed one after the other. Several orders are tried; the order of time, forward or backward, usually
+        wins. If it does not, an order found for the large maps alone, which takes no time, helps."""
         spans = recording.spans
         everything = range(len(spans))
         enough = recording.most_in_use() * (1 + _GOOD_ENOUGH)
@@ -97,7 +96,7 @@ class _Placer:
     def __init__(self, recording: Recording) -> None:
         self._sizes = recording.sizes
         self._overlapping: list[list[int]] = [[] for _ in recording.sizes]
-        """Maps that are in use at some time at which a map is, by its number."""
+        """Maps whose time of use overlaps that of a map, by its number."""
         alive: list[int] = []
         for i, (begin, _) in sorted(enumerate(recording.spans), key=lambda item: item[1][0]):
             alive = [other for other in alive if recording.spans[other][1] > begin]
@@ -107,10 +106,10 @@ class _Placer:
             alive.append(i)
 
     def promoted(self, order: list[int], enough: float) -> tuple[Placement, list[int]]:
-        """The best placement of this order, and of others that come of placing first those maps that reach the top.
+        """Returns the best placement found from this order, and the order that gives it.
 
-        That gives them the low places for which others leave room. With the order of that placement; it stops at one of
-        `enough` bytes.
+        Each attempt places the maps that reached the top first, so that they get low places. A placement of `enough`
+        bytes ends the search.
         """
         placement = self._in_order(order)
         best = placement, order
@@ -125,9 +124,9 @@ class _Placer:
         return best
 
     def _in_order(self, order: list[int]) -> Placement:
-        """Each map in turn at the lowest place that is free while it is in use."""
+        """Places each map in turn at the lowest place that is free while the map is in use."""
         sizes = self._sizes
-        starts = [-1] * len(sizes)  # of those without a place
+        starts = [-1] * len(sizes)  # -1: not placed yet
         top = 0
         for i in order:
             taken = sorted((starts[j], starts[j] + sizes[j]) for j in self._overlapping[i] if starts[j] >= 0)

@@ -11,14 +11,14 @@ from ..ops.batch_norm import batch_norm_backward, batch_norm_forward
 
 
 class SingleValueError(ValueError):
-    """Batch norm in training has a single value per channel, whose statistics would say nothing."""
+    """Batch norm in training has a single value per channel, whose statistics mean nothing."""
 
 
 @dataclass
 class BoundNorm:
     """The numbers that a BatchNorm2d normalised with in one forward pass.
 
-    They are its own: what later happens to the module's buffers does not reach the backward of this pass.
+    They are copies: later changes of the module's buffers do not affect the backward of this pass.
     """
 
     norm: Norm
@@ -30,13 +30,13 @@ class BoundNorm:
     """False for frozen batch norm: mean and invstd are constants then."""
 
     def part(self, channels: slice) -> "BoundNorm":
-        """Numbers of some channels."""
+        """The bound norm of some channels."""
         return BoundNorm(self.norm.part(channels), self.invstd[channels], self.positions, self.batch_statistics)
 
     def backward(self, sums: BnSums, deferred: Correction | None = None) -> "NormGradients":
-        """Gradients from the sums over all positions.
+        """Computes the gradients from the sums over all positions.
 
-        With `deferred` the correction is added to the first channels of that one, as many as there are here.
+        If `deferred` is given, this norm's correction is added to the first channels of it.
         """
         correction = None
         if self.batch_statistics:
@@ -52,13 +52,13 @@ class BoundNorm:
 
 @dataclass
 class NormGradients:
-    """Results of the backward of a batch norm beside the pass over its input."""
+    """Results of a batch norm's backward, apart from the pass over its input."""
 
     gamma: Tensor
-    """[C], as beta."""
+    """[C], like beta."""
     beta: Tensor
     correction: Correction | None
-    """Correction of the gradient of its input; None for frozen batch norm, which has none."""
+    """Correction of the input's gradient; None for frozen batch norm, which needs no correction."""
 
 
 def uses_batch_statistics(module: nn.BatchNorm2d) -> bool:
@@ -67,8 +67,10 @@ def uses_batch_statistics(module: nn.BatchNorm2d) -> bool:
 
 
 def _counted_by_kernel(batches: Tensor, device: torch.device) -> bool:
-    """Whether a kernel, which writes eight bytes, may write to `batches`: load_state_dict with assign=True and casts of
-    all buffers leave counts of other dtypes and elsewhere, with which nn.BatchNorm2d goes on."""
+    """Whether a kernel, which writes eight bytes, may write to `batches`.
+
+    load_state_dict with assign=True and casts of all buffers leave counts of another dtype or on another device;
+    nn.BatchNorm2d works with these."""
     return batches.dtype == torch.int64 and batches.dim() == 0 and batches.device == device
 
 
@@ -76,7 +78,7 @@ def _running_statistics(module: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """The buffers with the running mean and variance.
 
     Raises:
-        TypeError, RuntimeError: they are not floating, or require gradients.
+        TypeError, RuntimeError: the buffers are not floating, or require gradients.
     """
     mean, variance = module.running_mean, module.running_var
     assert mean is not None and variance is not None
@@ -96,13 +98,13 @@ def bind(
     positions: int,
     dtype: torch.dtype,
 ) -> BoundNorm:
-    """Bind `module` for one pass; in training mode update its running statistics, once.
+    """Binds `module` for one pass; in training mode, updates its running statistics once.
 
     Args:
         gamma, beta: [C] or None, the module's affine parameters in this pass.
         statistics: mean and biased variance [2, C] float64 of the batch if `uses_batch_statistics(module)`, else None.
         positions: P = N * H * W.
-        dtype: that of the feature map.
+        dtype: dtype of the feature map.
     Raises:
         ValueError: eps is negative, or 0 with batch statistics.
         TypeError, RuntimeError: running statistics are not floating, or require gradients.
@@ -136,8 +138,8 @@ def bind(
     )
     if updates and buffers is not None and running is not None:
         for buffer, updated in zip(buffers, running):
-            if updated is not buffer:  # it is of another dtype
+            if updated is not buffer:  # a copy in another dtype
                 buffer.copy_(updated)
         for buffer in (*buffers, *([] if batches is None else [batches])):
-            torch.autograd.graph.increment_version(buffer)  # the kernel has written to it, and told nobody
+            torch.autograd.graph.increment_version(buffer)  # autograd does not see the kernel's write
     return BoundNorm(norm, invstd, positions, statistics is not None)

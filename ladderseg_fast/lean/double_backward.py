@@ -10,10 +10,10 @@ from torch import Tensor
 def refuse_double_backward(
     gradients: Sequence[Tensor | None], dependencies: Sequence[Tensor | None]
 ) -> tuple[Tensor | None, ...]:
-    """The same gradients, whose graph leads to all `dependencies` through a node that raises RuntimeError.
+    """Returns the same gradients, connected to all `dependencies` through a node that raises RuntimeError.
 
-    torch's once_differentiable will not do: its error node leads nowhere, so torch.autograd.grad, which visits only
-    the nodes on the way to the inputs it is asked for, passes it by.
+    torch's once_differentiable does not suffice: its error node leads nowhere, and torch.autograd.grad visits only the
+    nodes between its outputs and inputs.
     """
     present = [gradient for gradient in gradients if gradient is not None]
     sources = [tensor for tensor in dependencies if tensor is not None and tensor.requires_grad]

@@ -1,4 +1,4 @@
-"""The look at modules: whether each is still what a program computes in its place."""
+"""Examination of modules: whether each one still computes what a program computes in its place."""
 
 from collections.abc import Callable, Mapping
 from numbers import Integral
@@ -10,8 +10,8 @@ from .. import nn as sections
 from ..nn import Context, DenseBlock, DenseLayer, Head, PyramidContext, Transition, TransitionUp
 from .stages.bottleneck import dilation_of
 
-#: By what a module is called, and what a module computes with: none of these may be another class's, or the module's
-#: own.
+#: Methods that call a module, and methods that a module computes with: a module may not override any of them, nor may
+#: its class.
 _CALLS = ("__call__", "_wrapped_call_impl", "_call_impl")
 _COMPUTES = ("forward", "_conv_forward", "bottleneck", "stem")
 _METHODS = (*_CALLS, *_COMPUTES)
@@ -22,13 +22,13 @@ def methods(kind: type, names: tuple[str, ...] = _METHODS) -> tuple[object, ...]
     return tuple(getattr(kind, name, None) for name in names)
 
 
-#: Attributes that known classes compute with; a class that somebody patches is edited, too. The way modules are called
-#: is not among them: tracers patch it in all classes, for as long as they trace.
+#: Methods that known classes compute with; patching a class counts as an edit too. The methods in _CALLS are left out
+#: because tracers patch them in all classes while they trace.
 _GENUINE: dict[type[nn.Module], tuple[object, ...]] = {}
 
 
 def know(*kinds: type[nn.Module]) -> None:
-    """Take what these classes compute with now for what programs compute in their place."""
+    """Registers the present methods of these classes as what programs compute in their place."""
     _GENUINE.update((kind, methods(kind, _COMPUTES)) for kind in kinds)
 
 
@@ -41,7 +41,7 @@ know(
     )
 )
 
-#: Hooks by the table of a module that holds them.
+#: Kinds of hooks, by the attribute of a module that holds them.
 HOOKS = {
     "_forward_pre_hooks": "forward pre-hook",
     "_forward_hooks": "forward hook",
@@ -49,7 +49,7 @@ HOOKS = {
     "_backward_hooks": "backward hook",
 }
 
-#: Attributes with which a program computes 2x2 averages, and the stem's maxima.
+#: Attributes of the poolings that a program computes: 2x2 averages, and the stem's maxima.
 AVERAGE_POOL = {"kernel_size": 2, "stride": 2, "padding": 0, "ceil_mode": False, "divisor_override": None}
 MAX_POOL = {
     "kernel_size": 3,
@@ -62,26 +62,26 @@ MAX_POOL = {
 
 
 class UnsupportedModuleError(TypeError):
-    """A module has been edited so that it computes something else than the lean step does in its place."""
+    """A module has been edited and no longer computes what the lean step computes in its place."""
 
     def __init__(self, path: str, edit: str) -> None:
         super().__init__(f'{path} {edit}: memory="lean" does not follow that edit, memory="plain" does')
 
 
 class Examination:
-    """One look at all modules of a tree; `modules` are those that have been seen, with their paths.
+    """One examination of all modules of a tree; `modules` maps each module examined so far to its path.
 
-    Each method takes a module with its path, and returns how many channels it reads and writes. It raises
-    UnsupportedModuleError if a program would not compute what the module does; module_check says what is allowed.
+    Each method takes a module with its path, and returns the numbers of channels that it reads and writes. It raises
+    UnsupportedModuleError if a program would not compute what the module does; module_check lists what is allowed.
     """
 
     def __init__(self) -> None:
         self.modules: dict[nn.Module, str] = {}
 
-    # Modules of nn/.
+    # Modules defined in nn/.
 
     def section(self, path: str, module: nn.Module, *kinds: type[nn.Module]) -> tuple[int, ...]:
-        """A section of one of these `kinds`, or of any; returns the channels of each input, and of the result."""
+        """Examines a section of one of these `kinds` (none: any); returns the channels of each input and the result."""
         known = {kind: examine for kind, examine in _SECTIONS.items() if not kinds or kind in kinds}
         for kind, examine in known.items():
             if isinstance(module, kind):
@@ -90,18 +90,18 @@ class Examination:
         raise UnsupportedModuleError(path, f"is {_described(module)}, expected {expected}")
 
     def stem(self, path: str, module: nn.Module, conv: str, norm: str, relu: str, pool: str) -> int:
-        """The beginning of an encoder, by the names of its parts in `module`; returns its output channels."""
+        """Examines an encoder's stem, given the names of its parts in `module`; returns its output channels."""
         channels = self.stem_modules(f"{path}.{conv}", getattr(module, conv), f"{path}.{norm}", getattr(module, norm))
         self._relu(f"{path}.{relu}", getattr(module, relu))
         self.itself(f"{path}.{pool}", getattr(module, pool), nn.MaxPool2d, MAX_POOL)
         return channels
 
     def stem_modules(self, conv_path: str, conv: nn.Conv2d, norm_path: str, norm: nn.BatchNorm2d) -> int:
-        """The 7x7 convolution with stride 2, and its batch norm; returns their output channels."""
+        """Examines the 7x7 convolution with stride 2, and its batch norm; returns their output channels."""
         return self._norm(norm_path, norm, self._convolution(conv_path, conv, 7, stride=2))
 
     def layers(self, path: str, block: DenseBlock, channels: int, start: int = 0, stop: int | None = None) -> int:
-        """Layers [start, stop) of `block`, of which the first reads `channels`; returns how many there are then."""
+        """Examines layers [start, stop) of `block`, the first of which reads `channels`; returns the final channels."""
         names = [name for name, _ in block.named_children()]
         for name, layer in list(zip(names, block.layers, strict=True))[start:stop]:
             reads, added = self._bottleneck(f"{path}.{name}", layer, DenseLayer)
@@ -110,13 +110,13 @@ class Examination:
         return channels
 
     def average_pool(self, path: str, pool: nn.AvgPool2d) -> None:
-        """2x2 averages."""
+        """Examines a 2x2 average pooling."""
         self.itself(path, pool, nn.AvgPool2d, AVERAGE_POOL)
 
     def itself(
         self, path: str, module: nn.Module, kind: type[nn.Module], expected: Mapping[str, object] | None = None
     ) -> None:
-        """`module` itself: a `kind` with these attributes, and nothing else has been done to it."""
+        """Requires that `module` is an unedited `kind` with these attributes."""
         self._type(path, module, kind)
         for name, value in (expected or {}).items():
             found = getattr(module, name)
@@ -129,7 +129,7 @@ class Examination:
         self.modules[module] = path
 
     def same(self, path: str, verb: str, found: int, expected: int, where: str) -> None:
-        """The number of channels that the module at `path` has, and the one that it must have."""
+        """Requires that the module at `path` has the expected number of channels."""
         if found != expected:
             raise UnsupportedModuleError(path, f"{verb} {found} channels, and {expected} {where}")
 
@@ -143,7 +143,7 @@ class Examination:
         return channels, self._convolution(f"{path}.conv2", layer.conv2, 3, hidden, dilated=True)
 
     def _reduction(self, path: str, module: Context | DenseLayer | PyramidContext) -> tuple[int, int]:
-        """Beginning of bottlenecks and of the pyramid, up to the second ReLU."""
+        """Examines the part up to the second ReLU, which bottlenecks and the pyramid share."""
         channels, hidden = self._projection(path, module, "norm1", "relu1", "conv1")
         self._norm(f"{path}.norm2", module.norm2, hidden)
         self._relu(f"{path}.relu2", module.relu2)
@@ -195,15 +195,15 @@ class Examination:
         conv: str = "conv",
         bias: bool = False,
     ) -> tuple[int, int]:
-        """BN - ReLU - conv 1x1, by the names that `module` has them under."""
+        """Examines BN - ReLU - conv 1x1, given their names in `module`."""
         channels = self._norm(f"{path}.{norm}", getattr(module, norm))
         self._relu(f"{path}.{relu}", getattr(module, relu))
         return channels, self._convolution(f"{path}.{conv}", getattr(module, conv), 1, channels, bias=bias)
 
-    # Modules of torch's.
+    # Modules of torch.
 
     def _norm(self, path: str, norm: nn.BatchNorm2d, channels: int | None = None) -> int:
-        """A batch norm of `channels`; returns how many it has."""
+        """Examines a batch norm of `channels` (None: any number) and returns its number of channels."""
         self._once(path, norm)
         self.itself(path, norm, nn.BatchNorm2d)
         found = norm.num_features
@@ -229,16 +229,16 @@ class Examination:
         dilated: bool = False,
         bias: bool = False,
     ) -> int:
-        """A convolution of `channels` that keeps the size, or halves it; returns its output channels.
+        """Examines a convolution of `channels` that keeps or halves the size; returns its output channels.
 
-        `dilated`: any dilation will do, with the padding for it; `bias`: it may have one.
+        `dilated`: any dilation is allowed, with the padding for it; `bias`: a bias is allowed.
         """
         self._once(path, conv)
         self._type(path, conv, nn.Conv2d)
         dilation = dilation_of(conv) if dilated else 1
         padding = dilation * (kernel_size // 2)
         expected: dict[str, object] = {"kernel_size": kernel_size, "stride": stride, "groups": 1}
-        if kernel_size > 1:  # else these make no difference
+        if kernel_size > 1:  # a 1x1 convolution computes the same with any of these
             expected |= {"dilation": dilation, "padding_mode": "zeros"}
         if not (conv.padding == "same" and stride == 1) and not (conv.padding == "valid" and padding == 0):
             expected["padding"] = padding
@@ -247,7 +247,7 @@ class Examination:
             self.same(path, "reads", conv.in_channels, channels, "are there")
         if conv.bias is not None and not bias:
             raise UnsupportedModuleError(path, "has a bias")
-        weight = conv._parameters.get("weight")  # not there if it is parametrized
+        weight = conv._parameters.get("weight")  # absent if it is parametrized
         shape = (conv.out_channels, conv.in_channels, kernel_size, kernel_size)
         if weight is not None and weight.shape != shape:
             raise UnsupportedModuleError(f"{path}.weight", f"is of shape {tuple(weight.shape)}, expected {shape}")
@@ -271,7 +271,7 @@ class Examination:
             raise UnsupportedModuleError(path, f"is the same module as {self.modules[module]}")
 
 
-#: Examination of each section of nn/.
+#: Method that examines each section of nn/.
 _SECTIONS: dict[type[nn.Module], Callable[[Examination, str, Any], tuple[int, ...]]] = {
     DenseBlock: Examination._dense_block,
     Context: Examination._context,
@@ -283,7 +283,7 @@ _SECTIONS: dict[type[nn.Module], Callable[[Examination, str, Any], tuple[int, ..
 
 
 def _pair(value: object) -> object:
-    """A number as two, and two as a tuple, whatever torch takes for them."""
+    """Returns one number as a pair, and any sequence that torch accepts as a tuple."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         return value, value
     return tuple(value) if isinstance(value, list) else value
@@ -295,7 +295,7 @@ def _described(module: object) -> str:
 
 
 def _remedy(hook: object) -> str:
-    """Advice where torch's own hooks are in the way."""
+    """Advice on how to remove one of torch's own hooks."""
     home = type(hook).__module__
     if home == "torch.nn.utils.prune":
         return " (torch.nn.utils.prune.remove makes pruning permanent)"

@@ -18,7 +18,7 @@ class Feature:
     def __init__(self, data: Tensor) -> None:
         self.data = data
         self._statistics: Tensor | None = None  # [2, F] float64
-        self._known = 0  # channels [0, _known) have theirs
+        self._known = 0  # channels [0, _known) have statistics
 
     @property
     def positions(self) -> int:
@@ -27,7 +27,7 @@ class Feature:
 
     @property
     def known_statistics(self) -> Tensor | None:
-        """Mean and biased variance [2, F] float64, if those of all channels have been computed."""
+        """Mean and biased variance [2, F] float64, or None before all channels have theirs."""
         return self._statistics if self._known == self.data.shape[1] else None
 
     def channels(self, stop: int) -> Tensor:
@@ -42,9 +42,9 @@ class Feature:
         return self._statistics[:, :stop]
 
     def set_statistics(self, start: int, statistics: Tensor) -> None:
-        """Statistics [2, C] float64 of channels from `start` on, from whoever wrote them."""
+        """Stores the statistics [2, C] float64 of channels from `start` on; called by the stage that wrote these."""
         if start != self._known:
-            return  # whoever asks will compute those before as well
+            return  # a gap before `start`: `statistics` will compute all of them
         channels, self._known = self.data.shape[1], start + statistics.shape[1]
         if statistics.shape[1] == channels:
             self._statistics = statistics
@@ -57,13 +57,13 @@ class Feature:
 class FeatureGradient:
     """The gradient of a Feature, with the batch norm correction deferred (ALGORITHMS.md section 4).
 
-    Readers add scale * m into `data`, and their batch norm's correction to what is `deferred`; whoever wrote a range of
-    channels takes its gradient, corrected once for all readers.
+    Readers add scale * m to `data`, and their batch norm's correction to what is `deferred`. The stage that wrote a
+    range of channels reads its gradient, corrected once for all readers.
     """
 
     def __init__(self, data: Tensor) -> None:
         self.data = data
-        self._feature: Feature | None = None  # held from the first deferral on, for its values
+        self._feature: Feature | None = None  # kept from the first deferral on, for its values
         self._correction: Correction | None = None
 
     def channels(self, stop: int) -> Tensor:
@@ -71,7 +71,7 @@ class FeatureGradient:
         return self.data[:, :stop]
 
     def deferred(self, feature: Feature) -> Correction:
-        """Correction to which a reader of the first channels of `feature` adds what its batch norm asks."""
+        """Correction to which a reader of the first channels of `feature` adds its batch norm's correction."""
         if self._correction is None:
             channels = self.data.shape[1]
             self._correction = Correction.zeros(channels, real_dtype(self.data.dtype), self.data.device)
@@ -79,12 +79,12 @@ class FeatureGradient:
         return self._correction
 
     def settle(self) -> None:
-        """Apply in place what has been deferred so far, and let go of the feature."""
+        """Applies the deferred correction in place, and drops the reference to the feature."""
         write(self.corrected(0, self.data.shape[1]), self.data)
         self._correction = self._feature = None
 
     def corrected(self, start: int, stop: int) -> Gradient:
-        """The finished gradient of channels [start, stop): all of their readers have been through."""
+        """The finished gradient of channels [start, stop), once all of their readers have added to it."""
         span = slice(start, stop)
         grad = self.data[:, span]
         if self._correction is None or self._feature is None:

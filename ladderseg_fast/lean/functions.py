@@ -1,9 +1,9 @@
-"""Modules of nn/ run as lean programs of their own.
+"""Functions that run single modules of nn/ as lean programs.
 
-Each returns what the plain module would, differentiable once, keeping for backward only what ALGORITHMS.md sections 2
+Each returns what the plain module would, differentiable once, and keeps for backward only what ALGORITHMS.md sections 2
 and 5 say. All take `plan` and `workspace`; without a workspace, buffers are reused within the call only.
-Errors are those of program.run, an UnsupportedModuleError for a module that has been edited so that the program would
-not compute the same, and a ValueError for an input of another number of channels than the module reads.
+All raise the errors of program.run, UnsupportedModuleError for an edited module that the program would not reproduce,
+and ValueError for an input whose number of channels differs from what the module reads.
 """
 
 from torch import Tensor, nn
@@ -95,7 +95,7 @@ def transition_up(
     """module(coarse, skip): coarse [N, D, h, w], skip [N, C, H, W] -> [N, M, H, W].
 
     Raises:
-        ValueError: the maps are of other channels than `module` reads, or of two batch sizes.
+        ValueError: a map does not have the channels that `module` reads, or the batch sizes differ.
     """
     check_modules(module)
     _check_channels("coarse", coarse, module.norm.num_features - module.skip_conv.out_channels)

@@ -1,9 +1,9 @@
-"""Whether modules are still what a program computes in their place, remembered from step to step.
+"""The check that modules still compute what a program computes in their place.
 
-A lean step calls none of the modules inside a network: it takes their parameters and computes what they stand for.
-Whatever else is done to one of them (another activation in its place, a hook, another stride) would be ignored, so it
-is looked for, and refused. Looking at every module of a network takes milliseconds; so what was seen is remembered, and
-compared at each step, which takes a fraction of one.
+A lean step calls none of the modules inside a network: it takes their parameters and does their computation itself.
+It would ignore any other edit of a module (another activation in its place, a hook, another stride), so such edits are
+refused. Examining every module of a network takes milliseconds. The result is therefore stored, and each step only
+compares the modules with it, which takes a fraction of a millisecond.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,16 +25,16 @@ _CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding
 def check_modules(root: nn.Module, examine: Callable[[Examination], None] | None = None) -> None:
     """Checks that `root` computes what its program does.
 
-    Followed, and therefore allowed, are: parameters and buffers of any values, other numbers of channels that fit
+    The program follows, and therefore allows: any values of parameters and buffers, other numbers of channels that fit
     together, parametrizations, dilation of a dense layer's 3x3 convolution (with its padding), eps, momentum, affine
     and the mode of batch norms, a head's bias.
 
     Args:
         root: a section of nn/, or a network that consists of these.
-        examine: for a network, the look at its modules; it has been called, so its own hooks have run.
+        examine: for a network, the examination of its modules; the network has been called, so its own hooks have run.
 
     Raises:
-        UnsupportedModuleError: it does not; the message names the module and the edit.
+        UnsupportedModuleError: the program computes something else; the message names the module and the edit.
     """
     for table, kind in HOOKS.items():
         if getattr(torch_module, "_global" + table):
@@ -46,7 +46,7 @@ def check_modules(root: nn.Module, examine: Callable[[Examination], None] | None
 
 
 def check_stem(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    """The same of a stem's two modules, for the convolution 7x7 with stride 2."""
+    """Checks a stem's two modules, a 7x7 convolution with stride 2 and its batch norm, in the same way."""
     Examination().stem_modules("conv", conv, "norm", norm)
 
 
@@ -64,20 +64,20 @@ def _look(root: nn.Module, examine: Callable[[Examination], None] | None) -> "_S
 
 
 class _Snapshot:
-    """Result of an examination of `root`, in a form that is quickly compared with what is there now.
+    """Result of an examination of `root`, in a form that is quickly compared with the present state.
 
-    It holds the modules below `root`, but not that one, which it is remembered by as long as that one lives.
+    It refers to the modules below `root`, but not to `root` itself: a weak dictionary keeps it while `root` lives.
     """
 
     def __init__(self, root: nn.Module, called: bool, modules: list[nn.Module]) -> None:
-        """called: `root` has been called, and its hooks with it."""
+        """called: whether `root` has been called, so that its hooks have run."""
         self._below = [module for module in modules if module is not root]
         self._called = called
         self._seen = list(self._facts(root))
 
     def holds(self, root: nn.Module) -> bool:
-        """Whether nothing that matters has changed since."""
-        # One by one: thousands of objects at a time would set off the garbage collector.
+        """Whether nothing that matters has changed since the examination."""
+        # One by one: thousands of objects at a time would trigger the garbage collector.
         return all(map(eq, self._facts(root), self._seen))
 
     def _facts(self, root: nn.Module) -> Iterator[object]:
@@ -109,7 +109,7 @@ def _norm_facts(own: dict[str, Any]) -> tuple[object, ...]:
     return own.get("num_features"), own.get("track_running_stats"), shapes
 
 
-#: Facts that may change in torch's modules, from their attributes.
+#: Functions that read, from the attributes of torch's modules, the facts that may change.
 _READERS: dict[type[nn.Module], Callable[[dict[str, Any]], object]] = {
     nn.Conv2d: _convolution_facts,
     nn.BatchNorm2d: _norm_facts,
@@ -119,9 +119,9 @@ _READERS: dict[type[nn.Module], Callable[[dict[str, Any]], object]] = {
 
 
 def _reader(module: nn.Module) -> Callable[[dict[str, Any]], object] | None:
-    """Reader of a subclass, such as torch makes for parametrized modules."""
+    """Reader of a class or its base: torch subclasses the class of a parametrized module."""
     return next((read for kind, read in _READERS.items() if isinstance(module, kind)), None)
 
 
-#: Snapshots by the module that they were taken of.
+#: Snapshots by their root module.
 _snapshots: "WeakKeyDictionary[nn.Module, _Snapshot]" = WeakKeyDictionary()

@@ -1,4 +1,4 @@
-"""Lean steps under torch.compile: they run as they are, between the graphs of what is before and after them."""
+"""Lean steps under torch.compile: they run uncompiled, between the graphs of the code before and after them."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,11 +11,11 @@ R = TypeVar("R")
 
 
 def opaque(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, into which torch.compile does not look: there is a graph break where it is called.
+    """Makes torch.compile break its graph at calls of `function` instead of tracing into it.
 
-    With fullgraph=True, which admits none, torch's error gives the reason.
+    With fullgraph=True, which allows no graph break, torch's error gives the reason.
     """
-    # Not torch.compiler.disable: that takes a second of importing torch._dynamo, for those who compile nothing too.
+    # Not torch.compiler.disable: it imports torch._dynamo, which takes a second even if nothing is compiled.
     outside = torch._disable_dynamo(function)
     reason = 'memory="lean" is no graph of torch\'s operators; memory="plain" is'
     outside.__dict__.update(_torchdynamo_disable=True, _torchdynamo_disable_msg=reason)

@@ -22,8 +22,8 @@ Parameters = dict[ParameterKey, Tensor]
 class _Pass:
     """State that the stages of a program share in either direction.
 
-    Parameters are looked up here and not in the modules, so that the backward pass meets the very tensors of its
-    forward pass whatever has been put into the modules since (torch.func.functional_call does so).
+    Parameters are looked up here, not in the modules. So the backward pass reads the very tensors of its forward pass,
+    even if the modules have been given others since (as torch.func.functional_call does).
     """
 
     parameters: Parameters
@@ -51,14 +51,14 @@ class ForwardPass(_Pass):
     """Whether a backward pass may follow."""
     norms: dict[nn.Module, BoundNorm] = field(default_factory=dict)
     bottlenecks: dict[nn.Module, Tensor] = field(default_factory=dict)
-    """Hidden map of each bottleneck that is kept, by its 1x1 convolution: see SectionPlan.keep_bottlenecks_from."""
+    """Hidden maps of the kept bottlenecks, by their 1x1 convolutions: see SectionPlan.keep_bottlenecks_from."""
     _updated: dict[int, nn.Module] = field(default_factory=dict)
-    """The batch norm whose buffers these are, by the ids of the buffers."""
+    """Batch norm that owns each updated buffer, by the buffer's id."""
 
     def new_feature(self, name: str, n: int, c: int, h: int, w: int, spread: bool = False) -> Feature:
-        """A feature to be written; what the user gets to see does not come from the workspace.
+        """Makes a feature for a stage to write; outputs for the user are not taken from the workspace.
 
-        `spread` is for those whose ranges of channels are read: see Workspace.take.
+        `spread` is for features of which ranges of channels are read: see Workspace.take.
         """
         if name in self.outputs:
             data = layout.empty(self.like, n, c, h, w)
@@ -68,7 +68,7 @@ class ForwardPass(_Pass):
         return feature
 
     def bind_to_feature(self, module: nn.BatchNorm2d, feature: Feature, channels: int) -> BoundNorm:
-        """Bind the batch norm that reads the first `channels` of `feature`."""
+        """Binds the batch norm that reads the first `channels` of `feature`."""
         statistics = feature.statistics(channels) if uses_batch_statistics(module) else None
         return self.bind(module, statistics, feature.positions, feature.data.dtype)
 
@@ -79,7 +79,7 @@ class ForwardPass(_Pass):
         positions: int,
         dtype: torch.dtype,
     ) -> BoundNorm:
-        """Bind a batch norm whose input has these batch statistics [2, C] (None: its running ones are used)."""
+        """Binds a batch norm whose input has these batch statistics [2, C] (None: it uses its running statistics)."""
         gamma, beta = self.parameter(module), self.parameter(module, "bias")
         if module.training:
             self._check_own_statistics(module)
@@ -87,7 +87,7 @@ class ForwardPass(_Pass):
         return bound
 
     def _check_own_statistics(self, module: nn.BatchNorm2d) -> None:
-        """Stages do not run in the order of the plain modules, in which shared statistics would be updated."""
+        """Refuses shared running statistics: stages would not update them in the order of the plain modules."""
         for buffer in module._buffers.values():
             if buffer is not None and self._updated.setdefault(id(buffer), module) is not module:
                 raise ValueError(
@@ -105,13 +105,13 @@ class BackwardPass(_Pass):
     shapes: dict[str, torch.Size]
     """Shapes of all features."""
     last_users: Mapping[str, object]
-    """Stage whose backward is the last to read a kept feature's values, by the feature."""
+    """Last stage whose backward reads a kept feature's values, by the feature's name."""
     norms: dict[nn.Module, BoundNorm]
     bottlenecks: dict[nn.Module, Tensor]
     wanted: set[ParameterKey]
-    """The parameters whose gradients are asked for."""
+    """Parameters whose gradients autograd asks for."""
     needed: set[str]
-    """The features whose gradients somebody needs."""
+    """Features whose gradients the pass needs."""
     feature_gradients: dict[str, FeatureGradient] = field(default_factory=dict)
     parameter_gradients: Parameters = field(default_factory=dict)
 
@@ -119,7 +119,7 @@ class BackwardPass(_Pass):
         return (module, name) in self.wanted
 
     def add_gradient(self, module: nn.Module, gradient: Tensor | None, name: str = "weight") -> None:
-        """Deliver the gradient of a parameter, if it is wanted."""
+        """Adds to the gradient of a parameter, if it is wanted."""
         key = (module, name)
         if key not in self.wanted or gradient is None:
             return
@@ -127,13 +127,13 @@ class BackwardPass(_Pass):
         self.parameter_gradients[key] = gradient if before is None else before + gradient
 
     def finish_norm(self, module: nn.BatchNorm2d, sums: BnSums) -> Correction | None:
-        """Deliver the gradients of gamma and beta; returns the correction of the input's, for whoever writes that."""
+        """Adds the gradients of gamma and beta; returns the correction for the writer of the input's gradient."""
         return self._deliver(module, self.norms[module].backward(sums))
 
     def finish_norm_of(
         self, feature: Feature, module: nn.BatchNorm2d, sums: BnSums, gradient: FeatureGradient | None
     ) -> None:
-        """The same of a batch norm that reads the first channels of `feature`; its gradient, if needed, takes note."""
+        """Does the same for a reader of the first channels of `feature`, and defers the correction in its gradient."""
         bound = self.norms[module]
         deferred = None if gradient is None or not bound.batch_statistics else gradient.deferred(feature)
         self._deliver(module, bound.backward(sums, deferred))
@@ -144,23 +144,23 @@ class BackwardPass(_Pass):
         return gradients.correction
 
     def gradient_of(self, name: str) -> FeatureGradient:
-        """The gradient of feature `name`, whose stage is running backward."""
+        """The gradient of feature `name`, once all its readers have added to it."""
         return self.feature_gradients[name]
 
     def gradient_to_add_to(self, name: str) -> FeatureGradient | None:
-        """The gradient of feature `name` for a reader to add to; None if nobody needs it."""
+        """The gradient of feature `name`, for a reader to add to; None if it is not needed."""
         if name in self.needed and name not in self.feature_gradients:
             self._make_gradient(name).data.zero_()
         return self.feature_gradients.get(name)
 
     def gradient_for(self, name: str, channels: int) -> tuple[FeatureGradient | None, bool]:
-        """The same for a reader of the first `channels`, and whether it is to add or to write: nothing is there yet."""
+        """The same for a reader of the first `channels`, and whether the reader must add (else it overwrites)."""
         if name in self.needed and name not in self.feature_gradients and channels == self.shapes[name][1]:
             return self._make_gradient(name), False
         return self.gradient_to_add_to(name), True
 
     def new_gradient(self, name: str) -> FeatureGradient | None:
-        """The gradient of feature `name` for its first reader to write; None if nobody needs it."""
+        """A new gradient of feature `name`, for its first reader to write; None if it is not needed."""
         return self._make_gradient(name) if name in self.needed else None
 
     def _make_gradient(self, name: str) -> FeatureGradient:
@@ -171,24 +171,24 @@ class BackwardPass(_Pass):
         return gradient
 
     def new_feature(self, name: str) -> Feature:
-        """Feature `name`, which forward has not kept, for its values to be written again."""
+        """Makes feature `name`, which forward has not kept, for a stage to recompute its values."""
         data = self.workspace.take(self.like, *self.shapes[name], spread=True)
         feature = self.features[name] = Feature(data)
         return feature
 
     def done_with(self, name: str, stage: object) -> None:
-        """`stage` reads the values of feature `name` no more; nor does anybody else if it is the last one."""
+        """Drops the values of feature `name` if `stage`, which has read them, is the last reader."""
         if self.last_users[name] is stage:
             self.features.pop(name, None)
 
     def drop_gradient(self, name: str) -> None:
-        """Let go of the gradient of a feature once nothing will read it any more."""
+        """Drops the gradient of a feature that no stage will read any more."""
         self.feature_gradients.pop(name, None)
 
     def set_gradient(self, name: str, grad: Tensor, shared: bool) -> None:
-        """The gradient that the user's part of the graph has for output `name`.
+        """Sets the gradient that autograd passes in for output `name`.
 
-        It is copied where it is `shared`: where a stage reads the output, and will add to its gradient.
+        It is copied if it is `shared`: if a stage reads the output too, and will add to its gradient.
         """
         data = layout.empty(grad, *grad.shape).copy_(grad) if shared else layout.pixel_major(grad)
         self.feature_gradients[name] = FeatureGradient(data)

@@ -15,14 +15,14 @@ MIB = 1 << 20
 class SectionPlan:
     """Choices for one section of the encoder (a dense block or a part of it), or for the context layer.
 
-    keep_bottlenecks_from: the results of 1x1 convolutions that read at least so many channels are kept for backward;
-        None: none are. Each that is not is made again, which takes time in proportion to the channels that it reads,
-        while all of a section are of one size: so it is the last ones that are worth keeping.
-    bottleneck_bytes: backward works on strips of so many bytes of a bottleneck that it makes again, twice in training:
-        for batch norm's sums, and for the gradient. None: on all of it at once.
-    recompute: the section's features are not kept, backward makes them again from the section's input. What
-        `keep_bottlenecks_from` says holds from then on. Not for a section that an average pooling leads to.
-    keep_skip: the projection that the transition up reads is kept, which is otherwise made again; `recompute` needs it.
+    keep_bottlenecks_from: results of 1x1 convolutions that read at least so many channels are kept for backward;
+        None: no result is kept. The others are recomputed, in time proportional to the channels read. All results of a
+        section have the same size, so the last ones are the ones worth keeping.
+    bottleneck_bytes: backward recomputes a bottleneck in strips of so many bytes, twice in training: for batch norm's
+        sums, and for the gradient. None: all of it at once.
+    recompute: the section's features are not kept; backward recomputes them from the section's input, and from then on
+        keeps bottlenecks as `keep_bottlenecks_from` says. Not for a section that an average pooling leads to.
+    keep_skip: the projection that the transition-up reads is kept instead of recomputed; `recompute` needs it.
 
     Raises:
         ValueError: a number is not positive, or `recompute` lacks `keep_skip`.
@@ -39,7 +39,7 @@ class SectionPlan:
             raise ValueError("a section that is recomputed must keep its skip connection: keep_skip must be True")
 
     def keeps_bottleneck(self, channels: int) -> bool:
-        """Whether backward finds the result of a 1x1 convolution that reads so many channels."""
+        """Whether the result of a 1x1 convolution that reads so many channels is kept for backward."""
         return self.keep_bottlenecks_from is not None and channels >= self.keep_bottlenecks_from
 
 
@@ -47,20 +47,20 @@ class SectionPlan:
 class MemoryPlan:
     """Choices that say how a lean step spends memory.
 
-    Work on strips of rows, or on groups of whole images, bounds what exists at a time of maps that need not exist in
-    full. Smaller strips repeat more work at their edges.
+    Maps that need not exist in full are made in strips of rows, or in groups of whole images, which bounds their
+    memory. Smaller strips repeat more work at their edges.
 
     chunk_bytes: bytes of the largest map in a strip of a transition, of the gradient of the images, and of a bottleneck
         whose second batch norm does not wait for the statistics of the whole batch (evaluation, frozen batch norm).
-    transition_up_bytes: bytes of one half of the concatenation in a strip of a transition-up. Where a half is all in
-        one strip it is made once a pass; otherwise twice in training: for its statistics or its batch norm's
-        correction, and for the convolution.
-    spread: maps whose pixels would lie at distances that a cache has few places for get a cache line more a pixel: 6 to
-        12 % of a map for 6 to 13 % of a product's time (Workspace.take).
+    transition_up_bytes: bytes of one half of the concatenation in a strip of a transition-up. A half that fits into one
+        strip is computed once a pass; otherwise twice in training: for its statistics or its batch norm's correction,
+        and for the convolution.
+    spread: maps whose pixels would compete for few sets of a cache get one more cache line per pixel: 6 to 12 % of a
+        map for 6 to 13 % of a product's time (Workspace.take).
     keep_bottlenecks_from: as in SectionPlan, for the sections that `sections` does not name.
-    sections: by the names of sections ("db1", "db2", ..., "context"), their own plans.
+    sections: plans of single sections, by name ("db1", "db2", ..., "context").
 
-    memory.plan makes one that fits into a budget.
+    memory.plan finds a plan that fits into a budget.
     """
 
     chunk_bytes: int = 8 * MIB
@@ -71,10 +71,10 @@ class MemoryPlan:
 
     @staticmethod
     def default(device: torch.device) -> "MemoryPlan":
-        """Plan where nobody has chosen: on CUDA less is made twice, for there memory's traffic takes time.
+        """The plan used unless another is chosen; on CUDA it recomputes less, because memory traffic takes time there.
 
-        Counted for LDN-121 at 2 x 1024x2048 in float32, it moves 2.3 GB less (benchmarks/NOTES.md); the maps kept and
-        the larger strip are about 0.45 GB.
+        For LDN-121 at 2 x 1024x2048 in float32 that saves 2.3 GB of traffic, as counted (benchmarks/NOTES.md); the kept
+        maps and the larger strip take about 0.45 GB.
         """
         if backend_of(device).on_gpu:
             return MemoryPlan(transition_up_bytes=160 * MIB, keep_bottlenecks_from=256)
@@ -89,10 +89,10 @@ class MemoryPlan:
 
     @staticmethod
     def from_dict(content: Mapping[str, Any]) -> "MemoryPlan":
-        """Make the plan that `as_dict` came from.
+        """Makes the plan that `as_dict` described.
 
         Raises:
-            ValueError: it is no such content.
+            ValueError: `content` does not describe a plan.
         """
         try:
             sections = {name: SectionPlan(**section) for name, section in content.get("sections", {}).items()}

@@ -24,9 +24,9 @@ from .workspace import Phase, Workspace
 
 @dataclass(frozen=True)
 class Program:
-    """`stages` in order, from the features named `inputs` to those named `outputs`.
+    """A sequence of `stages` from the features named `inputs` to the features named `outputs`.
 
-    The features `recomputed` are not kept for backward, which makes them again: their stages are Repeatable.
+    Backward recomputes the features `recomputed` instead of keeping them: their stages are Repeatable.
     """
 
     stages: Sequence[Stage]
@@ -51,11 +51,11 @@ class Program:
         return [stage for stage in self.stages if stage.writes == feature]
 
     def sources(self, feature: str) -> list[str]:
-        """Features that the stages which write `feature` read besides."""
+        """The other features that the stages writing `feature` read."""
         return [name for stage in self.writers(feature) for name in stage.reads if name != feature]
 
     def readable(self, feature: str, data: Tensor) -> Tensor:
-        """The map `data` of `feature` as stages read it: pixel-major, unless they take the input with any strides."""
+        """The map `data` of `feature` as stages read it: pixel-major, unless they accept any strides."""
         any_strides = feature in self.inputs and all(s.any_strides for s in self.stages if feature in s.reads)
         return data if any_strides else pixel_major(data)
 
@@ -75,17 +75,16 @@ _WHO = 'memory="lean"'
 def run(
     program: Program, inputs: Sequence[Tensor], plan: MemoryPlan | None = None, workspace: Workspace | None = None
 ) -> tuple[Tensor, ...]:
-    """Run `program` on `inputs` [N, C, H, W] and return its outputs; differentiable once.
+    """Runs `program` on `inputs` [N, C, H, W] and returns its outputs; differentiable once.
 
-    On CUDA, in a region of torch.autocast, features are of its dtype, whatever the inputs are; so are the outputs.
-    Sums, statistics and the gradients of float32 parameters stay float32. On the CPU torch.autocast has no effect, of
-    which there is a warning.
+    In a region of torch.autocast on CUDA, features and outputs have the dtype of the region, whatever the inputs have.
+    Sums, statistics and the gradients of float32 parameters stay float32. On the CPU torch.autocast has no effect, and
+    a warning says so.
 
     Raises:
         RuntimeError: forward-mode differentiation, a transform of torch.func, tracing or exporting; or tensors without
             memory of their own, such as fake ones.
-        TypeError: inputs or parameters are of a dtype that the device's kernels do not have, or that does not go with
-            the first input's.
+        TypeError: the dtype of an input or parameter has no kernels on the device, or does not fit the first input's.
         ValueError: an input is empty or not a 4-d tensor; or one value per channel for batch norm in training mode.
     """
     parameters = program.parameters()
@@ -129,7 +128,7 @@ def _check(
 
 
 class _Call:
-    """One forward pass of a program, and what its backward passes need of it besides the saved tensors."""
+    """One forward pass of a program, with the state that its backward passes need besides the saved tensors."""
 
     def __init__(
         self,
@@ -152,7 +151,7 @@ class _Call:
         self.shapes: dict[str, torch.Size] = {}
 
     def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
-        """Run the stages; with `keep`, leave the maps for `maps_to_save`."""
+        """Runs the stages; with `keep`, leaves the maps for `maps_to_save`."""
         program = self.program
         count = len(program.inputs)
         maps = (x.to(self.like.dtype) for x in tensors[:count])
@@ -182,7 +181,7 @@ class _Call:
     def maps_to_save(self) -> list[Tensor]:
         """The maps that backward needs: features in the order of `Program.kept`, then bottlenecks.
 
-        This call lets go of them, for autograd to hold.
+        The call drops its own references, so that autograd alone holds the maps.
         """
         features, self.features = self.features, {}
         bottlenecks, self.bottlenecks = self.bottlenecks, {}
@@ -192,9 +191,9 @@ class _Call:
     def backward(
         self, saved: list[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
-        """Gradients of the inputs and of the parameters, where `wanted`; empties `saved`.
+        """Returns the `wanted` gradients of inputs and parameters; empties `saved`.
 
-        Of saved maps the strides may be others than forward's: torch.autograd.graph.saved_tensors_hooks may copy.
+        Saved maps may have other strides than in forward: torch.autograd.graph.saved_tensors_hooks may copy them.
         """
         program = self.program
         count, parameter_count = len(program.inputs), len(self.parameter_keys)
@@ -269,7 +268,7 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
 
 
 def _check_unpacked(saved: Sequence[Tensor], kinds: Sequence[tuple[torch.Size, torch.dtype, torch.device]]) -> None:
-    """Raise RuntimeError unless torch.autograd.graph.saved_tensors_hooks give back what was, but for strides."""
+    """Raises RuntimeError if torch.autograd.graph.saved_tensors_hooks changed more than the strides of a tensor."""
     for tensor, kind in zip(saved, kinds, strict=True):
         if _kind(tensor) != kind:
             expected, found = (f"{list(shape)} {dtype} on {device}" for shape, dtype, device in (kind, _kind(tensor)))
@@ -277,13 +276,13 @@ def _check_unpacked(saved: Sequence[Tensor], kinds: Sequence[tuple[torch.Size, t
 
 
 def _hooks_are_active() -> bool | None:
-    """Whether torch.autograd.graph.saved_tensors_hooks get what is saved; None where torch, before 2.8, cannot tell."""
+    """Whether torch.autograd.graph.saved_tensors_hooks are active; None if torch, before 2.8, cannot tell."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return None if top is None else top(True) is not None
 
 
 def _copies(maps: list[Tensor]) -> list[Tensor]:
-    """Copies of all, each in memory of its own; `maps` lets go of them one by one."""
+    """Copies all maps, each into memory of its own; empties `maps` one by one."""
     maps.reverse()
     return [maps.pop().clone() for _ in range(len(maps))]
 
@@ -294,7 +293,7 @@ class _ProgramFunction(torch.autograd.Function):
         outputs = call.forward(tensors, keep=True)
         parameters = tensors[len(call.program.inputs) :]
         maps = call.maps_to_save()
-        # Hooks may keep an alias of a map, when its place in the workspace has been given back and taken anew.
+        # Hooks may keep an alias of a map after its place in the workspace has been returned and taken again.
         hooked = _hooks_are_active()
         if hooked:
             maps = _copies(maps)
@@ -311,13 +310,13 @@ class _ProgramFunction(torch.autograd.Function):
         link, *saved = ctx.saved_tensors
         dependencies = (link, *saved, *grads) if torch.is_grad_enabled() else ()  # create_graph=True
         _check_unpacked(saved, ctx.kinds)
-        held = ctx.held  # to the end, if there are hooks
+        held = ctx.held  # kept to the end if there are hooks
         if all(one is other for one, other in zip(reversed(held), reversed(saved))):
             held = ctx.held = []
         refuse_transforms(f"backward of {_WHO}", (*saved, *grads))
         saved = [tensor.resolve_neg() for tensor in saved]
         given = [None if grad is None else grad.resolve_neg() for grad in grads]
-        ctx.maybe_clear_saved_tensors()  # kept features go as soon as they have been read, unless retain_graph=True
+        ctx.maybe_clear_saved_tensors()  # frees kept features once read, unless retain_graph=True
         with torch.no_grad():
             gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], given)
         if dependencies:

@@ -1,4 +1,4 @@
-"""The stages that stand for a module of nn/ in a program."""
+"""The stages that compute a module of nn/ in a program."""
 
 from torch import nn
 
@@ -7,20 +7,20 @@ from .stages import ContextStage, ConvolutionStage, ProjectionStage, PyramidStag
 
 
 def transition_stage(transition: Transition, source: str, target: str) -> Stage:
-    """`transition` from feature `source` to feature `target`, pooled or not."""
+    """Stage that runs `transition` from feature `source` to feature `target`, pooled or not."""
     if isinstance(transition.pool, nn.Identity):
-        # The next block's first norm is most likely in the mode of this one.
+        # The next block's first norm most likely has the same mode as this one.
         return ProjectionStage(transition.norm, transition.conv, transition.norm, source, target)
     return TransitionStage(transition, source, target)
 
 
 def skip_stage(up: TransitionUp, source: str, target: str) -> Stage:
-    """The projection of the skip connection `source` of `up`."""
+    """Stage that projects the skip connection `source` of `up` to feature `target`."""
     return ProjectionStage(up.skip_norm, up.skip_conv, up.norm, source, target)
 
 
 def context_stages(context: Context | PyramidContext, source: str, target: str) -> list[Stage]:
-    """`context` from feature `source` to feature `target`."""
+    """Stages that run `context` from feature `source` to feature `target`."""
     if isinstance(context, Context):
         return [ContextStage(context, source, target)]
     return [

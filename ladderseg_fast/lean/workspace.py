@@ -1,6 +1,6 @@
 """Buffers that are reused from stage to stage and from step to step.
 
-Fresh pages cost several times what rewriting costs (ALGORITHMS.md section 6), so memory whose tensor is gone goes back
+Fresh pages cost several times what rewriting costs (ALGORITHMS.md section 6), so the memory of a freed tensor returns
 to the workspace instead of to the allocator.
 """
 
@@ -19,34 +19,34 @@ from .arena import Placement, Recording
 #: Sizes are rounded up to whole pages, so that no two tensors share one.
 _PAGE = 4096
 
-#: Kinds of steps that are remembered, such as training and validation at some sizes.
+#: Largest number of kinds of steps (training and validation at a few sizes, say) whose placements are kept.
 _MAX_PLACEMENTS = 8
 
 _CACHE_LINE = 64
-#: Distances between pixels that are multiples of so many bytes use a fraction of the sets of a cache.
+#: Pixels whose distance is a multiple of so many bytes use only a fraction of the sets of a cache.
 _ALIASING = 512
 
 
 class Phase(Enum):
-    """Part of a step that a stage begins."""
+    """Phase of a step that a stage enters."""
 
     FORWARD = auto()
     AGAIN = auto()
-    """Before its backward: features that it needs, and that have not been kept, are made again."""
+    """Before the stage's backward: the features that it needs and that were not kept are recomputed."""
     BACKWARD = auto()
 
 
 class Workspace:
     """Memory for the feature maps of one model's lean steps.
 
-    `take` hands out a tensor; its memory returns to the workspace when that tensor object is gone. So whoever slices a
-    tensor of the workspace must hold on to the tensor itself, and none of them may reach the user. Several tensors may
-    lie in one buffer; free neighbours become one gap. The workspace takes no more memory than was in use at once: what
-    would make it more is taken from gaps first, whose pages go back to the system.
+    `take` hands out a tensor; its memory returns to the workspace when that tensor object is gone. So code that slices
+    a tensor of the workspace must hold the tensor itself, and no such tensor may reach the user. Several tensors may
+    lie in one buffer; free neighbours become one gap. The workspace never takes more memory than was in use at once:
+    before it would, it returns the pages of gaps to the system.
 
-    A step takes the same maps in the same order as the one before. So what a step takes is recorded, and from the
-    second on its maps lie where a Placement puts them, in one buffer and on pages that the step before has used. Where
-    somebody knows beforehand what steps will take (`expect`), they lie so from the first on.
+    A step takes the same maps in the same order as the one before. So the workspace records what a step takes, and from
+    the second step on places its maps by a Placement, in one buffer on pages that the previous step has used. With
+    placements known beforehand (`expect`), it does so from the first step on.
 
     Copies and pickles of a workspace are empty. Several threads may share one.
     """
@@ -58,19 +58,19 @@ class Workspace:
         self._most_in_use = 0
         self._spread = True
         self._key: Hashable = None
-        self._recording: Recording | None = None  # of the step that is going on
-        self._placements: dict[Hashable, Placement] = {}  # by what the steps are called
+        self._recording: Recording | None = None  # of the current step
+        self._placements: dict[Hashable, Placement] = {}  # by the key of the steps
 
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
-        """A step begins, which is called `key`: steps of one key most likely take the same maps.
+        """Begins a step of kind `key`: steps with the same key most likely take the same maps.
 
-        Without `spread` its maps are as small as can be, whatever `take` is asked for.
+        Without `spread` the maps are as small as possible, whatever `take` is asked for.
         """
         with self._lock:
             self._spread = spread
             recording, self._recording = self._recording, None
             if self._in_use:
-                return  # by an earlier step that has not ended; this one is not like those recorded
+                return  # an earlier step has not ended, so this one is not like those recorded
             if recording is not None and recording.sizes:
                 placement = self._placements.get(self._key)
                 if placement is None or placement.sizes != recording.sizes:
@@ -82,18 +82,18 @@ class Workspace:
                 self._prepare_arena(placement.size, device)
 
     def expect(self, placements: Mapping[Hashable, Placement]) -> None:
-        """Steps of these keys will take the maps that these placements hold, from the first one on."""
+        """Announces that steps with these keys take the maps of these placements, from the first step on."""
         with self._lock:
             self._remember(placements)
 
     def enter(self, stage: Hashable, phase: Phase) -> None:
-        """A stage of the step begins a phase; for subclasses that watch."""
+        """Called when a stage of the step begins a phase; for subclasses that observe steps."""
 
     def take(self, like: Tensor, n: int, c: int, h: int, w: int, *, spread: bool = False) -> Tensor:
-        """Uninitialised pixel-major [n, c, h, w] of the dtype and device of `like`.
+        """Returns an uninitialised pixel-major [n, c, h, w] with the dtype and device of `like`.
 
-        With `spread`, pixels are a cache line farther apart than their channels need, if these take a power of two of
-        bytes or a multiple of many: else the same channels of all pixels would compete for a few sets of the caches.
+        With `spread`, pixels whose channels take a multiple of 512 bytes lie a cache line farther apart: otherwise the
+        same channels of all pixels would compete for a few sets of the caches.
         """
         row = _row(c, like.element_size(), spread and self._spread)
         count = math.prod((n, row, h, w)) * like.element_size()
@@ -104,12 +104,12 @@ class Workspace:
             buffer, start = self._find_placed(number, size, like.device) or self._find(size, like.device)
             self._in_use += size
         tensor = buffer.data[start : start + count].view(like.dtype).view(n, h, w, row).permute(0, 3, 1, 2)[:, :c]
-        tensor = tensor.data  # autograd is to count its changes, not those of its neighbours in the buffer
+        tensor = tensor.data  # autograd must count its changes, not those of its neighbours in the buffer
         weakref.finalize(tensor, self._give_back, buffer, start, size, self._recording, number).atexit = False
         return tensor
 
     def release(self) -> None:
-        """Give what is not in use back to the system."""
+        """Returns memory that is not in use to the system."""
         with self._lock:
             self._most_in_use = self._in_use
             self._placements.clear()
@@ -118,29 +118,29 @@ class Workspace:
 
     @property
     def resident(self) -> int:
-        """Bytes of memory that the workspace takes, in use or not."""
+        """Bytes of memory that the workspace holds, in use or not."""
         return sum(buffer.resident for buffer in self._buffers)
 
     @property
     def arena_size(self) -> int:
-        """Bytes of the block that steps like the latest one have; 0 before the second of them."""
+        """Bytes of the block for steps like the latest one; 0 before the second such step."""
         placement = self._placements.get(self._key)
         return 0 if placement is None else placement.size
 
     def _remember(self, placements: Mapping[Hashable, Placement]) -> None:
-        """Remember these as the latest."""
+        """Stores these placements as the latest."""
         others = {key: placement for key, placement in self._placements.items() if key not in placements}
         self._placements = dict(list((others | dict(placements)).items())[-_MAX_PLACEMENTS:])
 
     def _prepare_arena(self, size: int, device: torch.device) -> None:
-        """Make the first buffer, of which nothing is in use, one of at least `size` bytes."""
+        """Makes a buffer of at least `size` bytes the only one; no buffer is in use at this point."""
         fitting = [buffer for buffer in self._buffers if buffer.size >= size and buffer.data.device == device]
         arena = min(fitting, key=lambda buffer: buffer.size, default=None)
         self._buffers.clear()
         self._buffers.append(arena or _Buffer(fresh_buffer(size, device)))
 
     def _find_placed(self, number: int | None, size: int, device: torch.device) -> "tuple[_Buffer, int] | None":
-        """Place of map `number` in the placement, unless the step has left that or the place is in use."""
+        """Place of map `number` in the placement; None if the step departs from it or the place is in use."""
         placement = self._placements.get(self._key)
         if number is None or placement is None or number >= len(placement.sizes) or placement.sizes[number] != size:
             return None
@@ -150,7 +150,7 @@ class Workspace:
         return arena, start
 
     def _find(self, size: int, device: torch.device) -> tuple["_Buffer", int]:
-        """Place for `size` bytes: in the gap that has most of its pages and fits best, or in a fresh buffer."""
+        """Place for `size` bytes: in the gap with the fewest absent pages and the best fit, or in a fresh buffer."""
         fitting = [
             (buffer.absent_in(start, start + size), length, i, start)
             for i, buffer in enumerate(self._buffers)
@@ -171,7 +171,7 @@ class Workspace:
         return buffer, start
 
     def _shrink(self, limit: int) -> None:
-        """Let go of pages in gaps, the largest first, until the workspace takes `limit` bytes at most."""
+        """Frees pages in gaps, the largest first, until the workspace takes at most `limit` bytes."""
         excess = self.resident - limit
         if excess <= 0:
             return
@@ -217,14 +217,14 @@ def _row(channels: int, element_size: int, spread: bool) -> int:
 class _Buffer:
     """A block of memory.
 
-    gaps: the sizes of the parts that nobody uses, by where they start.
+    gaps: sizes of the unused parts, by their starts.
     """
 
     def __init__(self, data: Tensor) -> None:
         self.data = data
         self.size = data.numel()
         self.gaps = {0: self.size}
-        self._absent = [(0, self.size)]  # parts without pages, which nobody has touched yet
+        self._absent = [(0, self.size)]  # parts without pages, never touched
 
     @property
     def resident(self) -> int:
@@ -239,14 +239,14 @@ class _Buffer:
         return length - self.absent_in(start, start + length)
 
     def take(self, start: int, size: int) -> None:
-        """Use the first `size` bytes of the gap at `start`."""
+        """Uses the first `size` bytes of the gap at `start`."""
         length = self.gaps.pop(start)
         if length > size:
             self.gaps[start + size] = length - size
         self._remove_absent(start, start + size)
 
     def take_at(self, start: int, size: int) -> bool:
-        """Use `size` bytes at `start`, if they lie in one gap."""
+        """Uses `size` bytes at `start` if they lie in one gap; returns whether they do."""
         for before, length in self.gaps.items():
             if before <= start and start + size <= before + length:
                 break
@@ -267,7 +267,7 @@ class _Buffer:
         self.gaps[start] = size
 
     def let_go(self, start: int) -> bool:
-        """Give the pages of the gap at `start` to the system, if it takes them."""
+        """Returns the pages of the gap at `start` to the system; False if the system cannot take them."""
         stop = start + self.gaps[start]
         if not give_back_pages(self.data[start:stop]):
             return False

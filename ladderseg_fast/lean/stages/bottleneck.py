@@ -1,6 +1,6 @@
 """BN - ReLU - conv 1x1 - BN - ReLU - conv 3x3 on a feature: a dense layer, and the context layer.
 
-The result of the 1x1 convolution is the hidden map. Where it is not kept, backward makes it again from the feature
+The result of the 1x1 convolution is the hidden map. If it is not kept, backward recomputes it from the feature
 (ALGORITHMS.md section 2).
 """
 
@@ -24,7 +24,7 @@ from ..plan import SectionPlan
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """The four modules, as nn.DenseLayer and nn.Context name them, and the name of their section in memory plans."""
+    """The four modules, named as in nn.DenseLayer and nn.Context, and the name of their section in memory plans."""
 
     norm1: nn.BatchNorm2d
     conv1: nn.Conv2d
@@ -32,7 +32,7 @@ class Bottleneck:
     conv2: nn.Conv2d
     section: str
     dilation: int
-    """Dilation of conv2 in the forward pass; what is set later does not reach the backward of that."""
+    """Dilation of conv2 in the forward pass; later changes do not affect the backward of that pass."""
 
     @staticmethod
     def of(module: DenseLayer | Context, section: str) -> "Bottleneck":
@@ -44,7 +44,7 @@ class Bottleneck:
         return self.norm1, self.conv1, self.norm2, self.conv2
 
     def forward(self, step: ForwardPass, target: Feature, source: Feature, first: int) -> None:
-        """Channels of `target` from `first` on, from the first channels of `source`, as many as norm1 has."""
+        """Writes channels of `target` from `first` on; reads as many first channels of `source` as norm1 has."""
         bound = step.bind_to_feature(self.norm1, source, self.norm1.num_features)
         out = target.data[:, first : first + self.conv2.out_channels]
         keep = step.keep and not self._plan(step).recompute and self._keeps(step)
@@ -58,10 +58,10 @@ class Bottleneck:
     def _forward_at_once(
         self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor, keep: bool
     ) -> Tensor | None:
-        """Write `out` from the whole hidden map, whose statistics the second batch norm may need; return those of out.
+        """Writes `out` from the whole hidden map, whose statistics the second batch norm may need.
 
-        Nobody may want these, if the second batch norm does not use its own: the readers of `out` are most likely like
-        the layer itself.
+        Returns the statistics of `out`, or None if the second batch norm uses running statistics: the readers of `out`
+        most likely do the same.
         """
         x = source.channels(self.norm1.num_features)
         wanted = uses_batch_statistics(self.norm2)
@@ -81,7 +81,7 @@ class Bottleneck:
             self._write_rows(step, strip, x, norm, second.norm, out)
 
     def forward_again(self, step: BackwardPass, feature: Feature) -> None:
-        """The channels of `feature` that follow the first ones, which have been written."""
+        """Recomputes the channels of `feature` that follow the ones that the layer reads."""
         x = feature.channels(self.norm1.num_features)
         first, second = step.norms[self.norm1].norm, step.norms[self.norm2].norm
         out = feature.data[:, x.shape[1] : x.shape[1] + self.conv2.out_channels]
@@ -103,14 +103,14 @@ class Bottleneck:
         bn_relu_conv3x3_forward(hidden, second, weight, self.dilation, rows, first_row=strip.inner.start)
 
     def _hidden(self, step: ForwardPass | BackwardPass, x: Tensor, norm: Norm) -> Tensor:
-        """The hidden map of `x` [N, C, H, W], or of some of its rows."""
+        """Computes the hidden map of `x` [N, C, H, W], or of some of its rows."""
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
         bn_relu_conv1x1_forward(x, norm, step.weight(self.conv1), hidden)
         return hidden
 
     def _strips(self, x: Tensor, strip_bytes: int) -> Iterator[Strip]:
-        """Strips of `x` in which the hidden map has about so many bytes."""
+        """Strips of `x` whose hidden maps take about `strip_bytes` bytes."""
         n, _, h, w = x.shape
         max_pixels = max(1, strip_bytes // (self.conv1.out_channels * x.element_size()))
         return strips(n, h, w, max_pixels, halo=self.dilation)
@@ -122,7 +122,7 @@ class Bottleneck:
         return self._plan(step).keeps_bottleneck(self.norm1.num_features)
 
     def backward(self, step: BackwardPass, source: str, grad: Gradient) -> None:
-        """Turn `grad` [N, M, H, W] into the gradients of the parameters and of feature `source`."""
+        """Turns `grad` [N, M, H, W] into the gradients of the parameters and of feature `source`."""
         x = step.features[source].channels(self.norm1.num_features)
         hidden = step.bottlenecks.pop(self.conv1, None)
         strip_bytes = self._plan(step).bottleneck_bytes
@@ -150,26 +150,26 @@ class Bottleneck:
 
 
 def dilation_of(conv: nn.Conv2d) -> int:
-    """Dilation in both directions; torch takes one number or two."""
+    """Dilation of `conv`, the same in both directions; torch takes one number or two."""
     return int(conv.dilation if isinstance(conv.dilation, Integral) else conv.dilation[0])
 
 
 class _StripsBackward:
-    """Backward of a bottleneck with strips of its hidden map, and of that one's gradient, only.
+    """Backward of a bottleneck that holds only strips of its hidden map and of the hidden map's gradient.
 
-    In training the gradient of one strip waits for the batch norm's sums over all. So the strips are gone through
-    twice: for the sums and the gradient of the 3x3 weight, and for what the 1x1 convolution needs.
+    In training the gradient of one strip needs the batch norm's sums over all strips. So there are two passes over the
+    strips: for the sums and the gradient of the 3x3 weight, then for the input of the 1x1 convolution's backward.
     """
 
     def __init__(self, layer: Bottleneck, step: BackwardPass, x: Tensor, grad: Gradient, strips: list[Strip]) -> None:
-        """Take `grad` [N, M, H, W], the gradient of what `layer` makes of x [N, C, H, W]."""
+        """grad: gradient [N, M, H, W] of the result of `layer` on x [N, C, H, W]."""
         self._layer, self._step, self._x, self._grad, self._strips = layer, step, x, grad, strips
         self._totals = StripTotals()
 
     def pieces(self) -> Iterator[tuple[slice, slice, Gradient]]:
-        """Images, rows, and the gradient of the hidden map there, for accumulate_conv1x1.
+        """Yields images, rows, and the gradient of the hidden map there, for accumulate_conv1x1.
 
-        Gone through to the end, this delivers the gradients of the parameters of norm2 and conv2.
+        Once exhausted, it has added the gradients of the parameters of norm2 and conv2.
         """
         step, layer = self._step, self._layer
         want_weight = step.wants(layer.conv2)
@@ -190,7 +190,7 @@ class _StripsBackward:
         step.add_gradient(layer.conv2, self._totals.grad_weight)
 
     def _convolve(self, strip: Strip, want_weight: bool) -> tuple[Tensor, Tensor, Tensor | None, BnSums]:
-        """The strip's hidden map with its halo, its gradient without, and the strip's part of other results."""
+        """Returns the strip's hidden map with halo, its gradient without halo, and the strip's grad_weight and sums."""
         layer, step = self._layer, self._step
         hidden = layer._hidden(step, self._x[strip.images, :, strip.outer], step.norms[layer.norm1].norm)
         grad_hidden = step.workspace.take(hidden, *hidden[:, :, strip.inner].shape, spread=True)
@@ -215,9 +215,9 @@ def accumulate_conv1x1(
     conv: nn.Conv2d,
     pieces: Iterable[tuple[slice, slice, Gradient]],
 ) -> None:
-    """Backward of BN - ReLU - conv 1x1 that reads the first channels of feature `source`.
+    """Runs the backward of a BN - ReLU - conv 1x1 that reads the first channels of feature `source`.
 
-    `pieces` are images, rows, and the gradient [n, M, h, W] of the result on these; together they are all of it.
+    `pieces` are images, rows, and the gradient [n, M, h, W] of the result there; together they cover the result.
     """
     channels = norm.num_features
     bound = step.norms[norm]

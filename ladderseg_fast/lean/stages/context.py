@@ -7,7 +7,7 @@ from .stage import Stage
 
 
 class ContextStage(Stage):
-    """`context` from feature `source` to feature `target`."""
+    """The context layer `context` from feature `source` to feature `target`."""
 
     def __init__(self, context: Context, source: str, target: str) -> None:
         self.layer = Bottleneck.of(context, target)

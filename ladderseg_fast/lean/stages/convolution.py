@@ -1,4 +1,4 @@
-"""BN - ReLU - conv 3x3 of a feature that nobody else reads."""
+"""BN - ReLU - conv 3x3 of a feature with no other reader."""
 
 from torch import nn
 
@@ -10,11 +10,11 @@ from .stage import Stage
 
 
 class ConvolutionStage(Stage):
-    """`norm`, ReLU and the 3x3 convolution `conv` from feature `source`, which it alone reads, to `target`."""
+    """`norm`, ReLU and the 3x3 convolution `conv` from feature `source`, whose only reader it is, to `target`."""
 
     def __init__(self, norm: nn.BatchNorm2d, conv: nn.Conv2d, source: str, target: str) -> None:
         self.norm, self.conv = norm, conv
-        self.dilation = dilation_of(conv)  # that of this step, in its backward too
+        self.dilation = dilation_of(conv)  # of this step, in its backward too
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = (norm, conv)
@@ -30,7 +30,7 @@ class ConvolutionStage(Stage):
             step.weight(self.conv),
             self.dilation,
             target.data,
-            statistics=uses_batch_statistics(self.norm),  # most likely the reader normalises alike
+            statistics=uses_batch_statistics(self.norm),  # the reader most likely does the same
         )
         if statistics is not None:
             target.set_statistics(0, statistics)
@@ -40,7 +40,7 @@ class ConvolutionStage(Stage):
         source = step.features[name]
         bound = step.norms[self.norm]
         target = step.new_gradient(name)
-        # Without a target nobody needs what is written, but the sums.
+        # Without a target only the sums are needed, not the values written.
         data = step.workspace.take(source.data, *source.data.shape) if target is None else target.data
         grad_weight, sums = bn_relu_conv3x3_backward(
             step.gradient_of(self.writes).corrected(0, self.conv.out_channels),

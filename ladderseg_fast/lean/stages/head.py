@@ -10,7 +10,7 @@ from .stage import Stage
 
 
 class HeadStage(Stage):
-    """`head` from feature `source` to class scores `target`."""
+    """The prediction head `head` from feature `source` to class scores `target`."""
 
     def __init__(self, head: Head, source: str, target: str) -> None:
         self.norm, self.conv = head.norm, head.conv
@@ -26,16 +26,16 @@ class HeadStage(Stage):
         bn_relu_conv1x1_forward(source.data, bound.norm, step.weight(self.conv), target.data)
         bias = step.parameter(self.conv, "bias")
         if bias is not None:
-            if bias.shape != (self.conv.out_channels,):  # a parametrization's result is seen here only
+            if bias.shape != (self.conv.out_channels,):  # only here is a parametrization's result known
                 raise ValueError(f"a head's bias must be [{self.conv.out_channels}], got shape {tuple(bias.shape)}")
             target.data += bias.view(1, -1, 1, 1)
 
     def backward(self, step: BackwardPass) -> None:
-        grad = step.gradient_of(self.writes).data  # class scores have no batch norm for a reader
+        grad = step.gradient_of(self.writes).data  # no correction: no batch norm reads class scores
         if step.wants(self.conv, "bias"):
             step.add_gradient(self.conv, grad.sum(dim=(0, 2, 3), dtype=real_dtype(grad.dtype)), "bias")
         whole = slice(None), slice(None), Gradient(grad)
         accumulate_conv1x1(step, self.reads[0], self.norm, self.conv, [whole])
         target = step.gradient_to_add_to(self.reads[0])
         if target is not None:
-            target.settle()  # so that the values of the source can go
+            target.settle()  # frees the values of the source

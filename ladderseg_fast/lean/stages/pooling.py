@@ -9,10 +9,10 @@ from .stage import Repeatable, Stage
 
 
 class CopyStage(Stage, Repeatable):
-    """Feature `source` into the first channels of feature `target`, which it makes `channels` wide.
+    """Copy of feature `source` to the first channels of feature `target`, created with `channels` channels.
 
-    A dense block's buffer is made by a copy of its input, and not by whoever makes the input, so that it does not
-    exist beside that stage's own.
+    A separate stage copies a dense block's input into the block's buffer, so that the buffer does not exist beside the
+    maps of the stage that computes the input.
     """
 
     keeps = ()
@@ -42,9 +42,9 @@ class CopyStage(Stage, Repeatable):
 
 
 class AveragePoolStage(Stage):
-    """2x2 average pooling of feature `source` into the first channels of feature `target`, made `channels` wide.
+    """2x2 average pooling of feature `source` to the first channels of `target`, created with `channels` channels.
 
-    The pooling between the halves of the fourth block; it is small, so torch's own will do.
+    It lies between the halves of the fourth block, where maps are small enough for torch's own pooling.
     """
 
     keeps = ()

@@ -12,9 +12,8 @@ from .stage import Stage
 class ProjectionStage(Stage):
     """`norm`, ReLU and `conv` from feature `source` to feature `target`, which `reader` normalises.
 
-    A skip connection's comes right after the dense block that it reads, long before the transition up: so in evaluation
-    the block's wide buffer can go, and in backward the block's gradient need not exist until the ladder has come down
-    to it.
+    A skip connection is projected right after the dense block that it reads, long before the transition-up. So in
+    evaluation the block's wide buffer is freed early, and in backward the block's gradient is made late.
     """
 
     def __init__(self, norm: nn.BatchNorm2d, conv: nn.Conv2d, reader: nn.BatchNorm2d, source: str, target: str) -> None:

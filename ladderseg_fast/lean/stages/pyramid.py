@@ -1,4 +1,4 @@
-"""The levels of spatial pyramid pooling. They are small, so torch's own operators and autograd will do."""
+"""The levels of spatial pyramid pooling, which are small enough for torch's own operators and autograd."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from .stage import Stage
 
 
 class PyramidStage(Stage):
-    """Feature `source`, the hidden map of `context`, into the first channels of feature `target`; its levels follow."""
+    """Copy of feature `source`, the hidden map of `context`, to the first channels of `target`; its levels follow."""
 
     def __init__(self, context: PyramidContext, source: str, target: str) -> None:
         self.norm, self.levels = context.norm2, context.levels
@@ -47,7 +47,7 @@ class PyramidStage(Stage):
         for level, grad_weight in zip(self.levels, grad_weights, strict=True):
             step.add_gradient(level, grad_weight)
         target = step.gradient_to_add_to(self.reads[0])
-        if target is None:  # what is written is not needed, the sums are
+        if target is None:  # only the sums are needed, not the values written
             data = grad[:, :c]
         else:
             data = target.data

@@ -10,11 +10,11 @@ from ..passes import BackwardPass, ForwardPass
 class Stage(ABC):
     """A step of a lean program: it reads some features, writes one, and knows its backward.
 
-    reads: features whose gradient the backward adds to.
+    reads: features to whose gradients the backward adds.
     writes: the feature whose gradient the backward consumes.
-    keeps: features that the backward needs the values of.
-    modules: those whose parameters it uses.
-    any_strides: whether what it reads may be of any strides; else it is pixel-major.
+    keeps: features whose values the backward needs.
+    modules: modules whose parameters the stage uses.
+    any_strides: whether the features read may have any strides; otherwise they are pixel-major.
     """
 
     reads: tuple[str, ...]
@@ -25,11 +25,11 @@ class Stage(ABC):
 
     @abstractmethod
     def forward(self, step: ForwardPass) -> None:
-        """Write the feature `self.writes`, or a range of its channels."""
+        """Writes the feature `self.writes`, or a range of its channels."""
 
     @abstractmethod
     def backward(self, step: BackwardPass) -> None:
-        """Turn the gradient of `self.writes` into those of the parameters and of `self.reads`."""
+        """Turns the gradient of `self.writes` into the gradients of the parameters and of `self.reads`."""
 
 
 class Repeatable(ABC):
@@ -37,4 +37,4 @@ class Repeatable(ABC):
 
     @abstractmethod
     def forward_again(self, step: BackwardPass) -> None:
-        """Write what forward wrote, with the numbers that batch norms normalised with then."""
+        """Writes what forward wrote, with the numbers that batch norms normalised with in forward."""

@@ -1,6 +1,6 @@
 """The stem: conv 7x7/2 - BN - ReLU - maxpool 3x3/2 (ALGORITHMS.md section 5).
 
-Kept is only the image. The convolution's output, the largest map of the network, is made again a few rows at a time
+Only the image is kept. The convolution's output, the largest map of the network, is computed a few rows at a time
 whenever it is needed: once in forward, and in backward for the sums of batch norm and for the weight gradient.
 """
 
@@ -58,7 +58,7 @@ class StemStage(Stage, Repeatable):
         grad = step.gradient_of(self.writes).corrected(0, weight.shape[0])
         sums = stem_backward_sums(grad, images, weight, bound.norm)
         correction = step.finish_norm(self.norm, sums)
-        if correction is None:  # of frozen batch norm; the kernels want one
+        if correction is None:  # frozen batch norm; the kernels need one all the same
             correction = Correction.zeros(weight.shape[0], bound.norm.mean.dtype, weight.device)
         if step.wants(self.conv):
             step.add_gradient(self.conv, stem_backward_weight(grad, images, weight, bound.norm, correction))
@@ -68,6 +68,6 @@ class StemStage(Stage, Repeatable):
 
 
 def _signs(gamma: Tensor | None, weight: Tensor, images: Tensor) -> Tensor:
-    """A vector [K] with the signs of batch norm's scale."""
+    """Vector [K] with the signs of batch norm's scale."""
     signs = torch.ones_like(weight[:, 0, 0, 0]) if gamma is None else gamma.contiguous()
     return signs.to(real_dtype(images.dtype))

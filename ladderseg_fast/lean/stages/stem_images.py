@@ -1,4 +1,4 @@
-"""The gradient of the images, for those who ask for it (saliency, adversarial examples): in strips, through torch."""
+"""The gradient of the images (for saliency or adversarial examples), computed by torch in strips."""
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ def add_image_gradient(
     correction: Correction,
     grad_images: Tensor,
 ) -> None:
-    """Add the gradient of images [N, C, H, W] to grad_images; grad [N, K, h, w] is that of the pooled map."""
+    """Adds the gradient of images [N, C, H, W] to grad_images; grad [N, K, h, w] is the pooled map's gradient."""
     pooled_gradient = write(grad, step.workspace.take(images, *grad.grad.shape))
     weight = weight.to(images.dtype)
     for piece in torch_stem.pieces(images, weight, step.plan.chunk_bytes):

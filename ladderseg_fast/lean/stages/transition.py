@@ -21,8 +21,8 @@ from .stage import Stage
 class TransitionStage(Stage):
     """`transition` from feature `source` to feature `target`, strip by strip: the pooled map never exists in full.
 
-    The product reads the pooled map through a batch norm and ReLU that change nothing, for averages of rectified
-    numbers are not negative. Where one is 0 the ReLU stops its gradient, as those below it would have.
+    The product reads the pooled map through a batch norm and ReLU that change nothing, since averages of rectified
+    numbers are not negative. If an average is 0, this ReLU stops its gradient, as the ReLUs before the pooling would.
     """
 
     def __init__(self, transition: Transition, source: str, target: str) -> None:
@@ -38,7 +38,7 @@ class TransitionStage(Stage):
         if min(h, w) < 2:
             raise ValueError(f"{self.reads[0]} must be at least 2 x 2 to be pooled, got {h} x {w}")
         target = step.new_feature(self.writes, n, self.conv.out_channels, h // 2, w // 2)
-        wanted = uses_batch_statistics(self.norm)  # most likely the next block normalises alike
+        wanted = uses_batch_statistics(self.norm)  # the next block most likely does the same
         running = RunningStatistics()
         identity = _identity(source.data)
         for strip in self._strips(source.data, step):
@@ -70,7 +70,7 @@ class TransitionStage(Stage):
                 want_weight=step.wants(self.conv),
             )
             x = source[strip.images, :, _rows_below(strip, source)]
-            if target is None:  # what is written is not needed, its sums are
+            if target is None:  # only the sums are needed, not the values written
                 rows = step.workspace.take(source, *x.shape)
             else:
                 rows = target.data[strip.images, :, _rows_below(strip, source)]
@@ -93,13 +93,13 @@ class TransitionStage(Stage):
 
 
 def _rows_below(strip: Strip, source: Tensor) -> slice:
-    """The rows of `source` that the strip's are averages of; the last strip takes an odd row with it."""
+    """The rows of `source` that the strip's rows average; the last strip includes a remaining odd row."""
     height = source.shape[2]
     last = strip.rows.stop == height // 2
     return slice(2 * strip.rows.start, height if last else 2 * strip.rows.stop)
 
 
 def _identity(x: Tensor) -> Norm:
-    """The batch norm that changes nothing, for the channels of x."""
+    """Batch norm of the channels of x that changes nothing."""
     ones = torch.ones(x.shape[1], dtype=real_dtype(x.dtype), device=x.device)
     return Norm(torch.zeros_like(ones), ones, torch.zeros_like(ones))

@@ -1,8 +1,8 @@
-"""The transition up: of its own it keeps nothing, unless the plan wants it (ALGORITHMS.md section 5).
+"""The transition-up, which keeps no map of its own unless the plan asks for it (ALGORITHMS.md section 5).
 
-The concatenation of the upsampled coarse feature with the projected skip connection never exists: a convolution of it
-is the sum of two, one of each half. The upsampled half, and in backward the projected one, are made strip by strip
-whenever they are needed; where one strip holds all, once a pass.
+The concatenation of the upsampled coarse feature with the projected skip connection never exists: its convolution is
+the sum of the convolutions of the two halves. The upsampled half, and in backward the projected half, are computed
+strip by strip whenever they are needed; once a pass if one strip holds all of a half.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ from .stage import Stage
 class TransitionUpStage(Stage):
     """`up` from feature `coarse` and the projected `skip` to feature `target`.
 
-    `skip` is what ProjectionStage makes of `source`. With `keep_skip` backward finds it, else it makes it again.
+    ProjectionStage computes `skip` from `source`. Backward recomputes it, unless `keep_skip` has it kept.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class TransitionUpStage(Stage):
             )
             if more is not None:
                 running.add(out.numel() // out.shape[1], more)
-        if wanted:  # most likely the reader normalises alike
+        if wanted:  # the reader most likely does the same
             target.set_statistics(0, running.result())
 
     def backward(self, step: BackwardPass) -> None:
-        # What one half needs is gone before the other's turn.
+        # The maps of one half are freed before the other half begins.
         parts = [self._backward_upsampled(step), self._backward_projected(step)]
         grad_weights, norms = zip(*parts)
         if step.wants(self.up.conv):
@@ -81,7 +81,7 @@ class TransitionUpStage(Stage):
         step.add_gradient(self.up.norm, torch.cat([half.beta for half in norms]), "bias")
 
     def _backward_upsampled(self, step: BackwardPass) -> tuple[Tensor | None, NormGradients]:
-        """The gradients of the coarse feature, of this half's weight and of this half of the batch norm."""
+        """Adds the gradient of the coarse feature; returns the gradients of this half's weight and batch norm."""
         coarse, other = (step.features[name].data for name in self.keeps)
         n, _, h, w = other.shape
         grad_half = step.workspace.take(coarse, n, coarse.shape[1], h, w)
@@ -102,11 +102,11 @@ class TransitionUpStage(Stage):
             upsample_backward(grad_half, first.data)
 
     def _backward_projected(self, step: BackwardPass) -> tuple[Tensor | None, NormGradients]:
-        """The gradients of the projected skip connection, of this half's weight and of this half of the batch norm."""
+        """Writes the gradient of the projected skip; returns the gradients of this half's weight and batch norm."""
         kept = step.features[self.keeps[1]].data
         n, _, h, w = kept.shape
         gradient = step.new_gradient(self.reads[1])
-        if gradient is None:  # its values are needed for the sums alone
+        if gradient is None:  # its values are needed only for the sums
             grad_half = step.workspace.take(kept, n, self.up.skip_conv.out_channels, h, w)
         else:
             grad_half = gradient.data
@@ -116,7 +116,7 @@ class TransitionUpStage(Stage):
     def _backward_half(
         self, step: BackwardPass, half: "_Half", channels: slice, grad_half: Tensor
     ) -> tuple[Tensor | None, NormGradients]:
-        """Backward of BN - ReLU - conv 3x3 for one half; writes its corrected gradient."""
+        """Runs the backward of BN - ReLU - conv 3x3 for one half; writes its corrected gradient to `grad_half`."""
         up = self.up
         bound = step.norms[up.norm].part(channels)
         grad = step.gradient_of(self.writes).corrected(0, up.conv.out_channels)
@@ -161,7 +161,7 @@ class TransitionUpStage(Stage):
 
 
 class _Half:
-    """One half [N, D, H, W] of the concatenation, made strip by strip; the last strip is remembered."""
+    """One half [N, D, H, W] of the concatenation, computed strip by strip; the last strip is cached."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class _Half:
         return self._last[2]
 
     def statistics(self) -> Tensor:
-        """Mean and biased variance [2, D] float64 of the whole."""
+        """Mean and biased variance [2, D] float64 of the whole half."""
         running = RunningStatistics()
         for strip in self.strips(halo=0):
             values = self.rows(strip.images, strip.rows)
@@ -199,7 +199,7 @@ class _Half:
 
 
 class _KeptHalf(_Half):
-    """One that exists in full."""
+    """A half that exists in full."""
 
     def __init__(self, step: BackwardPass, data: Tensor) -> None:
         n, c, h, w = data.shape
