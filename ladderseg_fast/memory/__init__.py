@@ -1,4 +1,4 @@
-"""Memory: estimated before anything runs, and planned into a budget."""
+"""Memory of training steps: estimated before anything runs, and planned to fit into a budget."""
 
 from .api import estimate, largest_batch, largest_size, least_batch, plan, planner_for
 from .byte_sizes import format_bytes, parse_bytes

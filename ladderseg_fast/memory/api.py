@@ -1,4 +1,4 @@
-"""The planner's interface: a model, or its name, and images of some shape."""
+"""The planner's interface, which takes a model or its name, and the shape of the images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,19 +16,22 @@ from .planner import BudgetError, PlannedStep, Planner
 from .rates import load_rates
 from .symbolic import StepShape, on_meta, trace
 
-#: More pixels in a batch than in any, and few enough that the bytes of its maps are numbers of 63 bits.
+#: Limit of the pixels in a batch: above any real one, and low enough for the bytes of maps to fit into 63 bits.
 _MOST_PIXELS = 1 << 40
 
 
 def _no_names(name: str, num_classes: int) -> LeanModel:
-    raise ValueError(f"no model of the name {name!r} is known")
+    raise ValueError(f"no model named {name!r} is known")
 
 
 _model_of_name: Callable[[str, int], LeanModel] = _no_names
 
 
 def resolve_names_by(create: Callable[[str, int], LeanModel]) -> None:
-    """Let `create`, of a layer that knows models, make one without memory from its name and number of classes."""
+    """Registers `create`, which makes a model without memory from its name and number of classes.
+
+    A higher layer, which knows the models, calls this.
+    """
     global _model_of_name
     _model_of_name = create
 
@@ -47,15 +50,15 @@ def plan(
 
     Args:
         model: a SegmentationModel, or the name of one (list_models()).
-        input_shape: of the images, [N, C, H, W].
-        dtype: of the feature maps; with a 16-bit one, which CUDA has, the step is in a region of torch.autocast.
-        budget: bytes, or a text such as "8GiB": for all that Estimate.parts names.
-        device: that the step will run on; without a GPU here, launches are those for a GTX 1080.
+        input_shape: shape [N, C, H, W] of the images.
+        dtype: dtype of the feature maps; with a 16-bit one, on CUDA only, the step is in a region of torch.autocast.
+        budget: bytes, or a text such as "8GiB"; covers everything that Estimate.parts names.
+        device: device of the step; without a GPU here, the planner assumes the launches of a GTX 1080.
         optimizer: one of OPTIMIZERS; its state counts.
-        num_classes: where `model` is a name.
-        rates: of the machine (None: those measured by `ladderseg plan --calibrate`, or else defaults).
+        num_classes: number of classes, if `model` is a name.
+        rates: rates of the machine (None: measured by `ladderseg plan --calibrate`, or else defaults).
     Raises:
-        BudgetError (a ValueError): no plan fits; it says what the smallest takes, and what would help.
+        BudgetError (a ValueError): no plan fits; the message gives the smallest plan's memory, and what would help.
         ValueError: another argument is out of range.
         TypeError: the device has no kernels for `dtype`.
     """
@@ -72,7 +75,7 @@ def planner_for(
     num_classes: int = 19,
     rates: Rates | None = None,
 ) -> Planner:
-    """Planner for several budgets, and for the smallest and the fastest step. Arguments as of `plan`."""
+    """Planner for several budgets, and for the smallest and the fastest step. Takes the arguments of `plan`."""
     return Planner(_step(model, _checked(input_shape), dtype, device, optimizer, num_classes, rates))
 
 
@@ -86,7 +89,7 @@ def estimate(
     num_classes: int = 19,
     rates: Rates | None = None,
 ) -> Estimate:
-    """Estimate a training step with `memory_plan` (None: the device's default). Arguments as of `plan`."""
+    """Estimates a training step with `memory_plan` (None: the device's default). Takes the arguments of `plan`."""
     step = _step(model, _checked(input_shape), dtype, device, optimizer, num_classes, rates)
     return step.estimate(memory_plan or MemoryPlan.default(torch.device(device)))
 
@@ -100,18 +103,18 @@ def largest_batch(
     optimizer: str = "adam",
     num_classes: int = 19,
 ) -> int:
-    """The most images of `size` (height, width) whose step can be within `budget`; 0 if `least_batch` is too many.
+    """Largest number of images of `size` (height, width) whose step fits `budget`; 0 if `least_batch` does not fit.
 
-    Other arguments as of `plan`.
+    The other arguments are those of `plan`.
     """
     step = _step(model, (1, None, *size), dtype, device, optimizer, num_classes, None)
     return _largest(step, parse_bytes(budget), lambda batch: replace(step.shape, batch=batch))
 
 
 def least_batch(model: LeanModel | str, size: tuple[int, int]) -> int:
-    """The fewest images of `size` (height, width) that batch norm can train on: 1, or 2 where it would see one value.
+    """Smallest number of images of `size` (height, width) that batch norm can train on.
 
-    Arguments as of `plan`.
+    It is 1, or 2 if a batch norm would see a single value per channel. The arguments are those of `plan`.
     """
     step = _step(model, (1, None, *size), torch.float32, "cpu", "none", 19, None)
     return _first_to_train(step, lambda batch: replace(step.shape, batch=batch))
@@ -127,12 +130,12 @@ def largest_size(
     optimizer: str = "adam",
     num_classes: int = 19,
 ) -> tuple[int, int]:
-    """The largest (height, width), multiples of 64 in about the proportions of `size`, of a batch that fits.
+    """Largest (height, width) at which a batch fits: multiples of 64 in about the proportions of `size`.
 
-    Other arguments as of `plan`.
+    The other arguments are those of `plan`.
 
     Raises:
-        BudgetError: not even the smallest that batch norm can train on does.
+        BudgetError: not even the smallest size that batch norm can train on fits.
     """
     step = _step(model, (batch, None, *size), dtype, device, optimizer, num_classes, None)
     height, width = size
@@ -151,7 +154,7 @@ def largest_size(
 
 
 def _largest(step: StepEstimator, budget: int, shape_of: Callable[[int], StepShape]) -> int:
-    """The largest number whose shape fits; 0 if the first that can be trained does not. Memory grows with it."""
+    """Largest number whose shape fits; 0 if the first one that can be trained does not. Memory grows with it."""
 
     def planner(number: int) -> Planner:
         return Planner(step.like(shape_of(number)))
@@ -172,7 +175,7 @@ def _largest(step: StepEstimator, budget: int, shape_of: Callable[[int], StepSha
 
 
 def _first_to_train(step: StepEstimator, shape_of: Callable[[int], StepShape]) -> int:
-    """1, or 2 where batch norm has a single value per channel then."""
+    """First number whose shape can be trained: 1, or 2 if batch norm has a single value per channel with 1."""
     try:
         trace(step.model, shape_of(1), MemoryPlan(), whole=False)
     except SingleValueError:
@@ -181,10 +184,10 @@ def _first_to_train(step: StepEstimator, shape_of: Callable[[int], StepShape]) -
 
 
 def _checked(input_shape: Sequence[int]) -> tuple[int, int, int, int]:
-    """`input_shape`, if it is [N, C, H, W].
+    """Returns `input_shape` as [N, C, H, W].
 
     Raises:
-        ValueError: it is not.
+        ValueError: it does not have four numbers.
     """
     if len(input_shape) != 4:
         raise ValueError(f"input_shape must be [N, C, H, W], got {tuple(input_shape)}")
@@ -210,7 +213,7 @@ def _step(
     if batch < 1 or min(height, width) < model.min_size:
         raise ValueError(f"input_shape must have an image, of {model.min_size} pixels a side, got {input_shape}")
     if dtype not in backend_of(device).dtypes:
-        raise TypeError(f"there are no kernels for {dtype} on {device}")
+        raise TypeError(f"dtype must have kernels on {device}, got {dtype}")
     if batch * height * width > _MOST_PIXELS:
         raise ValueError(f"input_shape must have at most 2^40 pixels in all images, got {input_shape}")
     if optimizer not in OPTIMIZERS:

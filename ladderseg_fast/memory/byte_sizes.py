@@ -1,11 +1,11 @@
-"""Sizes of memory as people write them."""
+"""Memory sizes in human-readable form."""
 
 import re
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 
-#: Sizes from here on are those of no memory and no tensor: 8 EiB.
+#: First size that no memory and no tensor can have: 8 EiB.
 _TOO_LARGE = 1 << 63
 
 
@@ -13,7 +13,7 @@ def parse_bytes(text: str | int) -> int:
     """ "8GiB" -> 8589934592, "900 MB" -> 900000000; a number is bytes.
 
     Raises:
-        ValueError: it is no such size, not positive, or not below 8 EiB.
+        ValueError: `text` is not a size, not positive, or not below 8 EiB.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
     if match is None or match[2].upper() not in _UNITS:

@@ -1,8 +1,8 @@
-"""Choices that a plan has in a model's step, and what each does to memory and time.
+"""The choices that a plan makes for a model's step, and the effect of each on memory and time.
 
-Memory is additive, as docs/memory.md derives: what a section keeps is there in all that lies between its forward and
-its backward, and how it does its own backward is felt there only. So a few traced steps, in each of which all sections
-do alike, tell what every combination would do.
+Memory is additive, as docs/memory.md derives: what a section keeps takes memory everywhere between its forward and its
+backward, and the way it runs its own backward affects that backward only. So a few traced steps, each with the same
+choice for all sections, determine the effect of every combination.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from .symbolic import Moment, StepShape, Trace, owners, trace
 def whole_plans(shape: StepShape) -> list[MemoryPlan]:
     """Plans for a step as a whole, the fastest first; no section keeps a bottleneck."""
     largest = _largest_map(shape)
-    # Strips grow with very large maps, so that there is never more than a number of them.
+    # Strips grow with very large maps, which bounds their number.
     usual = MemoryPlan(max(8 * MIB, largest // 128), max(32 * MIB, largest // 32), keep_bottlenecks_from=None)
     small = max(2 * MIB, largest // 64), max(4 * MIB, largest // 32)
     return [
@@ -35,7 +35,7 @@ def whole_plans(shape: StepShape) -> list[MemoryPlan]:
 
 
 def _variants(shape: StepShape) -> dict[str, SectionPlan]:
-    """Plan of all sections in each of the traced steps, by the step's name."""
+    """The plan that all sections share in each traced step, by the step's name."""
     strip_bytes = max(4 * MIB, _largest_map(shape) // 16)
     return {
         "plain": SectionPlan(None),
@@ -46,16 +46,16 @@ def _variants(shape: StepShape) -> dict[str, SectionPlan]:
 
 
 def _largest_map(shape: StepShape) -> int:
-    """Bytes of a bottleneck of the first section, or of the last transition up: 128 channels at 1/4."""
+    """Bytes of a bottleneck of the first section, or of the last transition-up: 128 channels at 1/4."""
     return shape.batch * (shape.height // 4) * (shape.width // 4) * 128 * shape.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Option:
-    """A way for one section: its plan (but for keep_skip), bytes and seconds.
+    """An option for one section: its plan (except keep_skip), bytes and seconds.
 
-    kept: bytes that it adds to what is in use between the section's forward and its backward; may be negative.
-    peak: bytes in use at most in its own forward and backward, besides what earlier sections add.
+    kept: bytes that it adds to the memory in use between the section's forward and its backward; may be negative.
+    peak: most bytes in use in its own forward and backward, besides what earlier sections add.
     """
 
     plan: SectionPlan
@@ -74,7 +74,7 @@ class Skip:
 
 
 class Choices:
-    """All choices for a step of `model`, which is on the meta device, that share one of whole_plans."""
+    """All choices for a step of `model` (on the meta device) that share the plan `whole`, one of whole_plans."""
 
     def __init__(self, model: LeanModel, shape: StepShape, whole: MemoryPlan, rates: Rates) -> None:
         self.whole, self.rates = whole, rates
@@ -82,7 +82,7 @@ class Choices:
         self._variants = _variants(shape)
         self._slower = slowness(whole)
         self._plain = self._trace("plain")
-        # What keeping a skip connection does is felt from the first transition up to the last, and nowhere else.
+        # Keeping a skip connection affects only the span from the first transition-up to the last.
         self._with_skips = self._trace("strips")
         self.sections = list(dict.fromkeys(name for name in self._owners if name is not None))
 
@@ -95,7 +95,7 @@ class Choices:
 
     @cached_property
     def skips(self) -> list[Skip]:
-        """The skip connections, in the order in which the transitions up read them."""
+        """The skip connections, in the order in which the transitions-up read them."""
         found = []
         before = 0
         for i, moment in enumerate(self._plain.moments):
@@ -108,7 +108,7 @@ class Choices:
         return found
 
     def rest_peak(self, kept: frozenset[str]) -> int:
-        """Bytes in use at most outside the sections, besides what these add, where the skips `kept` are kept."""
+        """Most bytes in use outside the sections, besides what these add, if the skips `kept` are kept."""
         alive: dict[str, int] = {}
         most = 0
         for i, moment in enumerate(self._plain.moments):
@@ -128,7 +128,7 @@ class Choices:
 
     @property
     def least_seconds(self) -> float:
-        """Seconds of a step that makes nothing again."""
+        """Seconds of a step that recomputes nothing."""
         sections = sum(
             sum(self._seconds(m) for m, owner in zip(self._plain.moments, self._owners) if owner == name)
             - sum(self._slower * self.rates.seconds(layer) for layer in self._layers(name))
@@ -137,22 +137,22 @@ class Choices:
         return sections + self.seconds_besides(frozenset(skip.name for skip in self.skips))
 
     def skip_sets(self) -> Iterator[frozenset[str]]:
-        """Every set of skip connections that can be kept, by their sections' names; the largest first."""
+        """Every set of skip connections that can be kept, as sets of section names; the largest first."""
         for count in range(len(self.skips), -1, -1):
             for kept in itertools.combinations(self.skips, count):
                 yield frozenset(skip.name for skip in kept)
 
     def seconds_besides(self, kept: frozenset[str]) -> float:
-        """Seconds of a step in all that belongs to no section, where the skips `kept` are kept."""
+        """Seconds of a step outside the sections, if the skips `kept` are kept."""
         seconds = sum(self._seconds(m) for m, owner in zip(self._plain.moments, self._owners) if owner is None)
         return seconds - sum(skip.saved for skip in self.skips if skip.name in kept)
 
     def has_skip(self, section: str) -> bool:
-        """Whether a transition up reads it."""
+        """Whether a transition-up reads the skip connection of `section`."""
         return section in self._skip_bytes
 
     def keep_everything(self) -> MemoryPlan:
-        """The plan that makes nothing again."""
+        """The plan that recomputes nothing."""
         return replace(
             self.whole, sections={name: SectionPlan(1, keep_skip=True) for name in self._model.section_names}
         )
@@ -167,11 +167,11 @@ class Choices:
         return replace(self.whole, sections=plans)
 
     def variant_plan(self, variant: str) -> MemoryPlan:
-        """Plan of one of the traced steps, in which all sections do alike as far as they can."""
+        """Plan of one of the traced steps: all sections share the variant as far as they can."""
         plan = self._variants[variant]
         names = self._recomputable if plan.recompute else self._model.section_names
         sections = {name: plan for name in names}
-        if plan.recompute:  # the skips of the others are kept in all variants in which any is
+        if plan.recompute:  # variants that keep any skip keep all of them
             sections |= {
                 name: replace(plan, recompute=False) for name in self._model.section_names if name not in sections
             }
@@ -182,7 +182,7 @@ class Choices:
 
     @cached_property
     def _recomputable(self) -> list[str]:
-        """Sections that no average pooling leads to, but for the deepest one, which the context layer reads."""
+        """Sections that no average pooling leads to, except the deepest one, which the context layer reads."""
         writers = [m.stage for m in self._plain.moments if m.phase is Phase.FORWARD and m.stage is not None]
         blocks = [stage.writes for stage in writers if isinstance(stage, DenseBlockStage)]
         fixed = {stage.writes for stage in writers if not isinstance(stage, Repeatable)}
@@ -221,7 +221,7 @@ class Choices:
                 )
 
     def _layers(self, name: str) -> list[Cost]:
-        """The 1x1 convolutions that the section's backward does again, in the order of the forward pass."""
+        """The 1x1 convolutions that the section's backward repeats, in the order of the forward pass."""
         layers = []
         for moment, owner in zip(self._plain.moments, self._owners):
             if owner == name and moment.phase is Phase.BACKWARD and _has_bottlenecks(moment):
@@ -229,7 +229,7 @@ class Choices:
         return layers
 
     def _own_peak(self, name: str, traced: Trace, kept: int, size: int, recomputed: bool) -> int:
-        """Peak in the section with bottlenecks of `kept` bytes, each of `size`, besides: its last ones."""
+        """Peak in the section if it also keeps its last bottlenecks, `kept` bytes in all, `size` bytes each."""
         earlier = self._kept_before(name, traced)
         there = False
         most = 0
@@ -243,26 +243,26 @@ class Choices:
             else:
                 makes = moment.phase is Phase.FORWARD and block
             uses = there and moment.phase is Phase.BACKWARD and block
-            # Who makes or uses bottlenecks has one at hand anyway.
+            # A moment that makes or uses bottlenecks holds one of them anyway.
             more = max(kept - size, 0) if makes or uses else kept if there else 0
             there = (there or makes) and not uses
             most = max(most, moment.peak - earlier + more)
         return most
 
     def _kept_before(self, name: str, traced: Trace) -> int:
-        """Bytes that earlier sections add in a traced step: its difference to the plain one at the section's start."""
+        """Bytes that earlier sections add in a traced step: its excess over the plain step at the section's start."""
         first = self._owners.index(name)
         return traced.moments[first].start - self._plain.moments[first].start
 
     def _kept(self, name: str, traced: Trace) -> int:
-        """Bytes that the section adds to what is in use after its forward."""
+        """Bytes that the section adds to the memory in use after its forward."""
         first = self._owners.index(name)
         after = next(i for i in range(first, len(self._owners)) if self._owners[i] != name)
         difference = traced.moments[after].start - self._plain.moments[after].start
         return difference - self._kept_before(name, traced)
 
     def _others_alive(self, name: str) -> int:
-        """Bytes of the other skips in the step that keeps all, at the transition up of `name`: those read earlier."""
+        """Bytes of the skips read before that of `name`: still in use at its transition-up if all are kept."""
         names = [skip.name for skip in self.skips]
         return sum(self._skip_bytes[other] for other in names[: names.index(name)])
 
@@ -282,6 +282,6 @@ def _has_bottlenecks(moment: Moment) -> bool:
 
 
 def _skip_section(moment: Moment) -> str:
-    """The section whose skip connection a transition up reads."""
+    """The section whose skip connection the moment's transition-up reads."""
     assert isinstance(moment.stage, TransitionUpStage)
     return moment.stage.reads[1].removeprefix("skip of ")

@@ -1,7 +1,7 @@
-"""The time that kernels take on a machine of which some rates are known.
+"""The time that kernels take, computed from a few rates of the machine.
 
 The cost model, in docs/memory.md: a kernel takes max(operations / rate of its kind, bytes / bandwidth) + call, or the
-largest of the three where the host does not wait for it.
+largest of the three if the host does not wait for it.
 """
 
 from collections.abc import Iterable
@@ -11,18 +11,18 @@ from typing import Any
 from ..lean import MemoryPlan
 from ..ops.cost import Cost
 
-#: Share of a step's time that maps without room between their pixels cost on the CPU (benchmarks/NOTES.md).
+#: Share of a step's time lost on the CPU if maps have no room between their pixels (benchmarks/NOTES.md).
 _CLOSE_PIXELS = 0.06
 
 
 def slowness(plan: MemoryPlan) -> float:
-    """Factor by which everything takes longer with `plan`, whatever it does."""
+    """Factor by which every kernel takes longer with `plan`."""
     return 1.0 if plan.spread else 1.0 + _CLOSE_PIXELS
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Rates of a machine: operations a second by kind of kernel, bytes a second, and seconds a call takes besides."""
+    """Rates of a machine: operations a second by kind of kernel, bytes a second, and the fixed seconds of a call."""
 
     conv1x1_forward: float
     conv1x1_backward: float
@@ -33,13 +33,13 @@ class Rates:
     bandwidth: float
     call: float
     asynchronous: bool = False
-    """Whether the host goes on while a kernel runs: its own time counts only where that is longer."""
+    """Whether the host goes on while a kernel runs: the fixed time of a call then counts only if it is longer."""
     source: str = "defaults"
-    """Origin of the rates, for people."""
+    """Origin of the rates, for the user to read."""
 
     @staticmethod
     def default(device_type: str, threads: int) -> "Rates":
-        """Rates for a machine that nobody has measured: that of benchmarks/NOTES.md, or a GPU of 2017."""
+        """Rates for an unmeasured machine: the rates of the machine of benchmarks/NOTES.md, or of a GPU of 2017."""
         if device_type == "cuda":
             each = 6e12
             return Rates(
@@ -73,7 +73,7 @@ class Rates:
         return max(kernel, self.call) if self.asynchronous else kernel + self.call
 
     def step_seconds(self, costs: Iterable[Cost], plan: MemoryPlan) -> float:
-        """Seconds that a step with `plan` takes, whose calls cost this."""
+        """Seconds that a step with `plan` and these costs of its calls takes."""
         return slowness(plan) * sum(self.seconds(cost) for cost in costs)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Memory that a training step takes at its peak, and for what."""
+"""The peak memory of a training step, and its parts."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -15,42 +15,42 @@ from .symbolic import StepShape, costs_by_section, trace
 #: Numbers that an optimizer keeps per parameter.
 OPTIMIZERS = {"none": 0, "sgd": 1, "adam": 2, "adamw": 2}
 
-#: What the core's and torch's threads and first calls leave behind on the CPU (benchmarks/NOTES.md).
+#: Bytes that the threads and first calls of the core and torch leave behind on the CPU (benchmarks/NOTES.md).
 _RUNTIME_BYTES = 31_000_000
 
-#: What the system's allocator takes beyond hundreds of an optimizer's small tensors (benchmarks/NOTES.md).
+#: Overhead of the system's allocator for an optimizer's hundreds of small tensors (benchmarks/NOTES.md).
 _ALLOCATOR_SHARE = 0.1
 
-#: What torch's own convolutions take on the CPU: copies of their weights, by those's bytes.
+#: Memory of torch's own convolutions on the CPU, for copies of their weights, per byte of weights.
 _TORCH_CONVOLUTIONS = 2.8
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Prediction for one training step: forward, loss, backward, and the optimizer's.
+    """Prediction for one training step: forward, loss, backward, and the optimizer's step.
 
-    It is the peak from the second step on, beyond what importing the packages takes: on the CPU of the resident
-    set, on CUDA of torch's allocator (a context, and what cuDNN and the allocator's caching take, come on top).
+    It is the peak from the second step on, beyond what importing the packages takes: of the resident set on the CPU, of
+    torch's allocator on CUDA (the context, cuDNN and the allocator's caching come on top).
     """
 
     plan: MemoryPlan
     shape: StepShape
     parts: dict[str, int]
-    """Bytes, by what they are for; `peak` is their sum."""
+    """Bytes by purpose; `peak` is their sum."""
     workspace: int
-    """Bytes of the workspace, in several of the parts."""
+    """Bytes of the workspace, which several of the parts include."""
     seconds: float
-    """Time of the step without the optimizer's, by the cost model."""
+    """Time of the step without the optimizer, by the cost model."""
     without: str | None
-    """Part of the model that these leave out, which torch runs."""
+    """Part of the model that the time leaves out because torch runs it; None: no part."""
     section_seconds: dict[str, float]
-    """Seconds by section and "transitions up"; the rest of the step is in neither."""
+    """Seconds by section and "transitions up"; they leave out the rest of the step."""
     placements: Mapping[Hashable, Placement] = field(repr=False)
     """Places of the maps, for Workspace.expect."""
 
     @cached_property
     def peak(self) -> int:
-        """Bytes."""
+        """Bytes at the peak."""
         return sum(self.parts.values())
 
 
@@ -58,7 +58,7 @@ class StepEstimator:
     """A training step that can be estimated for any plan.
 
     Args:
-        model: on the meta device.
+        model: a model on the meta device.
         optimizer: one of OPTIMIZERS.
     """
 
@@ -74,16 +74,16 @@ class StepEstimator:
             "optimizer": round(OPTIMIZERS[optimizer] * self.gradients * (1.0 + self._rounding)),
             "images and labels": self._inputs(),
         }
-        # On the CPU an optimizer works on one parameter after the other, on CUDA on lists of all.
+        # An optimizer works on one parameter at a time on the CPU, on lists of all parameters on CUDA.
         largest = max((_size(p) for p in parameters), default=0)
         self._update = 0 if optimizer == "none" else 2 * largest if shape.device.type == "cpu" else 2 * self.gradients
 
     def like(self, shape: StepShape) -> "StepEstimator":
-        """The same of another shape."""
+        """The same step with another shape."""
         return StepEstimator(self.model, shape, self._optimizer, self.rates)
 
     def estimate(self, plan: MemoryPlan) -> Estimate:
-        """Estimate a step with `plan`."""
+        """Estimates a step with `plan`."""
         traced, on_torch = trace(self.model, self.shape, plan), self.model.on_torch
         parts = dict(self.fixed)
         for name, size in traced.kept.items():
@@ -102,7 +102,7 @@ class StepEstimator:
         return Estimate(plan, self.shape, parts, traced.workspace, seconds, without, sections, traced.placements)
 
     def _scores(self) -> int:
-        """Bytes of the class scores at 1/4: so much of freed ones the system's allocator keeps."""
+        """Bytes of the class scores at 1/4: the system's allocator keeps as many bytes of freed scores."""
         shape = self.shape
         pixels = shape.batch * (shape.height // 4) * (shape.width // 4)
         return pixels * self.model.num_classes * shape.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Interface that a model has for the planner."""
+"""The interface through which the planner uses a model."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -28,7 +28,7 @@ class LeanModel(Protocol):
 
     @property
     def on_torch(self) -> tuple[str, nn.Module] | None:
-        """The part that torch runs in lean steps, too: what it is called, and the module that has it; or None."""
+        """The part that torch runs even in lean steps: its name, and the module that holds it; or None."""
 
     def lean_scores(
         self, images: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None

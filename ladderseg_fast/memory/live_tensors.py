@@ -1,4 +1,4 @@
-"""Bytes of torch's own tensors that a computation on the meta device would have at a time."""
+"""Bytes of torch's own tensors that a computation on the meta device would hold at once."""
 
 import weakref
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveTensors(TorchDispatchMode):
-    """Watch over the storages that come and go in its region; `most` bytes of them live at a time.
+    """Region that counts the storages made in it; `most` is the largest number of bytes alive at once.
 
-    Those of the tensors `known` do not count.
+    The storages of the tensors `known` do not count.
     """
 
     def __init__(self, known: Iterable[Tensor]) -> None:

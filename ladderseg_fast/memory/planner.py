@@ -14,13 +14,13 @@ from .choices import Choices, Option, whole_plans
 from .estimate import Estimate, StepEstimator
 from .search import RESOLUTION, Found, fastest, least_memory
 
-#: A plan is good enough if it takes at most this share longer than a lower bound for all.
+#: Share by which a good enough plan may take longer than the lower bound for all plans.
 _TOLERANCE = 0.005
 
-#: Least share of their usual bytes that maps take if pixels lie close together (Workspace.take).
+#: Smallest share of their usual bytes that maps take if pixels lie close together (Workspace.take).
 _CLOSE_SHARE = 8 / 9
 
-#: Searches with ever less memory, until a plan's maps can be placed in what there is.
+#: Searches with less and less memory, until the maps of a plan can be placed in the memory available.
 _ATTEMPTS = 12
 
 
@@ -37,25 +37,25 @@ class BudgetError(ValueError):
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A plan and what it takes.
+    """A plan and its estimate.
 
-    gap: its time is at most this share above that of the best plan there is under the cost model.
+    gap: its time exceeds that of the best plan under the cost model by at most this share.
     """
 
     estimate: Estimate
     fastest: Estimate
-    """The same of the plan that makes nothing again."""
+    """Estimate of the plan that recomputes nothing."""
     gap: float
 
     @property
     def costs(self) -> dict[str, float]:
-        """Seconds that what the plan makes again takes, by section, and "transitions up"."""
+        """Seconds that the plan spends on recomputing, by section, and for "transitions up"."""
         own, least = self.estimate.section_seconds, self.fastest.section_seconds
         return {name: own[name] - least[name] for name in own}
 
     @property
     def plan(self) -> MemoryPlan:
-        """Choices of the estimated step."""
+        """The plan of the estimated step."""
         return self.estimate.plan
 
 
@@ -69,7 +69,7 @@ class Planner:
 
     @cached_property
     def fastest(self) -> Estimate:
-        """The step that makes nothing again."""
+        """The step that recomputes nothing."""
         return self.step.estimate(self._choices_of(0).keep_everything())
 
     @cached_property
@@ -86,7 +86,7 @@ class Planner:
         return self.step.estimate(choices.plan(found.options, kept))
 
     def about_smallest(self) -> Estimate:
-        """The same as `smallest` without a search: it may be a few percent larger."""
+        """An approximation of `smallest` without a search, which may be a few percent larger."""
         choices = self._choices_of(len(self._wholes) - 1)
         plans = choices.variant_plan("recompute in strips"), choices.variant_plan("strips")
         return min((self.step.estimate(plan) for plan in plans), key=lambda estimate: estimate.peak)
@@ -95,7 +95,7 @@ class Planner:
         """The fastest step within `budget` bytes.
 
         Raises:
-            BudgetError: there is none.
+            BudgetError: no step fits.
         """
         if self.fastest.peak <= budget:
             return PlannedStep(self.fastest, self.fastest, 0.0)
@@ -109,8 +109,8 @@ class Planner:
     def _search(self, budget: int, limit: int) -> tuple[Estimate | None, float]:
         """The fastest step found within `budget` bytes, `limit` of them for maps, and a lower bound for all such steps.
 
-        What a plan's maps take in one block can be more than what is in use at once. So if the best plan for `limit`
-        does not fit, it is searched for with less.
+        The maps of a plan can take more in one block than is in use at once. So if the best plan for `limit` does not
+        fit, the search goes on with less memory.
         """
         best, bound, target = None, self.fastest.seconds, limit
         for attempt in range(_ATTEMPTS):
@@ -133,13 +133,13 @@ class Planner:
     def _candidates(self, limit: int) -> list[tuple[float, MemoryPlan]]:
         """Fastest plan within `limit` bytes of maps for each whole plan, with its time; the best first.
 
-        None for whole plans with which it cannot be faster than that by _TOLERANCE.
+        It omits whole plans whose plan cannot be faster by more than _TOLERANCE than the best one found before.
         """
         found: list[tuple[float, MemoryPlan]] = []
         for i in range(len(self._wholes)):
             choices = self._choices_of(i)
             least = min((seconds for seconds, _ in found), default=math.inf)
-            # As if sections were as fast as in the fastest of the whole plans.
+            # The bound takes sections to be as fast as in the fastest whole plan.
             bound = _best(choices, limit, self._choices_of(0))
             if bound is None or least <= bound[0] * (1.0 + _TOLERANCE):
                 continue
@@ -170,15 +170,15 @@ class Planner:
             try:
                 size = Planner(self.step.like(other)).about_smallest().peak
             except SingleValueError:
-                continue  # batch norm could not train on it
+                continue  # batch norm cannot train on this shape
             helps.append(f"{other.batch} x {other.height}x{other.width} in {_name(other.dtype)} {format_bytes(size)}")
         return message + (f"; of {'; of '.join(helps)}" if helps else "")
 
 
 def _best(choices: Choices, limit: int, relaxed: Choices | None = None) -> tuple[float, MemoryPlan] | None:
-    """The fastest plan whose maps take `limit` bytes, with its seconds; every set of skip connections is tried.
+    """The fastest plan whose maps take at most `limit` bytes, with its seconds; tries every set of skip connections.
 
-    With `relaxed` sections have its options, relaxed: for a bound.
+    If `relaxed` is given, sections get its options, relaxed, and the result is a lower bound.
     """
     total = choices.least_seconds
     all_options = choices.options if relaxed is None else _relaxed(relaxed.options)
@@ -195,7 +195,7 @@ def _best(choices: Choices, limit: int, relaxed: Choices | None = None) -> tuple
 
 
 def _relaxed(options: Mapping[str, list[Option]]) -> dict[str, list[Option]]:
-    """Options that keep no more than where pixels lie close together, and take nothing in their own passes."""
+    """Options that keep no more than with pixels close together, and take no memory in their own passes."""
     return {
         name: [replace(o, peak=0, kept=min(o.kept, int(_CLOSE_SHARE * o.kept))) for o in each]
         for name, each in options.items()
@@ -203,7 +203,7 @@ def _relaxed(options: Mapping[str, list[Option]]) -> dict[str, list[Option]]:
 
 
 def _possible(choices: Choices, kept: frozenset[str], options: Mapping[str, list[Option]]) -> dict[str, list[Option]]:
-    """Options that can be where the skips `kept` are kept."""
+    """Options that are possible if the skips `kept` are kept."""
     return {
         name: [o for o in each if not o.plan.recompute or name in kept or not choices.has_skip(name)]
         for name, each in options.items()

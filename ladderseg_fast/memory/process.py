@@ -1,4 +1,4 @@
-"""Memory that this process takes, and has taken at most."""
+"""Memory that this process takes now, and its peak."""
 
 import re
 import sys
@@ -12,8 +12,8 @@ _STATUS = Path("/proc/self/status")
 def peak_memory(device: torch.device) -> int:
     """Bytes at the peak.
 
-    On CUDA: the most that torch's allocator had given out on `device`. On the CPU: the largest resident set
-    of this process since it started, interpreter and libraries included; loader workers are not.
+    On CUDA: the most that torch's allocator has handed out on `device`. On the CPU: the largest resident set of this
+    process since it started, with interpreter and libraries, without loader workers.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -21,14 +21,14 @@ def peak_memory(device: torch.device) -> int:
 
 
 def memory_in_use(device: torch.device) -> int | None:
-    """Bytes now, of the same kind as `peak_memory`'s; None for a system's CPU that does not tell."""
+    """Bytes in use now, counted as by `peak_memory`; None on the CPU of a system that does not report them."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return _status("VmRSS")
 
 
 def _status(line: str) -> int | None:
-    """Bytes that the kernel records of this process, if it does."""
+    """Bytes in a line of the kernel's status of this process; None if there is no such line."""
     found = re.search(rf"^{line}:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE) if _STATUS.exists() else None
     return int(found[1]) * 1024 if found else None
 

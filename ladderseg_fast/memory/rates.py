@@ -1,4 +1,4 @@
-"""The rates of this machine: measured once, kept in the user's cache directory."""
+"""The rates of this machine, which are measured once and kept in the user's cache directory."""
 
 import json
 import platform
@@ -26,13 +26,13 @@ from ..ops.torch_stem import stem_convolution
 from ..ops.upsample_cross_entropy import loss_and_gradient
 from .cost_model import Rates
 
-#: Height and width of the maps that calibration works on: too large for most caches, as real ones are.
+#: Height and width of the maps for calibration: too large for most caches, as in real steps.
 _SIZE, _SIZE_ON_CUDA = (256, 384), (512, 768)
 
-#: Each kernel is measured so often; the median counts.
+#: Measurements of each kernel; the median counts.
 _MEASUREMENTS = 15
 
-#: On CUDA each measurement is of so many calls in a row, so that waiting for the device does not count.
+#: Calls in a row per measurement on CUDA, so that waiting for the device does not count.
 _CALLS_ON_CUDA = 10
 
 
@@ -40,7 +40,7 @@ def load_rates(device: torch.device, dtype: torch.dtype) -> Rates:
     """Rates measured on this machine with as many threads and maps of `dtype`, or defaults; `source` says which.
 
     Raises:
-        ValueError: the file with the measured ones is damaged.
+        ValueError: the file with the measured rates is damaged.
     """
     path = rates_file()
     if path is not None and path.exists():
@@ -54,7 +54,7 @@ def load_rates(device: torch.device, dtype: torch.dtype) -> Rates:
 
 
 def rates_file() -> Path | None:
-    """File in which measured rates are kept; None: there is no place."""
+    """File in which measured rates are kept; None if there is no cache directory."""
     try:
         return image_cache.directory() / "rates.json"
     except RuntimeError:
@@ -62,10 +62,10 @@ def rates_file() -> Path | None:
 
 
 def store_rates(device: torch.device, dtype: torch.dtype, rates: Rates) -> Path:
-    """Keep `rates` for this machine and maps of `dtype`; returns the file.
+    """Stores `rates` for this machine and maps of `dtype`; returns the file.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path = rates_file()
     if path is None:
@@ -79,9 +79,9 @@ def store_rates(device: torch.device, dtype: torch.dtype, rates: Rates) -> Path:
 
 
 def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
-    """Measure this machine with maps of `dtype`: every kind of kernel on maps like those of a network.
+    """Measures every kind of kernel on this machine, on maps of `dtype` like those of a network.
 
-    It takes a few seconds and 400 MB, on CUDA 1.6 GB.
+    It takes a few seconds and 400 MB (1.6 GB on CUDA).
     """
     maps = _Maps(device, dtype)
     backend = backend_of(device)
@@ -115,7 +115,7 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
 
 
 class _Maps:
-    """Maps of a dense layer that reads 256 channels, of the stem, and class scores, at 1/4 of an image."""
+    """Maps of a dense layer that reads 256 channels and of the stem, and class scores, at 1/4 of an image."""
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         h, w = _SIZE_ON_CUDA if backend_of(device).on_gpu else _SIZE
@@ -142,7 +142,7 @@ class _Maps:
 
 
 def _time(run: Callable[[], object], device: torch.device) -> tuple[Cost, float]:
-    """Cost of `run`, which calls one kernel, and the seconds that it takes."""
+    """Cost and seconds of `run`, which calls one kernel."""
     costs: list[Cost] = []
     with backend_of(device).observed_by(lambda kernel, cost: costs.append(cost)):
         run()
@@ -151,7 +151,7 @@ def _time(run: Callable[[], object], device: torch.device) -> tuple[Cost, float]
 
 
 def _seconds_per_call(device: torch.device, dtype: torch.dtype) -> float:
-    """Seconds per call of a dense block so small that nothing but what surrounds its kernels takes time."""
+    """Seconds per call of a kernel, from a dense block so small that only the work around its kernels takes time."""
     block = DenseBlock(64, 16).to(device, real_dtype(dtype))
     x = torch.randn(1, 64, 4, 4, dtype=dtype, device=device)
     workspace = Workspace()
@@ -166,7 +166,7 @@ def _seconds_per_call(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _seconds(run: Callable[[], object], device: torch.device, calls: int = 1) -> float:
-    """Seconds of one of so many calls."""
+    """Seconds per call, averaged over `calls`."""
     started = _now(device)
     for _ in range(calls):
         run()

@@ -7,28 +7,28 @@ import numpy as np
 
 from .choices import Option
 
-#: Partial combinations whose times differ by less of a step's are taken for one: the one with the least memory stays.
+#: Share of a step's time below which partial combinations count as equally fast: the one with the least memory stays.
 RESOLUTION = 2e-4
 
 
 @dataclass(frozen=True)
 class Found:
-    """An option for each section, and the seconds of all."""
+    """An option for each section, and their seconds in all."""
 
     seconds: float
     options: dict[str, Option]
 
 
 def fastest(options: Mapping[str, Sequence[Option]], limit: int, rest_peak: int, step_seconds: float) -> Found | None:
-    """The options, one a section, that take the least time in `limit` bytes; None if none fit.
+    """Returns the fastest combination of options, one per section, within `limit` bytes; None if none fits.
 
     Args:
         options: by section, in the order of the forward pass.
-        rest_peak: bytes in use at most outside the sections, besides what the sections keep.
-        step_seconds: the time of a step: the result takes at most len(options) * RESOLUTION of it more than the best.
+        rest_peak: most bytes in use outside the sections, besides what the sections keep.
+        step_seconds: time of a step: the result is slower than the best by at most len(options) * RESOLUTION of it.
 
-    What matters of the sections so far is what they keep and how long they take. So each section in turn extends the
-    combinations of those before it that no other one beats in both.
+    Only the memory and the time of the sections so far matter. So each section in turn extends those combinations of
+    the sections before it that no other combination beats in both.
     """
     kept, seconds = np.zeros(1, dtype=np.int64), np.zeros(1)
     trail: list[tuple[np.ndarray, np.ndarray]] = []
@@ -55,7 +55,7 @@ def fastest(options: Mapping[str, Sequence[Option]], limit: int, rest_peak: int,
 
 
 def least_memory(options: Mapping[str, Sequence[Option]], rest_peak: int) -> int:
-    """The least limit with which `fastest` finds anything."""
+    """Smallest limit for which `fastest` finds a combination."""
     low, high = 0, rest_peak + sum(max(o.kept + o.peak for o in choices) for choices in options.values())
     while high - low > 4096:
         middle = (low + high) // 2
@@ -67,7 +67,7 @@ def least_memory(options: Mapping[str, Sequence[Option]], rest_peak: int) -> int
 
 
 def _unbeaten(kept: np.ndarray, seconds: np.ndarray, resolution: float) -> np.ndarray:
-    """Indices of combinations that no other one beats in memory and, by more than `resolution`, in time."""
+    """Indices of combinations that no other beats in memory and, by more than `resolution`, in time."""
     order = np.lexsort((seconds, kept))
     times = seconds[order]
     if resolution > 0.0:

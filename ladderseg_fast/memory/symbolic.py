@@ -1,4 +1,4 @@
-"""A training step on shapes alone: what it takes of memory, and what it does, without doing it."""
+"""A training step on shapes alone: its memory and its kernels, without running them."""
 
 import copy
 import math
@@ -23,10 +23,10 @@ from .live_tensors import LiveTensors
 
 @dataclass
 class Moment:
-    """A phase of one stage of a step: bytes of the workspace in use at its start and at most; what its calls cost."""
+    """A phase of one stage of a step: workspace bytes in use at its start and at its peak; the costs of its calls."""
 
     stage: Stage | None
-    """None: what is between stages, or outside the lean program."""
+    """None: between stages, or outside the lean program."""
     phase: Phase
     start: int
     peak: int
@@ -42,16 +42,16 @@ class Moment:
 class Trace:
     """A training step.
 
-    Its first moment is what happens before the first stage; it is of the same length whatever the plan.
+    The first moment covers the time before the first stage; the number of moments does not depend on the plan.
     """
 
     moments: list[Moment]
     placements: dict[Hashable, Placement]
     """Places of the workspace's maps: see Workspace.expect."""
     kept: dict[str, int]
-    """Bytes that forward leaves in the workspace for backward, by the feature that the stage writes which took them."""
+    """Bytes that forward leaves in the workspace for backward, by the feature written by the stage that took them."""
     tensors: int
-    """Most bytes in torch's own tensors at a time: outputs, gradients, vectors."""
+    """Most bytes in torch's own tensors at once: outputs, gradients, vectors."""
 
     @property
     def workspace(self) -> int:
@@ -75,9 +75,9 @@ def costs_by_section(traced: Trace) -> dict[str, list[Cost]]:
 
 
 def owners(traced: Trace) -> list[str | None]:
-    """Section to which each moment belongs, with what leads to it, its layers, and what reads it.
+    """Section to which each moment belongs; a section includes the stages that lead to it, its layers, and its readers.
 
-    The context layer counts as one. An average pooling between two belongs to the one that it reads, which it ends.
+    The context layer counts as a section. An average pooling between two sections belongs to the one that it reads.
     """
     blocks = {m.stage.writes for m in traced.moments if isinstance(m.stage, DenseBlockStage)}
     owner_of_stage: dict[object, str | None] = {}
@@ -96,9 +96,9 @@ def owners(traced: Trace) -> list[str | None]:
 
 @dataclass(frozen=True)
 class StepShape:
-    """Shape and types of what a training step is given.
+    """Shape and types of a training step's input.
 
-    With a 16-bit dtype images and parameters are float32 and the step is in a region of torch.autocast.
+    With a 16-bit dtype, images and parameters are float32 and the step is in a region of torch.autocast.
     """
 
     batch: int
@@ -118,7 +118,7 @@ class StepShape:
 
 
 def on_meta(model: LeanModel, dtype: torch.dtype) -> LeanModel:
-    """A copy of `model` without memory, its floating-point tensors of `dtype`."""
+    """Copy of `model` without memory, with floating-point tensors of `dtype`."""
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         empty = torch.empty_like(parameter, device="meta", dtype=dtype)
@@ -130,10 +130,10 @@ def on_meta(model: LeanModel, dtype: torch.dtype) -> LeanModel:
 
 
 def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = True) -> Trace:
-    """One training step of `model`, which is on the meta device, with labels of uint8.
+    """Traces one training step of `model`, which is on the meta device, with labels of uint8.
 
-    Forward, loss and backward, as on `shape.device`. While it runs as on CUDA, no other thread launches CUDA kernels.
-    Without `whole` nothing but the moments is found out, in less time.
+    It runs forward, loss and backward as on `shape.device`. While it runs as on CUDA, no other thread launches CUDA
+    kernels. Without `whole` it finds only the moments, in less time.
     """
     model.zero_grad(set_to_none=True)
     images = torch.empty(shape.batch, model.in_channels, shape.height, shape.width, device="meta")
@@ -155,13 +155,13 @@ def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
 
 
 def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
-    """Loss as by models.LadderLoss; the scores are cast as torch.autocast does, which the meta device does not know."""
+    """Loss like models.LadderLoss; it casts the scores as torch.autocast, which the meta device lacks, would."""
     first, *others = (ops.upsample_cross_entropy(each.to(dtype), labels) for each in scores)
     return sum(others, first)
 
 
 class _Watcher(Workspace):
-    """A workspace that notes what each stage takes and does."""
+    """Workspace that records the memory and the kernels of each stage."""
 
     def __init__(self, tensors: LiveTensors | None) -> None:
         super().__init__()
