@@ -1,4 +1,4 @@
-"""DenseNets as encoders, and the models of the paper on them."""
+"""DenseNets as encoders, and the paper's models on them."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def _modern_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class DenseNet(Encoder[DenseNetFeatures]):
-    """A DenseNet in nn.DENSENETS; in lean steps it is one program with all that follows."""
+    """A DenseNet in nn.DENSENETS; in lean steps the encoder and everything after it are one program."""
 
     backbone: str = "densenet121"
 
@@ -90,7 +90,7 @@ class DenseNet(Encoder[DenseNetFeatures]):
 
 
 def _entry_stages(features: DenseNetFeatures, section: Section, before: str | None) -> Iterator[Stage]:
-    """Into the first channels of the section's buffer, from the section `before`, or from the images."""
+    """Stages that fill the first channels of the section's buffer from the section `before`, or from the images."""
     name, channels = section.name, section.channels
     if before is None:
         yield StemStage(features.conv0, features.norm0, "images", name, channels)
@@ -105,9 +105,9 @@ def _entry_stages(features: DenseNetFeatures, section: Section, before: str | No
 class LadderDenseNet(SegmentationModel):
     """Ladder-style DenseNet for semantic segmentation (Kreso, Krapac, Segvic, ICCV workshops 2017, Figure 1).
 
-    A DenseNet whose fourth block is split in two halves by an average pooling, a context layer at 1/64 of the images'
-    resolution, and a transition up of 128 channels for each dense block and first half, the coarsest first. Scores are
-    at 1/4, auxiliary scores at 1/64.
+    An average pooling splits the fourth block of a DenseNet in two halves. A context layer follows at 1/64 of the
+    images' resolution, then a transition-up of 128 channels for each dense block and first half, the coarsest first.
+    Scores are at 1/4, auxiliary scores at 1/64.
 
     Args:
         backbone: "densenet121", "densenet161", "densenet169" or "densenet201".
@@ -116,12 +116,12 @@ class LadderDenseNet(SegmentationModel):
         in_channels: channels of the images.
         weights: None, a file with pretrained weights of the backbone, or "imagenet".
         frozen_bn: every BatchNorm stays in inference mode while training.
-        context: "dilated", or "pyramid" for spatial pyramid pooling in the place of the context layer.
+        context: "dilated", or "pyramid" for spatial pyramid pooling instead of the context layer.
         auxiliary: whether there is a head for the auxiliary loss.
         split_blocks: dense blocks that an average pooling splits in two halves. With (3, 4) the context layer is at
-            1/128, and there are five transitions up. The paper leaves open where: each is split in the middle.
+            1/128, and there are five transitions-up. The split is in the middle; the paper leaves its place open.
 
-    SegmentationModel says more of these, and of the attributes.
+    SegmentationModel describes the arguments and attributes in detail.
 
     Raises:
         ValueError: an argument is out of range, or the weights do not fit.
@@ -158,7 +158,7 @@ class LadderDenseNet(SegmentationModel):
 
 
 class _Baseline(SegmentationModel):
-    """A model with no choice but the backbone; subclasses say which design it has with the default one."""
+    """A model whose only choice is the backbone; subclasses give its design with the default backbone."""
 
     design: Design
 
@@ -186,8 +186,8 @@ class _Baseline(SegmentationModel):
 class DenseNet32x(_Baseline):
     """A DenseNet without an upsampling path: scores from the context output at 1/32 of the images' resolution.
 
-    The baseline that the paper calls DenseNet-121 32x. Its context layer is that of the ladder, its fourth block is not
-    split. There is no auxiliary head, which would repeat the head.
+    The paper calls this baseline DenseNet-121 32x. It has the ladder's context layer, and its fourth block is not
+    split. An auxiliary head would repeat the head, so there is none.
 
     Args and Raises: as LadderDenseNet.
     """
@@ -196,11 +196,11 @@ class DenseNet32x(_Baseline):
 
 
 class DilatedDenseNet(_Baseline):
-    """A DenseNet that stays at 1/8 of the images' resolution, and one transition up to 1/4.
+    """A DenseNet that stays at 1/8 of the images' resolution, and one transition-up to 1/4.
 
-    The baseline that the paper calls Dilated 8x DenseNet-121 4x: its last two dense blocks are dilated (rates 2 and 4)
-    and have no pooling before them. The skip connection is the first block's. The paper leaves open what the context
-    layer and the losses are: they are the ladder's, the auxiliary scores are at 1/8.
+    The paper calls this baseline Dilated 8x DenseNet-121 4x. Its last two dense blocks are dilated (rates 2 and 4) and
+    have no pooling before them. The skip connection comes from the first block. The paper leaves the context layer and
+    the losses open: we use the ladder's, with auxiliary scores at 1/8.
 
     Args and Raises: as LadderDenseNet.
     """

@@ -1,4 +1,4 @@
-"""The interface of encoders, the networks that models have for a downsampling path."""
+"""The interface of encoders, the networks of a model's downsampling path."""
 
 import re
 from abc import ABC, abstractmethod
@@ -18,31 +18,31 @@ F = TypeVar("F", bound=Features)
 
 @dataclass(frozen=True)
 class Layout:
-    """Names that checkpoints of one family of networks have for what an encoder has."""
+    """Names of an encoder's parts in the checkpoints of one family of networks."""
 
     first_convolution: str
-    """The weight that reads the image."""
+    """Name of the weight that reads the image."""
     left_out: tuple[str, ...]
-    """Beginnings of the names, without `prefix`, that no encoder has."""
+    """Prefixes (after `prefix`) of names that no encoder has."""
     prefix: str
     """Prefix of the encoder's names in whole networks."""
     modern: Callable[[str], str] = str
-    """Today's name for one that may be in an old style."""
+    """Function that turns a name, perhaps in an old style, into today's name."""
 
 
 class Encoder(ABC, Generic[F]):
     """A family of encoders; an instance is one of them. Subclasses are frozen dataclasses, each in a file of its own.
 
-    `features`, in what follows, is what `build` returned.
+    The argument `features` of the methods is the module that `build` returned.
     """
 
     #: Class of `features`.
     features_class: ClassVar[type[Features]]
     layout: ClassVar[Layout]
-    #: The part that torch runs, in lean steps too, for people; None: all is the lean program's.
+    #: Name, for the user, of the part that torch runs even in lean steps; None: the lean program runs everything.
     on_torch: ClassVar[str | None] = None
 
-    #: All families.
+    #: All families of encoders.
     families: ClassVar[list[type["Encoder[Any]"]]] = []
 
     def __init_subclass__(cls) -> None:
@@ -53,21 +53,21 @@ class Encoder(ABC, Generic[F]):
     @staticmethod
     @abstractmethod
     def architectures() -> list[str]:
-        """Networks that checkpoints of the family may be of, as torchvision and timm name them."""
+        """Networks of the family's checkpoints, as torchvision and timm name them."""
 
     @staticmethod
     @abstractmethod
     def recognise(state: Mapping[str, Tensor]) -> str | None:
-        """The architecture that the checkpoint `state` is of, or None."""
+        """The architecture of the checkpoint `state`, or None if it is not of this family."""
 
     @property
     @abstractmethod
     def architecture(self) -> str:
-        """The one of this encoder."""
+        """The architecture of this encoder."""
 
     @abstractmethod
     def build(self, in_channels: int, split_blocks: tuple[int, ...], dilated: bool) -> F:
-        """The module.
+        """Builds the module.
 
         Args:
             in_channels: channels of the images.
@@ -77,28 +77,28 @@ class Encoder(ABC, Generic[F]):
 
     @abstractmethod
     def examine(self, look: Examination, path: str, features: F) -> None:
-        """Look at all modules of `features` that a lean step does not call.
+        """Examines all modules of `features` that a lean step does not call.
 
         Raises:
-            UnsupportedModuleError: one computes something else than the lean program does in its place.
+            UnsupportedModuleError: a module no longer computes what the lean program computes in its place.
         """
 
     @abstractmethod
     def stages(self, features: F, skips: Mapping[str, Stage]) -> Iterator[Stage]:
         """The stages of a lean program from "images", or from the features of `run_on_torch`, to all features.
 
-        skips: by its source, the projection of each skip connection, to be put where that has been written.
+        skips: projection of each skip connection, by its source; it is inserted right after the source is written.
         """
 
     def run_on_torch(
         self, features: F, images: Tensor, plan: MemoryPlan, workspace: Workspace | None
     ) -> dict[str, Tensor]:
-        """The features by their names, for encoders that run `on_torch`."""
+        """The features by name that torch computes, for encoders with a part `on_torch`."""
         raise NotImplementedError
 
 
 def count_layers(state: Mapping[str, Tensor], pattern: re.Pattern[str]) -> tuple[int, ...]:
-    """Number of different second numbers that `pattern` finds in the names beside each first number."""
+    """Counts, for each first number that `pattern` finds in the names, the different second numbers."""
     found = {match.groups() for name in state if (match := pattern.match(name))}
     groups = sorted({int(group) for group, _ in found})
     return tuple(sum(int(other) == group for other, _ in found) for group in groups)

@@ -14,18 +14,18 @@ from .output import LadderOutput
 class LadderLoss(nn.Module):
     """Loss (1 - aux_weight) * main + aux_weight * auxiliary, each upsampled bilinearly to the size of the labels.
 
-    Of a model without auxiliary scores it is the main term alone.
+    For a model without auxiliary scores it is the main term alone.
 
-    Each term is the cross entropy averaged over the pixels whose label is not `ignore_index`
-    (weighted by `class_weights` as in nn.CrossEntropyLoss). With no such pixel, or where all weigh nothing, it is 0 and
-    so is its gradient (PyTorch's is NaN).
+    Each term is the cross entropy averaged over the pixels whose label is not `ignore_index` (weighted by
+    `class_weights` as in nn.CrossEntropyLoss). If there is no such pixel, or all have weight 0, the term and its
+    gradient are 0 (PyTorch gives NaN).
 
     Args:
         ignore_index: label of pixels that do not count.
         class_weights: [K], a tensor of any integer or floating dtype or a list of numbers, or None.
-        aux_weight: weight of the auxiliary term; the paper takes 0.3.
-        memory: "lean" never stores class scores at full resolution, nor does all else that a model's `memory` may be
-            besides "plain", which is F.interpolate and F.cross_entropy.
+        aux_weight: weight of the auxiliary term; 0.3 in the paper.
+        memory: "plain" uses F.interpolate and F.cross_entropy; "lean", and any other value that a model's `memory`
+            accepts, never stores class scores at full resolution.
 
     Raises:
         ValueError: an argument is out of range.
@@ -55,8 +55,8 @@ class LadderLoss(nn.Module):
 
         Raises:
             ValueError: a label is neither in [0, K) nor `ignore_index`, or the shapes do not fit. (With memory="plain"
-                the errors are PyTorch's, an IndexError for the label.)
-            TypeError: `labels` are not of an integer dtype.
+                PyTorch raises the errors, an IndexError for the label.)
+            TypeError: `labels` do not have an integer dtype.
         """
         implementation = ops if self.memory == "lean" else ops.reference
         cross_entropy = implementation.upsample_cross_entropy

@@ -1,4 +1,4 @@
-"""The argument `memory` of models, and plans for those that have a budget."""
+"""The argument `memory` of models, and the plans of models with a budget."""
 
 import warnings
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _MODES = ("lean", "plain")
 #: Share and bytes by which memory may exceed the prediction without a warning (docs/memory.md).
 _TOLERANCE_SHARE, _TOLERANCE_BYTES = 0.03, 50_000_000
 
-#: Steps of one kind from which on memory is as in all that follow: the optimizer has its state, the workspace its plan.
+#: Steps of one kind until memory settles: the optimizer then has its state, and the workspace its placement.
 _STEPS_UNTIL_SETTLED = 2
 
 
@@ -23,7 +23,7 @@ def memory_mode(value: object) -> str:
     """Mode of a module with the argument memory=`value`: "plain", or "lean".
 
     Raises:
-        ValueError: it is neither of these, nor a budget such as "8GiB", nor a lean.MemoryPlan.
+        ValueError: `value` is neither of these, nor a budget such as "8GiB", nor a lean.MemoryPlan.
     """
     if value in _MODES:
         return str(value)
@@ -33,7 +33,7 @@ def memory_mode(value: object) -> str:
 
 
 def budget_plans(value: object) -> "BudgetPlans | None":
-    """Plans of a model with the argument memory=`value`, if that is a budget."""
+    """Plans of a model with the argument memory=`value`; None if that is not a budget."""
     budget = None if value in _MODES or isinstance(value, lean.MemoryPlan) else _budget(value)
     return None if budget is None else BudgetPlans(budget)
 
@@ -47,7 +47,7 @@ def _budget(value: object) -> int | None:
 
 @dataclass
 class _Kind:
-    """Steps of one kind: what was planned for them, and what was there when the first one began."""
+    """Steps of one kind: their plan, and the memory in use and its peak when the first one began."""
 
     planned: memory.PlannedStep
     in_use: int | None
@@ -56,9 +56,9 @@ class _Kind:
 
 
 class BudgetPlans:
-    """The plans of one model, made when it first meets images of a shape.
+    """The plans of one model, each made when the model first meets images of a shape.
 
-    `budget` bytes are for all of a training step, with Adam as the optimizer: see memory.plan.
+    `budget` bytes cover a whole training step, with Adam as the optimizer: see memory.plan.
     """
 
     def __init__(self, budget: int) -> None:
@@ -66,15 +66,15 @@ class BudgetPlans:
         self._kinds: dict[tuple[object, ...], _Kind] = {}
 
     def __deepcopy__(self, memo: dict) -> "BudgetPlans":
-        return BudgetPlans(self.budget)  # what the process took before is nothing to a copy
+        return BudgetPlans(self.budget)  # the history of the process does not concern a copy
 
     def __reduce__(self) -> tuple:
         return BudgetPlans, (self.budget,)
 
     def plan_for(self, model: LeanModel, images: Tensor, workspace: lean.Workspace) -> lean.MemoryPlan | None:
-        """The plan for a step with these images; None where no backward pass will follow.
+        """The plan for a step with these images; None if no backward pass will follow.
 
-        Warns, once for each kind of step, if those before this one took more than predicted.
+        Warns, once for each kind of step, if the steps before this one took more memory than predicted.
 
         Raises:
             memory.BudgetError: no plan fits.
@@ -98,7 +98,7 @@ class BudgetPlans:
         estimate = kind.planned.estimate
         self._compare("its feature maps", workspace, estimate.workspace)
         peak = memory.peak_memory(device)
-        if kind.in_use is not None and peak > kind.peak:  # else it tells of something else, before these steps
+        if kind.in_use is not None and peak > kind.peak:  # else the peak is from before these steps
             there = estimate.parts["parameters and buffers"] + estimate.parts["images and labels"]
             what = f"tensors on {device}" if device.type == "cuda" else "the process"
             self._compare(what, peak, kind.in_use + estimate.peak - there)

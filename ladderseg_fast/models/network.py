@@ -8,10 +8,10 @@ from .output import LadderOutput
 
 
 class Network(nn.Module):
-    """An encoder, a context layer on its last feature, transitions up along skip connections, one head or two.
+    """An encoder, a context layer on its last feature, transitions-up along skip connections, one head or two.
 
     Args:
-        design: which.
+        design: the choices of these parts.
         num_classes: K, 1 to 256.
         in_channels: channels of the images.
 
@@ -53,12 +53,12 @@ class Network(nn.Module):
 
     @property
     def min_size(self) -> int:
-        """Smallest image side: below it the context layer would see no pixel."""
+        """Smallest image side: with a smaller one the context layer would see no pixel."""
         return self.features.stride
 
     @property
     def transitions_up(self) -> dict[str, TransitionUp]:
-        """Transitions up by the names of the skip connections that they read, in the order in which they run."""
+        """Transitions-up by the names of the skip connections that they read, in the order in which they run."""
         return {name: getattr(self, f"up{i}") for i, name in enumerate(self._skips, start=1)}
 
     def forward(self, images: Tensor) -> LadderOutput:

@@ -14,10 +14,10 @@ from torch import Tensor
 from ..atomic_file import atomic_write
 from ..tensor_digest import tensor_digest
 
-#: Name of the metadata's entry.
+#: Name of the entry in the metadata.
 _KEY = "ladderseg_fast"
 
-#: Types of the entries, by their keys.
+#: Types of the values in the entry, by key.
 _TYPES = {"class": str, "options": dict, "pretrained": bool}
 
 Model = TypeVar("Model")
@@ -25,21 +25,21 @@ Model = TypeVar("Model")
 
 @dataclass(frozen=True)
 class SavedModel:
-    """Content of a file."""
+    """Content of a saved model's file."""
 
     class_name: str
     options: dict[str, Any]
-    """Arguments of the class."""
+    """Arguments for the class."""
     pretrained: bool
-    """Whether its encoder started from pretrained weights."""
+    """Whether the encoder started from pretrained weights."""
     state: dict[str, Tensor]
 
 
 def write_pretrained(path: str | os.PathLike[str], model: SavedModel) -> None:
-    """Write `model` to the file `path`; a crash or a full disk leaves an earlier file there intact.
+    """Writes `model` to the file `path`; a crash or a full disk leaves an earlier file there intact.
 
     Raises:
-        OSError: it cannot be written; the message names `path`.
+        OSError: the file cannot be written; the message names `path`.
     """
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state.items()}
     content = {"class": model.class_name, "options": model.options, "pretrained": model.pretrained}
@@ -50,20 +50,20 @@ def write_pretrained(path: str | os.PathLike[str], model: SavedModel) -> None:
 
 
 def holds_model(path: str | os.PathLike[str]) -> bool:
-    """Whether the safetensors file `path` is one that write_pretrained wrote; False, too, where it cannot be read."""
+    """Whether write_pretrained wrote the safetensors file `path`; False if the file cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             return _KEY in (file.metadata() or {})
-    except Exception:  # whoever reads the file says what is wrong with it
+    except Exception:  # the code that reads the file reports what is wrong with it
         return False
 
 
 def read_pretrained(path: str | os.PathLike[str]) -> SavedModel:
-    """Read what write_pretrained wrote.
+    """Reads a file that write_pretrained wrote.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is damaged, or not a model of this package.
+        OSError: the file cannot be read.
+        ValueError: the file is damaged, or not a model of this package.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -73,7 +73,7 @@ def read_pretrained(path: str | os.PathLike[str]) -> SavedModel:
             state = {key: file.get_tensor(key) for key in file.keys()}
     except OSError:
         raise
-    except Exception as error:  # SafetensorError, and where a dtype is not torch's others
+    except Exception as error:  # SafetensorError, and others for a dtype that torch lacks
         raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
     if _KEY not in metadata:
         raise ValueError(
@@ -87,13 +87,13 @@ def read_pretrained(path: str | os.PathLike[str]) -> SavedModel:
     # Files of release 0.1 have no digest: a safetensors file has no checksums of its own.
     if "digest" in content and content["digest"] != _digest(content, state):
         raise ValueError(f"{path}: damaged or edited: this is not what save_pretrained wrote")
-    # What a model once started from is nothing to one that has its weights, and may be anybody's path.
+    # A saved model has its weights: the file that they started from no longer matters, and may not exist here.
     options = {name: value for name, value in content["options"].items() if name != "weights"}
     return SavedModel(content["class"], options, content["pretrained"], state)
 
 
 def _digest(content: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
-    """Digest of all that the file says, but the digest itself."""
+    """Digest of everything in the file except the digest itself."""
     described = {key: value for key, value in content.items() if key != "digest"}
     return tensor_digest(state, json.dumps(described, sort_keys=True))
 
@@ -103,7 +103,7 @@ def _check_content(content: Any) -> None:
     for key, kind in _TYPES.items():
         if not isinstance(content[key], kind):
             raise TypeError(f"{key} is of type {type(content[key]).__name__}")
-    # A damaged name of an entry must not be one that is absent.
+    # An entry with a damaged name must not pass for an absent entry.
     unknown = content.keys() - _TYPES.keys() - {"digest"}
     if unknown:
         raise ValueError(f"unknown entries {', '.join(sorted(unknown))}")
@@ -112,7 +112,7 @@ def _check_content(content: Any) -> None:
 def check_class(
     path: str | os.PathLike[str], name: str, wanted: type[Model], known: Mapping[str, type[Model]]
 ) -> type[Model]:
-    """The class called `name`, which must be `wanted` or one of its subclasses; else ValueError."""
+    """The class called `name`; ValueError unless it is `wanted` or one of its subclasses."""
     if name not in known:
         raise ValueError(f"{path}: a model of class {name!r}, which this release does not have")
     if not issubclass(known[name], wanted):

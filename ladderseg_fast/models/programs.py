@@ -1,6 +1,6 @@
-"""A model's lean program: an encoder, a context layer, transitions up, heads.
+"""A model's lean program: an encoder, a context layer, transitions-up, heads.
 
-The encoder's features that transitions up read are its skip connections, the last one is what the context layer reads.
+The transitions-up read skip connections from the encoder's features; the context layer reads the last feature.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from .network import Network
 
 
 def program_of(network: Network, plan: MemoryPlan) -> Program:
-    """The program of `network`, from "images", or from the features that it reads of an encoder that torch runs.
+    """The program of `network`, from "images", or from the features that the encoder's part on torch computes.
 
     Raises:
         ValueError: `plan` recomputes a section that an average pooling leads to.
@@ -35,10 +35,10 @@ def program_of(network: Network, plan: MemoryPlan) -> Program:
 
 
 def examine(network: Network, look: Examination) -> None:
-    """Look at all modules of `network` that its program stands for.
+    """Examines all modules of `network` that its program computes.
 
     Raises:
-        UnsupportedModuleError: one computes something else.
+        UnsupportedModuleError: a module computes something else.
     """
     given = network.features.channels
     network.design.encoder.examine(look, "features", network.features)

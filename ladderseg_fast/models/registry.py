@@ -17,10 +17,10 @@ from .segmentation_model import SegmentationModel
 
 @dataclass(frozen=True)
 class Configuration:
-    """A model class with what it is called with."""
+    """A model class with its arguments."""
 
     title: str
-    """Name in the paper."""
+    """The paper's name for it."""
     model_class: type[SegmentationModel]
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -48,15 +48,15 @@ CONFIGURATIONS: dict[str, Configuration] = {
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names that create_model takes, in alphabetical order; of those, the ones that match a shell pattern."""
+    """Names that create_model takes and that match a shell pattern, in alphabetical order."""
     return sorted(fnmatch.filter(CONFIGURATIONS, pattern))
 
 
 def full_name(name: str) -> str:
-    """`name` if it is one of list_models(); of a DenseNet alone, such as "densenet121", the name of the ladder on it.
+    """Returns `name` if list_models() has it; for a DenseNet such as "densenet121", the name of the ladder on it.
 
     Raises:
-        ValueError: neither.
+        ValueError: `name` is neither.
     """
     for candidate in (name, f"ladder_{name}"):
         if candidate in CONFIGURATIONS:
@@ -72,10 +72,10 @@ def create_model(
     frozen_bn: bool = False,
     memory: str | int | MemoryPlan = "lean",
 ) -> SegmentationModel:
-    """A model of the paper.
+    """Creates a model of the paper.
 
     Args:
-        name: one of list_models(), or what full_name makes one of.
+        name: one of list_models(), or a DenseNet's name as in full_name.
         num_classes: K, 1 to 256.
         in_channels: channels of the images; pretrained weights of the first convolution are adapted to them.
         weights: None for random weights; a file with pretrained weights of the encoder; "imagenet" to download them

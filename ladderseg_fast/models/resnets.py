@@ -1,7 +1,7 @@
 """ResNet-50 as an encoder, and the models of the paper on it.
 
-There is no dense block to save memory in: of the encoder only the stem is lean, its residual units keep what PyTorch
-keeps. Context layer, transitions up, heads and loss are lean as everywhere.
+A ResNet has no dense blocks, so only the encoder's stem is lean; its residual units keep what PyTorch keeps. Context
+layer, transitions-up, heads and loss are lean as everywhere.
 """
 
 import os
@@ -39,7 +39,7 @@ _CONVOLUTION = re.compile(r"layer1\.0\.conv\d\.weight")
 
 @dataclass(frozen=True)
 class ResNet50(Encoder[ResNetFeatures]):
-    """A ResNet-50. Its stem is a lean program, the residual units are torch's, and what follows is a program again."""
+    """A ResNet-50. Its stem is a lean program, torch runs the residual units, and a second program runs the rest."""
 
     features_class = ResNetFeatures
     layout = Layout("conv1.weight", ("fc.",), "")
@@ -51,7 +51,7 @@ class ResNet50(Encoder[ResNetFeatures]):
 
     @staticmethod
     def recognise(state: Mapping[str, Tensor]) -> str | None:
-        """Any ResNet of torchvision's."""
+        """Recognises any of torchvision's ResNets."""
         inner = state.get("layer1.0.conv2.weight")
         if inner is None:
             return None
@@ -63,9 +63,9 @@ class ResNet50(Encoder[ResNetFeatures]):
         return "resnet50"
 
     def build(self, in_channels: int, split_blocks: tuple[int, ...], dilated: bool) -> ResNetFeatures:
-        """The module; of its blocks, only the fourth can be split."""
+        """Builds the module, of which only the fourth block can be split."""
         if not set(split_blocks) <= {4}:
-            raise ValueError(f"of a ResNet only the fourth block can be split, got split_blocks={split_blocks}")
+            raise ValueError(f"split_blocks must be empty or (4,) for a ResNet, got {split_blocks}")
         return ResNetFeatures(in_channels, bool(split_blocks), dilated)
 
     def examine(self, look: Examination, path: str, features: ResNetFeatures) -> None:
@@ -83,7 +83,7 @@ class ResNet50(Encoder[ResNetFeatures]):
 
 
 class _OnResNet(SegmentationModel):
-    """A model on a ResNet-50; subclasses say which design it has."""
+    """A model on a ResNet-50; subclasses give its design."""
 
     design: Design
 
@@ -104,8 +104,9 @@ class _OnResNet(SegmentationModel):
 class LadderResNet(_OnResNet):
     """The ladder on a ResNet-50, which the paper calls LadderResNet-50 4x.
 
-    As in the ladder DenseNet the context layer is at 1/64 of the images' resolution; see nn.ResNetFeatures for the
-    pooling that leads there. Skip connections are the outputs of the four stages, of the fourth as far as that pooling.
+    As in the ladder DenseNet, the context layer is at 1/64 of the images' resolution; see nn.ResNetFeatures for the
+    pooling that leads there. Skip connections are the outputs of the first three stages, and of the fourth up to that
+    pooling.
 
     Args:
         num_classes: K, 1 to 256.
@@ -114,7 +115,7 @@ class LadderResNet(_OnResNet):
         weights: None, a file with pretrained weights of a ResNet-50, or "imagenet".
         frozen_bn: every BatchNorm stays in inference mode while training.
 
-    SegmentationModel says more of these, and of the attributes.
+    SegmentationModel describes the arguments and attributes in detail.
 
     Raises:
         ValueError: an argument is out of range, or the weights do not fit.
@@ -133,7 +134,7 @@ class ResNet32x(_OnResNet):
 
 
 class DilatedResNet(_OnResNet):
-    """A ResNet-50 whose last two stages are dilated (rates 2 and 4), with one transition up from 1/8 to 1/4.
+    """A ResNet-50 whose last two stages are dilated (rates 2 and 4), with one transition-up from 1/8 to 1/4.
 
     The paper calls it Dilated 8x ResNet-50 4x; see DilatedDenseNet.
 

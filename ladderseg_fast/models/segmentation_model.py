@@ -1,4 +1,4 @@
-"""The common base of the models of the paper: how they run, and how they are saved and loaded."""
+"""The common base of the paper's models: how they run, and how they are saved and loaded."""
 
 import os
 from collections.abc import Iterator
@@ -23,35 +23,35 @@ from .weights import load_encoder_weights
 
 
 class SegmentationModel(Network):
-    """A network that runs lean or plain. Subclasses are the models of the paper; each says which design it has.
+    """A network that runs lean or plain. Its subclasses are the paper's models; each gives its design.
 
     Args:
-        design: encoder, context layer, transitions up, heads.
+        design: encoder, context layer, transitions-up, heads.
         num_classes: K, 1 to 256.
         memory: "lean" runs dense blocks, transitions, stem, context layer and heads as autograd functions that keep
             only what backward cannot recompute cheaply; "plain" runs ordinary PyTorch modules. Both compute the same
             and share one state_dict. An edit that lean cannot follow (a hook on an inner module, another activation)
-            raises lean.UnsupportedModuleError when the model is called; torch.autocast has an effect on
-            the CPU with "plain" only, on CUDA with both. A budget such as "8GiB", or a number of bytes, is lean with
-            the fastest plan that fits, made for each shape of images that a training step meets: see memory.plan,
-            docs/memory.md. A lean.MemoryPlan is lean with that plan.
+            raises lean.UnsupportedModuleError when the model is called. torch.autocast affects "plain" only on the
+            CPU, and both on CUDA. A budget such as "8GiB", or a number of bytes, is lean with the fastest plan that
+            fits, made for each shape of images in training: see memory.plan, docs/memory.md. A lean.MemoryPlan is lean
+            with that plan.
         in_channels: channels of the images.
         weights: None, a file with the encoder's pretrained weights, or "imagenet"; see models.weights.
-        frozen_bn: every BatchNorm stays in inference mode while training: its running statistics normalise and do not
-            change. Its gamma and beta are trained.
-        options: the other arguments that the subclass was called with; for save_pretrained.
+        frozen_bn: every BatchNorm stays in inference mode while training: it normalises with its running statistics,
+            which do not change. Its gamma and beta are trained.
+        options: the other arguments of the subclass, for save_pretrained.
 
     Attributes:
-        memory_plan: lean.MemoryPlan, how a lean step without a budget spends memory, or None for what is best on the
-            images' device; may be replaced at any time.
-        pretrained: whether the encoder started from pretrained weights; parameter_groups goes by it.
-        configuration: the arguments that the subclass was called with, except memory and weights.
+        memory_plan: lean.MemoryPlan of lean steps without a budget, or None for the default on the images' device; may
+            be replaced at any time.
+        pretrained: whether the encoder started from pretrained weights; parameter_groups depends on it.
+        configuration: the arguments of the subclass, except memory and weights.
 
     Raises:
         ValueError: an argument is out of range, or the weights do not fit.
     """
 
-    #: Subclasses by their names; for from_pretrained.
+    #: Subclasses by name, for from_pretrained.
     _classes: ClassVar[dict[str, type["SegmentationModel"]]] = {}
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -83,7 +83,7 @@ class SegmentationModel(Network):
 
     @property
     def memory(self) -> str:
-        """ "lean" or "plain"; may be set at any time, to all that the argument may be."""
+        """ "lean" or "plain"; may be set at any time, to any value of the argument."""
         return self._memory
 
     @memory.setter
@@ -99,7 +99,7 @@ class SegmentationModel(Network):
         return None if self._budget_plans is None else self._budget_plans.budget
 
     def train(self, mode: bool = True) -> "SegmentationModel":
-        """Training mode, or evaluation mode; with `frozen_bn` BatchNorms are in evaluation mode in both."""
+        """Sets training or evaluation mode; with `frozen_bn`, BatchNorms are in evaluation mode in both."""
         super().train(mode)
         if self.frozen_bn:
             for module in self.modules():
@@ -113,7 +113,7 @@ class SegmentationModel(Network):
         Raises:
             ValueError: `images` has another shape; or one value per channel in training mode, as in nn.BatchNorm2d.
             memory.BudgetError: (a ValueError) no plan for these images fits into the budget.
-            TypeError: `images` is not of the parameters' dtype.
+            TypeError: `images` does not have the parameters' dtype.
         """
         self._check_images(images)
         return self._forward_lean(images) if self.memory == "lean" else super().forward(images)
@@ -130,15 +130,15 @@ class SegmentationModel(Network):
     def lean_scores(
         self, images: Tensor, plan: lean.MemoryPlan | None = None, workspace: lean.Workspace | None = None
     ) -> tuple[Tensor, ...]:
-        """Logits, and auxiliary logits if there are such, by the lean program, whatever `memory` is.
+        """Logits, and auxiliary logits if the model has them, by the lean program, whatever `memory` is.
 
         Args:
             images: [N, in_channels, H, W].
-            plan: None for what is best on the images' device.
+            plan: None for the default on the images' device.
             workspace: None: buffers are reused within the call only.
 
         Raises:
-            UnsupportedModuleError: a module is not what the program computes in its place.
+            UnsupportedModuleError: a module no longer computes what the program computes in its place.
             ValueError: the plan recomputes a section that an average pooling leads to.
         """
         check_modules(self, partial(examine, self))
@@ -156,7 +156,7 @@ class SegmentationModel(Network):
 
     @property
     def on_torch(self) -> tuple[str, nn.Module] | None:
-        """The part that torch runs in lean steps, too: what it is called, and the module that has it; or None."""
+        """The part that torch runs even in lean steps: its name, and the module that holds it; or None."""
         name = self.design.encoder.on_torch
         return None if name is None else (name, self.features)
 
@@ -174,10 +174,10 @@ class SegmentationModel(Network):
         return ops.reference.upsample_argmax(logits, size)
 
     def parameter_groups(self, lr: float, pretrained_divisor: float = 5) -> list[dict[str, Any]]:
-        """Two groups for an optimizer, those of the encoder and those of all else, each with its learning rate.
+        """Two groups for an optimizer: the encoder's parameters and all others, each with its learning rate.
 
-        The encoder's is lr / pretrained_divisor if the encoder is `pretrained`, else lr (section 4 of the paper).
-        Parameters that need no gradient are in neither.
+        The encoder's rate is lr / pretrained_divisor if the encoder is `pretrained`, else lr (section 4 of the paper).
+        Parameters that need no gradient are in neither group.
         """
         encoder_lr = lr / pretrained_divisor if self.pretrained else lr
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
@@ -190,12 +190,12 @@ class SegmentationModel(Network):
         ]
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write parameters and buffers to the safetensors file `path`, with the configuration in its metadata.
+        """Writes parameters and buffers to the safetensors file `path`, with the configuration in its metadata.
 
         A crash or a full disk leaves an earlier file at `path` intact.
 
         Raises:
-            OSError: it cannot be written; the message names `path`.
+            OSError: the file cannot be written; the message names `path`.
         """
         write_pretrained(path, SavedModel(type(self).__name__, self.configuration, self.pretrained, self.state_dict()))
 
@@ -203,19 +203,19 @@ class SegmentationModel(Network):
     def from_pretrained(
         cls, path: str | os.PathLike[str], memory: str | int | lean.MemoryPlan = "lean"
     ) -> "SegmentationModel":
-        """The model that save_pretrained wrote to `path`, in evaluation mode on the CPU; runs no code from the file.
+        """Loads the model that save_pretrained wrote to `path`, in evaluation mode on the CPU.
 
-        On a subclass it must be of that class.
+        No code in the file runs. Called on a subclass, it accepts only models of that class.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is damaged, not a model of this package, or of another class.
+            ValueError: the file is damaged, not a model of this package, or a model of another class.
         """
         saved = read_pretrained(path)
         model_class = check_class(path, saved.class_name, cls, SegmentationModel._classes)
         try:
             dtype = saved.state["head.conv.weight"].dtype
-            with torch.device("meta"):  # options that do not fit are found before memory is taken for them
+            with torch.device("meta"):  # finds options that do not fit before taking memory for them
                 expected = model_class(**saved.options, memory=memory).to(dtype).state_dict()
             problems = state_problems(saved.state, expected)
             if problems:
@@ -243,12 +243,12 @@ class SegmentationModel(Network):
         own = next(self.parameters(), None)
         if own is not None:
             return own
-        # A replica of torch.nn.DataParallel has tensors where the model has parameters.
+        # A replica of torch.nn.DataParallel has tensors instead of parameters.
         copies = (module.__dict__.get("_former_parameters", {}) for module in self.modules())
         return next(tensor for tensors in copies for tensor in tensors.values())
 
     def release_workspace(self) -> None:
-        """Give the buffers that lean steps reuse back to the allocator; the next step makes new ones."""
+        """Returns the buffers that lean steps reuse to the allocator; the next step makes new ones."""
         self._workspace.release()
 
     def extra_repr(self) -> str:
@@ -258,7 +258,7 @@ class SegmentationModel(Network):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the block; what was in training mode goes back to it afterwards."""
+    """Region in evaluation mode; modules that were in training mode return to it afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

@@ -1,14 +1,14 @@
-"""A state_dict against the module that is to take it: names, shapes, and whether every value can be kept."""
+"""Comparison of a state_dict with the module that loads it: names, shapes, and whether every value can be kept."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-#: Number of names of each kind that an error lists.
+#: Largest number of names of each kind that an error lists.
 _LISTED = 5
 
-#: Between tensors of one kind values convert: from half to double, but not from integers, 8-bit or complex numbers.
+#: Kinds of dtypes whose values convert to each other: half to double, but not integers, 8-bit or complex numbers.
 _KINDS = (
     {torch.float16, torch.bfloat16, torch.float32, torch.float64},
     {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64},
@@ -19,8 +19,8 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copies `state` into the parameters and buffers of `module`, converted to their dtypes and devices.
 
     Raises:
-        ValueError: a name is missing or left over, a tensor is of another shape or kind, or a value is too large for
-            the dtype that it gets; the message lists them. `module` is then unchanged.
+        ValueError: a name is missing or left over, a tensor has another shape or kind, or a value is too large for its
+            new dtype; the message lists them. `module` is then unchanged.
     """
     problems = state_problems(state, module.state_dict())
     if problems:
@@ -29,7 +29,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def state_problems(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, list[str]]:
-    """Problems that keep `state` from taking the place of `target`: names by kind of problem."""
+    """Reasons why `state` cannot replace `target`: names by kind of problem."""
     common = [name for name in target if name in state]
     shapes = [name for name in common if state[name].shape != target[name].shape]
     kinds = [name for name in common if not same_kind(state[name], target[name])]
@@ -47,13 +47,13 @@ def state_problems(state: Mapping[str, Tensor], target: Mapping[str, Tensor]) ->
 
 
 def same_kind(tensor: Tensor, target: Tensor) -> bool:
-    """Whether `tensor` has values that convert to those of `target`, which may be on the meta device."""
+    """Whether the values of `tensor` convert to the dtype of `target`, which may be on the meta device."""
     numbers = [kind for kind in _KINDS if target.dtype in kind and tensor.dtype in kind]
     return bool(numbers) and tensor.layout == target.layout and not tensor.is_meta
 
 
 def describe(problems: Mapping[str, Sequence[str]]) -> str:
-    """Problems in one line; of many names the first ones."""
+    """Problems in one line, with the first names of each kind."""
     return "; ".join(f"{what}: {_abbreviated(names)}" for what, names in problems.items())
 
 

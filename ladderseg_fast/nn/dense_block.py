@@ -34,7 +34,7 @@ class DenseBlock(nn.Module):
     """`layers` dense layers; [N, C, H, W] -> [N, C + layers * growth_rate, H, W].
 
     The children are named `denselayer1`, `denselayer2`, ... as in torchvision. A block can run in parts (`start`,
-    `stop`): the ladder splits the fourth block into two halves with a pooling between them. `dilation` is that of the
+    `stop`): the ladder splits the fourth block into two halves with a pooling between them. `dilation` applies to the
     3x3 convolutions.
     """
 
@@ -51,12 +51,12 @@ class DenseBlock(nn.Module):
 
     @property
     def layers(self) -> list[DenseLayer]:
-        """Dense layers in the order in which data goes through them."""
+        """Dense layers in the order of the forward pass."""
         return cast(list[DenseLayer], list(self.children()))
 
     @property
     def out_channels(self) -> int:
-        """Channels of the output: those of the input and of all layers."""
+        """Channels of the output: the input's, and those that all layers add."""
         return self.in_channels + len(self.layers) * self.growth_rate
 
     def forward(self, features: Tensor, start: int = 0, stop: int | None = None) -> Tensor:

@@ -13,14 +13,14 @@ from .transition import Transition
 
 @dataclass(frozen=True)
 class DenseNetShape:
-    """Numbers that tell one DenseNet from another."""
+    """Numbers in which DenseNets differ."""
 
     block_layers: tuple[int, int, int, int]
     stem_channels: int = 64
     growth_rate: int = 32
 
 
-#: Huang et al., CVPR 2017, Table 1; DenseNet-161 is the authors' wider model, of growth rate 48.
+#: Shapes from Huang et al., CVPR 2017, Table 1; DenseNet-161 is the authors' wider model, with growth rate 48.
 DENSENETS = {
     "densenet121": DenseNetShape((6, 12, 24, 16)),
     "densenet161": DenseNetShape((6, 12, 36, 24), stem_channels=96, growth_rate=48),
@@ -28,7 +28,7 @@ DENSENETS = {
     "densenet201": DenseNetShape((6, 12, 48, 32)),
 }
 
-#: Dilation rates of the last two dense blocks where these stay at 1/8 of the images' resolution.
+#: Dilation rates of the last two dense blocks if these stay at 1/8 of the images' resolution.
 DILATION_RATES = {3: 2, 4: 4}
 
 
@@ -43,13 +43,13 @@ class Section:
     start: int
     stop: int
     channels: int
-    """Channels of its output: those that it reads and those that it adds."""
+    """Channels of its output: the ones that it reads and the ones that it adds."""
 
 
 class DenseNetFeatures(Features):
     """Stem, four dense blocks, three transitions; child names are torchvision's `features.*`.
 
-    There is no final norm: whoever reads the last block normalises it.
+    There is no final norm: the reader of the last block normalises it.
 
     Args:
         block_layers: dense layers in each block.
@@ -60,7 +60,7 @@ class DenseNetFeatures(Features):
         dilated: the last two blocks are dilated (rates 2 and 4) and have no pooling before them.
 
     Attributes:
-        sections: the dense blocks and halves of blocks, in the order in which data goes through them.
+        sections: the dense blocks and halves of blocks, in the order of the forward pass.
         stride: side of the square of image pixels that one pixel of the last section stands for.
 
     Raises:
@@ -104,11 +104,11 @@ class DenseNetFeatures(Features):
                 nn.init.kaiming_normal_(module.weight)
 
     def block(self, section: Section) -> DenseBlock:
-        """Dense block that `section` is, or is a half of."""
+        """Dense block to which `section` belongs."""
         return getattr(self, f"denseblock{section.block}")
 
     def transition(self, section: Section) -> Transition:
-        """Transition that a section other than the first begins with, unless it is a second half."""
+        """Transition at the start of a section that is neither the first nor a second half."""
         return getattr(self, f"transition{section.block - 1}")
 
     def stem(self, images: Tensor) -> Tensor:

@@ -1,16 +1,16 @@
-"""Interface of the encoders: a network without its classifier, which gives named features."""
+"""Interface of the encoders: a network without its classifier that returns named features."""
 
 from torch import nn
 
 
 class Features(nn.Module):
-    """Network without its classifier, from images to feature maps by their names.
+    """Network without its classifier, from images to named feature maps.
 
-    Its forward takes images [N, in_channels, H, W] and returns the features [N, channels[name], h, w] by their names.
+    Its forward takes images [N, in_channels, H, W] and returns a dict of features [N, channels[name], h, w] by name.
 
     Attributes:
         in_channels: channels of the images.
-        channels: those of each feature, by its name, in the order of the forward pass.
+        channels: channels of each feature by name, in the order of the forward pass.
         stride: side of the square of image pixels that one pixel of the last feature stands for.
     """
 

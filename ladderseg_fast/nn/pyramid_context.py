@@ -13,9 +13,9 @@ class PyramidContext(nn.Module):
     channels; BN - ReLU - conv 3x3 to `out_channels`.
 
     The paper only says that it is pyramid pooling as in PSPNet. The input is reduced first, as in the context layer.
-    Batch norm comes before convolutions, as everywhere in a DenseNet: the norm of the levels is that of the
-    concatenation, so that a single bin of a single image has statistics. In training they make 0 of that bin, and +-1
-    of those of two images, as in PSPNet: the coarsest level learns from larger batches, or with frozen batch norm.
+    Batch norm comes before convolutions, as everywhere in a DenseNet: the norm of the concatenation normalises the
+    levels, so that even a single bin of a single image has statistics. In training they turn that bin into 0, and the
+    bins of two images into +-1, as in PSPNet: the coarsest level learns from larger batches or with frozen batch norm.
     """
 
     BINS = (1, 2, 3, 6)

@@ -47,13 +47,13 @@ class ResNetFeatures(Features):
     Args:
         in_channels: channels of the images.
         split: an average pooling before the last unit of the fourth stage takes it to 1/64 of the images' resolution,
-            as the one in a ladder DenseNet's fourth block does. The paper leaves the place open.
-        dilated: the last two stages are dilated (rates 2 and 4) instead of having stride 2. Their first units look at
-            the grid that a strided convolution would, with the dilation of the stage before.
+            like the pooling in a ladder DenseNet's fourth block. The paper leaves the place open.
+        dilated: the last two stages are dilated (rates 2 and 4) instead of having stride 2. Their first units keep the
+            dilation of the stage before, so that they read the grid that a strided convolution would.
 
     Attributes:
-        channels: channels of each output by its name, in the order in which data goes through: "layer1", "layer2",
-            "layer3" and "layer4", or the halves "layer4a" and "layer4b" of the last.
+        channels: channels of each output by name, in the order of the forward pass: "layer1", "layer2", "layer3" and
+            "layer4", or the halves "layer4a" and "layer4b" of the last.
         stride: side of the square of image pixels that one pixel of the last output stands for.
     """
 
@@ -91,7 +91,7 @@ class ResNetFeatures(Features):
         return self.maxpool(self.relu(self.bn1(self.conv1(images))))
 
     def stages(self, x: Tensor) -> dict[str, Tensor]:
-        """Outputs by their names, computed from x [N, 64, h, w], the output of the stem."""
+        """Outputs by name, computed from x [N, 64, h, w], the output of the stem."""
         maps = {}
         for name in ("layer1", "layer2", "layer3"):
             x = maps[name] = getattr(self, name)(x)
@@ -103,5 +103,5 @@ class ResNetFeatures(Features):
         return maps
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs by their names; [N, in_channels, H, W] -> [N, channels[name], h, w]."""
+        """Outputs by name; [N, in_channels, H, W] -> [N, channels[name], h, w]."""
         return self.stages(self.stem(images))

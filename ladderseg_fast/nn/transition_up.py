@@ -1,4 +1,4 @@
-"""Transition-up (TU): blends upsampled coarse features with a projected skip connection."""
+"""Transition-up: blends upsampled coarse features with a projected skip connection."""
 
 import torch
 import torch.nn.functional as F

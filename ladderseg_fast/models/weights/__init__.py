@@ -1,4 +1,4 @@
-"""Pretrained weights of the encoders: files and downloads of torchvision's and timm's networks."""
+"""Pretrained weights of the encoders, from files and from downloads of torchvision's and timm's networks."""
 
 from .download import IMAGENET, MissingPackageError
 from .files import read_state_dict, state_dict_in

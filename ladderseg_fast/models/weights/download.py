@@ -1,7 +1,7 @@
 """ImageNet weights by the download code of torchvision or timm.
 
-Both offer several sets for some networks. Taken are torchvision's first ones (IMAGENET1K_V1; timm keeps them under
-`tv_in1k`), so that the weights do not depend on which package is installed.
+Both offer several sets of weights for some networks. We take torchvision's first set (IMAGENET1K_V1; `tv_in1k` in
+timm), so that the weights do not depend on the installed package.
 """
 
 import importlib
@@ -30,7 +30,7 @@ def download_imagenet(architecture: str) -> dict[str, Tensor]:
             module = _import(package)
             try:
                 return download(module, architecture)
-            except Exception as error:  # of urllib, the hub or torch.load: neither package documents which
+            except Exception as error:  # from urllib, the hub or torch.load: neither package documents which
                 raise OSError(
                     f"{package} could not get the ImageNet weights of {architecture} "
                     f"({type(error).__name__}: {_first_line(error)}); without a network, give weights= a file of them"
@@ -53,7 +53,7 @@ def _import(package: str) -> ModuleType:
 
 def _torchvision(torchvision: ModuleType, architecture: str) -> dict[str, Tensor]:
     weights = torchvision.models.get_model_weights(architecture).IMAGENET1K_V1
-    # weights_only and map_location go on to torch.load, by way of torch.hub.
+    # torch.hub passes weights_only and map_location on to torch.load.
     return weights.get_state_dict(check_hash=True, weights_only=True, map_location="cpu")
 
 

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from ...torch_archive import load_torch_file
 
-#: Under these names training programs put the state_dict into their checkpoints.
+#: Names under which training programs put the state_dict into their checkpoints.
 _WRAPPERS = ("state_dict", "model")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or, for any other suffix, of one that torch.save wrote; on the CPU.
+    """Reads, on the CPU, the tensors of a .safetensors file or (any other suffix) of a file that torch.save wrote.
 
-    Nothing in the file is run (torch.load with weights_only). Damage is found where the format has checksums, which
-    today's .pth has; in .safetensors and in .pth from before PyTorch 1.6 only truncation is.
+    No code in the file runs (torch.load with weights_only). Damage is found if the format has checksums, as today's
+    .pth does; in .safetensors, and in .pth from before PyTorch 1.6, only truncation is found.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        ValueError: a damaged or truncated file, or one that is not a state_dict; the message names it.
+        OSError: the file does not exist or cannot be read.
+        ValueError: the file is damaged, truncated or not a state_dict; the message names it.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
@@ -34,15 +34,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path, device="cpu")
     except OSError:
         raise
-    except Exception as error:  # SafetensorError, and where a dtype is not torch's others
+    except Exception as error:  # SafetensorError, and others for a dtype that torch lacks
         raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
 
 
 def state_dict_in(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state_dict in what a file holds, without what training programs put around it.
+    """The state_dict in the content of a file, without the wrapping of training programs.
 
     Raises:
-        ValueError: there is none; the message names `path`.
+        ValueError: there is no state_dict; the message names `path`.
     """
     if isinstance(content, Mapping):
         for name in _WRAPPERS:

@@ -1,4 +1,4 @@
-"""Checkpoint against encoder: every name and shape has to agree."""
+"""Comparison of a checkpoint with an encoder: every name and shape must agree."""
 
 from collections.abc import Mapping
 
@@ -13,12 +13,11 @@ _COUNT = "num_batches_tracked"
 
 
 def fit(state: Mapping[str, Tensor], target: Mapping[str, Tensor], architecture: str, first: str) -> dict[str, Tensor]:
-    """`state` with the names and shapes of `target`, an encoder's state_dict; `first` is the weight reading the image.
+    """Fits `state` to the names and shapes of `target`, an encoder's state_dict; `first` is the weight reading images.
 
     Raises:
-        ValueError: one is missing, left over, of another shape or kind, not finite or too large for the dtype of
-            `target`; the message lists them by name, and says which architecture the checkpoint is of where that is
-            another.
+        ValueError: a tensor is missing, left over, of another shape or kind, not finite or too large for the dtype of
+            `target`; the message lists the names, and gives the checkpoint's architecture if it is another one.
     """
     absent = {name: kept for name, kept in target.items() if name not in state and name.endswith(f".{_COUNT}")}
     state = {**state, **absent}
@@ -37,11 +36,11 @@ def fit(state: Mapping[str, Tensor], target: Mapping[str, Tensor], architecture:
 
 
 def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
-    """Weights for images of `in_channels`, from `weight` [C, 3, k, k] for RGB images; other weights as they are.
+    """Weights for images of `in_channels`, from `weight` [C, 3, k, k] for RGB images; other weights are unchanged.
 
-    As timm documents for `in_chans`: for one channel the sum over RGB, so that a grey image gives what it gave as RGB;
-    for n channels the weights of R, G, B, R, G, ... times 3 / n, so that what the layer puts out keeps its scale.
-    Computed in float32 at least.
+    The rule is timm's for `in_chans`: for one channel the sum over RGB, so that a grey image gives the same output as
+    in RGB; for n channels the weights of R, G, B, R, G, ... times 3 / n, so that the output keeps its scale. The result
+    is computed in float32 at least.
     """
     if weight.dim() != 4 or weight.shape[1] != 3 or in_channels == 3:
         return weight

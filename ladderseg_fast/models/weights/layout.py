@@ -1,4 +1,4 @@
-"""Names of the encoders from those in checkpoints of torchvision and timm."""
+"""Conversion of names in checkpoints of torchvision and timm to names of the encoders."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ def layout_of(architecture: str) -> Layout:
 
 
 def encoder_names(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """`state` under the encoder's names, without classifier and final norm.
+    """Returns `state` under the encoder's names, without classifier and final norm.
 
     Raises:
         ValueError: two tensors get one name.
@@ -37,7 +37,7 @@ def encoder_names(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tens
 
 
 def without_wrappers(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Takes off prefixes that all names share; they may be nested in either order."""
+    """Removes the prefixes if all names share them; they may be nested in either order."""
     for prefix in _WRAPPER_PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
             return without_wrappers({name.removeprefix(prefix): tensor for name, tensor in state.items()})

@@ -1,4 +1,4 @@
-"""Weights of a file or of a download, put into an encoder."""
+"""Loading of weights from a file or a download into an encoder."""
 
 import os
 from pathlib import Path
@@ -17,22 +17,22 @@ def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], a
     The file's names may be torchvision's or timm's, of a whole network or of an encoder alone, in the old style of the
     first DenseNet checkpoints (`denselayer1.norm.1.weight`), below `module.` (DataParallel) or `_orig_mod.`
     (torch.compile), and inside {"state_dict": ...} or {"model": ...}. Classifier and final norm are left out; an absent
-    `num_batches_tracked` stays what it is in `features`. Everything else has to be there, and nothing more may be.
+    `num_batches_tracked` keeps its value in `features`. Everything else must be present, and nothing more may be.
 
-    A first convolution of other than three input channels gets weights of RGB images by timm's rule: one channel, the
-    sum over RGB; n channels, those of R, G, B, R, ... times 3 / n.
+    If the first convolution does not have three input channels, its weights follow from those for RGB images by timm's
+    rule: for one channel, the sum over RGB; for n channels, the weights of R, G, B, R, ... times 3 / n.
 
     Args:
         features: a DenseNet or ResNet encoder with torchvision's child names, e.g. nn.DenseNetFeatures.
-        weights: a file, .safetensors or what torch.save wrote (.pth, .pt; read with weights_only, so that no code in it
-            runs); or "imagenet", which downloads with torchvision's code or else timm's.
+        weights: a .safetensors file, a file that torch.save wrote (.pth, .pt; read with weights_only, so that no code
+            in it runs), or "imagenet", which downloads with torchvision's code or else timm's.
         architecture: "densenet121", "densenet161", "densenet169", "densenet201" or "resnet50".
 
     Raises:
         TypeError: `weights` is neither a str nor a path.
-        ValueError: an unknown architecture; a damaged file or one that is no checkpoint; weights that are missing, left
+        ValueError: an unknown architecture; a file that is damaged or not a checkpoint; weights that are missing, left
             over, or of another shape. `features` is then unchanged, as with every error.
-        OSError: no such file, or it cannot be read; the download failed.
+        OSError: the file does not exist or cannot be read; the download failed.
         MissingPackageError: "imagenet" without torchvision or timm, or with one that cannot be imported.
     """
     if not isinstance(weights, str | os.PathLike):

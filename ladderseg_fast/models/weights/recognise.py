@@ -1,4 +1,4 @@
-"""The network that a checkpoint is of, as its layers tell."""
+"""Recognition of a checkpoint's network by its layers."""
 
 from collections.abc import Mapping
 
@@ -8,5 +8,5 @@ from ..encoder import Encoder
 
 
 def recognise(state: Mapping[str, Tensor]) -> str | None:
-    """The name of the network that `state` is of, or None for one that no encoder's family knows."""
+    """Name of the network whose checkpoint `state` is, or None if no family of encoders knows it."""
     return next((name for family in Encoder.families if (name := family.recognise(state)) is not None), None)
