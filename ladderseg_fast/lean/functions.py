@@ -101,7 +101,7 @@ def transition_up(
     _check_channels("coarse", coarse, module.norm.num_features - module.skip_conv.out_channels)
     _check_channels("skip", skip, module.skip_norm.num_features)
     if coarse.shape[0] != skip.shape[0]:
-        raise ValueError(f"coarse and skip must be of one batch size, got {coarse.shape[0]} and {skip.shape[0]}")
+        raise ValueError(f"coarse and skip must have the same batch size, got {coarse.shape[0]} and {skip.shape[0]}")
     stages = [
         skip_stage(module, "skip", "projected"),
         TransitionUpStage(module, "coarse", "skip", "projected", "out"),

@@ -1,4 +1,4 @@
-"""Operators, each in a file of its name: checks, kernels and their cost, plain-torch reference, registration."""
+"""Operators, each in a file named after it: checks, kernels and their cost, plain-torch reference, registration."""
 
 from .. import _core
 from . import batch_norm, reference, stem  # noqa: F401
@@ -26,5 +26,5 @@ __all__ = [
     "upsample_project_concat",
 ]
 
-# Also the kernels that no public operator calls, of batch norm and the stem.
+# The imports include the kernels of batch norm and the stem, which no public operator calls.
 check_declared(_core.kernel_names())

@@ -1,4 +1,4 @@
-"""Value of a gradient whose batch norm correction has been deferred."""
+"""Computes the value of a gradient whose batch norm correction has been deferred."""
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from .pointers import feature_map
 
 @kernel("affine_correction")
 def affine_correction(gradient: Gradient, out: Tensor) -> None:
-    """out = the value of `gradient`, which has a correction; [N, C, H, W]; out may be gradient.grad."""
+    """Writes the value of `gradient` [N, C, H, W], which has a correction, to `out`; out may be gradient.grad."""
     launch(_core.affine_correction, out, gradient.pointers(), feature_map(out))
 
 
@@ -25,6 +25,6 @@ def write(gradient: Gradient, out: Tensor) -> Tensor:
 
 
 def settled(gradient: Gradient) -> Tensor:
-    """Value of `gradient` [N, C, H, W]; a fresh tensor if there is something to correct."""
+    """Value of `gradient` [N, C, H, W]; a new tensor if there is a correction."""
     grad = gradient.grad
     return grad if gradient.correction is None else write(gradient, empty(grad, *grad.shape))

@@ -1,8 +1,8 @@
-"""Arguments of kernels besides maps: batch norms, their sums and corrections, gradients, weights.
+"""Arguments of kernels other than maps: batch norms, their sums and corrections, gradients, weights.
 
 Feature maps are pixel-major tensors [N, C, H, W] (layout.py) of one dtype, one of the backend's. Vectors [C] and weight
-gradients have its real_dtype; statistics and sums are float64. Kernels write to tensors that they are given. Their
-callers have checked what the arguments mean (checks.py, or by construction in the lean step).
+gradients have its real_dtype; statistics and sums are float64. Kernels write to tensors that the caller passes. The
+callers have checked the meaning of the arguments (checks.py, or by construction in the lean step).
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Norm:
 
     @staticmethod
     def of(mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> "Norm":
-        """Makes one from statistics [C] and affine parameters [C] (None: 1 and 0)."""
+        """Makes a norm from statistics [C] and affine parameters [C] (None: 1 and 0)."""
         scale = invstd if gamma is None else invstd * gamma
         shift = torch.zeros_like(mean) if beta is None else beta
         return Norm(mean.contiguous(), scale.contiguous(), shift.contiguous())
@@ -44,7 +44,7 @@ class Norm:
 
 
 def norm_or_scale(norm: Norm | None, scale: Tensor | None) -> _core.Norm:
-    """Pointers for kernels that only need the signs of `scale` [C] if there is no `norm`."""
+    """Pointers for kernels that need only the signs of `scale` [C] if there is no `norm`."""
     return _core.Norm(None, memory(scale), None) if norm is None else norm.pointers()
 
 
@@ -57,12 +57,12 @@ class BnSums:
 
     @staticmethod
     def empty(channels: int, device: torch.device) -> "BnSums":
-        """Makes room for a kernel to write."""
+        """Allocates sums for a kernel to write."""
         return BnSums(*torch.empty((2, channels), dtype=torch.float64, device=device))
 
     @staticmethod
     def of_none(channels: int, device: torch.device) -> "BnSums":
-        """Makes the sums over no positions."""
+        """Makes the sums over zero positions."""
         return BnSums(*torch.zeros((2, channels), dtype=torch.float64, device=device))
 
     def pointers(self) -> _core.BnSums:
@@ -89,12 +89,12 @@ class Correction:
 
     @staticmethod
     def empty(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
-        """Makes room for a kernel to write."""
+        """Allocates a correction for a kernel to write."""
         return Correction(*torch.empty((3, channels), dtype=dtype, device=device))
 
     @staticmethod
     def zeros(channels: int, dtype: torch.dtype, device: torch.device) -> "Correction":
-        """Makes one that subtracts nothing."""
+        """Makes a correction that subtracts nothing."""
         return Correction(*torch.zeros((3, channels), dtype=dtype, device=device))
 
     def part(self, channels: slice) -> "Correction":
@@ -134,7 +134,7 @@ class Gradient:
 def expect_weight(weight: Tensor, inputs: int, outputs: int, kernel_size: int) -> None:
     """Checks that `weight` is [outputs, inputs, k, k], for maps of so many channels.
 
-    The core checks extents only, and would accept another arrangement of as many numbers.
+    The core checks only extents, and would accept another arrangement of the same number of values.
 
     Raises:
         ValueError: it has another shape.
@@ -145,7 +145,7 @@ def expect_weight(weight: Tensor, inputs: int, outputs: int, kernel_size: int) -
 
 
 def readable_weight(weight: Tensor, dtype: torch.dtype, inputs: int, outputs: int, kernel_size: int = 1) -> Tensor:
-    """`weight` [outputs, inputs, k, k], contiguous and of `dtype`, that of the maps.
+    """Returns `weight` [outputs, inputs, k, k], contiguous and in the maps' `dtype`.
 
     Raises:
         ValueError: see expect_weight.
@@ -155,10 +155,10 @@ def readable_weight(weight: Tensor, dtype: torch.dtype, inputs: int, outputs: in
 
 
 def empty_weight_gradient(weight: Tensor) -> Tensor:
-    """Room for the gradient of a result [M, C, k, k] of readable_weight."""
+    """Uninitialised gradient for a weight [M, C, k, k] that readable_weight returned."""
     return torch.empty(weight.shape, dtype=real_dtype(weight.dtype), device=weight.device)
 
 
 def empty_statistics(x: Tensor) -> Tensor:
-    """Room for the mean and the biased variance [2, C] of x [N, C, H, W]."""
+    """Uninitialised [2, C] for the mean and the biased variance of x [N, C, H, W]."""
     return torch.empty((2, x.shape[1]), dtype=torch.float64, device=x.device)

@@ -1,4 +1,4 @@
-"""torch.autocast, for the operators: which dtype they compute in."""
+"""The dtype in which operators compute under torch.autocast."""
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -39,16 +39,16 @@ def _warn_once() -> None:
 
 
 def feature_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """Dtype of the convolutions of such a map: that of torch.autocast if it is enabled and has an effect.
+    """Dtype for convolutions of a map of `dtype`: autocast's, if torch.autocast is enabled and has an effect.
 
-    It has none on the CPU, whose kernels have no 16-bit types; there a UserWarning says so, once per process. Nor has
-    it on float64, as elsewhere in PyTorch.
+    It has no effect on the CPU, whose kernels have no 16-bit types; a UserWarning says so, once per process. Nor does
+    it affect float64, as elsewhere in PyTorch.
     """
     return torch.get_autocast_dtype(device.type) if _applies(dtype, device) else dtype
 
 
 def cast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """x and `others` as torch.autocast does with the arguments of convolutions; without it, as they are."""
+    """Casts x and `others` as torch.autocast casts arguments of convolutions; without it, returns them unchanged."""
     if not _applies(x.dtype, x.device):
         return x, *others
     dtype = feature_dtype(x.dtype, x.device)
@@ -56,12 +56,13 @@ def cast(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
 
 
 def float32_in_autocast(x: Tensor) -> Tensor:
-    """Casts x, of any shape, as torch.autocast casts arguments of losses; on the CPU too, for bfloat16 scores of plain
-    models.
+    """Casts x, of any shape, as torch.autocast casts arguments of losses.
+
+    It does so on the CPU too, for bfloat16 scores of plain models.
     """
     return x.float() if _is_enabled(x.dtype, x.device) else x
 
 
 def disabled(device: torch.device) -> AbstractContextManager:
-    """A region without torch.autocast, which on the meta device there is none of."""
+    """Region without torch.autocast; the meta device has no autocast to disable."""
     return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

@@ -1,8 +1,8 @@
-"""Devices that kernels run on: one Backend per kind of device, which says everything that differs between them.
+"""Devices that kernels run on: one Backend per kind of device, which holds everything that differs between them.
 
-Tensors on the CPU go to Cpu, those on CUDA devices to Cuda, unless `using` chooses another. Tensors on the meta device
-only have shapes; they stand for others if SymbolicCpu or RecordedCuda is chosen. A further kind of device is a further
-class: operators ask their backend what they need to know, and never what kind it is.
+Cpu handles tensors on the CPU, and Cuda tensors on CUDA devices, unless `using` chooses another backend. Tensors on the
+meta device only have shapes; they represent others if SymbolicCpu or RecordedCuda is chosen. A new kind of device is a
+new class: operators ask a backend for its properties, never for its kind.
 """
 
 import threading
@@ -25,15 +25,15 @@ _ELEMENTS = {
     torch.bfloat16: _core.Element.bfloat16,
 }
 
-#: Of the GPU that launches are recorded for where none is there to ask: capability and multiprocessors.
+#: Capability and multiprocessors of the GPU for which launches are recorded if this machine has none.
 _SOME_GPU = 61, 20
 
-#: observer(name, cost) for a kernel that is about to be called.
+#: Function observer(name, cost), called before each kernel.
 Observer = Callable[[str, Cost], None]
 
 _observers_change = threading.Lock()
 
-#: What returns the image `name` ("bn_relu_float32") for a capability (8, 6) and a version of the driver.
+#: Function that returns the image `name` ("bn_relu_float32") for a capability (8, 6) and a version of the driver.
 ImageProvider = Callable[[str, tuple[int, int], int], bytes]
 
 
@@ -41,12 +41,12 @@ class Backend:
     """Kind of device: the types of its tensors, which convolutions are the core's, how a kernel is launched.
 
     Attributes:
-        device_type: type of the device that its tensors are on.
+        device_type: type of the device of its tensors.
         dtypes: dtypes that feature maps can have.
         on_gpu: whether the host goes on while kernels run, and memory traffic takes most of the time.
-        symbolic: whether its tensors are shapes, on the meta device, that stand for others.
-        core_stem: whether the core has the stem; if not, its convolution is torch's, and the kernels of max pooling can
-            do what the stem's would (torch_stem.py).
+        symbolic: whether its tensors are shapes, on the meta device, that represent other tensors.
+        core_stem: whether the core has the stem; if not, torch runs the stem's convolution, and the kernels of max
+            pooling do the rest (torch_stem.py).
         core_conv3x3: whether 3x3 convolutions are the core's; if not, they are torch's, on the normalised map.
         conv3x3_weights: form in which the core takes the weights of 3x3 convolutions.
         observers: called with the name and the cost of every kernel, in whichever thread.
@@ -66,18 +66,18 @@ class Backend:
         raise NotImplementedError
 
     def on_shapes(self, device: torch.device) -> "Backend":
-        """Backend of tensors on the meta device that stand for this one's tensors on `device`."""
+        """Backend of tensors on the meta device that represent this backend's tensors on `device`."""
         raise NotImplementedError
 
     def begin(self) -> None:
-        """Prepares to be used; called whenever the backend becomes the one in use."""
+        """Prepares the backend; called whenever it becomes the one in use."""
 
     def end(self) -> None:
         """Undoes `begin`."""
 
     @contextmanager
     def observed_by(self, observer: Observer) -> Iterator[None]:
-        """Region in which `observer` is told of every kernel that is called; those of several threads may overlap."""
+        """Region in which `observer` is called for every kernel; regions of several threads may overlap."""
         with _observers_change:
             self.observers = (*self.observers, observer)
         try:
@@ -88,7 +88,7 @@ class Backend:
 
 
 class Cpu(Backend):
-    """Code of the core itself, on torch's number of threads."""
+    """The core's own code, on torch's number of threads."""
 
     device_type = "cpu"
     dtypes = (torch.float32, torch.float64)
@@ -108,7 +108,7 @@ class Cuda(Backend):
 
     Args:
         core_conv3x3: whether 3x3 convolutions are the core's, or torch's.
-        allow_tf32: whether float32 products may be rounded to tf32; None: what torch allows its convolutions.
+        allow_tf32: whether float32 products may be rounded to tf32; None: as torch allows its own convolutions.
     """
 
     device_type = "cuda"
@@ -117,7 +117,7 @@ class Cuda(Backend):
     core_stem = False
     conv3x3_weights = TapMajorWeights()
 
-    #: Held by whoever launches or records launches, which the core does for the whole process at a time.
+    #: Lock of threads that launch or record launches, because the core records for the whole process at a time.
     _launching = threading.RLock()
 
     def __init__(self, core_conv3x3: bool = True, allow_tf32: bool | None = None) -> None:
@@ -137,7 +137,7 @@ class Cuda(Backend):
         return RecordedCuda(capability, multiprocessors, self.core_conv3x3, self.allow_tf32)
 
     def _queue(self, x: Tensor) -> "_core.Cuda":
-        scratch: list[Tensor] = []  # goes with the result, when the kernels that use it have been enqueued
+        scratch: list[Tensor] = []  # freed on return, once the kernels that use it are enqueued
 
         def allocate(size: int) -> int:
             scratch.append(torch.empty(size, dtype=torch.uint8, device=x.device))
@@ -147,7 +147,7 @@ class Cuda(Backend):
         return _core.Cuda(_ELEMENTS[x.dtype], *self._stream(x.device), allocate, allow_tf32)
 
     def _stream(self, device: torch.device) -> tuple[int, int]:
-        """Number of the device, and the stream of it that torch uses."""
+        """Number of the device, and torch's current stream on it."""
         return device.index, torch.cuda.current_stream(device).cuda_stream
 
     def _scratch_address(self, scratch: Tensor) -> int:
@@ -155,12 +155,12 @@ class Cuda(Backend):
 
 
 class EmulatedCuda(Cuda):
-    """CUDA kernels on the CPU's memory, through a stand-in for the driver: for tests, without a device.
+    """CUDA kernels on the CPU's memory, through a stand-in for the driver, for tests without a device.
 
-    The core keeps what it has loaded by the path of the driver, so another provider needs another path.
+    The core caches loaded kernels by the path of the driver, so another provider needs another path.
 
     Args:
-        driver: path of the library that takes the driver's place.
+        driver: path of the library that replaces the driver.
         provider: source of the kernel images that it loads.
         core_conv3x3, allow_tf32: see Cuda.
     """
@@ -185,7 +185,7 @@ class EmulatedCuda(Cuda):
 
 
 class SymbolicCpu(Cpu):
-    """Tensors on the meta device that stand for tensors on the CPU: nothing runs."""
+    """Tensors on the meta device that represent tensors on the CPU: nothing runs."""
 
     device_type = "meta"
     symbolic = True
@@ -195,7 +195,7 @@ class SymbolicCpu(Cpu):
 
 
 class RecordedCuda(Cuda):
-    """Tensors on the meta device that stand for tensors on a GPU: launches ask for scratch memory and are recorded.
+    """Tensors on the meta device that represent tensors on a GPU: launches ask for scratch memory and are recorded.
 
     Nothing runs. While it is in use, no other thread launches CUDA kernels.
 
@@ -224,7 +224,7 @@ class RecordedCuda(Cuda):
         self._launching.release()
 
     def take_records(self) -> "list[_core.LaunchRecord]":
-        """Records of the launches since the last call, for the thread that uses the backend or used it."""
+        """Records of the launches since the last call; to be called by the thread that uses or used the backend."""
         if backend_of(torch.device("meta")) is self:
             self.end()
             self.begin()
@@ -239,7 +239,7 @@ class RecordedCuda(Cuda):
 
 
 class Shapes(Cuda):
-    """Tensors on the meta device that stand for nothing: operators give shapes, and kernels do not run."""
+    """Tensors on the meta device that represent no others: operators return shapes, and kernels do not run."""
 
     device_type = "meta"
 
@@ -247,7 +247,7 @@ class Shapes(Cuda):
         raise RuntimeError("tensors on the meta device have no memory that kernels could work on")
 
 
-#: The address of tensors on the meta device that stand for others, which must not look absent.
+#: Address given to tensors on the meta device that represent others, which must not look absent.
 NOWHERE = 1 << 20
 
 
@@ -273,7 +273,7 @@ def backend_of(device: torch.device) -> Backend:
 
 
 def use(backend: Backend) -> None:
-    """Chooses the backend of its type of device from now on; for the meta device in this thread alone."""
+    """Makes `backend` the one in use for its type of device; for the meta device, in this thread only."""
     kind = backend.device_type
     backend_of(torch.device(kind)).end()
     if kind == "meta":
@@ -305,7 +305,7 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def keeps_values_elsewhere(kind: type[Tensor]) -> bool:
-    """Whether tensors of this class answer operators themselves: fake tensors, functional ones, wrappers of others.
+    """Whether tensors of this class handle operators themselves: fake tensors, functional tensors, wrappers.
 
     The memory that such a tensor seems to have does not hold its values.
     """
@@ -313,7 +313,7 @@ def keeps_values_elsewhere(kind: type[Tensor]) -> bool:
 
 
 def _torch_allows_tf32() -> bool:
-    """Whether convolutions may round float32 to tf32; newer releases of torch ask in another way."""
+    """Whether convolutions may round float32 to tf32; newer releases of torch have another setting for it."""
     convolutions = getattr(torch.backends.cudnn, "conv", None)
     if convolutions is not None and hasattr(convolutions, "fp32_precision"):
         return convolutions.fp32_precision == "tf32"

@@ -27,9 +27,9 @@ def batch_norm_forward(
 ) -> tuple[Norm, Tensor]:
     """Norm for the kernels, of `dtype`, and invstd = 1 / sqrt(variance + epsilon) [C].
 
-    With `statistics` [2, C], the mean and biased variance of a batch of so many positions, it updates the `running`
-    mean and variance [C] of `dtype`, if given, and adds one to the scalar int64 `batches`. Without them, the `running`
-    ones take their place. gamma, beta: [C] of `dtype`; None stands for 1 and 0.
+    With `statistics` [2, C], the mean and biased variance of a batch of `positions` positions, it updates the `running`
+    mean and variance [C] of `dtype`, if given, and adds one to the scalar int64 `batches`. Without `statistics` it uses
+    the running mean and variance. gamma, beta: [C] of `dtype`; None means 1 and 0.
     """
     source = statistics if statistics is not None else running
     assert source is not None, "a batch has statistics, or there are running ones"
@@ -62,10 +62,10 @@ def batch_norm_forward(
 def batch_norm_backward(
     sums: BnSums, invstd: Tensor, norm: Norm, positions: int, correction: Correction | None, accumulate: bool
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of gamma and beta [C], from the sums over so many positions.
+    """Gradients of gamma and beta [C], from the sums over `positions` positions.
 
-    It writes `correction` (None: the batch norm is frozen). With `accumulate` it adds to the correction's constant and
-    slope, for another batch norm of the same map, which has the same mean.
+    It writes `correction` (None: the batch norm is frozen). With `accumulate` it adds to the constant and slope of a
+    correction that another batch norm of the same map, with the same mean, has written.
     """
     channels = len(invstd)
     grad_gamma, grad_beta = torch.empty_like(norm.mean), torch.empty_like(norm.mean)

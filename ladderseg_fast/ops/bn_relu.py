@@ -43,19 +43,19 @@ def _plain(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: 
 
 
 def _per_channel(vector: Tensor) -> Tensor:
-    """[C] -> [1, C, 1, 1], to be broadcast over [N, C, H, W]."""
+    """View [1, C, 1, 1] of a vector [C], which broadcasts over [N, C, H, W]."""
     return vector.view(1, -1, 1, 1)
 
 
 @kernel("bn_relu_forward")
 def bn_relu_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
-    """out = bn_relu(x), [N, C, H, W]."""
+    """Computes out = bn_relu(x), [N, C, H, W]."""
     launch(_core.bn_relu_forward, x, feature_map(x), norm.pointers(), feature_map(out))
 
 
 @kernel("bn_relu_backward")
 def bn_relu_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool = False) -> BnSums:
-    """grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad."""
+    """Computes grad_x (+)= norm.scale * m; grad, x, grad_x [N, C, H, W]; grad_x may be grad. Returns the sums."""
     sums = BnSums.empty(x.shape[1], x.device)
     arguments = feature_map(grad), feature_map(x), norm.pointers(), feature_map(grad_x), accumulate, sums.pointers()
     launch(_core.bn_relu_backward, x, *arguments)

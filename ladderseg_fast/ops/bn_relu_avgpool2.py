@@ -40,13 +40,13 @@ def _plain(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: 
 
 @kernel("bn_relu_avgpool2_forward")
 def bn_relu_avgpool2_forward(x: Tensor, norm: Norm, out: Tensor) -> None:
-    """out [N, C, H // 2, W // 2] = avg_pool2d(bn_relu(x [N, C, H, W]), 2)."""
+    """Computes out [N, C, H // 2, W // 2] = avg_pool2d(bn_relu(x [N, C, H, W]), 2)."""
     launch(_core.bn_relu_avgpool2_forward, x, feature_map(x), norm.pointers(), feature_map(out))
 
 
 @kernel("bn_relu_avgpool2_backward")
 def bn_relu_avgpool2_backward(grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, accumulate: bool = False) -> BnSums:
-    """grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, C, H // 2, W // 2]."""
+    """Computes grad_x [N, C, H, W] (+)= norm.scale * m from grad [N, C, H // 2, W // 2]; returns the sums."""
     sums = BnSums.empty(x.shape[1], x.device)
     arguments = feature_map(grad), feature_map(x), norm.pointers(), feature_map(grad_x), accumulate, sums.pointers()
     launch(_core.bn_relu_avgpool2_backward, x, *arguments)

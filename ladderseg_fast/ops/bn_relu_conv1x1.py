@@ -17,7 +17,7 @@ from .transforms import refuse_tangents
 def bn_relu_conv1x1(
     x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None, weight: Tensor
 ) -> Tensor:
-    """1x1 convolution of bn_relu(x), which is never stored: not here, not in backward.
+    """1x1 convolution of bn_relu(x), which is never stored, neither here nor in backward.
 
     Args:
         x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
@@ -49,7 +49,7 @@ def _plain(
 def bn_relu_conv1x1_forward(
     x: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: bool = False
 ) -> Tensor | None:
-    """Computes out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight), and its statistics if asked for."""
+    """Computes out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, returns out's."""
     result = empty_statistics(out) if statistics else None
     weight = readable_weight(weight, x.dtype, x.shape[1], out.shape[1])
     pointers = feature_map(x), norm.pointers(), memory(weight), feature_map(out), *memories(result)

@@ -25,11 +25,11 @@ def bn_relu_conv3x3(
     weight: Tensor,
     dilation: int = 1,
 ) -> Tensor:
-    """3x3 convolution of bn_relu(x), which is never stored: not here, not in backward.
+    """3x3 convolution of bn_relu(x), which is never stored, neither here nor in backward.
 
-    The padding is as wide as the dilation and holds zeros instead of bn_relu(x). On the CPU the products are those of
-    Winograd's minimal filtering F(2x2, 3x3): 4/9 of the plain sum's, equal to it within rounding. If bn_relu(x) is NaN
-    or infinite, results are NaN in every 2x2 tile of pixels that reads it: at most one pixel (times the dilation)
+    The padding is as wide as the dilation and holds zeros instead of bn_relu(x). On the CPU the products follow
+    Winograd's minimal filtering F(2x2, 3x3): 4/9 of the plain sum's products, and the same result within rounding. If
+    bn_relu(x) is NaN or infinite, every 2x2 tile of pixels that reads it is NaN: at most one pixel (times the dilation)
     farther than in plain PyTorch.
 
     Args:
@@ -65,7 +65,7 @@ def _plain(
     return F.conv2d(reference.bn_relu(x, mean, invstd, gamma, beta), weight, padding=dilation, dilation=dilation)
 
 
-#: Multiplications and additions per pair of channels and pixel: 4/9 of the plain sum's.
+#: Multiplications and additions per pair of channels and pixel: 4/9 of those of the plain sum.
 _WINOGRAD = 8.0
 
 
@@ -88,8 +88,7 @@ def bn_relu_conv3x3_forward(
 ) -> Tensor | None:
     """Computes out [N, K, h, W] (+)= conv3x3(bn_relu(x [N, C, H, W]), weight), zero-padded by the dilation.
 
-    For a strip of rows, the first row of out is at `first_row` of x. With `statistics`, it returns those of out as
-    well.
+    For a strip of rows, the first row of out is at `first_row` of x. With `statistics`, returns the statistics of out.
     """
     result = empty_statistics(out) if statistics else None
     expect_weight(weight, x.shape[1], out.shape[1], 3)
@@ -133,7 +132,7 @@ def bn_relu_conv3x3_backward(
     """Computes grad_x [N, C, h, W] = norm.scale * m from grad [N, K, H', W]; returns grad_weight and the sums.
 
     For a strip of rows, the first row of grad_x is at `first_row` of x [N, C, H, W] and at `grad_first_row` of grad;
-    both reach beyond the strip by the dilation, as far as the image goes. Results count the strip's rows only.
+    both reach beyond the strip by the dilation, within the image. grad_weight and sums cover only the strip's rows.
     """
     sums = BnSums.empty(x.shape[1], x.device)
     weights, weight = backend_of(x.device).conv3x3_weights, weight.to(x.dtype)

@@ -45,8 +45,7 @@ def bn_relu_maxpool_forward(
     """Computes out [N, C, h, w] = max_pool2d(bn_relu(x [N, C, H, W]), 3, stride 2, padding 1).
 
     For a strip of rows, `first_row` of x is at the centre of the first row of out. For torch_stem.py `norm` may be
-    None: then out is the x that would be each window's maximum after a batch norm whose scale has the signs of `scale`
-    [C].
+    None: out is then the x that would be each window's maximum after a batch norm with the signs of `scale` [C].
     """
     launch(_core.bn_relu_maxpool_forward, x, feature_map(x), norm_or_scale(norm, scale), feature_map(out), first_row)
 
@@ -64,8 +63,8 @@ def bn_relu_maxpool_backward(
 ) -> BnSums:
     """Computes grad_x = norm.scale * m from grad [N, C, h, w], for the rows of x [N, C, H, W] from `first_grad_row` on.
 
-    For torch_stem.py there may be a `correction` with the mean of norm, which is then subtracted from grad_x. Without
-    grad_x only the sums are computed, over so many `rows`.
+    torch_stem.py may pass a `correction` with the mean of norm, which is subtracted from grad_x. Without grad_x, only
+    the sums are computed, over `rows` rows.
     """
     sums = BnSums.empty(x.shape[1], x.device)
     n, c, _, w = x.shape

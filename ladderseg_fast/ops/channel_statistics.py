@@ -20,8 +20,8 @@ from .transforms import refuse_tangents
 def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of every channel of `x` over N, H and W.
 
-    Its backward is the deferred correction of ALGORITHMS.md section 4: what all readers of a channel ask of its
-    statistics reaches x in one pass.
+    Its backward is the deferred correction of ALGORITHMS.md section 4: the gradients that all readers of a channel give
+    its statistics reach x in one pass.
 
     Args:
         x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
@@ -29,7 +29,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
         mean [C], variance [C], float32 for 16-bit x, else of its dtype; NaN if there is no position.
     Raises:
         ValueError: x is not a 4-d tensor with channels.
-        TypeError: x is of another dtype.
+        TypeError: x has another dtype.
     Equivalent to: ops.reference.channel_statistics.
     """
     refuse_tangents("channel_statistics", (x,))
@@ -47,7 +47,7 @@ def _plain(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @kernel("channel_statistics")
 def mean_and_variance(x: Tensor) -> Tensor:
-    """[2, C] float64: mean and biased variance of x [N, C, H, W]."""
+    """Mean and biased variance [2, C] float64 of x [N, C, H, W]."""
     result = empty_statistics(x)
     launch(_core.channel_statistics, x, feature_map(x), *memories(result))
     return result

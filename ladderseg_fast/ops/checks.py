@@ -7,7 +7,7 @@ from .backend import backend_of, real_dtype
 
 
 def check_map(name: str, x: Tensor) -> None:
-    """`x` is a floating [N, C, H, W] of a dtype that its device's kernels have."""
+    """Checks that `x` is a floating [N, C, H, W] of a dtype that its device's kernels have."""
     if x.dim() != 4:
         raise ValueError(f"{name} must be [N, C, H, W], got shape {tuple(x.shape)}")
     if x.layout is not torch.strided:
@@ -21,7 +21,7 @@ def check_map(name: str, x: Tensor) -> None:
 
 
 def check_like(name: str, tensor: Tensor, reference_name: str, reference: Tensor) -> None:
-    """`tensor` is of the dtype and on the device of `reference`."""
+    """Checks that `tensor` has the dtype and the device of `reference`."""
     _check_dtype(name, tensor, reference.dtype, reference_name)
     if tensor.device != reference.device:
         raise ValueError(f"{name} must be on {reference.device} like {reference_name}, got {tensor.device}")
@@ -33,7 +33,7 @@ def _check_dtype(name: str, tensor: Tensor, expected: torch.dtype, reference_nam
 
 
 def check_vector(name: str, vector: Tensor | None, channels: int, reference_name: str, reference: Tensor) -> None:
-    """`vector` is None or [channels], of the real_dtype and on the device of `reference`."""
+    """Checks that `vector` is None or [channels], with the real_dtype and the device of `reference`."""
     if vector is None:
         return
     if vector.shape != (channels,):
@@ -58,17 +58,17 @@ _INTEGERS = (
 
 
 def check_labels(labels: Tensor) -> None:
-    """`labels` are of an integer dtype."""
+    """Checks that `labels` have an integer dtype."""
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
         kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels must be a tensor of an integer dtype, got {kind}; labels.long() makes one of it")
+        raise TypeError(f"labels must be a tensor of an integer dtype, got {kind}; convert it with labels.long()")
 
 
 def check_weights_of_classes(class_weights: Tensor) -> None:
-    """`class_weights` is a tensor of real numbers."""
+    """Checks that `class_weights` is a tensor of real numbers."""
     if not isinstance(class_weights, Tensor):
         raise TypeError(
-            f"class_weights must be a tensor, got {type(class_weights).__name__}; torch.tensor(class_weights) makes one"
+            f"class_weights must be a tensor, got {type(class_weights).__name__}; use torch.tensor(class_weights)"
         )
     if not class_weights.dtype.is_floating_point and class_weights.dtype not in _INTEGERS:
         raise TypeError(f"class_weights must be of a floating or integer dtype, got {class_weights.dtype}")
@@ -77,7 +77,7 @@ def check_weights_of_classes(class_weights: Tensor) -> None:
 def check_batch_norm(
     name: str, x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
 ) -> None:
-    """`x` (called `name`) is a map, and the vectors fit its channels."""
+    """Checks that `x` (called `name`) is a map, and that the vectors fit its channels."""
     check_map(name, x)
     vectors = {"mean": mean, "invstd": invstd, "gamma": gamma, "beta": beta}
     for vector_name, vector in vectors.items():
@@ -87,7 +87,7 @@ def check_batch_norm(
 
 
 def check_weight(weight: Tensor, name: str, x: Tensor, kernel_size: int = 1) -> None:
-    """`weight` is that of a convolution of `x` (called `name`) with a square kernel."""
+    """Checks that `weight` fits a convolution of `x` (called `name`) with a square kernel."""
     expected = (x.shape[1], kernel_size, kernel_size)
     if weight.dim() != 4 or weight.shape[0] == 0 or weight.shape[1:] != expected:
         shape = ", ".join(map(str, expected))
@@ -98,7 +98,7 @@ def check_weight(weight: Tensor, name: str, x: Tensor, kernel_size: int = 1) -> 
 
 
 def check_grad(grad: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
-    """`grad` is the gradient of an output of `shape`."""
+    """Checks that `grad` fits an output of `shape`."""
     if grad.shape != shape:
         raise ValueError(f"grad must be {tuple(shape)} like the output, got shape {tuple(grad.shape)}")
     check_like("grad", grad, "the output", like)

@@ -6,22 +6,22 @@ from torch import Tensor
 
 
 class TorchWeights:
-    """Form of torch."""
+    """Torch's form."""
 
     def for_forward(self, weight: Tensor) -> Tensor:
-        """`weight` [M, C, 3, 3] as the forward kernel reads it."""
+        """Returns `weight` [M, C, 3, 3] in the form that the forward kernel reads."""
         return weight.contiguous()
 
     def for_backward(self, weight: Tensor) -> Tensor:
-        """`weight` [M, C, 3, 3] as the backward kernel reads it."""
+        """Returns `weight` [M, C, 3, 3] in the form that the backward kernel reads."""
         return weight.contiguous()
 
     def empty_gradient(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """Room for the gradient of `weight` [M, C, 3, 3], as the backward kernel writes it."""
+        """Uninitialised gradient of `weight` [M, C, 3, 3], in the form that the backward kernel writes."""
         return torch.empty(weight.shape, dtype=dtype, device=weight.device)
 
     def gradient(self, written: Tensor, weight: Tensor) -> Tensor:
-        """Gradient of `weight` [M, C, 3, 3], from what the kernel has written."""
+        """Gradient of `weight` [M, C, 3, 3], converted from the form that the kernel has written."""
         return written
 
 
@@ -43,7 +43,7 @@ class TapMajorWeights(TorchWeights):
 
 
 def _whole_chunks(weight: Tensor, *dims: int) -> Tensor:
-    """`weight`, its channels in `dims` padded with zeros to whole chunks of 16 bytes."""
+    """Pads the channels of `weight` in `dims` with zeros to whole chunks of 16 bytes."""
     missing = {dim: _missing(weight, dim) for dim in dims}
     if not any(missing.values()):
         return weight

@@ -1,4 +1,4 @@
-"""Cost of a call of a kernel, for the planner and the benchmarks."""
+"""Cost of a kernel call, for the planner and the benchmarks."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one call of a kernel.
+    """Cost of one kernel call.
 
-    kind: kind of the operations, one of those that memory.Rates has a rate for; None if they do not matter. operations:
-    multiplications and additions of products; for the loss, the equivalent of its exponentials. bytes: bytes of all its
-    maps and weights, each counted once. result: bytes of the map that it writes to `out`, with the room between its
-    pixels; else 0. channels: channels of `x` that it reads; else 0.
+    kind: kind of the operations, one for which memory.Rates has a rate; None if they do not matter. operations:
+    multiplications and additions of products; for the loss, the equivalent of its exponentials. bytes: bytes of all
+    maps and weights, each counted once. result: bytes of the map written to `out`, with the room between its pixels;
+    otherwise 0. channels: channels of `x` that it reads; otherwise 0.
     """
 
     kind: str | None

@@ -1,4 +1,4 @@
-"""Checks whose result is on a CUDA device: the host does not wait for it, so the error comes with a later check."""
+"""Checks whose result is on a CUDA device: the host does not wait for it, so a later check raises the error."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-#: (done, the number on the host, what to say)
+#: Tuples of (done, the number on the host, function that gives the message).
 _pending: deque[tuple[torch.cuda.Event, Tensor, Callable[[int], str]]] = deque()
 
 
@@ -14,8 +14,8 @@ def expect(index: Tensor, message: Callable[[int], str]) -> None:
     """Checks that `index`, a scalar int64, is -1.
 
     Raises:
-        ValueError: with message(index), if it is not. For a tensor on CUDA, a later call of this function raises it,
-            when the device has come so far; never during the capture of a CUDA graph, where nothing can be looked at.
+        ValueError: `index` is not -1; the text is message(index). For a tensor on CUDA, a later call of this function
+            raises it, once the device has computed `index`. Captures of CUDA graphs are not checked.
     """
     if index.device.type == "meta":
         return
@@ -30,7 +30,7 @@ def expect(index: Tensor, message: Callable[[int], str]) -> None:
     done = torch.cuda.Event()
     done.record(torch.cuda.current_stream(index.device))
     _pending.append((done, host, message))
-    # Never this call's own, not even where the device has been quick: its error would come now here and later there.
+    # Never this call's own result, even if the device is done: which call raises would depend on timing.
     while len(_pending) > 1 and _pending[0][0].query():
         _, found, say = _pending.popleft()
         if found >= 0:

@@ -12,10 +12,10 @@ from .cost import Cost, pixels
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: The operations of a call, from its arguments by name; those of the function's defaults are not among them.
+#: Function that computes the operations of a call from its arguments by name, without defaulted arguments.
 Operations = Callable[..., float]
 
-#: The core's kernels that functions here call.
+#: Kernels of the core that declared functions call.
 _declared: set[str] = set()
 
 
@@ -25,23 +25,22 @@ def kernel(
     operations: Operations | None = None,
     lacking: tuple[str, Callable[..., Any]] | None = None,
 ) -> Callable[[Function], Function]:
-    """Declares that a function calls the core's kernel `name`, and its cost; observers of the backend hear of each
-    call.
+    """Declares that a function calls the core's kernel `name`, and its cost; observers of the backend see each call.
 
-    The first argument of the function gives the device: a tensor or a Gradient.
+    The function's first argument, a tensor or a Gradient, gives the device.
 
     Args:
         name: name of the kernel in _core.
         kind: see Cost.
         operations: operations of a call, from its arguments by name.
-        lacking: attribute of backends, and the function to call instead on those where it is False.
+        lacking: attribute of backends, and the function to call instead on backends with a False attribute.
     """
     _declared.add(name)
     return torch_kernel(name, kind, operations, lacking)
 
 
 def vector_kernel(name: str) -> Callable[[Function], Function]:
-    """Declares a kernel that works on vectors alone: its time counts as part of other calls' (Rates.call)."""
+    """Declares a kernel that works only on vectors: its time counts as part of other calls (Rates.call)."""
     _declared.add(name)
     return lambda function: function
 
@@ -52,7 +51,7 @@ def torch_kernel(
     operations: Operations | None = None,
     lacking: tuple[str, Callable[..., Any]] | None = None,
 ) -> Callable[[Function], Function]:
-    """Declares a function that calls an operator of torch; observers hear of it as `name`."""
+    """Declares a function that calls an operator of torch; observers see its calls as `name`."""
 
     def declare(function: Function) -> Function:
         names = function.__code__.co_varnames

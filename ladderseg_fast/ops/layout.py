@@ -1,4 +1,4 @@
-"""Pixel-major tensors: the layout that the core works on.
+"""Pixel-major tensors, the layout that the core works on.
 
 A tensor [N, C, H, W] is pixel-major when the channels of a pixel are contiguous and its pixels, in the order
 n, y, x, lie at equal distances: any channels_last tensor, and any range of its channels.
@@ -32,7 +32,7 @@ def pixel_stride(x: Tensor) -> int | None:
 
 
 def pixel_major(x: Tensor) -> Tensor:
-    """`x` itself if it is pixel-major, else a channels_last copy."""
+    """Returns `x` itself if it is pixel-major, otherwise a channels_last copy."""
     if pixel_stride(x) is not None:
         return x
     return empty(x, *x.shape).copy_(x)
@@ -44,12 +44,12 @@ def empty(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
 
 
 def fresh_buffer(size: int, device: torch.device) -> Tensor:
-    """Buffer [size] uint8 for large maps, with any contents; on the CPU in huge pages if the system has them.
+    """Uninitialised buffer [size] uint8 for large maps; on the CPU in huge pages if the system has them.
 
-    On the CPU it is the system's own memory, and not an allocator's, which would keep some of it when it is released.
+    On the CPU the memory comes from the system, not from an allocator, which would keep some of it after its release.
 
     Raises:
-        RuntimeError: there is not so much memory.
+        RuntimeError: the system does not have enough memory.
     """
     if device.type != "cpu" or not hasattr(mmap, "MAP_ANONYMOUS"):
         return torch.empty(size, dtype=torch.uint8, device=device)
@@ -65,7 +65,7 @@ def fresh_buffer(size: int, device: torch.device) -> Tensor:
 def give_back_pages(part: Tensor) -> bool:
     """Gives a contiguous part of a fresh_buffer back to the system; its contents are lost.
 
-    Returns False if that is not possible, as on other devices and systems; nothing has happened then.
+    Returns False, and does nothing, on devices and systems that cannot do this.
     """
     return part.device.type == "cpu" and _core.give_back_pages(part.data_ptr(), part.nbytes)
 

@@ -1,7 +1,7 @@
 """Pointers to tensors' memory for the core: everything that goes to the core passes through here.
 
-The core compares every tensor's extent, element size and device with what it will read and write, and raises
-ValueError.
+The core checks every tensor's extent, element size and device against what it will read and write, and raises
+ValueError if they do not fit.
 """
 
 from torch import Tensor
@@ -36,11 +36,11 @@ def address(x: Tensor) -> int:
 
 
 def memory(x: Tensor | None) -> Memory | None:
-    """Memory of a contiguous vector or weight of any shape; None stands for itself.
+    """Memory of a contiguous vector or weight of any shape; None for None.
 
     Raises:
         RuntimeError: see `address`.
-        ValueError: it is not contiguous.
+        ValueError: the tensor is not contiguous.
     """
     if x is None:
         return None
@@ -55,11 +55,11 @@ def memories(pair: Tensor | tuple[Tensor, Tensor] | None) -> tuple[Memory | None
 
 
 def feature_map(x: Tensor | None) -> _core.FeatureMap:
-    """Pointer to a pixel-major map [N, C, H, W], or to none.
+    """Pointer to a pixel-major map [N, C, H, W], or a null map for None.
 
     Raises:
         RuntimeError: see `address`.
-        ValueError: it is not pixel-major.
+        ValueError: the map is not pixel-major.
     """
     if x is None:
         return NO_MAP

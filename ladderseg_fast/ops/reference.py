@@ -4,8 +4,8 @@ One function per operator, with the operator's name and signature, differentiabl
 defines it (registration.reference_of). The tests compare with these functions; memory="plain" computes
 its loss and its labels with them.
 
-In all of them mean, invstd, gamma and beta are [C]; gamma None stands for 1 and beta None for 0. Beside maps of 16-bit
-elements they are float32, and arithmetic is in float32 where nn.BatchNorm2d's is.
+In all functions mean, invstd, gamma and beta are [C]; gamma None means 1, and beta None means 0. Beside maps of 16-bit
+elements they are float32, and arithmetic is in float32 wherever it is in nn.BatchNorm2d.
 """
 
 from typing import TYPE_CHECKING, Any

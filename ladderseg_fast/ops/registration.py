@@ -30,9 +30,9 @@ def reference_of(operator: Callable[..., Any]) -> Callable[[Plain], Plain]:
 
 
 def operator(name: str, schema: str) -> Callable[[Callable[..., Any]], Any]:
-    """torch.library.custom_op for a function that gives tensors to the kernels and changes none that it is given.
+    """torch.library.custom_op for a function that passes tensors to the kernels and changes none of its arguments.
 
-    Tensors come to it with their values in memory (the negative bit is resolved), and without tangents.
+    Its tensors have their values in memory (the negative bit is resolved), and no tangents.
     """
 
     def register(function: Callable[..., Any]) -> Any:
@@ -51,7 +51,7 @@ def _resolved(argument: Any) -> Any:
 
 
 def no_double_backward(operator: Any) -> None:
-    """Makes `operator`, a backward, raise when it is differentiated."""
+    """Makes `operator`, a backward, raise RuntimeError if it is differentiated."""
     name = operator._qualname.split("::")[1]
 
     def backward(ctx: Any, *grads: Tensor) -> None:
@@ -77,14 +77,13 @@ def bn_relu_operator(
     Args:
         name: name of the operator.
         arguments: arguments of its schema: maps, the last of which is normalised; mean, invstd, gamma and beta; others,
-            among them `weight` if it has one.
+            including `weight` if there is one.
         output_shape: shape of the result, from the operator's arguments.
         forward: forward(*maps, norm, *others, out) fills `out`.
         backward: backward(grad, *maps, norm, *others, *grad_maps) fills `grad_maps`; returns the gradient of the
             weight, if there is one, and batch norm's sums.
-        check: raises if the operator's arguments are wrong in another way than batch norm's, or those of a convolution
-            with a square kernel.
-        kernel_size: size of that kernel.
+        check: raises for wrong arguments, beyond the checks of batch norm and of convolutions with a square kernel.
+        kernel_size: size of the convolution's kernel.
     """
     names = [argument.split()[-1] for argument in arguments.split(", ")]
     tensors = [argument.startswith("Tensor") for argument in arguments.split(", ")].count(True)
@@ -117,7 +116,7 @@ def bn_relu_operator(
 
     @operator(f"{name}_backward", f"(Tensor grad, {arguments}) -> ({results})")
     def backward_operator(grad: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
-        """Gradients of the maps and of the weight, and the two of BnSums in the dtype of mean."""
+        """Gradients of the maps and of the weight, and the two sums of BnSums in the dtype of mean."""
         check_all(*inputs)
         check_grad(grad, output_shape(*inputs), inputs[normalised])
         maps, norm, others = split(inputs)
@@ -157,7 +156,7 @@ def _vector_gradients(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Gradients of mean, invstd, gamma and beta from the sums [C] of BnSums.
 
-    With y = (x - mean) * invstd * gamma + beta and m the gradient of y where it passes the relu:
+    With y = (x - mean) * invstd * gamma + beta, and m the gradient of y where y > 0, else 0:
     d mean = -gamma * invstd * sum(m), d invstd = gamma * sum(m * (x - mean)),
     d gamma = invstd * sum(m * (x - mean)), d beta = sum(m).
     """

@@ -23,6 +23,6 @@ class RunningStatistics:
         self._statistics[1].addcmul_(delta, delta, value=share * before / self._count)
 
     def result(self) -> Tensor:
-        """Mean and biased variance [2, C] float64 of everything that was added; there must be something."""
+        """Mean and biased variance [2, C] float64 of everything added so far, at least one position."""
         assert self._statistics is not None
         return self._statistics

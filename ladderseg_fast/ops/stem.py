@@ -1,7 +1,7 @@
 """The stem: 7x7 convolution with stride 2, batch norm, rectification and 3x3 max pooling with stride 2.
 
 The output of its convolution is the largest map of a network. It never exists in full: each function here recomputes
-it.
+it in parts.
 """
 
 from torch import Tensor
@@ -36,7 +36,7 @@ def stem_forward(
     """Computes out [N, K, h, w] = max_pool2d(bn_relu(x), 3, stride 2, padding 1) of x = conv7x7 (stride 2, padding 3).
 
     images [N, C, H, W] of any strides; weight [K, C, 7, 7]. Without `norm`, out is the x that would be each window's
-    maximum after a batch norm whose scale has the signs of `scale` [K]. With `statistics`, returns those of x.
+    maximum after a batch norm with the signs of `scale` [K]. With `statistics`, returns the statistics of x.
     """
     result = empty_statistics(out) if statistics else None
     weight = readable_weight(weight, images.dtype, images.shape[1], out.shape[1], 7)
@@ -62,10 +62,7 @@ def stem_backward_sums(grad: Gradient, images: Tensor, weight: Tensor, norm: Nor
     lacking=("core_stem", torch_stem.backward_weight),
 )
 def stem_backward_weight(grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, correction: Correction) -> Tensor:
-    """Gradient of weight from grad [N, K, h, w], with the `correction` of the batch norm's input.
-
-    The correction has the mean of `norm`.
-    """
+    """Gradient of weight from grad [N, K, h, w]; `correction` applies to the batch norm's input and has norm's mean."""
     weight = readable_weight(weight, images.dtype, images.shape[1], grad.grad.shape[1], 7)
     grad_weight = empty_weight_gradient(weight)
     launch(

@@ -13,13 +13,13 @@ class StripTotals:
         self._sums: BnSums | None = None
 
     def add(self, sums: BnSums, grad_weight: Tensor | None = None) -> None:
-        """Add what a strip contributes, in place; its own tensors may become the totals."""
+        """Adds a strip's part in place; the tensors passed may become the totals."""
         self._sums = sums.plus(self._sums)
         if grad_weight is not None:
             self.grad_weight = grad_weight if self.grad_weight is None else self.grad_weight.add_(grad_weight)
 
     @property
     def sums(self) -> BnSums:
-        """Sums over all strips, of which there is at least one."""
+        """Sums over all strips, at least one."""
         assert self._sums is not None
         return self._sums

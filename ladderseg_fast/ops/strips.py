@@ -1,4 +1,4 @@
-"""Bounded pieces of a batch to work on: groups of whole images, or strips of rows of one image."""
+"""Division of a batch into pieces of bounded size: groups of whole images, or strips of rows of one image."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 class Strip:
     """Some rows of some images.
 
-    `rows` are the rows that the work is about. `outer` are these and up to `halo` rows on either side, as far as the
-    image goes. `inner` are `rows` counted from the start of `outer`.
+    `rows` are the rows to compute. `outer` adds up to `halo` rows on either side, within the image. `inner` are `rows`
+    counted from the start of `outer`.
     """
 
     images: slice
@@ -24,7 +24,7 @@ class Strip:
 def strips(images: int, height: int, width: int, max_pixels: int, halo: int, multiple: int = 1) -> Iterator[Strip]:
     """Covers `images` of `height` x `width` in pieces of about `max_pixels`, and at least `multiple` rows of one image.
 
-    The first row of each piece is a multiple of `multiple`; pieces of an image differ in size as little as that allows.
+    The first row of each piece is a multiple of `multiple`; pieces of an image have sizes as equal as that allows.
     """
     if height * width <= max_pixels:
         group = max_pixels // max(1, height * width)

@@ -1,6 +1,6 @@
-"""BN-ReLU-conv3x3 with torch's (cuDNN's) convolution: the normalised map exists, a few images at a time.
+"""BN-ReLU-conv3x3 with torch's (cuDNN's) convolution: the normalised map exists for a few images at a time.
 
-Arguments and results are those of bn_relu_conv3x3_forward and _backward; weights have the dtype of the maps.
+Arguments and results are as in bn_relu_conv3x3_forward and _backward; weights have the dtype of the maps.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from .kernel import torch_kernel
 from .layout import empty, pixel_major
 from .strip_totals import StripTotals
 
-#: Bytes of the normalised map that exist at a time, unless one image takes more.
+#: Most bytes of the normalised map that exist at once, unless one image takes more.
 _CHUNK_BYTES = 64 << 20
 
 
@@ -99,7 +99,7 @@ def _normalised(x: Tensor, norm: Norm) -> Tensor:
 
 
 def _normalised_with_margins(x: Tensor, norm: Norm, first_row: int, height: int, margin: int) -> Tensor:
-    """`height` normalised rows of x [1, C, H, W] from `first_row` on, and `margin` on either side, zero outside x."""
+    """Normalises `height` rows of x [1, C, H, W] from `first_row` on, and `margin` on either side (zero outside x)."""
     n, c, h, w = x.shape
     start, stop = first_row - margin, first_row + height + margin
     above, below = max(0, -start), max(0, stop - h)
@@ -113,11 +113,11 @@ def _normalised_with_margins(x: Tensor, norm: Norm, first_row: int, height: int,
 def _strip_convolution_backward(
     grad: Tensor, inner: slice, y: Tensor, weight: Tensor, dilation: int, want_weight: bool
 ) -> list[Tensor]:
-    """The gradient of y on the strip's rows, and with `want_weight` that of weight by these rows.
+    """Gradient of y on the strip's rows, and with `want_weight` the weight's gradient from these rows.
 
-    The strip's rows are `inner` in grad and, without the margins, all in y; grad has margins as far as the image goes.
+    The strip's rows are `inner` in grad, and all rows of y but the margins; grad has margins within the image.
     """
-    like_y = y[:, :, : grad.shape[2]]  # the shape alone matters, and the layout
+    like_y = y[:, :, : grad.shape[2]]  # only its shape and layout matter
     (grad_y,) = _convolution_backward(grad, like_y, weight, dilation, (True, False))
     gradients = [grad_y[:, :, inner]]
     if want_weight:
@@ -143,7 +143,7 @@ def _convolution_backward(
     wanted: tuple[bool, bool],
     row_padding: int | None = None,
 ) -> list[Tensor]:
-    """Gradients of y and of weight, those that are wanted.
+    """Wanted gradients of y and of weight.
 
     y is padded by the dilation, or by `row_padding` rows and the columns of the dilation.
     """

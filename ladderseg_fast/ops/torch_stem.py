@@ -1,7 +1,7 @@
-"""The stem with torch's (cuDNN's) convolution: its output exists a strip of rows at a time.
+"""The stem with torch's (cuDNN's) convolution: the convolution's output exists for one strip of rows at a time.
 
-Arguments and results are those of stem_forward, stem_backward_sums and stem_backward_weight. Each function goes through
-the strips once and convolves each; nothing else of the convolution's size is kept.
+Arguments and results are as in stem_forward, stem_backward_sums and stem_backward_weight. Each function convolves every
+strip once; nothing else of the convolution's size is kept.
 """
 
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ from .strips import Strip, strips
 _PADDING = 3
 _STRIDE = 2
 
-#: Rows of the convolution on either side of a strip that the windows of the pooling reach.
+#: Rows of the convolution that the pooling's windows reach on either side of a strip.
 HALO = 2
 
-#: Bytes of the convolution's result that exist at a time.
+#: Bytes of the convolution's result that exist at once.
 _CHUNK_BYTES = 64 << 20
 
 
@@ -82,14 +82,14 @@ class Piece:
     strip: Strip
     source: Tensor
     rows: slice
-    """Rows of the images that the source has."""
+    """Rows of the images that the source holds."""
     first: int
     """The row of the source's convolution at which `strip.outer` starts."""
     values: Tensor
 
     @staticmethod
     def of(images: Tensor, weight: Tensor, strip: Strip) -> "Piece":
-        # Two output rows more than the padding needs, so that the first image row is even and strides stay in step.
+        # Two more output rows than the padding needs, so that the first image row is even and strides stay aligned.
         start = max(0, _STRIDE * (strip.outer.start - 2))
         rows = slice(start, min(images.shape[2], _STRIDE * (strip.outer.stop - 1) + _PADDING + 1))
         source, first = pixel_major(images[strip.images, :, rows]), strip.outer.start - start // _STRIDE
@@ -98,7 +98,7 @@ class Piece:
         return Piece(strip, source, rows, first, pixel_major(result[:, :, first : first + count]))
 
     def empty_gradient(self) -> Tensor:
-        """Room for the gradient of the source's convolution: zero but on the rows of the strip, for others to write."""
+        """Gradient of the source's convolution: zero, except the strip's rows, which the caller must write."""
         n, c, _, w = self.values.shape
         grad = empty(self.values, n, c, (self.source.shape[2] - 1) // _STRIDE + 1, w)
         inner = self.strip.inner
@@ -114,8 +114,7 @@ class Piece:
     def backward_pooling(
         self, pooled_gradient: Tensor, norm: Norm, out: Tensor | None, correction: Correction | None = None
     ) -> BnSums:
-        """Computes out = norm.scale * m on the rows of the strip from the pooled map's gradient; returns the sums over
-        these.
+        """Computes out = norm.scale * m on the strip's rows from the pooled map's gradient; returns their sums.
 
         For `correction`, and for sums without `out`, see bn_relu_maxpool_backward.
         """

@@ -1,7 +1,7 @@
-"""Refusal of torch's transforms that the kernels cannot go through: each is an error, and never a wrong result.
+"""Refusal of torch's transforms that the kernels do not support: each raises an error instead of a wrong result.
 
-Kernels write to memory that torch knows nothing of. So anything that looks at torch's own operators alone misses them:
-tracers would record uninitialised buffers, forward-mode differentiation would find no tangents.
+Torch does not see what the kernels write. So a transform that observes only torch's own operators misses them: tracers
+would record uninitialised buffers, forward-mode differentiation would find no tangents.
 """
 
 from collections.abc import Iterable
@@ -15,20 +15,20 @@ from torch.nn import Parameter
 
 from .backend import backend_of, keeps_values_elsewhere
 
-#: Modes in which operators are recorded, or done on shapes alone.
+#: Modes in which operators are recorded, or run on shapes only.
 _RECORDING_MODES = (ModeKey.FAKE, ModeKey.PROXY, ModeKey.FUNCTIONAL)
 
 _INSTEAD = 'memory="plain" can'
 
 
 def refuse_tangents(who: str, tensors: Iterable[Tensor | None]) -> None:
-    """None of `tensors` may have a tangent, which `who` would lose, or be followed by torch.func.grad and its like.
+    """Refuses tensors with a tangent, which `who` would lose, and tensors tracked by torch.func.grad and the like.
 
     Raises:
-        RuntimeError: one has, or is.
+        RuntimeError: one of `tensors` is such a tensor.
     """
     if torch.compiler.is_compiling():
-        return  # what is compiled are operators, and these refuse by themselves
+        return  # only operators are compiled, and they refuse by themselves
     if forward_ad._current_level < 0 and torch._C._functorch.peek_interpreter_stack() is None:
         return
     for tensor in tensors:
@@ -50,18 +50,18 @@ def refuse_tangents(who: str, tensors: Iterable[Tensor | None]) -> None:
 
 
 def _unbatched(tensor: Tensor) -> Tensor:
-    """Tensor inside torch.vmap's wrapper, which cannot be asked for tangents from within."""
+    """Tensor inside torch.vmap's wrapper, which cannot be asked for tangents inside vmap."""
     while torch._C._functorch.is_batchedtensor(tensor):
         tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor
 
 
 def refuse_transforms(who: str, tensors: Iterable[Tensor | None]) -> None:
-    """`who` runs on `tensors`, which hold their values, and nobody is recording torch's operators.
+    """Refuses to run `who` unless `tensors` hold their values and torch's operators are not being recorded.
 
     Raises:
-        RuntimeError: it would be differentiated in forward mode, transformed by torch.func, or traced; or there are
-            fake tensors or others without memory of their own.
+        RuntimeError: `who` would be differentiated in forward mode, transformed by torch.func, or traced; or `tensors`
+            include fake tensors or others without memory of their own.
     """
     if torch.jit.is_tracing():
         raise RuntimeError(f"{who} cannot be traced by torch.jit.trace or torch.onnx.export; {_INSTEAD}")

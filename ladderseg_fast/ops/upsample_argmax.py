@@ -25,8 +25,8 @@ def upsample_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         [N, H, W] uint8; ties go to the smaller class.
     Raises:
-        ValueError: K out of range, an empty size, or not a 4-d tensor.
-        TypeError: scores are of another dtype.
+        ValueError: K is out of range, the size is empty, or scores is not a 4-d tensor.
+        TypeError: scores have another dtype.
     Source: ALGORITHMS.md section 5, prediction.
     Equivalent to: ops.reference.upsample_argmax.
     """

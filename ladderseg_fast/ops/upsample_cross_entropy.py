@@ -24,7 +24,7 @@ _LABEL_TYPES = {
     torch.int64: _core.LabelType.int64,
 }
 
-#: Type as which the core reads labels of other dtypes.
+#: Dtype to which labels are converted if the core does not read theirs.
 _READABLE = {
     torch.int8: torch.int32,
     torch.int16: torch.int32,
@@ -44,15 +44,15 @@ def upsample_cross_entropy(
     Args:
         logits: [N, K, h, w], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
         labels: [N, H, W], any integer dtype; each in [0, K) or equal to `ignore_index`.
-        class_weights: [K] or None: the mean is weighted as in torch.nn.functional.cross_entropy. Of any integer or
+        class_weights: [K] or None; they weight the mean as in torch.nn.functional.cross_entropy. Any integer or
             floating dtype; converted to float32 beside 16-bit logits, else to their dtype. Not differentiable.
         ignore_index: label of pixels that do not count.
     Returns:
         Scalar of the dtype of logits (float32 in a region of torch.autocast); 0, with a gradient of 0, if no pixel
-        counts or all that do weigh nothing (where F.cross_entropy gives NaN); NaN if a label is out of range on CUDA.
+        counts or all have weight 0 (F.cross_entropy gives NaN then); NaN if a label is out of range on CUDA.
     Raises:
-        ValueError: a label out of range, or a shape or device that does not fit. On CUDA, where waiting for the device
-            would cost time, labels are reported by a later call.
+        ValueError: a label is out of range, or a shape or device does not fit. On CUDA a later call reports the label,
+            because waiting for the device would cost time.
         TypeError: a dtype does not fit.
     Source: ALGORITHMS.md section 5, loss.
     Equivalent to: ops.reference.upsample_cross_entropy.
@@ -69,8 +69,8 @@ def upsample_cross_entropy(
 def _plain(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, ignore_index: int = 255) -> Tensor:
     """Mean cross entropy of logits [N, K, h, w], upsampled to labels [N, H, W], over pixels not ignored.
 
-    With class_weights [K] the mean is weighted, as in F.cross_entropy. If no pixel counts, or all weigh nothing, it is
-    0 and so is its gradient.
+    With class_weights [K] the mean is weighted, as in F.cross_entropy. If no pixel counts, or all have weight 0, the
+    loss and its gradient are 0.
     """
     check_labels(labels)
     labels = labels.long()
@@ -79,7 +79,7 @@ def _plain(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, 
     if class_weights is not None:
         check_weights_of_classes(class_weights)
         class_weights = class_weights.to(upsampled.dtype)
-        classes = labels.where(weights, 0).clamp(0, len(class_weights) - 1)  # those out of range are reported below
+        classes = labels.where(weights, 0).clamp(0, len(class_weights) - 1)  # labels out of range are reported below
         weights = class_weights[classes] * weights
     wide = torch.promote_types(upsampled.dtype, torch.float32)
     losses = F.cross_entropy(upsampled, labels, weight=class_weights, ignore_index=ignore_index, reduction="none")
@@ -88,7 +88,7 @@ def _plain(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, 
 
 
 def _operations(logits: Tensor, labels: Tensor, **_: object) -> float:
-    """Operations, most of which are an exponential per class and label."""
+    """Operations, mostly an exponential per class and label."""
     return 50.0 * labels.numel() * logits.shape[1]
 
 
@@ -127,7 +127,7 @@ def loss_and_gradient(
 def _forward(
     logits: Tensor, labels: Tensor, class_weights: Tensor | None = None, ignore_index: int = 255
 ) -> tuple[Tensor, Tensor]:
-    """Loss, and its gradient by the logits: both come from the same pass over the pixels."""
+    """Loss and its gradient by the logits, from one pass over the pixels."""
     _check(logits, labels, class_weights)
     grad_logits = empty(logits, *logits.shape)
     loss, invalid_pixel = loss_and_gradient(
@@ -157,7 +157,7 @@ def _(
 def _backward(grad: Tensor, grad_logits: Tensor, logits: Tensor) -> Tensor:
     """Gradient grad_logits, as the forward computed it, times the gradient of the loss.
 
-    The logits are not read: they are there so that differentiating the result by them is refused.
+    The logits are not read; as arguments they let a second differentiation be refused.
     """
     return grad * grad_logits
 
@@ -180,7 +180,7 @@ def _check(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> None
 
 
 def _readable(labels: Tensor) -> Tensor:
-    """Contiguous labels of a dtype that the core reads."""
+    """Contiguous labels in a dtype that the core reads."""
     return labels.to(_READABLE.get(labels.dtype, labels.dtype)).contiguous()
 
 

@@ -26,7 +26,7 @@ def upsample_project_concat(
     beta: Tensor | None,
     weight: Tensor,
 ) -> Tensor:
-    """`coarse`, upsampled bilinearly to the size of `skip`, concatenated with conv1x1(bn_relu(skip)).
+    """Concatenation of `coarse`, upsampled bilinearly to the size of `skip`, with conv1x1(bn_relu(skip)).
 
     Args:
         coarse: [N, D, h, w], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
@@ -57,7 +57,7 @@ def _plain(
     beta: Tensor | None,
     weight: Tensor,
 ) -> Tensor:
-    """coarse [N, D, h, w] upsampled to (H, W), then bn_relu_conv1x1(skip [N, C, H, W]): [N, D + M, H, W]."""
+    """Concatenation [N, D + M, H, W] of coarse [N, D, h, w], upsampled to (H, W), and bn_relu_conv1x1(skip)."""
     projected = reference.bn_relu_conv1x1(skip, mean, invstd, gamma, beta, weight)
     return torch.cat([plain_upsample(coarse, skip.shape[2:]), projected], dim=1)
 
@@ -92,7 +92,7 @@ def _check(coarse: Tensor, skip: Tensor, *_: Tensor | None) -> None:
     check_map("coarse", coarse)
     check_like("coarse", coarse, "skip", skip)
     if coarse.shape[0] != skip.shape[0]:
-        raise ValueError(f"coarse and skip must be of one batch size, got {coarse.shape[0]} and {skip.shape[0]}")
+        raise ValueError(f"coarse and skip must have the same batch size, got {coarse.shape[0]} and {skip.shape[0]}")
     if min(coarse.shape[2:]) < 1 or min(skip.shape[2:]) < 1:
         raise ValueError(f"coarse and skip must have pixels, got {tuple(coarse.shape)} and {tuple(skip.shape)}")
 
