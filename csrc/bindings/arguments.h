@@ -1,9 +1,9 @@
-// What Python passes: numbers, and tensors' memory in the groups that the core's structs have.
+// Arguments that Python passes: numbers, and tensors' memory grouped like the core's structs.
 //
-// A map is passed as FeatureMap(address, device, element_bytes, n, h, w, c, pixel_stride). What is contiguous (vectors,
-// weights, labels) is passed as a tuple (address, device, bytes), and as None where it is "not wanted". A device is a
-// number, the same for all tensors on it. checks.h holds memory against what the kernels read and write; after that it
-// converts to the pointers of any of the core's structs.
+// Python passes a map as FeatureMap(address, device, element_bytes, n, h, w, c, pixel_stride), contiguous data
+// (vectors, weights, labels) as a tuple (address, device, bytes), and data that is not wanted as None. A device is a
+// number, the same for all tensors on it. checks.h compares memory with what the kernels read and write; after that,
+// memory converts to the pointers of any of the core's structs.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -21,11 +21,11 @@ T* pointer(Address address) {
   return reinterpret_cast<T*>(address);
 }
 
-// A contiguous tensor's.
+// Memory of a contiguous tensor.
 struct Memory {
   Address data = 0;
   int64_t device = 0, bytes = 0;
-  bool given = false;  // else it is not wanted, and there is no data
+  bool given = false;  // if false, it is not wanted, and there is no data
 
   template <class T>
   operator T*() const {
@@ -33,7 +33,7 @@ struct Memory {
   }
 };
 
-// That of a last argument, which may be left out.
+// Memory as a last argument, which may be left out.
 struct OptionalMemory : Memory {};
 
 struct Map : FeatureMap<void> {

@@ -1,4 +1,4 @@
-// From a kernel's line in kernels.def, and its function in kernels.h, to the functions of `_core`.
+// Makes the functions of `_core` from a kernel's line in kernels.def and its function in kernels.h.
 #include "bind_kernels.h"
 
 #include <pybind11/stl.h>
@@ -22,7 +22,7 @@ Elements elements(const cuda::Queue& queue) {
   return {bytes, cuda::real_bytes(queue.element), 16 / bytes, true};
 }
 
-// What an argument is in Python. It has no name there.
+// An argument in Python, where it has no name.
 template <class Value>
 auto annotation() {
   if constexpr (std::is_same_v<std::decay_t<Value>, OptionalMemory>)
@@ -41,7 +41,7 @@ void define(py::module_& module, const char* kernel, const Run& run) {
       py::arg(), annotation<Values>()...);
 }
 
-// The GIL is released while the kernel runs.
+// Releases the GIL while the kernel runs.
 template <class Single, class Double, class... Values>
 void define_on_cpu(py::module_& module, const char* kernel, Single (*single)(const Checks&, Values...),
                    Double (*double_)(const Checks&, Values...), Kernel<Single> Kernels<float>::* run_single,

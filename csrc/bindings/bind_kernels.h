@@ -1,4 +1,4 @@
-// The kernels as functions of the module `_core`, and what tells them where to run: _core.Cpu and _core.Cuda.
+// The kernels as functions of the module `_core`, and the classes that say where they run: _core.Cpu and _core.Cuda.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -13,9 +13,9 @@ struct Cpu {
   int threads;
 };
 
-// Adds a function for each line of kernels.def, product_rate excepted, and kernel_names(). Every function's first
-// argument is a Cpu or a cuda::Queue, in Python a Cuda; kernels of the CPU alone have no function of a Cuda. It gives
-// the element type of every map and vector of the call, except those documented as another.
+// Adds a function for each line of kernels.def except product_rate, and kernel_names(). Every function's first argument
+// is a Cpu or a cuda::Queue, in Python a Cuda; kernels for the CPU only do not take a Cuda. This argument gives the
+// element type of every map and vector of the call, unless documented otherwise.
 void register_kernels(pybind11::module_& module);
 
 }  // namespace ladderseg::bindings

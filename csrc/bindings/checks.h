@@ -1,8 +1,8 @@
-// What is checked before a kernel runs: each argument has memory, of the extent and element size that the kernel will
-// read or write there, and all are on one device. A kernel itself checks nothing.
+// Checks before a kernel runs: each argument has memory of the extent and element size that the kernel will read or
+// write, and all arguments are on one device. The kernels themselves check nothing.
 //
-// All throw std::invalid_argument, in Python a ValueError, with the kernel's name, the argument's, and what was
-// expected.
+// All checks throw std::invalid_argument, in Python a ValueError, with the names of the kernel and the argument, and
+// what was expected.
 #pragma once
 
 #include <string>
@@ -11,12 +11,12 @@
 
 namespace ladderseg::bindings {
 
-// What the memory of a call consists of, on the device that it is for.
+// Element sizes of a call's memory, and properties of its device.
 struct Elements {
   int64_t map;        // bytes of an element of maps and weights
   int64_t real;       // bytes of an element of vectors and weight gradients
   int64_t chunk;      // weights of 3x3 convolutions have their channels padded to multiples of this
-  bool unfused_stem;  // max pooling can do what bn_relu_maxpool.h says of CUDA devices
+  bool unfused_stem;  // whether max pooling has the extra forms that bn_relu_maxpool.h describes for CUDA devices
 };
 
 // The arguments of one call of `kernel`.
@@ -53,9 +53,9 @@ class Checks {
   void grad_weight(const Memory& weight, int64_t count) const;
 
   void norm(const Norm& norm, int64_t channels) const;
-  // All of it, or the scale alone.
+  // The whole norm, or only its scale.
   void norm_or_scale(const Norm& norm, int64_t channels) const;
-  // Both or none.
+  // Both vectors or neither.
   void statistics(const Memory& mean, const Memory& variance, int64_t channels) const;
   void sums(const Sums& sums, int64_t channels) const;
   void gradient(const Gradient& gradient) const;
@@ -64,7 +64,7 @@ class Checks {
   int64_t padded(int64_t channels) const { return (channels + elements.chunk - 1) / elements.chunk * elements.chunk; }
 
  private:
-  // There is memory if there are elements, where that of the arguments before was.
+  // Memory is present if there are elements, and on the same device as the arguments before.
   void located(const char* name, const void* data, int64_t device, bool has_elements) const;
 
   const char* const kernel_;

@@ -18,8 +18,8 @@ using ImageProvider = py::typing::Callable<py::bytes(py::str, py::typing::Tuple<
 
 using cuda::Queue;
 
-// Where a kernel runs, in Python: _core.Cuda. `allocate` takes a number of bytes and returns the address of memory
-// that lives as long as this object.
+// The place where a kernel runs, in Python _core.Cuda. `allocate` takes a number of bytes and returns the address of
+// memory that lives as long as this object.
 Queue queue(cuda::Element element, int device, Address stream, Allocate allocate, bool allow_tf32) {
   return {element, device, pointer<void>(stream),
           [allocate](int64_t bytes) { return pointer<void>(allocate(bytes).cast<Address>()); }, allow_tf32};

@@ -1,7 +1,6 @@
-// The kernels as Python calls them: each function here checks one kernel's arguments and makes the core's struct of
-// them, for elements of type T on the CPU and for T = void, which is addresses, on CUDA devices. Its parameters are
-// those of `_core.<kernel>` behind the first, which says where the kernel runs. bind_kernels.cpp makes one of the
-// other.
+// The kernels as Python calls them: each function here checks one kernel's arguments and makes the core's struct from
+// them, for elements of type T on the CPU, and for T = void, meaning addresses, on CUDA devices. `_core.<kernel>` takes
+// the same parameters after a first one that tells where the kernel runs; bind_kernels.cpp makes it from the function.
 #pragma once
 
 #include "checks.h"

@@ -1,5 +1,5 @@
-// The Python module `_core`: numbers and tensors' memory in, nothing else. That the memory is what a kernel will read
-// and write is checked here (checks.h); what it means, on the Python side.
+// The Python module `_core`, which takes only numbers and tensors' memory. It checks that the memory is what a kernel
+// will read and write (checks.h); the Python side checks its meaning.
 
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>

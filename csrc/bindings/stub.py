@@ -2,8 +2,8 @@
 
     python csrc/bindings/stub.py
 
-Names and types are those of pybind11's docstrings. Kernels are not listed: all are alike to a type checker, and their
-names are checked at import. tests/test_core_stub.py holds the file against the module.
+Names and types come from pybind11's docstrings. The stub omits kernels: all look alike to a type checker, and their
+names are checked at import. tests/test_core_stub.py compares the file with the module.
 """
 
 import inspect
@@ -38,7 +38,7 @@ class _Kernel(Protocol):
 def __getattr__(name: str) -> _Kernel: ...
 """
 
-#: What pybind11 writes, in one version or another, and what it means here.
+#: Types as some version of pybind11 writes them, and as the stub writes them.
 _TYPES = {
     "ladderseg_fast._core.": "",
     "tuple[int, int, int] | None": "_Memory",
@@ -104,7 +104,7 @@ def signatures_of(function: object) -> list[tuple[list[str], str]]:
 
 
 def split(parameters: str) -> list[str]:
-    """Splits at the commas outside of brackets."""
+    """Splits at the commas outside brackets."""
     parts, depth = [""], 0
     for character in parameters:
         depth += {"[": 1, "]": -1}.get(character, 0)

@@ -7,7 +7,7 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// What output position `i` reads: coarse positions lower[i] and upper[i], weighted 1 - weight[i] and weight[i].
+// Output position `i` reads coarse positions lower[i] and upper[i], weighted 1 - weight[i] and weight[i].
 template <class T>
 struct BilinearAxis {
   const int64_t* lower;

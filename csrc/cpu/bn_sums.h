@@ -8,7 +8,7 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// One member's sums. Those of a few pixels are in T (`masked`, `centred`) and flushed into the totals in double.
+// One member's sums. Sums of a few pixels are in T (`masked`, `centred`), and are flushed into the totals in double.
 template <class T>
 struct BnSumsScratch {
   Region<T> masked, centred;
@@ -39,7 +39,7 @@ struct BnSumsScratch {
     }
   }
 
-  // Add the members' totals in their order; to be called by one member, after a barrier.
+  // Adds the members' totals in their order; one member calls it, after a barrier.
   template <class MemberBase>
   LADDERSEG_INLINE void finish(int team, const MemberBase& base_of, int64_t channels, const BnSums& sums) const {
     for (int64_t c = 0; c < channels; ++c) sums.masked[c] = sums.centred[c] = 0.0;
@@ -54,7 +54,7 @@ struct BnSumsScratch {
   }
 };
 
-// Backward of BN-ReLU at one pixel: grad_input (+)= scale * m, and m and m * (x - mean) into the sums.
+// Backward of BN-ReLU at one pixel: grad_input (+)= scale * m; adds m and m * (x - mean) to the sums.
 template <bool accumulate, class T>
 LADDERSEG_INLINE void bn_relu_backward_pixel(int64_t channels, const T* __restrict x, const T* grad_output, T factor,
                                              const Norm<T>& norm, T* grad_input, T* __restrict masked,

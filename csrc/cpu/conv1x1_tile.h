@@ -16,7 +16,7 @@ constexpr int64_t kTilePixels = 96;
 // Input channels normalised and multiplied at a time: a panel of the weight (depth x columns) stays in the
 // first-level cache.
 constexpr int64_t kDepth = 128;
-// Added to the length of rows in scratch so that successive rows do not fall on the same cache set.
+// Padding of rows in scratch, so that successive rows do not fall on the same cache set.
 constexpr int64_t kRowPadding = 16;
 
 // weight [M, C] as panels [M / columns][C][columns], zeros beyond M.
@@ -24,7 +24,7 @@ template <class T>
 LADDERSEG_INLINE void pack_transposed(const T* weight, int64_t outputs, int64_t channels, int64_t first_panel,
                                       int64_t last_panel, T* packed) {
   constexpr int64_t columns = RegisterBlock<T>::columns;
-  constexpr int64_t block = 32;  // of channels: what is written stays in the first-level cache
+  constexpr int64_t block = 32;  // of channels: the block written stays in the first-level cache
   for (int64_t panel = first_panel; panel < last_panel; ++panel)
     for (int64_t first = 0; first < channels; first += block) {
       const int64_t last = smaller(channels, first + block);
@@ -50,7 +50,7 @@ struct ProjectionTile {
         product(layout.add<T>(kTilePixels * product_row)) {}
 
   // product[p, m] = sum_c packed(c, m) * relu((x - mean) * scale + shift) for `pixels` <= kTilePixels pixels from `x`.
-  // After them come `next_pixels` of the next tile; the products go to `output` next.
+  // The `next_pixels` of the next tile follow them; the products go to `output` next.
   LADDERSEG_INLINE void run(char* base, const T* x, int64_t pixel_stride, int64_t pixels, int64_t next_pixels,
                             int64_t channels, int64_t outputs, const Norm<T>& norm, const T* packed, const T* output,
                             int64_t output_stride) const {

@@ -13,9 +13,9 @@ namespace LADDERSEG_ISA {
 // cache.
 constexpr int64_t kBlockBytes = 224 * 1024;
 constexpr int64_t kMaxBlockTiles = 24;
-// Products are summed in parts of so many channels: rounding grows with the length of a sum.
+// Number of channels per partial sum of products: rounding grows with the length of a sum.
 constexpr int64_t kPartLength = 128;
-// Added to the length of rows in scratch so that successive rows do not fall on the same cache set.
+// Padding of rows in scratch, so that successive rows do not fall on the same cache set.
 constexpr int64_t kTileRowPadding = 16;
 
 // Tiles to work on at a time, with `channels` at each point: a multiple of the register block's rows.
@@ -84,7 +84,7 @@ struct PanelProducts {
   }
 };
 
-// Prefetch the pixels of `map` under part `part` of `parts` of tiles [first, first + count), where the map has them.
+// Prefetches the pixels of `map` under part `part` of `parts` of tiles [first, first + count), if the map has them.
 // A tile has `rows` rows from `first_row` on and two columns of its own.
 template <class T>
 LADDERSEG_INLINE void prefetch_tiles(const FeatureMap<const T>& map, const TileGrid& grid, int64_t first_row, int rows,

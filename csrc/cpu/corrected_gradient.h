@@ -8,7 +8,7 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// The first `channels` of pixel p of a gradient that has an input; `to` may be the gradient's own pixel.
+// Writes the first `channels` of pixel p of a gradient that has an input; `to` may be the gradient's own pixel.
 template <class T>
 LADDERSEG_INLINE void corrected_pixel(const Gradient<T>& gradient, int64_t p, int64_t channels, T* to) {
   const T* grad = gradient.grad.pixel(p);
@@ -20,7 +20,7 @@ LADDERSEG_INLINE void corrected_pixel(const Gradient<T>& gradient, int64_t p, in
   for (int64_t c = 0; c < channels; ++c) to[c] = grad[c] - constant[c] - slope[c] * (x[c] - mean[c]);
 }
 
-// The same of any gradient, corrected or not.
+// The same for any gradient, corrected or not.
 template <class T>
 LADDERSEG_INLINE void gradient_pixel(const Gradient<T>& gradient, int64_t p, int64_t channels, T* __restrict to) {
   if (gradient.input.data)

@@ -1,4 +1,4 @@
-// exp() of a vector of numbers that are not positive, as softmax needs it.
+// exp() of a vector of nonpositive numbers, for softmax.
 #pragma once
 
 #include <cmath>
@@ -33,7 +33,7 @@ LADDERSEG_INLINE Simd<float>::Vector exp_nonpositive(Simd<float>::Vector x) {
   return x == x ? kept : x;
 }
 
-// double: one by one; the double path is for checking gradients.
+// double: element by element; the double path is for checking gradients.
 LADDERSEG_INLINE Simd<double>::Vector exp_nonpositive(Simd<double>::Vector x) {
   Simd<double>::Vector result = {};
   for (int i = 0; i < Simd<double>::lanes; ++i) result[i] = std::exp(x[i]);

@@ -18,7 +18,7 @@ struct RegisterBlock {
 
 // C[i, j] (+)= sum_k A(i, k) * B[k, j] for i < rows, j < columns of the register block.
 //
-// Accumulating adds the finished sum to C, so that a long sum is one of shorter ones: its rounding error grows with
+// Accumulating adds the finished sum to C, so that a long sum consists of shorter ones: its rounding error grows with
 // the length of the parts.
 //
 // `a` gives A(i, k); B is a panel of `depth` rows of `columns` contiguous elements.

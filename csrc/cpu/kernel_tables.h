@@ -1,4 +1,4 @@
-// Where each compilation of the kernels leaves its tables.
+// Tables that each compilation of the kernels fills.
 #pragma once
 
 #include "ladderseg/kernels.h"

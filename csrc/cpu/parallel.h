@@ -1,4 +1,4 @@
-// Teams of threads and how work is shared among them: statically, so that the order of every sum is fixed.
+// Teams of threads, and the division of work among them: static, so that the order of every sum is fixed.
 #pragma once
 
 #include <omp.h>
@@ -23,7 +23,7 @@ LADDERSEG_INLINE Range split(int64_t total, int part, int parts, int64_t grain =
   return {begin < total ? begin : total, end < total ? end : total};
 }
 
-// Run body(member, team) on a team of `threads`, or of fewer if the OpenMP runtime grants fewer.
+// Runs body(member, team) on a team of `threads`, or fewer if the OpenMP runtime grants fewer.
 template <class Body>
 void parallel(int threads, const Body& body) {
   if (threads <= 1) {
@@ -40,7 +40,7 @@ void parallel(int threads, const Body& body) {
   end_waiting();
 }
 
-// Wait for the other members; for use inside parallel()'s body.
+// Waits for the other members; for use inside parallel()'s body.
 LADDERSEG_INLINE void barrier(int team) {
   if (team > 1) {
     const bool first = omp_get_thread_num() == 0;

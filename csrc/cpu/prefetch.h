@@ -1,5 +1,5 @@
-// Asking for memory before it is needed. The pixels of a feature map lie too far apart for the processor's own
-// prefetching; asked for a few at a time during the products before, they cost next to nothing.
+// Requests memory before it is needed. The pixels of a feature map lie too far apart for the processor's own
+// prefetching; a few requests at a time during the preceding products cost next to nothing.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +11,16 @@ namespace LADDERSEG_ISA {
 
 constexpr int64_t kCacheLine = 64;
 
-// `count` elements, into the second-level cache.
+// Prefetches `count` elements into the second-level cache.
 template <class T>
 LADDERSEG_INLINE void prefetch(const T* from, int64_t count) {
   for (int64_t i = 0; i < count; i += kCacheLine / static_cast<int64_t>(sizeof(T))) {
     __builtin_prefetch(from + i, 0, 2);
-    asm volatile("");  // GCC takes a function that only prefetches for one without effect, and leaves it out
+    asm volatile("");  // otherwise GCC removes a function that only prefetches, as one without effect
   }
 }
 
-// Part `part` of `parts` of `count` rows, `width` elements of each.
+// Prefetches part `part` of `parts` of `count` rows, `width` elements of each.
 template <class T>
 LADDERSEG_INLINE void prefetch_rows(const T* rows, int64_t row_stride, int64_t count, int64_t width, int64_t part,
                                     int64_t parts) {

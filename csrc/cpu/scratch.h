@@ -1,7 +1,7 @@
 // Working memory of one operator call.
 //
-// An operator lays out its regions, reserves them once, in the calling thread and before its team starts (so that
-// running out of memory is an exception that can be caught), and each member takes its own part. The calling thread
+// An operator lays out its regions and reserves them once, in the calling thread and before its team starts (so that
+// running out of memory is an exception that can be caught). Each member takes its own part. The calling thread
 // keeps the block for its next call: fresh pages cost more than the arithmetic done on them.
 #pragma once
 

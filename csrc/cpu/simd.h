@@ -1,4 +1,4 @@
-// Vectors of the instruction set that this file is compiled for, by the compiler's vector extension.
+// Vectors of this compilation's instruction set, by the compiler's vector extension.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ template <class T>
 struct Simd {
   static constexpr int lanes = LADDERSEG_VECTOR_BYTES / sizeof(T);
   typedef T Vector __attribute__((vector_size(LADDERSEG_VECTOR_BYTES)));
-  // The same in memory: aligned as its elements are, and allowed to alias them.
+  // The same in memory: aligned like its elements, and allowed to alias them.
   typedef T Unaligned __attribute__((vector_size(LADDERSEG_VECTOR_BYTES), aligned(sizeof(T)), may_alias));
 };
 
@@ -26,7 +26,7 @@ LADDERSEG_INLINE void store(T* to, typename Simd<T>::Vector value) {
   *reinterpret_cast<typename Simd<T>::Unaligned*>(to) = value;
 }
 
-// Elements from memory as V, a Vector or a single T, so that one text serves whole vectors and what is left over.
+// Elements from memory as V, a Vector or a single T, so that the same code serves whole vectors and the remainder.
 template <class V, class T>
 LADDERSEG_INLINE V load_as(const T* from) {
   if constexpr (sizeof(V) == sizeof(T))
@@ -53,7 +53,7 @@ LADDERSEG_INLINE T round_up(T value, T multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// relu that lets NaN through, as torch's does. V is a number or a vector, here and below.
+// relu that passes NaN, like torch's. V is a number or a vector, here and below.
 template <class V>
 LADDERSEG_INLINE V relu(V value) {
   const V zero = {};
@@ -67,7 +67,7 @@ LADDERSEG_INLINE V relu_mask(V y, V grad) {
   return y <= zero ? zero : grad;
 }
 
-// body(c, V{}) for the channels: a vector at a time, then the rest one by one.
+// Calls body(c, V{}) for all channels: a vector at a time, then the rest one by one.
 template <class T, class Body>
 LADDERSEG_INLINE void for_each_channel_vector(int64_t channels, const Body& body) {
   constexpr int64_t lanes = Simd<T>::lanes;

@@ -14,7 +14,7 @@ struct RunningStatistics {
   double* deviation;  // [channels], sum of (x - mean)^2
 };
 
-// Merge the statistics of `count` more positions.
+// Merges the statistics of `count` more positions.
 LADDERSEG_INLINE void merge(RunningStatistics& into, int64_t channels, int64_t count, const double* mean,
                             const double* deviation) {
   if (count == 0) return;
@@ -34,8 +34,8 @@ LADDERSEG_INLINE void merge(RunningStatistics& into, int64_t channels, int64_t c
   into.count += count;
 }
 
-// Statistics of a tile that is in cache: two passes over it. Its sums are in T, for it has few rows; the second pass
-// takes deviations d from a mean that has been rounded, and their own sum makes that good.
+// Statistics of a tile in cache, in two passes. The sums are in T because the tile has few rows. The second pass takes
+// deviations d from a rounded mean; the sum of the d corrects the rounding.
 template <class T>
 LADDERSEG_INLINE void add_tile(RunningStatistics& into, const T* tile, int64_t rows, int64_t row_stride,
                                int64_t channels, T* __restrict centre, T* __restrict sum, T* __restrict square,
@@ -55,7 +55,7 @@ LADDERSEG_INLINE void add_tile(RunningStatistics& into, const T* tile, int64_t r
   const double count = static_cast<double>(rows);
   for (int64_t c = 0; c < channels; ++c) {
     const double shift = static_cast<double>(sum[c]) / count;
-    // An infinite mean has deviations that are no number; it stays infinite.
+    // An infinite mean makes the deviations NaN; the mean stays infinite.
     mean[c] = static_cast<double>(centre[c]) + (shift == shift ? shift : 0.0);
     deviation[c] = static_cast<double>(square[c]) - count * shift * shift;
   }
@@ -86,7 +86,7 @@ struct StatisticsScratch {
   }
 };
 
-// Merge the members' statistics in their order and write mean and biased variance; NaN where there is no position.
+// Merges the members' statistics in their order and writes mean and biased variance; NaN if there is no position.
 template <class MemberBase>
 LADDERSEG_INLINE void finish_statistics(int team, const int64_t* counts, const MemberBase& base_of, Region<double> mean,
                                         Region<double> deviation, int64_t channels, double* out_mean,

@@ -1,4 +1,4 @@
-// Rows of the stem's convolution, made one after the other where they are needed and kept for a few more.
+// Rows of the stem's convolution, computed one after the other when needed, and kept for a few more rows.
 #pragma once
 
 #include "gemm.h"
@@ -11,17 +11,17 @@ namespace LADDERSEG_ISA {
 
 constexpr int64_t kStemKernel = 7;
 constexpr int64_t kStemPadding = 3;
-// Columns of the pooled map worked on at a time; of the convolution's, twice as many and a halo.
+// Columns of the pooled map in a chunk; the convolution has twice as many and a halo.
 constexpr int64_t kPooledColumns = 64;
 constexpr int64_t kConvColumns = 2 * kPooledColumns + 3;
-// Rows kept: of the convolution, those under two rows of windows; of the image, those under all of these.
+// Rows kept: the convolution's under two rows of windows, and the image's under all of these.
 constexpr int64_t kKeptRows = 4;
 constexpr int64_t kImageRows = 16;
 
 // The convolution's output for a chunk of columns, kKeptRows rows of it at a time.
 //
 // Image rows lie in a ring, even and odd columns apart, so that for one tap of the filter the values of successive
-// output columns are contiguous: the product reads them in place, through a table of the taps' offsets.
+// output columns are contiguous: the product reads them in place, by a table of the taps' offsets.
 template <class T>
 struct StemRows {
   using Block = RegisterBlock<T>;
@@ -52,7 +52,7 @@ struct StemRows {
         ring(own.add<T>(kImageRows * images.c * 2 * plane)),
         rows(own.add<T>(kKeptRows * columns * row)) {}
 
-  // Before the team starts.
+  // Called before the team starts.
   void prepare(char* scratch, const T* weight) const {
     for (int64_t u = 0; u < kStemKernel; ++u)
       for (int64_t c = 0; c < images.c; ++c)
@@ -76,8 +76,8 @@ struct StemRows {
   // A kept row; column x of the chunk that begins at column `first` is at (x - first) * row.
   LADDERSEG_INLINE T* kept(char* base, int64_t r) const { return rows.in(base) + r % kKeptRows * columns * row; }
 
-  // Make output row r >= 0 of an image, columns [first, first + columns), those outside included. `image_row` is the
-  // first image row not yet in the ring; it begins at 2r - 3 for the first row and is carried on.
+  // Computes output row r >= 0 of an image, columns [first, first + columns), including columns outside. `image_row` is
+  // the first image row not yet in the ring; it begins at 2r - 3 for the first row and is carried on.
   void make(char* scratch, char* base, int64_t image, int64_t r, int64_t first, int64_t& image_row) const {
     for (; image_row <= 2 * r + kStemPadding; ++image_row) pack_row(base, image, image_row, first);
     const int64_t* offset = offsets_of(scratch, r);
@@ -91,7 +91,7 @@ struct StemRows {
       }
   }
 
-  // Image row y, zeros outside, into the ring: even columns from 2 * first - 2 on, odd ones from 2 * first - 3 on.
+  // Packs image row y, zero outside, into the ring: even columns from 2 * first - 2 on, odd from 2 * first - 3 on.
   void pack_row(char* base, int64_t image, int64_t y, int64_t first) const {
     T* to = ring.in(base) + (y + kStemPadding) % kImageRows * images.c * 2 * plane;
     const bool inside = y >= 0 && y < images.h;
@@ -108,7 +108,7 @@ struct StemRows {
   }
 };
 
-// body(image, first row, last row, first column, last column) of the pooled map, for the rows `mine` of all images.
+// Calls body(image, first row, last row, first column, last column) on chunks of rows `mine` of all pooled images.
 template <class Body>
 LADDERSEG_INLINE void for_each_pooled_chunk(Range mine, int64_t height, int64_t width, const Body& body) {
   for (int64_t begin = mine.begin; begin < mine.end;) {
@@ -131,8 +131,8 @@ struct PoolingWindow {
         last_column(smaller(2 * s + 1, width - 1)) {}
 };
 
-// The x of a window whose y is largest: the largest where `direction` > 0, the smallest where it is < 0, the first
-// where it is 0; NaN if there is one. V channels from c on.
+// The x of a window with the largest y: the largest x if `direction` > 0, the smallest if it is < 0, the first if it is
+// 0; NaN if there is one. V channels from c on.
 template <class V, class T>
 LADDERSEG_INLINE V window_extreme(const StemRows<T>& conv, char* base, const PoolingWindow& window, int64_t first,
                                   int64_t c, V direction) {

@@ -10,7 +10,7 @@
 //
 // Summed over channels, each of the 16 points is a matrix product. Y is bilinear in d and w, so the gradient of w
 // takes the same 16 multiplications: dw = G^T [(A g A^T) * (B^T d B)] G with g the gradient of Y.
-// Its rounding error is below that of sums over nine taps; those of larger tiles are above (benchmarks/NOTES.md).
+// The rounding error is below that of sums over nine taps; with larger tiles it would be above (benchmarks/NOTES.md).
 #pragma once
 
 #include "ladderseg/feature_map.h"
@@ -21,7 +21,7 @@ namespace LADDERSEG_ISA {
 
 constexpr int64_t kPoints = 16;
 
-// The 2x2 tiles of a map. With dilation d the pixels (i * d + a, j * d + b) of each phase (a, b) are a map of their
+// The 2x2 tiles of a map. With dilation d, the pixels (i * d + a, j * d + b) of each phase (a, b) form a map of their
 // own.
 struct TileGrid {
   int64_t images, height, width, dilation;
@@ -43,7 +43,7 @@ struct TileRun {
   int64_t tiles, image, y, x;
 };
 
-// Split tiles [first, first + count) into runs: body(run, number of its first tile counted from `first`).
+// Splits tiles [first, first + count) into runs: body(run, number of its first tile counted from `first`).
 template <class Body>
 LADDERSEG_INLINE void for_each_run(const TileGrid& grid, int64_t first, int64_t count, const Body& body) {
   for (int64_t done = 0; done < count;) {
@@ -58,7 +58,7 @@ LADDERSEG_INLINE void for_each_run(const TileGrid& grid, int64_t first, int64_t 
   }
 }
 
-// What the tiles are made of: a source gives V channels from c on of a pixel, V being a vector or a number.
+// Sources of the tiles: a source gives V channels of a pixel from c on, V being a vector or a number.
 
 // y = relu((x - mean) * scale + shift)
 template <class T>
@@ -118,7 +118,7 @@ struct GradientSource {
   }
 };
 
-// Where `rows` rows, `dilation` apart, start in a map: numbers of pixels, and whether the map has the row.
+// Starts of `rows` rows, `dilation` apart, in a map: numbers of pixels, and whether the map has the row.
 template <int rows>
 struct RowPixels {
   int64_t pixel[rows];
@@ -223,7 +223,7 @@ LADDERSEG_INLINE void transform_output(const T* m, int64_t point_stride, V (&pix
   pixel[3] = lower[1] - lower[2] - lower[3];
 }
 
-// G w G^T of filters w(u, v) = w[3 * u + v]; V is double or a vector of it: transformed weights are rounded once.
+// G w G^T of filters w(u, v) = w[3 * u + v]; V is double or a vector of doubles: transformed weights are rounded once.
 template <class V>
 LADDERSEG_INLINE void transform_weight(const V (&w)[9], V (&point)[16]) {
   V half[4][3];
@@ -244,7 +244,7 @@ LADDERSEG_INLINE void transform_weight(const V (&w)[9], V (&point)[16]) {
 }
 
 // Transformed filters side by side: point i of filter j goes to to[i * point_stride + j]. Filter j < count is at
-// weight + j * weight_stride, mirrored or not; those from `count` to `columns` are zero.
+// weight + j * weight_stride, mirrored or not; filters from `count` to `columns` are zero.
 template <bool mirrored, class T>
 LADDERSEG_INLINE void pack_transformed(const T* weight, int64_t weight_stride, int64_t count, int64_t columns, T* to,
                                        int64_t point_stride) {

@@ -1,7 +1,8 @@
-// How libgomp (GCC's OpenMP runtime, gomp_spin_count_var and gomp_throttled_spin_count_var in its wait.h and env.c) is
-// brought to let waiting threads sleep early, and back: threads spin for a short time only while it manages more of
-// them than there are processors. It counts those of all teams, sleeping ones too. So one more team, of a thread that
-// does nothing, throttles the spinning of all. With another runtime that team has no effect.
+// Makes waiting threads of libgomp (GCC's OpenMP runtime) sleep early, and undoes it. Threads spin for only a short
+// time while libgomp manages more of them than there are processors (gomp_spin_count_var and
+// gomp_throttled_spin_count_var in its wait.h and env.c). It counts the threads of all teams, even sleeping ones. So
+// one more team, with a thread that does nothing, throttles the spinning of all. With another runtime that team has no
+// effect.
 #include "ladderseg/contention.h"
 
 #include <omp.h>
@@ -22,15 +23,15 @@ namespace {
 using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 
-// A member that another program keeps from its processor is waited for longer than this, and longer than the first
-// member worked: shares are equal.
+// A member counts as late, kept from its processor by another program, if the team waits for it longer than this and
+// longer than the first member worked (shares are equal).
 constexpr milliseconds kLate{1};
 
-// Sleeping costs small maps a quarter of their time. So it is worth it if within the period a quarter is lost to late
-// members; some of them there are on idle machines, too.
+// Sleeping costs small maps a quarter of their time. So it pays if late members cost a quarter of the period; a few
+// late members occur on idle machines too.
 constexpr milliseconds kPeriod{1000}, kMuch{250};
 
-// How long threads sleep early before it is seen whether members are still late: at first, and at most.
+// Time for which threads sleep early before the next check for late members: at first, and at most.
 constexpr milliseconds kFirstRest{500}, kLongestRest{8000};
 
 // The thread with the team that does nothing. It is never joined: a process may end, or fork, at any time.
@@ -75,19 +76,19 @@ class Contention {
     lost_ += waited;
     if (lost_ < kMuch) return;
     begin_ = Clock::time_point();
-    // Soon after the last time: the machine is busy for longer.
+    // Late again soon after the last time: the machine is busy for longer.
     rest_ = now - until_ < 2 * kPeriod ? std::min(2 * rest_, kLongestRest) : kFirstRest;
     const int missing = omp_get_num_procs() - omp_get_max_threads();
     try {
       team_ = std::make_unique<IdleTeam>(2 + std::max(0, missing));
     } catch (const std::system_error&) {
-      return;  // the system has no thread to give: everything stays right, and slow
+      return;  // the system has no thread left: results stay right, but slow
     }
     until_ = now + rest_;
     asleep_.store(true, std::memory_order_release);
   }
 
-  // If it has been long enough, threads spin again, and it will be seen.
+  // After a long enough rest, lets threads spin again to see whether members are still late.
   void look_again(Clock::time_point now) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (!asleep() || now < until_) return;
@@ -99,7 +100,7 @@ class Contention {
   bool asleep() const { return asleep_.load(std::memory_order_acquire); }
 
  private:
-  // Who has said how threads are to wait is not overruled.
+  // The user's own setting of how threads wait takes precedence.
   const bool chosen_ = std::getenv("OMP_WAIT_POLICY") != nullptr || std::getenv("GOMP_SPINCOUNT") != nullptr;
   std::mutex mutex_;
   std::atomic<bool> asleep_{false};
@@ -115,7 +116,7 @@ Contention& contention() {
   return only;
 }
 
-// Of the first member of the team that runs on this thread.
+// Start of the present phase of the first member of the team that runs on this thread.
 thread_local Clock::time_point since;
 thread_local Clock::duration worked;
 

@@ -1,4 +1,4 @@
-// Pages of memory: huge pages asked for, unused ones given back to the system.
+// Pages of memory: requests huge pages, and returns unused pages to the system.
 #include "ladderseg/pages.h"
 
 #include <cstdint>

@@ -1,21 +1,21 @@
-// Batch norm's arithmetic on vectors, of one number per channel: before the passes over a map, and after them.
+// Batch norm's arithmetic on vectors, one number per channel: before the passes over a map, and after them.
 #pragma once
 
 #include "feature_map.h"
 
 namespace ladderseg {
 
-// From mean and variance to what kernels normalise with:
+// Computes what kernels normalise with from mean and variance:
 //
 //   invstd = 1 / sqrt(variance + epsilon),   scale = gamma * invstd,   shift = beta
 template <class T>
 struct BatchNormForward {
   int64_t channels;
-  const double* mean;      // [C], of the batch; no data: the running ones take its place
-  const double* variance;  // [C], biased, of the batch; likewise
-  T* running_mean;         // [C] or no data; beside those of the batch they are updated, with the unbiased variance:
+  const double* mean;      // [C], of the batch; no data: running_mean is used
+  const double* variance;  // [C], biased, of the batch; no data: running_variance is used
+  T* running_mean;         // [C] or no data; updated from the batch's, with the unbiased variance:
   T* running_variance;     //   running = (1 - momentum) * running + momentum * batch
-  int64_t* batches;        // [1] or no data: one more is counted
+  int64_t* batches;        // [1] or no data; incremented
   const T* gamma;          // [C]; no data: 1
   const T* beta;           // [C]; no data: 0
   double epsilon, momentum;
@@ -26,7 +26,7 @@ struct BatchNormForward {
   double* invstd;   // [C]
 };
 
-// From the sums over all positions to gradients and the correction (ALGORITHMS.md section 4):
+// Computes gradients and the correction from the sums over all positions (ALGORITHMS.md section 4):
 //
 //   grad_gamma = invstd * centred,           grad_beta = masked,
 //   constant   = scale * masked / P,         slope     = scale * centred * invstd^2 / P
@@ -38,10 +38,10 @@ struct BatchNormBackward {
   Norm<T> norm;          // its mean and scale
   T* grad_gamma;         // [C]
   T* grad_beta;          // [C]
-  T* mean;               // [C] or no data, as the two others: nothing is to be corrected; that of the norm
+  T* mean;               // [C], the norm's mean; no data, like the next two: no correction
   T* constant;           // [C]
   T* slope;              // [C]
-  bool accumulate;       // constant and slope are added to those of other batch norms of the same map
+  bool accumulate;       // add to constant and slope, which hold those of other batch norms of the same map
 };
 
 }  // namespace ladderseg

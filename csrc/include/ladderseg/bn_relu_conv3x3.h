@@ -8,10 +8,10 @@
 //
 // y and g exist only as tiles in cache. The forward can deliver the statistics of its output on the way.
 //
-// Both work on strips of rows. An input map may begin above the strip, to hold its halo: `first_row` is the row of that
-// map which lies at the strip's first row. Where a map has no row, its values count as zero.
+// Both work on strips of rows. An input map may begin above the strip, to hold its halo: `first_row` is the map's row
+// at the strip's first row. Rows outside a map count as zero.
 //
-// On CUDA devices weights are in another order, with channels padded with zeros to C' and K', whole chunks of 16 bytes:
+// CUDA devices use another order of weights, with channels padded with zeros to C' and K', whole chunks of 16 bytes:
 // weight is [K, 3, 3, C'] forward and [3, 3, K', C'] backward, grad_weight is [3, 3, C', K].
 #pragma once
 
@@ -27,7 +27,7 @@ struct BnReluConv3x3Forward {
   const T* weight;  // [K, C, 3, 3]
   int64_t dilation;
   FeatureMap<T> output;     // [N, rows, W, K]
-  bool accumulate;          // add to output instead of overwriting it; the statistics are those of the sum
+  bool accumulate;          // add to output instead of overwriting it; the statistics are of the sum
   double* output_mean;      // [K] or nullptr
   double* output_variance;  // [K] or nullptr, together with output_mean
 };
@@ -43,7 +43,7 @@ struct BnReluConv3x3Backward {
   int64_t dilation;
   FeatureMap<T> grad_input;  // [N, rows, W, C], overwritten
   T* grad_weight;            // [K, C, 3, 3] or nullptr
-  BnSums sums;               // over the strip, as is grad_weight
+  BnSums sums;               // over the strip, like grad_weight
 };
 
 }  // namespace ladderseg

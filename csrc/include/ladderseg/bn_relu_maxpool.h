@@ -6,10 +6,10 @@
 // Both work on strips of rows: `first_row` is the input row, counted from the strip's first, at the centre of the
 // strip's first pooled row: 0 for a whole image or its top strip, 1 for a strip that starts with a row of halo.
 //
-// On CUDA devices, where the stem is not fused, three more things are possible. Without a mean and a shift the forward
-// gives each window's largest x where scale > 0 and its smallest where scale < 0, as the stem does (stem.h). Without
-// data in grad_input the backward gives the sums alone, for its rows. With a constant and a slope it corrects
-// grad_input as a Gradient's: grad_input = scale * m - constant - slope * (x - mean).
+// CUDA devices, where the stem is not fused, allow three more things. Without a mean and a shift, the forward writes
+// each window's largest x if scale > 0 and its smallest if scale < 0, like the stem (stem.h). Without data in
+// grad_input, the backward computes only the sums over its rows. With a constant and a slope, it corrects grad_input
+// like a Gradient: grad_input = scale * m - constant - slope * (x - mean).
 #pragma once
 
 #include "feature_map.h"
@@ -29,11 +29,11 @@ struct BnReluMaxpoolBackward {
   FeatureMap<const T> grad_output;  // [N, h, w, C]
   FeatureMap<const T> input;        // [N, H, W, C]
   Norm<T> norm;
-  FeatureMap<T> grad_input;  // [N, rows, W, C], overwritten: that of the input rows from first_grad_row on
+  FeatureMap<T> grad_input;  // [N, rows, W, C], overwritten; of the input rows from first_grad_row on
   int64_t first_row;
   int64_t first_grad_row;
   BnSums sums;        // over the rows of grad_input
-  const T* constant;  // [C] or nullptr, as slope
+  const T* constant;  // [C] or nullptr, like slope
   const T* slope;     // [C]
 };
 

@@ -1,6 +1,6 @@
-// What every operator's arguments are made of: plain structs of pointers and sizes.
+// The parts of every operator's arguments: plain structs of pointers and sizes.
 //
-// The host's code and the CUDA kernels share this header; the compilers of device code have no host headers.
+// Host code and CUDA kernels share this header; compilers of device code have no host headers.
 #pragma once
 
 #if defined(__CUDACC__)
@@ -18,9 +18,8 @@ using int64 = int64_t;
 
 namespace ladderseg {
 
-// A feature map in pixel-major order (channels_last in torch): the channels of a pixel are contiguous, and
-// from pixel to pixel, in the order n, y, x, it is `pixel_stride` elements. So a range of channels of a
-// wider map is a FeatureMap too.
+// A feature map in pixel-major order (channels_last in torch): the channels of a pixel are contiguous, and pixels, in
+// the order n, y, x, are `pixel_stride` elements apart. So a range of channels of a wider map is a FeatureMap too.
 template <class T>
 struct FeatureMap {
   T* data;  // nullptr: an optional output that is not wanted
@@ -50,14 +49,14 @@ struct Norm {
 template <class T, class R = T>
 struct Gradient {
   FeatureMap<const T> grad;   // [P, C]
-  FeatureMap<const T> input;  // x [P, C], or no data: nothing is to be corrected
-  const R* mean;              // [C], like the following unused without x
+  FeatureMap<const T> input;  // x [P, C]; no data: no correction
+  const R* mean;              // [C], unused without x, like the next two
   const R* constant;          // [C]
   const R* slope;             // [C]
 };
 
-// The two sums over all positions that a batch norm's backward needs (ALGORITHMS.md section 4); with g the
-// gradient of y and m = g where y > 0, else 0:
+// The two sums over all positions that a batch norm's backward needs (ALGORITHMS.md section 4). With g the gradient of
+// y and m = g where y > 0, else 0:
 //
 //   masked = sum(m),   centred = sum(m * (x - mean))
 struct BnSums {

@@ -26,10 +26,10 @@ struct InstructionSet {
 // Compiled-in instruction sets, from the most general to the fastest.
 const InstructionSet* instruction_sets(int* count);
 
-// The one in use: at first the fastest that this processor supports.
+// The instruction set in use; initially the fastest that this processor supports.
 const InstructionSet& instruction_set();
 
-// Choose by name; false if it is not compiled in or not supported here.
+// Chooses an instruction set by name; false if it is not compiled in or not supported here.
 bool set_instruction_set(const char* name);
 
 }  // namespace ladderseg

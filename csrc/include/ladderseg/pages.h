@@ -7,13 +7,13 @@ namespace ladderseg {
 
 constexpr size_t kHugePage = size_t(2) << 20;
 
-// Ask for huge pages in the part of a fresh buffer that whole ones fit: a feature map's pixels lie kilobytes apart, so
-// with small pages nearly every one costs a walk of the page table, and every fresh page an interrupt. Advice only:
-// nothing depends on it.
+// Asks for huge pages in the part of a fresh buffer that holds whole ones. The pixels of a feature map lie kilobytes
+// apart, so with small pages nearly every pixel costs a walk of the page table, and every fresh page an interrupt. This
+// is advice only: nothing depends on it.
 void advise_huge_pages(void* data, size_t bytes);
 
-// Give the whole pages within a buffer back to the system; their contents are lost, the next write finds fresh ones.
-// False where the system cannot: then nothing has happened.
+// Returns the whole pages within a buffer to the system; their contents are lost, the next write finds fresh pages.
+// Returns false, and does nothing, if the system cannot do this.
 bool give_back_pages(void* data, size_t bytes);
 
 }  // namespace ladderseg

@@ -1,4 +1,4 @@
-// How fast the products can be at best: the microkernel on operands in the first-level cache, nothing else.
+// Upper bound of the products' speed: the microkernel alone, on operands in the first-level cache.
 //
 // Each member of the team does `repeats` products of rows x depth by depth x columns.
 #pragma once

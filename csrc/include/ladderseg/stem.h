@@ -4,12 +4,12 @@
 //
 //   x = conv7x7(images, weight) [N, H', W', K],  H' = ceil(H / 2);  pooled [N, h, w, K],  h = ceil(H' / 2)
 //
-// Forward. y = relu((x - mean) * scale + shift) grows with x where scale > 0 and falls where scale < 0, so its maximum
-// over a window is that of the window's largest or smallest x. Without a mean these extremes are the output, for the
-// statistics of x, which the same pass delivers, are not known before; scale then only gives the signs.
+// Forward. y = relu((x - mean) * scale + shift) grows with x if scale > 0 and falls if scale < 0, so the window's
+// largest or smallest x gives its maximum. Without a mean these extremes are the output, because the statistics of x,
+// which the same pass computes, are not known beforehand; scale then only gives the signs.
 //
 // Backward, with m as in bn_relu.h: each pooled gradient goes to its window's first maximum.
-//   sums:    masked = sum(m), centred = sum(m * (x - mean)), from the extremes alone
+//   sums:    masked = sum(m), centred = sum(m * (x - mean)), from only the extremes
 //   weight:  grad_weight = sum over positions of (scale * m - constant - slope * (x - mean)) * patch of the image
 #pragma once
 

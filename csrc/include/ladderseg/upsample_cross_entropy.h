@@ -4,8 +4,8 @@
 //   loss = sum_i w[t_i] * (logsumexp(v_i) - v_i[t_i]) / sum_i w[t_i]    over pixels i with label t_i != ignore_index
 //   grad_logits = up^T((softmax(v_i) - onehot(t_i)) * w[t_i]) / sum_i w[t_i]
 //
-// Where the denominator is zero, as no pixel counts or all weigh nothing, it is one instead: the loss and the gradient
-// of nothing are zero. The gradient is summed in a fixed order.
+// If no pixel counts or all have weight zero, the denominator is one instead of zero, so that the loss and the gradient
+// are zero. The gradient is summed in a fixed order.
 #pragma once
 
 #include "feature_map.h"

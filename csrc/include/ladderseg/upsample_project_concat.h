@@ -3,8 +3,7 @@
 //   output[..., :D] = bilinear upsampling of coarse (half-pixel centres) to the size of skip
 //   output[..., D:] = conv1x1(relu((skip - mean) * scale + shift), weight)
 //
-// Its backward is that of bn_relu_conv1x1 for the skip and that of
-// upsample for the coarse input.
+// Its backward consists of the backward of bn_relu_conv1x1 for the skip and that of upsample for the coarse input.
 #pragma once
 
 #include "feature_map.h"
