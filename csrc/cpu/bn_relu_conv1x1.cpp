@@ -128,7 +128,7 @@ struct Conv1x1Backward {
     }
   }
 
-  // Mask, grad_input, sums and y of `pixels` x `columns` elements.
+  // Computes mask, grad_input, sums and y of `pixels` x `columns` elements.
   template <bool accumulate>
   LADDERSEG_INLINE void backward_elements(char* scratch, char* base, int64_t first, int64_t pixels, const T* x,
                                           int64_t x_row, T* grad_input, int64_t grad_input_row) const {
@@ -156,7 +156,7 @@ struct Conv1x1Backward {
     }
   }
 
-  // One block of channels at the edge of the map or without a grad_input to write to works on copies.
+  // A block of channels at the edge of the map, or without a grad_input to write to, works on copies.
   template <bool accumulate>
   LADDERSEG_INLINE void backward_edge(char* scratch, char* base, int64_t first, int64_t first_pixel,
                                       int64_t pixels) const {
@@ -204,8 +204,8 @@ struct Conv1x1Backward {
     sums.flush(base, padded);
   }
 
-  // Part `part` of `parts` of what is read after `block`: the next block of this tile or the first of the next tile,
-  // and some of the next tile's grad_output.
+  // Prefetches part `part` of `parts` of the data read after `block`: the next block of this tile or the first of the
+  // next tile, and some of the next tile's grad_output.
   LADDERSEG_INLINE void prefetch_next(int64_t first_pixel, int64_t pixels, int64_t next_pixels, int64_t block,
                                       int64_t part, int64_t parts) const {
     const bool last = block + 1 == blocks;
@@ -224,7 +224,7 @@ struct Conv1x1Backward {
     if (args.grad_output.input.data) outputs_of(args.grad_output.input);
   }
 
-  // Add the members' weight gradients in their order, for the output channels `mine`.
+  // Adds the members' weight gradients in their order, for the output channels `mine`.
   template <class MemberBase>
   LADDERSEG_INLINE void finish_weight(int team, const MemberBase& base_of, Range mine) const {
     for (int64_t m = mine.begin; m < mine.end; ++m)
@@ -259,7 +259,7 @@ void bn_relu_conv1x1_backward(const BnReluConv1x1Backward<T>& args, int threads)
     }
     barrier(team);
     if (args.grad_weight) work.finish_weight(team, base_of, split(work.outputs, member, team));
-    // The totals are padded, the caller's are not: finish() reads the first `channels` of each.
+    // The totals are padded, the caller's arrays are not: finish() reads the first `channels` of each.
     if (member == 0) work.sums.finish(team, base_of, work.channels, args.sums);
   });
 }

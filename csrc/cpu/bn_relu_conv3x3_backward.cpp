@@ -10,14 +10,14 @@ namespace ladderseg {
 namespace LADDERSEG_ISA {
 namespace {
 
-// Rows of the transformed weight gradient that are summed in registers: the numbers of channels in use are multiples.
+// Rows of the transformed weight gradient that are summed in registers; usual numbers of channels are multiples of it.
 constexpr int kWeightRows = 8;
 
 // Backward of one call: sizes, regions, and the work on one block of tiles.
 //
 // Weight gradient: at each point the product of the transformed input tiles and the transformed gradient, summed over
-// all blocks, brought back to 3x3 at the end. Data gradient: the convolution of the gradient with the mirrored filter,
-// one panel of input channels at a time, masked and written where the panel's products are still in cache.
+// all blocks, and transformed back to 3x3 at the end. Data gradient: the convolution of the gradient with the mirrored
+// filter, one panel of input channels at a time, masked and written while the panel's products are still in cache.
 template <class T, bool corrected>
 struct Conv3x3Backward {
   using Block = RegisterBlock<T>;
@@ -62,7 +62,7 @@ struct Conv3x3Backward {
         pixels(own, block),
         sums(own, channels) {}
 
-  // The mirrored filters, transformed, for the output channels `mine`.
+  // Packs the mirrored filters, transformed, for the output channels `mine`.
   void pack(char* scratch, Range mine) const {
     for (int64_t c = 0; c < channels; c += columns)
       for (int64_t k = mine.begin; k < mine.end; ++k)
@@ -100,7 +100,7 @@ struct Conv3x3Backward {
     }
   }
 
-  // Tiles [first, first + count); those after it, to `last`, come next.
+  // Writes tiles [first, first + count); the tiles after them, up to `last`, come next.
   void write_data_gradient(char* scratch, char* base, int64_t first, int64_t count, int64_t last) const {
     grad_output.fill(base, gradient, grid, args.grad_first_row, first, count);
     pixels.fill(base, grid, args.input_first_row, args.input.h, first, count);
@@ -116,7 +116,7 @@ struct Conv3x3Backward {
     sums.flush(base, channels);
   }
 
-  // Part `part` of `parts` of what the block from tile `first` on reads, before `last`.
+  // Prefetches part `part` of `parts` of what the block of tiles from `first` on, before `last`, reads.
   LADDERSEG_INLINE void prefetch_next(int64_t first, int64_t last, int64_t part, int64_t parts) const {
     const int64_t count = smaller(block, last - first);
     prefetch_tiles(args.input, grid, args.input_first_row - grid.dilation, 4, first, count, part, parts);
@@ -125,7 +125,7 @@ struct Conv3x3Backward {
     if (corrected) prefetch_tiles(x, grid, args.grad_first_row - grid.dilation, 4, first, count, part, parts);
   }
 
-  // Mask, grad_input and sums of V channels of the panel that begins at channel `from`.
+  // Computes mask, grad_input and sums of V channels of the panel that begins at channel `from`.
   template <class V>
   LADDERSEG_INLINE void backward_elements(char* base, int64_t from, int64_t j, int64_t count) const {
     const int64_t c = from + j;
@@ -154,7 +154,7 @@ struct Conv3x3Backward {
     store_as<V>(sums.centred.in(base) + c, load_as<V>(sums.centred.in(base) + c) + centred);
   }
 
-  // Add the members' sums in their order and bring them back to 3x3, for the input channels `mine`.
+  // Adds the members' sums in their order and transforms them back to 3x3, for the input channels `mine`.
   template <class MemberBase>
   void finish_weight(int team, const MemberBase& base_of, Range mine) const {
     for (int64_t k = 0; k < outputs; ++k)

@@ -6,7 +6,7 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// Visit the pixels of the window of pooled pixel (row, column), in row-major order: visit(pointer, ky * 3 + kx).
+// Visits the pixels of the window of pooled pixel (row, column), in row-major order: visit(pointer, ky * 3 + kx).
 template <class T, class Visit>
 LADDERSEG_INLINE void visit_window(const FeatureMap<const T>& input, int64_t image, int64_t centre_row,
                                    int64_t centre_column, const Visit& visit) {
@@ -21,8 +21,8 @@ LADDERSEG_INLINE void visit_window(const FeatureMap<const T>& input, int64_t ima
   }
 }
 
-// One pixel of a window, from channel `c` on: its BN-ReLU takes part in the maximum. By torch's rule the first maximum
-// and the last NaN win. With `want_source`, note in `source` where the maximum came from.
+// Includes the BN-ReLU of one pixel of a window, from channel `c` on, in the maximum. By torch's rule the first maximum
+// and the last NaN win. With `want_source`, `source` gets the position of the maximum.
 template <class V, bool want_source, class T>
 LADDERSEG_INLINE void update_at(int64_t c, const T* x, const Norm<T>& norm, T position, T* maximum, T* source) {
   const V y =
@@ -69,7 +69,7 @@ void bn_relu_maxpool_forward(const BnReluMaxpoolForward<T>& args, int threads) {
   });
 }
 
-// Where in its window (ky * 3 + kx) each pooled value of one row came from; in T, so that it vectorises.
+// Position in its window (ky * 3 + kx) of each pooled value of one row; in T, so that it vectorises.
 template <class T>
 LADDERSEG_INLINE void find_sources(const BnReluMaxpoolBackward<T>& args, int64_t image, int64_t row, T* sources,
                                    T* maximum) {

@@ -6,7 +6,7 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// Rows of a tile: it is read twice, so it should stay in the first-level cache for a few dozen channels.
+// Rows of a tile, which is read twice: with a few dozen channels it should fit the first-level cache.
 constexpr int64_t kTileRows = 64;
 
 template <class T>

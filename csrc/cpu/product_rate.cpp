@@ -1,4 +1,4 @@
-// Rate of matrix products on operands in cache, which the benchmarks compare with.
+// Rate of matrix products on operands in cache, the reference of the benchmarks.
 #include "gemm.h"
 #include "operators.h"
 #include "parallel.h"

@@ -62,7 +62,7 @@ void stem_backward_sums(const StemBackwardSums<T>& args, int threads) {
 
 namespace {
 
-// Taps whose sums of the weight gradient are in registers together.
+// Taps whose weight gradient sums are in registers together.
 constexpr int kTapRows = 8;
 
 template <class T>
@@ -95,8 +95,8 @@ struct StemWeightGradient {
     return routed.in(base) + r % kKeptRows * conv.columns * conv.row;
   }
 
-  // Rows [2 * first_row, 2 * last_row) of the convolution, and columns likewise, are the chunk's; the windows after
-  // the last of each reach into them too.
+  // The chunk has rows [2 * first_row, 2 * last_row) of the convolution, and columns likewise; the windows after its
+  // last row and column reach into them too.
   void chunk(char* scratch, char* base, int64_t image, int64_t first_row, int64_t last_row, int64_t first_column,
              int64_t last_column) const {
     const int64_t first = 2 * first_column - 1;
@@ -114,7 +114,7 @@ struct StemWeightGradient {
     }
   }
 
-  // One row of windows: each pooled gradient to its window's first maximum.
+  // Adds each pooled gradient of one row of windows to its window's first maximum.
   void route(char* base, int64_t image, int64_t q, int64_t first_column, int64_t last_column, int64_t first) const {
     const int64_t pixel = (image * pooled.h + q) * pooled.w;
     for (int64_t s = first_column; s < last_column; ++s)
@@ -148,7 +148,7 @@ struct StemWeightGradient {
     });
   }
 
-  // The weight gradient of row r's `count` positions of this chunk.
+  // Adds the weight gradient of row r's `count` positions of this chunk.
   void add_row(char* scratch, char* base, int64_t r, int64_t count) const {
     const T* x = conv.kept(base, r) + conv.row;  // behind the column of halo
     const T* m = routed_row(base, r) + conv.row;
@@ -177,7 +177,7 @@ struct StemWeightGradient {
     }
   }
 
-  // Add the members' sums in their order, for the output channels `mine`.
+  // Adds the members' sums in their order, for the output channels `mine`.
   template <class MemberBase>
   void finish(int team, const MemberBase& base_of, Range mine) const {
     for (int64_t k = mine.begin; k < mine.end; ++k)

@@ -6,10 +6,10 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// Pixels labelled together: their running maxima stay in the first-level cache over all classes.
+// Pixels labelled together: their running maxima stay in the first-level cache during all classes.
 constexpr int64_t kRun = 256;
 
-// The class loop is outermost and pixels are the vector, so a row of scores is kept class by class: line[k][x].
+// The class loop is outermost and vectors run along pixels, so a row of scores is kept class by class: line[k][x].
 // `value`, `best` and `arg` hold kRun elements, a whole number of vectors.
 template <class T>
 LADDERSEG_INLINE void label_run(int64_t classes, int64_t coarse_width, const T* line, Range run,

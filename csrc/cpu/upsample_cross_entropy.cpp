@@ -21,11 +21,11 @@ LADDERSEG_INLINE int64_t read_label(const void* labels, LabelType type, int64_t 
   }
 }
 
-// Classes are the vector: a pixel's scores are padded to whole vectors with copies of class 0 (which change no maximum)
-// that a mask keeps out of the sums.
+// Vectors run along classes: a pixel's scores are padded to whole vectors with copies of class 0 (which change no
+// maximum) that a mask keeps out of the sums.
 //
 // A member owns rows of the coarse map: it visits the fine rows whose lower neighbour is one of them, and adds their
-// gradient to that row and the next. What falls on the row after its last goes to a spill row, added at the end.
+// gradient to that row and the next. The gradient of the row after its last goes to a spill row, added at the end.
 template <class T>
 struct CrossEntropy {
   using Vector = typename Simd<T>::Vector;
@@ -167,7 +167,7 @@ struct CrossEntropy {
     add_scaled(coarse_width * padded, weight, line_grad.in(base), spill.in(base));
   }
 
-  // By one member: the sums in the members' order. Returns the factor that makes the gradient a mean's.
+  // Adds the sums in the members' order; one member calls it. Returns the factor that turns the gradient into a mean's.
   template <class MemberBase>
   LADDERSEG_INLINE T finish(int team, const MemberBase& base_of) const {
     double loss = 0.0, total = 0.0;

@@ -1,6 +1,6 @@
 // Bilinear interpolation along one axis with half-pixel centres, like csrc/cpu/bilinear.h.
 //
-// `fine` positions read from `coarse` ones. The fine positions whose lower neighbour is coarse position c are its cell;
+// `fine` positions read `coarse` positions. The fine positions whose lower neighbour is coarse position c are its cell;
 // a cell also reads c + 1. Cells follow one another, so the readers of c are two neighbouring cells: c - 1 and c.
 #pragma once
 
@@ -26,7 +26,7 @@ struct Position {
   Real weight;
 };
 
-// With the rounding of every step fixed, so that a position is the same wherever it is computed.
+// The rounding of every step is fixed, so that a position is the same wherever it is computed.
 LADDERSEG_DEVICE Position position(const Axis& axis, int i) {
   Real source = fused_multiply_add(axis.ratio, static_cast<Real>(i) + Real(0.5), Real(-0.5));
   source = source < Real(0) ? Real(0) : source;
@@ -35,8 +35,8 @@ LADDERSEG_DEVICE Position position(const Axis& axis, int i) {
   return {lower, min(lower + 1, axis.coarse - 1), weight > Real(1) ? Real(1) : weight};
 }
 
-// The first position of cell c or of a later one: where cell c begins, for any c. Positions never decrease, and the
-// answer is tested by position() itself, so rounding of the estimate costs only steps.
+// First position of cell c or of a later cell: the start of cell c, for any c. Positions never decrease, and position()
+// itself tests the answer, so rounding of the estimate costs only steps.
 LADDERSEG_DEVICE int cell_begin(const Axis& axis, int c) {
   if (c <= 0) return 0;
   if (c >= axis.coarse) return axis.fine;
@@ -47,7 +47,7 @@ LADDERSEG_DEVICE int cell_begin(const Axis& axis, int c) {
   return i;
 }
 
-// What position p gives of coarse position c, one of those that it reads.
+// Weight of coarse position c, one of the two that p reads, in position p.
 LADDERSEG_DEVICE Real weight_of(const Position& p, int c) {
   return (p.lower == c ? Real(1) - p.weight : Real(0)) + (p.upper == c ? p.weight : Real(0));
 }

@@ -39,7 +39,7 @@ LADDERSEG_DEVICE void bn_relu_backward(const BnReluBackwardArguments<Element, Re
   write_block_sums(sums, c, channels, args.partial_sums, shared);
 }
 
-// Four blocks to a multiprocessor: without that word some assemblers want more, and spill for it.
+// Four blocks per multiprocessor: without this bound some assemblers aim for more, and spill.
 extern "C" __global__ void __launch_bounds__(kColumnThreads, 4)
     LADDERSEG_KERNEL(bn_relu_forward)(const BnReluForwardArguments<Element, Real> args) {
   if (args.columns.wide)

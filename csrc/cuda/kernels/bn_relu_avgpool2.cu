@@ -71,7 +71,7 @@ LADDERSEG_DEVICE void bn_relu_avgpool2_backward(const BnReluAvgpool2BackwardArgu
         for (int i = 0; i < width; ++i) grad.values[i] *= Real(0.25);
         backward_pair(args, from, to, grad, norm, sums);
         backward_pair(args, from + below, to + below_grad, grad, norm, sums);
-      } else {  // nothing has been pooled here: an odd last row or column, which is there to be overwritten
+      } else {  // an odd last row or column, which is not pooled but must be overwritten
         const bool has_right = x + 1 < args.input.w, has_below = y + 1 < args.input.h;
         const Pack<width> zeros = {};
         store<width>(to, zeros);

@@ -1,6 +1,6 @@
 // Batch norm, rectification and max pooling: see ladderseg/bn_relu_maxpool.h.
 //
-// The maximum of rectified values is the rectified maximum, and where that is 0 no gradient passes: windows are
+// The maximum of rectified values is the rectified maximum, and if that is 0 no gradient passes. So windows are
 // searched before the relu.
 #include "bn_relu_maxpool.h"
 #include "columns.cuh"
@@ -22,7 +22,7 @@ LADDERSEG_DEVICE ChannelNorm<width> signs_only(const Norm<Real>& norm, int64 c) 
   return result;
 }
 
-// The result without a mean. Where the scale is 0, or NaN, it is the first x, if no x is NaN.
+// The result without a mean. If the scale is 0 or NaN, it is the first x, unless an x is NaN.
 template <int width>
 LADDERSEG_DEVICE Pack<width> extremes(const BnReluMaxpoolForwardArguments<Element, Real>& args, int64 c,
                                       const Pack<width>& maximum, const Pack<width>& first) {
@@ -50,7 +50,7 @@ LADDERSEG_DEVICE void bn_relu_maxpool_forward(const BnReluMaxpoolForwardArgument
     Pack<width> maximum, first;
 #pragma unroll
     for (int tap = 0; tap < 9; ++tap) {
-      // Outside of the map its nearest pixel counts once more, which changes no maximum.
+      // A position outside the map counts its nearest pixel once more, which changes no maximum.
       const int64 y = clamped(row + tap / 3 - 1, args.input.h), x = clamped(column + tap % 3 - 1, args.input.w);
       const auto values = load<width>(image + (y * args.input.w + x) * args.input.pixel_stride);
       if (tap == 0) first = values;
@@ -70,7 +70,7 @@ LADDERSEG_DEVICE void bn_relu_maxpool_forward(const BnReluMaxpoolForwardArgument
   }
 }
 
-// Channels of a thread of the backward, if wide: the registers do not hold what eight of them need.
+// Channels of a thread of the backward, if wide: registers do not suffice for eight channels.
 constexpr int kBackwardWide = kWide < 4 ? kWide : 4;
 
 template <int width>
@@ -106,7 +106,7 @@ LADDERSEG_DEVICE void store_narrow(Element* to, const Pack<width>& pack) {
   }
 }
 
-// What one window gives to the input pixels under it: `grad`, at its `source` (3 * row + column in it).
+// Gradient that one window gives to the input pixels under it: `grad`, at its `source` (3 * row + column in it).
 template <int width>
 struct Window {
   Pack<width> grad;
@@ -118,8 +118,8 @@ struct Window {
   }
 };
 
-// There is no source where no value is above 0. Columns are kept in range, which makes the loads unconditional; what
-// lies outside of the map is then left out.
+// A window without a value above 0 has no source. Columns are kept in range, which makes the loads unconditional;
+// pixels outside the map are then left out.
 template <int width>
 LADDERSEG_DEVICE Window<width> find_source(const BnReluMaxpoolBackwardArguments<Element, Real>& args,
                                            const ChannelNorm<width>& norm, const Element* image, int64 row,

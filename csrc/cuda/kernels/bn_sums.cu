@@ -1,10 +1,10 @@
-// The two sums of a batch norm's backward (ladderseg::BnSums) from those of many blocks: in double, in a fixed order.
+// Adds the blocks' sums of a batch norm's backward (ladderseg::BnSums), in double and in a fixed order.
 #include "bn_sums.h"
 #include "element.cuh"
 
 namespace ladderseg::cuda {
 
-// Few channels to a block, so that the doubles, slow on consumer devices, are spread over many multiprocessors.
+// A block has few channels, so that the doubles, slow on consumer devices, are spread over many multiprocessors.
 constexpr int kSumChannels = 8;  // by threadIdx.x: a sector of each part
 constexpr int kSumParts = 32;    // by threadIdx.y: these many parts are read at a time
 

@@ -1,4 +1,4 @@
-// What a thread knows of the channels that it works on: their batch norm, and the sums of its backward.
+// A thread's data of its channels: their batch norm, and the sums of its backward.
 #pragma once
 
 #include "element.cuh"
@@ -12,7 +12,7 @@ struct ChannelNorm {
 
   ChannelNorm() = default;
 
-  // Of the channels from c on.
+  // The norm of the channels from c on.
   LADDERSEG_DEVICE ChannelNorm(const Norm<Real>& norm, int64 c) {
 #pragma unroll
     for (int i = 0; i < count; ++i) mean[i] = norm.mean[c + i];
@@ -22,7 +22,7 @@ struct ChannelNorm {
     for (int i = 0; i < count; ++i) shift[i] = norm.shift[c + i];
   }
 
-  // Of the channels from c on, of which `left` are there; for the others all is zero.
+  // The norm of the channels from c on, of which `left` exist; it is zero for the others.
   LADDERSEG_DEVICE ChannelNorm(const Norm<Real>& norm, int c, int left) {
 #pragma unroll
     for (int i = 0; i < count; ++i) {
@@ -33,7 +33,7 @@ struct ChannelNorm {
     }
   }
 
-  // Before the relu, in channel i.
+  // The value before the relu, in channel i.
   LADDERSEG_DEVICE Real operator()(Real x, int i) const { return normalised(x, mean[i], scale[i], shift[i]); }
 };
 
@@ -42,7 +42,7 @@ template <int count>
 struct ChannelSums {
   Real masked[count] = {}, centred[count] = {};
 
-  // One pixel's channel i: its x, and the gradient of its y. Returns the gradient of x.
+  // Adds one pixel's channel i, from its x and the gradient of its y. Returns the gradient of x.
   LADDERSEG_DEVICE Real add(const ChannelNorm<count>& norm, int i, Real x, Real grad) {
     const Real m = ladderseg::cuda::masked(norm(x, i), grad);
     masked[i] += m;

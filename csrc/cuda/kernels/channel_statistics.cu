@@ -8,7 +8,7 @@ namespace ladderseg::cuda {
 // Pixels that a thread has in registers at a time.
 constexpr int kTilePixels = 4;
 
-// Merge `count` pixels, blockDim.y pixels apart, into the statistics of `before` pixels.
+// Merges `count` pixels, blockDim.y pixels apart, into the statistics of `before` pixels.
 template <int width, int count>
 LADDERSEG_DEVICE void add_tile(Statistics (&into)[width], int before, const Element* from, int64 stride,
                                const Pack<width>& centre) {
@@ -25,14 +25,14 @@ LADDERSEG_DEVICE void add_tile(Statistics (&into)[width], int before, const Elem
   }
 }
 
-// How many of `count` pixels threads y, y + threads, y + 2 * threads, ... of a block take together.
+// Number of the `count` pixels that threads y, y + threads, y + 2 * threads, ... of a block take together.
 LADDERSEG_DEVICE int pixels_of(int y, int threads, int count) { return y < count ? (count - 1 - y) / threads + 1 : 0; }
 
-// So many threads give their statistics to others at a time.
+// Threads that pass their statistics to others at a time.
 constexpr int kGivers = kColumnThreads / 2;
 
-// Merge the statistics of `count` pixels over threadIdx.y, as columns.cuh's sum_over_block adds sums. `shared` has room
-// for 2 * kGivers * width numbers: [channel of the pack][mean, deviation][thread].
+// Merges the statistics of `count` pixels over threadIdx.y, as sum_over_block (columns.cuh) adds sums. `shared` has
+// room for 2 * kGivers * width numbers: [channel of the pack][mean, deviation][thread].
 template <int width>
 LADDERSEG_DEVICE void merge_over_block(Statistics (&into)[width], int count, Real* shared) {
   const int thread = threadIdx.y * blockDim.x + threadIdx.x;

@@ -1,6 +1,6 @@
 // Blocks that work on columns of a map: threadIdx.x and blockIdx.x choose channels, threadIdx.y and blockIdx.y pixels.
 //
-// A thread keeps its channels, so what belongs to a channel stays in registers while it goes from pixel to pixel, and a
+// A thread keeps its channels, so data of a channel stays in registers while the thread goes from pixel to pixel, and a
 // warp reads neighbouring channels of a few pixels: whole cache lines.
 #pragma once
 
@@ -26,8 +26,8 @@ LADDERSEG_DEVICE PixelRange block_pixels(const Columns& columns, int64 count) {
   return {begin, smaller(begin + columns.pixels_per_block, count)};
 }
 
-// Sums over threadIdx.y, in a fixed order; the result is that of the threads with threadIdx.y == 0. For all threads of
-// the block together. `shared` has room for kColumnThreads * width numbers: [channel of the pack][thread], so that
+// Sums over threadIdx.y, in a fixed order; threads with threadIdx.y == 0 get the result. All threads of the block call
+// it together. `shared` has room for kColumnThreads * width numbers: [channel of the pack][thread], so that
 // neighbouring threads touch neighbouring banks.
 template <int width>
 LADDERSEG_DEVICE void sum_over_block(Pack<width>& pack, Real* shared) {
@@ -47,8 +47,8 @@ LADDERSEG_DEVICE void sum_over_block(Pack<width>& pack, Real* shared) {
   }
 }
 
-// Writes the sums of this block's pixels, as part blockIdx.y of [parts][masked, centred][channels]. `sums` are those of
-// the thread's channels, the first of which is c. For all threads of the block together; `shared` as above.
+// Writes the sums of this block's pixels, as part blockIdx.y of [parts][masked, centred][channels]. `sums` belong to
+// the thread's channels, the first of which is c. All threads of the block call it together; `shared` as above.
 template <int width>
 LADDERSEG_DEVICE void write_block_sums(const ChannelSums<width>& sums, int64 c, int64 channels, Real* partial_sums,
                                        Real* shared) {

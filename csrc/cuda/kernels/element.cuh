@@ -1,7 +1,7 @@
 // The element type of a compilation, and how its values are read, written and computed with.
 //
-// Each .cu file is compiled once per element type, chosen by one of the macros LADDERSEG_ELEMENT_*. No header of CUDA's
-// is included, so NVRTC needs nothing but these files: conversions are instructions of PTX.
+// Each .cu file is compiled once per element type, chosen by one of the macros LADDERSEG_ELEMENT_*. It includes no CUDA
+// header, so NVRTC needs only these files: conversions are PTX instructions.
 #pragma once
 
 #include "arguments.h"
@@ -70,13 +70,13 @@ LADDERSEG_DEVICE Element to_element(Real x) {
   from_real(x, result);
   return result;
 }
-// As it will be once it has been stored.
+// The value after a round trip through memory.
 LADDERSEG_DEVICE Real rounded(Real x) { return to_real(to_element(x)); }
 
 // relu((x - mean) * scale + shift) before the relu. NaN is kept by the comparisons below, as in torch.
 LADDERSEG_DEVICE Real normalised(Real x, Real mean, Real scale, Real shift) { return (x - mean) * scale + shift; }
 LADDERSEG_DEVICE Real rectified(Real y) { return y <= Real(0) ? Real(0) : y; }
-// The gradient of y from that of relu(y).
+// The gradient of y from the gradient of relu(y).
 LADDERSEG_DEVICE Real masked(Real y, Real grad) { return y <= Real(0) ? Real(0) : grad; }
 
 // `width` neighbouring channels of a pixel.
@@ -85,7 +85,7 @@ struct Pack {
   Real values[width];
 };
 
-// So many channels make one access of 16 bytes.
+// Channels in one access of 16 bytes.
 constexpr int kWide = 16 / sizeof(Element);
 
 template <int width>

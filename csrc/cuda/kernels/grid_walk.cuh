@@ -1,4 +1,4 @@
-// Going through the positions of a grid of images x rows x columns in equal steps, without a division on the way.
+// Walk through the positions of a grid of images x rows x columns in equal steps, without a division per step.
 #pragma once
 
 #include "element.cuh"

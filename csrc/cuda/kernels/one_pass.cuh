@@ -1,5 +1,5 @@
-// What the two ways of bn_relu_conv1x1_backward.cu have in common: how the gradient is read, and what is done with a
-// product on its way to memory.
+// The common parts of the two variants of bn_relu_conv1x1_backward.cu: how the gradient is read, and how a product is
+// processed on its way to memory.
 #pragma once
 
 #include "bn_relu_conv1x1.h"
@@ -12,20 +12,20 @@ namespace ladderseg::cuda {
 
 using BackwardArguments = BnReluConv1x1BackwardArguments<Element, Real>;
 
-// threadIdx.x, and the compiler does not know that it is always the same: addresses that are made of it are computed
-// anew for every tile, where they would fill the registers if they were kept.
+// threadIdx.x, hidden from the compiler as a constant: it then recomputes addresses for every tile, which would fill
+// the registers if they were kept.
 LADDERSEG_DEVICE int thread_again() {
   int thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
   return thread;
 }
 
-// Where a block works.
+// The part of the work that a block does.
 struct Share {
   int64 part, begin, end;  // pixels
   int column;              // the first of its channels
 
-  // Blocks of one part follow each other, so that the gradient, which all of them read, comes from memory once.
+  // Blocks of one part follow each other, so that the gradient, which all of them read, is loaded from memory once.
   LADDERSEG_DEVICE static Share of(const BackwardArguments& args, int columns) {
     Share share;
     share.part = blockIdx.x / args.column_tiles;
@@ -85,7 +85,7 @@ struct GradientChunks {
   }
 };
 
-// One pixel: adds scale * masked g to `result`, and makes y.
+// Adds scale * masked g of one pixel to `result`, and computes y.
 template <int piece>
 LADDERSEG_DEVICE void pass(const ChannelNorm<piece>& norm, const Real (&x)[piece], const Real (&g)[piece],
                            Real (&result)[piece], Real (&y)[piece], ChannelSums<piece>& sums) {
@@ -116,7 +116,7 @@ struct BlockSums {
   }
 };
 
-// Over the lanes of a warp whose numbers differ in the bits from `first` on.
+// Sums over the lanes of a warp whose numbers differ in the bits from `first` on.
 template <int first>
 LADDERSEG_DEVICE Real sum_over_lanes(Real value) {
 #pragma unroll

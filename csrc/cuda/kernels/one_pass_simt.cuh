@@ -100,7 +100,7 @@ struct SimtPass {
     if (has_chunk()) put(&slice.values[thread / kSliceAcross][thread % kSliceAcross * kWide], unpack(chunk));
   }
 
-  // The gradient's tile, to memory that nobody reads now; the block must be synchronised before it is used.
+  // Writes the gradient's tile to memory that no thread reads now; the block must be synchronised before it is used.
   template <bool wide>
   LADDERSEG_DEVICE static void bring(const GradientChunks<wide>& gradient, int64 first, Memory& memory) {
     constexpr int kCount = kPixels / GradientChunks<wide>::kDown, kAtOnce = 2;

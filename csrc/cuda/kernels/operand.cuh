@@ -19,7 +19,7 @@ struct OperandShape {
   static constexpr bool kExact = kRows * kChunks % kThreads == 0;
 };
 
-// 16 bytes from global to shared memory; zeros if they are not `inside`. They are there after wait_for_copies.
+// Copies 16 bytes from global to shared memory, zeros if they are not `inside`; complete after wait_for_copies.
 LADDERSEG_DEVICE void copy_asynchronously(Chunk* to, const Element* from, bool inside) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
@@ -29,7 +29,7 @@ LADDERSEG_DEVICE void copy_asynchronously(Chunk* to, const Element* from, bool i
 #endif
 }
 
-// For the copies of this thread.
+// Waits for the copies of this thread.
 LADDERSEG_DEVICE void wait_for_copies() {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_all;" : : : "memory");
@@ -59,7 +59,7 @@ struct Operand {
     return {number / Shape::kChunks, number % Shape::kChunks * kWide, there};
   }
 
-  // Begin to bring the tile at (index, depth) to `shared`, which nobody reads now.
+  // Starts to load the tile at (index, depth) into `shared`, which no thread reads now.
   template <class Index, class Depth, class Shared>
   LADDERSEG_DEVICE void fetch(const Source& source, Index index, Depth depth, Shared& shared) {
     const int64 row = contiguous == Contiguous::depth ? static_cast<int64>(index) : static_cast<int64>(depth);
@@ -78,7 +78,7 @@ struct Operand {
     }
   }
 
-  // Complete it; the block must be synchronised before anybody reads it.
+  // Completes the load; the block must be synchronised before a thread reads the tile.
   template <class Index, class Depth, class Shared>
   LADDERSEG_DEVICE void commit(const Source& source, Index index, Depth depth, Shared& shared) const {
     if constexpr (kAsynchronous) {

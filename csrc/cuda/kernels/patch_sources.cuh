@@ -1,7 +1,8 @@
-// What the products of a 3x3 convolution read: matrices whose rows are pixels and whose columns are a tap's channels,
-// for one tap after the other; or pixels moved by no tap. The values are those of sources.cuh.
+// Sources of the products of a 3x3 convolution: matrices whose rows are pixels and whose columns are a tap's channels,
+// for one tap after the other; or pixels moved by no tap. The values are computed as in sources.cuh.
 //
-// A tap's channels are padded to whole chunks of 16 bytes, so a chunk is of one tap. Outside of a map values are zero.
+// A tap's channels are padded to whole chunks of 16 bytes, so a chunk belongs to one tap. Values outside a map are
+// zero.
 #pragma once
 
 #include "bn_relu_conv3x3.h"
@@ -17,7 +18,7 @@ LADDERSEG_DEVICE int quotient(int number, const Divisor& divisor) {
   return static_cast<int>(product >> divisor.shift);
 }
 
-// Of a vector, for the channels of a chunk, of which `count` are there; with `aligned`, 16 bytes at a time.
+// Part of a vector for the channels of a chunk, of which `count` exist; with `aligned`, read 16 bytes at a time.
 LADDERSEG_DEVICE Pack<kWide> vector_chunk(const Real* from, int count, bool aligned) {
   Pack<kWide> pack;
   if (aligned && count >= kWide) {
@@ -96,7 +97,7 @@ struct GradientCorrection {
   }
 };
 
-// Of the pixel `p` of a map, or of a gradient's maps, the chunk at `channel`.
+// The chunk at `channel` of pixel `p` of a map, or of a gradient's maps.
 template <bool wide>
 LADDERSEG_DEVICE PixelChunk fetch_pixel(const FeatureMap<const Element>& map, int64 p, int channel) {
   PixelChunk raw;
@@ -114,7 +115,7 @@ LADDERSEG_DEVICE GradientChunk fetch_pixel(const Gradient<Element, Real>& gradie
   return raw;
 }
 
-// Where the taps of a tile's pixels lie in a map, by pixels of it: in shared memory.
+// Positions of the taps of a tile's pixels in a map, counted in its pixels; in shared memory.
 template <int rows>
 struct Neighbours {
   struct alignas(16) Row {
@@ -204,7 +205,7 @@ struct PixelRange {
   }
 };
 
-// Whether a map has such a pixel in an image of it, and the number it has.
+// Whether an image of the map has the pixel (y, x).
 LADDERSEG_DEVICE bool has_pixel(const FeatureMap<const Element>& map, int y, int x) {
   return y >= 0 && y < static_cast<int>(map.h) && x >= 0 && x < static_cast<int>(map.w);
 }

@@ -1,4 +1,4 @@
-// The part of the fine map that a block of PixelTiles has.
+// A block's part of the fine map, in a grid of PixelTiles.
 #pragma once
 
 #include "score_tiles.h"
@@ -14,7 +14,7 @@ struct PixelTile {
   int64 image;
   int row;              // the coarse rows are `row` and the next
   int y_begin, y_end;   // the fine rows that read them
-  int y_first, y_step;  // where this block's strips begin
+  int y_first, y_step;  // start and step of this block's strips
   int column, pixels;   // the coarse columns that are read
   int x;                // this thread's fine column
   bool active;          // whether it has one

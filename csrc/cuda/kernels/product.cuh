@@ -1,4 +1,4 @@
-// The product of two sources, tile by tile: what the kernels of the convolutions have in common.
+// The product of two sources, tile by tile, which the kernels of the convolutions share.
 #pragma once
 
 #include "product_simt.cuh"
@@ -51,7 +51,7 @@ template <class Tile>
 struct ColumnSums {
   alignas(16) Real parts[Tile::kGroups][Tile::kColumns];
 
-  // A thread brings the sums over its rows; for all threads of the block together, which then are synchronised.
+  // Each thread passes the sums over its rows; all threads of the block call it together, and are then synchronised.
   LADDERSEG_DEVICE void add_up(const Real (&values)[Tile::kThreadColumns]) {
     constexpr int kPiece = 16 / sizeof(Real);
 #pragma unroll
@@ -80,7 +80,7 @@ struct ColumnSums {
   }
 };
 
-// Neighbouring channels of a pixel, a thread's piece of a tile's row. `count` of them are there; with `wide`, all are.
+// Neighbouring channels of a pixel, a thread's piece of a tile's row. `count` of them exist; with `wide`, all do.
 template <int piece>
 LADDERSEG_DEVICE void load_piece(const Element* from, int count, bool wide, Real (&to)[piece]) {
   if (wide && count >= piece) {

@@ -1,8 +1,8 @@
-// What the products of a 1x1 convolution read: matrices of (row, column), a row's columns contiguous in memory, whose
-// values may be computed from several maps on the way.
+// Sources of the products of a 1x1 convolution: matrices of (row, column), a row's columns contiguous in memory, whose
+// values may be computed from several maps while loading.
 //
 // `fetch` only reads, `values` computes: between them lies the arithmetic of the tile before, so that reading is
-// hidden. Outside of the matrix, values are zero. Rows may be billions, of pixels; columns are channels.
+// hidden. Values outside the matrix are zero. There may be billions of rows (pixels); columns are channels.
 #pragma once
 
 #include "element.cuh"
@@ -22,7 +22,7 @@ LADDERSEG_DEVICE Pack<kWide> unpack(const Chunk& chunk) {
   return pack;
 }
 
-// `count` elements are there, at least one; with `wide`, all are, at an address that is a multiple of 16.
+// Loads `count` elements, at least one; with `wide`, all of them, at an address that is a multiple of 16.
 template <bool wide>
 LADDERSEG_DEVICE Chunk fetch_chunk(const Element* from, int count) {
   Chunk chunk;
@@ -37,7 +37,7 @@ LADDERSEG_DEVICE Chunk fetch_chunk(const Element* from, int count) {
 
 // With `wide`, every row is a number of whole chunks, at addresses that are multiples of 16.
 
-// A matrix as it is: weights.
+// A plain matrix: weights.
 template <bool wide>
 struct Matrix {
   const Element* data;

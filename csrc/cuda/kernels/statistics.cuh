@@ -1,19 +1,19 @@
 // Mean and sum of squared deviations of a channel, merged by Chan's formula: never E[x^2] - E[x]^2.
 //
-// How many positions they are of is known without counting, and the same for many channels, so it is kept apart.
+// The number of positions is known without counting and is the same for many channels, so it is kept apart.
 #pragma once
 
 #include "element.cuh"
 
 namespace ladderseg::cuda {
 
-// Of no positions: zeros.
+// Zeros for no positions.
 struct Statistics {
   Real mean;
   Real deviation;  // sum of (x - mean)^2
 };
 
-// What Chan's formula needs to know of the numbers of positions, for any number of channels.
+// Factors of Chan's formula that depend only on the numbers of positions, for any number of channels.
 struct MergeWeights {
   Real share;   // of the added positions in the total
   Real weight;  // of the squared difference of the means
@@ -24,18 +24,19 @@ LADDERSEG_DEVICE MergeWeights merge_weights(Real into_count, Real count) {
   return {share, into_count * share};
 }
 
-// What is subtracted from all values of a channel beforehand, so that a mean much larger than the deviations does not
-// cost these their digits: any of the values, unless it would spoil the others.
+// Centre to subtract from all values of a channel beforehand, so that the deviations keep their digits if the mean is
+// much larger: any finite value of the channel, otherwise 0.
 LADDERSEG_DEVICE Real centre(Real value) { return value - value == Real(0) ? value : Real(0); }
 
-// Add the statistics of at least one position. Infinite means stay infinite.
+// Adds the statistics of at least one position. Infinite means stay infinite.
 LADDERSEG_DEVICE void merge(Statistics& into, const Statistics& from, const MergeWeights& weights) {
   const Real delta = from.mean - into.mean;
   into.mean += delta - delta == Real(0) ? delta * weights.share : from.mean;
   into.deviation += from.deviation + delta * weights.weight * delta;
 }
 
-// Those of a power of two of values, in two passes. The sum is taken in pairs, so the mean of equal values is exact.
+// Statistics of a power of two of values, in two passes. Values are summed in pairs, so the mean of equal values is
+// exact.
 template <int count>
 LADDERSEG_DEVICE Statistics statistics(const Real (&values)[count]) {
   static_assert((count & (count - 1)) == 0, "a power of two");

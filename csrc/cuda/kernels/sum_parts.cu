@@ -1,4 +1,4 @@
-// A sum whose parts different blocks have computed: in a fixed order.
+// Adds the parts of a sum that different blocks have computed, in a fixed order.
 #include "element.cuh"
 #include "product.h"
 #include "sum_parts.h"

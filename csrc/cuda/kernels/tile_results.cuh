@@ -1,4 +1,4 @@
-// What becomes of a product's tile: the statistics of a map that is computed tile by tile, the gradient of a map before
+// Results of a product's tile: the statistics of a map that is computed tile by tile, the gradient of a map before
 // batch norm and relu with the sums for the batch norm's backward, and a part of a weight gradient.
 #pragma once
 

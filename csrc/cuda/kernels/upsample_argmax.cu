@@ -1,6 +1,6 @@
 // Labels at full resolution from class scores at low resolution: see ladderseg/upsample_argmax.h.
 //
-// Of the scores at full resolution nothing is kept but the best so far. Classes come in groups that fit into registers
+// Only the best score so far is kept at full resolution. Classes come in groups that fit into registers
 // (one group, for up to 20 classes of float), and kStripRows fine rows are compared per group.
 #include "pixel_tile.cuh"
 #include "upsample_argmax.h"

@@ -1,4 +1,4 @@
-// Scores of classes at full resolution, made from a tile of the coarse map when they are needed.
+// Class scores at full resolution, computed from a tile of the coarse map when they are needed.
 //
 // A block has kScoreThreads threads, each with one fine column. A row of coarse scores is staged in shared memory, and
 // a thread blends its two columns of it once per coarse row, into registers: kClasses numbers for the row above and as
