@@ -8,7 +8,7 @@ namespace ladderseg::cuda {
 template <class T, class R>
 struct BnReluMaxpoolForwardArguments {
   FeatureMap<const T> input;
-  Norm<R> norm;  // without a mean: the output is each window's largest x where scale > 0, its smallest where scale < 0
+  Norm<R> norm;  // without a mean: the output is each window's largest x if scale > 0, its smallest if scale < 0
   FeatureMap<T> output;
   Columns columns;  // of the output
   int64 first_row;
@@ -20,7 +20,7 @@ struct BnReluMaxpoolBackwardArguments {
   FeatureMap<const T> input;
   Norm<R> norm;
   FeatureMap<T> grad_input;  // or no data: only the sums are wanted
-  const R* constant;         // [C] or nullptr: grad_input is less constant + slope * (x - mean) then
+  const R* constant;         // [C] or nullptr; if given, constant + slope * (x - mean) is subtracted from grad_input
   const R* slope;            // [C], together with constant
   R* partial_sums;           // [blocks of runs][masked, centred][C], for bn_sums.cu
   int64 first_row, first_grad_row;

@@ -12,8 +12,8 @@ namespace ladderseg::cuda {
 
 using BackwardArguments = BnReluConv1x1BackwardArguments<Element, Real>;
 
-// threadIdx.x, hidden from the compiler as a constant: it then recomputes addresses for every tile, which would fill
-// the registers if they were kept.
+// threadIdx.x, which the compiler cannot tell to be constant: so it recomputes addresses for every tile instead of
+// keeping them, which would fill the registers.
 LADDERSEG_DEVICE int thread_again() {
   int thread;
   asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));

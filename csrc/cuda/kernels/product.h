@@ -1,11 +1,11 @@
-// The sizes of the tiles that products are computed in, for the kernels and for their launchers.
+// The sizes of the tiles of products, for the kernels and their launchers.
 #pragma once
 
 namespace ladderseg::cuda {
 
 constexpr int kProductThreads = 256;
 
-// Columns of the narrow kind of tile, for results that have no more.
+// Columns of narrow tiles, for results with no more columns.
 constexpr int kNarrowColumns = 32;
 
 // Rows and columns of a tile of the result. Sums take 64 registers of a thread where everything else fits beside them
@@ -17,7 +17,7 @@ constexpr int product_columns(int element_bytes, bool tensor) { return element_b
 // Backward, two maps are read for each side, or more is done with the result: sums take 32 registers.
 constexpr int kBackwardColumns = 64;
 
-// What is summed over in one step.
+// Depth of one step: the number of products summed.
 constexpr int product_depth(int element_bytes, bool tensor) {
   return tensor ? 64 / element_bytes : element_bytes == 2 ? 16 : 8;
 }

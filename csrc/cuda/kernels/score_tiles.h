@@ -1,4 +1,4 @@
-// How the fine map is divided among the blocks of the kernels that make scores at full resolution.
+// Division of the fine map among the blocks of the kernels that compute scores at full resolution.
 #pragma once
 
 #include "arguments.h"

@@ -8,7 +8,7 @@ namespace ladderseg::cuda {
 template <class T, class R>
 struct MergeStatisticsArguments {
   const R* partial_statistics;  // [parts][mean, sum of squared deviations][C]
-  const T* centre;              // [C], has been subtracted from all values where it is finite; or nullptr
+  const T* centre;              // [C], subtracted from all values if it is finite; or nullptr
   int64 parts, channels;
   int64 positions, positions_per_part;  // part i is of those from i * positions_per_part on
   double* mean;                         // [C]

@@ -39,13 +39,12 @@ LADDERSEG_DEVICE void add_scaled(Real weight, const Pack<width>& pack, Pack<widt
   for (int i = 0; i < width; ++i) to.values[i] = fused_multiply_add(weight, pack.values[i], to.values[i]);
 }
 
-// So many fine columns read a coarse one, or fewer, at up to twice the size (at its edge; 4 elsewhere).
+// Most fine columns that read a coarse column, at up to twice the size (at the map's edge; 4 elsewhere).
 constexpr int kFewReaders = 5;
 
-// A thread has a pack of channels of one coarse column. It goes down the fine rows; each is summed over the fine
-// columns that read the coarse one, and the sum is added to the two coarse rows that the fine row reads. So a fine
-// pixel is read twice, by neighbouring threads of the block, and only the rows at a block's upper edge by another block
-// too.
+// A thread has a pack of channels of one coarse column. It goes down the fine rows, sums each over the fine columns
+// that read the coarse column, and adds the sum to the two coarse rows that the fine row reads. So neighbouring threads
+// of the block read a fine pixel twice, and another block reads only the rows at a block's upper edge again.
 template <int width>
 LADDERSEG_DEVICE void upsample_backward(const UpsampleBackwardArguments<Element>& args) {
   const FeatureMap<const Element>& fine = args.grad_output;

@@ -6,7 +6,7 @@
 //   pixel_loss, cross_entropy_grad  the same for any number of classes, in groups
 //   loss                            the sum of all blocks' losses
 //
-// How cross_entropy_* goes about it. A thread has one fine column and walks down the rows. In registers it keeps, per
+// Method of cross_entropy_*. A thread has one fine column and walks down the rows. In registers it keeps, per
 // class, the logits of the two coarse rows around it, blended for its column, and the gradients of the same. So a fine
 // pixel costs per class some 15 instructions, one of them ex2, and no memory access. When the walk passes a coarse row,
 // that row's gradients (one per class and fine column) go to shared memory, and a warp per coarse column adds up the

@@ -5,7 +5,7 @@
 
 namespace ladderseg::cuda {
 
-// What labels alone tell of some pixels.
+// Sums over some pixels that depend only on the labels.
 struct LabelSums {
   double weight;        // of the counted pixels
   int64 first_invalid;  // the first label that is neither a class nor ignored, or kNoPixel
@@ -13,9 +13,9 @@ struct LabelSums {
 
 constexpr int64 kNoPixel = 0x7fffffffffffffffLL;
 
-// Of all pixels.
+// Totals over all pixels.
 struct LabelTotals {
-  double weight;  // or 1, where they weigh nothing
+  double weight;  // or 1, if all have weight 0
   double scale;   // 1 / weight
 };
 
@@ -42,7 +42,7 @@ struct LabelTotalsArguments {
   int64* invalid_pixel;
 };
 
-// The softmax of a pixel is exp(score - maximum) * factor / weight; the factor has the pixel's weight in it.
+// The softmax of a pixel is exp(score - maximum) * factor / weight; the factor includes the pixel's weight.
 template <class R>
 struct PixelSoftmax {
   R maximum, factor;
@@ -65,8 +65,8 @@ struct UpsampleCrossEntropyArguments {
   int64 height, width;
   FeatureMap<T> grad_logits;  // or no data
   const LabelTotals* totals;
-  const PixelSoftmax<R>* softmax;  // [N, H, W], where a kernel does not compute it
-  double* loss;                    // [blocks], where it does
+  const PixelSoftmax<R>* softmax;  // [N, H, W], for kernels that do not compute it
+  double* loss;                    // [blocks], for kernels that compute it
   CoarseTiles tiles;
 };
 

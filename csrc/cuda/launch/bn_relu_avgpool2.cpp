@@ -22,7 +22,7 @@ void bn_relu_avgpool2_forward(const Queue& queue, const BnReluAvgpool2Forward<vo
 void bn_relu_avgpool2_backward(const Queue& queue, const BnReluAvgpool2Backward<void>& args) {
   const int64_t channels = args.input.c;
   const bool aligned = wide(queue, args.grad_output) && wide(queue, args.input) && wide(queue, args.grad_input);
-  // Pixels that have not been pooled are left alone or get a zero.
+  // Pixels that are not pooled stay unchanged or get a zero.
   const int64_t cell_rows = args.accumulate ? args.grad_output.h : ceil_divide(args.input.h, 2);
   const int64_t cell_columns = args.accumulate ? args.grad_output.w : ceil_divide(args.input.w, 2);
   const ColumnGrid grid =

@@ -85,7 +85,7 @@ void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args
   finish_parts(queue, partial, parts.count, rows * columns, args.grad_weight);
 }
 
-// Both in one pass over the maps.
+// Launches both gradients in one pass over the maps.
 void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
   const int64_t pixels = args.input.pixels(), rows = args.grad_output.grad.c, columns = args.input.c;
   const int bytes = element_bytes(queue.element);

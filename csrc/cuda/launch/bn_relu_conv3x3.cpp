@@ -14,8 +14,8 @@ namespace ladderseg::cuda {
 namespace {
 
 constexpr int64_t kTaps = 9;
-// No map has so many rows or columns, so that positions of taps are ints. Larger dilations move every tap but the
-// middle one out of it all the same.
+// Limit of dilations, so that positions of taps are ints. It exceeds the rows and columns of any map, so larger
+// dilations too move every tap but the middle one out of the map.
 constexpr int64_t kMaxExtent = 1 << 29;
 
 // For numbers below 2^31: the rounding of the multiplier adds less than 1 / value to their quotients.

@@ -10,10 +10,10 @@
 namespace ladderseg::cuda {
 namespace {
 
-// Rows of windows that a thread of the backward goes through: one more is searched, for what it gives to the first.
+// Rows of windows per thread of the backward; it searches one more row, whose gradients reach its first input rows.
 constexpr int64_t kRunRows = 8;
 
-// Rounded down, of negative numbers too.
+// Quotient rounded down, for negative numbers too.
 int64_t half(int64_t value) { return (value - (value & 1)) / 2; }
 
 }  // namespace

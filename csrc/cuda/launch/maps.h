@@ -1,4 +1,4 @@
-// From the core's arguments to the buffers that a launch touches.
+// Conversion of the core's arguments to the buffers that a launch touches.
 #pragma once
 
 #include "../kernels/arguments.h"

@@ -1,7 +1,6 @@
-// The kernels of the core (ladderseg/kernels.def) on a CUDA device. Arguments are those of the headers in ladderseg/,
-// with addresses in the place of typed pointers: maps and weights of the queue's element type, vectors and weight
-// gradients of its Real (float, or double for float64), sums and statistics of double. All enqueue their kernels and
-// return.
+// The kernels of the core (ladderseg/kernels.def) on a CUDA device. Arguments are as in the headers in ladderseg/, with
+// addresses instead of typed pointers: maps and weights have the queue's element type, vectors and weight gradients its
+// Real (float, or double for float64), sums and statistics are double. All functions enqueue their kernels and return.
 //
 // Errors: std::runtime_error from the driver, with the kernel's name and sizes.
 #pragma once

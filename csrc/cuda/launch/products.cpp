@@ -22,7 +22,7 @@ bool multiplies_by_tensor_cores(const Queue& queue) {
 
 WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth, int64_t least_steps,
                          int64_t least_parts) {
-  constexpr int64_t kBlocksPerProcessor = 2;  // so many reside: one round of equal blocks, and the fewest parts
+  constexpr int64_t kBlocksPerProcessor = 2;  // resident blocks: one round of equal blocks, and the fewest parts
   const int64_t wanted = ceil_divide(kBlocksPerProcessor * multiprocessors(queue), tiles);
   const int64_t most = ceil_divide(pixels, least_steps * depth);
   const int64_t share = ceil_divide(pixels, std::max({int64_t(1), std::min(wanted, most), least_parts}));

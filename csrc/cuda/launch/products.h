@@ -1,5 +1,5 @@
-// What the launchers of the convolutions share: whether tensor cores multiply, and how the sum of a weight gradient is
-// divided among blocks.
+// Decisions that the launchers of the convolutions share: whether tensor cores multiply, and how the sum of a weight
+// gradient is divided among blocks.
 #pragma once
 
 #include "../kernels/product.h"
@@ -9,16 +9,16 @@ namespace ladderseg::cuda {
 
 inline const Size kProductBlock{kProductThreads};
 
-// Whether products of the queue's element type are by tensor cores, where memory is aligned.
+// Whether tensor cores compute products of the queue's element type, given aligned memory.
 bool multiplies_by_tensor_cores(const Queue& queue);
 
-// The weight gradients that blocks make of parts of the pixels.
+// Division of the pixels into parts, whose weight gradients different blocks compute.
 struct WeightParts {
   int64_t pixels_per_part, count;
 };
 
-// As many as keep the device busy, where `tiles` blocks share a part; whole steps of `depth` pixels, and not fewer than
-// `least_steps` of these, for a part is written and read once more. At least `least_parts` in any case.
+// Makes as many parts as keep the device busy, with `tiles` blocks per part. A part has whole steps of `depth` pixels,
+// at least `least_steps`, because it is written and read once more. There are at least `least_parts` in any case.
 WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth, int64_t least_steps,
                          int64_t least_parts = 1);
 

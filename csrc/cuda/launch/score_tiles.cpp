@@ -1,4 +1,4 @@
-// Tiles and scratch memory of the kernels that upsample class scores.
+// Tiles and scratch memory for the kernels that upsample class scores.
 #include "score_tiles.h"
 
 #include <algorithm>
@@ -11,12 +11,12 @@ namespace {
 constexpr int64_t kStagedPixels = 66;  // as in kernels/upsampled_scores.cuh
 constexpr int64_t kStripRows = 4;      // as in kernels/pixel_tile.cuh
 constexpr int64_t kMostRows = 16;      // kMostTileRows in kernels/upsample_cross_entropy.cu
-// Positions are rounded: a tile may read so many pixels more than its size says. On axes so long that this would not
-// do, tiles are as narrow as they can be.
+// Number of pixels that a tile may read beyond its size, because positions are rounded. On axes too long for this
+// slack, tiles are as narrow as possible.
 constexpr int64_t kSlack = 4;
 constexpr int64_t kLongAxis = 1 << 20;
 
-// `count` in equal tiles of at most `most`.
+// Size of equal tiles of at most `most` that cover `count`.
 int64_t tile_size(int64_t count, int64_t most) {
   most = std::max<int64_t>(1, std::min(count, most));
   return std::max<int64_t>(1, ceil_divide(count, ceil_divide(count, most)));
@@ -27,7 +27,7 @@ int64_t tile_size(int64_t count, int64_t most) {
 PixelTiles pixel_tiles(const FeatureMap<const void>& coarse, int64_t height, int64_t width) {
   const int64_t most = std::max(coarse.w, width) > kLongAxis ? 1 : (kStagedPixels - kSlack) * width / coarse.w;
   const int64_t columns = tile_size(width, std::min<int64_t>(most, kScoreThreads));
-  // Four strips per block and more are shared out.
+  // Each part has at least four strips.
   const int64_t parts = std::max<int64_t>(1, height / coarse.h / (4 * kStripRows));
   return {columns, ceil_divide(width, columns), parts};
 }

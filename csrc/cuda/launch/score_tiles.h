@@ -1,4 +1,4 @@
-// Grids of the kernels that make scores at full resolution: see kernels/score_tiles.h.
+// Grids of the kernels that compute scores at full resolution: see kernels/score_tiles.h.
 #pragma once
 
 #include "../kernels/score_tiles.h"
@@ -8,7 +8,7 @@ namespace ladderseg::cuda {
 
 constexpr unsigned kScoreThreads = 128;  // as in kernels/upsampled_scores.cuh
 
-// For a coarse map and the size, or width, that it is brought to.
+// Tiles for a coarse map and the size, or width, to which it is upsampled.
 PixelTiles pixel_tiles(const FeatureMap<const void>& coarse, int64_t height, int64_t width);
 CoarseTiles coarse_tiles(const Queue& queue, const FeatureMap<const void>& coarse, int64_t width);
 

@@ -5,10 +5,10 @@
 
 namespace ladderseg::cuda {
 
-// Where a kernel is to write [parts][count]: the result itself, if there is one part.
+// Memory [parts][count] for a kernel to write: the result itself if there is one part.
 void* allocate_parts(const Queue& queue, int64_t parts, int64_t count, void* result);
 
-// Put them together in `result` [count].
+// Adds the parts up in `result` [count].
 void finish_parts(const Queue& queue, const void* partial, int64_t parts, int64_t count, void* result);
 
 }  // namespace ladderseg::cuda

@@ -27,7 +27,7 @@ std::vector<Buffer> label_buffers(const Queue& queue, const UpsampleCrossEntropy
   return buffers;
 }
 
-// Many of something, in scratch memory.
+// An array in scratch memory.
 template <class T>
 struct Scratch {
   T* data;
@@ -64,7 +64,7 @@ Scratch<LabelTotals> total_labels(const Queue& queue, const UpsampleCrossEntropy
   return totals;
 }
 
-// Loss and gradient in one go, or the gradient of a softmax that is known: then the kernel has groups of classes.
+// Launches loss and gradient in one pass, or the gradient from a known softmax, for groups of classes.
 void walk_tiles(const Queue& queue, const UpsampleCrossEntropy<void>& args, const char* kernel, int64_t groups,
                 const CoarseTiles& tiles, const Scratch<LabelTotals>& totals, const Buffer* softmax,
                 const Buffer* losses) {
@@ -105,7 +105,7 @@ void finish_loss(const Queue& queue, const UpsampleCrossEntropy<void>& args, con
          &arguments);
 }
 
-// The kernel for all of `classes` at a time, or none.
+// The kernel for all `classes` at once, or nullptr.
 const char* whole_kernel(const Queue& queue, int64_t classes) {
   if (queue.element == Element::float64) return classes <= 8 ? "cross_entropy_8" : nullptr;
   if (classes <= 16) return "cross_entropy_16";
@@ -113,7 +113,7 @@ const char* whole_kernel(const Queue& queue, int64_t classes) {
   return classes <= 32 ? "cross_entropy_32" : nullptr;
 }
 
-// Any number of classes.
+// Launches the kernels for any number of classes.
 Scratch<double> in_groups(const Queue& queue, const UpsampleCrossEntropy<void>& args,
                           const Scratch<LabelTotals>& totals) {
   const int64_t group = queue.element == Element::float64 ? 8 : 20;  // kGroup in kernels/upsample_cross_entropy.cu

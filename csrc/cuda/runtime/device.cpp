@@ -56,8 +56,8 @@ Function Device::function(const std::string& image, const std::string& kernel) {
     const auto known = functions_.find({image, kernel});
     if (known != functions_.end()) return known->second;
   }
-  // The provider is Python and may compile for a while: not under the lock, which other threads may hold together with
-  // what Python needs. Two threads may so load an image twice; the first one's stays.
+  // The provider is Python and may compile for a while. So it is called without the lock, which another thread may hold
+  // along with the GIL. Two threads may thus load an image twice; the first image stays.
   Module module = nullptr;
   {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -11,13 +11,13 @@
 
 namespace ladderseg::cuda {
 
-// The image `name` ("bn_relu_float32") for a device of this compute capability (8, 6): whatever cuModuleLoadData takes.
+// Returns the image `name` ("bn_relu_float32") for a device of compute capability (8, 6), as cuModuleLoadData takes it.
 using ImageProvider = std::function<std::string(const std::string& name, int major, int minor, int driver_version)>;
 
-// Set once, by the Python side; kernels already loaded stay.
+// Sets the provider; the Python side calls it once. Kernels already loaded stay.
 void set_image_provider(ImageProvider provider);
 
-// The driver that devices are looked up with from now on: "libcuda.so.1" at first.
+// Sets the driver in which devices are looked up from now on; initially "libcuda.so.1".
 void use_driver(const std::string& path);
 
 class Device {

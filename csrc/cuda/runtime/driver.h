@@ -46,16 +46,16 @@ struct Driver {
   Result (*error_name)(Result result, const char** name);
   Result (*error_string)(Result result, const char** text);
 
-  // What a driver that checks the kernels offers beyond CUDA's; nullptr in CUDA's own.
+  // Extra functions of a driver that checks the kernels; nullptr in CUDA's own.
   void (*set_buffers)(const Buffer* buffers, int count);  // of the next launch
-  const char* (*report)();                                // what was wrong with the last launch
+  const char* (*report)();                                // errors of the last launch
 };
 
 // The library at `path`; it is initialised.
 // Throws std::runtime_error if it cannot be opened, lacks a function, or finds no device.
 const Driver& open_driver(const std::string& path);
 
-// Throws std::runtime_error, saying what was being done, unless `result` is success.
+// Throws std::runtime_error, with `doing` in its message, unless `result` is success.
 void check(const Driver& driver, Result result, const std::string& doing);
 
 }  // namespace ladderseg::cuda

@@ -13,10 +13,10 @@ enum class Element { float32, float64, float16, bfloat16 };
 
 const char* name(Element element);
 int element_bytes(Element element);
-// Bytes of a Real: what vectors, sums and weight gradients are made of.
+// Bytes of a Real, the type of vectors, sums and weight gradients.
 int real_bytes(Element element);
 
-// Where a call's kernels go: the element type of its maps, a device, a stream of it, and memory for partial results,
+// Target of a call's kernels: the element type of its maps, a device, a stream of it, and memory for partial results,
 // valid for work on this stream until the call has returned.
 struct Queue {
   Element element;
@@ -26,7 +26,7 @@ struct Queue {
   bool allow_tf32;  // products of float32 by tensor cores, as torch.backends.cudnn.allow_tf32 says
 };
 
-// What a launcher may ask of the queue's device.
+// Properties of the queue's device, for launchers.
 int capability(const Queue& queue);
 int multiprocessors(const Queue& queue);
 
@@ -49,10 +49,10 @@ struct Launch {
   double operations = 0.0;  // multiplications and additions of its products, or an estimate of other arithmetic
 };
 
-// Enqueue it. Nothing happens for a grid without blocks. Throws std::runtime_error with the kernel's name and sizes.
+// Enqueues a launch; does nothing for an empty grid. Throws std::runtime_error with the kernel's name and sizes.
 void launch(const Queue& queue, const Launch& launch, const void* arguments);
 
-// What has been launched while recording.
+// A launch that was recorded.
 struct Record {
   std::string kernel;
   Size grid, block;
@@ -60,7 +60,7 @@ struct Record {
   double operations;
 };
 
-// From now on launches are recorded and not done: for a device of this compute capability and size.
+// Starts to record launches instead of running them, for a device of this compute capability and size.
 void start_recording(int capability, int multiprocessors);
 std::vector<Record> stop_recording();
 
