@@ -14,8 +14,8 @@ namespace ladderseg::cuda {
 namespace {
 
 constexpr int64_t kTaps = 9;
-// Limit of dilations, so that positions of taps are ints. It exceeds the rows and columns of any map, so larger
-// dilations too move every tap but the middle one out of the map.
+// More rows or columns than any map has, yet few enough for positions of taps to be ints. A larger dilation, cut to
+// this, still moves every tap but the middle one out of the map.
 constexpr int64_t kMaxExtent = 1 << 29;
 
 // For numbers below 2^31: the rounding of the multiplier adds less than 1 / value to their quotients.
