@@ -187,7 +187,7 @@ def build(kernels: Path, images: Path, nvcc: Nvcc, architectures: list[int], ptx
         except BuildError:
             pool.shutdown(cancel_futures=True)
             raise
-    # Last, so that it stands for a complete set.
+    # Written last, so that it exists only for a complete set.
     manifest.write_text(json.dumps(facts))
 
 

@@ -61,7 +61,7 @@ def check_labels(labels: Tensor) -> None:
     """Checks that `labels` have an integer dtype."""
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
         kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-        raise TypeError(f"labels must be a tensor of an integer dtype, got {kind}; convert it with labels.long()")
+        raise TypeError(f"labels must be a tensor of an integer dtype, got {kind}; labels.long() converts it")
 
 
 def check_weights_of_classes(class_weights: Tensor) -> None:

@@ -1,8 +1,8 @@
-// What kernels are called with. The launchers compile this header with T = R = void, for they pass addresses on; the
-// device code compiles it with its types. So it includes no host headers.
+// Arguments of kernels. The launchers compile this header with T = R = void, because they pass addresses on; device
+// code compiles it with its types. So it includes no host headers.
 //
-// T is the element type of maps and weights; R is what vectors, sums and weight gradients are made of: float, or double
-// for maps of doubles. A struct of arguments is passed to its kernel as it is.
+// T is the element type of maps and weights, R the type of vectors, sums and weight gradients: float, or double for
+// maps of doubles. A struct of arguments is passed to its kernel unchanged.
 #pragma once
 
 #include "ladderseg/feature_map.h"

@@ -8,7 +8,7 @@
 
 namespace ladderseg::cuda {
 
-// Columns of a tile where there are more than the narrow one has.
+// Columns of a tile for results with more columns than a narrow tile.
 constexpr int kConv3x3Columns = 64;
 
 // Divides numbers below 2^31 by `value`, without dividing.

@@ -82,7 +82,7 @@ LADDERSEG_DEVICE void multiply_add(float (&sums)[4], const Registers4& a, const 
 #endif
 }
 
-// As the tensor cores take it.
+// x in the form that tensor cores take.
 LADDERSEG_DEVICE Element factor(float x) {
 #if defined(LADDERSEG_ELEMENT_float32)
   unsigned bits;
