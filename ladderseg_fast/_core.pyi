@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from typing import ClassVar, Protocol, TypeAlias
 
-#: (address, device, bytes) of a contiguous tensor; None where it is not wanted.
+#: (address, device, bytes) of a contiguous tensor; None if it is not wanted.
 _Memory: TypeAlias = tuple[int, int, int] | None
 
 class BnSums:
