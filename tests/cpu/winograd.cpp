@@ -17,7 +17,7 @@ void for_each_part(const TileGrid& grid, int64_t channels, const Body& body) {
 }
 
 template <bool corrected>
-void write_gradient_points(const CorrectedGradient<Element>& gradient, const TileGrid& grid, int64_t first_row,
+void write_gradient_points(const Gradient<Element>& gradient, const TileGrid& grid, int64_t first_row,
                            Element* points) {
   const GradientSource<Element, corrected> source(gradient);
   const int64_t channels = gradient.grad.c;
@@ -63,7 +63,7 @@ EXPORT void input_points(const Element* x, int64_t n, int64_t h, int64_t w, int6
 EXPORT void gradient_points(const Element* grad, const Element* x, int64_t n, int64_t h, int64_t w, int64_t c,
                             int64_t stride, const Element* mean, const Element* constant, const Element* slope,
                             int64_t first_row, int64_t grid_height, int64_t dilation, Element* points) {
-  const CorrectedGradient<Element> gradient{{grad, n, h, w, c, stride}, {x, n, h, w, c, stride}, mean, constant, slope};
+  const Gradient<Element> gradient{{grad, n, h, w, c, stride}, {x, n, h, w, c, stride}, mean, constant, slope};
   const TileGrid grid(n, grid_height, w, dilation);
   if (x == nullptr)
     write_gradient_points<false>(gradient, grid, first_row, points);

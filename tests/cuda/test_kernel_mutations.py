@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from emulator.emulation import Emulator, emulated, ptx, require_compiler
-from ops.test_bn_relu_conv1x1 import TestBnReluConv1x1
+from ops import test_bn_relu_conv1x1
 from support.comparison import assert_near
 from support.operator_suite import Arguments
 from support.operator_suites import SUITES
@@ -563,7 +563,7 @@ def mutated(mutation: Mutation, directory: Path) -> Path:
     return directory
 
 
-class ProductStatistics(TestBnReluConv1x1):
+class ProductStatistics(test_bn_relu_conv1x1.TestBnReluConv1x1):
     """The statistics of its output that a product leaves for the next batch norm, which no operator asks for."""
 
     def check(self, arguments: Arguments) -> None:
