@@ -5,18 +5,12 @@
 #pragma once
 
 #include "arguments.h"
+#include "patches.h"
 
 namespace ladderseg::cuda {
 
 // Columns of a tile for results with more columns than a narrow tile.
 constexpr int kConv3x3Columns = 64;
-
-// Divides numbers below 2^31 by `value`, without dividing.
-struct Divisor {
-  int value;
-  unsigned multiplier;  // 2^shift / value, rounded up
-  int shift;
-};
 
 // Pixels of a strip of rows.
 struct Strip {

@@ -6,17 +6,12 @@
 #pragma once
 
 #include "bn_relu_conv3x3.h"
+#include "patches.cuh"
 #include "sources.cuh"
 
 namespace ladderseg::cuda {
 
 constexpr int kTaps = 9;
-
-LADDERSEG_DEVICE int quotient(int number, const Divisor& divisor) {
-  const unsigned long long product =
-      static_cast<unsigned long long>(static_cast<unsigned>(number)) * divisor.multiplier;
-  return static_cast<int>(product >> divisor.shift);
-}
 
 // Part of a vector for the channels of a chunk, of which `count` exist; with `aligned`, read 16 bytes at a time.
 LADDERSEG_DEVICE Pack<kWide> vector_chunk(const Real* from, int count, bool aligned) {

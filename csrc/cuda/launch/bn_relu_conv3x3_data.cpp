@@ -1,0 +1,54 @@
+// Launch of the backward of BN-ReLU-conv3x3 for the input, and both halves of the backward: see
+// ladderseg/bn_relu_conv3x3.h.
+#include "bn_relu_conv3x3.h"
+#include "bn_sums.h"
+#include "columns.h"
+#include "patches.h"
+#include "products.h"
+
+namespace ladderseg::cuda {
+
+void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>& args) {
+  const FeatureMap<const void>& grad = args.grad_output.grad;
+  const int64_t pixels = args.grad_input.pixels(), columns = args.input.c;
+  const int64_t grad_channels = padded(queue, grad.c), padded_channels = padded(queue, columns);
+  const bool wide_rows = wide(queue, args.grad_output) && aligned(args.weight);
+  const bool tensor = wide_rows && multiplies_by_tensor_cores(queue);
+  const int64_t row_tiles = ceil_divide(pixels, product_rows(element_bytes(queue.element), tensor));
+  const int64_t column_tiles = ceil_divide(columns, kConv3x3Columns);
+  const PartialSums partial = allocate_partial_sums(queue, row_tiles, columns);
+  const BnReluConv3x3DataArguments<void, void> arguments{args.grad_output,
+                                                         args.grad_first_row,
+                                                         divisor(grad_channels),
+                                                         args.input,
+                                                         args.input_first_row,
+                                                         args.norm,
+                                                         args.weight,
+                                                         static_cast<int>(padded_channels),
+                                                         distance(args.dilation),
+                                                         args.grad_input,
+                                                         partial.data,
+                                                         static_cast<int>(column_tiles),
+                                                         wide_rows,
+                                                         wide_correction(args.grad_output),
+                                                         wide(queue, args.input) && wide(queue, args.grad_input)};
+  Launch call{"bn_relu_conv3x3_data",
+              tensor ? "bn_relu_conv3x3_data_tensor" : "bn_relu_conv3x3_data",
+              {static_cast<unsigned>(row_tiles * column_tiles)},
+              kProductBlock};
+  call.buffers = {buffer(queue, args.input, Access::read, "input"),
+                  weight_buffer(queue, args.weight, kTaps * grad_channels * padded_channels),
+                  buffer(queue, args.grad_input, Access::write, "grad_input"), buffer(queue, partial)};
+  add_gradient(queue, args.grad_output, call.buffers);
+  add_norm(queue, args.norm, columns, call.buffers);
+  call.operations = 2.0 * kTaps * pixels * columns * grad.c;
+  launch(queue, call, &arguments);
+  finish_bn_sums(queue, partial, args.sums);
+}
+
+void bn_relu_conv3x3_backward(const Queue& queue, const BnReluConv3x3Backward<void>& args) {
+  conv3x3_backward_data(queue, args);
+  if (args.grad_weight) conv3x3_backward_weight(queue, args);
+}
+
+}  // namespace ladderseg::cuda

@@ -1,0 +1,39 @@
+// The division of strips into patches: see kernels/patches.h.
+#include "patches.h"
+
+#include <algorithm>
+
+#include "columns.h"
+
+namespace ladderseg::cuda {
+namespace {
+
+// A dilation larger than any map's extents, yet small enough for the positions of all pixels of a patch to be ints. A
+// larger one, cut to this, still moves every tap but the middle one out of the map.
+constexpr int64_t kMaxStep = 1 << 25;
+
+}  // namespace
+
+// The rounding of the multiplier adds less than 1 / value to the quotients of numbers below 2^31.
+Divisor divisor(int64_t value) {
+  int bits = 0;
+  while (int64_t(1) << bits < value) ++bits;
+  const int shift = 31 + bits;
+  const uint64_t multiplier = ((uint64_t(1) << shift) + value - 1) / value;
+  return {static_cast<int>(value), static_cast<unsigned>(multiplier), shift};
+}
+
+PatchGrid make_patch_grid(int64_t n, int64_t h, int64_t w, int64_t dilation, int64_t patch_height,
+                          int64_t patch_width) {
+  const int64_t step = std::min(dilation, kMaxStep);
+  const int64_t rows = std::max<int64_t>(h, 1), columns = std::max<int64_t>(w, 1);
+  const int64_t across = ceil_divide(ceil_divide(columns, step), patch_width);
+  const int64_t down = ceil_divide(ceil_divide(rows, step), patch_height);
+  const int64_t classes_x = std::min(step, columns), classes_y = std::min(step, rows);
+  const int64_t images = h && w ? n : 0;
+  return {
+      static_cast<int>(h), static_cast<int>(w), static_cast<int>(step), divisor(across),
+      divisor(down),       divisor(classes_x),  divisor(classes_y),     images * classes_y * classes_x * down * across};
+}
+
+}  // namespace ladderseg::cuda

@@ -1,0 +1,16 @@
+// The host's side of kernels/patches.h.
+#pragma once
+
+#include <cstdint>
+
+#include "../kernels/patches.h"
+
+namespace ladderseg::cuda {
+
+// `value`, at least 1, for numbers below 2^31.
+Divisor divisor(int64_t value);
+
+// The division of strips of h x w pixels of n images into patches of patch_height x patch_width pixels.
+PatchGrid make_patch_grid(int64_t n, int64_t h, int64_t w, int64_t dilation, int64_t patch_height, int64_t patch_width);
+
+}  // namespace ladderseg::cuda
