@@ -12,6 +12,12 @@ namespace ladderseg::cuda {
 // Columns of a tile for results with more columns than a narrow tile.
 constexpr int kConv3x3Columns = 64;
 
+// Tiles of the ordinary arithmetic units: columns of the result, and rows and columns of their patches. Small patches
+// are for maps that have too few large ones for all multiprocessors.
+constexpr int kPatchColumns = 32;
+constexpr int kLargePatchHeight = 8, kLargePatchWidth = 32;
+constexpr int kSmallPatchHeight = 8, kSmallPatchWidth = 8;
+
 // Pixels of a strip of rows.
 struct Strip {
   int64 n, h, w;
@@ -26,7 +32,9 @@ struct BnReluConv3x3ForwardArguments {
   const T* weight;   // [K, 9, C']
   int dilation;
   FeatureMap<T> output;
-  R* partial_statistics;  // [tiles of pixels][mean, sum of squared deviations][K] or nullptr
+  PatchGrid patches;      // of output
+  R* partial_statistics;  // [patches][mean, sum of squared deviations][K] or nullptr
+  int* counts;            // [patches], their pixels; or nullptr
   int column_tiles;       // blocks are numbered column tile first
   int wide;               // whether rows of input and weight are whole chunks of 16 bytes
   int wide_norm;          // whether the vectors' chunks are
@@ -46,7 +54,8 @@ struct BnReluConv3x3DataArguments {
   int padded_channels;  // C'
   int dilation;
   FeatureMap<T> grad_input;
-  R* partial_sums;  // [tiles of pixels][masked, centred][C]
+  PatchGrid patches;  // of grad_input
+  R* partial_sums;    // [patches][masked, centred][C]
   int column_tiles;
   int wide;             // whether rows of grad_output and weight are whole chunks of 16 bytes
   int wide_correction;  // whether the vectors' chunks are

@@ -3,6 +3,7 @@
 // The product is g[p, c] = sum over taps and k of grad_output[p moved back by the tap, k] * weight[tap, k, c]. It is
 // masked and summed where it is computed, and never stored.
 #include "bn_relu_conv3x3.h"
+#include "patch_product_simt.cuh"
 #include "patch_sources.cuh"
 #include "tile_results.cuh"
 
@@ -35,7 +36,27 @@ LADDERSEG_DEVICE void work(const DataArguments& args, Memory<Tile>& memory) {
   write_tile_gradient<false>(args, tile, row, row_tile, column, input_pixel, memory.gradient);
 }
 
-LADDERSEG_SIMT_KERNEL(bn_relu_conv3x3_data, DataArguments, kConv3x3Columns)
+template <class Tile>
+union PatchMemory {
+  typename Tile::Memory product;
+  TileGradientMemory<Tile> gradient;
+};
+
+// With `wide`, the pixels of grad_output and the rows of weight are whole chunks of 16 bytes.
+template <class Tile, bool wide>
+LADDERSEG_DEVICE void work_on_patch(const DataArguments& args, PatchMemory<Tile>& memory) {
+  const int part = static_cast<int>(blockIdx.x / args.column_tiles);
+  const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
+  const auto patch = Tile::Patch::of(args.patches, part);
+  const CorrectedPixels<wide> grad{args.grad_output, args.grad_first_row, args.wide_correction != 0};
+  const BackwardWeight<Tile, wide> weight{args.weight, args.grad_channels.value, args.padded_channels, column};
+  Tile tile;
+  tile.multiply(grad, weight, patch, memory.product);
+  write_patch_gradient(args, tile, patch, part, column, memory.gradient);
+}
+
+LADDERSEG_PATCH_KERNEL(bn_relu_conv3x3_data, DataArguments, LargePatchTile)
+LADDERSEG_PATCH_KERNEL(bn_relu_conv3x3_data_small, DataArguments, SmallPatchTile)
 LADDERSEG_TENSOR_KERNEL(bn_relu_conv3x3_data_tensor, DataArguments, kConv3x3Columns)
 
 }  // namespace ladderseg::cuda

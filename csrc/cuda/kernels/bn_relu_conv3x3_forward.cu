@@ -3,6 +3,7 @@
 // The product is output[p, k] = sum over taps and c of y[p moved by the tap, c] * weight[k, tap, c]; y is made of x on
 // the way to shared memory.
 #include "bn_relu_conv3x3.h"
+#include "patch_product_simt.cuh"
 #include "patch_sources.cuh"
 #include "tile_results.cuh"
 
@@ -58,8 +59,28 @@ LADDERSEG_DEVICE void work(const ForwardArguments& args, Memory<Tile>& memory) {
   write_tile_statistics(args, tile, row, column, memory.statistics);
 }
 
-LADDERSEG_SIMT_KERNEL(bn_relu_conv3x3_forward, ForwardArguments, kConv3x3Columns)
-LADDERSEG_SIMT_KERNEL(bn_relu_conv3x3_forward_narrow, ForwardArguments, kNarrowColumns)
+template <class Tile>
+union PatchMemory {
+  typename Tile::Memory product;
+  TileStatisticsMemory<Tile> statistics;
+};
+
+// With `wide`, the pixels of input and the rows of weight are whole chunks of 16 bytes.
+template <class Tile, bool wide>
+LADDERSEG_DEVICE void work_on_patch(const ForwardArguments& args, PatchMemory<Tile>& memory) {
+  const int part = static_cast<int>(blockIdx.x / args.column_tiles);
+  const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
+  const auto patch = Tile::Patch::of(args.patches, part);
+  const RectifiedPixels<wide> y{args.input, args.input_first_row, args.norm, args.wide_norm != 0};
+  const ForwardWeight<Tile, wide> weight{args.weight, static_cast<int>(args.output.c), args.channels.value, column};
+  Tile tile;
+  tile.multiply(y, weight, patch, memory.product);
+  store_patch(args, tile, patch, column);
+  write_patch_statistics(args, tile, patch, part, column, memory.statistics);
+}
+
+LADDERSEG_PATCH_KERNEL(bn_relu_conv3x3_forward, ForwardArguments, LargePatchTile)
+LADDERSEG_PATCH_KERNEL(bn_relu_conv3x3_forward_small, ForwardArguments, SmallPatchTile)
 LADDERSEG_TENSOR_KERNEL(bn_relu_conv3x3_forward_tensor, ForwardArguments, kConv3x3Columns)
 LADDERSEG_TENSOR_KERNEL(bn_relu_conv3x3_forward_tensor_narrow, ForwardArguments, kNarrowColumns)
 

@@ -6,34 +6,11 @@
 #pragma once
 
 #include "bn_relu_conv3x3.h"
-#include "patches.cuh"
-#include "sources.cuh"
+#include "pixel_sources.cuh"
 
 namespace ladderseg::cuda {
 
 constexpr int kTaps = 9;
-
-// Part of a vector for the channels of a chunk, of which `count` exist; with `aligned`, read 16 bytes at a time.
-LADDERSEG_DEVICE Pack<kWide> vector_chunk(const Real* from, int count, bool aligned) {
-  Pack<kWide> pack;
-  if (aligned && count >= kWide) {
-    constexpr int kPiece = 16 / sizeof(Real);
-#pragma unroll
-    for (int i = 0; i < kWide; i += kPiece) {
-      union {
-        uint4 words;
-        Real values[kPiece];
-      } both;
-      both.words = *reinterpret_cast<const uint4*>(from + i);
-#pragma unroll
-      for (int k = 0; k < kPiece; ++k) pack.values[i + k] = both.values[k];
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < kWide; ++i) pack.values[i] = i < count ? from[i] : Real(0);
-  }
-  return pack;
-}
 
 // 16 bytes of a pixel's channels from `channel` on; outside of the map, the channel is -1.
 struct PixelChunk {

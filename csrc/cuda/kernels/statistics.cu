@@ -1,6 +1,6 @@
 // Mean and biased variance of every channel from the statistics of parts of the positions: in double, in a fixed order.
 //
-// With all parts at hand, Chan's formula needs no division per part:
+// With all parts at hand, of n_i positions each, Chan's formula needs no division per part:
 //
 //   mean = sum_i n_i mean_i / P,   variance = sum_i (deviation_i + n_i (mean_i - mean)^2) / P
 //
@@ -27,41 +27,39 @@ LADDERSEG_DEVICE double sum_over_parts(double value, double (&shared)[kMergePart
   return sum;
 }
 
+// The number of positions of a part; none or fewer for a part that is empty, whose statistics are not read.
+LADDERSEG_DEVICE int64 part_size(const MergeStatisticsArguments<Element, Real>& args, int64 part) {
+  if (args.counts) return args.counts[part];
+  return smaller(args.positions_per_part, args.positions - part * args.positions_per_part);
+}
+
 extern "C" __global__ void __launch_bounds__(kMergeChannels* kMergeParts)
     LADDERSEG_KERNEL(merge_statistics)(const MergeStatisticsArguments<Element, Real> args) {
   __shared__ double shared[kMergeParts][kMergeChannels];
   const int64 c = static_cast<int64>(blockIdx.x) * kMergeChannels + threadIdx.x, channels = args.channels;
-  const int64 full = smaller(args.parts, args.positions / args.positions_per_part);  // parts that are full
-  const int64 rest = args.positions - full * args.positions_per_part;                // positions of the one after them
-  const double per_part = static_cast<double>(args.positions_per_part);
   const double positions = static_cast<double>(args.positions);
   const Real* const from = args.partial_statistics + c;
   const bool active = c < channels;
-  const bool takes_rest = active && rest > 0 && threadIdx.y == full % kMergeParts;
 
   double sum = 0.0;
   if (active) {
 #pragma unroll 4
-    for (int64 part = threadIdx.y; part < full; part += kMergeParts) sum += from[2 * part * channels];
-    sum *= per_part;
-    if (takes_rest) sum += static_cast<double>(rest) * from[2 * full * channels];
+    for (int64 part = threadIdx.y; part < args.parts; part += kMergeParts) {
+      const int64 count = part_size(args, part);
+      if (count > 0) sum += static_cast<double>(count) * from[2 * part * channels];
+    }
   }
   const double mean = sum_over_parts(sum, shared) / positions;
 
-  double deviation = 0.0, square = 0.0;
+  double deviation = 0.0;
   if (active) {
 #pragma unroll 4
-    for (int64 part = threadIdx.y; part < full; part += kMergeParts) {
+    for (int64 part = threadIdx.y; part < args.parts; part += kMergeParts) {
+      const int64 count = part_size(args, part);
+      if (count <= 0) continue;
       const Real* const statistics = from + 2 * part * channels;
       const double d = statistics[0] - mean;
-      square += d * d;
-      deviation += statistics[channels];
-    }
-    deviation += per_part * square;
-    if (takes_rest) {
-      const Real* const statistics = from + 2 * full * channels;
-      const double d = statistics[0] - mean;
-      deviation += statistics[channels] + static_cast<double>(rest) * d * d;
+      deviation += statistics[channels] + static_cast<double>(count) * d * d;
     }
   }
   const double variance = sum_over_parts(deviation, shared) / positions;

@@ -14,8 +14,10 @@ void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>
   const int64_t grad_channels = padded(queue, grad.c), padded_channels = padded(queue, columns);
   const bool wide_rows = wide(queue, args.grad_output) && aligned(args.weight);
   const bool tensor = wide_rows && multiplies_by_tensor_cores(queue);
-  const int64_t row_tiles = ceil_divide(pixels, product_rows(element_bytes(queue.element), tensor));
-  const int64_t column_tiles = ceil_divide(columns, kConv3x3Columns);
+  const int64_t column_tiles = ceil_divide(columns, tensor ? kConv3x3Columns : kPatchColumns);
+  const PatchChoice choice = choose_patches(queue, args.grad_input, args.dilation, column_tiles);
+  const int64_t row_tiles =
+      tensor ? ceil_divide(pixels, product_rows(element_bytes(queue.element), tensor)) : choice.grid.count;
   const PartialSums partial = allocate_partial_sums(queue, row_tiles, columns);
   const BnReluConv3x3DataArguments<void, void> arguments{args.grad_output,
                                                          args.grad_first_row,
@@ -27,13 +29,16 @@ void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>
                                                          static_cast<int>(padded_channels),
                                                          distance(args.dilation),
                                                          args.grad_input,
+                                                         choice.grid,
                                                          partial.data,
                                                          static_cast<int>(column_tiles),
                                                          wide_rows,
                                                          wide_correction(args.grad_output),
                                                          wide(queue, args.input) && wide(queue, args.grad_input)};
   Launch call{"bn_relu_conv3x3_data",
-              tensor ? "bn_relu_conv3x3_data_tensor" : "bn_relu_conv3x3_data",
+              tensor         ? "bn_relu_conv3x3_data_tensor"
+              : choice.small ? "bn_relu_conv3x3_data_small"
+                             : "bn_relu_conv3x3_data",
               {static_cast<unsigned>(row_tiles * column_tiles)},
               kProductBlock};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "../kernels/bn_relu_conv3x3.h"
 #include "columns.h"
 
 namespace ladderseg::cuda {
@@ -34,6 +35,12 @@ PatchGrid make_patch_grid(int64_t n, int64_t h, int64_t w, int64_t dilation, int
   return {
       static_cast<int>(h), static_cast<int>(w), static_cast<int>(step), divisor(across),
       divisor(down),       divisor(classes_x),  divisor(classes_y),     images * classes_y * classes_x * down * across};
+}
+
+PatchChoice choose_patches(const Queue& queue, const FeatureMap<void>& strip, int64_t dilation, int64_t column_tiles) {
+  const PatchGrid large = make_patch_grid(strip.n, strip.h, strip.w, dilation, kLargePatchHeight, kLargePatchWidth);
+  if (large.count * column_tiles >= multiprocessors(queue)) return {false, large};
+  return {true, make_patch_grid(strip.n, strip.h, strip.w, dilation, kSmallPatchHeight, kSmallPatchWidth)};
 }
 
 }  // namespace ladderseg::cuda

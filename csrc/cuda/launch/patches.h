@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "../kernels/patches.h"
+#include "maps.h"
 
 namespace ladderseg::cuda {
 
@@ -12,5 +13,13 @@ Divisor divisor(int64_t value);
 
 // The division of strips of h x w pixels of n images into patches of patch_height x patch_width pixels.
 PatchGrid make_patch_grid(int64_t n, int64_t h, int64_t w, int64_t dilation, int64_t patch_height, int64_t patch_width);
+
+// The division for tiles of the ordinary arithmetic units: small patches where large ones, with `column_tiles` blocks
+// each, would leave multiprocessors without work.
+struct PatchChoice {
+  bool small;
+  PatchGrid grid;
+};
+PatchChoice choose_patches(const Queue& queue, const FeatureMap<void>& strip, int64_t dilation, int64_t column_tiles);
 
 }  // namespace ladderseg::cuda

@@ -1,0 +1,133 @@
+// What is done with a tile whose rows are the pixels of a patch, row after row, and whose columns are channels: it
+// becomes the part of a map, with its statistics, or of a gradient before batch norm and relu, with the sums for the
+// batch norm's backward.
+//
+// A Tile is described in product_simt.cuh and product_tensor.cuh; here it needs kThreadRows, kThreadColumns,
+// kColumnPiece, row(i), column(j), sums[i][j], and what ColumnSums uses. Parts, of statistics or sums, are patches. All
+// threads of the block call these functions together. The memory must not be in use when they are called.
+#pragma once
+
+#include "patches.cuh"
+#include "tile_results.cuh"
+
+namespace ladderseg::cuda {
+
+// The position in the patch of row i of this thread's tile.
+template <class Tile, class Patch>
+struct PatchPixel {
+  int i, j;
+
+  LADDERSEG_DEVICE static PatchPixel of(int row) {
+    const int pixel = Tile::row(row);
+    return {pixel / Patch::kWidth, pixel % Patch::kWidth};
+  }
+};
+
+// Stores the tile's result in args.output, or with args.accumulate its sum with the output. The tile becomes what is
+// stored, rounded as it is stored. args.wide_output: whether pixels of output are whole chunks of 16 bytes.
+template <class Tile, class Patch, class Arguments>
+LADDERSEG_DEVICE void store_patch(const Arguments& args, Tile& tile, const Patch& patch, int column) {
+  constexpr int kPiece = Tile::kColumnPiece;
+  const int columns = static_cast<int>(args.output.c);
+#pragma unroll
+  for (int i = 0; i < Tile::kThreadRows; ++i) {
+    const auto at = PatchPixel<Tile, Patch>::of(i);
+    const bool there = patch.inside(at.i, at.j);
+    Element* const to = args.output.pixel(patch.pixel(at.i, at.j));
+#pragma unroll
+    for (int j = 0; j < Tile::kThreadColumns; j += kPiece) {
+      const int k = column + Tile::column(j);
+      const bool inside = there && k < columns;
+      Real piece[kPiece] = {};
+      if (args.accumulate && inside) load_piece(to + k, columns - k, args.wide_output != 0, piece);
+#pragma unroll
+      for (int l = 0; l < kPiece; ++l) tile.sums[i][j + l] = piece[l] = rounded(piece[l] + tile.sums[i][j + l]);
+      if (inside) store_piece(to + k, columns - k, args.wide_output != 0, piece);
+    }
+  }
+}
+
+// The statistics of the tile, exactly in two passes: part `part` of args.partial_statistics, if they are wanted, and of
+// args.counts, the numbers of pixels. A patch without pixels has zeros.
+template <class Tile, class Patch, class Arguments>
+LADDERSEG_DEVICE void write_patch_statistics(const Arguments& args, const Tile& tile, const Patch& patch, int64 part,
+                                             int column, TileStatisticsMemory<Tile>& memory) {
+  if (!args.partial_statistics) return;
+  const int count = patch.pixels(), thread = threadIdx.x;
+  const bool writes = thread < Tile::kColumns && column + thread < args.output.c;
+  Real* const partial = args.partial_statistics + 2 * args.output.c * part + column + thread;
+  Real values[Tile::kThreadColumns];
+#pragma unroll
+  for (int j = 0; j < Tile::kThreadColumns; ++j) {
+    values[j] = Real(0);
+#pragma unroll
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      const auto at = PatchPixel<Tile, Patch>::of(i);
+      if (patch.inside(at.i, at.j)) values[j] += tile.sums[i][j];
+    }
+  }
+  memory.sums.add_up(values);
+  if (thread < Tile::kColumns) {
+    const Real mean = count ? memory.sums.total(thread) / static_cast<Real>(count) : Real(0);
+    memory.means[thread] = mean;
+    if (writes) partial[0] = mean;
+  }
+  if (thread == 0 && column == 0) args.counts[part] = count;
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < Tile::kThreadColumns; ++j) {
+    const Real mean = memory.means[Tile::column(j)];
+    values[j] = Real(0);
+#pragma unroll
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      const auto at = PatchPixel<Tile, Patch>::of(i);
+      const Real deviation = tile.sums[i][j] - mean;
+      if (patch.inside(at.i, at.j)) values[j] += deviation * deviation;
+    }
+  }
+  memory.sums.add_up(values);
+  if (writes) partial[args.output.c] = memory.sums.total(thread);
+}
+
+// The tile is the gradient of y, from channel `column` on. Masked it is summed up, as part `part` of args.partial_sums,
+// and scaled it becomes args.grad_input. args.wide_input: whether pixels of input and grad_input are whole chunks of 16
+// bytes.
+template <class Tile, class Patch, class Arguments>
+LADDERSEG_DEVICE void write_patch_gradient(const Arguments& args, const Tile& tile, const Patch& patch, int64 part,
+                                           int column, TileGradientMemory<Tile>& memory) {
+  constexpr int kPiece = Tile::kColumnPiece;
+  const int columns = static_cast<int>(args.input.c);
+  Real masked_sums[Tile::kThreadColumns], centred_sums[Tile::kThreadColumns];
+#pragma unroll
+  for (int j = 0; j < Tile::kThreadColumns; j += kPiece) {
+    const int c = column + Tile::column(j), left = columns - c;
+    const ChannelNorm<kPiece> norm(args.norm, c, left);
+    ChannelSums<kPiece> sums;
+#pragma unroll
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      const auto at = PatchPixel<Tile, Patch>::of(i);
+      if (!patch.inside(at.i, at.j) || left <= 0) continue;
+      const int64 input_pixel = patch.pixel_of(args.input.h, args.input_first_row, at.i, at.j);
+      Real x[kPiece], result[kPiece];
+      load_piece(args.input.pixel(input_pixel) + c, left, args.wide_input != 0, x);
+#pragma unroll
+      for (int k = 0; k < kPiece; ++k) result[k] = sums.add(norm, k, x[k], tile.sums[i][j + k]);
+      store_piece(args.grad_input.pixel(patch.pixel(at.i, at.j)) + c, left, args.wide_input != 0, result);
+    }
+#pragma unroll
+    for (int k = 0; k < kPiece; ++k) {
+      masked_sums[j + k] = sums.masked[k];
+      centred_sums[j + k] = sums.centred[k];
+    }
+  }
+  memory.masked.add_up(masked_sums);
+  memory.centred.add_up(centred_sums);
+  const int thread = threadIdx.x;
+  if (thread < Tile::kColumns && column + thread < columns) {
+    Real* const partial = args.partial_sums + 2 * args.input.c * part + column + thread;
+    partial[0] = memory.masked.total(thread);
+    partial[columns] = memory.centred.total(thread);
+  }
+}
+
+}  // namespace ladderseg::cuda
