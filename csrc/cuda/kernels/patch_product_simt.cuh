@@ -11,6 +11,7 @@
 #include "bn_relu_conv3x3.h"
 #include "patch_results.cuh"
 #include "pixel_sources.cuh"
+#include "threads.cuh"
 
 namespace ladderseg::cuda {
 
@@ -58,15 +59,15 @@ struct SimtPatchTile {
 
   Real sums[kThreadRows][kThreadColumns];
 
-  LADDERSEG_DEVICE static int lane() { return threadIdx.x % 32; }
-  LADDERSEG_DEVICE static int across() { return threadIdx.x % kAcross; }
-  LADDERSEG_DEVICE static int split() { return threadIdx.x / kGroupThreads; }
+  LADDERSEG_DEVICE static int lane() { return product_thread() % 32; }
+  LADDERSEG_DEVICE static int across() { return product_thread() % kAcross; }
+  LADDERSEG_DEVICE static int split() { return product_thread() / kGroupThreads; }
   // The first pixel that this thread computes.
-  LADDERSEG_DEVICE static int first_pixel() { return threadIdx.x % kGroupThreads / kAcross * kPixels; }
+  LADDERSEG_DEVICE static int first_pixel() { return product_thread() % kGroupThreads / kAcross * kPixels; }
 
   LADDERSEG_DEVICE static int row(int i) { return first_pixel() + split() * kThreadRows + i; }
   LADDERSEG_DEVICE static int column(int j) { return across() * kThreadColumns + j; }
-  LADDERSEG_DEVICE static int group() { return threadIdx.x / 32; }
+  LADDERSEG_DEVICE static int group() { return product_thread() / 32; }
   // Over the lanes of a warp that share columns; the result is that of the lanes that lead.
   LADDERSEG_DEVICE static Real sum_in_group(Real value) {
 #pragma unroll
@@ -108,34 +109,34 @@ struct SimtPatchTile {
     int64 pixels[kCount];  // -1: outside of the map
     typename Source::Raw raw[kCount];
 
-    LADDERSEG_DEVICE static int chunk() { return threadIdx.x % kSliceChunks * kWide; }
-    LADDERSEG_DEVICE static int halo(int i) { return (threadIdx.x + i * kProductThreads) / kSliceChunks; }
+    LADDERSEG_DEVICE static int chunk() { return product_thread() % kSliceChunks * kWide; }
+    LADDERSEG_DEVICE static int halo(int thread, int i) { return (thread + i * kProductThreads) / kSliceChunks; }
 
     LADDERSEG_DEVICE PixelChunks(const Source& source, const Patch& patch) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        const int at = halo(i), y = at / kHaloWidth - 1, x = at % kHaloWidth - 1;
+        const int at = halo(product_thread(), i), y = at / kHaloWidth - 1, x = at % kHaloWidth - 1;
         pixels[i] = at < kHalo ? patch.pixel_of(source.rows(), source.first_row, y, x) : -1;
       }
     }
     LADDERSEG_DEVICE void fetch(const Source& source, int first) {
       const int channel = first + chunk();
+      const bool there = channel < source.channels();
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        raw[i] = {};
-        if (pixels[i] >= 0 && channel < source.channels()) raw[i] = source.fetch(pixels[i], channel);
-      }
+      for (int i = 0; i < kCount; ++i) raw[i] = source.fetch(pixels[i] >= 0 && there, pixels[i], channel);
     }
     LADDERSEG_DEVICE void commit(const Source& source, int first, Slice& slice) const {
-      const typename Source::Vectors vectors = source.vectors(first + chunk());
+      const int channel = first + chunk(), thread = thread_again();
+      const bool there = channel < source.channels();
+      const typename Source::Vectors vectors = source.vectors(channel);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) {
-        const int at = halo(i);
+        const int at = halo(thread, i);
         if (at >= kHalo) continue;
         const Pack<kWide> values = source.values(raw[i], vectors);
         Real* const to = &slice.pixels[chunk()][at / kHaloWidth * kPitch + at % kHaloWidth];
 #pragma unroll
-        for (int k = 0; k < kWide; ++k) to[k * kChannelPitch] = pixels[i] >= 0 ? values.values[k] : Real(0);
+        for (int k = 0; k < kWide; ++k) to[k * kChannelPitch] = pixels[i] >= 0 && there ? values.values[k] : Real(0);
       }
     }
   };
@@ -145,40 +146,48 @@ struct SimtPatchTile {
     static constexpr int kCount = (Weight::kChunks + kProductThreads - 1) / kProductThreads;
     Chunk raw[kCount];
 
-    LADDERSEG_DEVICE static int number(int i) { return threadIdx.x + i * kProductThreads; }
     LADDERSEG_DEVICE void fetch(const Weight& weight, int first) {
+      const int thread = thread_again();
 #pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        if (number(i) < Weight::kChunks) raw[i] = weight.fetch(first, number(i));
+      for (int i = 0; i < kCount; ++i) {
+        const int number = thread + i * kProductThreads;
+        if (number < Weight::kChunks) raw[i] = weight.fetch(first, number);
+      }
     }
     LADDERSEG_DEVICE void commit(const Weight& weight, Slice& slice) const {
+      const int thread = thread_again();
 #pragma unroll
-      for (int i = 0; i < kCount; ++i)
-        if (number(i) < Weight::kChunks) weight.put(raw[i], number(i), slice.weight);
+      for (int i = 0; i < kCount; ++i) {
+        const int number = thread + i * kProductThreads;
+        if (number < Weight::kChunks) weight.put(raw[i], number, slice.weight);
+      }
     }
   };
 
   // part += the products of this thread's channels of a slice, slice.pixels from (row, x) of the frame on.
   LADDERSEG_DEVICE static void multiply_slice(const Slice& slice, Real (&part)[kPixels][kThreadColumns]) {
-    const int pixel = first_pixel(), corner = pixel / Patch::kWidth * kPitch + pixel % Patch::kWidth;
+    const int pixel = first_pixel(), first_channel = splits == 1 ? 0 : split();
+    const Real* pixels = &slice.pixels[first_channel][pixel / Patch::kWidth * kPitch + pixel % Patch::kWidth];
+    const Real* weight = &slice.weight[first_channel][0][across() * kThreadColumns];
     constexpr int kUnrolled = kSlice / splits < 2 ? 1 : 2;  // not all: the instructions would not fit in their cache
 #pragma unroll kUnrolled
-    for (int k = 0; k < kSlice / splits; ++k) {
-      const int channel = k * splits + split();
+    for (int k = 0; k < kSlice; k += splits) {
 #pragma unroll
       for (int u = 0; u < 3; ++u) {
         Real values[kPixels + 2];
-        read(&slice.pixels[channel][corner + u * kPitch], values);
+        read(pixels + u * kPitch, values);
 #pragma unroll
         for (int v = 0; v < 3; ++v) {
           Real weights[kThreadColumns];
-          read(&slice.weight[channel][3 * u + v][across() * kThreadColumns], weights);
+          read(weight + (3 * u + v) * kWeightPitch, weights);
 #pragma unroll
           for (int i = 0; i < kPixels; ++i)
 #pragma unroll
             for (int j = 0; j < kThreadColumns; ++j) part[i][j] += values[i + v] * weights[j];
         }
       }
+      pixels += splits * kChannelPitch;
+      weight += splits * 9 * kWeightPitch;
     }
   }
 
@@ -226,7 +235,7 @@ struct SimtPatchTile {
 #pragma unroll
         for (int j = 0; j < kThreadColumns; ++j) sums[i][j] = part[i][j];
     } else {
-      const int thread = threadIdx.x % kGroupThreads;
+      const int thread = product_thread() % kGroupThreads;
 #pragma unroll
       for (int to = 0; to < splits; ++to) {
 #pragma unroll
@@ -255,6 +264,14 @@ struct SimtPatchTile {
 using LargePatchTile = SimtPatchTile<Patch<kLargePatchHeight, kLargePatchWidth>, 1>;
 using SmallPatchTile = SimtPatchTile<Patch<kSmallPatchHeight, kSmallPatchWidth>, 4>;
 
+// The address is computed in any case, so that only the load depends on `inside`, without a branch.
+template <bool wide>
+LADDERSEG_DEVICE Chunk fetch_or_zeros(const Element* from, bool inside) {
+  Chunk chunk = {};
+  if (inside) chunk = fetch_chunk<wide>(from, kWide);
+  return chunk;
+}
+
 // Weights [K, 9, C'] as [tap][c][k], for the tile's columns k from `column` on, or [9, K', C'] as [tap][k][c], for
 // columns c, with the taps in reverse order, as the backward needs them. Chunks of a slice are numbered so that
 // neighbouring threads read neighbouring chunks. With `wide`, they are at addresses that are multiples of 16.
@@ -272,8 +289,8 @@ struct ForwardWeight {
 
   LADDERSEG_DEVICE Chunk fetch(int first, int number) const {
     const int k = column + output(number), c = first + channel(number);
-    if (k >= outputs || c >= channels) return {};
-    return fetch_chunk<wide>(data + (static_cast<int64>(k) * 9 + tap(number)) * channels + c, kWide);
+    return fetch_or_zeros<wide>(data + static_cast<int64>(k * 9 + tap(number)) * channels + c,
+                                k < outputs && c < channels);
   }
   LADDERSEG_DEVICE void put(const Chunk& chunk, int number, Real (&to)[Tile::kSlice][9][Tile::kWeightPitch]) const {
     const Pack<kWide> pack = unpack(chunk);
@@ -297,8 +314,8 @@ struct BackwardWeight {
 
   LADDERSEG_DEVICE Chunk fetch(int first, int number) const {
     const int k = first + output(number), c = column + channel(number);
-    if (k >= outputs || c >= channels) return {};
-    return fetch_chunk<wide>(data + (static_cast<int64>(tap(number)) * outputs + k) * channels + c, kWide);
+    return fetch_or_zeros<wide>(data + static_cast<int64>(tap(number) * outputs + k) * channels + c,
+                                k < outputs && c < channels);
   }
   LADDERSEG_DEVICE void put(const Chunk& chunk, int number, Real (&to)[Tile::kSlice][9][Tile::kWeightPitch]) const {
     constexpr int kPiece = 16 / sizeof(Real);
