@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from emulator.emulation import Emulator, emulated, ptx, require_compiler
-from ops import test_bn_relu_conv1x1
+from ops import test_bn_relu_conv1x1, test_bn_relu_conv3x3
 from support.comparison import assert_near
 from support.operator_suite import Arguments
 from support.operator_suites import SUITES
@@ -72,6 +72,9 @@ TENSOR_ONE_PASS = Case("bn_relu_conv1x1", (1, 40, 9, 29, 72), "float16")
 LONG_PRODUCT = Case("bn_relu_conv1x1", (2, 33, 37, 11, 19))
 PRODUCT_STATISTICS = Case("product_statistics", (1, 24, 9, 15, 19))
 TENSOR_STATISTICS = Case("product_statistics", (1, 24, 9, 15, 40), "float16")
+CONVOLUTION = Case("bn_relu_conv3x3", (1, 19, 17, 65, 33, 1))
+SMALL_CONVOLUTION = Case("bn_relu_conv3x3", (1, 19, 9, 9, 20, 1))
+STRIP = Case("conv3x3_strip", (1, 3, 11, 65, 5), "float64")
 AVGPOOL = Case("bn_relu_avgpool2", (1, 17, 5, 9))
 MAXPOOL_TIES = Case("bn_relu_maxpool", method="test_tie_goes_to_the_first")
 MAXPOOL = Case("bn_relu_maxpool", (1, 9, 9, 11))
@@ -192,12 +195,12 @@ MUTATIONS = [
         RACE,
     ),
     Mutation(
-        "statistics without the last partial tile",
+        "last part counted as a whole one",
         PRODUCT_STATISTICS,
         "statistics",
         "statistics.cu",
-        "const bool takes_rest = active && rest > 0",
-        "const bool takes_rest = active && rest < 0",
+        "return smaller(args.positions_per_part, args.positions - part * args.positions_per_part);",
+        "return args.positions_per_part;",
         WRONG,
     ),
     Mutation(
@@ -439,6 +442,133 @@ MUTATIONS = [
         "          weight[step][tile].r[half] = both.word;\n        }\n",
         RACE,
     ),
+    # --- patches.cuh, patch_product_simt.cuh and patch_results.cuh: 3x3 convolutions ---
+    Mutation(
+        "frame of a patch without its last row",
+        CONVOLUTION,
+        "bn_relu_conv3x3_forward",
+        "patch_product_simt.cuh",
+        "pixels[i] = at < kHalo ?",
+        "pixels[i] = at < kHalo - kHaloWidth ?",
+        WRONG,
+    ),
+    Mutation(
+        "pixels beside the map not zero",
+        CONVOLUTION,
+        "bn_relu_conv3x3_forward",
+        "patch_product_simt.cuh",
+        "= pixels[i] >= 0 && there ? values",
+        "= there ? values",
+        WRONG,
+    ),
+    Mutation(
+        "end of a row continued on the next",
+        CONVOLUTION,
+        "bn_relu_conv3x3_forward",
+        "patches.cuh",
+        " || map_column < 0 || map_column >= w) return -1;",
+        ") return -1;",
+        WRONG + r"|illegal read of \d+ bytes: .*input",
+    ),
+    Mutation(
+        "map of a strip read from its first row",
+        STRIP,
+        "bn_relu_conv3x3_forward",
+        "patches.cuh",
+        "const int64 map_row = row(i) + first_row;",
+        "const int64 map_row = row(i);",
+        WRONG,
+    ),
+    Mutation(
+        "taps of a row in the wrong order",
+        CONVOLUTION,
+        "bn_relu_conv3x3_forward",
+        "patch_product_simt.cuh",
+        "values[i + v] * weights[j]",
+        "values[i + 2 - v] * weights[j]",
+        WRONG,
+    ),
+    Mutation(
+        "taps not reversed in the backward",
+        CONVOLUTION,
+        "bn_relu_conv3x3_data",
+        "patch_product_simt.cuh",
+        "[8 - tap(number)]",
+        "[tap(number)]",
+        WRONG,
+    ),
+    Mutation(
+        "slice computed with before it is there",
+        CONVOLUTION,
+        "bn_relu_conv3x3_data",
+        "patch_product_simt.cuh",
+        "        weight_chunks.commit(weight, memory.slices[now]);\n      }\n      __syncthreads();\n",
+        "        weight_chunks.commit(weight, memory.slices[now]);\n      }\n",
+        RACE,
+    ),
+    Mutation(
+        "slice filled while it is computed with",
+        CONVOLUTION,
+        "bn_relu_conv3x3_forward",
+        "patch_product_simt.cuh",
+        "pixel_chunks.commit(source, next, memory.slices[now]);",
+        "pixel_chunks.commit(source, next, memory.slices[now ^ 1]);",
+        RACE,
+    ),
+    Mutation(
+        "sums of the splits read before they are there",
+        SMALL_CONVOLUTION,
+        "bn_relu_conv3x3_forward",
+        "patch_product_simt.cuh",
+        "        __syncthreads();\n        if (to == split()) {",
+        "        if (to == split()) {",
+        RACE,
+    ),
+    Mutation(
+        "channels of a split left out",
+        SMALL_CONVOLUTION,
+        "bn_relu_conv3x3_data",
+        "patch_product_simt.cuh",
+        "for (int from = 1; from < splits; ++from)",
+        "for (int from = 2; from < splits; ++from)",
+        WRONG,
+    ),
+    Mutation(
+        "pixel beyond the patch stored",
+        CONVOLUTION,
+        "bn_relu_conv3x3_forward",
+        "patch_results.cuh",
+        "const bool there = patch.inside(at.i, at.j);",
+        "const bool there = true;",
+        r"illegal write of \d+ bytes: .*output|race: output",
+    ),
+    Mutation(
+        "pixels beyond the patch counted in the variance",
+        STRIP,
+        "bn_relu_conv3x3_forward",
+        "patch_results.cuh",
+        "if (patch.inside(at.i, at.j)) values[j] += deviation * deviation;",
+        "values[j] += deviation * deviation;",
+        WRONG,
+    ),
+    Mutation(
+        "patches counted as whole ones",
+        STRIP,
+        "bn_relu_conv3x3_forward",
+        "patch_results.cuh",
+        "args.counts[part] = count;",
+        "args.counts[part] = Patch::kPixels;",
+        WRONG,
+    ),
+    Mutation(
+        "sums of a gradient take pixels beyond the patch",
+        CONVOLUTION,
+        "bn_relu_conv3x3_data",
+        "patch_results.cuh",
+        "if (!patch.inside(at.i, at.j) || left <= 0) continue;",
+        "if (left <= 0) continue;",
+        r"illegal (read|write) of \d+ bytes|race: grad_input",
+    ),
     # --- pooling ---
     Mutation(
         "average pooling leaves the odd row",
@@ -577,6 +707,9 @@ class ProductStatistics(test_bn_relu_conv1x1.TestBnReluConv1x1):
 
 def run_case(case: Case) -> None:
     """A test of a suite, or its comparison with the reference at a shape."""
+    if case.suite == "conv3x3_strip":
+        test_bn_relu_conv3x3.check_strip((3, 8), 2, case.shape, getattr(torch, case.dtype))
+        return
     suite = ProductStatistics() if case.suite == "product_statistics" else SUITES[case.suite]
     if case.method:
         getattr(suite, case.method)()
