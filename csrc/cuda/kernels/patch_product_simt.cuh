@@ -123,7 +123,10 @@ struct SimtPatchTile {
       const int channel = first + chunk();
       const bool there = channel < source.channels();
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) raw[i] = source.fetch(pixels[i] >= 0 && there, pixels[i], channel);
+      for (int i = 0; i < kCount; ++i) {
+        const bool inside = there && pixels[i] >= 0;  // else, so that there is no branch, the map's first is read
+        raw[i] = source.fetch(inside ? pixels[i] : 0, inside ? channel : 0);
+      }
     }
     LADDERSEG_DEVICE void commit(const Source& source, int first, Slice& slice) const {
       const int channel = first + chunk(), thread = thread_again();

@@ -33,13 +33,6 @@ LADDERSEG_DEVICE Pack<kWide> vector_chunk(const Real* from, int count, bool alig
   return pack;
 }
 
-// The chunk at `channel` of a map's pixel, or if it is not there of the first pixel: a load without a branch.
-template <bool wide>
-LADDERSEG_DEVICE Chunk fetch_if(const FeatureMap<const Element>& map, bool there, int64 pixel, int channel) {
-  const Element* const from = map.data + (there ? pixel * map.pixel_stride + channel : 0);
-  return fetch_chunk<wide>(from, static_cast<int>(map.c) - (there ? channel : 0));
-}
-
 // relu((x - mean) * scale + shift) of the pixels of `map`, in which the strip begins with row `first_row`.
 template <bool wide>
 struct RectifiedPixels {
@@ -58,9 +51,9 @@ struct RectifiedPixels {
   LADDERSEG_DEVICE int64 rows() const { return map.h; }
   LADDERSEG_DEVICE int channels() const { return static_cast<int>(map.c); }
 
-  // The channels from `channel` on of pixel `pixel` of the map, if it is `there`; else of no use.
-  LADDERSEG_DEVICE Raw fetch(bool there, int64 pixel, int channel) const {
-    return {fetch_if<wide>(map, there, pixel, channel)};
+  // From `channel` on, of pixel `pixel` of the map; both exist.
+  LADDERSEG_DEVICE Raw fetch(int64 pixel, int channel) const {
+    return {fetch_chunk<wide>(map.pixel(pixel) + channel, channels() - channel)};
   }
   LADDERSEG_DEVICE Vectors vectors(int channel) const {
     const int count = channels() - channel;
@@ -95,10 +88,11 @@ struct CorrectedPixels {
   LADDERSEG_DEVICE int64 rows() const { return gradient.grad.h; }
   LADDERSEG_DEVICE int channels() const { return static_cast<int>(gradient.grad.c); }
 
-  LADDERSEG_DEVICE Raw fetch(bool there, int64 pixel, int channel) const {
+  LADDERSEG_DEVICE Raw fetch(int64 pixel, int channel) const {
     Raw raw = {};
-    raw.grad = fetch_if<wide>(gradient.grad, there, pixel, channel);
-    if (corrected()) raw.input = fetch_if<wide>(gradient.input, there, pixel, channel);
+    const int count = channels() - channel;
+    raw.grad = fetch_chunk<wide>(gradient.grad.pixel(pixel) + channel, count);
+    if (corrected()) raw.input = fetch_chunk<wide>(gradient.input.pixel(pixel) + channel, count);
     return raw;
   }
   LADDERSEG_DEVICE Vectors vectors(int channel) const {
