@@ -69,15 +69,12 @@ struct BnReluConv3x3WeightArguments {
   FeatureMap<const T> input;
   int64 input_first_row;
   Norm<R> norm;
-  Divisor channels;  // C'
-  int dilation;
-  Strip strip;
-  Divisor height, width;  // of the strip
-  R* partial_weight;      // [parts][9][C'][K]
-  int row_tiles, column_tiles;
-  int64 pixels_per_part;           // a multiple of a tile's depth
-  int wide;                        // whether rows of grad_output and input are whole chunks of 16 bytes
-  int wide_norm, wide_correction;  // whether the vectors' chunks are
+  int64 padded_channels;  // C'
+  PatchGrid patches;
+  R* partial_weight;                // [parts][9][C'][K]
+  int channel_tiles, output_tiles;  // blocks of a part are numbered output tile first
+  int64 patches_per_part;
+  int wide;  // whether rows of grad_output and input are whole chunks of 16 bytes
 };
 
 }  // namespace ladderseg::cuda

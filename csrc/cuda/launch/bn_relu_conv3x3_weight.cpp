@@ -1,4 +1,9 @@
 // Launch of the backward of BN-ReLU-conv3x3 for the weight: see ladderseg/bn_relu_conv3x3.h.
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "../kernels/conv3x3_weight.h"
 #include "bn_relu_conv3x3.h"
 #include "columns.h"
 #include "patches.h"
@@ -6,48 +11,73 @@
 #include "sum_parts.h"
 
 namespace ladderseg::cuda {
+namespace {
+
+constexpr int64_t kMaxOffset = std::numeric_limits<int32_t>::max();
+
+// The kernels number the pixels of an image with ints.
+void expect_small_images(const FeatureMap<const void>& map, const char* name) {
+  if (map.h * map.w <= kMaxOffset && map.pixel_stride <= kMaxOffset) return;
+  throw std::runtime_error(std::string(name) + " must have images of less than 2^31 pixels, less than 2^31 elements " +
+                           "apart, got " + std::to_string(map.h) + " x " + std::to_string(map.w) + " pixels " +
+                           std::to_string(map.pixel_stride) + " elements apart");
+}
+
+// Whether 32 bits hold the distance in bytes between two pixels of a patch with its frame.
+bool has_small_patches(const Queue& queue, const FeatureMap<const void>& map, const PatchGrid& patches) {
+  const int64_t rows = (weight_patch_height(element_bytes(queue.element), true) + 2) * int64_t(patches.step);
+  return std::min(rows, map.h + 1) * map.w * map.pixel_stride * element_bytes(queue.element) <= kMaxOffset;
+}
+
+}  // namespace
 
 void conv3x3_backward_weight(const Queue& queue, const BnReluConv3x3Backward<void>& args) {
   const FeatureMap<void>& strip = args.grad_input;
-  const int64_t pixels = strip.pixels(), columns = args.grad_output.grad.c;
-  const int64_t height = std::max<int64_t>(1, strip.h), width = std::max<int64_t>(1, strip.w);
-  const int64_t channels = padded(queue, args.input.c), rows = kTaps * channels;
+  const Gradient<void>& gradient = args.grad_output;
   const int bytes = element_bytes(queue.element);
-  const bool wide_rows = wide(queue, args.grad_output) && wide(queue, args.input);
-  const bool tensor = wide_rows && multiplies_by_tensor_cores(queue);
-  const bool narrow = columns <= kNarrowColumns;
-  const int64_t row_tiles = ceil_divide(rows, product_rows(bytes, tensor));
-  const int64_t column_tiles = ceil_divide(columns, narrow ? kNarrowColumns : kConv3x3Columns);
-  const WeightParts parts = weight_parts(queue, pixels, row_tiles * column_tiles, product_depth(bytes, tensor), 8,
-                                         ceil_divide(pixels, kMaxExtent));
-  const int64_t count = rows * columns;
+  const int64_t columns = gradient.grad.c, channels = padded(queue, args.input.c);
+  expect_small_images(args.input, "input");
+  expect_small_images(gradient.grad, "grad");
+  if (gradient.input.data) expect_small_images(gradient.input, "grad's input");
+
+  const auto divide = [&](bool tensor) {
+    return make_patch_grid(strip.n, strip.h, strip.w, args.dilation, weight_patch_height(bytes, tensor),
+                           weight_patch_width(bytes, tensor));
+  };
+  PatchGrid patches = divide(true);
+  const bool wide_rows = wide(queue, gradient) && wide(queue, args.input);
+  const bool tensor = wide_rows && multiplies_by_tensor_cores(queue) && aligned(args.grad_weight) &&
+                      has_small_patches(queue, args.input, patches) &&
+                      has_small_patches(queue, gradient.grad, patches) &&
+                      (!gradient.input.data || has_small_patches(queue, gradient.input, patches));
+  if (!tensor) patches = divide(false);
+
+  const int64_t channel_tiles = ceil_divide(channels, weight_channels(bytes));
+  const int64_t output_tiles = ceil_divide(columns, kWeightOutputs);
+  const int64_t tiles = channel_tiles * output_tiles;
+  const WeightParts parts = weight_parts(queue, patches.count, tiles, 1, kWeightPatches);
+  const int64_t count = kTaps * channels * columns;
   void* const partial = allocate_parts(queue, parts.count, count, args.grad_weight);
-  const BnReluConv3x3WeightArguments<void, void> arguments{args.grad_output,
+  const BnReluConv3x3WeightArguments<void, void> arguments{gradient,
                                                            args.grad_first_row,
                                                            args.input,
                                                            args.input_first_row,
                                                            args.norm,
-                                                           divisor(channels),
-                                                           distance(args.dilation),
-                                                           {pixels ? strip.n : 0, height, width},
-                                                           divisor(height),
-                                                           divisor(width),
+                                                           channels,
+                                                           patches,
                                                            partial,
-                                                           static_cast<int>(row_tiles),
-                                                           static_cast<int>(column_tiles),
+                                                           static_cast<int>(channel_tiles),
+                                                           static_cast<int>(output_tiles),
                                                            parts.pixels_per_part,
-                                                           wide_rows,
-                                                           wide(args.norm),
-                                                           wide_correction(args.grad_output)};
-  const char* const kernel = tensor
-                                 ? (narrow ? "bn_relu_conv3x3_weight_tensor_narrow" : "bn_relu_conv3x3_weight_tensor")
-                                 : (narrow ? "bn_relu_conv3x3_weight_narrow" : "bn_relu_conv3x3_weight");
-  Launch call{
-      "bn_relu_conv3x3_weight", kernel, {static_cast<unsigned>(parts.count * row_tiles * column_tiles)}, kProductBlock};
+                                                           wide_rows};
+  Launch call{"bn_relu_conv3x3_weight",
+              tensor ? "bn_relu_conv3x3_weight_tensor" : "bn_relu_conv3x3_weight",
+              {static_cast<unsigned>(parts.count * tiles)},
+              {static_cast<unsigned>(weight_threads(tensor))}};
   call.buffers = {buffer(queue, args.input, Access::read, "input"), parts_buffer(queue, parts, partial, count)};
-  add_gradient(queue, args.grad_output, call.buffers);
+  add_gradient(queue, gradient, call.buffers);
   add_norm(queue, args.norm, args.input.c, call.buffers);
-  call.operations = 2.0 * kTaps * pixels * args.input.c * columns;
+  call.operations = 2.0 * kTaps * strip.pixels() * args.input.c * columns;
   launch(queue, call, &arguments);
   finish_parts(queue, partial, parts.count, count, args.grad_weight);
 }

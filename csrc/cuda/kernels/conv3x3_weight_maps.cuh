@@ -1,0 +1,132 @@
+// The maps that the weight gradient of a 3x3 convolution is computed from, and a block's part of the result: what its
+// two kernels, on the ordinary units and on tensor cores, share.
+//
+//   grad_weight[tap, c, k] = sum over pixels p of y[p moved by the tap, c] * grad[p, k]
+//
+// A block has some channels c and outputs k, all taps, and some patches of pixels. It reads the input with the frame
+// around a patch, and the gradient without. Pixels outside of the map count as zeros, and so do those of a patch that
+// are outside of the strip: after batch norm and correction, which make something else of zeros.
+#pragma once
+
+#include "bn_relu_conv3x3.h"
+#include "patches.cuh"
+#include "sources.cuh"
+
+namespace ladderseg::cuda {
+
+using WeightArguments = BnReluConv3x3WeightArguments<Element, Real>;
+
+// The part of the work that a block does. Blocks of one part of the patches follow each other, so that what they share
+// is read from memory once.
+struct WeightShare {
+  int first, last;      // patches
+  int channel, output;  // the first of its own
+  Real* result;         // [9, C', K]
+
+  LADDERSEG_DEVICE static WeightShare of(const WeightArguments& args, int channels, int outputs) {
+    const int tiles = args.channel_tiles * args.output_tiles;
+    const int part = static_cast<int>(blockIdx.x) / tiles, tile = static_cast<int>(blockIdx.x) % tiles;
+    const int64 first = part * args.patches_per_part;
+    WeightShare share;
+    share.first = static_cast<int>(first);
+    share.last = static_cast<int>(smaller(first + args.patches_per_part, args.patches.count));
+    share.channel = tile / args.output_tiles * channels;
+    share.output = tile % args.output_tiles * outputs;
+    share.result = args.partial_weight + part * (9 * args.padded_channels * args.grad_output.grad.c);
+    return share;
+  }
+
+  // Where the sum of a tap, a channel and an output lies; the latter two are numbers in the share.
+  LADDERSEG_DEVICE Real* at(const WeightArguments& args, int tap, int c, int k) const {
+    return result + (tap * args.padded_channels + channel + c) * args.grad_output.grad.c + output + k;
+  }
+};
+
+// threadIdx.x, which the compiler cannot tell to be constant: so it computes anew for every patch what follows from it,
+// instead of keeping that, which would fill the registers.
+template <int threads>
+LADDERSEG_DEVICE int thread_of_patch() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  __builtin_assume(thread >= 0 && thread < threads);
+  return thread;
+}
+
+// The pixels of a map at a patch, or at a patch with its frame. Their numbers are counted from its first, at `data`.
+struct MapPatch {
+  const Element* data;
+  unsigned bytes;  // between neighbouring pixels
+
+  // `first` is the number of its first pixel in the map, or a number before the map's if it is outside.
+  LADDERSEG_DEVICE MapPatch(const FeatureMap<const Element>& map, int64 first)
+      : bytes(static_cast<unsigned>(map.pixel_stride) * static_cast<unsigned>(sizeof(Element))) {
+    data = reinterpret_cast<const Element*>(reinterpret_cast<const char*>(map.data) + first * bytes);
+  }
+
+  LADDERSEG_DEVICE const Element* pixel(int number) const {
+    const int64 distance = static_cast<int64>(static_cast<unsigned>(number)) * bytes;
+    return reinterpret_cast<const Element*>(reinterpret_cast<const char*>(data) + distance);
+  }
+};
+
+// The number of the pixel in column x of row y, or of where it would be if it is outside, in a map whose images have
+// fewer than 2^31 pixels.
+LADDERSEG_DEVICE int64 pixel_number(const FeatureMap<const Element>& map, int image, int y, int x) {
+  const int height = static_cast<int>(map.h), width = static_cast<int>(map.w);
+  return static_cast<int64>(image) * (height * width) + (y * width + x);
+}
+
+// A patch with its frame, in the input. Its pixel (i, j), counted from the frame's first, is in row y + i * step.
+template <class Pixels>
+struct InputPatch {
+  static constexpr int kHeight = Pixels::kHeight + 2, kWidth = Pixels::kWidth + 2;
+
+  int y, x, step, height, width;
+  bool whole;  // whether all is inside of the map
+  MapPatch map;
+
+  LADDERSEG_DEVICE InputPatch(const WeightArguments& args, const Pixels& patch)
+      : y(patch.row(-1) + static_cast<int>(args.input_first_row)),
+        x(patch.column(-1)),
+        step(patch.step),
+        height(static_cast<int>(args.input.h)),
+        width(static_cast<int>(args.input.w)),
+        whole(y >= 0 && y + (kHeight - 1) * step < height && x >= 0 && x + (kWidth - 1) * step < width),
+        map(args.input, pixel_number(args.input, patch.image, y, x)) {}
+
+  LADDERSEG_DEVICE bool inside(int i, int j) const {
+    const int row = y + i * step, column = x + j * step;
+    return row >= 0 && row < height && column >= 0 && column < width;
+  }
+  LADDERSEG_DEVICE int number(int i, int j) const { return (i * width + j) * step; }
+};
+
+// A patch of the gradient and of the input that corrects it.
+template <class Pixels>
+struct GradientPatch {
+  const Pixels& patch;
+  bool whole;  // whether all is inside of the strip
+  int width;
+  int64 first;
+  MapPatch grad, input;
+
+  LADDERSEG_DEVICE GradientPatch(const WeightArguments& args, const Pixels& patch)
+      : patch(patch),
+        whole(patch.inside(Pixels::kHeight - 1, Pixels::kWidth - 1)),
+        width(static_cast<int>(args.grad_output.grad.w)),
+        first(pixel_number(args.grad_output.grad, patch.image, patch.row(0) + static_cast<int>(args.grad_first_row),
+                           patch.column(0))),
+        grad(args.grad_output.grad, first),
+        input(args.grad_output.input, first) {}
+
+  LADDERSEG_DEVICE bool inside(int i, int j) const { return patch.inside(i, j); }
+  LADDERSEG_DEVICE int number(int i, int j) const { return (i * width + j) * patch.step; }
+};
+
+// The channel from which a thread reads: another one where there is none so high, for what it computes from that is
+// stored nowhere.
+LADDERSEG_DEVICE int existing_channel(const FeatureMap<const Element>& map, int channel) {
+  return channel < map.c ? channel : 0;
+}
+
+}  // namespace ladderseg::cuda
