@@ -6,6 +6,7 @@
 
 #include "arguments.h"
 #include "patches.h"
+#include "product.h"
 
 namespace ladderseg::cuda {
 
@@ -17,6 +18,11 @@ constexpr int kConv3x3Columns = 64;
 constexpr int kPatchColumns = 32;
 constexpr int kLargePatchHeight = 8, kLargePatchWidth = 32;
 constexpr int kSmallPatchHeight = 8, kSmallPatchWidth = 8;
+
+// Tiles of tensor cores: their columns, threads, and patches, in which a row is the rows of an instruction.
+constexpr int kTensorPatchColumns = 128;
+constexpr int kTensorPatchHeight = 8, kTensorPatchWidth = 16;
+constexpr int tensor_patch_threads(int columns) { return columns <= kNarrowColumns ? 128 : 256; }
 
 // Pixels of a strip of rows.
 struct Strip {

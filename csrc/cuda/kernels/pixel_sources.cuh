@@ -11,10 +11,12 @@
 
 namespace ladderseg::cuda {
 
-// Part of a vector for the channels of a chunk, of which `count` exist; with `aligned`, read 16 bytes at a time.
+// Part of a vector for the channels of a chunk, of which `count` exist; with `aligned`, read 16 bytes at a time. With
+// `wide`, all exist.
+template <bool wide = false>
 LADDERSEG_DEVICE Pack<kWide> vector_chunk(const Real* from, int count, bool aligned) {
   Pack<kWide> pack;
-  if (aligned && count >= kWide) {
+  if (aligned && (wide || count >= kWide)) {
     constexpr int kPiece = 16 / sizeof(Real);
 #pragma unroll
     for (int i = 0; i < kWide; i += kPiece) {
@@ -51,14 +53,17 @@ struct RectifiedPixels {
   LADDERSEG_DEVICE int64 rows() const { return map.h; }
   LADDERSEG_DEVICE int channels() const { return static_cast<int>(map.c); }
 
+  // Counts pixels from `pixels` of the map on.
+  LADDERSEG_DEVICE void skip(int64 pixels) { map.data = map.pixel(pixels); }
+
   // From `channel` on, of pixel `pixel` of the map; both exist.
   LADDERSEG_DEVICE Raw fetch(int64 pixel, int channel) const {
     return {fetch_chunk<wide>(map.pixel(pixel) + channel, channels() - channel)};
   }
   LADDERSEG_DEVICE Vectors vectors(int channel) const {
     const int count = channels() - channel;
-    return {vector_chunk(norm.mean + channel, count, aligned), vector_chunk(norm.scale + channel, count, aligned),
-            vector_chunk(norm.shift + channel, count, aligned)};
+    return {vector_chunk<wide>(norm.mean + channel, count, aligned), vector_chunk<wide>(norm.scale + channel, count, aligned),
+            vector_chunk<wide>(norm.shift + channel, count, aligned)};
   }
   LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, const Vectors& vectors) const {
     Pack<kWide> pack = unpack(raw.chunk);
@@ -88,6 +93,11 @@ struct CorrectedPixels {
   LADDERSEG_DEVICE int64 rows() const { return gradient.grad.h; }
   LADDERSEG_DEVICE int channels() const { return static_cast<int>(gradient.grad.c); }
 
+  LADDERSEG_DEVICE void skip(int64 pixels) {
+    gradient.grad.data = gradient.grad.pixel(pixels);
+    if (corrected()) gradient.input.data = gradient.input.pixel(pixels);
+  }
+
   LADDERSEG_DEVICE Raw fetch(int64 pixel, int channel) const {
     Raw raw = {};
     const int count = channels() - channel;
@@ -99,9 +109,9 @@ struct CorrectedPixels {
     Vectors vectors = {};
     if (!corrected()) return vectors;
     const int count = channels() - channel;
-    return {vector_chunk(gradient.mean + channel, count, aligned),
-            vector_chunk(gradient.constant + channel, count, aligned),
-            vector_chunk(gradient.slope + channel, count, aligned)};
+    return {vector_chunk<wide>(gradient.mean + channel, count, aligned),
+            vector_chunk<wide>(gradient.constant + channel, count, aligned),
+            vector_chunk<wide>(gradient.slope + channel, count, aligned)};
   }
   LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, const Vectors& vectors) const {
     Pack<kWide> pack = unpack(raw.grad);

@@ -36,21 +36,25 @@ LADDERSEG_DEVICE unsigned shared_address(const void* pointer) {
 }
 
 // A 16x16 (bytes: 16 x 32) block of 16-bit elements: four 8x8 matrices, whose rows lanes 0-7, 8-15, 16-23, 24-31 name.
-LADDERSEG_DEVICE Registers4 load_matrices(const void* row) {
+LADDERSEG_DEVICE Registers4 load_matrices(unsigned row) {
   Registers4 result;
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(result.r[0]), "=r"(result.r[1]), "=r"(result.r[2]), "=r"(result.r[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
   return result;
 }
-LADDERSEG_DEVICE Registers4 load_matrices_transposed(const void* row) {
+LADDERSEG_DEVICE Registers4 load_matrices_transposed(unsigned row) {
   Registers4 result;
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(result.r[0]), "=r"(result.r[1]), "=r"(result.r[2]), "=r"(result.r[3])
-               : "r"(shared_address(row))
+               : "r"(row)
                : "memory");
   return result;
+}
+LADDERSEG_DEVICE Registers4 load_matrices(const void* row) { return load_matrices(shared_address(row)); }
+LADDERSEG_DEVICE Registers4 load_matrices_transposed(const void* row) {
+  return load_matrices_transposed(shared_address(row));
 }
 
 // sums (16 x 8) += left (16 x kStep) * right (kStep x 8).
@@ -100,9 +104,9 @@ LADDERSEG_DEVICE Chunk encode(const Pack<kWide>& pack) {
   return chunk;
 }
 
-template <int columns>
+template <int columns, int threads = kProductThreads>
 struct TensorTile {
-  static constexpr int kThreads = kProductThreads;
+  static constexpr int kThreads = threads;
   static constexpr int kRows = product_rows(sizeof(Element), true);
   static constexpr int kColumns = columns;
   static constexpr int kDepth = product_depth(sizeof(Element), true);
@@ -222,6 +226,19 @@ struct TensorTile {
       for (int j = 0; j < kThreadColumns; ++j) sums[i][j] = 0.0f;
   }
 
+  // Adds a step's products to the sums of the warp's 16 rows from 16 * i on.
+  LADDERSEG_DEVICE void add_step(int i, const Registers4& left, const Registers2 (&right)[kAcrossTiles]) {
+#pragma unroll
+    for (int j = 0; j < kAcrossTiles; ++j) {
+      float part[4] = {sums[2 * i][2 * j], sums[2 * i][2 * j + 1], sums[2 * i + 1][2 * j], sums[2 * i + 1][2 * j + 1]};
+      multiply_add(part, left, right[j]);
+      sums[2 * i][2 * j] = part[0];
+      sums[2 * i][2 * j + 1] = part[1];
+      sums[2 * i + 1][2 * j] = part[2];
+      sums[2 * i + 1][2 * j + 1] = part[3];
+    }
+  }
+
   template <class Left, class Right>
   LADDERSEG_DEVICE void multiply(const Left& left, const Right& right) {
 #pragma unroll
@@ -230,19 +247,7 @@ struct TensorTile {
 #pragma unroll
       for (int j = 0; j < kAcrossTiles; j += 2) right.right(warp_column() + 8 * j, k, b[j], b[j + 1]);
 #pragma unroll
-      for (int i = 0; i < kDownTiles; ++i) {
-        const Registers4 a = left.left(warp_row() + 16 * i, k);
-#pragma unroll
-        for (int j = 0; j < kAcrossTiles; ++j) {
-          float part[4] = {sums[2 * i][2 * j], sums[2 * i][2 * j + 1], sums[2 * i + 1][2 * j],
-                           sums[2 * i + 1][2 * j + 1]};
-          multiply_add(part, a, b[j]);
-          sums[2 * i][2 * j] = part[0];
-          sums[2 * i][2 * j + 1] = part[1];
-          sums[2 * i + 1][2 * j] = part[2];
-          sums[2 * i + 1][2 * j + 1] = part[3];
-        }
-      }
+      for (int i = 0; i < kDownTiles; ++i) add_step(i, left.left(warp_row() + 16 * i, k), b);
     }
   }
 

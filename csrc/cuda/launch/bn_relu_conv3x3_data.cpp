@@ -7,18 +7,41 @@
 #include "products.h"
 
 namespace ladderseg::cuda {
+namespace {
+
+// The kernel of a backward, its threads, and its division of the input's gradient.
+struct Variant {
+  const char* kernel;
+  unsigned threads;
+  PatchGrid patches;
+  int64_t column_tiles;
+};
+
+Variant tensor_variant(const FeatureMap<void>& grad_input, int64_t dilation) {
+  const TensorPatches chosen = tensor_patches(grad_input, dilation, grad_input.c);
+  return {chosen.narrow ? "bn_relu_conv3x3_data_tensor_narrow" : "bn_relu_conv3x3_data_tensor", chosen.threads,
+          chosen.grid, chosen.column_tiles};
+}
+
+Variant variant(const Queue& queue, const FeatureMap<void>& grad_input, int64_t dilation) {
+  const int64_t column_tiles = ceil_divide(grad_input.c, kPatchColumns);
+  const PatchChoice choice = choose_patches(queue, grad_input, dilation, column_tiles);
+  return {choice.small ? "bn_relu_conv3x3_data_small" : "bn_relu_conv3x3_data", kProductThreads, choice.grid,
+          column_tiles};
+}
+
+}  // namespace
 
 void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>& args) {
   const FeatureMap<const void>& grad = args.grad_output.grad;
   const int64_t pixels = args.grad_input.pixels(), columns = args.input.c;
   const int64_t grad_channels = padded(queue, grad.c), padded_channels = padded(queue, columns);
   const bool wide_rows = wide(queue, args.grad_output) && aligned(args.weight);
-  const bool tensor = wide_rows && multiplies_by_tensor_cores(queue);
-  const int64_t column_tiles = ceil_divide(columns, tensor ? kConv3x3Columns : kPatchColumns);
-  const PatchChoice choice = choose_patches(queue, args.grad_input, args.dilation, column_tiles);
-  const int64_t row_tiles =
-      tensor ? ceil_divide(pixels, product_rows(element_bytes(queue.element), tensor)) : choice.grid.count;
-  const PartialSums partial = allocate_partial_sums(queue, row_tiles, columns);
+  const bool tensor = wide_rows && wide_correction(args.grad_output) && multiplies_by_tensor_cores(queue) &&
+                      fit_tensor_patches(grad, kTaps * grad_channels * padded_channels);
+  const Variant chosen =
+      tensor ? tensor_variant(args.grad_input, args.dilation) : variant(queue, args.grad_input, args.dilation);
+  const PartialSums partial = allocate_partial_sums(queue, chosen.patches.count, columns);
   const BnReluConv3x3DataArguments<void, void> arguments{args.grad_output,
                                                          args.grad_first_row,
                                                          divisor(grad_channels),
@@ -29,18 +52,16 @@ void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>
                                                          static_cast<int>(padded_channels),
                                                          distance(args.dilation),
                                                          args.grad_input,
-                                                         choice.grid,
+                                                         chosen.patches,
                                                          partial.data,
-                                                         static_cast<int>(column_tiles),
+                                                         static_cast<int>(chosen.column_tiles),
                                                          wide_rows,
                                                          wide_correction(args.grad_output),
                                                          wide(queue, args.input) && wide(queue, args.grad_input)};
   Launch call{"bn_relu_conv3x3_data",
-              tensor         ? "bn_relu_conv3x3_data_tensor"
-              : choice.small ? "bn_relu_conv3x3_data_small"
-                             : "bn_relu_conv3x3_data",
-              {static_cast<unsigned>(row_tiles * column_tiles)},
-              kProductBlock};
+              chosen.kernel,
+              {static_cast<unsigned>(chosen.patches.count * chosen.column_tiles)},
+              {chosen.threads}};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   weight_buffer(queue, args.weight, kTaps * grad_channels * padded_channels),
                   buffer(queue, args.grad_input, Access::write, "grad_input"), buffer(queue, partial)};

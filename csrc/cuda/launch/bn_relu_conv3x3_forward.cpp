@@ -8,25 +8,24 @@
 namespace ladderseg::cuda {
 namespace {
 
-// The kernel of a forward, and its division of the output.
+// The kernel of a forward, its threads, and its division of the output.
 struct Variant {
   const char* kernel;
+  unsigned threads;
   PatchGrid patches;
-  int64_t row_tiles, column_tiles;
+  int64_t column_tiles;
 };
 
-Variant tensor_variant(const Queue& queue, const FeatureMap<void>& output) {
-  const bool narrow = output.c <= kNarrowColumns;
-  return {narrow ? "bn_relu_conv3x3_forward_tensor_narrow" : "bn_relu_conv3x3_forward_tensor",
-          {},
-          ceil_divide(output.pixels(), product_rows(element_bytes(queue.element), true)),
-          ceil_divide(output.c, narrow ? kNarrowColumns : kConv3x3Columns)};
+Variant tensor_variant(const FeatureMap<void>& output, int64_t dilation) {
+  const TensorPatches chosen = tensor_patches(output, dilation, output.c);
+  return {chosen.narrow ? "bn_relu_conv3x3_forward_tensor_narrow" : "bn_relu_conv3x3_forward_tensor", chosen.threads,
+          chosen.grid, chosen.column_tiles};
 }
 
 Variant variant(const Queue& queue, const FeatureMap<void>& output, int64_t dilation) {
   const int64_t column_tiles = ceil_divide(output.c, kPatchColumns);
   const PatchChoice choice = choose_patches(queue, output, dilation, column_tiles);
-  return {choice.small ? "bn_relu_conv3x3_forward_small" : "bn_relu_conv3x3_forward", choice.grid, choice.grid.count,
+  return {choice.small ? "bn_relu_conv3x3_forward_small" : "bn_relu_conv3x3_forward", kProductThreads, choice.grid,
           column_tiles};
 }
 
@@ -35,13 +34,11 @@ Variant variant(const Queue& queue, const FeatureMap<void>& output, int64_t dila
 void bn_relu_conv3x3_forward(const Queue& queue, const BnReluConv3x3Forward<void>& args) {
   const int64_t pixels = args.output.pixels(), columns = args.output.c, channels = padded(queue, args.input.c);
   const bool wide_rows = wide(queue, args.input) && aligned(args.weight);
-  const bool tensor = wide_rows && multiplies_by_tensor_cores(queue);
-  const Variant chosen = tensor ? tensor_variant(queue, args.output) : variant(queue, args.output, args.dilation);
+  const bool tensor = wide_rows && wide(args.norm) && multiplies_by_tensor_cores(queue) &&
+                      fit_tensor_patches(args.input, kTaps * columns * channels);
+  const Variant chosen = tensor ? tensor_variant(args.output, args.dilation) : variant(queue, args.output, args.dilation);
   PartialStatistics partial{};
-  if (args.output_mean)
-    partial = tensor ? allocate_partial_statistics(queue, chosen.row_tiles, columns, pixels,
-                                                   product_rows(element_bytes(queue.element), true))
-                     : allocate_partial_statistics(queue, chosen.row_tiles, columns, pixels);
+  if (args.output_mean) partial = allocate_partial_statistics(queue, chosen.patches.count, columns, pixels);
   const BnReluConv3x3ForwardArguments<void, void> arguments{args.input,
                                                             args.input_first_row,
                                                             args.norm,
@@ -59,8 +56,8 @@ void bn_relu_conv3x3_forward(const Queue& queue, const BnReluConv3x3Forward<void
                                                             args.accumulate};
   Launch call{"bn_relu_conv3x3_forward",
               chosen.kernel,
-              {static_cast<unsigned>(chosen.row_tiles * chosen.column_tiles)},
-              kProductBlock};
+              {static_cast<unsigned>(chosen.patches.count * chosen.column_tiles)},
+              {chosen.threads}};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   weight_buffer(queue, args.weight, kTaps * columns * channels),
                   buffer(queue, args.output, args.accumulate ? Access::read_write : Access::write, "output")};

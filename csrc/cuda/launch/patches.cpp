@@ -2,6 +2,7 @@
 #include "patches.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "../kernels/bn_relu_conv3x3.h"
 #include "columns.h"
@@ -41,6 +42,20 @@ PatchChoice choose_patches(const Queue& queue, const FeatureMap<void>& strip, in
   const PatchGrid large = make_patch_grid(strip.n, strip.h, strip.w, dilation, kLargePatchHeight, kLargePatchWidth);
   if (large.count * column_tiles >= multiprocessors(queue)) return {false, large};
   return {true, make_patch_grid(strip.n, strip.h, strip.w, dilation, kSmallPatchHeight, kSmallPatchWidth)};
+}
+
+TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, int64_t columns) {
+  // Two narrow tiles read the map twice, but a wide one would be half empty.
+  const bool narrow = columns <= 2 * kNarrowColumns;
+  const int tile_columns = narrow ? kNarrowColumns : kTensorPatchColumns;
+  return {narrow, static_cast<unsigned>(tensor_patch_threads(tile_columns)),
+          make_patch_grid(strip.n, strip.h, strip.w, dilation, kTensorPatchHeight, kTensorPatchWidth),
+          ceil_divide(columns, tile_columns)};
+}
+
+bool fit_tensor_patches(const FeatureMap<const void>& map, int64_t weights) {
+  constexpr int64_t kMost = std::numeric_limits<int>::max();
+  return map.h * map.w <= kMost && weights <= kMost;
 }
 
 }  // namespace ladderseg::cuda

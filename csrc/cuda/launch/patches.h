@@ -22,4 +22,16 @@ struct PatchChoice {
 };
 PatchChoice choose_patches(const Queue& queue, const FeatureMap<void>& strip, int64_t dilation, int64_t column_tiles);
 
+// The division of a strip into the patches of tensor cores, and of `columns` into those of their tiles.
+struct TensorPatches {
+  bool narrow;  // tiles of kNarrowColumns, else of kTensorPatchColumns
+  unsigned threads;
+  PatchGrid grid;
+  int64_t column_tiles;
+};
+TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, int64_t columns);
+
+// Whether tensor cores' kernels, which number an image's pixels and the weights by ints, take maps and weights so large.
+bool fit_tensor_patches(const FeatureMap<const void>& map, int64_t weights);
+
 }  // namespace ladderseg::cuda
