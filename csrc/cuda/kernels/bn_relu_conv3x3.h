@@ -19,8 +19,9 @@ constexpr int kPatchColumns = 32;
 constexpr int kLargePatchHeight = 8, kLargePatchWidth = 32;
 constexpr int kSmallPatchHeight = 8, kSmallPatchWidth = 8;
 
-// Tiles of tensor cores: their columns, threads, and patches, in which a row is the rows of an instruction.
-constexpr int kTensorPatchColumns = 128;
+// Tiles of tensor cores: their columns, threads, and patches, in which a row is the rows of an instruction. Backward,
+// more is done with the result, so that fewer registers are left for it.
+constexpr int kTensorForwardColumns = 128, kTensorDataColumns = 64;
 constexpr int kTensorPatchHeight = 8, kTensorPatchWidth = 16;
 constexpr int tensor_patch_threads(int columns) { return columns <= kNarrowColumns ? 128 : 256; }
 

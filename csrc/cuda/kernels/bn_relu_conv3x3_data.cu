@@ -54,7 +54,7 @@ LADDERSEG_DEVICE void convolve_patch(const DataArguments& args, TensorMemory<Til
 }
 #endif
 
-LADDERSEG_TENSOR_PATCH_KERNEL(bn_relu_conv3x3_data_tensor, DataArguments, kTensorPatchColumns)
+LADDERSEG_TENSOR_PATCH_KERNEL(bn_relu_conv3x3_data_tensor, DataArguments, kTensorDataColumns)
 LADDERSEG_TENSOR_PATCH_KERNEL(bn_relu_conv3x3_data_tensor_narrow, DataArguments, kNarrowColumns)
 
 }  // namespace ladderseg::cuda

@@ -56,7 +56,7 @@ LADDERSEG_DEVICE void convolve_patch(const ForwardArguments& args, TensorMemory<
 }
 #endif
 
-LADDERSEG_TENSOR_PATCH_KERNEL(bn_relu_conv3x3_forward_tensor, ForwardArguments, kTensorPatchColumns)
+LADDERSEG_TENSOR_PATCH_KERNEL(bn_relu_conv3x3_forward_tensor, ForwardArguments, kTensorForwardColumns)
 LADDERSEG_TENSOR_PATCH_KERNEL(bn_relu_conv3x3_forward_tensor_narrow, ForwardArguments, kNarrowColumns)
 
 }  // namespace ladderseg::cuda

@@ -81,59 +81,71 @@ struct PatchBlock {
   }
 };
 
-// A slice of a patch and its frame: in shared memory, and on the way there.
+// A patch and its frame: where its pixels are, and a slice of them in shared memory and on the way there.
 template <class Tile>
-struct FrameSlice {
+struct Frame {
   static constexpr int kWidth = kTensorPatchWidth + 2;
   static constexpr int kPixels = (kTensorPatchHeight + 2) * kWidth;
-  static constexpr int kChunks = 4;                                    // of a pixel
-  static constexpr int kDown = Tile::kThreads / kChunks;               // pixels that a chunk per thread makes
-  static constexpr int kCount = (kPixels + kDown - 1) / kDown;         // chunks of a thread
+  static constexpr int kChunks = 4;                             // of a pixel
+  static constexpr int kDown = Tile::kThreads / kChunks;        // pixels that a chunk per thread makes
+  static constexpr int kCount = (kPixels + kDown - 1) / kDown;  // chunks of a thread
   static constexpr int kThird = kCount / 3;
   static_assert(kCount % 3 == 0, "as many chunks during each third of the taps");
 
-  using Memory = Chunk[kPixels][kChunks];
+  using Slice = Chunk[kPixels][kChunks];
 
-  int pixel[kCount];  // of this thread's chunks, in the patch's image; or -1
+  struct Pixel {
+    int number;  // in its image; or -1
+    int place;   // of its first chunk in a slice, in bytes
+  };
+  Pixel pixels[kPixels];
 
-  LADDERSEG_DEVICE static int place(int thread, int i) { return thread / kChunks + i * kDown; }
   LADDERSEG_DEVICE static int permuted(int x, int chunk) { return chunk ^ (x / 2 % 4); }
 
+  // Leaves the block synchronised.
   template <class Source>
-  LADDERSEG_DEVICE FrameSlice(const Source& source, const typename Tile::Patch& patch) {
+  LADDERSEG_DEVICE void find_pixels(const Source& source, const typename Tile::Patch& patch) {
     const int64 first = patch.image * source.rows() * patch.w;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const int at = place(static_cast<int>(threadIdx.x), i);
-      const int64 p = at < kPixels ? patch.pixel_of(source.rows(), source.first_row, at / kWidth - 1, at % kWidth - 1) : -1;
-      pixel[i] = p < 0 ? -1 : static_cast<int>(p - first);
+    for (int i = fresh_thread(); i < kPixels; i += Tile::kThreads) {
+      const int y = i / kWidth, x = i - y * kWidth;
+      const int64 p = patch.pixel_of(source.rows(), source.first_row, y - 1, x - 1);
+      pixels[i] = {p < 0 ? -1 : static_cast<int>(p - first), (i * kChunks + permuted(x, 0)) * int{sizeof(Chunk)}};
     }
+    __syncthreads();
   }
 
+  // Reads a thread's chunks from number `from` on. What is outside of the map is read from somewhere in it.
   template <int count, class Source>
   LADDERSEG_DEVICE void fetch(const Source& source, int from, int channel, typename Source::Raw (&raw)[count]) const {
-    const int c = channel + fresh_thread() % kChunks * kWide;
+    const int thread = fresh_thread(), c = channel + thread % kChunks * kWide;
+    const int existing = c < source.channels() ? c : 0;
 #pragma unroll
     for (int i = 0; i < count; ++i) {
-      raw[i] = {};
-      if (pixel[from + i] >= 0 && c < source.channels()) raw[i] = source.fetch(pixel[from + i], c);
+      const int number = there(thread, from + i) ? pixels[pixel(thread, from + i)].number : 0;
+      raw[i] = source.fetch_near(max(number, 0), existing);
     }
   }
 
   template <int count, class Source>
   LADDERSEG_DEVICE void put(const Source& source, int from, int channel, const typename Source::Raw (&raw)[count],
-                            Memory& memory) const {
+                            Slice& slice) const {
     const int thread = fresh_thread(), chunk = thread % kChunks, c = channel + chunk * kWide;
-    const bool there = c < source.channels();
-    const auto vectors = source.vectors(there ? c : 0);
+    const auto vectors = source.vectors(c);
 #pragma unroll
     for (int i = 0; i < count; ++i) {
-      const int at = place(thread, from + i);
+      if (!there(thread, from + i)) continue;
+      const Pixel at = pixels[pixel(thread, from + i)];
       Chunk values = encode(source.values(raw[i], vectors));
-      if (pixel[from + i] < 0 || !there) values.words = make_uint4(0, 0, 0, 0);
-      if (kDown * (from + i + 1) <= kPixels || at < kPixels)
-        memory[at][permuted(at % kWidth, chunk)].words = values.words;
+      if (at.number < 0 || c >= source.channels()) values.words = make_uint4(0, 0, 0, 0);
+      const int place = at.place ^ chunk * int{sizeof(Chunk)};
+      *reinterpret_cast<uint4*>(reinterpret_cast<char*>(&slice) + place) = values.words;
     }
+  }
+
+ private:
+  LADDERSEG_DEVICE static int pixel(int thread, int i) { return thread / kChunks + i * kDown; }
+  LADDERSEG_DEVICE static bool there(int thread, int i) {
+    return kDown * (i + 1) <= kPixels || pixel(thread, i) < kPixels;
   }
 };
 
@@ -175,7 +187,7 @@ struct WeightStages {
 
   LADDERSEG_DEVICE WeightStages(const TapWeights<contiguous>& weights, int column)
       : weights(weights), column(column), channel(0) {
-    const int row = static_cast<int>(threadIdx.x) / kChunks, first = static_cast<int>(threadIdx.x) % kChunks * kWide;
+    const int thread = fresh_thread(), row = thread / kChunks, first = thread % kChunks * kWide;
     offset = kDepthContiguous ? (column + row) * weights.row_stride + first : row * weights.row_stride + column + first;
   }
 
@@ -222,7 +234,7 @@ struct WeightStages {
 // after the next lies 32 bytes before or after a chunk: their addresses differ in one bit.
 template <class Tile, Contiguous contiguous>
 struct FactorAddresses {
-  using Frame = FrameSlice<Tile>;
+  using Frame = cuda::Frame<Tile>;
   using Side = typename Tile::template Side<contiguous, Tile::kColumns>;
   static constexpr int kSteps = Tile::kDepth / Tile::kStep;  // of a slice
   static constexpr int kRowBytes = sizeof(Side) / Side::kSideRows;
@@ -232,15 +244,15 @@ struct FactorAddresses {
   unsigned left[3];  // of the first row of this warp, by the tap's column
   unsigned right;
 
-  LADDERSEG_DEVICE FactorAddresses(const typename Frame::Memory& values, const Side& weights) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
+  LADDERSEG_DEVICE FactorAddresses(const typename Frame::Slice& values, const Side& weights) {
+    const int thread = fresh_thread(), lane = thread % 32;
+    const int row = thread / 32 / Tile::kWarpsAcross * (Tile::kWarpRows / kTensorPatchWidth);
+    const int column = thread / 32 % Tile::kWarpsAcross * Tile::kWarpColumns;
 #pragma unroll
     for (int v = 0; v < 3; ++v) {
       const int x = v + lane % 16;
-      left[v] = shared_address(
-          &values[Tile::warp_row() / kTensorPatchWidth * Frame::kWidth + x][Frame::permuted(x, lane / 16)]);
+      left[v] = shared_address(&values[row * Frame::kWidth + x][Frame::permuted(x, lane / 16)]);
     }
-    const int column = Tile::warp_column();
     if constexpr (contiguous == Contiguous::depth)
       right = shared_address(weights.chunk(column + lane % 8 + lane / 16 * 8, lane / 8 % 2));
     else if constexpr (sizeof(Element) == 4)
@@ -288,8 +300,9 @@ struct FactorAddresses {
 template <class Tile, Contiguous contiguous>
 struct ConvolutionMemory {
   // Two slices: one is computed with while the next is filled.
-  alignas(128) typename FrameSlice<Tile>::Memory values[2];
+  alignas(128) typename Frame<Tile>::Slice values[2];
   alignas(128) typename WeightStages<Tile, contiguous>::Memory weights;
+  Frame<Tile> frame;
 };
 
 // tile.sums = the convolution of the patch, for columns from `column` on. With `reversed`, taps are moved the other
@@ -298,7 +311,7 @@ template <bool reversed, class Tile, class Source, Contiguous contiguous>
 LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::Patch& patch,
                                const TapWeights<contiguous>& weights, int column,
                                ConvolutionMemory<Tile, contiguous>& memory) {
-  using Frame = FrameSlice<Tile>;
+  using Frame = cuda::Frame<Tile>;
   using Stages = WeightStages<Tile, contiguous>;
   using Factors = FactorAddresses<Tile, contiguous>;
   constexpr int kSlice = Stages::kSlice, kThirdStages = Stages::kStages / 3;
@@ -308,7 +321,8 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
     stages.fetch(stage, memory.weights);
     stages.put(stage, memory.weights);
   }
-  const Frame frame(source, patch);
+  Frame& frame = memory.frame;
+  frame.find_pixels(source, patch);
   source.skip(patch.image * source.rows() * patch.w);
   {
     typename Source::Raw raw[Frame::kCount];
@@ -355,7 +369,7 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
       if (more)
         frame.put(source, third * Frame::kThird, next, raw, memory.values[now ? 0 : 1]);
     }
-    now ^= sizeof(typename Frame::Memory);
+    now ^= sizeof(typename Frame::Slice);
   }
   __syncthreads();
   tile.finish();

@@ -12,11 +12,12 @@
 namespace ladderseg::cuda {
 
 // Part of a vector for the channels of a chunk, of which `count` exist; with `aligned`, read 16 bytes at a time. With
-// `wide`, all exist.
+// `wide`, all exist or none.
 template <bool wide = false>
 LADDERSEG_DEVICE Pack<kWide> vector_chunk(const Real* from, int count, bool aligned) {
-  Pack<kWide> pack;
+  Pack<kWide> pack = {};
   if (aligned && (wide || count >= kWide)) {
+    if (count <= 0) return pack;
     constexpr int kPiece = 16 / sizeof(Real);
 #pragma unroll
     for (int i = 0; i < kWide; i += kPiece) {
@@ -33,6 +34,11 @@ LADDERSEG_DEVICE Pack<kWide> vector_chunk(const Real* from, int count, bool alig
     for (int i = 0; i < kWide; ++i) pack.values[i] = i < count ? from[i] : Real(0);
   }
   return pack;
+}
+
+// A pixel of a map whose stride is an int: faster than map.pixel.
+LADDERSEG_DEVICE const Element* near_pixel(const FeatureMap<const Element>& map, int pixel) {
+  return map.data + static_cast<int64>(pixel) * static_cast<int>(map.pixel_stride);
 }
 
 // relu((x - mean) * scale + shift) of the pixels of `map`, in which the strip begins with row `first_row`.
@@ -59,6 +65,10 @@ struct RectifiedPixels {
   // From `channel` on, of pixel `pixel` of the map; both exist.
   LADDERSEG_DEVICE Raw fetch(int64 pixel, int channel) const {
     return {fetch_chunk<wide>(map.pixel(pixel) + channel, channels() - channel)};
+  }
+  // Of a map whose stride is an int, like the pixel's number.
+  LADDERSEG_DEVICE Raw fetch_near(int pixel, int channel) const {
+    return {fetch_chunk<wide>(near_pixel(map, pixel) + channel, channels() - channel)};
   }
   LADDERSEG_DEVICE Vectors vectors(int channel) const {
     const int count = channels() - channel;
@@ -103,6 +113,13 @@ struct CorrectedPixels {
     const int count = channels() - channel;
     raw.grad = fetch_chunk<wide>(gradient.grad.pixel(pixel) + channel, count);
     if (corrected()) raw.input = fetch_chunk<wide>(gradient.input.pixel(pixel) + channel, count);
+    return raw;
+  }
+  LADDERSEG_DEVICE Raw fetch_near(int pixel, int channel) const {
+    Raw raw = {};
+    const int count = channels() - channel;
+    raw.grad = fetch_chunk<wide>(near_pixel(gradient.grad, pixel) + channel, count);
+    if (corrected()) raw.input = fetch_chunk<wide>(near_pixel(gradient.input, pixel) + channel, count);
     return raw;
   }
   LADDERSEG_DEVICE Vectors vectors(int channel) const {

@@ -18,7 +18,7 @@ struct Variant {
 };
 
 Variant tensor_variant(const FeatureMap<void>& grad_input, int64_t dilation) {
-  const TensorPatches chosen = tensor_patches(grad_input, dilation, grad_input.c);
+  const TensorPatches chosen = tensor_patches(grad_input, dilation, grad_input.c, kTensorDataColumns);
   return {chosen.narrow ? "bn_relu_conv3x3_data_tensor_narrow" : "bn_relu_conv3x3_data_tensor", chosen.threads,
           chosen.grid, chosen.column_tiles};
 }

@@ -17,7 +17,7 @@ struct Variant {
 };
 
 Variant tensor_variant(const FeatureMap<void>& output, int64_t dilation) {
-  const TensorPatches chosen = tensor_patches(output, dilation, output.c);
+  const TensorPatches chosen = tensor_patches(output, dilation, output.c, kTensorForwardColumns);
   return {chosen.narrow ? "bn_relu_conv3x3_forward_tensor_narrow" : "bn_relu_conv3x3_forward_tensor", chosen.threads,
           chosen.grid, chosen.column_tiles};
 }

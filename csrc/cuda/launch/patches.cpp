@@ -44,10 +44,10 @@ PatchChoice choose_patches(const Queue& queue, const FeatureMap<void>& strip, in
   return {true, make_patch_grid(strip.n, strip.h, strip.w, dilation, kSmallPatchHeight, kSmallPatchWidth)};
 }
 
-TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, int64_t columns) {
+TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, int64_t columns, int wide_columns) {
   // Two narrow tiles read the map twice, but a wide one would be half empty.
-  const bool narrow = columns <= 2 * kNarrowColumns;
-  const int tile_columns = narrow ? kNarrowColumns : kTensorPatchColumns;
+  const bool narrow = columns <= wide_columns / 2;
+  const int tile_columns = narrow ? kNarrowColumns : wide_columns;
   return {narrow, static_cast<unsigned>(tensor_patch_threads(tile_columns)),
           make_patch_grid(strip.n, strip.h, strip.w, dilation, kTensorPatchHeight, kTensorPatchWidth),
           ceil_divide(columns, tile_columns)};
@@ -55,7 +55,7 @@ TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, in
 
 bool fit_tensor_patches(const FeatureMap<const void>& map, int64_t weights) {
   constexpr int64_t kMost = std::numeric_limits<int>::max();
-  return map.h * map.w <= kMost && weights <= kMost;
+  return std::max({map.h * map.w, map.pixel_stride, weights}) <= kMost;
 }
 
 }  // namespace ladderseg::cuda

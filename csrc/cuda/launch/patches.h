@@ -22,14 +22,15 @@ struct PatchChoice {
 };
 PatchChoice choose_patches(const Queue& queue, const FeatureMap<void>& strip, int64_t dilation, int64_t column_tiles);
 
-// The division of a strip into the patches of tensor cores, and of `columns` into those of their tiles.
+// The division of a strip into the patches of tensor cores, and of `columns` into tiles of kNarrowColumns or of
+// `wide_columns`.
 struct TensorPatches {
-  bool narrow;  // tiles of kNarrowColumns, else of kTensorPatchColumns
+  bool narrow;
   unsigned threads;
   PatchGrid grid;
   int64_t column_tiles;
 };
-TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, int64_t columns);
+TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, int64_t columns, int wide_columns);
 
 // Whether tensor cores' kernels, which number an image's pixels and the weights by ints, take maps and weights so large.
 bool fit_tensor_patches(const FeatureMap<const void>& map, int64_t weights);
