@@ -1,4 +1,4 @@
-"""Warps of a kernel that a multiprocessor holds, from the kernel's registers, shared memory and block size."""
+"""Blocks of a kernel that a multiprocessor holds, from the kernel's registers, shared memory and block size."""
 
 from dataclasses import dataclass
 
@@ -49,16 +49,30 @@ def occupancy(architecture: int, registers: int, shared: int, threads: int) -> f
     Raises:
         ValueError: its limits are not in the table.
     """
+    blocks = blocks_per_multiprocessor(architecture, registers, shared, threads)
+    return blocks * warps_of(threads) / LIMITS[architecture].warps
+
+
+def blocks_per_multiprocessor(architecture: int, registers: int, shared: int, threads: int) -> int:
+    """Blocks of `threads` with `shared` bytes that a multiprocessor holds at a time; 0 if not even one fits.
+
+    Raises:
+        ValueError: its limits are not in the table.
+    """
     if architecture not in LIMITS:
         raise ValueError(f"no limits are known for sm_{architecture}, only for {', '.join(map(str, LIMITS))}")
     limits = LIMITS[architecture]
-    warps = _round_up(threads, WARP) // WARP
+    warps = warps_of(threads)
     per_warp = _round_up(registers * WARP, _REGISTER_UNIT)
     warps_by_registers = _REGISTERS // limits.partitions // per_warp * limits.partitions
     per_block = _round_up(shared + limits.shared_reserved, limits.shared_unit)
     blocks_by_shared = limits.shared // per_block if per_block else limits.blocks
-    blocks = min(limits.blocks, limits.warps // warps, warps_by_registers // warps, blocks_by_shared)
-    return blocks * warps / limits.warps
+    return min(limits.blocks, limits.warps // warps, warps_by_registers // warps, blocks_by_shared)
+
+
+def warps_of(threads: int) -> int:
+    """Warps of a block."""
+    return _round_up(threads, WARP) // WARP
 
 
 def _round_up(value: int, unit: int) -> int:

@@ -1,0 +1,82 @@
+"""What bounds the time of each CUDA kernel, from its machine code: no GPU is needed.
+
+    python benchmarks/kernel_bounds.py --kernels bn_relu_conv3x3_weight --architectures 90
+
+prints the loops of these kernels: instructions that a warp issues in one trip, by kind.
+"""
+
+import argparse
+import re
+from collections.abc import Iterator
+
+from compiled_kernels import Kernel, compile_kernels, operators
+from control_flow import LoopPath
+from kernel_resources import ARCHITECTURES
+from machine_code import KINDS
+from occupancy import LIMITS
+from report import markdown_row
+
+from ladderseg_fast.cuda import kernel_sources
+
+
+def main() -> None:
+    options = parse_arguments()
+    for kernel in chosen_kernels(options):
+        print(f"{loops_of(kernel)}\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kernels", type=re.compile, metavar="PATTERN", help="loops of the kernels with such names")
+    parser.add_argument("--architectures", type=int, nargs="+", choices=list(LIMITS), default=ARCHITECTURES)
+    parser.add_argument(
+        "--elements", nargs="+", choices=kernel_sources.ELEMENTS, default=["float32", "float16"], help="element types"
+    )
+    return parser.parse_args()
+
+
+def chosen_kernels(options: argparse.Namespace) -> list[Kernel]:
+    """Kernels that --kernels, --elements and --architectures name."""
+    found = operators(options.kernels.search)
+    jobs = [(one, element, number) for one in found for element in options.elements for number in options.architectures]
+    return compile_kernels(jobs, options.kernels.search)
+
+
+def loops_of(kernel: Kernel) -> str:
+    """Text about a kernel and a table of its loops."""
+    used = kernel.resources
+    lines = [
+        f"{kernel.name}_{kernel.element} on sm_{kernel.architecture} ({kernel.language}): {used.threads} threads, "
+        f"{used.registers} registers, {used.shared} bytes of shared memory, {kernel.blocks} blocks per multiprocessor"
+    ]
+    loops = list(nested_loops(kernel))
+    kinds = [kind for kind in KINDS if kernel.path.kinds[kind] or any(loop.kinds[kind] for _, loop in loops)]
+    rows = [["loop", "trips", "slots", "per product", *kinds]]
+    rows.append(["outside of loops", "1", str(kernel.path.slots), "", *(str(kernel.path.kinds[one]) for one in kinds)])
+    for depth, loop in loops:
+        trips = "?" if loop.trips is None else str(loop.trips)
+        product = per_product(loop) if kernel.multiplies else ""
+        cells = [str(loop.total_slots), product, *(str(loop.kinds[kind]) for kind in kinds)]
+        rows.append([f"{'  ' * depth}{loop.begin} to {loop.end}", trips, *cells])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    head, *body = (markdown_row(cells, widths) for cells in rows)
+    return "\n".join([*lines, head, *body])
+
+
+def nested_loops(kernel: Kernel) -> Iterator[tuple[int, LoopPath]]:
+    """Loops on the way of a warp, each before those inside it, with the number of loops around it."""
+    stack = [(0, loop) for loop in reversed(kernel.path.loops)]
+    while stack:
+        depth, loop = stack.pop()
+        yield depth, loop
+        stack += [(depth + 1, inner) for inner in reversed(loop.loops)]
+
+
+def per_product(loop: LoopPath) -> str:
+    """Issue slots per instruction that multiplies: "12.5 mma"."""
+    kind, count = loop.product_instructions
+    return f"{loop.total_slots / count:.2f} {kind}" if count else ""
+
+
+if __name__ == "__main__":
+    main()
