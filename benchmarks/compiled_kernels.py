@@ -82,11 +82,27 @@ def compile_kernels(
             functions = parse_sass(disassemble(compiled.image, architecture))
         else:
             functions = parse_ptx(compiled.ptx)
-        return [
-            Kernel(name, element, architecture, language, resources[function.name], ControlFlow(function).path())
-            for function in functions
-            if matches(name := function.name.removesuffix(f"_{element}"))
-        ]
+        found = []
+        for function in functions:
+            if matches(name := function.name.removesuffix(f"_{element}")):
+                path = ControlFlow(function).path()
+                balance_products(path)
+                found.append(Kernel(name, element, architecture, language, resources[function.name], path))
+        return found
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         return [kernel for kernels in pool.map(compile_image, jobs) for kernel in kernels]
+
+
+def balance_products(path: CodePath) -> None:
+    """Sets trips of loops that the code does not tell.
+
+    Where one of the loops side by side in a loop has an unknown number, it multiplies as much as the others: these are
+    the two gradients of a backward pass.
+    """
+    for loop in path.loops:
+        balance_products(loop)
+        unknown = [inner for inner in loop.loops if inner.product.count and inner.trips is None]
+        known = sum(inner.trips * inner.product.multiply_adds for inner in loop.loops if inner.trips is not None)
+        if len(unknown) == 1 and known:
+            unknown[0].trips = max(1, round(known / unknown[0].product.multiply_adds))

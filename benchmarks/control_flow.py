@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from machine_code import Function, Instruction
+from machine_code import PRODUCT_KINDS, Function, Instruction
 
 #: What a path is worth, per instruction of a kind: of two ways, a warp of a large map takes the one with accesses of
 #: 16 bytes; of two with the same accesses, the shorter one (each instruction costs one).
@@ -37,6 +37,22 @@ class Loop:
     trips: int | None = None
 
 
+@dataclass(frozen=True)
+class Product:
+    """Instructions of one kind that compute products of matrices, and the multiply-adds of a warp in them."""
+
+    kind: str
+    count: float
+    multiply_adds: float
+
+    def __add__(self, other: "Product") -> "Product":
+        kind = self.kind or other.kind
+        return Product(kind, self.count + other.count, self.multiply_adds + other.multiply_adds)
+
+    def times(self, trips: float) -> "Product":
+        return Product(self.kind, trips * self.count, trips * self.multiply_adds)
+
+
 @dataclass
 class Path:
     """Instructions that a warp issues on the way, and the loops that it passes, whose instructions are their own."""
@@ -50,8 +66,7 @@ class Path:
 
     @cached_property
     def slots(self) -> int:
-        """Issue slots of these instructions: two that are paired take one."""
-        return len(self.instructions) - sum(instruction.paired for instruction in self.instructions)
+        return sum(instruction.slots for instruction in self.instructions)
 
     def total(self, of: Callable[["Path"], float]) -> float:
         """Sum of a property over the path and the trips of the loops in it, one where their number is not known."""
@@ -61,20 +76,23 @@ class Path:
     def total_slots(self) -> float:
         return self.total(lambda path: path.slots)
 
-    @property
-    def product_instructions(self) -> tuple[str, float]:
-        """Kind and number, loops inside included, of the instructions that compute products of matrices.
+    @cached_property
+    def product(self) -> "Product":
+        """What computes products of matrices here: tensor cores if any does.
 
-        Without tensor cores they are the multiply-adds of the innermost loops; those around do other work.
+        Without them, it is the multiply-adds of the inner loops if those have the most; then others do other work.
         """
-        if count := self.total(lambda path: path.kinds["mma"]):
-            return "mma", count
-        counts = Counter({kind: self.kinds[kind] for kind in ("dfma", "hfma2", "ffma")})
-        inside: Counter[str] = Counter()
+        own = [self._own_product(kind) for kind in PRODUCT_KINDS]
+        inside = Product("", 0, 0)
         for loop in self.loops:
-            kind, count = loop.product_instructions
-            inside[kind] += (loop.trips or 1) * count
-        return max([*inside.items(), *counts.items()], key=lambda item: item[1])
+            inside += loop.product.times(loop.trips or 1)
+        if own[0].count or inside.kind == "mma":
+            return own[0] + inside if inside.kind in ("", "mma") else own[0]
+        return max(*own, inside, key=lambda product: product.count)
+
+    def _own_product(self, kind: str) -> "Product":
+        found = [instruction.products for instruction in self.instructions if instruction.kind == kind]
+        return Product(kind if found else "", len(found), sum(found))
 
 
 @dataclass

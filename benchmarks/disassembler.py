@@ -15,10 +15,9 @@ class DisassemblerNotFound(RuntimeError):
 
 @functools.lru_cache(maxsize=1)
 def candidates() -> tuple[str, ...]:
-    """Programs to try, each once: newer ones know no old architectures."""
+    """Programs to try, each once: a newer one may know no old architecture."""
     packages = Path(sysconfig.get_path("purelib"))
-    # nvidia-cuda-nvdisasm, and what Triton brings along.
-    patterns = ("nvidia/cu*/bin/nvdisasm", "nvidia/cuda_nvdisasm/bin/nvdisasm", "triton/backends/nvidia/bin/nvdisasm")
+    patterns = ("nvidia/cu*/bin/nvdisasm", "nvidia/cuda_nvdisasm/bin/nvdisasm")
     found = [shutil.which("nvdisasm"), *(str(path) for one in patterns for path in sorted(packages.glob(one)))]
     return tuple(dict.fromkeys(path for path in found if path is not None and os.access(path, os.X_OK)))
 

@@ -74,8 +74,8 @@ def nested_loops(kernel: Kernel) -> Iterator[tuple[int, LoopPath]]:
 
 def per_product(loop: LoopPath) -> str:
     """Issue slots per instruction that multiplies: "12.5 mma"."""
-    kind, count = loop.product_instructions
-    return f"{loop.total_slots / count:.2f} {kind}" if count else ""
+    product = loop.product
+    return f"{loop.total_slots / product.count:.2f} {product.kind}" if product.count else ""
 
 
 if __name__ == "__main__":

@@ -42,10 +42,9 @@ class Instruction:
         return {"ffma": 32, "dfma": 32, "hfma2": 64}.get(self.kind, 0) * (2 if self.name == "FFMA2" else 1)
 
     @property
-    def accumulates(self) -> bool:
-        """Whether it adds a product to its own result: FFMA R1, R2, R3, R1."""
-        plain = [operand.split(".")[0].strip("-|") for operand in self.operands]
-        return len(plain) >= 4 and plain[0] == plain[3]
+    def slots(self) -> int:
+        """Issue slots that a warp takes for it; an estimate if it is of PTX, which is not what a device executes."""
+        return _ptx_slots(self.opcode) if self.opcode[0].islower() else 0 if self.paired else 1
 
     @property
     def bytes_per_thread(self) -> int:
@@ -87,6 +86,8 @@ KINDS = (
     "uniform",
     "integer",
 )
+#: Those that multiply and add: on tensor cores, and in float32, float64 and pairs of float16.
+PRODUCT_KINDS = ("mma", "ffma", "dfma", "hfma2")
 _ON_MEMORY = frozenset(
     ("load wide", "load scalar", "async copy", "store wide", "store scalar", "lds", "sts", "ldsm", "local")
 )
@@ -227,6 +228,16 @@ def _split_guard(text: str) -> tuple[str, str]:
 def _is_move(instruction: Instruction) -> bool:
     """HFMA2 R1, -RZ, RZ, 0, 0 is how the compiler writes a constant."""
     return instruction.name == "HFMA2" and instruction.operands[1:3] == ("-RZ", "RZ")
+
+
+#: Operands of other instructions once compiled: constants, parameters, registers that need no copy.
+_PTX_FREE = re.compile(r"mov|cvta|ld\.param|cvt\.[us]64\.[us]32|cvt\.u32\.u64")
+# A 64-bit integer takes two instructions.
+_PTX_DOUBLE = re.compile(r"(?!ld|st)\S*\.[usb]64\b")
+
+
+def _ptx_slots(opcode: str) -> int:
+    return 0 if _PTX_FREE.match(opcode) else 2 if _PTX_DOUBLE.match(opcode) else 1
 
 
 _SHAPE = re.compile(r"\.m(\d+)n(\d+)k(\d+)")

@@ -26,13 +26,14 @@ in the launchers), far below what would set the time.
 """
 
 import importlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
 from roofline_devices import Device
-from roofline_torch import Call, Work, is_channels_last, works_of
+from roofline_torch import Call, Launch, Work, is_channels_last, works_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -152,9 +153,11 @@ class Counter(TorchDispatchMode):
 
     def _collect(self) -> None:
         for record in self._backend.take_records():
-            name, _, _ = record.kernel.rpartition("_")  # the element's name
+            name, _, element = record.kernel.rpartition("_")
             moved = record.read_bytes, record.written_bytes
-            self.works.append(Work(name, *moved, record.operations, "conv" in name, "_tensor" in name, self._stage))
+            kinds = "conv" in name, "_tensor" in name
+            launch = Launch(element, math.prod(record.grid), math.prod(record.block))
+            self.works.append(Work(name, *moved, record.operations, *kinds, self._stage, launch))
 
 
 #: Operators of ours that torch takes for one on the meta device; what they do inside is counted.

@@ -1,4 +1,4 @@
-"""Peak rates of five GPUs, by their maker's data sheets."""
+"""Peak rates of six GPUs, by their maker's data sheets."""
 
 from dataclasses import dataclass
 
@@ -21,6 +21,11 @@ class Device:
     tensor_tf32: float | None = None
     tensor_float16: float | None = None
 
+    @property
+    def clock(self) -> float:
+        """Cycles per second, at which the rates are: each multiprocessor has 128 units for float32."""
+        return self.float32 / (2 * 128 * self.multiprocessors)
+
     def multiplies_by_tensor_cores(self, dtype: torch.dtype, allow_tf32: bool) -> bool:
         """Whether products of numbers of `dtype` may use the tensor cores."""
         return self._tensor_rate(dtype) is not None and (dtype == torch.float16 or allow_tf32)
@@ -42,7 +47,7 @@ _GIGA, _TERA = 1e9, 1e12
 #: Sources, all NVIDIA's. GTX 1070, Titan X: product pages, and the GeForce GTX 1080 whitepaper for the architecture.
 #: RTX 3060: product page; its tensor rates from the GA102 whitepaper's per multiprocessor (GeForce halves those with
 #: sums in float32). RTX 4090: Ada whitepaper, appendix A. H100 SXM5: H100 data sheet and Hopper whitepaper, table 2,
-#: without sparsity.
+#: without sparsity. H200: H200 data sheet; the processor is an H100's.
 DEVICES = {
     device.name: device
     for device in (
@@ -51,5 +56,6 @@ DEVICES = {
         Device("RTX 3060", 86, 28, 360 * _GIGA, 12.7 * _TERA, 12.7 * _TERA, 25.5 * _TERA),
         Device("RTX 4090", 89, 128, 1008 * _GIGA, 82.6 * _TERA, 82.6 * _TERA, 165.2 * _TERA),
         Device("H100 SXM", 90, 132, 3350 * _GIGA, 66.9 * _TERA, 494.7 * _TERA, 989.4 * _TERA),
+        Device("H200", 90, 132, 4800 * _GIGA, 66.9 * _TERA, 494.7 * _TERA, 989.4 * _TERA),
     )
 }

@@ -9,6 +9,15 @@ from torch.utils._pytree import tree_leaves
 
 
 @dataclass(frozen=True)
+class Launch:
+    """How a kernel of ours is launched: for which element type, how many blocks of how many threads."""
+
+    element: str
+    blocks: int
+    threads: int
+
+
+@dataclass(frozen=True)
 class Work:
     """One launch of a kernel of ours, or one operator of torch."""
 
@@ -19,6 +28,7 @@ class Work:
     is_product: bool = False
     by_tensor_cores: bool = False
     stage: str = ""
+    launch: Launch | None = None
 
     @property
     def moved_bytes(self) -> int:
