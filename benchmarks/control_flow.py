@@ -45,13 +45,6 @@ class Product:
     count: float
     multiply_adds: float
 
-    def __add__(self, other: "Product") -> "Product":
-        kind = self.kind or other.kind
-        return Product(kind, self.count + other.count, self.multiply_adds + other.multiply_adds)
-
-    def times(self, trips: float) -> "Product":
-        return Product(self.kind, trips * self.count, trips * self.multiply_adds)
-
 
 @dataclass
 class Path:
@@ -76,23 +69,25 @@ class Path:
     def total_slots(self) -> float:
         return self.total(lambda path: path.slots)
 
+    def count(self, kind: str) -> float:
+        """Instructions of a kind, with those of the loops."""
+        return self.total(lambda path: path.kinds[kind])
+
     @cached_property
     def product(self) -> "Product":
-        """What computes products of matrices here: tensor cores if any does.
+        """What computes products of matrices here: tensor cores if any does, or else the most frequent kind."""
+        found = [self._product_of(kind) for kind in PRODUCT_KINDS]
+        return found[0] if found[0].count else max(found, key=lambda product: product.count)
 
-        Without them, it is the multiply-adds of the inner loops if those have the most; then others do other work.
-        """
-        own = [self._own_product(kind) for kind in PRODUCT_KINDS]
-        inside = Product("", 0, 0)
-        for loop in self.loops:
-            inside += loop.product.times(loop.trips or 1)
-        if own[0].count or inside.kind == "mma":
-            return own[0] + inside if inside.kind in ("", "mma") else own[0]
-        return max(*own, inside, key=lambda product: product.count)
-
-    def _own_product(self, kind: str) -> "Product":
-        found = [instruction.products for instruction in self.instructions if instruction.kind == kind]
-        return Product(kind if found else "", len(found), sum(found))
+    def _product_of(self, kind: str) -> "Product":
+        """Instructions of one kind. Multiply-adds outside of inner loops do other work if these have more of them."""
+        own = [instruction.products for instruction in self.instructions if instruction.kind == kind]
+        inside = [(loop.trips or 1, loop._product_of(kind)) for loop in self.loops]
+        count = sum(trips * product.count for trips, product in inside)
+        multiply_adds = sum(trips * product.multiply_adds for trips, product in inside)
+        if kind == "mma":
+            return Product(kind, len(own) + count, sum(own) + multiply_adds)
+        return Product(kind, count, multiply_adds) if count > len(own) else Product(kind, len(own), sum(own))
 
 
 @dataclass

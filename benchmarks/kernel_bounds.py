@@ -1,28 +1,53 @@
 """What bounds the time of each CUDA kernel, from its machine code: no GPU is needed.
 
-    python benchmarks/kernel_bounds.py --kernels bn_relu_conv3x3_weight --architectures 90
+    python benchmarks/kernel_bounds.py
+prints the bounds of a training step on several devices, and of one of these by kernel (--device, --dtype);
 
-prints the loops of these kernels: instructions that a warp issues in one trip, by kind.
+    python benchmarks/kernel_bounds.py --kernels bn_relu_conv3x3_weight --architectures 90 --elements float16
+prints the loops of these kernels: the instructions that a warp issues in one trip, by kind. It takes seconds.
+
+It needs NVRTC, and nvdisasm for architectures from 7.5 on: pip install nvidia-cuda-nvdisasm.
 """
 
 import argparse
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+from arguments import image_size, positive
 from compiled_kernels import Kernel, compile_kernels, operators
 from control_flow import LoopPath
+from kernel_ceilings import write_ceilings
 from kernel_resources import ARCHITECTURES
+from kernel_tables import STEPS, by_kernel, document, launched_kernels, summary, write_check
 from machine_code import KINDS
 from occupancy import LIMITS
 from report import markdown_row
+from roofline import DTYPES, MODELS, titled
+from roofline_devices import DEVICES
 
-from ladderseg_fast.cuda import kernel_sources
+from ladderseg_fast.cuda import images, kernel_sources
 
 
 def main() -> None:
     options = parse_arguments()
-    for kernel in chosen_kernels(options):
-        print(f"{loops_of(kernel)}\n")
+    step = options.model, options.batch, options.size
+    device = DEVICES[options.device]
+    if options.kernels:
+        for kernel in chosen_kernels(options):
+            print(f"{loops_of(kernel)}\n")
+    elif options.ceilings:
+        write_ceilings()
+    elif options.check:
+        print(write_check(options.check, device, *step, options.sources))
+    elif options.markdown:
+        options.markdown.write_text(document(*step))
+    else:
+        steps = {one: launched_kernels(DEVICES[one[0]], one[1], *step, options.sources) for one in STEPS}
+        print(titled("A step", summary(steps)))
+        chosen = options.device, options.dtype
+        kernels = steps[chosen] if chosen in steps else launched_kernels(device, options.dtype, *step, options.sources)
+        print(f"\n{titled(', '.join(chosen), by_kernel(kernels, device))}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,14 +57,29 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--elements", nargs="+", choices=kernel_sources.ELEMENTS, default=["float32", "float16"], help="element types"
     )
+    parser.add_argument("--model", choices=MODELS, default="densenet121", help="backbone")
+    parser.add_argument("--size", type=image_size, default=(1024, 2048), metavar="HxW", help="default: 1024x2048")
+    parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images per step (default: 2)")
+    parser.add_argument("--device", choices=list(DEVICES), default="H200", help="of the table by kernel")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="float16", help="of the table by kernel")
+    parser.add_argument("--sources", type=Path, default=images.sources(), help="kernels' sources of another revision")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write docs/kernel_bounds.md there")
+    parser.add_argument("--ceilings", action="store_true", help="make today's figures the ceilings of the tests")
+    parser.add_argument(
+        "--check",
+        type=Path,
+        metavar="RESULTS",
+        help="keep the bounds of the revision whose kernels were measured in this file, for docs/kernel_bounds.md; "
+        "its kernels are in --sources, its device is --device",
+    )
     return parser.parse_args()
 
 
 def chosen_kernels(options: argparse.Namespace) -> list[Kernel]:
     """Kernels that --kernels, --elements and --architectures name."""
-    found = operators(options.kernels.search)
+    found = operators(options.kernels.search, options.sources)
     jobs = [(one, element, number) for one in found for element in options.elements for number in options.architectures]
-    return compile_kernels(jobs, options.kernels.search)
+    return compile_kernels(jobs, options.kernels.search, options.sources)
 
 
 def loops_of(kernel: Kernel) -> str:
