@@ -53,11 +53,13 @@ class Kernel:
 def operators(matches: Callable[[str], bool], directory: Path | None = None) -> list[str]:
     """Operators with a kernel whose name matches."""
     directory = images.sources() if directory is None else directory
-    return [
-        operator
-        for operator in kernel_sources.operators(directory)
-        if any(map(matches, _DECLARED.findall((directory / f"{operator}.cu").read_text())))
-    ]
+    return [one for one in kernel_sources.operators(directory) if any(map(matches, declared(one, directory)))]
+
+
+def declared(operator: str, directory: Path | None = None) -> list[str]:
+    """Names of an operator's kernels, without the element type."""
+    directory = images.sources() if directory is None else directory
+    return _DECLARED.findall((directory / f"{operator}.cu").read_text())
 
 
 def compile_kernels(

@@ -1,5 +1,6 @@
 """Instructions of compiled kernels, from the text of the disassembler (SASS) or from PTX."""
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,11 +29,7 @@ class Instruction:
     @property
     def kind(self) -> str:
         """One of KINDS."""
-        if _is_move(self):
-            return "integer"
-        match = (_PTX_KIND if self.opcode[0].islower() else _SASS_KIND).match(self.opcode)
-        kind = next(kind for kind, found in match.groupdict().items() if found is not None)
-        return kind.replace("_", " ")
+        return "integer" if _is_move(self) else _kind(self.opcode)
 
     @property
     def products(self) -> int:
@@ -100,9 +97,9 @@ _SASS_KIND = re.compile(
     r"|(?P<convert>F2F|F2I|I2F|F2FP|I2FP|HADD2\.F32|FRND)"
     r"|(?P<float>F(ADD|MUL|SETP|SET|SEL|MNMX|CHK|CMP|SWZADD)|D(ADD|MUL|SETP|MNMX)|H(ADD2|MUL2|SETP2|MNMX2|SET2)|MUFU|VHMNMX|RRO)"
     r"|(?P<async_copy>LDGSTS|UBLKCP|UTMA)"
-    r"|(?P<load_wide>(LDG|LD)\.(\S*\.)?(64|128)\b)"
+    r"|(?P<load_wide>(LDG|LD)\.(\S*\.)?(64|128|256)\b)"
     r"|(?P<load_scalar>(LDG|LD)\b)"
-    r"|(?P<store_wide>(STG|ST)\.(\S*\.)?(64|128)\b)"
+    r"|(?P<store_wide>(STG|ST)\.(\S*\.)?(64|128|256)\b)"
     r"|(?P<store_scalar>(STG|ST|RED|ATOM|ATOMG)\b)"
     r"|(?P<ldsm>LDSM)"
     r"|(?P<lds>LDS\b|ATOMS)"
@@ -139,6 +136,13 @@ _PTX_KIND = re.compile(
     r"|(?P<branch>bra|ret|exit|call|brx|trap)"
     r"|(?P<integer>.)"
 )
+
+
+@functools.cache
+def _kind(opcode: str) -> str:
+    match = (_PTX_KIND if opcode[0].islower() else _SASS_KIND).match(opcode)
+    return next(kind for kind, found in match.groupdict().items() if found is not None).replace("_", " ")
+
 
 # Two instructions of one issue slot, on devices that have that, are in braces: the first has no semicolon.
 _SASS_LINE = re.compile(r"\s*/\*[0-9a-f]+\*/\s+(?P<pair>\{?)\s*(?P<text>[^;}]+?)\s*([;}].*)?$")
@@ -263,7 +267,7 @@ def _width(opcode: str) -> int:
         bits = [int(found[1:]) for found in modifiers if re.fullmatch(r"[bsuf](8|16|32|64|128)", found)]
         return 16 if opcode.startswith("cp.async") else count * (bits[-1] if bits else 32) // 8
     for modifier in modifiers:
-        if modifier in ("64", "128"):
+        if modifier in ("64", "128", "256"):
             return int(modifier) // 8
         if modifier in ("U8", "S8"):
             return 1
