@@ -1,8 +1,12 @@
 """Ways to run one training step that the benchmarks compare, all from the same parameters.
 
-`plain` is ordinary PyTorch. The `checkpoint-*` methods are plain with torch.utils.checkpoint, placed as an expert
-places it: the concatenation of a layer's inputs is inside the checkpoint (as in torchvision's `memory_efficient=True`),
-so each layer keeps its new features and no concatenation. `lean` is this package.
+`plain` is ordinary PyTorch, `compile` the same under torch.compile. The `checkpoint-*` methods are plain with
+torch.utils.checkpoint, placed as an expert places it: the concatenation of a layer's inputs is inside the checkpoint
+(as in torchvision's `memory_efficient=True`), so each layer keeps its new features and no concatenation.
+
+Each of them exists twice. `NAME-lean-loss` takes LadderLoss(memory="lean") instead of F.interpolate and
+F.cross_entropy, as whoever sees where a plain step's time goes would do first: on a GPU most of it is the backward of
+the upsampling of the class scores. `lean` is this package's network and loss.
 
 Every checkpoint here has a known defect: the recomputation runs BatchNorm in training mode a second time, so the
 running statistics are updated twice per step. Loss and gradients are not affected.
@@ -50,15 +54,15 @@ def checkpoint_layer(model: SegmentationModel, loss: LadderLoss) -> None:
 
 
 def checkpoint_everything(model: SegmentationModel, loss: LadderLoss) -> None:
-    """Recomputes each dense layer, the stem, transitions down and up, context, heads and the loss."""
+    """Recomputes each dense layer, the stem, transitions down and up, context, heads and the plain loss."""
     checkpoint_layer(model, loss)
     for module in (*model.modules(), loss):
-        if isinstance(module, (Transition, TransitionUp, Context, Head, LadderLoss)):
+        if isinstance(module, (Transition, TransitionUp, Context, Head)) or module is loss and loss.memory == "plain":
             module.forward = _with_recomputation(module.forward)
     model.features.stem = _with_recomputation(model.features.stem)
 
 
-#: Each changes a model and loss made with memory="plain" in place. `lean` is not here: it is a memory mode.
+#: Each changes a model made with memory="plain" in place, and its loss. `lean` is not here: it is a memory mode.
 ALTERNATIVES: dict[str, Callable[[SegmentationModel, LadderLoss], None]] = {
     "plain": plain,
     "compile": compiled,
@@ -67,17 +71,22 @@ ALTERNATIVES: dict[str, Callable[[SegmentationModel, LadderLoss], None]] = {
     "checkpoint-everything": checkpoint_everything,
 }
 
-METHODS = (*ALTERNATIVES, "lean")
+LEAN_LOSS = "-lean-loss"
+#: What a method's name has after that of its network: nothing for PyTorch's own loss.
+LOSSES = ("", LEAN_LOSS)
+
+METHODS = (*(name + loss for name in ALTERNATIVES for loss in LOSSES), "lean")
 
 
 def build(method: str, name: str, num_classes: int, channels_last: bool) -> tuple[SegmentationModel, LadderLoss]:
     """Model and loss of `method`, one of METHODS. `channels_last` concerns all but lean, which picks its own layout."""
     if method == "lean":
         return create_model(name, num_classes, memory="lean"), LadderLoss(memory="lean")
-    model, loss = create_model(name, num_classes, memory="plain"), LadderLoss(memory="plain")
+    model = create_model(name, num_classes, memory="plain")
+    loss = LadderLoss(memory="lean" if method.endswith(LEAN_LOSS) else "plain")
     if channels_last:
         model.to(memory_format=torch.channels_last)
-    ALTERNATIVES[method](model, loss)
+    ALTERNATIVES[method.removesuffix(LEAN_LOSS)](model, loss)
     return model, loss
 
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from best_method import Best
 from in_turn import Outcome
 from PIL import Image, ImageDraw, ImageFont
-from report import Configuration, find, gigabytes
+from report import Configuration, gigabytes
 
 # Twice the width at which a README shows it, so that it is sharp on dense screens.
 _WIDTH = 1800
@@ -14,7 +15,7 @@ _ROW = 96
 _BAR = 56
 _FOOTER = 76
 _LABEL_GAP = 28
-#: Room right of the longest bar for "12.34 GB   100 %   1.00 x time".
+#: Room right of the longest bar for "12.34 GB  12.34 s per step,  x 1.00": the ratio to the fastest other method.
 _VALUE_WIDTH = 560
 
 _BACKGROUND = "#ffffff"
@@ -37,7 +38,7 @@ def draw(outcomes: list[Outcome], setting: Configuration, path: Path) -> None:
 
     left = _MARGIN + int(max(canvas.textlength(outcome.method, _font(34)) for outcome in outcomes)) + _LABEL_GAP
     largest = max((outcome.peak_bytes or 0 for outcome in outcomes), default=0)
-    plain = find(outcomes, "plain")
+    best = Best.of(outcomes)
     for index, outcome in enumerate(outcomes):
         middle = _HEADER + _ROW * index + _ROW // 2
         canvas.text((left - _LABEL_GAP, middle), outcome.method, fill=_TEXT, font=_font(34), anchor="rm")
@@ -45,13 +46,13 @@ def draw(outcomes: list[Outcome], setting: Configuration, path: Path) -> None:
             _draw_failure(canvas, left, middle, outcome.failure)
         else:
             length = (_WIDTH - _MARGIN - _VALUE_WIDTH - left) * outcome.peak_bytes // largest
-            _draw_bar(canvas, left, middle, length, outcome, plain)
+            _draw_bar(canvas, left, middle, length, outcome, best)
     canvas.line((left, _HEADER, left, height - _FOOTER), fill=_AXIS, width=3)
     image.save(path)
 
 
 def _draw_bar(
-    canvas: ImageDraw.ImageDraw, left: int, middle: int, length: int, outcome: Outcome, plain: Outcome | None
+    canvas: ImageDraw.ImageDraw, left: int, middle: int, length: int, outcome: Outcome, best: Best | None
 ) -> None:
     colour = _OURS if outcome.method == "lean" else _OTHERS
     canvas.rectangle((left, middle - _BAR // 2, left + max(length, 2), middle + _BAR // 2), fill=colour)
@@ -59,11 +60,9 @@ def _draw_bar(
     value = gigabytes(outcome.peak_bytes)
     canvas.text((x, middle), value, fill=_TEXT, font=_font(36), anchor="lm")
     x += canvas.textlength(value, _font(36)) + 28
-    if plain is None:
-        note = f"{outcome.seconds:.2f} s per step"
-    else:
-        share = 100 * outcome.peak_bytes / plain.peak_bytes
-        note = f"{share:.0f} %,  time x {outcome.seconds / plain.seconds:.2f}"
+    note = f"{outcome.seconds:.2f} s per step"
+    if best is not None:
+        note += f",  x {best.time_ratio(outcome)}"
     canvas.text((x, middle), note, fill=_QUIET_TEXT, font=_font(32), anchor="lm")
 
 

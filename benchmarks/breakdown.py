@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from arguments import add_step_options, parsed_step
-from report import markdown_row, network
+from report import markdown_table, network
 from torch import Tensor
 from train_step import NUM_CLASSES, SEED, machine, random_batch
 
@@ -151,9 +151,7 @@ def table(title: str, records: Records, total: float, peak: float | None, steps:
         rows.append(row)
     rest = total - sum(record.seconds for record in records.values()) / steps
     rows.append(["the rest", "", f"{1e3 * rest:.1f} ms", f"{100 * rest / total:.1f} %"] + [""] * (len(header) - 4))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
-    return "\n".join([markdown_row(rows[0], widths), rule, *(markdown_row(row, widths) for row in rows[1:])])
+    return markdown_table(rows)
 
 
 if __name__ == "__main__":

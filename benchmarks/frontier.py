@@ -1,19 +1,21 @@
 """Memory against time: training steps planned into several budgets, and the methods of speed.py beside them.
 
-Every step runs in fresh processes of its own, all in turn; results are checked against the first method's. Prints a
-table in Markdown; with --plot it also draws it. Peak memory is that of model, images, labels and step together, as
-budgets are.
+Ratios are to the best of those methods. Every step runs in fresh processes of its own, all in turn; results are
+checked against the first method's. Prints a table in Markdown; with --plot it also draws it. Peak memory is that of
+model, images, labels and step together, as budgets are.
 """
 
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from arguments import DTYPES, parsed_step, step_options
-from in_turn import Measurements, Outcome, Variant, measure_in_turn
+from best_method import Best
+from in_turn import Outcome, Variant, measure_in_turn
 from PIL import Image, ImageDraw, ImageFont
-from report import configuration, gigabytes, markdown_row
+from report import LEAN_LOSS_NOTE, configuration, gigabytes, markdown_table
 from speed import TRAINING_METHODS, add_options, variants
 
 from ladderseg_fast import memory
@@ -41,10 +43,11 @@ def main() -> int:
     print(f"One training step of {setting.step}\non {setting.machine}\n")
     predicted = {variant.name: estimate for variant, estimate in zip(plans, estimates.values())}
     fixed = sum(planner.fastest.parts[name] for name in ("parameters and buffers", "images and labels"))
-    print(table(measured, predicted, fixed))
-    print(f"\n{setting.procedure}. Time predicted by a cost model: {planner.step.rates.source}.")
+    outcomes = [with_fixed(measured.outcome(name), fixed) for name in measured.runs]
+    print(table(outcomes, predicted))
+    print(f"{setting.procedure}. Time predicted by a cost model: {planner.step.rates.source}.")
     if options.plot:
-        points = [point(measured.outcome(name), fixed) for name in measured.runs if name not in measured.failures]
+        points = [point(each) for each in outcomes if each.failure is None]
         ours = [each for each in points if each[0] in predicted]
         draw(ours, [each for each in points if each not in ours], options.plot, f"One training step of {setting.step}")
     for method, reason in measured.failures.items():
@@ -58,30 +61,35 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--budgets", type=lambda text: text.split(","), default=BUDGETS, help="default: %(default)s")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw it there")
     # torch.compile takes longer to compile this step than all others take.
-    methods = [name for name in TRAINING_METHODS if name != "compile"]
+    methods = [name for name in TRAINING_METHODS if not name.startswith("compile")]
     parser.set_defaults(methods=methods, size=(1024, 2048), warmup=1, repeats=2)
     return parsed_step(parser)
 
 
-def point(outcome: Outcome, fixed: int) -> tuple[str, int, float]:
-    """Name, bytes of all and seconds; `fixed` bytes exist before the step."""
-    return outcome.method, outcome.peak_bytes + fixed, outcome.seconds
+def with_fixed(outcome: Outcome, fixed: int) -> Outcome:
+    """The outcome with the bytes that exist before the step."""
+    return outcome if outcome.failure is not None else replace(outcome, peak_bytes=outcome.peak_bytes + fixed)
 
 
-def table(measured: Measurements, predicted: dict[str, memory.Estimate], fixed: int) -> str:
-    """Table in Markdown."""
-    rows = [["method", "peak memory", "predicted", "time", "predicted"]]
-    for name in measured.runs:
-        outcome = measured.outcome(name)
+def point(outcome: Outcome) -> tuple[str, int, float]:
+    """Name, bytes and seconds."""
+    return outcome.method, outcome.peak_bytes, outcome.seconds
+
+
+def table(outcomes: list[Outcome], predicted: dict[str, memory.Estimate]) -> str:
+    """Table in Markdown, and which methods the ratios are to; `predicted` has the plans by name."""
+    best = Best.of(outcomes)
+    rows = [["method", "peak memory", "predicted", "of the least", "time", "predicted", "of the fastest"]]
+    for outcome in outcomes:
         if outcome.failure is not None:
-            rows.append([name, "failed", "", "", ""])
+            rows.append([outcome.method, f"failed: {outcome.failure}"])
             continue
-        estimate = predicted.get(name)
+        estimate = predicted.get(outcome.method)
         expected = ("", "") if estimate is None else (gigabytes(estimate.peak), f"{estimate.seconds:.2f} s")
-        rows.append([name, gigabytes(outcome.peak_bytes + fixed), expected[0], f"{outcome.seconds:.2f} s", expected[1]])
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
-    return "\n".join([markdown_row(rows[0], widths), rule, *(markdown_row(row, widths) for row in rows[1:])])
+        least, fastest = ("-", "-") if best is None else (best.memory_ratio(outcome), best.time_ratio(outcome))
+        size, seconds = gigabytes(outcome.peak_bytes), f"{outcome.seconds:.2f} s"
+        rows.append([outcome.method, size, expected[0], least, seconds, expected[1], fastest])
+    return "\n".join([markdown_table(rows), *([] if best is None else ["", best.sentence, LEAN_LOSS_NOTE])])
 
 
 def draw(ours: list[tuple[str, int, float]], others: list[tuple[str, int, float]], path: Path, heading: str) -> None:

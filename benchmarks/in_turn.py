@@ -28,6 +28,8 @@ class Outcome:
 
     method: str
     peak_bytes: int | None = None
+    reserved_bytes: int | None = None
+    """What torch's allocator held at most for its tensors and between them; None on the CPU."""
     seconds: float | None = None
     failure: str | None = None
 
@@ -49,7 +51,9 @@ class Measurements:
         if failure is not None:
             return Outcome(name, failure=failure)
         peak_bytes = int(statistics.median(run["peak_bytes"] for run in runs))
-        return Outcome(name, peak_bytes, statistics.median(run["seconds"] for run in runs))
+        reserved = [run["reserved_bytes"] for run in runs if run["reserved_bytes"] is not None]
+        reserved_bytes = int(statistics.median(reserved)) if reserved else None
+        return Outcome(name, peak_bytes, reserved_bytes, statistics.median(run["seconds"] for run in runs))
 
 
 def measure_in_turn(variants: Sequence[Variant], repeats: int) -> Measurements:

@@ -10,7 +10,7 @@ import sys
 import torch
 from arguments import add_step_options, model_name, parsed_step, positive, step_options
 from in_turn import Measurements, Outcome, Variant, measure_in_turn
-from report import configuration, footnotes, gigabytes, markdown_row
+from report import configuration, footnotes, gigabytes, markdown_table
 from torch.utils.flop_counter import FlopCounterMode
 
 from ladderseg_fast import create_model, list_models
@@ -35,7 +35,7 @@ def main() -> int:
     setting = configuration(options, last.any_run())
     print(f"Training steps of {options.batch} x {options.size[0]}x{options.size[1]} in {options.dtype}")
     print(f"on {setting.machine}\n")
-    print(table(rows))
+    print(markdown_table([HEADINGS, *rows]))
     print("\n" + "\n".join(footnotes(setting, last.reference)))
     print("Arithmetic: multiplications and additions of one forward pass of one such image.")
     return 1 if failed else 0
@@ -74,12 +74,6 @@ def row(name: str, options: argparse.Namespace, outcomes: list[Outcome]) -> list
         failed = outcome.failure is not None
         cells += ["failed", "-"] if failed else [gigabytes(outcome.peak_bytes), f"{outcome.seconds:.2f} s"]
     return cells
-
-
-def table(rows: list[list[str]]) -> str:
-    widths = [max(len(cells[column]) for cells in [HEADINGS, *rows]) for column in range(len(HEADINGS))]
-    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
-    return "\n".join([markdown_row(HEADINGS, widths), rule, *(markdown_row(cells, widths) for cells in rows)])
 
 
 if __name__ == "__main__":

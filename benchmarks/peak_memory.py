@@ -15,6 +15,7 @@ class KernelPeak:
     """Highest resident set since `start`, as the kernel itself records it (VmHWM)."""
 
     how = "highest resident set, recorded by the kernel (VmHWM)"
+    reserved: int | None = None
 
     def start(self) -> None:
         """Starts the record. Raises OSError if the process may not reset the kernel's record."""
@@ -38,6 +39,7 @@ class SampledPeak:
     """Highest resident set that a thread saw, looking every few milliseconds."""
 
     how = f"highest resident set, sampled every {_SAMPLING_PERIOD_S * 1e3:.0f} ms (the kernel's cannot be reset)"
+    reserved: int | None = None
 
     def start(self) -> None:
         self._before = self._peak = self._resident()
@@ -61,12 +63,17 @@ class SampledPeak:
 
 
 class CudaPeak:
-    """Most bytes in tensors on a CUDA device, as torch's allocator counts them."""
+    """Most bytes in tensors on a CUDA device, as torch's allocator counts them.
+
+    reserved: the most that it held for tensors and between them since `start`: what a device must have. Known once
+        stopped.
+    """
 
     how = "most bytes allocated on the device (torch.cuda.max_memory_allocated)"
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self.reserved: int | None = None
 
     def start(self) -> None:
         torch.cuda.reset_peak_memory_stats(self._device)
@@ -74,6 +81,7 @@ class CudaPeak:
 
     def stop(self) -> int:
         """Bytes at the peak above those at `start`."""
+        self.reserved = torch.cuda.max_memory_reserved(self._device) - self._before
         return torch.cuda.max_memory_allocated(self._device) - self._before
 
 

@@ -59,7 +59,8 @@ def measure(model: nn.Module, images: Tensor, options: argparse.Namespace) -> tu
         seconds.append(now(images.device) - started)
     peak = meter.stop()
     seconds = statistics.median(seconds[options.warmup :])
-    return {"peak_bytes": peak, "how_measured": meter.how, "seconds": seconds}, labels
+    memory = {"peak_bytes": peak, "reserved_bytes": meter.reserved, "how_measured": meter.how}
+    return memory | {"seconds": seconds}, labels
 
 
 if __name__ == "__main__":

@@ -4,10 +4,14 @@ import argparse
 from dataclasses import dataclass
 
 from arguments import size_text
+from best_method import Best
 from in_turn import Outcome
 from result_check import EXACT_SIZE, TOLERANCES
 
 from ladderseg_fast.models.registry import CONFIGURATIONS, full_name
+
+#: Says what the names of methods do not.
+LEAN_LOSS_NOTE = '*-lean-loss: the same network with LadderLoss(memory="lean") in place of PyTorch\'s own loss.'
 
 
 @dataclass(frozen=True)
@@ -50,27 +54,32 @@ def network(model: str) -> str:
 
 def table(outcomes: list[Outcome], setting: Configuration, reference: str | None) -> str:
     """Results in Markdown, with their meaning below."""
-    plain = find(outcomes, "plain")
-    rows = [["method", "peak memory", "of plain", "time per step", "of plain"]]
-    rows += [row(outcome, plain) for outcome in outcomes]
-    widths = [max(len(cells[column]) for cells in rows if len(cells) > column) for column in range(5)]
-    # A failure's reason may be long: it must not widen the column of numbers.
-    widths[1] = max(len(cells[1]) for cells in rows if len(cells) == 5)
-    lines = [f"One training step of {setting.step}", f"on {setting.machine}", ""]
-    lines.append(markdown_row(rows[0], widths))
-    lines.append(f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:]))
-    lines += [markdown_row(cells, widths) for cells in rows[1:]]
-    return "\n".join(lines + ["", *footnotes(setting, reference)])
+    best, reserved = Best.of(outcomes), any(outcome.reserved_bytes is not None for outcome in outcomes)
+    rows = [["method", "peak memory", *["reserved"] * reserved, "of the least", "time per step", "of the fastest"]]
+    rows += [row(outcome, best, reserved) for outcome in outcomes]
+    lines = [f"One training step of {setting.step}", f"on {setting.machine}", "", markdown_table(rows), ""]
+    if best is not None:
+        lines += [best.sentence, LEAN_LOSS_NOTE]
+    return "\n".join([*lines, *footnotes(setting, reference)])
 
 
-def row(outcome: Outcome, plain: Outcome | None) -> list[str]:
+def row(outcome: Outcome, best: Best | None, reserved: bool) -> list[str]:
     if outcome.failure is not None:
         return [outcome.method, f"failed: {outcome.failure}"]
-    memory_ratio = time_ratio = "-"
-    if plain is not None:
-        memory_ratio = f"{100 * outcome.peak_bytes / plain.peak_bytes:.0f} %"
-        time_ratio = f"{outcome.seconds / plain.seconds:.2f}"
-    return [outcome.method, gigabytes(outcome.peak_bytes), memory_ratio, f"{outcome.seconds:.2f} s", time_ratio]
+    ratios = ("-", "-") if best is None else (best.memory_ratio(outcome), best.time_ratio(outcome))
+    sizes = [outcome.peak_bytes, *[outcome.reserved_bytes] * reserved]
+    return [outcome.method, *map(gigabytes, sizes), ratios[0], f"{outcome.seconds:.2f} s", ratios[1]]
+
+
+def markdown_table(rows: list[list[str]]) -> str:
+    """Table of rows, the first of which is the head. A shorter row, such as a failure with a long reason, widens no
+    column of numbers."""
+    count = len(rows[0])
+    full = [row for row in rows if len(row) == count]
+    widths = [max(len(row[column]) for row in full) for column in range(count)]
+    widths[0] = max(len(row[0]) for row in rows)
+    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
+    return "\n".join([markdown_row(rows[0], widths), rule, *(markdown_row(row, widths) for row in rows[1:])])
 
 
 def markdown_row(cells: list[str], widths: list[int]) -> str:
@@ -102,16 +111,14 @@ def footnotes(setting: Configuration, reference: str | None) -> list[str]:
 
 
 def sentence(outcomes: list[Outcome], options: argparse.Namespace) -> str | None:
-    """Sentence about lean (or, without it, about the least memory); None if nothing could be compared."""
-    measured = [outcome for outcome in outcomes if outcome.failure is None and outcome.method != "plain"]
-    plain = find(outcomes, "plain")
-    best = find(outcomes, "lean") or min(measured, key=lambda outcome: outcome.peak_bytes, default=None)
-    if best is None or plain is None:
+    """Sentence about lean and the best of the other methods; None if one of them was not measured."""
+    lean, best = find(outcomes, "lean"), Best.of(outcomes)
+    if lean is None or best is None:
         return None
     return (
-        f"{best.method} trains {network(options.model)} at {options.batch} x {size_text(options.size)} in "
-        f"{gigabytes(best.peak_bytes)} where plain PyTorch takes {gigabytes(plain.peak_bytes)} "
-        f"({100 * best.peak_bytes / plain.peak_bytes:.0f} %), at {best.seconds / plain.seconds:.2f} of the time."
+        f"lean trains {network(options.model)} at {options.batch} x {size_text(options.size)} in "
+        f"{gigabytes(lean.peak_bytes)}, {best.memory_ratio(lean)} of the least of the others "
+        f"({best.smallest.method}), at {best.time_ratio(lean)} of the time of the fastest ({best.fastest.method})."
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from arguments import image_size, positive, size_text
-from report import markdown_row, network
+from report import markdown_table, network
 from roofline_counts import lean_step, plain_step
 from roofline_devices import DEVICES, Device
 from roofline_torch import Work
@@ -154,10 +154,7 @@ def floor(work: Work, device: Device, dtype: torch.dtype) -> float:
 
 def titled(title: str, rows: list[list[str]]) -> str:
     """Section with a table, in Markdown; the first row is the head."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
-    head, *body = (markdown_row(cells, widths) for cells in rows)
-    return "\n".join([f"## {title}", "", head, rule, *body])
+    return f"## {title}\n\n{markdown_table(rows)}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Time of a training step and of a prediction: plain PyTorch, torch.compile, checkpointing, and lean.
 
-Plain PyTorch and checkpointing also run with tcmalloc preloaded, if it is found. An informed user does this, because
-the default allocator returns large buffers to the system and takes fresh pages for the next ones. Lean runs with the
-default allocator. Every method runs in fresh processes of its own, in turn with the others; a method whose results are
+All but lean train with PyTorch's own loss and with this package's. All but lean and torch.compile also run with
+tcmalloc preloaded, if it is found. An informed user does this, because the default allocator returns large buffers to
+the system and takes fresh pages for the next ones. Lean runs with the default allocator. Ratios are to the best of the
+other methods. Every method runs in fresh processes of its own, in turn with the others; a method whose results are
 wrong is reported as failed and not timed.
 """
 
@@ -10,13 +11,18 @@ import argparse
 import ctypes.util
 import sys
 
+from alternatives import LOSSES
 from arguments import add_step_options, parsed_step, positive, step_options
-from in_turn import Measurements, Variant, measure_in_turn
-from report import configuration, gigabytes, markdown_row
+from best_method import Best
+from in_turn import Outcome, Variant, measure_in_turn
+from report import LEAN_LOSS_NOTE, configuration, gigabytes, markdown_table
 
-TRAINING_METHODS = ("plain", "compile", "checkpoint-bottleneck", "checkpoint-layer", "lean")
+TRAINING_METHODS = (
+    *(name + loss for name in ("plain", "compile", "checkpoint-bottleneck", "checkpoint-layer") for loss in LOSSES),
+    "lean",
+)
 PREDICTION_METHODS = ("plain", "compile", "lean")
-WITH_TCMALLOC = ("plain", "checkpoint-bottleneck", "checkpoint-layer")
+WITHOUT_TCMALLOC = ("compile", "lean")
 
 TASKS = {
     "training": ("train_step.py", TRAINING_METHODS, "One training step (forward, loss and backward)"),
@@ -34,8 +40,10 @@ def main() -> int:
         measured = measure_in_turn(variants(script, methods, options), options.repeats)
         setting = configuration(options, measured.any_run())
         print(f"{title} of {setting.step}\non {setting.machine}\n")
-        print(table(measured))
-        print(f"\n{setting.procedure}. Peak memory: {setting.memory}.")
+        print(table([measured.outcome(name) for name in measured.runs]))
+        if task == "training":
+            print(LEAN_LOSS_NOTE)
+        print(f"{setting.procedure}. Peak memory: {setting.memory}.")
         print(f"Memory layout of all methods but lean: {setting.layout}.")
         if not options.tcmalloc:
             print("tcmalloc was not found: install it, or name it with --tcmalloc, to see the others with it.")
@@ -91,26 +99,22 @@ def variants(script: str, methods: tuple[str, ...], options: argparse.Namespace)
     for method in (name for name in methods if name in options.methods):
         arguments = ("--method", method, *step_options(options))
         chosen.append(Variant(method, script, arguments))
-        if method in WITH_TCMALLOC and options.tcmalloc:
+        if options.tcmalloc and not method.startswith(WITHOUT_TCMALLOC):
             chosen.append(Variant(method + _TCMALLOC, script, arguments, preload=options.tcmalloc))
     return chosen
 
 
-def table(measured: Measurements) -> str:
-    """Times in Markdown, as ratios to plain's with either allocator."""
-    outcomes = [measured.outcome(name) for name in measured.runs]
-    times = {outcome.method: outcome.seconds for outcome in outcomes if outcome.failure is None}
-    plain, tuned = times.get("plain"), times.get("plain" + _TCMALLOC)
-    rows = [["method", "time", "of plain", "of plain + tcmalloc", "peak memory"]]
+def table(outcomes: list[Outcome]) -> str:
+    """Times and memory in Markdown, and which methods they are compared with."""
+    best = Best.of(outcomes)
+    rows = [["method", "time", "of the fastest", "peak memory", "of the least"]]
     for outcome in outcomes:
         if outcome.failure is not None:
-            rows.append([outcome.method, "failed", outcome.failure, "", ""])
+            rows.append([outcome.method, f"failed: {outcome.failure}"])
             continue
-        ratios = [f"{outcome.seconds / base:.2f}" if base else "-" for base in (plain, tuned)]
-        rows.append([outcome.method, f"{outcome.seconds:.2f} s", *ratios, gigabytes(outcome.peak_bytes)])
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    rule = f"|{'-' * (widths[0] + 2)}|" + "".join(f"{'-' * (width + 1)}:|" for width in widths[1:])
-    return "\n".join([markdown_row(rows[0], widths), rule, *(markdown_row(row, widths) for row in rows[1:])])
+        ratios = ("-", "-") if best is None else (best.time_ratio(outcome), best.memory_ratio(outcome))
+        rows.append([outcome.method, f"{outcome.seconds:.2f} s", ratios[0], gigabytes(outcome.peak_bytes), ratios[1]])
+    return "\n".join([markdown_table(rows), *([] if best is None else ["", best.sentence])])
 
 
 if __name__ == "__main__":

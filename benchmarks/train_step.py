@@ -89,7 +89,8 @@ def measure(
         seconds.append(now(images.device) - started)
     peak = meter.stop()
     seconds = statistics.median(seconds[options.warmup :])
-    return {"peak_bytes": peak, "how_measured": meter.how, "seconds": seconds}, value
+    memory = {"peak_bytes": peak, "reserved_bytes": meter.reserved, "how_measured": meter.how}
+    return memory | {"seconds": seconds}, value
 
 
 def now(device: torch.device) -> float:

@@ -19,15 +19,17 @@ def rows(output: str) -> list[list[str]]:
 
 
 def test_training_and_prediction_are_timed() -> None:
-    finished = run("speed.py", "--methods", "plain,lean", "--repeats", "1", "--tcmalloc", "")
+    finished = run("speed.py", "--methods", "plain,plain-lean-loss,lean", "--repeats", "1", "--tcmalloc", "")
     assert finished.returncode == 0, finished.stderr
     header, *training = rows(finished.stdout.partition("One prediction")[0])
     _, *prediction = rows(finished.stdout.partition("One prediction")[2])
     assert header[0] == "method"
+    assert [row[0] for row in training] == ["plain", "plain-lean-loss", "lean"]
+    assert [row[0] for row in prediction] == ["plain", "lean"]
     for task in (training, prediction):
-        assert [row[0] for row in task] == ["plain", "lean"]
         assert all(re.fullmatch(r"\d+\.\d\d s", row[1]) for row in task)
-        assert task[0][2] == "1.00"
+        assert min(float(row[2]) for row in task if row[0] != "lean") == 1.0
+    assert "LadderLoss(memory" in finished.stdout
     assert "tcmalloc was not found" in finished.stdout
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.comparison import assert_near
-from support.ladder_models import CLASSES, make_labels
-from torch import Tensor
+from support.ladder_models import CLASSES, make_images, make_labels, make_model
+from torch import Tensor, nn
 
 from ladderseg_fast import LadderLoss, LadderOutput
 
@@ -128,3 +128,29 @@ def test_class_weights_move_and_copy_with_the_loss() -> None:
     loss = copy.deepcopy(LadderLoss(class_weights=torch.ones(CLASSES))).double()
     assert loss.class_weights.dtype == torch.float64
     check(loss, make_labels(2, 65, 97))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("whole", [False, True], ids=["compiled model", "compiled model and loss"])
+def test_lean_loss_of_a_compiled_plain_model(layout: torch.memory_format, whole: bool) -> None:
+    """What an expert does first: PyTorch's network, compiled, with this package's loss."""
+    model = make_model(memory="plain").to(memory_format=layout)
+    images, labels = make_images(2, 128, 128), make_labels(2, 128, 128)
+    gradients = []
+    for compiled, memory in ((False, "plain"), (True, "lean")):
+        model.zero_grad()
+        criterion = LadderLoss(memory=memory)
+
+        def run(network: nn.Module, criterion: nn.Module = criterion) -> Tensor:
+            return criterion(network(images), labels)
+
+        if not compiled:
+            loss = run(model)
+        elif whole:
+            loss = torch.compile(run, backend="aot_eager")(model)
+        else:
+            loss = run(torch.compile(model, backend="aot_eager"))
+        loss.backward()
+        gradients.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
+    for expected, found in zip(*gradients):
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
