@@ -52,7 +52,7 @@ def test_files_can_be_read(results_file: ModuleType, path: Path) -> None:
     assert all((each.result is None) != (each.error is None) for each in results.measurements)
     for each in results.of_kind("kernels"):
         total = sum(milliseconds for _, _, milliseconds in each.result["kernels"])
-        assert total == pytest.approx(each.result["total_ms"], rel=1e-2), each.name
+        assert total == pytest.approx(each.result["total_ms"], rel=2e-2), each.name
         assert all(len(name) < 100 for name, _, _ in each.result["kernels"])
 
 
