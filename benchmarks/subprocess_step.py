@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -12,25 +13,44 @@ class StepFailed(Exception):
     """The process gave no result; the message says why, in one line."""
 
 
-def run_step(script: str, arguments: list[str], preload: str | None = None) -> dict:
-    """Result that `SCRIPT ARGUMENTS` reports; if it fails, its error output goes to ours.
+def run_step(
+    script: str,
+    arguments: list[str],
+    preload: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+) -> dict:
+    """Result that `SCRIPT ARGUMENTS` reports in its last line; if it fails, its error output goes to ours.
 
     Args:
         script: name of a script beside this file.
         preload: a shared library to load before all others, such as another allocator.
+        environment: variables to set.
+        timeout: seconds after which the process and those that it started are killed.
 
     Raises:
-        StepFailed: the process ended with an error, was killed, or ran without the library.
+        StepFailed: the process ended with an error, was killed, took too long, or ran without the library.
     """
-    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
-    environment = os.environ | ({"LD_PRELOAD": preload} if preload else {})
-    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    command = [sys.executable, str(Path(__file__).parent / script), *arguments]
+    variables = os.environ | dict(environment or {}) | ({"LD_PRELOAD": preload} if preload else {})
+    # In a session of its own, so that all processes that it starts can be killed with it.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables, start_new_session=True
+    )
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise StepFailed(f"not done within {timeout:.0f} s") from None
+        raise
     if process.returncode != 0:
-        sys.stderr.write(process.stderr)
-        raise StepFailed(failure_reason(process.returncode, process.stderr))
-    if preload and "cannot be preloaded" in process.stderr:
+        sys.stderr.write(errors)
+        raise StepFailed(failure_reason(process.returncode, errors))
+    if preload and "cannot be preloaded" in errors:
         raise StepFailed(f"{preload} cannot be preloaded")
-    return json.loads(process.stdout)
+    return json.loads(output.strip().rpartition("\n")[2])
 
 
 def failure_reason(returncode: int, stderr: str) -> str:
