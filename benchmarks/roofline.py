@@ -15,6 +15,7 @@ from report import markdown_table, network
 from roofline_counts import lean_step, plain_step
 from roofline_devices import DEVICES, Device
 from roofline_torch import Work
+from tables import filled
 
 MODELS = ("densenet121", "densenet169")
 
@@ -23,10 +24,11 @@ DTYPES = {"float32": (torch.float32, False), "tf32": (torch.float32, True), "flo
 
 INTRODUCTION = """# The roofline: bytes, operations and the least time of a training step
 
-`python benchmarks/roofline.py --markdown docs/roofline.md` writes this page. Nothing is measured: it counts every
-launch of forward, loss and backward, in this package and in plain PyTorch (channels_last, without torch.compile, no
-optimiser). By the data sheets, a launch takes at least as long as its bytes take at the bandwidth of the memory, and
-at least as long as its operations take at the rate of the arithmetic. The floor of a step is the sum over its launches.
+`python benchmarks/roofline.py --markdown docs/roofline.md` writes this page. But for the first table, nothing is
+measured: it counts every launch of forward, loss and backward, in this package and in plain PyTorch (channels_last,
+without torch.compile, no optimiser). By the data sheets, a launch takes at least as long as its bytes take at the
+bandwidth of the memory, and at least as long as its operations take at the rate of the arithmetic. The floor of a step
+is the sum over its launches.
 
 - Each byte that a launch reads or writes counts once. Batch norm in plain PyTorch reads its input twice, and its
   backward reads input and gradient twice, because it needs sums over maps that no cache holds.
@@ -38,6 +40,15 @@ at least as long as its operations take at the rate of the arithmetic. The floor
 - Bytes differ a little by device: larger devices get more blocks, whose partial sums go through memory.
 - The floor does not include the time between launches. A step has some 1650 launches, most of them short. On fast
   devices they may take longer than the floor, unless a CUDA graph takes them together."""
+
+#: The one table of this page that was measured; tables.py fills it.
+MEASURED = """## Measured
+
+What the kernels of an earlier revision took; the present ones have run only on an emulator. A step in which all of
+them run takes at least as long.
+
+<!-- table: gpu kernels -->
+<!-- end -->"""
 
 #: Rows of a table with less than this share of its bytes are put together.
 LEAST_SHARE = 0.002
@@ -67,7 +78,7 @@ def parse_arguments() -> argparse.Namespace:
 def document(options: argparse.Namespace) -> str:
     """Text of docs/roofline.md."""
     steps = [whole_step(options, model, dtype) for model in MODELS for dtype in DTYPES]
-    return "\n\n".join([INTRODUCTION, *steps, details(options)]) + "\n"
+    return filled("\n\n".join([INTRODUCTION, MEASURED, *steps, details(options)]) + "\n")
 
 
 def whole_step(options: argparse.Namespace, model: str, dtype_name: str) -> str:

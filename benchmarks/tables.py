@@ -1,0 +1,229 @@
+"""Makes the tables about GPUs in the documents from the files in benchmarks/results.
+
+A table stands between <!-- table: NAME --> and <!-- end -->; nobody types it. `python benchmarks/tables.py` replaces
+all of them. Each shows the latest results of every device, with the revision that was measured.
+"""
+
+import argparse
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from alternatives import LEAN_LOSS
+from on_device_tasks import DTYPES
+from report import markdown_table, network
+from results_file import FOLDER, Measurement, Results
+
+ROOT = Path(__file__).parents[1]
+
+DOCUMENTS = ("README.md", "docs/memory.md", "docs/roofline.md")
+
+#: Order of the rows.
+METHODS = (
+    *("plain", "plain-lean-loss", "compile", "compile-lean-loss"),
+    *("checkpoint-bottleneck", "checkpoint-layer", "checkpoint-layer-lean-loss", "lean"),
+)
+
+#: Kernels with less than this share of the time in every column are put together.
+_LEAST_SHARE = 0.015
+
+_MARKED = re.compile(r"(?<=<!-- table: )([\w ]+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+_END = re.compile(r"_(\d+)$")
+
+#: Name of an operator's kernel: the operator, its variants, the type of its maps.
+_OUR_KERNEL = re.compile(r"([a-z0-9_]+?)(?:_tensor|_narrow)*_(?:float16|float32)")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; the exit status is 1 if a table is old")
+    options = parser.parse_args()
+    old = []
+    for name in DOCUMENTS:
+        path = ROOT / name
+        text = path.read_text()
+        if filled(text) != text:
+            old.append(name)
+            if not options.check:
+                path.write_text(filled(text))
+    print("\n".join(old))
+    return 1 if options.check and old else 0
+
+
+def filled(text: str) -> str:
+    """The document with all its tables made anew.
+
+    Raises:
+        KeyError: it has a mark for a table that does not exist.
+    """
+    return _MARKED.sub(lambda mark: f"{mark[1]}{mark[2]}{table(mark[1])}\n", text)
+
+
+def table(name: str) -> str:
+    """A table of TABLES for each device, with what was measured above it; empty if nothing was."""
+    sections = []
+    for path, results in latest_results():
+        rows = TABLES[name](results)
+        if len(rows) > 1:
+            sections.append(f"{_heading(path, results)}\n\n{markdown_table(rows)}\n")
+    return "\n" + "\n".join(sections)
+
+
+def latest_results() -> list[tuple[Path, Results]]:
+    """The latest file of each device, the latest of all first."""
+
+    def age(item: tuple[Path, Results]) -> tuple[str, int]:
+        number = _END.search(item[0].stem)
+        return item[1].date or "", int(number[1]) if number else 1
+
+    files = sorted(((path, Results.load(path)) for path in sorted(FOLDER.glob("*.json"))), key=age, reverse=True)
+    devices = dict.fromkeys(results.device["name"] for _, results in files)
+    return [next(item for item in files if item[1].device["name"] == device) for device in devices]
+
+
+def steps(results: Results) -> list[list[str]]:
+    """Time and memory of a step by method and type."""
+    rows = [[_step_of(results), *DTYPES]]
+    for method in METHODS:
+        cells = [_step_cell(results, method, dtype) for dtype in DTYPES]
+        if any(cells):
+            rows.append([f"**{method}**" if method == "lean" else method, *cells])
+    alone = _totals(results, "lean")
+    if any(alone):
+        rows.append(["lean's kernels alone", *(_time(each) for each in alone)])
+    ratios = [_ratio(results, dtype) for dtype in DTYPES]
+    if any(ratios):
+        rows.append(["lean / the fastest other", *ratios])
+    return rows
+
+
+def kernels(results: Results) -> list[list[str]]:
+    """Milliseconds of a step's kernels by operator and type."""
+    columns = {dtype: _by_operator(results, dtype) for dtype in DTYPES}
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    totals = {dtype: sum(column.values()) for dtype, column in columns.items()}
+
+    def matters(name: str) -> bool:
+        return any(columns[d].get(name, 0.0) > _LEAST_SHARE * totals[d] for d in DTYPES)
+
+    shown = sorted(filter(matters, names), key=lambda name: -sum(column.get(name, 0.0) for column in columns.values()))
+    rows = [["lean, ms a step", *DTYPES]]
+    rows += [[name, *(_tenths(columns[dtype].get(name)) for dtype in DTYPES)] for name in shown]
+    others = [totals[d] - sum(columns[d].get(name, 0.0) for name in shown) for d in DTYPES]
+    rows.append([f"{len(names) - len(shown)} others", *map(_tenths, others)])
+    variants = dict.fromkeys(each.options.get("variant") for each in results.of_kind("kernels", method="lean"))
+    for variant in variants:
+        rows.append([f"all, {variant}" if variant else "all", *map(_tenths, _totals(results, "lean", variant))])
+    for method in ("plain-lean-loss", "plain"):
+        found = _totals(results, method)
+        if any(found):
+            rows.append([f"all of {method}", *map(_tenths, found)])
+    return rows if any(totals.values()) else rows[:1]
+
+
+def memory(results: Results) -> list[list[str]]:
+    """Predicted and measured memory of training steps."""
+    rows = [["step", "predicted", "measured", "error"]]
+    for each in results.of_kind("memory"):
+        if "measured_bytes" not in each.result:
+            continue
+        options, predicted, measured = each.options, each.result["predicted_bytes"], each.result["measured_bytes"]
+        what = f"{network(options['model'])}, {options['batch']} x {options['size']}, {options['dtype']}"
+        optimizer = "" if options["optimizer"] == "none" else f", {options['optimizer'].capitalize()}"
+        error = f"{100 * (predicted / measured - 1):+.1f} %"
+        rows.append([what + optimizer, f"{predicted / 1e6:.1f} MB", f"{measured / 1e6:.1f} MB", error])
+    return rows
+
+
+TABLES: dict[str, Callable[[Results], list[list[str]]]] = {
+    "gpu steps": steps,
+    "gpu kernels": kernels,
+    "gpu memory": memory,
+}
+
+
+def _heading(path: Path, results: Results) -> str:
+    software = results.software
+    what = [f"revision {software['revision'][:7]}", f"torch {software['torch']}", f"CUDA {software['cuda']}"]
+    what += [f"driver {software['driver']}"] if software.get("driver") else []
+    return f"{results.device['name']}, {', '.join(what)} (`{path.relative_to(ROOT)}`):"
+
+
+def _step_of(results: Results) -> str:
+    options = next((each.options for each in results.of_kind("step")), None)
+    return "" if options is None else f"{network(options['model'])}, {options['batch']} x {options['size']}"
+
+
+def _own(measurements: Iterable[Measurement], variant: str | None = None) -> Iterator[Measurement]:
+    """Those of a variant; None: of the revision as it is."""
+    return (each for each in measurements if each.options.get("variant") == variant)
+
+
+def _milliseconds(measurements: Iterable[Measurement], key: str = "median_ms") -> float | None:
+    """Median over the measurements of the same; None if there is none."""
+    times = [each.result[key] for each in measurements]
+    return statistics.median(times) if times else None
+
+
+def _totals(results: Results, method: str, variant: str | None = None) -> list[float | None]:
+    """Milliseconds of all kernels of a step, by type."""
+    groups = [_own(results.of_kind("kernels", method=method, dtype=dtype), variant) for dtype in DTYPES]
+    return [_milliseconds(group, "total_ms") for group in groups]
+
+
+def _step_time(results: Results, method: str, dtype: str) -> float | None:
+    """The better time, with or without cudnn.benchmark."""
+    groups: dict[bool, list[Measurement]] = {}
+    for each in _own(results.of_kind("step", method=method, dtype=dtype)):
+        if "allocator" not in each.options:
+            groups.setdefault(bool(each.options.get("cudnn_benchmark")), []).append(each)
+    return min((_milliseconds(group) for group in groups.values()), default=None)
+
+
+def _step_cell(results: Results, method: str, dtype: str) -> str:
+    time = _step_time(results, method, dtype)
+    if time is None:
+        return ""
+    peaks = [
+        each.result["peak_allocated_bytes"]
+        for each in _own(results.of_kind("step", method=method, dtype=dtype))
+        if "peak_allocated_bytes" in each.result and not each.options.get("cudnn_benchmark")
+    ]
+    return _time(time) + (f", {statistics.median(peaks) / 1e9:.2f} GB" if peaks else "")
+
+
+def _ratio(results: Results, dtype: str) -> str:
+    """Time of lean by that of the fastest other method; empty if none of those with our loss was measured."""
+    times = {method: _step_time(results, method, dtype) for method in METHODS}
+    lean, known = times["lean"], {method: time for method, time in times.items() if time is not None}
+    if lean is None or not any(method.endswith(LEAN_LOSS) for method in known):
+        return ""
+    return f"{lean / min(time for method, time in known.items() if method != 'lean'):.2f}"
+
+
+def _by_operator(results: Results, dtype: str) -> dict[str, float]:
+    """Milliseconds of lean's kernels, those of one operator and its variants together."""
+    found = list(_own(results.of_kind("kernels", method="lean", dtype=dtype)))
+    times: dict[str, float] = {}
+    for each in found:
+        for name, _, milliseconds in each.result["kernels"]:
+            ours = _OUR_KERNEL.fullmatch(name)
+            operator = ours[1] if ours else "torch's"
+            times[operator] = times.get(operator, 0.0) + milliseconds / len(found)
+    return times
+
+
+def _time(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return ""
+    return f"{milliseconds:.1f} ms" if milliseconds < 100 else f"{milliseconds:.0f} ms"
+
+
+def _tenths(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
