@@ -21,10 +21,11 @@ LADDERSEG_DEVICE void work(const DataArguments& args, Memory<Tile>& memory) {
   const int64 row = static_cast<int64>(blockIdx.x / args.column_tiles) * Tile::kRows;
   const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
   const int depth = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
-  const Corrected<wide> grad{args.grad_output, args.input.pixels(), depth};
+  const int rows = static_cast<int>(smaller(args.input.pixels() - row, Tile::kRows));
+  const Corrected<wide> grad{pixels_from(args.grad_output, row), rows, depth};
   const Matrix<wide> weight{args.weight, depth, columns};
   Tile tile;
-  multiply<Contiguous::depth, Contiguous::index>(tile, grad, weight, row, column, 0, depth, memory.product);
+  multiply<Contiguous::depth, Contiguous::index>(tile, grad, weight, 0, column, depth, memory.product);
   const auto same_pixel = [](int64 p, int) { return p; };
   write_tile_gradient<true>(args, tile, row, row / Tile::kRows, column, same_pixel, memory.gradient);
 }

@@ -21,12 +21,12 @@ LADDERSEG_DEVICE void work(const ForwardArguments& args, Memory<Tile>& memory) {
   const int64 row = static_cast<int64>(blockIdx.x / args.column_tiles) * Tile::kRows;
   const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
   const int depth = static_cast<int>(args.input.c), columns = static_cast<int>(args.output.c);
-  const Rectified<wide> y{args.input, args.norm, count, depth};
+  const int rows = static_cast<int>(smaller(count - row, Tile::kRows));
+  const Rectified<wide> y{pixels_from(args.input, row), args.norm, rows, depth};
   const Matrix<wide> weight{args.weight, columns, depth};
   Tile tile;
-  multiply<Contiguous::depth, Contiguous::depth>(tile, y, weight, row, column, 0, depth, memory.product);
+  multiply<Contiguous::depth, Contiguous::depth>(tile, y, weight, 0, column, depth, memory.product);
   constexpr int kPiece = Tile::kColumnPiece;
-  const int rows = static_cast<int>(smaller(count - row, Tile::kRows));
 #pragma unroll
   for (int i = 0; i < Tile::kThreadRows; ++i) {
 #pragma unroll

@@ -19,15 +19,15 @@ LADDERSEG_DEVICE void work(const WeightArguments& args, Memory<Tile>& memory) {
   const int tiles = args.row_tiles * args.column_tiles;
   const int64 part = blockIdx.x / tiles;
   const int tile_number = static_cast<int>(blockIdx.x % tiles);
-  const int64 row = static_cast<int64>(tile_number / args.column_tiles) * Tile::kRows;
+  const int row = tile_number / args.column_tiles * Tile::kRows;
   const int column = tile_number % args.column_tiles * Tile::kColumns;
   const int rows = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
   const int64 begin = part * args.pixels_per_part;
-  const int64 end = smaller(begin + args.pixels_per_part, args.input.pixels());
-  const Corrected<wide> grad{args.grad_output, end, rows};
-  const Rectified<wide> y{args.input, args.norm, end, columns};
+  const int count = static_cast<int>(smaller(args.pixels_per_part, args.input.pixels() - begin));
+  const Corrected<wide> grad{pixels_from(args.grad_output, begin), count, rows};
+  const Rectified<wide> y{pixels_from(args.input, begin), args.norm, count, columns};
   Tile tile;
-  multiply<Contiguous::index, Contiguous::index>(tile, grad, y, row, column, begin, end, memory);
+  multiply<Contiguous::index, Contiguous::index>(tile, grad, y, row, column, count, memory);
   write_tile_part(tile, row, column, rows, columns, args.partial_weight + part * rows * columns);
 }
 

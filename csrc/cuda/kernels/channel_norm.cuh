@@ -33,6 +33,21 @@ struct ChannelNorm {
     }
   }
 
+  // The norm of the channels from c on, where all vectors are aligned as load_vector wants it.
+  LADDERSEG_DEVICE static ChannelNorm aligned(const Norm<Real>& norm, int c) {
+    const Pack<count> mean = load_vector<count, true>(norm.mean + c);
+    const Pack<count> scale = load_vector<count, true>(norm.scale + c);
+    const Pack<count> shift = load_vector<count, true>(norm.shift + c);
+    ChannelNorm result;
+#pragma unroll
+    for (int i = 0; i < count; ++i) {
+      result.mean[i] = mean.values[i];
+      result.scale[i] = scale.values[i];
+      result.shift[i] = shift.values[i];
+    }
+    return result;
+  }
+
   // The value before the relu, in channel i.
   LADDERSEG_DEVICE Real operator()(Real x, int i) const { return normalised(x, mean[i], scale[i], shift[i]); }
 };

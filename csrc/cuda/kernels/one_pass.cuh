@@ -7,36 +7,38 @@
 #include "one_pass.h"
 #include "product.h"
 #include "sources.cuh"
+#include "threads.cuh"
 
 namespace ladderseg::cuda {
 
 using BackwardArguments = BnReluConv1x1BackwardArguments<Element, Real>;
 
-// threadIdx.x, which the compiler cannot tell to be constant: so it recomputes addresses for every tile instead of
-// keeping them, which would fill the registers.
-LADDERSEG_DEVICE int thread_again() {
-  int thread;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-  return thread;
-}
-
 // The part of the work that a block does.
 struct Share {
-  int64 part, begin, end;  // pixels
-  int column;              // the first of its channels
+  int64 part;
+  int column;  // the first of its channels
+  // Its pixels, of all maps.
+  int pixels;
+  Gradient<Element, Real> grad_output;
+  FeatureMap<const Element> input;
+  FeatureMap<Element> grad_input;
 
   // Blocks of one part follow each other, so that the gradient, which all of them read, is loaded from memory once.
   LADDERSEG_DEVICE static Share of(const BackwardArguments& args, int columns) {
     Share share;
     share.part = blockIdx.x / args.column_tiles;
     share.column = static_cast<int>(blockIdx.x % args.column_tiles) * columns;
-    share.begin = share.part * args.pixels_per_part;
-    share.end = smaller(share.begin + args.pixels_per_part, args.input.pixels());
+    const int64 begin = share.part * args.pixels_per_part;
+    share.pixels = static_cast<int>(smaller(args.pixels_per_part, args.input.pixels() - begin));
+    share.grad_output = pixels_from(args.grad_output, begin);
+    share.input = pixels_from(args.input, begin);
+    share.grad_input = args.grad_input;
+    if (args.grad_input.data) share.grad_input = pixels_from(args.grad_input, begin);
     return share;
   }
 };
 
-// A thread's chunks of tiles of the gradient, all in the same channels; zeros outside.
+// A thread's chunks of the gradient, kDown pixels apart and all in the same channels, on their way to shared memory.
 template <bool wide>
 struct GradientChunks {
   static constexpr int kAcross = kOnePassGradients / kWide;  // threads to a pixel
@@ -44,45 +46,46 @@ struct GradientChunks {
 
   using Source = Corrected<wide>;
   using Raw = typename Source::Raw;
-  Source source;
-  int thread;
+  const Source source;
+  int row, column;  // of the next chunk
+  typename Source::Cursor cursor;
 
-  LADDERSEG_DEVICE int column() const { return thread % kAcross * kWide; }
-  LADDERSEG_DEVICE int row(int i) const { return thread / kAcross + i * kDown; }
+  LADDERSEG_DEVICE GradientChunks(const Source& source)
+      : source(source), row(product_thread() / kAcross), column(first_column()), cursor(source.cursor(row, column)) {
+    keep(row);
+  }
 
-  // Chunks first.. of the tile that begins with `pixel`: `fetch` only reads, `put` writes what is used to `shared`.
+  LADDERSEG_DEVICE static int first_row() { return product_thread() / kAcross; }
+  LADDERSEG_DEVICE static int first_column() { return product_thread() % kAcross * kWide; }
+
+  // Reads the next chunks.
   template <int count>
-  LADDERSEG_DEVICE void fetch(int64 pixel, int first, Raw (&raw)[count]) const {
+  LADDERSEG_DEVICE void fetch(Raw (&raw)[count]) const {
 #pragma unroll
-    for (int i = 0; i < count; ++i) raw[i] = source.fetch(pixel + row(first + i), column());
+    for (int i = 0; i < count; ++i)
+      raw[i] = inside(i) ? source.fetch(source.moved(cursor, i * kDown, 0), source.columns - column) : Raw();
   }
 
-  template <int count, class Shared>
-  LADDERSEG_DEVICE void put(int64 pixel, int first, const Raw (&raw)[count], Shared& shared) const {
-    const Gradient<Element, Real>& gradient = source.gradient;
-    Pack<kWide> mean = {}, constant = {}, slope = {};
-    if (gradient.input.data) {
+  // Passes `write` the number and the values of each chunk that has been read, as `Tile` stores them, and whether its
+  // pixel exists, for zeros otherwise; and moves on.
+  template <class Tile, int count, class Write>
+  LADDERSEG_DEVICE void put(const Raw (&raw)[count], const Write& write) {
+    typename Tile::Stored values[count];
 #pragma unroll
-      for (int k = 0; k < kWide; ++k) {
-        const int m = column() + k;
-        if (wide ? column() >= source.channels : m >= source.channels) continue;
-        mean.values[k] = gradient.mean[m];
-        constant.values[k] = gradient.constant[m];
-        slope.values[k] = gradient.slope[m];
-      }
+    for (int k = 0; k < kWide; k += kVectorPiece) {
+      const auto vectors = source.vectors(column + k);
+#pragma unroll
+      for (int i = 0; i < count; ++i) Tile::set(values[i], k, source.values(raw[i], vectors, k));
     }
 #pragma unroll
-    for (int i = 0; i < count; ++i) {
-      Pack<kWide> pack = unpack(raw[i].grad);
-      if (gradient.input.data && pixel + row(first + i) < source.rows) {
-        const Pack<kWide> x = unpack(raw[i].input);
-#pragma unroll
-        for (int k = 0; k < kWide; ++k)
-          pack.values[k] = pack.values[k] - constant.values[k] - slope.values[k] * (x.values[k] - mean.values[k]);
-      }
-      shared.put(row(first + i), column(), pack);
-    }
+    for (int i = 0; i < count; ++i) write(i, values[i], has_row(i));
+    row += count * kDown;
+    cursor = source.moved(cursor, count * kDown, 0);
   }
+
+ private:
+  LADDERSEG_DEVICE bool has_row(int i) const { return row + i * kDown < source.rows; }
+  LADDERSEG_DEVICE bool inside(int i) const { return has_row(i) && column < source.columns; }
 };
 
 // Adds scale * masked g of one pixel to `result`, and computes y.
@@ -102,7 +105,7 @@ struct BlockSums {
   Real masked[groups][columns], centred[groups][columns];
 
   LADDERSEG_DEVICE void write(const BackwardArguments& args, const Share& share) const {
-    const int thread = threadIdx.x, channels = static_cast<int>(args.input.c);
+    const int thread = product_thread(), channels = static_cast<int>(args.input.c);
     if (thread >= columns || share.column + thread >= channels) return;
     Real masked_sum = masked[0][thread], centred_sum = centred[0][thread];
 #pragma unroll

@@ -29,7 +29,7 @@ struct SimtPass {
     if constexpr (kWide == kPiece) {
       write(to, pack.values);
     } else {
-      const bool second = threadIdx.x / 4 % 2;
+      const bool second = product_thread() / 4 % 2;
       Pack<kPiece> pieces[2];
 #pragma unroll
       for (int k = 0; k < kPiece; ++k) {
@@ -46,6 +46,13 @@ struct SimtPass {
   LADDERSEG_DEVICE static Pack<kPiece> read(const Real* from) {
     const uint4 words = *reinterpret_cast<const uint4*>(from);
     return *reinterpret_cast<const Pack<kPiece>*>(&words);
+  }
+
+  using Stored = Pack<kWide>;
+  template <int count>
+  LADDERSEG_DEVICE static void set(Stored& stored, int first, const Pack<count>& piece) {
+#pragma unroll
+    for (int i = 0; i < count; ++i) stored.values[first + i] = piece.values[i];
   }
 
   struct GradientTile {
@@ -93,7 +100,7 @@ struct SimtPass {
 
   template <bool wide>
   LADDERSEG_DEVICE typename Matrix<wide>::Raw fetch(const Matrix<wide>& weight, int row, int column) const {
-    const int64 m = has_chunk() ? row + thread / kSliceAcross : weight.rows;
+    const int m = has_chunk() ? row + thread / kSliceAcross : weight.rows;
     return weight.fetch(m, column + thread % kSliceAcross * kWide);
   }
   LADDERSEG_DEVICE void put(const Chunk& chunk, WeightSlice& slice) const {
@@ -102,14 +109,19 @@ struct SimtPass {
 
   // Writes the gradient's tile to memory that no thread reads now; the block must be synchronised before it is used.
   template <bool wide>
-  LADDERSEG_DEVICE static void bring(const GradientChunks<wide>& gradient, int64 first, Memory& memory) {
-    constexpr int kCount = kPixels / GradientChunks<wide>::kDown, kAtOnce = 2;
+  LADDERSEG_DEVICE static void bring(GradientChunks<wide>& gradient, Memory& memory) {
+    using Chunks = GradientChunks<wide>;
+    constexpr int kCount = kPixels / Chunks::kDown, kAtOnce = 2;
     static_assert(kCount % kAtOnce == 0, "whole rounds");
 #pragma unroll 1
     for (int i = 0; i < kCount; i += kAtOnce) {
-      typename Corrected<wide>::Raw raw[kAtOnce];
-      gradient.fetch(first, i, raw);
-      gradient.put(first, i, raw, memory.gradient);
+      typename Chunks::Raw raw[kAtOnce];
+      gradient.fetch(raw);
+      gradient.template put<SimtPass>(raw, [&](int k, Pack<kWide> pack, bool there) {
+#pragma unroll
+        for (Real& value : pack.values) value = there ? value : Real(0);
+        memory.gradient.put(Chunks::first_row() + (i + k) * Chunks::kDown, Chunks::first_column(), pack);
+      });
     }
   }
 
@@ -167,16 +179,16 @@ struct SimtPass {
   }
 
   // The i-th of this thread's pixels; writes grad_input and y.
-  LADDERSEG_DEVICE void pass_pixel(const BackwardArguments& args, int64 p, bool there, int c, int i,
+  LADDERSEG_DEVICE void pass_pixel(const BackwardArguments& args, const Share& share, int p, int c, int i,
                                    const ChannelNorm<kPiece>& norm, Memory& memory) {
     Real y[kPiece] = {};
     const int left = static_cast<int>(args.input.c) - c;
-    if (there && left > 0) {
+    if (p < share.pixels && left > 0) {
       Real x[kPiece], result[kPiece] = {};
-      load_piece(args.input.pixel(p) + c, left, args.wide_input, x);
-      if (args.accumulate) load_piece(args.grad_input.pixel(p) + c, left, args.wide_input, result);
+      load_piece(share.input.pixel(p) + c, left, args.wide_input, x);
+      if (args.accumulate) load_piece(share.grad_input.pixel(p) + c, left, args.wide_input, result);
       pass(norm, x, g[i], result, y, sums);
-      if (args.grad_input.data) store_piece(args.grad_input.pixel(p) + c, left, args.wide_input, result);
+      if (args.grad_input.data) store_piece(share.grad_input.pixel(p) + c, left, args.wide_input, result);
     }
     write(&memory.y[pixel(i) % kRowsOfY][column()], y);
   }
@@ -187,18 +199,18 @@ struct SimtPass {
     const Share share = Share::of(args, kColumns);
     const int rows = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
     const Matrix<wide> weight{args.weight, rows, columns};
+    GradientChunks<wide> gradient(Corrected<wide>{share.grad_output, share.pixels, rows});
 #pragma unroll 1
-    for (int64 p = share.begin; p < share.end; p += kPixels) {
+    for (int p = 0; p < share.pixels; p += kPixels) {
       thread = thread_again();
-      bring(GradientChunks<wide>{{args.grad_output, share.end, rows}, thread}, p, memory);
+      bring(gradient, memory);
       multiply_by_weight(weight, share.column, memory);
       const int c = share.column + column();
       const ChannelNorm<kPiece> norm(args.norm, c, columns - c);
 #pragma unroll
       for (int i = 0; i < kThreadPixels; i += kRowsOfY / kSide) {
 #pragma unroll
-        for (int k = 0; k < kRowsOfY / kSide; ++k)
-          pass_pixel(args, p + pixel(i + k), p + pixel(i + k) < share.end, c, i + k, norm, memory);
+        for (int k = 0; k < kRowsOfY / kSide; ++k) pass_pixel(args, share, p + pixel(i + k), c, i + k, norm, memory);
         __syncthreads();
         multiply_by_y(i * kSide, memory);
         __syncthreads();

@@ -18,7 +18,7 @@ namespace ladderseg::cuda {
 // With `together` rows read by a lane, of four lanes side by side, it is the chunks of these lanes' rows.
 template <int rows, int columns, int together = 1>
 struct PermutedTile {
-  Chunk chunks[rows][columns / kWide];
+  alignas(128) Chunk chunks[rows][columns / kWide];
 
   LADDERSEG_DEVICE static int order(int row) { return row / together % 4 * 2 + row / 4 % 2; }
   LADDERSEG_DEVICE const Chunk* chunk(int row, int number) const { return &chunks[row][number ^ order(row)]; }
@@ -29,36 +29,58 @@ struct PermutedTile {
   LADDERSEG_DEVICE Element element(int row, int column) const {
     return chunk(row, column / kWide)->elements[column % kWide];
   }
-  LADDERSEG_DEVICE unsigned word(int row, int column) const {
-    return reinterpret_cast<const unsigned*>(chunk(row, column / kWide))[column % kWide];
+  LADDERSEG_DEVICE unsigned place(int row, int number) const { return shared_address(chunk(row, number)); }
+
+  // The place of a chunk, from that of one in the same row whose number has no bits of `chunks`.
+  LADDERSEG_DEVICE static unsigned along(unsigned place, int chunks) {
+    constexpr int kChunk = sizeof(Chunk), kOrders = 8;
+    return (place ^ chunks % kOrders * kChunk) + chunks / kOrders * (kOrders * kChunk);
+  }
+  // From that of one `count` rows further up: a multiple of 8, or 4 for single words of rows that are multiples of 8.
+  LADDERSEG_DEVICE static unsigned down(unsigned place, int count) {
+    constexpr int kChunk = sizeof(Chunk);
+    return (place ^ (count / 4 % 2 * kChunk)) + count * static_cast<int>(sizeof(Chunk[columns / kWide]));
   }
 
-  // The left factor of 16 rows from `row` on and a step's columns.
-  LADDERSEG_DEVICE Registers4 left(int lane, int row, int column) const {
-    return load_matrices(chunk(row + lane % 16, column / kWide + lane / 16));
-  }
+  // Where a lane reads the left factor of 16 rows from `row` on and the first step's columns; `left` is of the step
+  // whose first chunk is `chunks`.
+  LADDERSEG_DEVICE unsigned left_place(int lane, int row) const { return place(row + lane % 16, lane / 16); }
+  LADDERSEG_DEVICE static Registers4 left(unsigned place, int chunks) { return load_matrices(along(place, chunks)); }
 
-  // The left factor of 16 columns and a step's rows.
-  LADDERSEG_DEVICE Registers4 left_transposed(int lane, int row, int column) const {
+  // Likewise the left factor of 16 columns from `column` on and the first step's rows.
+  LADDERSEG_DEVICE unsigned left_transposed_place(int lane, int column) const {
+    if constexpr (sizeof(Element) == 4) return word_place(lane, column);
+    return place(lane % 8 + lane / 16 * 8, column / kWide + lane / 8 % 2);
+  }
+  LADDERSEG_DEVICE static Registers4 left_transposed(unsigned place) {
     if constexpr (sizeof(Element) == 4) {
-      const int r = row + lane % 4, c = column + lane / 4;
-      return {{word(r, c), word(r, c + 8), word(r + 4, c), word(r + 4, c + 8)}};
-    } else {
-      return load_matrices_transposed(chunk(row + lane % 8 + lane / 16 * 8, column / kWide + lane / 8 % 2));
+      const unsigned next = along(place, 8 / kWide);
+      return {{load_word(place), load_word(next), load_word(down(place, 4)), load_word(down(next, 4))}};
     }
+    return load_matrices_transposed(place);
   }
 
-  // The right factors of a step's rows and twice 8 columns.
-  LADDERSEG_DEVICE void right(int lane, int row, int column, Registers2& first, Registers2& second) const {
+  // And the right factors of twice 8 columns from `column` on and the first step's rows.
+  LADDERSEG_DEVICE unsigned right_place(int lane, int column) const {
+    if constexpr (sizeof(Element) == 4) return word_place(lane, column);
+    return place(lane % 16, column / kWide + lane / 16);
+  }
+  LADDERSEG_DEVICE static void right(unsigned place, Registers2& first, Registers2& second) {
     if constexpr (sizeof(Element) == 4) {
-      const int r = row + lane % 4, c = column + lane / 4;
-      first = {{word(r, c), word(r + 4, c)}};
-      second = {{word(r, c + 8), word(r + 4, c + 8)}};
+      const unsigned next = along(place, 8 / kWide);
+      first = {{load_word(place), load_word(down(place, 4))}};
+      second = {{load_word(next), load_word(down(next, 4))}};
     } else {
-      const Registers4 all = load_matrices_transposed(chunk(row + lane % 16, column / kWide + lane / 16));
+      const Registers4 all = load_matrices_transposed(place);
       first = {{all.r[0], all.r[1]}};
       second = {{all.r[2], all.r[3]}};
     }
+  }
+
+ private:
+  LADDERSEG_DEVICE unsigned word_place(int lane, int column) const {
+    const int c = column + lane / 4;
+    return shared_address(&chunk(lane % 4, c / kWide)->word[c % kWide]);
   }
 };
 
@@ -85,10 +107,9 @@ struct TensorPass {
     BlockSums<kWarpsDown, kColumns> sums;
   };
 
-  union Piece {
-    uint2 words;
-    Element elements[kPiece];
-  };
+  using Piece = Elements<kPiece, uint2>;
+  using Stored = Chunk;
+  LADDERSEG_DEVICE static void set(Stored& stored, int first, const Pack<4>& piece) { set_piece(stored, first, piece); }
 
   int thread = thread_again();
   Registers2 weight[kSteps][kTiles];
@@ -113,7 +134,7 @@ struct TensorPass {
 
   // This warp's columns of the weight, from `first_column` on; leaves the block synchronised.
   LADDERSEG_DEVICE void bring_weight(const BackwardArguments& args, int first_column, Memory& memory) {
-    const Matrix<true> matrix{args.weight, args.grad_output.grad.c, static_cast<int>(args.input.c)};
+    const Matrix<true> matrix{args.weight, static_cast<int>(args.grad_output.grad.c), static_cast<int>(args.input.c)};
     constexpr int kAcross = kColumns / kWide;
 #pragma unroll 2
     for (int i = thread; i < kOnePassGradients * kAcross; i += kProductThreads) {
@@ -146,106 +167,139 @@ struct TensorPass {
   // g of 16 pixels of the tile: of tiles of 8 columns.
   LADDERSEG_DEVICE void multiply_by_weight(const PermutedTile<kPixels, kOnePassGradients>& gradient, int pixel,
                                            float (&g)[kTiles][4]) const {
+    const unsigned place = gradient.left_place(lane(), pixel);
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int k = 0; k < 4; ++k) g[tile][k] = 0.0f;
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      const Registers4 a = gradient.left(lane(), pixel, step * kStep);
+      const Registers4 a = gradient.left(place, step * kStep / kWide);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) multiply_add(g[tile], a, weight[step][tile]);
     }
   }
 
-  // 16 pixels of the tile that begins at p: writes grad_input and y.
-  LADDERSEG_DEVICE void pass_pixels(const BackwardArguments& args, int64 p, int64 end, int first_column, int pixel,
-                                    const PermutedTile<kPixels, kOnePassGradients>& gradient,
+  // Where this thread reads the input and writes its gradient: at the first of its next pixels.
+  struct Maps {
+    const Element* input;
+    Element* grad_input;
+
+    LADDERSEG_DEVICE void move(const BackwardArguments& args, int pixels) {
+      input += pixels * args.input.pixel_stride;
+      grad_input += pixels * args.grad_input.pixel_stride;
+    }
+  };
+
+  // 16 pixels, from `pixel` of the tile at p on: writes grad_input and y.
+  LADDERSEG_DEVICE void pass_pixels(const BackwardArguments& args, const Share& share, const Maps& maps, int p,
+                                    int pixel, const PermutedTile<kPixels, kOnePassGradients>& gradient,
                                     PermutedTile<kPixels, kColumns>& y_tile) {
-    const int c = first_column + column();
+    const int columns = static_cast<int>(args.input.c);
+    int c = share.column + column();
     Piece x[2] = {}, result[2] = {};
     bool there[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64 q = p + pixel + lane() / 4 + 8 * half;
-      there[half] = q < end && c < args.input.c;
+      there[half] = p + pixel + lane() / 4 + 8 * half < share.pixels && c < columns;
       if (!there[half]) continue;
-      x[half].words = *reinterpret_cast<const uint2*>(args.input.pixel(q) + c);
-      if (args.accumulate) result[half].words = *reinterpret_cast<const uint2*>(args.grad_input.pixel(q) + c);
+      x[half].words = *reinterpret_cast<const uint2*>(maps.input + 8 * half * args.input.pixel_stride);
+      if (args.accumulate)
+        result[half].words = *reinterpret_cast<const uint2*>(maps.grad_input + 8 * half * args.grad_input.pixel_stride);
     }
     float g[kTiles][4];
     multiply_by_weight(gradient, pixel, g);
     thread = thread_again();
-    const ChannelNorm<kPiece> norm(args.norm, c, static_cast<int>(args.input.c) - c);
+    c = share.column + column();
+    ChannelNorm<kPiece> norm;
+    if (c < columns) norm = ChannelNorm<kPiece>::aligned(args.norm, c);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = pixel + lane() / 4 + 8 * half;
       Piece factors = {};
       if (there[half]) {
-        Real of_x[kPiece], of_g[kPiece], sum[kPiece], y[kPiece];
+        Real of_g[kPiece];
 #pragma unroll
-        for (int k = 0; k < kPiece; ++k) {
-          of_x[k] = to_real(x[half].elements[k]);
-          of_g[k] = g[k / 2][2 * half + k % 2];
-          sum[k] = to_real(result[half].elements[k]);
-        }
-        pass(norm, of_x, of_g, sum, y, sums);
-#pragma unroll
-        for (int k = 0; k < kPiece; ++k) {
-          result[half].elements[k] = to_element(sum[k]);
-          factors.elements[k] = factor(y[k]);
-        }
-        if (args.grad_input.data) *reinterpret_cast<uint2*>(args.grad_input.pixel(p + row) + c) = result[half].words;
+        for (int k = 0; k < kPiece; ++k) of_g[k] = g[k / 2][2 * half + k % 2];
+        Pack<kPiece> sum = unpack(result[half]), y;
+        pass(norm, unpack(x[half]).values, of_g, sum.values, y.values, sums);
+        factors = encode<uint2>(y);
+        if (args.grad_input.data)
+          *reinterpret_cast<uint2*>(maps.grad_input + 8 * half * args.grad_input.pixel_stride) =
+              packed<uint2>(sum).words;
       }
       Chunk* const chunk = y_tile.chunk(row, column() / kWide);
       reinterpret_cast<uint2*>(chunk)[column() % kWide / kPiece] = factors.words;
     }
   }
 
-  // grad_weight += a step's pixels of the gradient, from p on, transposed, * y.
-  LADDERSEG_DEVICE void multiply_by_y(int p, const PermutedTile<kPixels, kOnePassGradients>& gradient,
-                                      const PermutedTile<kPixels, kColumns>& y) {
+  // grad_weight += a step's pixels of the gradient, transposed, * y, from the places where this lane reads them.
+  LADDERSEG_DEVICE void multiply_by_y(unsigned gradient, unsigned y) {
+    using Gradients = PermutedTile<kPixels, kOnePassGradients>;
+    using Rectifieds = PermutedTile<kPixels, kColumns>;
+    constexpr int kNext = 16 / kWide;  // chunks
     Registers2 b[4];
-    y.right(lane(), p, weight_column(), b[0], b[1]);
-    y.right(lane(), p, weight_column() + 16, b[2], b[3]);
+    Rectifieds::right(y, b[0], b[1]);
+    Rectifieds::right(Rectifieds::along(y, kNext), b[2], b[3]);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const Registers4 a = gradient.left_transposed(lane(), p, weight_row() + 16 * i);
+      const Registers4 a = Gradients::left_transposed(Gradients::along(gradient, i * kNext));
 #pragma unroll
       for (int j = 0; j < 4; ++j) multiply_add(grad_weight[i][j], a, b[j]);
     }
   }
 
-  // The rows of all maps are whole chunks of 16 bytes.
+  // The rows of all maps are whole chunks of 16 bytes, and the vectors are aligned so.
   LADDERSEG_DEVICE void walk(const BackwardArguments& args, Memory& memory) {
+    using Chunks = GradientChunks<true>;
+    using Gradients = PermutedTile<kPixels, kOnePassGradients>;
+    using Rectifieds = PermutedTile<kPixels, kColumns>;
     const Share share = Share::of(args, kColumns);
     bring_weight(args, share.column, memory);
     const int rows = static_cast<int>(args.grad_output.grad.c);
-    GradientChunks<true> gradient{{args.grad_output, share.end, rows}, thread};
+    Chunks gradient(Corrected<true>{share.grad_output, share.pixels, rows});
     constexpr int kParts = kPixels / kStep;  // of a tile
-    static_assert(GradientChunks<true>::kDown == kStep, "a chunk per thread makes a part");
-    typename Corrected<true>::Raw raw[1];
+    static_assert(Chunks::kDown == kStep, "a chunk per thread makes a part");
+    // Where this thread puts its chunk of a part into the first of the tiles.
+    unsigned to = memory.gradient[0].place(Chunks::first_row(), Chunks::first_column() / kWide);
+    keep(to);
+    const auto place = [&](int tile, int part) {
+      return Gradients::down(to, part * kStep) + tile * static_cast<int>(sizeof(Gradients));
+    };
+    Maps maps;
+    maps.input = share.input.pixel(warp_pixel() + lane() / 4) + share.column + column();
+    maps.grad_input = share.grad_input.pixel(warp_pixel() + lane() / 4) + share.column + column();
+    typename Chunks::Raw raw[1];
     int now = 0;
 #pragma unroll 1
     for (int i = 0; i < kParts; ++i) {
-      gradient.fetch(share.begin, i, raw);
-      gradient.put(share.begin, i, raw, memory.gradient[0]);
+      gradient.fetch(raw);
+      gradient.put<TensorPass>(raw,
+                               [&](int, const Chunk& chunk, bool there) { store_chunk(place(0, i), chunk, there); });
     }
     __syncthreads();
 #pragma unroll 1
-    for (int64 p = share.begin; p < share.end; p += kPixels) {
+    for (int p = 0; p < share.pixels; p += kPixels) {
       thread = thread_again();
 #pragma unroll 1
-      for (int pixel = warp_pixel(); pixel < warp_pixel() + 32; pixel += 16)
-        pass_pixels(args, p, share.end, share.column, pixel, memory.gradient[now], memory.y);
+      for (int pixel = warp_pixel(); pixel < warp_pixel() + 32; pixel += 16) {
+        pass_pixels(args, share, maps, p, pixel, memory.gradient[now], memory.y);
+        maps.move(args, 16);
+      }
+      maps.move(args, kPixels - 32);
       __syncthreads();
       // A part of the next tile is on its way while a part of this one is multiplied: registers have no room for more.
+      thread = thread_again();
+      unsigned from = memory.gradient[now].left_transposed_place(lane(), weight_row());
+      unsigned y = memory.y.right_place(lane(), weight_column());
 #pragma unroll 1
       for (int i = 0; i < kParts; ++i) {
-        gradient.thread = thread = thread_again();
-        gradient.fetch(p + kPixels, i, raw);
-        multiply_by_y(i * kStep, memory.gradient[now], memory.y);
-        gradient.put(p + kPixels, i, raw, memory.gradient[now ^ 1]);
+        gradient.fetch(raw);
+        multiply_by_y(from, y);
+        gradient.put<TensorPass>(
+            raw, [&](int, const Chunk& chunk, bool there) { store_chunk(place(now ^ 1, i), chunk, there); });
+        from = Gradients::down(from, kStep);
+        y = Rectifieds::down(y, kStep);
       }
       __syncthreads();
       now ^= 1;

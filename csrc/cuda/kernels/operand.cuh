@@ -1,10 +1,14 @@
-// One side of a product's tile: kIndices x kDepth values on their way from a source to shared memory.
+// One side of a product's tiles of kIndices x Tile::kDepth values, which follow each other in the order of depth: on
+// their way from a source to shared memory.
 //
 // The matrix lies in memory with either the depth (the dimension that is summed over) or the index (a row or column of
-// the result) contiguous. A thread holds kCount chunks of 16 bytes of the next tile while the present one is computed.
+// the result) contiguous. A thread holds kCount chunks of 16 bytes of the next tile while the present one is computed:
+// all in the same columns, kRowStep rows apart. Where they lie is carried along: computed anew for every tile, it would
+// take as many instructions as the product.
 #pragma once
 
 #include "sources.cuh"
+#include "threads.cuh"
 
 namespace ladderseg::cuda {
 
@@ -20,13 +24,13 @@ struct OperandShape {
 };
 
 // Copies 16 bytes from global to shared memory, zeros if they are not `inside`; complete after wait_for_copies.
-LADDERSEG_DEVICE void copy_asynchronously(Chunk* to, const Element* from, bool inside) {
+LADDERSEG_DEVICE void copy_asynchronously(unsigned to, const Element* from, bool inside) {
 #if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-               :
-               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(to))), "l"(from), "r"(inside ? 16 : 0)
-               : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" : : "r"(to), "l"(from), "r"(inside ? 16 : 0) : "memory");
 #endif
+}
+LADDERSEG_DEVICE void copy_asynchronously(Chunk* to, const Element* from, bool inside) {
+  copy_asynchronously(static_cast<unsigned>(__cvta_generic_to_shared(to)), from, inside);
 }
 
 // Waits for the copies of this thread.
@@ -37,62 +41,86 @@ LADDERSEG_DEVICE void wait_for_copies() {
 }
 
 template <class Source, Contiguous contiguous, class Tile, int kIndices>
-struct Operand {
-  using Shape = OperandShape<contiguous, kIndices, Tile::kDepth, Tile::kThreads>;
-  // Weights are copied by the hardware, past the registers, where it can (cp.async).
-  static constexpr bool kAsynchronous = Source::kPlain && Tile::kAsynchronous;
+class Operand {
+ public:
+  using Side = typename Tile::template Side<contiguous, kIndices>;
 
-  typename Source::Raw raw[Shape::kCount];
-
-  struct Place {
-    int row, column;  // in the tile
-    bool there;
-  };
-
-  LADDERSEG_DEVICE static Place place(int i) {
-    const int number = static_cast<int>(threadIdx.x) + i * Tile::kThreads;
-    const bool there = Shape::kExact || number < Shape::kRows * Shape::kChunks;
+  // From depth 0 on, into either of `sides`.
+  LADDERSEG_DEVICE Operand(const Source& source, int index, Side (&sides)[2]) : source_(source) {
+    const int number = product_thread();
     // Along a row, so that a warp reads whole sectors. But values of 16 bits that are stored one by one, transposed,
     // would meet the same banks then: they go down the rows.
-    if (Tile::kTransposes && contiguous == Contiguous::depth && sizeof(Element) == 2)
-      return {number % Shape::kRows, number / Shape::kRows * kWide, there};
-    return {number / Shape::kChunks, number % Shape::kChunks * kWide, there};
+    constexpr bool kDown = Tile::kTransposes && contiguous == Contiguous::depth && sizeof(Element) == 2;
+    static_assert(!kDown || Shape::kCount == 1, "a thread's chunks are in the same columns");
+    row_ = kDown ? number % Shape::kRows : number / Shape::kChunks;
+    column_ = (kDown ? number / Shape::kRows : number % Shape::kChunks) * kWide;
+    there_ = Shape::kExact || number < Shape::kRows * Shape::kChunks;
+    to_ = sides[0].place(row_, column_);
+    if (contiguous == Contiguous::depth)
+      row_ += index;
+    else
+      column_ += index;
+    cursor_ = source.cursor(row_, column_);
+    keep(row_);
+    keep(column_);
   }
 
-  // Starts to load the tile at (index, depth) into `shared`, which no thread reads now.
-  template <class Index, class Depth, class Shared>
-  LADDERSEG_DEVICE void fetch(const Source& source, Index index, Depth depth, Shared& shared) {
-    const int64 row = contiguous == Contiguous::depth ? static_cast<int64>(index) : static_cast<int64>(depth);
-    const int column = static_cast<int>(contiguous == Contiguous::depth ? depth : index);
+  // Starts to load the next tile into side `side`, which no thread reads now.
+  LADDERSEG_DEVICE void fetch(int side) {
 #pragma unroll
     for (int i = 0; i < Shape::kCount; ++i) {
-      const Place at = place(i);
-      if (!at.there) continue;
-      if constexpr (kAsynchronous) {
-        const bool inside = source.inside(row + at.row, column + at.column);
-        copy_asynchronously(shared.chunk(at.row, at.column / kWide),
-                            inside ? source.address(row + at.row, column + at.column) : source.data, inside);
-      } else {
-        raw[i] = source.fetch(row + at.row, column + at.column);
-      }
+      const auto at = source_.moved(cursor_, i * kRowStep, 0);
+      if constexpr (!kAsynchronous)
+        raw_[i] = has_chunk(i) && inside(i) ? source_.fetch(at, source_.columns - column_) : typename Source::Raw();
+      else if (has_chunk(i))
+        copy_asynchronously(Side::other(to_, side, i * kRowStep), inside(i) ? at : source_.data, inside(i));
     }
   }
 
   // Completes the load; the block must be synchronised before a thread reads the tile.
-  template <class Index, class Depth, class Shared>
-  LADDERSEG_DEVICE void commit(const Source& source, Index index, Depth depth, Shared& shared) const {
+  LADDERSEG_DEVICE void commit(int side) {
     if constexpr (kAsynchronous) {
       wait_for_copies();
-      return;
-    }
-    const int64 row = contiguous == Contiguous::depth ? static_cast<int64>(index) : static_cast<int64>(depth);
-    const int column = static_cast<int>(contiguous == Contiguous::depth ? depth : index);
+    } else {
+      typename Tile::Stored values[Shape::kCount];
 #pragma unroll
-    for (int i = 0; i < Shape::kCount; ++i) {
-      const Place at = place(i);
-      if (at.there) shared.put(at.row, at.column, source.values(raw[i], row + at.row, column + at.column));
+      for (int k = 0; k < kWide; k += kVectorPiece) {
+        const auto vectors = source_.vectors(column_ + k);
+#pragma unroll
+        for (int i = 0; i < Shape::kCount; ++i) Tile::set(values[i], k, source_.values(raw_[i], vectors, k));
+      }
+#pragma unroll
+      for (int i = 0; i < Shape::kCount; ++i) {
+        // Indices that do not exist make rows or columns of the result that do not exist, whatever their values are.
+        const bool there = contiguous == Contiguous::depth || has_row(i);
+        if (has_chunk(i)) Side::put(Side::other(to_, side, i * kRowStep), values[i], there);
+      }
     }
+    constexpr int kDepth = Tile::kDepth;
+    constexpr int kDown = contiguous == Contiguous::depth ? 0 : kDepth, kAcross = kDepth - kDown;
+    row_ += kDown;
+    column_ += kAcross;
+    cursor_ = source_.moved(cursor_, kDown, kAcross);
   }
+
+ private:
+  using Shape = OperandShape<contiguous, kIndices, Tile::kDepth, kProductThreads>;
+  static constexpr int kRowStep = kProductThreads / Shape::kChunks;
+  static_assert(kProductThreads % Shape::kChunks == 0, "a thread's chunks are in the same columns");
+  // Weights are copied by the hardware, past the registers, where it can (cp.async).
+  static constexpr bool kAsynchronous = Source::kPlain && Tile::kAsynchronous;
+
+  LADDERSEG_DEVICE bool has_row(int i) const { return row_ + i * kRowStep < source_.rows; }
+  LADDERSEG_DEVICE bool inside(int i) const { return has_row(i) && column_ < source_.columns; }
+  LADDERSEG_DEVICE bool has_chunk(int i) const { return Shape::kExact || (i == 0 && there_); }
+  static_assert(Shape::kExact || Shape::kCount == 1, "whole rounds, or a part of one");
+
+  const Source& source_;
+  typename Source::Cursor cursor_;
+  int row_, column_;  // of the thread's first chunk
+  bool there_;        // whether it has one
+  decltype(Side().place(0, 0)) to_;
+  typename Source::Raw raw_[Shape::kCount];
 };
 
 }  // namespace ladderseg::cuda

@@ -16,29 +16,31 @@ struct ProductMemory {
   typename Tile::template Side<right, Tile::kColumns> right_side[2];
 };
 
-// tile.sums = the result at (row, column), summed over depths [begin, end).
-template <Contiguous left_contiguous, Contiguous right_contiguous, class Tile, class Left, class Right, class Depth>
-LADDERSEG_DEVICE void multiply(Tile& tile, const Left& left, const Right& right, int64 row, int column, Depth begin,
-                               Depth end, ProductMemory<Tile, left_contiguous, right_contiguous>& memory) {
-  Operand<Left, left_contiguous, Tile, Tile::kRows> left_operand;
-  Operand<Right, right_contiguous, Tile, Tile::kColumns> right_operand;
+// tile.sums = the result at (row, column), summed over depths [0, depth).
+template <Contiguous left_contiguous, Contiguous right_contiguous, class Tile, class Left, class Right>
+LADDERSEG_DEVICE void multiply(Tile& tile, const Left& left, const Right& right, int row, int column, int depth,
+                               ProductMemory<Tile, left_contiguous, right_contiguous>& memory) {
+  Operand<Left, left_contiguous, Tile, Tile::kRows> left_operand(left, row, memory.left_side);
+  Operand<Right, right_contiguous, Tile, Tile::kColumns> right_operand(right, column, memory.right_side);
+  const auto reader = tile.reader(memory.left_side, memory.right_side);
   tile.clear();
   int now = 0;
-  left_operand.fetch(left, row, begin, memory.left_side[0]);
-  right_operand.fetch(right, column, begin, memory.right_side[0]);
-  left_operand.commit(left, row, begin, memory.left_side[0]);
-  right_operand.commit(right, column, begin, memory.right_side[0]);
+  left_operand.fetch(0);
+  right_operand.fetch(0);
+  left_operand.commit(0);
+  right_operand.commit(0);
   __syncthreads();
-  for (Depth depth = begin; depth < end; depth += Tile::kDepth) {
-    const Depth next = depth + Tile::kDepth;
-    if (next < end) {
-      left_operand.fetch(left, row, next, memory.left_side[now ^ 1]);
-      right_operand.fetch(right, column, next, memory.right_side[now ^ 1]);
+#pragma unroll 1
+  for (int done = 0; done < depth; done += Tile::kDepth) {
+    const bool more = done + Tile::kDepth < depth;
+    if (more) {
+      left_operand.fetch(now ^ 1);
+      right_operand.fetch(now ^ 1);
     }
-    tile.multiply(memory.left_side[now], memory.right_side[now]);
-    if (next < end) {
-      left_operand.commit(left, row, next, memory.left_side[now ^ 1]);
-      right_operand.commit(right, column, next, memory.right_side[now ^ 1]);
+    tile.multiply(reader, now);
+    if (more) {
+      left_operand.commit(now ^ 1);
+      right_operand.commit(now ^ 1);
     }
     __syncthreads();
     now ^= 1;
@@ -92,14 +94,11 @@ LADDERSEG_DEVICE void load_piece(const Element* from, int count, bool wide, Real
         for (int k = 0; k < kWide; ++k) to[i + k] = pack.values[k];
       }
     } else {
-      union {
-        uint2 words;
-        Element elements[piece];
-      } both;
-      static_assert(sizeof(both) == 8, "a piece of four 16-bit elements");
+      Elements<piece, uint2> both;
       both.words = *reinterpret_cast<const uint2*>(from);
+      const Pack<piece> pack = unpack(both);
 #pragma unroll
-      for (int i = 0; i < piece; ++i) to[i] = to_real(both.elements[i]);
+      for (int i = 0; i < piece; ++i) to[i] = pack.values[i];
     }
   } else {
 #pragma unroll
@@ -119,14 +118,10 @@ LADDERSEG_DEVICE void store_piece(Element* to, int count, bool wide, const Real 
         store<kWide>(to + i, pack);
       }
     } else {
-      union {
-        uint2 words;
-        Element elements[piece];
-      } both;
-      static_assert(sizeof(both) == 8, "a piece of four 16-bit elements");
+      Pack<piece> pack;
 #pragma unroll
-      for (int i = 0; i < piece; ++i) both.elements[i] = to_element(from[i]);
-      *reinterpret_cast<uint2*>(to) = both.words;
+      for (int i = 0; i < piece; ++i) pack.values[i] = from[i];
+      *reinterpret_cast<uint2*>(to) = packed<uint2>(pack).words;
     }
   } else {
 #pragma unroll

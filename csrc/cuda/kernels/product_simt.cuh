@@ -31,6 +31,14 @@ struct SimtTile {
   // Threads that share columns of the result.
   static constexpr int kGroups = kDown;
 
+  // A chunk's values in the form in which they are stored, set piece by piece.
+  using Stored = Pack<kWide>;
+  template <int count>
+  LADDERSEG_DEVICE static void set(Stored& stored, int first, const Pack<count>& piece) {
+#pragma unroll
+    for (int i = 0; i < count; ++i) stored.values[first + i] = piece.values[i];
+  }
+
   template <Contiguous contiguous, int kIndices>
   struct Side {
     // With a depth contiguous, neighbouring threads store the two or four chunks of a row of depth, transposed. The
@@ -38,22 +46,33 @@ struct SimtTile {
     static constexpr int kPadding = contiguous == Contiguous::depth && sizeof(Element) > 2 ? kPiece : 0;
     alignas(16) Real values[kDepth][kIndices + kPadding];
 
-    LADDERSEG_DEVICE void put(int row, int column, const Pack<kWide>& pack) {
+    // The place of a chunk, and those of the chunk `rows` further down in the matrix, of the next side.
+    LADDERSEG_DEVICE Real* place(int row, int column) {
+      return contiguous == Contiguous::depth ? &values[column][row] : &values[row][column];
+    }
+    LADDERSEG_DEVICE static Real* other(Real* place, int sides, int rows) {
+      return place + sides * static_cast<int>(sizeof(Side) / sizeof(Real)) +
+             rows * (contiguous == Contiguous::depth ? 1 : kIndices + kPadding);
+    }
+    // Zeros unless the values are `there`.
+    LADDERSEG_DEVICE static void put(Real* place, Stored pack, bool there) {
+#pragma unroll
+      for (int i = 0; i < kWide; ++i) pack.values[i] = there ? pack.values[i] : Real(0);
       if constexpr (contiguous == Contiguous::depth) {
 #pragma unroll
-        for (int i = 0; i < kWide; ++i) values[column + i][row] = pack.values[i];
+        for (int i = 0; i < kWide; ++i) place[i * (kIndices + kPadding)] = pack.values[i];
       } else {
 #pragma unroll
         for (int i = 0; i < kWide; i += kPiece)
-          *reinterpret_cast<uint4*>(&values[row][column + i]) = *reinterpret_cast<const uint4*>(&pack.values[i]);
+          *reinterpret_cast<uint4*>(place + i) = *reinterpret_cast<const uint4*>(&pack.values[i]);
       }
     }
   };
 
   Real sums[kThreadRows][kThreadColumns];
 
-  LADDERSEG_DEVICE static int across() { return threadIdx.x % kAcross; }
-  LADDERSEG_DEVICE static int down() { return threadIdx.x / kAcross; }
+  LADDERSEG_DEVICE static int across() { return product_thread() % kAcross; }
+  LADDERSEG_DEVICE static int down() { return product_thread() / kAcross; }
   LADDERSEG_DEVICE static int row(int i) {
     return i / kRowPiece * (kDown * kRowPiece) + down() * kRowPiece + i % kRowPiece;
   }
@@ -76,6 +95,22 @@ struct SimtTile {
         for (int k = 0; k < piece; ++k) to[i + k] = from[i / piece * stride + k];
       }
     }
+  }
+
+  // Where a thread reads two sides.
+  template <class Left, class Right>
+  struct Reader {
+    const Left* left;
+    const Right* right;
+  };
+  template <class Left, class Right>
+  LADDERSEG_DEVICE static Reader<Left, Right> reader(const Left (&left)[2], const Right (&right)[2]) {
+    return {left, right};
+  }
+  // Multiplies the sides of number `side`.
+  template <class Left, class Right>
+  LADDERSEG_DEVICE void multiply(const Reader<Left, Right>& reader, int side) {
+    multiply(reader.left[side], reader.right[side]);
   }
 
   // The result as `sums`, for the threads' `row`s and `column`s.

@@ -35,7 +35,8 @@ LADDERSEG_DEVICE unsigned shared_address(const void* pointer) {
   return static_cast<unsigned>(__cvta_generic_to_shared(pointer));
 }
 
-// A 16x16 (bytes: 16 x 32) block of 16-bit elements: four 8x8 matrices, whose rows lanes 0-7, 8-15, 16-23, 24-31 name.
+// A 16 x 16 block of 16-bit elements, or 16 x 8 of 32-bit ones: four matrices of 8 rows of 16 bytes, whose rows lanes
+// 0-7, 8-15, 16-23, 24-31 name. A lane gets a word of each: word lane % 4 of row lane / 4.
 LADDERSEG_DEVICE Registers4 load_matrices(unsigned row) {
   Registers4 result;
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -52,9 +53,24 @@ LADDERSEG_DEVICE Registers4 load_matrices_transposed(unsigned row) {
                : "memory");
   return result;
 }
+
 LADDERSEG_DEVICE Registers4 load_matrices(const void* row) { return load_matrices(shared_address(row)); }
 LADDERSEG_DEVICE Registers4 load_matrices_transposed(const void* row) {
   return load_matrices_transposed(shared_address(row));
+}
+
+LADDERSEG_DEVICE unsigned load_word(unsigned from) {
+  unsigned word;
+  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(from) : "memory");
+  return word;
+}
+// Stores `chunk`, or zeros unless it is `there`.
+LADDERSEG_DEVICE void store_chunk(unsigned to, const Chunk& chunk, bool there) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};"
+               :
+               : "r"(to), "r"(there ? chunk.word[0] : 0), "r"(there ? chunk.word[1] : 0),
+                 "r"(there ? chunk.word[2] : 0), "r"(there ? chunk.word[3] : 0)
+               : "memory");
 }
 
 // sums (16 x 8) += left (16 x kStep) * right (kStep x 8).
@@ -86,22 +102,28 @@ LADDERSEG_DEVICE void multiply_add(float (&sums)[4], const Registers4& a, const 
 #endif
 }
 
-// x in the form that tensor cores take.
-LADDERSEG_DEVICE Element factor(float x) {
+// Values in the form that tensor cores take.
+template <class Words = uint4, int width>
+LADDERSEG_DEVICE Elements<width, Words> encode(const Pack<width>& pack) {
 #if defined(LADDERSEG_ELEMENT_float32)
-  unsigned bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-  return __uint_as_float(bits);
+  Elements<width, Words> factors;
+#pragma unroll
+  for (int i = 0; i < width; ++i) asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(factors.word[i]) : "f"(pack.values[i]));
+  return factors;
 #else
-  return to_element(x);
+  return packed<Words>(pack);
 #endif
 }
 
-LADDERSEG_DEVICE Chunk encode(const Pack<kWide>& pack) {
-  Chunk chunk;
-#pragma unroll
-  for (int i = 0; i < kWide; ++i) chunk.elements[i] = factor(pack.values[i]);
-  return chunk;
+// Four values of a chunk, from the one of number `first` on.
+LADDERSEG_DEVICE void set_piece(Chunk& chunk, int first, const Pack<4>& piece) {
+#if defined(LADDERSEG_ELEMENT_float32)
+  chunk = encode(piece);
+#else
+  const auto factors = encode<uint2>(piece);
+  chunk.word[first / 2] = factors.word[0];
+  chunk.word[first / 2 + 1] = factors.word[1];
+#endif
 }
 
 template <int columns, int threads = kProductThreads>
@@ -131,75 +153,121 @@ struct TensorTile {
   static_assert(kAcrossTiles == 4, "finish() exchanges four tiles between four lanes");
   static constexpr int kGroups = kWarpsDown;
 
+  // A chunk's values in the form in which they are stored, set piece by piece.
+  using Stored = Chunk;
+  LADDERSEG_DEVICE static void set(Stored& stored, int first, const Pack<4>& piece) { set_piece(stored, first, piece); }
+
   template <Contiguous contiguous, int kIndices>
   struct Side {
     static constexpr int kChunks = (contiguous == Contiguous::depth ? kDepth : kIndices) / kWide;
     static constexpr int kSideRows = contiguous == Contiguous::depth ? kIndices : kDepth;
-    Chunk chunks[kSideRows][kChunks];
+    static constexpr int kRowBytes = kChunks * sizeof(Chunk);
+    // Matrices of 32-bit elements cannot be transposed on their way to registers.
+    static constexpr bool kSingleWords = contiguous == Contiguous::index && sizeof(Element) == 4;
+    alignas(128) Chunk chunks[kSideRows][kChunks];
 
     LADDERSEG_DEVICE static int permuted(int row, int chunk) {
-      if constexpr (kChunks == 4) return chunk ^ (row / 2 % 4);
-      return chunk ^ (sizeof(Element) == 4 ? 2 * (row % 4) : row % 8);
+      const unsigned r = row;
+      if constexpr (kChunks == 4) return chunk ^ static_cast<int>(r / 2 % 4);
+      return chunk ^ static_cast<int>(kSingleWords ? 2 * (r % 4) : r % 8);
     }
     LADDERSEG_DEVICE const Chunk* chunk(int row, int number) const { return &chunks[row][permuted(row, number)]; }
     LADDERSEG_DEVICE Chunk* chunk(int row, int number) { return &chunks[row][permuted(row, number)]; }
-    LADDERSEG_DEVICE void put(int row, int column, const Pack<kWide>& pack) {
-      chunk(row, column / kWide)->words = encode(pack).words;
+
+    // The address of a chunk, and those of the chunk `rows` further down, a multiple of 8, of the next side.
+    LADDERSEG_DEVICE unsigned place(int row, int column) const {
+      unsigned address = shared_address(chunk(row, column / kWide));
+      keep(address);
+      return address;
+    }
+    LADDERSEG_DEVICE static unsigned other(unsigned place, int sides, int rows) {
+      return place + sides * static_cast<int>(sizeof(Side)) + rows * kRowBytes;
+    }
+    // Zeros unless the values are `there`.
+    LADDERSEG_DEVICE static void put(unsigned place, const Stored& chunk, bool there) {
+      store_chunk(place, chunk, there);
     }
 
-    LADDERSEG_DEVICE unsigned word(int index, int depth) const {
-      const int row = contiguous == Contiguous::depth ? index : depth;
-      const int column = contiguous == Contiguous::depth ? depth : index;
-      return reinterpret_cast<const unsigned*>(chunk(row, column / kWide))[column % kWide];
+    // Where this lane reads its part of the left factor at index `index` and depth 0, and of the right one.
+    LADDERSEG_DEVICE unsigned left_place(int index) const {
+      const int lane = product_thread() % 32;
+      if constexpr (kSingleWords) return word_place(index);
+      if constexpr (contiguous == Contiguous::depth) return shared_address(chunk(index + lane % 16, lane / 16));
+      return shared_address(chunk(lane % 8 + lane / 16 * 8, index / kWide + lane / 8 % 2));
+    }
+    LADDERSEG_DEVICE unsigned right_place(int index) const {
+      const int lane = product_thread() % 32;
+      if constexpr (kSingleWords) return word_place(index);
+      if constexpr (contiguous == Contiguous::depth)
+        return shared_address(chunk(index + lane % 8 + lane / 16 * 8, lane / 8 % 2));
+      return shared_address(chunk(lane % 16, index / kWide + lane / 16));
+    }
+    LADDERSEG_DEVICE unsigned word_place(int index) const {
+      const int lane = product_thread() % 32, i = index + lane / 4;
+      return shared_address(&chunk(lane % 4, i / kWide)->word[i % kWide]);
+    }
+    // The same lane's place in the block `index` and `depth` further on: multiples of 8 (or 4 of a depth in rows), of
+    // which the warp's first index has no bits. The permutation is the same there.
+    LADDERSEG_DEVICE static unsigned moved(unsigned place, int index, int depth) {
+      constexpr int kChunk = sizeof(Chunk);
+      if constexpr (contiguous == Contiguous::depth) return (place ^ depth / kWide * kChunk) + index * kRowBytes;
+      return (place ^ index / kWide * kChunk) + depth * kRowBytes;
     }
 
-    // The 16 x kStep block at (index, depth) as the left factor: by index first, then by depth, in halves.
-    LADDERSEG_DEVICE Registers4 left(int index, int depth) const {
-      const int lane = threadIdx.x % 32;
-      if constexpr (sizeof(Element) == 4) {
-        const int i = index + lane / 4, k = depth + lane % 4;
-        return {{word(i, k), word(i + 8, k), word(i, k + 4), word(i + 8, k + 4)}};
-      } else if constexpr (contiguous == Contiguous::depth) {
-        return load_matrices(chunk(index + lane % 16, depth / kWide + lane / 16));
-      } else {
-        return load_matrices_transposed(chunk(depth + lane % 8 + lane / 16 * 8, index / kWide + lane / 8 % 2));
-      }
+    // A 16 x kStep block as the left factor: by index first, then by depth, in halves.
+    LADDERSEG_DEVICE static Registers4 left(unsigned place) {
+      if constexpr (kSingleWords)
+        return {{load_word(place), load_word(moved(place, 8, 0)), load_word(moved(place, 0, 4)),
+                 load_word(moved(place, 8, 4))}};
+      if constexpr (contiguous == Contiguous::depth) return load_matrices(place);
+      return load_matrices_transposed(place);
     }
 
-    // The kStep x 16 block at (index, depth) as two right factors of 8 indices each.
-    LADDERSEG_DEVICE void right(int index, int depth, Registers2& first, Registers2& second) const {
-      const int lane = threadIdx.x % 32;
-      if constexpr (sizeof(Element) == 4) {
-        const int i = index + lane / 4, k = depth + lane % 4;
-        first = {{word(i, k), word(i, k + 4)}};
-        second = {{word(i + 8, k), word(i + 8, k + 4)}};
+    // A kStep x 16 block as two right factors of 8 indices each.
+    LADDERSEG_DEVICE static void right(unsigned place, Registers2& first, Registers2& second) {
+      if constexpr (kSingleWords) {
+        first = {{load_word(place), load_word(moved(place, 0, 4))}};
+        second = {{load_word(moved(place, 8, 0)), load_word(moved(place, 8, 4))}};
       } else {
         Registers4 all;
         if constexpr (contiguous == Contiguous::depth)
-          all = load_matrices(chunk(index + lane % 8 + lane / 16 * 8, depth / kWide + lane / 8 % 2));
+          all = load_matrices(place);
         else
-          all = load_matrices_transposed(chunk(depth + lane % 16, index / kWide + lane / 16));
+          all = load_matrices_transposed(place);
         first = {{all.r[0], all.r[1]}};
         second = {{all.r[2], all.r[3]}};
       }
     }
   };
 
+  // Where a thread reads two sides.
+  template <class Left, class Right>
+  struct Reader {
+    unsigned left, right;
+  };
+  template <class Left, class Right>
+  LADDERSEG_DEVICE static Reader<Left, Right> reader(const Left (&left)[2], const Right (&right)[2]) {
+    Reader<Left, Right> reader{left[0].left_place(warp_row()), right[0].right_place(warp_column())};
+    keep(reader.left);
+    keep(reader.right);
+    return reader;
+  }
+
   // As the instructions leave them, sums[i][2j..2j+1] are two neighbouring columns of tile j. After finish() they are
   // eight neighbouring columns, for accesses of 16 bytes.
   float sums[kThreadRows][kThreadColumns];
 
-  LADDERSEG_DEVICE static int warp_row() { return static_cast<int>(threadIdx.x) / 32 / kWarpsAcross * kWarpRows; }
-  LADDERSEG_DEVICE static int warp_column() { return static_cast<int>(threadIdx.x) / 32 % kWarpsAcross * kWarpColumns; }
-  LADDERSEG_DEVICE static int row(int i) { return warp_row() + i * 8 + static_cast<int>(threadIdx.x) % 32 / 4; }
-  LADDERSEG_DEVICE static int column(int j) { return warp_column() + static_cast<int>(threadIdx.x) % 4 * 8 + j; }
-  LADDERSEG_DEVICE static int group() { return static_cast<int>(threadIdx.x) / 32 / kWarpsAcross; }
+  LADDERSEG_DEVICE static int warp_row() { return product_thread() / 32 / kWarpsAcross * kWarpRows; }
+  LADDERSEG_DEVICE static int warp_column() { return product_thread() / 32 % kWarpsAcross * kWarpColumns; }
+  LADDERSEG_DEVICE static int row(int i) { return warp_row() + i * 8 + product_thread() % 32 / 4; }
+  LADDERSEG_DEVICE static int column(int j) { return warp_column() + product_thread() % 4 * 8 + j; }
+  LADDERSEG_DEVICE static int group() { return product_thread() / 32 / kWarpsAcross; }
 
   // Lane q of four gives its part of tile t to lane t and takes its tile q: a transposition, one bit of q at a time.
   LADDERSEG_DEVICE void finish() {
 #pragma unroll
     for (int bit = 1; bit <= 2; bit *= 2) {
-      const bool upper = threadIdx.x & bit;
+      const bool upper = product_thread() & bit;
 #pragma unroll
       for (int i = 0; i < kThreadRows; ++i)
 #pragma unroll
@@ -239,15 +307,17 @@ struct TensorTile {
     }
   }
 
+  // Multiplies the sides of number `side`.
   template <class Left, class Right>
-  LADDERSEG_DEVICE void multiply(const Left& left, const Right& right) {
+  LADDERSEG_DEVICE void multiply(const Reader<Left, Right>& reader, int side) {
+    const unsigned left = Left::other(reader.left, side, 0), right = Right::other(reader.right, side, 0);
 #pragma unroll
     for (int k = 0; k < kDepth; k += kStep) {
       Registers2 b[kAcrossTiles];
 #pragma unroll
-      for (int j = 0; j < kAcrossTiles; j += 2) right.right(warp_column() + 8 * j, k, b[j], b[j + 1]);
+      for (int j = 0; j < kAcrossTiles; j += 2) Right::right(Right::moved(right, 8 * j, k), b[j], b[j + 1]);
 #pragma unroll
-      for (int i = 0; i < kDownTiles; ++i) add_step(i, left.left(warp_row() + 16 * i, k), b);
+      for (int i = 0; i < kDownTiles; ++i) add_step(i, Left::left(Left::moved(left, 16 * i, k)), b);
     }
   }
 
@@ -257,7 +327,7 @@ struct TensorTile {
     for (int lanes = 4; lanes < 32; lanes *= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
     return value;
   }
-  LADDERSEG_DEVICE static bool leads_group() { return threadIdx.x % 32 < 4; }
+  LADDERSEG_DEVICE static bool leads_group() { return product_thread() % 32 < 4; }
 };
 
 }  // namespace ladderseg::cuda

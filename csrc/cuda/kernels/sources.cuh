@@ -1,26 +1,17 @@
 // Sources of the products of a 1x1 convolution: matrices of (row, column), a row's columns contiguous in memory, whose
-// values may be computed from several maps while loading.
+// values may be computed from several maps while loading. Maps may have billions of pixels; a matrix has those of a
+// tile or of a part, which ints number. Columns are channels.
 //
-// `fetch` only reads, `values` computes: between them lies the arithmetic of the tile before, so that reading is
-// hidden. Values outside the matrix are zero. There may be billions of rows (pixels); columns are channels.
+// A thread keeps a Cursor, its addresses at some row and column, and moves it. `fetch` only reads, `values` computes:
+// between them lies the arithmetic of the tile before, so that reading is hidden. The values are computed in pieces of
+// a chunk, after the Vectors of the piece's channels have been loaded, which serve all rows: more of them at a time
+// would fill the registers. What lies outside the matrix is read as zeros, and so are the vectors of channels that do
+// not exist: the values of these are zero. Those of rows that do not exist are not.
 #pragma once
 
-#include "element.cuh"
+#include "channel_norm.cuh"
 
 namespace ladderseg::cuda {
-
-// 16 bytes of a row, as they lie in memory.
-union Chunk {
-  uint4 words;
-  Element elements[kWide];
-};
-
-LADDERSEG_DEVICE Pack<kWide> unpack(const Chunk& chunk) {
-  Pack<kWide> pack;
-#pragma unroll
-  for (int i = 0; i < kWide; ++i) pack.values[i] = to_real(chunk.elements[i]);
-  return pack;
-}
 
 // Loads `count` elements, at least one; with `wide`, all of them, at an address that is a multiple of 16.
 template <bool wide>
@@ -35,29 +26,77 @@ LADDERSEG_DEVICE Chunk fetch_chunk(const Element* from, int count) {
   return chunk;
 }
 
-// With `wide`, every row is a number of whole chunks, at addresses that are multiples of 16.
+// The pixels of a map from `first` on.
+template <class T>
+LADDERSEG_DEVICE FeatureMap<T> pixels_from(FeatureMap<T> map, int64 first) {
+  if (map.data) map.data = map.pixel(first);
+  return map;
+}
+LADDERSEG_DEVICE Gradient<Element, Real> pixels_from(Gradient<Element, Real> gradient, int64 first) {
+  gradient.grad = pixels_from(gradient.grad, first);
+  gradient.input = pixels_from(gradient.input, first);
+  return gradient;
+}
+
+// Channels whose vectors are read in one access of 16 bytes.
+constexpr int kVectorPiece = 16 / sizeof(Real);
+
+LADDERSEG_DEVICE Pack<kVectorPiece> piece(const Pack<kWide>& chunk, int first) {
+  Pack<kVectorPiece> piece;
+#pragma unroll
+  for (int i = 0; i < kVectorPiece; ++i) piece.values[i] = chunk.values[first + i];
+  return piece;
+}
+
+// The piece of a vector at `column`; zero beyond the vector's end.
+template <bool wide>
+LADDERSEG_DEVICE Pack<kVectorPiece> load_piece_of_vector(const Real* vector, int column, int columns) {
+  Pack<kVectorPiece> piece = {};
+  if constexpr (wide) {
+    if (column < columns) piece = load_vector<kVectorPiece, true>(vector + column);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kVectorPiece; ++i)
+      if (column + i < columns) piece.values[i] = vector[column + i];
+  }
+  return piece;
+}
+
+// With `wide`, every row is a number of whole chunks, at addresses that are multiples of 16, and so are the vectors.
 
 // A plain matrix: weights.
 template <bool wide>
 struct Matrix {
   const Element* data;
-  int64 rows;
+  int rows;
   int columns;
 
   static constexpr bool kPlain = true;
+  using Cursor = const Element*;
   struct Raw {
     Chunk chunk;
   };
+  struct Vectors {};
 
-  LADDERSEG_DEVICE bool inside(int64 row, int column) const { return row < rows && column < columns; }
-  LADDERSEG_DEVICE const Element* address(int64 row, int column) const { return data + row * columns + column; }
-
-  LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {
+  LADDERSEG_DEVICE bool inside(int row, int column) const { return row < rows && column < columns; }
+  LADDERSEG_DEVICE const Element* address(int row, int column) const {
+    return data + static_cast<int64>(row) * columns + column;
+  }
+  LADDERSEG_DEVICE Raw fetch(int row, int column) const {
     Raw raw = {};
     if (inside(row, column)) raw.chunk = fetch_chunk<wide>(address(row, column), columns - column);
     return raw;
   }
-  LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64, int) const { return unpack(raw.chunk); }
+  LADDERSEG_DEVICE Cursor cursor(int row, int column) const { return address(row, column); }
+  LADDERSEG_DEVICE Cursor moved(Cursor at, int down, int across) const {
+    return at + (static_cast<int64>(down) * columns + across);
+  }
+  // `count` elements, at least one.
+  LADDERSEG_DEVICE Raw fetch(Cursor at, int count) const { return {fetch_chunk<wide>(at, count)}; }
+  LADDERSEG_DEVICE Vectors vectors(int) const { return {}; }
+  LADDERSEG_DEVICE Pack<kVectorPiece> values(const Raw& raw, const Vectors&, int first) const {
+    return piece(unpack(raw.chunk), first);
+  }
 };
 
 // y = relu((x - mean) * scale + shift); rows are pixels, columns are channels.
@@ -65,33 +104,34 @@ template <bool wide>
 struct Rectified {
   FeatureMap<const Element> input;
   Norm<Real> norm;
-  int64 rows;
-  int channels;
+  int rows;
+  int columns;
 
   static constexpr bool kPlain = false;
+  using Cursor = const Element*;
   struct Raw {
     Chunk chunk;
   };
+  struct Vectors {
+    Pack<kVectorPiece> mean, scale, shift;
+  };
 
-  LADDERSEG_DEVICE bool inside(int64 row, int column) const { return row < rows && column < channels; }
-
-  LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {
-    Raw raw = {};
-    if (inside(row, column)) raw.chunk = fetch_chunk<wide>(input.pixel(row) + column, channels - column);
-    return raw;
+  LADDERSEG_DEVICE Cursor cursor(int row, int column) const { return input.pixel(row) + column; }
+  LADDERSEG_DEVICE Cursor moved(Cursor at, int down, int across) const {
+    return at + (down * input.pixel_stride + across);
   }
-  LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64 row, int column) const {
-    Pack<kWide> pack = unpack(raw.chunk);
+  LADDERSEG_DEVICE Raw fetch(Cursor at, int count) const { return {fetch_chunk<wide>(at, count)}; }
+  LADDERSEG_DEVICE Vectors vectors(int column) const {
+    return {load_piece_of_vector<wide>(norm.mean, column, columns),
+            load_piece_of_vector<wide>(norm.scale, column, columns),
+            load_piece_of_vector<wide>(norm.shift, column, columns)};
+  }
+  LADDERSEG_DEVICE Pack<kVectorPiece> values(const Raw& raw, const Vectors& of, int first) const {
+    Pack<kVectorPiece> x = piece(unpack(raw.chunk), first);
 #pragma unroll
-    for (int i = 0; i < kWide; ++i) {
-      Real y = Real(0);
-      if (inside(row, column + i)) {
-        const int c = column + i;
-        y = rectified(normalised(pack.values[i], norm.mean[c], norm.scale[c], norm.shift[c]));
-      }
-      pack.values[i] = y;
-    }
-    return pack;
+    for (int i = 0; i < kVectorPiece; ++i)
+      x.values[i] = rectified(normalised(x.values[i], of.mean.values[i], of.scale.values[i], of.shift.values[i]));
+    return x;
   }
 };
 
@@ -99,35 +139,53 @@ struct Rectified {
 template <bool wide>
 struct Corrected {
   Gradient<Element, Real> gradient;
-  int64 rows;
-  int channels;
+  int rows;
+  int columns;
 
   static constexpr bool kPlain = false;
+  struct Cursor {
+    const Element* grad;
+    const Element* input;
+  };
   struct Raw {
     Chunk grad, input;
   };
+  struct Vectors {
+    Pack<kVectorPiece> mean, constant, slope;
+  };
 
-  LADDERSEG_DEVICE bool inside(int64 row, int column) const { return row < rows && column < channels; }
+  LADDERSEG_DEVICE bool there() const { return gradient.input.data != nullptr; }  // a correction
 
-  LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {
-    Raw raw = {};
-    if (!inside(row, column)) return raw;
-    const int count = channels - column;
-    raw.grad = fetch_chunk<wide>(gradient.grad.pixel(row) + column, count);
-    if (gradient.input.data) raw.input = fetch_chunk<wide>(gradient.input.pixel(row) + column, count);
+  LADDERSEG_DEVICE Cursor cursor(int row, int column) const {
+    return {gradient.grad.pixel(row) + column, gradient.input.pixel(row) + column};
+  }
+  LADDERSEG_DEVICE Cursor moved(Cursor at, int down, int across) const {
+    return {at.grad + (down * gradient.grad.pixel_stride + across),
+            at.input + (down * gradient.input.pixel_stride + across)};
+  }
+  LADDERSEG_DEVICE Raw fetch(Cursor at, int count) const {
+    Raw raw;
+    raw.grad = fetch_chunk<wide>(at.grad, count);
+    if (there()) raw.input = fetch_chunk<wide>(at.input, count);
     return raw;
   }
-  LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, int64 row, int column) const {
-    Pack<kWide> pack = unpack(raw.grad);
-    if (!gradient.input.data) return pack;
-    const Pack<kWide> x = unpack(raw.input);
+  LADDERSEG_DEVICE Vectors vectors(int column) const {
+    Vectors of = {};
+    if (there())
+      of = {load_piece_of_vector<wide>(gradient.mean, column, columns),
+            load_piece_of_vector<wide>(gradient.constant, column, columns),
+            load_piece_of_vector<wide>(gradient.slope, column, columns)};
+    return of;
+  }
+  LADDERSEG_DEVICE Pack<kVectorPiece> values(const Raw& raw, const Vectors& of, int first) const {
+    Pack<kVectorPiece> grad = piece(unpack(raw.grad), first);
+    const Pack<kVectorPiece> x = piece(unpack(raw.input), first);
 #pragma unroll
-    for (int i = 0; i < kWide; ++i) {
-      const int c = column + i;
-      if (inside(row, wide ? column : c))
-        pack.values[i] = pack.values[i] - gradient.constant[c] - gradient.slope[c] * (x.values[i] - gradient.mean[c]);
-    }
-    return pack;
+    for (int i = 0; i < kVectorPiece; ++i)
+      if (there())
+        grad.values[i] =
+            grad.values[i] - of.constant.values[i] - of.slope.values[i] * (x.values[i] - of.mean.values[i]);
+    return grad;
   }
 };
 

@@ -21,7 +21,7 @@ LADDERSEG_DEVICE void write_tile_statistics(const Arguments& args, const Tile& t
                                             TileStatisticsMemory<Tile>& memory) {
   if (!args.partial_statistics) return;
   const int rows = static_cast<int>(smaller(args.output.pixels() - row, Tile::kRows));
-  const int thread = threadIdx.x;
+  const int thread = product_thread();
   Real* const partial = args.partial_statistics + 2 * args.output.c * (blockIdx.x / args.column_tiles);
   Real values[Tile::kThreadColumns];
 #pragma unroll
@@ -96,7 +96,7 @@ LADDERSEG_DEVICE void write_tile_gradient(const Arguments& args, const Tile& til
   }
   memory.masked.add_up(masked_sums);
   memory.centred.add_up(centred_sums);
-  const int thread = threadIdx.x;
+  const int thread = product_thread();
   if (thread < Tile::kColumns && column + thread < columns) {
     Real* const partial = args.partial_sums + 2 * args.input.c * part + column + thread;
     partial[0] = memory.masked.total(thread);

@@ -12,9 +12,17 @@
 namespace ladderseg::cuda {
 namespace {
 
+// Whether a map and its vectors can be read 16 bytes at a time.
+bool wide_with_vectors(const Queue& queue, const FeatureMap<const void>& input, const Norm<void>& norm) {
+  return wide(queue, input) && wide(norm);
+}
+bool wide_with_vectors(const Queue& queue, const Gradient<void>& gradient) {
+  return wide(queue, gradient) && wide_correction(gradient);
+}
+
 // Whether the rows of a [rows, columns] matrix are whole chunks of 16 bytes.
 bool wide_rows(const Queue& queue, const void* data, int64_t columns) {
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && columns * element_bytes(queue.element) % 16 == 0;
+  return aligned(data) && columns * element_bytes(queue.element) % 16 == 0;
 }
 
 Buffer weight_buffer(const Queue& queue, const void* weight, int64_t rows, int64_t columns) {
@@ -23,7 +31,7 @@ Buffer weight_buffer(const Queue& queue, const void* weight, int64_t rows, int64
 
 void backward_data(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
   const int64_t pixels = args.input.pixels(), columns = args.input.c, depth = args.grad_output.grad.c;
-  const bool aligned = wide(queue, args.grad_output) && wide_rows(queue, args.weight, columns);
+  const bool aligned = wide_with_vectors(queue, args.grad_output) && wide_rows(queue, args.weight, columns);
   const bool tensor = aligned && multiplies_by_tensor_cores(queue);
   const int64_t rows = product_rows(element_bytes(queue.element), tensor);
   const int64_t row_tiles = ceil_divide(pixels, rows), column_tiles = ceil_divide(columns, kBackwardColumns);
@@ -58,7 +66,7 @@ void backward_data(const Queue& queue, const BnReluConv1x1Backward<void>& args) 
 void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
   const int64_t pixels = args.input.pixels(), rows = args.grad_output.grad.c, columns = args.input.c;
   const int bytes = element_bytes(queue.element);
-  const bool aligned = wide(queue, args.grad_output) && wide(queue, args.input);
+  const bool aligned = wide_with_vectors(queue, args.grad_output) && wide_with_vectors(queue, args.input, args.norm);
   const bool tensor = aligned && multiplies_by_tensor_cores(queue);
   const int64_t row_tiles = ceil_divide(rows, product_rows(bytes, tensor));
   const int64_t column_tiles = ceil_divide(columns, kBackwardColumns);
@@ -89,8 +97,9 @@ void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args
 void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
   const int64_t pixels = args.input.pixels(), rows = args.grad_output.grad.c, columns = args.input.c;
   const int bytes = element_bytes(queue.element);
-  const bool aligned = wide(queue, args.grad_output) && wide_rows(queue, args.weight, columns);
-  const bool aligned_input = wide(queue, args.input) && (!args.grad_input.data || wide(queue, args.grad_input));
+  const bool aligned = wide_with_vectors(queue, args.grad_output) && wide_rows(queue, args.weight, columns);
+  const bool aligned_input =
+      wide_with_vectors(queue, args.input, args.norm) && (!args.grad_input.data || wide(queue, args.grad_input));
   const bool tensor = aligned && aligned_input && multiplies_by_tensor_cores(queue);
   const int64_t column_tiles = ceil_divide(columns, one_pass_columns(bytes, tensor));
   const WeightParts parts = weight_parts(queue, pixels, column_tiles, one_pass_pixels(bytes, tensor), 2);
@@ -122,7 +131,7 @@ void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>&
 void bn_relu_conv1x1_forward(const Queue& queue, const BnReluConv1x1Forward<void>& args) {
   const int64_t pixels = args.input.pixels(), columns = args.output.c, depth = args.input.c;
   const int bytes = element_bytes(queue.element);
-  const bool aligned = wide(queue, args.input) && wide_rows(queue, args.weight, depth);
+  const bool aligned = wide_with_vectors(queue, args.input, args.norm) && wide_rows(queue, args.weight, depth);
   const bool tensor = aligned && multiplies_by_tensor_cores(queue);
   const bool narrow = columns <= kNarrowColumns || !aligned;
   const int64_t rows = product_rows(bytes, tensor);

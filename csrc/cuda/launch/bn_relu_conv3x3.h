@@ -16,14 +16,6 @@ constexpr int64_t kMaxExtent = 1 << 29;
 
 inline int distance(int64_t dilation) { return static_cast<int>(std::min(dilation, kMaxExtent)); }
 
-inline bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
-
-inline bool wide(const Norm<void>& norm) { return aligned(norm.mean) && aligned(norm.scale) && aligned(norm.shift); }
-
-inline bool wide_correction(const Gradient<void>& gradient) {
-  return aligned(gradient.mean) && aligned(gradient.constant) && aligned(gradient.slope);
-}
-
 // Channels in whole chunks of 16 bytes.
 inline int64_t padded(const Queue& queue, int64_t channels) {
   const int64_t chunk = 16 / element_bytes(queue.element);

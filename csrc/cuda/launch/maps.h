@@ -19,6 +19,15 @@ inline bool wide(const Queue& queue, const Gradient<void>& gradient) {
   return wide(queue, gradient.grad) && (!gradient.input.data || wide(queue, gradient.input));
 }
 
+inline bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
+
+// Whether vectors can be read 16 bytes at a time.
+inline bool wide(const Norm<void>& norm) { return aligned(norm.mean) && aligned(norm.scale) && aligned(norm.shift); }
+
+inline bool wide_correction(const Gradient<void>& gradient) {
+  return !gradient.input.data || (aligned(gradient.mean) && aligned(gradient.constant) && aligned(gradient.slope));
+}
+
 inline Buffer buffer(const void* data, int64_t bytes, Access access, const char* name) {
   return {data, 1, bytes, bytes, static_cast<int>(access), name};
 }

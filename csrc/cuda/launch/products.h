@@ -18,9 +18,8 @@ struct WeightParts {
 };
 
 // Makes as many parts as keep the device busy, with `tiles` blocks per part. A part has whole steps of `depth` pixels,
-// at least `least_steps`, because it is written and read once more. There are at least `least_parts` in any case.
-WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth, int64_t least_steps,
-                         int64_t least_parts = 1);
+// at least `least_steps`, because it is written and read once more; and no more pixels than an int can number.
+WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth, int64_t least_steps);
 
 inline Buffer parts_buffer(const Queue& queue, const WeightParts& parts, const void* partial, int64_t count) {
   return vector_buffer(queue, partial, parts.count * count, "partial weight gradients", Access::write);
