@@ -69,6 +69,7 @@ TWO_PASSES = Case("bn_relu_conv1x1", (1, 40, 5, 7, 136))
 TENSOR_TWO_PASSES = Case("bn_relu_conv1x1", (1, 40, 9, 15, 136), "float16")
 ONE_PASS = Case("bn_relu_conv1x1", (1, 40, 9, 15, 72))
 TENSOR_ONE_PASS = Case("bn_relu_conv1x1", (1, 40, 9, 29, 72), "float16")
+MISALIGNED_VECTORS = Case("bn_relu_conv1x1", method="test_vectors_at_any_address")
 LONG_PRODUCT = Case("bn_relu_conv1x1", (2, 33, 37, 11, 19))
 PRODUCT_STATISTICS = Case("product_statistics", (1, 24, 9, 15, 19))
 TENSOR_STATISTICS = Case("product_statistics", (1, 24, 9, 15, 40), "float16")
@@ -227,8 +228,8 @@ MUTATIONS = [
         TWO_PASSES,
         "bn_relu_conv1x1_data",
         "product.cuh",
-        "memory.right_side[0]);\n  __syncthreads();\n",
-        "memory.right_side[0]);\n",
+        "  right_operand.commit(0);\n  __syncthreads();\n",
+        "  right_operand.commit(0);\n",
         RACE,
     ),
     Mutation(
@@ -236,8 +237,8 @@ MUTATIONS = [
         PRODUCT,
         "bn_relu_conv1x1_forward",
         "product.cuh",
-        "tile.multiply(memory.left_side[now], memory.right_side[now]);",
-        "tile.multiply(memory.left_side[now ^ 1], memory.right_side[now ^ 1]);",
+        "tile.multiply(reader, now);",
+        "tile.multiply(reader, now ^ 1);",
         RACE,
     ),
     Mutation(
@@ -245,8 +246,8 @@ MUTATIONS = [
         TWO_PASSES,
         "bn_relu_conv1x1_weight",
         "product.cuh",
-        "left_operand.commit(left, row, next, memory.left_side[now ^ 1]);",
-        "left_operand.commit(left, row, next, memory.left_side[now]);",
+        "left_operand.commit(now ^ 1);",
+        "left_operand.commit(now);",
         RACE,
     ),
     Mutation(
@@ -280,12 +281,19 @@ MUTATIONS = [
         "row beyond the matrix fetched",
         TWO_PASSES,
         "bn_relu_conv1x1_weight",
-        "sources.cuh",
-        "return row < rows && column < channels; }\n\n  LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {\n"
-        "    Raw raw = {};\n    if (!inside",
-        "return row <= rows && column < channels; }\n\n  LADDERSEG_DEVICE Raw fetch(int64 row, int column) const {\n"
-        "    Raw raw = {};\n    if (!inside",
+        "operand.cuh",
+        "row_ + i * kRowStep < source_.rows",
+        "row_ + i * kRowStep <= source_.rows",
         r"illegal read of \d+ bytes: .*grad",
+    ),
+    Mutation(
+        "vectors read 16 bytes at a time wherever they are",
+        MISALIGNED_VECTORS,
+        "bn_relu_conv1x1_forward",
+        "sources.cuh",
+        "  if constexpr (wide) {\n    if (column < columns) piece",
+        "  if constexpr (true) {\n    if (column < columns) piece",
+        r"misaligned read of 16 bytes",
     ),
     Mutation(
         "part of the weight gradient left out",
@@ -302,8 +310,8 @@ MUTATIONS = [
         TENSOR_PRODUCT,
         "bn_relu_conv1x1_forward",
         "operand.cuh",
-        "      wait_for_copies();\n      return;",
-        "      return;",
+        "      wait_for_copies();\n",
+        "",
         r"cp\.async not waited for",
     ),
     Mutation(
@@ -338,8 +346,8 @@ MUTATIONS = [
         TENSOR_TWO_PASSES,
         "bn_relu_conv1x1_data",
         "product_tensor.cuh",
-        "chunk(row, column / kWide)->words = encode(pack).words;",
-        "chunks[row][column / kWide].words = encode(pack).words;",
+        "shared_address(chunk(row, column / kWide));\n      keep",
+        "shared_address(&chunks[row][column / kWide]);\n      keep",
         WRONG,
     ),
     Mutation(
@@ -402,8 +410,8 @@ MUTATIONS = [
         LONG_PRODUCT,
         "bn_relu_conv1x1_backward",
         "one_pass.cuh",
-        "share.end = smaller(share.begin + args.pixels_per_part, args.input.pixels());",
-        "share.end = args.input.pixels();",
+        "smaller(args.pixels_per_part, args.input.pixels() - begin)",
+        "(args.input.pixels() - begin)",
         r"race: grad_input",
     ),
     Mutation(
@@ -411,8 +419,8 @@ MUTATIONS = [
         TENSOR_ONE_PASS,
         "bn_relu_conv1x1_backward",
         "one_pass_tensor.cuh",
-        "memory.gradient[now], memory.y);\n      __syncthreads();\n",
-        "memory.gradient[now], memory.y);\n",
+        "      maps.move(args, kPixels - 32);\n      __syncthreads();\n",
+        "      maps.move(args, kPixels - 32);\n",
         RACE,
     ),
     Mutation(
@@ -420,8 +428,8 @@ MUTATIONS = [
         TENSOR_ONE_PASS,
         "bn_relu_conv1x1_backward",
         "one_pass_tensor.cuh",
-        "gradient.put(p + kPixels, i, raw, memory.gradient[now ^ 1]);",
-        "gradient.put(p + kPixels, i, raw, memory.gradient[now]);",
+        "store_chunk(place(now ^ 1, i), chunk, there);",
+        "store_chunk(place(now, i), chunk, there);",
         RACE,
     ),
     Mutation(

@@ -1,11 +1,15 @@
 import pytest
 import torch
-from support.bn_operator_suite import BnConvOperatorSuite
+from support.bn_operator_suite import VECTORS, BnConvOperatorSuite, bn_arguments
 from support.comparison import assert_near
-from support.devices import tensor_cores_only
-from support.operator_suite import evaluate
+from support.devices import cuda_only, tensor_cores_only
+from support.operator_suite import evaluate, random
+from torch import Tensor
 
-from ladderseg_fast.ops.backend import backend_of
+from ladderseg_fast.ops import layout, reference
+from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
+from ladderseg_fast.ops.backend import backend_of, real_dtype
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward
 
 
 class TestBnReluConv1x1(BnConvOperatorSuite):
@@ -31,6 +35,16 @@ class TestBnReluConv1x1(BnConvOperatorSuite):
     small = (2, 3, 3, 2, 4)
     large = (2, 33, 37, 41, 19)
 
+    def test_vectors_at_any_address(self) -> None:
+        """Vectors that are not aligned to 16 bytes, while all rows are whole chunks of them."""
+        for outputs, dtype in ((72, torch.float32), (72, torch.float16), (136, torch.float16)):
+            if dtype not in backend_of(torch.device("cpu")).dtypes:
+                continue
+            arguments = self.prepared((1, 40, 9, 15, outputs), dtype)
+            for key in VECTORS:
+                arguments[key] = _misaligned(arguments[key].detach()).requires_grad_()
+            self.check(arguments)
+
     @tensor_cores_only
     @pytest.mark.parametrize("channels", [(64, 128), (96, 19), (36, 200)], ids=str)
     def test_tf32(self, channels: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +58,47 @@ class TestBnReluConv1x1(BnConvOperatorSuite):
         assert not torch.equal(actual["output 0"], exact["output 0"])
         monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", False)
         assert_near(evaluate(self.operator(), arguments)["output 0"], exact["output 0"], "in float32", tolerance=2e-6)
+
+
+@pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "misaligned"])
+@pytest.mark.parametrize("outputs", [72, 136])
+def test_backward_with_a_deferred_correction(outputs: int, aligned: bool) -> None:
+    """In one pass over the maps or in two: grad - constant - slope * (y - mean) takes the gradient's place."""
+    check_deferred_correction(outputs, aligned, torch.float32, 1e-5)
+
+
+@cuda_only
+@pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "misaligned"])
+@pytest.mark.parametrize("outputs", [72, 136])
+def test_backward_with_a_deferred_correction_in_float16(outputs: int, aligned: bool) -> None:
+    check_deferred_correction(outputs, aligned, torch.float16, 4e-3)
+
+
+def check_deferred_correction(outputs: int, aligned: bool, dtype: torch.dtype, tolerance: float) -> None:
+    arguments = bn_arguments(random(2, 40, 9, 15, seed=0, low=-2.0, high=2.0))
+    real = real_dtype(dtype)
+    place = torch.clone if aligned else _misaligned
+    x = layout.pixel_major(arguments["x"].to(dtype))
+    norm = Norm.of(*(place(arguments[key].to(real)) for key in VECTORS))
+    weight = random(outputs, 40, 1, 1, seed=6).to(dtype)
+    grad, other = (layout.pixel_major(random(2, outputs, 9, 15, seed=seed).to(dtype)) for seed in (7, 8))
+    correction = [place(random(outputs, seed=10 + i).to(real)) for i in range(3)]
+    grad_x = layout.empty(x, *x.shape)
+    gradient = Gradient(grad, other, Correction(*correction))
+    grad_weight, sums = bn_relu_conv1x1_backward(gradient, x, norm, weight, grad_x)
+
+    mean, constant, slope = (vector.double().view(1, -1, 1, 1) for vector in correction)
+    exact_x, exact_weight = (value.detach().double().requires_grad_() for value in (x, weight))
+    out = reference.bn_relu_conv1x1(exact_x, *(arguments[key].to(real).double() for key in VECTORS), exact_weight)
+    out.backward(grad.double() - constant - slope * (other.double() - mean))
+    assert_near(grad_x.double(), exact_x.grad, "gradient of x", tolerance)
+    assert_near(grad_weight.double(), exact_weight.grad, "gradient of weight", tolerance)
+    masked = exact_x.grad / norm.scale.double().view(1, -1, 1, 1)
+    assert_near(sums.masked, masked.sum(dim=(0, 2, 3)), "sum of m", tolerance)
+    centred = masked * (x.double() - norm.mean.double().view(1, -1, 1, 1))
+    assert_near(sums.centred, centred.sum(dim=(0, 2, 3)), "sum of m * (x - mean)", tolerance)
+
+
+def _misaligned(vector: Tensor) -> Tensor:
+    """The same values at an address that is no multiple of 16."""
+    return torch.cat([vector[:1], vector])[1:]
