@@ -10,9 +10,6 @@
 
 namespace ladderseg::cuda {
 
-// Columns of a tile for results with more columns than a narrow tile.
-constexpr int kConv3x3Columns = 64;
-
 // Tiles of the ordinary arithmetic units: columns of the result, and rows and columns of their patches. Small patches
 // are for maps that have too few large ones for all multiprocessors.
 constexpr int kPatchColumns = 32;
@@ -25,19 +22,13 @@ constexpr int kTensorForwardColumns = 128, kTensorDataColumns = 64;
 constexpr int kTensorPatchHeight = 8, kTensorPatchWidth = 16;
 constexpr int tensor_patch_threads(int columns) { return columns <= kNarrowColumns ? 128 : 256; }
 
-// Pixels of a strip of rows.
-struct Strip {
-  int64 n, h, w;
-};
-
 template <class T, class R>
 struct BnReluConv3x3ForwardArguments {
   FeatureMap<const T> input;
   int64 input_first_row;
   Norm<R> norm;
-  Divisor channels;  // C'
-  const T* weight;   // [K, 9, C']
-  int dilation;
+  const T* weight;      // [K, 9, C']
+  int padded_channels;  // C'
   FeatureMap<T> output;
   PatchGrid patches;      // of output
   R* partial_statistics;  // [patches][mean, sum of squared deviations][K] or nullptr
@@ -53,13 +44,12 @@ template <class T, class R>
 struct BnReluConv3x3DataArguments {
   Gradient<T, R> grad_output;
   int64 grad_first_row;
-  Divisor grad_channels;  // K'
   FeatureMap<const T> input;
   int64 input_first_row;
   Norm<R> norm;
   const T* weight;      // [9, K', C']
+  int padded_outputs;   // K'
   int padded_channels;  // C'
-  int dilation;
   FeatureMap<T> grad_input;
   PatchGrid patches;  // of grad_input
   R* partial_sums;    // [patches][masked, centred][C]

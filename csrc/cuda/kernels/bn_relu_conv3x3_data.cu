@@ -24,7 +24,7 @@ LADDERSEG_DEVICE void work_on_patch(const DataArguments& args, PatchMemory<Tile>
   const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
   const auto patch = Tile::Patch::of(args.patches, part);
   const CorrectedPixels<wide> grad{args.grad_output, args.grad_first_row, args.wide_correction != 0};
-  const BackwardWeight<Tile, wide> weight{args.weight, args.grad_channels.value, args.padded_channels, column};
+  const BackwardWeight<Tile, wide> weight{args.weight, args.padded_outputs, args.padded_channels, column};
   Tile tile;
   tile.multiply(grad, weight, patch, memory.product);
   write_patch_gradient(args, tile, patch, part, column, memory.gradient);
@@ -44,7 +44,7 @@ template <class Tile>
 LADDERSEG_DEVICE void convolve_patch(const DataArguments& args, TensorMemory<Tile>& memory) {
   const PatchBlock<Tile> block(args);
   const CorrectedPixels<true> grad{args.grad_output, args.grad_first_row, true};
-  const int grad_channels = args.grad_channels.value;
+  const int grad_channels = args.padded_outputs;
   const TapWeights<Contiguous::index> weights{args.weight, grad_channels * args.padded_channels, args.padded_channels,
                                               args.padded_channels, grad_channels};
   Tile tile;

@@ -24,7 +24,7 @@ LADDERSEG_DEVICE void work_on_patch(const ForwardArguments& args, PatchMemory<Ti
   const int column = static_cast<int>(blockIdx.x % args.column_tiles) * Tile::kColumns;
   const auto patch = Tile::Patch::of(args.patches, part);
   const RectifiedPixels<wide> y{args.input, args.input_first_row, args.norm, args.wide_norm != 0};
-  const ForwardWeight<Tile, wide> weight{args.weight, static_cast<int>(args.output.c), args.channels.value, column};
+  const ForwardWeight<Tile, wide> weight{args.weight, static_cast<int>(args.output.c), args.padded_channels, column};
   Tile tile;
   tile.multiply(y, weight, patch, memory.product);
   store_patch(args, tile, patch, column);
@@ -45,7 +45,7 @@ template <class Tile>
 LADDERSEG_DEVICE void convolve_patch(const ForwardArguments& args, TensorMemory<Tile>& memory) {
   const PatchBlock<Tile> block(args);
   const RectifiedPixels<true> y{args.input, args.input_first_row, args.norm, true};
-  const int channels = args.channels.value;
+  const int channels = args.padded_channels;
   const TapWeights<Contiguous::depth> weights{args.weight, channels, 9 * channels, static_cast<int>(args.output.c),
                                               channels};
   Tile tile;

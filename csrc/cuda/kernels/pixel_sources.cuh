@@ -72,7 +72,8 @@ struct RectifiedPixels {
   }
   LADDERSEG_DEVICE Vectors vectors(int channel) const {
     const int count = channels() - channel;
-    return {vector_chunk<wide>(norm.mean + channel, count, aligned), vector_chunk<wide>(norm.scale + channel, count, aligned),
+    return {vector_chunk<wide>(norm.mean + channel, count, aligned),
+            vector_chunk<wide>(norm.scale + channel, count, aligned),
             vector_chunk<wide>(norm.shift + channel, count, aligned)};
   }
   LADDERSEG_DEVICE Pack<kWide> values(const Raw& raw, const Vectors& vectors) const {

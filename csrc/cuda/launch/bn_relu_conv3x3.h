@@ -1,8 +1,6 @@
 // What the launches of BN-ReLU-conv3x3 and of its backward share.
 #pragma once
 
-#include <algorithm>
-
 #include "../kernels/bn_relu_conv3x3.h"
 #include "maps.h"
 #include "operators.h"
@@ -10,11 +8,6 @@
 namespace ladderseg::cuda {
 
 constexpr int64_t kTaps = 9;
-// More rows or columns than any map has, yet few enough for positions of taps to be ints. A larger dilation, cut to
-// this, still moves every tap but the middle one out of the map.
-constexpr int64_t kMaxExtent = 1 << 29;
-
-inline int distance(int64_t dilation) { return static_cast<int>(std::min(dilation, kMaxExtent)); }
 
 // Channels in whole chunks of 16 bytes.
 inline int64_t padded(const Queue& queue, int64_t channels) {

@@ -36,15 +36,15 @@ void bn_relu_conv3x3_forward(const Queue& queue, const BnReluConv3x3Forward<void
   const bool wide_rows = wide(queue, args.input) && aligned(args.weight);
   const bool tensor = wide_rows && wide(args.norm) && multiplies_by_tensor_cores(queue) &&
                       fit_tensor_patches(args.input, kTaps * columns * channels);
-  const Variant chosen = tensor ? tensor_variant(args.output, args.dilation) : variant(queue, args.output, args.dilation);
+  const Variant chosen =
+      tensor ? tensor_variant(args.output, args.dilation) : variant(queue, args.output, args.dilation);
   PartialStatistics partial{};
   if (args.output_mean) partial = allocate_partial_statistics(queue, chosen.patches.count, columns, pixels);
   const BnReluConv3x3ForwardArguments<void, void> arguments{args.input,
                                                             args.input_first_row,
                                                             args.norm,
-                                                            divisor(channels),
                                                             args.weight,
-                                                            distance(args.dilation),
+                                                            static_cast<int>(channels),
                                                             args.output,
                                                             chosen.patches,
                                                             partial.data,
