@@ -57,10 +57,8 @@ void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>
                                                          wide_rows,
                                                          wide_correction(args.grad_output),
                                                          wide(queue, args.input) && wide(queue, args.grad_input)};
-  Launch call{"bn_relu_conv3x3_data",
-              chosen.kernel,
-              {static_cast<unsigned>(chosen.patches.count * chosen.column_tiles)},
-              {chosen.threads}};
+  Launch call{
+      "bn_relu_conv3x3_data", chosen.kernel, {patch_blocks(chosen.patches, chosen.column_tiles)}, {chosen.threads}};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   weight_buffer(queue, args.weight, kTaps * grad_channels * padded_channels),
                   buffer(queue, args.grad_input, Access::write, "grad_input"), buffer(queue, partial)};

@@ -54,10 +54,8 @@ void bn_relu_conv3x3_forward(const Queue& queue, const BnReluConv3x3Forward<void
                                                             wide(args.norm),
                                                             wide(queue, args.output),
                                                             args.accumulate};
-  Launch call{"bn_relu_conv3x3_forward",
-              chosen.kernel,
-              {static_cast<unsigned>(chosen.patches.count * chosen.column_tiles)},
-              {chosen.threads}};
+  Launch call{
+      "bn_relu_conv3x3_forward", chosen.kernel, {patch_blocks(chosen.patches, chosen.column_tiles)}, {chosen.threads}};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
                   weight_buffer(queue, args.weight, kTaps * columns * channels),
                   buffer(queue, args.output, args.accumulate ? Access::read_write : Access::write, "output")};

@@ -14,8 +14,12 @@ Divisor divisor(int64_t value);
 // The division of strips of h x w pixels of n images into patches of patch_height x patch_width pixels.
 PatchGrid make_patch_grid(int64_t n, int64_t h, int64_t w, int64_t dilation, int64_t patch_height, int64_t patch_width);
 
+// The blocks of a launch with `column_tiles` of them for every patch.
+// Raises std::runtime_error if a grid cannot have so many.
+unsigned patch_blocks(const PatchGrid& grid, int64_t column_tiles);
+
 // The division for tiles of the ordinary arithmetic units: small patches where large ones, with `column_tiles` blocks
-// each, would leave multiprocessors without work.
+// each, would leave multiprocessors without work, or would mostly be beside the strip.
 struct PatchChoice {
   bool small;
   PatchGrid grid;
@@ -32,7 +36,8 @@ struct TensorPatches {
 };
 TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, int64_t columns, int wide_columns);
 
-// Whether tensor cores' kernels, which number an image's pixels and the weights by ints, take maps and weights so large.
+// Whether tensor cores' kernels, which number an image's pixels and the weights by ints, take maps and weights so
+// large.
 bool fit_tensor_patches(const FeatureMap<const void>& map, int64_t weights);
 
 }  // namespace ladderseg::cuda
