@@ -52,75 +52,81 @@ LADDERSEG_DEVICE int thread_of_patch() {
   return thread;
 }
 
-// The pixels of a map at a patch, or at a patch with its frame. Their numbers are counted from its first, at `data`.
-struct MapPatch {
-  const Element* data;
-  unsigned bytes;  // between neighbouring pixels
+// An image of a map, with fewer than 2^31 pixels.
+struct MapImage {
+  const char* data;
+  unsigned bytes;  // from a pixel to the next
 
-  // `first` is the number of its first pixel in the map, or a number before the map's if it is outside.
-  LADDERSEG_DEVICE MapPatch(const FeatureMap<const Element>& map, int64 first)
-      : bytes(static_cast<unsigned>(map.pixel_stride) * static_cast<unsigned>(sizeof(Element))) {
-    data = reinterpret_cast<const Element*>(reinterpret_cast<const char*>(map.data) + first * bytes);
+  LADDERSEG_DEVICE MapImage(const FeatureMap<const Element>& map, int image)
+      : data(reinterpret_cast<const char*>(map.data)),
+        bytes(static_cast<unsigned>(map.pixel_stride) * static_cast<unsigned>(sizeof(Element))) {
+    data += static_cast<int64>(image) * (static_cast<int>(map.h) * static_cast<int>(map.w)) * bytes;
   }
 
-  LADDERSEG_DEVICE const Element* pixel(int number) const {
-    const int64 distance = static_cast<int64>(static_cast<unsigned>(number)) * bytes;
-    return reinterpret_cast<const Element*>(reinterpret_cast<const char*>(data) + distance);
+  LADDERSEG_DEVICE const Element* pixel(unsigned number) const {
+    return reinterpret_cast<const Element*>(data + static_cast<int64>(number) * bytes);
+  }
+  // Where pixel `number` would be, if the image had one before its first.
+  LADDERSEG_DEVICE const Element* pixel_or_outside(int64 number) const {
+    return reinterpret_cast<const Element*>(data + number * bytes);
   }
 };
 
-// The number of the pixel in column x of row y, or of where it would be if it is outside, in a map whose images have
-// fewer than 2^31 pixels.
-LADDERSEG_DEVICE int64 pixel_number(const FeatureMap<const Element>& map, int image, int y, int x) {
-  const int height = static_cast<int>(map.h), width = static_cast<int>(map.w);
-  return static_cast<int64>(image) * (height * width) + (y * width + x);
-}
-
-// A patch with its frame, in the input. Its pixel (i, j), counted from the frame's first, is in row y + i * step.
+// A patch with its frame, in the input. Its pixel (i, j) is counted from the frame's first.
 template <class Pixels>
 struct InputPatch {
   static constexpr int kHeight = Pixels::kHeight + 2, kWidth = Pixels::kWidth + 2;
 
-  int y, x, step, height, width;
+  MapImage image;
+  int height, width;  // of the image
+  int y, x;           // of the frame's first pixel
+  int step;
   bool whole;  // whether all is inside of the map
-  MapPatch map;
 
   LADDERSEG_DEVICE InputPatch(const WeightArguments& args, const Pixels& patch)
-      : y(patch.row(-1) + static_cast<int>(args.input_first_row)),
-        x(patch.column(-1)),
-        step(patch.step),
+      : image(args.input, patch.image),
         height(static_cast<int>(args.input.h)),
         width(static_cast<int>(args.input.w)),
-        whole(y >= 0 && y + (kHeight - 1) * step < height && x >= 0 && x + (kWidth - 1) * step < width),
-        map(args.input, pixel_number(args.input, patch.image, y, x)) {}
+        y(patch.row(-1) + static_cast<int>(args.input_first_row)),
+        x(patch.column(-1)),
+        step(patch.step),
+        whole(y >= 0 && y + (kHeight - 1) * step < height && x >= 0 && x + (kWidth - 1) * step < width) {}
 
   LADDERSEG_DEVICE bool inside(int i, int j) const {
     const int row = y + i * step, column = x + j * step;
     return row >= 0 && row < height && column >= 0 && column < width;
   }
-  LADDERSEG_DEVICE int number(int i, int j) const { return (i * width + j) * step; }
+  // Pixel (i, j), which is inside.
+  LADDERSEG_DEVICE const Element* pixel(int i, int j) const {
+    return image.pixel((y + i * step) * width + x + j * step);
+  }
+  LADDERSEG_DEVICE const Element* first() const { return image.pixel_or_outside(static_cast<int64>(y) * width + x); }
+  // From a pixel to the one `rows` below in the patch.
+  LADDERSEG_DEVICE unsigned bytes_down(int rows) const { return rows * step * width * image.bytes; }
 };
 
-// A patch of the gradient and of the input that corrects it.
+// A patch of the gradient, or of the input that corrects it.
 template <class Pixels>
 struct GradientPatch {
   const Pixels& patch;
-  bool whole;  // whether all is inside of the strip
+  MapImage image;
   int width;
-  int64 first;
-  MapPatch grad, input;
+  int y, x;    // of the first pixel
+  bool whole;  // whether all is inside of the strip
 
-  LADDERSEG_DEVICE GradientPatch(const WeightArguments& args, const Pixels& patch)
+  LADDERSEG_DEVICE GradientPatch(const WeightArguments& args, const FeatureMap<const Element>& map, const Pixels& patch)
       : patch(patch),
-        whole(patch.inside(Pixels::kHeight - 1, Pixels::kWidth - 1)),
-        width(static_cast<int>(args.grad_output.grad.w)),
-        first(pixel_number(args.grad_output.grad, patch.image, patch.row(0) + static_cast<int>(args.grad_first_row),
-                           patch.column(0))),
-        grad(args.grad_output.grad, first),
-        input(args.grad_output.input, first) {}
+        image(map, patch.image),
+        width(static_cast<int>(map.w)),
+        y(patch.row(0) + static_cast<int>(args.grad_first_row)),
+        x(patch.column(0)),
+        whole(patch.inside(Pixels::kHeight - 1, Pixels::kWidth - 1)) {}
 
   LADDERSEG_DEVICE bool inside(int i, int j) const { return patch.inside(i, j); }
-  LADDERSEG_DEVICE int number(int i, int j) const { return (i * width + j) * patch.step; }
+  LADDERSEG_DEVICE const Element* pixel(int i, int j) const {
+    return image.pixel((y + i * patch.step) * width + x + j * patch.step);
+  }
+  LADDERSEG_DEVICE unsigned bytes_down(int rows) const { return rows * patch.step * width * image.bytes; }
 };
 
 // The channel from which a thread reads: another one where there is none so high, for what it computes from that is

@@ -24,8 +24,7 @@ struct SimtWeightTile {
   static constexpr int kFrameWidth = kWidth + 2;
   static constexpr int kFramePixels = (kHeight + 2) * kFrameWidth;
   static constexpr int kPiece = 16 / sizeof(Real);
-  static constexpr int kFillTogether = sizeof(Element) == 2 ? 1 : 2;  // pixels that a thread loads at once
-  static constexpr int kRowSums = 3 * kThreadChannels * 4;            // of one row of taps
+  static constexpr int kRowSums = 3 * kThreadChannels * 4;  // of one row of taps
   static_assert(2 * kHalf == kThreads);
 
   struct Maps {
@@ -95,13 +94,12 @@ struct SimtWeightTile {
       fill_y<true, true>(input, thread);
     else
       fill_y<true, false>(input, thread);
-    const GradientPatch<Pixels> gradient(args, patch);
     if (!args.wide)
-      fill_gradient<false, false>(gradient, thread);
-    else if (gradient.whole)
-      fill_gradient<true, true>(gradient, thread);
+      fill_gradient<false, false>(patch, thread);
+    else if (GradientPatch<Pixels>(args, args.grad_output.grad, patch).whole)
+      fill_gradient<true, true>(patch, thread);
     else
-      fill_gradient<true, false>(gradient, thread);
+      fill_gradient<true, false>(patch, thread);
   }
 
   // With `wide`, a thread reads 16 bytes at a time, else a value. With `whole`, the whole patch is inside.
@@ -110,12 +108,12 @@ struct SimtWeightTile {
     constexpr int kCount = wide ? kWide : 1, kAcross = kChannels / kCount, kDown = kThreads / kAcross;
     constexpr int kPart = wide ? kPiece : 1;
     const int c = thread % kAcross * kCount, channel = existing_channel(args.input, share.channel + c);
-#pragma unroll kFillTogether
+#pragma unroll whole && sizeof(Element)> 2 ? 2 : 1  // more pixels on their way than registers
     for (int p = thread / kAcross; p < kFramePixels; p += kDown) {
       const int i = p / kFrameWidth, j = p % kFrameWidth;
       const bool inside = whole || input.inside(i, j);
       Chunk x = {};
-      if (inside) x = fetch<wide>(input.map.pixel(input.number(i, j)) + channel);
+      if (inside) x = fetch<wide>(input.pixel(i, j) + channel);
 #pragma unroll
       for (int k = 0; k < kCount; k += kPart) {
         const Pack<kPart> mean = read<kPart>(&memory.norm.mean[c + k]), scale = read<kPart>(&memory.norm.scale[c + k]),
@@ -132,20 +130,21 @@ struct SimtWeightTile {
   }
 
   template <bool wide, bool whole>
-  LADDERSEG_DEVICE void fill_gradient(const GradientPatch<Pixels>& gradient, int thread) const {
+  LADDERSEG_DEVICE void fill_gradient(const Pixels& patch, int thread) const {
+    const GradientPatch<Pixels> gradient(args, args.grad_output.grad, patch),
+        input(args, args.grad_output.input, patch);
     constexpr int kCount = wide ? kWide : 1, kAcross = kWeightOutputs / kCount, kDown = kThreads / kAcross;
     constexpr int kPart = wide ? kPiece : 1;
     const int c = thread % kAcross * kCount, channel = existing_channel(args.grad_output.grad, share.output + c);
     const bool corrected = args.grad_output.input.data;
-#pragma unroll kFillTogether
+#pragma unroll 1  // two maps are read
     for (int p = thread / kAcross; p < Pixels::kPixels; p += kDown) {
       const int i = p / kWidth, j = p % kWidth;
       const bool inside = whole || gradient.inside(i, j);
       Chunk grad = {}, x = {};
       if (inside) {
-        const int number = gradient.number(i, j);
-        grad = fetch<wide>(gradient.grad.pixel(number) + channel);
-        if (corrected) x = fetch<wide>(gradient.input.pixel(number) + channel);
+        grad = fetch<wide>(gradient.pixel(i, j) + channel);
+        if (corrected) x = fetch<wide>(input.pixel(i, j) + channel);
       }
 #pragma unroll
       for (int k = 0; k < kCount; k += kPart) {

@@ -138,17 +138,18 @@ struct TensorWeightTile {
   LADDERSEG_DEVICE Frame fetch_frame(const Pixels& patch) const {
     Frame raw = {};
     const InputPatch<Pixels> input(args, patch);
-    const unsigned next = input.number(kFrameRows, 0) * input.map.bytes;
+    const Element* const first = input.first();
+    const unsigned next = input.bytes_down(kFrameRows);
     if (input.whole) {
 #pragma unroll
       for (int i = 0; i < kFrameCount; ++i)
-        if (has_frame()) raw.chunks[i] = load(input.map.data, frame_offset + i * next);
+        if (has_frame()) raw.chunks[i] = load(first, frame_offset + i * next);
     } else if (has_frame()) {
       const int p = thread_of_patch<kThreads>() / kChunks;
 #pragma unroll
       for (int i = 0; i < kFrameCount; ++i) {
         if (input.inside(p / kFrameWidth + i * kFrameRows, p % kFrameWidth))
-          raw.chunks[i] = load(input.map.data, frame_offset + i * next);
+          raw.chunks[i] = load(first, frame_offset + i * next);
         else
           raw.outside |= 1u << i;
       }
@@ -158,28 +159,30 @@ struct TensorWeightTile {
 
   LADDERSEG_DEVICE Gradients fetch_gradients(const Pixels& patch) const {
     Gradients raw = {};
-    const GradientPatch<Pixels> gradient(args, patch);
+    const GradientPatch<Pixels> gradient(args, args.grad_output.grad, patch);
     if (!gradient.whole) {
       const int p = thread_of_patch<kThreads>() / kChunks;
 #pragma unroll
       for (int i = 0; i < kCount; ++i)
         if (!gradient.inside(p / kWidth + i * kRows, p % kWidth)) raw.outside |= 1u << i;
     }
-    fetch(gradient, gradient.grad, grad_offset, raw.outside, raw.chunks);
-    if (args.grad_output.input.data) fetch(gradient, gradient.input, input_offset, raw.outside, raw.inputs);
+    fetch(gradient, grad_offset, raw.outside, raw.chunks);
+    const FeatureMap<const Element>& input = args.grad_output.input;
+    if (input.data) fetch(GradientPatch<Pixels>(args, input, patch), input_offset, raw.outside, raw.inputs);
     return raw;
   }
-  LADDERSEG_DEVICE static void fetch(const GradientPatch<Pixels>& gradient, const MapPatch& map, unsigned offset,
-                                     unsigned outside, Chunk (&chunks)[kCount]) {
-    const unsigned next = gradient.number(kRows, 0) * map.bytes;
+  LADDERSEG_DEVICE static void fetch(const GradientPatch<Pixels>& gradient, unsigned offset, unsigned outside,
+                                     Chunk (&chunks)[kCount]) {
+    const Element* const first = gradient.pixel(0, 0);
+    const unsigned next = gradient.bytes_down(kRows);
     if (gradient.whole) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i)
-        if (has_gradient(i)) chunks[i] = load(map.data, offset + i * next);
+        if (has_gradient(i)) chunks[i] = load(first, offset + i * next);
     } else {
 #pragma unroll
       for (int i = 0; i < kCount; ++i)
-        if (has_gradient(i) && !(outside >> i & 1u)) chunks[i] = load(map.data, offset + i * next);
+        if (has_gradient(i) && !(outside >> i & 1u)) chunks[i] = load(first, offset + i * next);
     }
   }
 

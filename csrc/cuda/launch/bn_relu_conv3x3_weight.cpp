@@ -1,7 +1,9 @@
 // Launch of the backward of BN-ReLU-conv3x3 for the weight: see ladderseg/bn_relu_conv3x3.h.
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "../kernels/conv3x3_weight.h"
 #include "bn_relu_conv3x3.h"
@@ -15,18 +17,19 @@ namespace {
 
 constexpr int64_t kMaxOffset = std::numeric_limits<int32_t>::max();
 
-// The kernels number the pixels of an image with ints.
-void expect_small_images(const FeatureMap<const void>& map, const char* name) {
-  if (map.h * map.w <= kMaxOffset && map.pixel_stride <= kMaxOffset) return;
-  throw std::runtime_error(std::string(name) + " must have images of less than 2^31 pixels, less than 2^31 elements " +
-                           "apart, got " + std::to_string(map.h) + " x " + std::to_string(map.w) + " pixels " +
-                           std::to_string(map.pixel_stride) + " elements apart");
+// The kernels number the pixels of an image, and the bytes between two neighbouring ones, with 32 bits.
+void expect_small_images(const FeatureMap<const void>& map) {
+  if (map.h * map.w <= kMaxOffset && map.pixel_stride * 8 <= kMaxOffset) return;
+  throw std::runtime_error("a map of a 3x3 convolution must have images of less than 2^31 pixels, less than 2^28 " +
+                           std::string("elements apart, got ") + std::to_string(map.h) + " x " + std::to_string(map.w) +
+                           " pixels, " + std::to_string(map.pixel_stride) + " elements apart");
 }
 
 // Whether 32 bits hold the distance in bytes between two pixels of a patch with its frame.
 bool has_small_patches(const Queue& queue, const FeatureMap<const void>& map, const PatchGrid& patches) {
-  const int64_t rows = (weight_patch_height(element_bytes(queue.element), true) + 2) * int64_t(patches.step);
-  return std::min(rows, map.h + 1) * map.w * map.pixel_stride * element_bytes(queue.element) <= kMaxOffset;
+  const int bytes = element_bytes(queue.element);
+  const int64_t rows = weight_patch_height(bytes, true) + 2, columns = weight_patch_width(bytes, true) + 2;
+  return (rows * map.w + columns) * patches.step <= kMaxOffset / (map.pixel_stride * bytes);
 }
 
 }  // namespace
@@ -36,20 +39,21 @@ void conv3x3_backward_weight(const Queue& queue, const BnReluConv3x3Backward<voi
   const Gradient<void>& gradient = args.grad_output;
   const int bytes = element_bytes(queue.element);
   const int64_t columns = gradient.grad.c, channels = padded(queue, args.input.c);
-  expect_small_images(args.input, "input");
-  expect_small_images(gradient.grad, "grad");
-  if (gradient.input.data) expect_small_images(gradient.input, "grad's input");
+  std::vector<FeatureMap<const void>> maps = {args.input, gradient.grad};
+  if (gradient.input.data) maps.push_back(gradient.input);
+  for (const auto& map : maps) expect_small_images(map);
 
+  // A larger dilation moves every tap but the middle one out of the map, as one of the map's extent does.
+  const int64_t extent = std::max({int64_t(1), args.input.h, args.input.w});
   const auto divide = [&](bool tensor) {
-    return make_patch_grid(strip.n, strip.h, strip.w, args.dilation, weight_patch_height(bytes, tensor),
-                           weight_patch_width(bytes, tensor));
+    return make_patch_grid(strip.n, strip.h, strip.w, std::min(args.dilation, extent),
+                           weight_patch_height(bytes, tensor), weight_patch_width(bytes, tensor));
   };
   PatchGrid patches = divide(true);
   const bool wide_rows = wide(queue, gradient) && wide(queue, args.input);
-  const bool tensor = wide_rows && multiplies_by_tensor_cores(queue) && aligned(args.grad_weight) &&
-                      has_small_patches(queue, args.input, patches) &&
-                      has_small_patches(queue, gradient.grad, patches) &&
-                      (!gradient.input.data || has_small_patches(queue, gradient.input, patches));
+  const bool tensor =
+      wide_rows && multiplies_by_tensor_cores(queue) && aligned(args.grad_weight) &&
+      std::all_of(maps.begin(), maps.end(), [&](const auto& map) { return has_small_patches(queue, map, patches); });
   if (!tensor) patches = divide(false);
 
   const int64_t channel_tiles = ceil_divide(channels, weight_channels(bytes));
