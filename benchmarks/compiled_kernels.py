@@ -1,5 +1,6 @@
 """Kernels as compiled for an architecture: their loops, instructions and resources."""
 
+import functools
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -72,28 +73,30 @@ def compile_kernels(
         RuntimeError: a kernel does not compile.
     """
     directory = images.sources() if directory is None else directory
-
-    def compile_image(job: tuple[str, str, int]) -> list[Kernel]:
-        operator, element, architecture = job
-        source = directory / f"{operator}.cu"
-        option = ["--ptxas-options=-v"]
-        compiled = nvrtc.compile(source, directory, element, f"sm_{architecture}", extra_options=option)
-        resources = {one.kernel: one for one in read_report(compiled.log, compiled.ptx, architecture)}
-        language = "SASS" if architecture >= OLDEST_SASS else "PTX"
-        if language == "SASS":
-            functions = parse_sass(disassemble(compiled.image, architecture))
-        else:
-            functions = parse_ptx(compiled.ptx)
-        found = []
-        for function in functions:
-            if matches(name := function.name.removesuffix(f"_{element}")):
-                path = ControlFlow(function).path()
-                balance_products(path)
-                found.append(Kernel(name, element, architecture, language, resources[function.name], path))
-        return found
-
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        return [kernel for kernels in pool.map(compile_image, jobs) for kernel in kernels]
+        compiled = pool.map(lambda job: compile_image(*job, directory), jobs)
+        return [kernel for kernels in compiled for kernel in kernels if matches(kernel.name)]
+
+
+@functools.cache
+def compile_image(operator: str, element: str, architecture: int, directory: Path) -> list[Kernel]:
+    """All kernels of one image; compiled once in a process."""
+    source = directory / f"{operator}.cu"
+    option = ["--ptxas-options=-v"]
+    compiled = nvrtc.compile(source, directory, element, f"sm_{architecture}", extra_options=option)
+    resources = {one.kernel: one for one in read_report(compiled.log, compiled.ptx, architecture)}
+    language = "SASS" if architecture >= OLDEST_SASS else "PTX"
+    if language == "SASS":
+        functions = parse_sass(disassemble(compiled.image, architecture))
+    else:
+        functions = parse_ptx(compiled.ptx)
+    kernels = []
+    for function in functions:
+        path = ControlFlow(function).path()
+        balance_products(path)
+        name = function.name.removesuffix(f"_{element}")
+        kernels.append(Kernel(name, element, architecture, language, resources[function.name], path))
+    return kernels
 
 
 def balance_products(path: CodePath) -> None:
