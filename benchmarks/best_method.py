@@ -34,7 +34,7 @@ class Best:
 
     @property
     def sentence(self) -> str:
-        """Which methods they are."""
+        """Names of both, in words."""
         if self.fastest is self.smallest:
             return f"Best other method, in time and memory: {self.fastest.method}."
         return f"Best other methods: {self.fastest.method} in time, {self.smallest.method} in memory."

@@ -13,7 +13,7 @@ from enum import Enum, auto
 import torch
 from torch import Tensor
 
-from ..ops.layout import fresh_buffer, give_back_pages
+from ..ops.layout import fresh_buffer, give_back_freed, give_back_pages
 from .arena import Placement, Recording
 
 #: Sizes are rounded up to whole pages, so that no two tensors share one.
@@ -136,7 +136,10 @@ class Workspace:
         """Makes a buffer of at least `size` bytes the only one; no buffer is in use at this point."""
         fitting = [buffer for buffer in self._buffers if buffer.size >= size and buffer.data.device == device]
         arena = min(fitting, key=lambda buffer: buffer.size, default=None)
+        replaced = bool(self._buffers) and arena is None
         self._buffers.clear()
+        if replaced:
+            give_back_freed(device)
         self._buffers.append(arena or _Buffer(fresh_buffer(size, device)))
 
     def _find_placed(self, number: int | None, size: int, device: torch.device) -> "tuple[_Buffer, int] | None":

@@ -1,6 +1,6 @@
 """Memory of training steps: estimated before anything runs, and planned to fit into a budget."""
 
-from .api import estimate, largest_batch, largest_size, least_batch, plan, planner_for
+from .api import estimate, largest_batch, largest_size, least_batch, placements, plan, planner_for
 from .byte_sizes import format_bytes, parse_bytes
 from .cost_model import Rates
 from .estimate import OPTIMIZERS, Estimate
@@ -22,6 +22,7 @@ __all__ = [
     "memory_in_use",
     "parse_bytes",
     "peak_memory",
+    "placements",
     "plan",
     "planner_for",
 ]

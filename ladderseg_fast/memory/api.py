@@ -1,13 +1,15 @@
 """The planner's interface, which takes a model or its name, and the shape of the images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import torch
 
 from ..lean import MemoryPlan
+from ..lean.arena import Placement
 from ..lean.batch_norm import SingleValueError
 from ..ops.backend import backend_of
+from . import symbolic
 from .byte_sizes import format_bytes, parse_bytes
 from .cost_model import Rates
 from .estimate import OPTIMIZERS, Estimate, StepEstimator
@@ -151,6 +153,18 @@ def largest_size(
         raise BudgetError(f"the smallest images, {what}, take {format_bytes(least.peak)}", least.peak)
     shape = scaled(rows)
     return shape.height, shape.width
+
+
+def placements(
+    model: LeanModel, input_shape: Sequence[int], memory_plan: MemoryPlan, dtype: torch.dtype, device: torch.device
+) -> dict[Hashable, Placement]:
+    """Places of the maps of a training step with `memory_plan`, for Workspace.expect.
+
+    The arguments are those of `estimate`. It takes a few tenths of a second.
+    """
+    batch, _, height, width = _checked(input_shape)
+    shape = StepShape(batch, height, width, dtype, device)
+    return symbolic.placements(on_meta(model, shape.parameter_dtype), shape, memory_plan)
 
 
 def _largest(step: StepEstimator, budget: int, shape_of: Callable[[int], StepShape]) -> int:

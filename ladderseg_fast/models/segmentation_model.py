@@ -13,6 +13,7 @@ from .. import lean, ops
 from ..lean.module_check import check_modules
 from ..lean.program import run
 from .design import Design
+from .first_step import place_first_step
 from .memory_argument import BudgetPlans, budget_plans, memory_mode
 from .network import Network
 from .output import LadderOutput
@@ -123,6 +124,8 @@ class SegmentationModel(Network):
         plan = self.memory_plan
         if self._budget_plans is not None:
             plan = self._budget_plans.plan_for(self, images, self._workspace)
+        else:
+            place_first_step(self, images, plan, self._workspace)
         logits, *aux = self.lean_scores(images, plan, self._workspace)
         return LadderOutput(logits, aux[0] if aux else None)
 

@@ -70,6 +70,16 @@ def give_back_pages(part: Tensor) -> bool:
     return part.device.type == "cpu" and _core.give_back_pages(part.data_ptr(), part.nbytes)
 
 
+def give_back_freed(device: torch.device) -> None:
+    """Gives freed memory that torch's allocator keeps for later back to a GPU, for a buffer that is about to be made.
+
+    Otherwise the freed buffer that it replaces would stay beside it, since it is too small. It waits for the device. It
+    does nothing on a CPU, and while a CUDA graph is captured.
+    """
+    if device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
+        torch.cuda.empty_cache()
+
+
 def zeros(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
     """Tensor [n, c, h, w] of zeros, channels_last, with the dtype and device of `like`."""
     return empty(like, n, c, h, w).zero_()
