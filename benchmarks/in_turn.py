@@ -29,7 +29,7 @@ class Outcome:
     method: str
     peak_bytes: int | None = None
     reserved_bytes: int | None = None
-    """What torch's allocator held at most for its tensors and between them; None on the CPU."""
+    """Most bytes that torch's allocator held, for tensors and between them; None on the CPU."""
     seconds: float | None = None
     failure: str | None = None
 

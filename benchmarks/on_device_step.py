@@ -175,7 +175,7 @@ def largest_batch(options: Options) -> Result:
 
 
 def calibration(options: Options) -> Result:
-    """What `ladderseg plan --calibrate` measures, and the time of the default step that follows from it."""
+    """Rates that `ladderseg plan --calibrate` measures, and the time of the default step that follows from them."""
     place, dtype = torch.device(options["device"]), DTYPES[options["dtype"]]
     rates = measure_rates(place, dtype)
     shape = options["batch"], 3, *image_size(options["size"])
@@ -223,7 +223,7 @@ class Peaks:
             torch.cuda.reset_peak_memory_stats(place)
 
     def read(self) -> Result:
-        """Nothing on the CPU, where the process's memory is not that of the step."""
+        """Numbers of bytes; none on the CPU, where the process's memory is not that of the step."""
         if self._place.type != "cuda":
             return {}
         return {

@@ -1,4 +1,4 @@
-"""What benchmarks/on_device.py measures, in the order of worth."""
+"""Measurements of benchmarks/on_device.py, in the order of worth."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -157,7 +157,7 @@ def _step_of(results: Results) -> str:
 
 
 def _own(measurements: Iterable[Measurement], variant: str | None = None) -> Iterator[Measurement]:
-    """Those of a variant; None: of the revision as it is."""
+    """Measurements of one variant; None: of the revision as it is."""
     return (each for each in measurements if each.options.get("variant") == variant)
 
 
