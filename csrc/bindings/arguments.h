@@ -33,9 +33,6 @@ struct Memory {
   }
 };
 
-// Memory as a last argument, which may be left out.
-struct OptionalMemory : Memory {};
-
 struct Map : FeatureMap<void> {
   int64_t device, element_bytes;
 
@@ -101,9 +98,9 @@ struct Gradient {
 
 namespace pybind11::detail {
 
-template <class Memory>
-struct memory_caster {
-  PYBIND11_TYPE_CASTER(Memory, const_name("tuple[int, int, int] | None"));
+template <>
+struct type_caster<ladderseg::bindings::Memory> {
+  PYBIND11_TYPE_CASTER(ladderseg::bindings::Memory, const_name("tuple[int, int, int] | None"));
 
   bool load(handle source, bool) {
     if (source.is_none()) return true;
@@ -118,10 +115,5 @@ struct memory_caster {
     return false;
   }
 };
-
-template <>
-struct type_caster<ladderseg::bindings::Memory> : memory_caster<ladderseg::bindings::Memory> {};
-template <>
-struct type_caster<ladderseg::bindings::OptionalMemory> : memory_caster<ladderseg::bindings::OptionalMemory> {};
 
 }  // namespace pybind11::detail

@@ -14,21 +14,18 @@ namespace {
 
 Elements elements(const Cpu& cpu) {
   const int64_t bytes = cpu.double_precision ? sizeof(double) : sizeof(float);
-  return {bytes, bytes, 1, false};
+  return {bytes, bytes, 1};
 }
 
 Elements elements(const cuda::Queue& queue) {
   const int64_t bytes = cuda::element_bytes(queue.element);
-  return {bytes, cuda::real_bytes(queue.element), 16 / bytes, true};
+  return {bytes, cuda::real_bytes(queue.element), 16 / bytes};
 }
 
 // An argument in Python, where it has no name.
 template <class Value>
-auto annotation() {
-  if constexpr (std::is_same_v<std::decay_t<Value>, OptionalMemory>)
-    return py::arg() = py::none();
-  else
-    return py::arg();
+py::arg argument() {
+  return py::arg();
 }
 
 template <class Target, class... Values, class Run>
@@ -38,7 +35,7 @@ void define(py::module_& module, const char* kernel, const Run& run) {
       [kernel, run](const Target& target, Values... values) {
         run(Checks(kernel, elements(target)), target, values...);
       },
-      py::arg(), annotation<Values>()...);
+      py::arg(), argument<Values>()...);
 }
 
 // Releases the GIL while the kernel runs.
@@ -69,12 +66,10 @@ void define_on_cuda(py::module_& module, const char* kernel, Arguments (*argumen
 void register_kernels(py::module_& module) {
   std::vector<std::string> names;
 #define CPU_PROBE(name, Arguments)
-#define CPU_KERNEL(name, Arguments)                                                                          \
+#define KERNEL(name, Arguments)                                                                              \
   names.push_back(#name);                                                                                    \
   define_on_cpu(module, #name, arguments_of::name<float>, arguments_of::name<double>, &Kernels<float>::name, \
-                &Kernels<double>::name);
-#define KERNEL(name, Arguments) \
-  CPU_KERNEL(name, Arguments)   \
+                &Kernels<double>::name);                                                                     \
   define_on_cuda(module, #name, arguments_of::name<void>, cuda::name);
 #include "ladderseg/kernels.def"
 

@@ -112,12 +112,13 @@ void Checks::gradient(const Gradient& gradient) const {
   vector("the gradient's slope", correction.slope, channels);
 }
 
-void Checks::stem(const ImageBatch& images, const Memory& weights, const Map& pooled) const {
+void Checks::stem(const ImageBatch& images, const Memory& weights, const Map& pooled, int64_t strip_bytes) const {
   expect(images.n >= 0 && images.c > 0 && images.h >= 0 && images.w >= 0, "images have no valid shape");
   expect(images.element_bytes == elements.map, "images are of another element type");
   located("images", images.data, images.device, images.n > 0 && images.h > 0 && images.w > 0);
   shaped("the pooled map", pooled, images.n, (images.h + 3) / 4, (images.w + 3) / 4, pooled.c);
   weight(weights, pooled.c * images.c * 49);
+  expect(strip_bytes > 0, "strip_bytes must be positive");
 }
 
 }  // namespace ladderseg::bindings

@@ -13,10 +13,9 @@ namespace ladderseg::bindings {
 
 // Element sizes of a call's memory, and properties of its device.
 struct Elements {
-  int64_t map;        // bytes of an element of maps and weights
-  int64_t real;       // bytes of an element of vectors and weight gradients
-  int64_t chunk;      // weights of 3x3 convolutions have their channels padded to multiples of this
-  bool unfused_stem;  // whether max pooling has the extra forms that bn_relu_maxpool.h describes for CUDA devices
+  int64_t map;    // bytes of an element of maps and weights
+  int64_t real;   // bytes of an element of vectors and weight gradients
+  int64_t chunk;  // weights of 3x3 convolutions have their channels padded to multiples of this
 };
 
 // The arguments of one call of `kernel`.
@@ -59,7 +58,7 @@ class Checks {
   void statistics(const Memory& mean, const Memory& variance, int64_t channels) const;
   void sums(const Sums& sums, int64_t channels) const;
   void gradient(const Gradient& gradient) const;
-  void stem(const ImageBatch& images, const Memory& weights, const Map& pooled) const;
+  void stem(const ImageBatch& images, const Memory& weights, const Map& pooled, int64_t strip_bytes) const;
 
   int64_t padded(int64_t channels) const { return (channels + elements.chunk - 1) / elements.chunk * elements.chunk; }
 

@@ -169,10 +169,7 @@ template <class T>
 BnReluMaxpoolForward<T> bn_relu_maxpool_forward(const Checks& checks, const Map& input, const Norm& norm,
                                                 const Map& output, int64_t first_row) {
   checks.map("input", input);
-  if (checks.elements.unfused_stem)
-    checks.norm_or_scale(norm, input.c);
-  else
-    checks.norm(norm, input.c);
+  checks.norm(norm, input.c);
   checks.map("output", output, input.n, output.h, (input.w + 1) / 2, input.c);
   if (output.h > 0) checks.rows("input", first_row, 2 * output.h - 1, input.h);
   return {input, norm, output, first_row};
@@ -181,57 +178,64 @@ BnReluMaxpoolForward<T> bn_relu_maxpool_forward(const Checks& checks, const Map&
 template <class T>
 BnReluMaxpoolBackward<T> bn_relu_maxpool_backward(const Checks& checks, const Map& grad_output, const Map& input,
                                                   const Norm& norm, const Map& grad_input, int64_t first_row,
-                                                  int64_t first_grad_row, const Sums& sums,
-                                                  const OptionalMemory& constant, const OptionalMemory& slope) {
-  const bool unfused_stem = checks.elements.unfused_stem;
+                                                  int64_t first_grad_row, const Sums& sums) {
   checks.map("input", input);
   checks.norm(norm, input.c);
   checks.map("grad_output", grad_output, input.n, grad_output.h, (input.w + 1) / 2, input.c);
-  if (grad_input.data || !unfused_stem) checks.map("grad_input", grad_input);
-  checks.shaped("grad_input", grad_input, input.n, grad_input.h, input.w, input.c);
+  checks.map("grad_input", grad_input, input.n, grad_input.h, input.w, input.c);
   checks.expect(first_row >= 0, "first_row must not be negative");
   checks.rows("input", first_grad_row, grad_input.h, input.h);
   checks.sums(sums, input.c);
-  checks.expect(constant.given == slope.given, "constant and slope are given together");
-  checks.expect(unfused_stem || !constant.given, "constant and slope are for CUDA devices");
-  checks.optional_vector("constant", constant, input.c);
-  checks.optional_vector("slope", slope, input.c);
-  return {grad_output, input, norm, grad_input, first_row, first_grad_row, sums, constant, slope};
+  return {grad_output, input, norm, grad_input, first_row, first_grad_row, sums};
 }
 
 template <class T>
 StemForward<T> stem_forward(const Checks& checks, const ImageBatch& images, const Memory& weight, const Norm& norm,
-                            const Map& output, const Memory& mean, const Memory& variance) {
+                            const Map& output, const Memory& mean, const Memory& variance, int64_t strip_bytes) {
   checks.map("output", output);
-  checks.stem(images, weight, output);
+  checks.stem(images, weight, output, strip_bytes);
   checks.norm_or_scale(norm, output.c);
   checks.statistics(mean, variance, output.c);
-  return {images, weight, norm, output, mean, variance};
+  return {images, weight, norm, output, mean, variance, strip_bytes};
 }
 
 template <class T>
 StemBackwardSums<T> stem_backward_sums(const Checks& checks, const Gradient& grad_output, const ImageBatch& images,
-                                       const Memory& weight, const Norm& norm, const Sums& sums) {
+                                       const Memory& weight, const Norm& norm, const Sums& sums, int64_t strip_bytes) {
   checks.gradient(grad_output);
-  checks.stem(images, weight, grad_output.grad);
+  checks.stem(images, weight, grad_output.grad, strip_bytes);
   checks.norm(norm, grad_output.grad.c);
   checks.sums(sums, grad_output.grad.c);
-  return {grad_output, images, weight, norm, sums};
+  return {grad_output, images, weight, norm, sums, strip_bytes};
 }
 
 template <class T>
 StemBackwardWeight<T> stem_backward_weight(const Checks& checks, const Gradient& grad_output, const ImageBatch& images,
                                            const Memory& weight, const Norm& norm, const Memory& constant,
-                                           const Memory& slope, const Memory& grad_weight) {
+                                           const Memory& slope, const Memory& grad_weight, int64_t strip_bytes) {
   const int64_t outputs = grad_output.grad.c;
   checks.gradient(grad_output);
-  checks.stem(images, weight, grad_output.grad);
+  checks.stem(images, weight, grad_output.grad, strip_bytes);
   checks.norm(norm, outputs);
   checks.vector("constant", constant, outputs);
   checks.vector("slope", slope, outputs);
   checks.expect(grad_weight.given, "grad_weight has no memory");
   checks.grad_weight(grad_weight, outputs * images.c * 49);
-  return {grad_output, images, weight, norm, constant, slope, grad_weight};
+  return {grad_output, images, weight, norm, constant, slope, grad_weight, strip_bytes};
+}
+
+template <class T>
+StemBackwardImages<T> stem_backward_images(const Checks& checks, const Gradient& grad_output, const ImageBatch& images,
+                                           const Memory& weight, const Norm& norm, const Memory& constant,
+                                           const Memory& slope, const Map& grad_images, int64_t strip_bytes) {
+  const int64_t outputs = grad_output.grad.c;
+  checks.gradient(grad_output);
+  checks.stem(images, weight, grad_output.grad, strip_bytes);
+  checks.norm(norm, outputs);
+  checks.vector("constant", constant, outputs);
+  checks.vector("slope", slope, outputs);
+  checks.map("grad_images", grad_images, images.n, images.h, images.w, images.c);
+  return {grad_output, images, weight, norm, constant, slope, grad_images, strip_bytes};
 }
 
 template <class T>

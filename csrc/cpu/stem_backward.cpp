@@ -62,43 +62,38 @@ void stem_backward_sums(const StemBackwardSums<T>& args, int threads) {
 
 namespace {
 
-// Taps whose weight gradient sums are in registers together.
-constexpr int kTapRows = 8;
-
-template <class T>
-struct StemWeightGradient {
+// The gradient of the convolution's result, row by row.
+template <class T, class Arguments>
+struct StemConvolutionGradient {
   using Block = RegisterBlock<T>;
 
-  const StemBackwardWeight<T>& args;
+  const Arguments& args;
   const FeatureMap<const T>& pooled;
   const int64_t outputs;
   ScratchLayout shared, own;
   const StemRows<T> conv;
-  const int64_t tap_rows;    // taps, rounded up to whole register blocks
   const Region<T> grad;      // [pooled columns][outputs]: one row of the pooled gradient
   const Region<T> routed;    // [kKeptRows][conv.columns][conv.row]: m at the positions of the convolution
   const Region<T> finished;  // [conv.panels][conv.columns][Block::columns]: one row's gradient of the convolution
-  const Region<T> sum;       // [conv.panels][tap_rows][Block::columns]
 
-  explicit StemWeightGradient(const StemBackwardWeight<T>& arguments)
+  explicit StemConvolutionGradient(const Arguments& arguments)
       : args(arguments),
         pooled(args.grad_output.grad),
         outputs(pooled.c),
         conv(shared, own, args.images, outputs),
-        tap_rows(round_up<int64_t>(conv.taps, kTapRows)),
         grad(own.add<T>((kPooledColumns + 1) * outputs)),
         routed(own.add<T>(kKeptRows * conv.columns * conv.row)),
-        finished(own.add<T>(conv.panels * conv.columns * Block::columns)),
-        sum(own.add<T>(conv.panels * tap_rows * Block::columns)) {}
+        finished(own.add<T>(conv.panels * conv.columns * Block::columns)) {}
 
   LADDERSEG_INLINE T* routed_row(char* base, int64_t r) const {
     return routed.in(base) + r % kKeptRows * conv.columns * conv.row;
   }
 
   // The chunk has rows [2 * first_row, 2 * last_row) of the convolution, and columns likewise; the windows after its
-  // last row and column reach into them too.
+  // last row and column reach into them too. Calls use(r, count) for each of its rows, with `count` columns `finished`.
+  template <class Use>
   void chunk(char* scratch, char* base, int64_t image, int64_t first_row, int64_t last_row, int64_t first_column,
-             int64_t last_column) const {
+             int64_t last_column, const Use& use) const {
     const int64_t first = 2 * first_column - 1;
     const int64_t count = smaller(conv.width, 2 * last_column) - 2 * first_column;
     int64_t next = first_row ? 2 * first_row - 1 : 0;
@@ -109,8 +104,8 @@ struct StemWeightGradient {
         std::memset(routed_row(base, next), 0, conv.columns * conv.row * sizeof(T));
       }
       if (q < pooled.h) route(base, image, q, first_column, smaller(last_column + 1, pooled.w), first);
-      if (q > first_row && 2 * q - 1 < conv.height) add_row(scratch, base, 2 * q - 1, count);
-      if (q < last_row) add_row(scratch, base, 2 * q, count);
+      if (q > first_row && 2 * q - 1 < conv.height) finish_row(base, 2 * q - 1, count, use);
+      if (q < last_row) finish_row(base, 2 * q, count, use);
     }
   }
 
@@ -148,8 +143,9 @@ struct StemWeightGradient {
     });
   }
 
-  // Adds the weight gradient of row r's `count` positions of this chunk.
-  void add_row(char* scratch, char* base, int64_t r, int64_t count) const {
+  // Finishes the gradient of row r's `count` positions of this chunk.
+  template <class Use>
+  void finish_row(char* base, int64_t r, int64_t count, const Use& use) const {
     const T* x = conv.kept(base, r) + conv.row;  // behind the column of halo
     const T* m = routed_row(base, r) + conv.row;
     for (int64_t panel = 0; panel < conv.panels; ++panel) {
@@ -165,6 +161,29 @@ struct StemWeightGradient {
                                                        slope * (load_as<V>(x + i * conv.row + c) - mean));
       });
     }
+    use(r, count);
+  }
+};
+
+// Taps whose weight gradient sums are in registers together.
+constexpr int kTapRows = 8;
+
+template <class T>
+struct StemWeightGradient : StemConvolutionGradient<T, StemBackwardWeight<T>> {
+  using Base = StemConvolutionGradient<T, StemBackwardWeight<T>>;
+  using typename Base::Block;
+  using Base::args, Base::conv, Base::finished, Base::own;
+
+  const int64_t tap_rows;  // taps, rounded up to whole register blocks
+  const Region<T> sum;     // [conv.panels][tap_rows][Block::columns]
+
+  explicit StemWeightGradient(const StemBackwardWeight<T>& arguments)
+      : Base(arguments),
+        tap_rows(round_up<int64_t>(conv.taps, kTapRows)),
+        sum(own.template add<T>(conv.panels * tap_rows * Block::columns)) {}
+
+  // Adds the weight gradient of row r's `count` positions of this chunk.
+  void add_row(char* scratch, char* base, int64_t r, int64_t count) const {
     const int64_t* offset = conv.offsets_of(scratch, r);
     for (int64_t tap = 0; tap < tap_rows; tap += kTapRows) {
       const T* a[kTapRows];
@@ -193,6 +212,90 @@ struct StemWeightGradient {
   }
 };
 
+template <class T>
+struct StemImageGradient : StemConvolutionGradient<T, StemBackwardImages<T>> {
+  using Base = StemConvolutionGradient<T, StemBackwardImages<T>>;
+  using typename Base::Block;
+  using Base::args, Base::conv, Base::finished, Base::outputs, Base::own, Base::pooled, Base::shared;
+
+  // Rows that a member's first and last rows of the convolution reach and that belong to other members' images.
+  static constexpr int64_t kAbove = 3, kBelow = 2;
+
+  const int64_t panels, row;  // of the taps; row: elements from column to column of `patches`
+  const int64_t image_row;    // elements of a row of all channels
+  const Region<T> packed;     // [panels][outputs][Block::columns], shared
+  const Region<T> patches;    // [conv.columns][row]: what one row's positions give to the pixels of their patches
+  const Region<T> edges;      // [kAbove + kBelow][W, C]
+
+  explicit StemImageGradient(const StemBackwardImages<T>& arguments)
+      : Base(arguments),
+        panels(round_up<int64_t>(conv.taps, Block::columns) / Block::columns),
+        row(panels * Block::columns),
+        image_row(args.images.w * args.images.c),
+        packed(shared.template add<T>(panels * outputs * Block::columns)),
+        patches(own.template add<T>(conv.columns * row)),
+        edges(own.template add<T>((kAbove + kBelow) * image_row)) {}
+
+  // Called before the team starts.
+  void prepare(char* scratch) const {
+    conv.prepare(scratch, args.weight);
+    for (int64_t k = 0; k < outputs; ++k)
+      for (int64_t tap = 0; tap < row; ++tap)
+        packed.in(scratch)[(tap / Block::columns * outputs + k) * Block::columns + tap % Block::columns] =
+            tap < conv.taps ? args.weight[k * conv.taps + tap] : T(0);
+  }
+
+  // Adds what row r's `count` positions from column `first` on give. The member has rows [first_row, last_row) of this
+  // pooled image.
+  void add_row(char* scratch, char* base, int64_t image, int64_t first_row, int64_t last_row, int64_t r, int64_t first,
+               int64_t count) const {
+    const T* from = finished.in(base);
+    for (int64_t panel = 0; panel < panels; ++panel)
+      for (int64_t x = 0; x < count; x += Block::rows)
+        multiply_elements<false, Block::rows>(
+            outputs,
+            [=](int64_t i, int64_t k) __attribute__((always_inline)) {
+              return from[(k / Block::columns * conv.columns + x + i) * Block::columns + k % Block::columns];
+            },
+            packed.in(scratch) + panel * outputs * Block::columns,
+            patches.in(base) + x * row + panel * Block::columns, row);
+    const int64_t channels = args.images.c;
+    for (int64_t u = 0; u < kStemKernel; ++u) {
+      const int64_t y = 2 * r - kStemPadding + u;
+      if (y < 0 || y >= args.images.h) continue;
+      const int64_t above = 4 * first_row - y, below = last_row < pooled.h ? y - 4 * last_row : -1;
+      const bool own_row = above <= 0 && below < 0;
+      T* const to = own_row ? args.grad_images.at(image, y, 0)
+                            : edges.in(base) + (above > 0 ? kAbove - above : kAbove + below) * image_row;
+      const int64_t stride = own_row ? args.grad_images.pixel_stride : channels;
+      for (int64_t i = 0; i < count; ++i)
+        for (int64_t v = 0; v < kStemKernel; ++v) {
+          const int64_t x = 2 * (first + i) - kStemPadding + v;
+          if (x < 0 || x >= args.images.w) continue;
+          for (int64_t c = 0; c < channels; ++c)
+            to[x * stride + c] += patches.in(base)[i * row + (c * kStemKernel + u) * kStemKernel + v];
+        }
+    }
+  }
+
+  // Adds the edges of the member with rows `mine` of all pooled images.
+  void add_edges(char* base, Range mine) const {
+    if (mine.begin >= mine.end) return;
+    add_edge(edges.in(base), mine.begin / pooled.h, 4 * (mine.begin % pooled.h) - kAbove, kAbove);
+    const int64_t last = mine.end - 1;
+    add_edge(edges.in(base) + kAbove * image_row, last / pooled.h, 4 * (last % pooled.h + 1), kBelow);
+  }
+
+  void add_edge(const T* from, int64_t image, int64_t first, int64_t rows) const {
+    const int64_t channels = args.images.c;
+    for (int64_t y = first; y < first + rows; ++y, from += image_row) {
+      if (y < 0 || y >= args.images.h) continue;
+      for (int64_t x = 0; x < args.images.w; ++x)
+        for (int64_t c = 0; c < channels; ++c) args.grad_images.at(image, y, x)[c] += from[x * channels + c];
+    }
+  }
+};
+
 }  // namespace
 
 template <class T>
@@ -209,15 +312,42 @@ void stem_backward_weight(const StemBackwardWeight<T>& args, int threads) {
     for_each_pooled_chunk(
         mine, work.pooled.h, work.pooled.w,
         [&](int64_t image, int64_t first_row, int64_t last_row, int64_t first_column, int64_t last_column) {
-          work.chunk(scratch, base, image, first_row, last_row, first_column, last_column);
+          work.chunk(scratch, base, image, first_row, last_row, first_column, last_column,
+                     [&](int64_t r, int64_t count) { work.add_row(scratch, base, r, count); });
         });
     barrier(team);
     work.finish(team, base_of, split(work.outputs, member, team));
   });
 }
 
+template <class T>
+void stem_backward_images(const StemBackwardImages<T>& args, int threads) {
+  const StemImageGradient<T> work(args);
+  char* const scratch = reserve_scratch(work.shared.bytes + threads * work.own.bytes);
+  const auto base_of = [&](int member) { return scratch + work.shared.bytes + member * work.own.bytes; };
+  const int64_t rows = work.pooled.n * work.pooled.h;
+  work.prepare(scratch);
+
+  parallel(threads, [&](int member, int team) {
+    char* const base = base_of(member);
+    std::memset(work.edges.in(base), 0, (work.kAbove + work.kBelow) * work.image_row * sizeof(T));
+    for_each_pooled_chunk(
+        split(rows, member, team), work.pooled.h, work.pooled.w,
+        [&](int64_t image, int64_t first_row, int64_t last_row, int64_t first_column, int64_t last_column) {
+          work.chunk(scratch, base, image, first_row, last_row, first_column, last_column,
+                     [&](int64_t r, int64_t count) {
+                       work.add_row(scratch, base, image, first_row, last_row, r, 2 * first_column, count);
+                     });
+        });
+    barrier(team);
+    if (member == 0)
+      for (int other = 0; other < team; ++other) work.add_edges(base_of(other), split(rows, other, team));
+  });
+}
+
 LADDERSEG_INSTANTIATE(stem_backward_sums)
 LADDERSEG_INSTANTIATE(stem_backward_weight)
+LADDERSEG_INSTANTIATE(stem_backward_images)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -22,7 +22,6 @@ from ..ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forw
 from ..ops.cost import Cost
 from ..ops.layout import pixel_major
 from ..ops.stem import stem_forward
-from ..ops.torch_stem import stem_convolution
 from ..ops.upsample_cross_entropy import loss_and_gradient
 from .cost_model import Rates
 
@@ -97,9 +96,6 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
         "stem": lambda: stem_forward(maps.images, maps.weight7, maps.stem_norm.scale, None, maps.stem, True),
         "cross_entropy": lambda: loss_and_gradient(maps.scores, maps.labels, None, 255, maps.grad_scores),
     }
-    if not backend.core_stem:
-        images = pixel_major(maps.images)
-        kinds["stem"] = lambda: stem_convolution(images, maps.weight7)
     measured = {}
     for kind, run in kinds.items():
         cost, seconds = _time(run, device)

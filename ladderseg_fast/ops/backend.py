@@ -45,8 +45,6 @@ class Backend:
         dtypes: dtypes that feature maps can have.
         on_gpu: whether the host goes on while kernels run, and memory traffic takes most of the time.
         symbolic: whether its tensors are shapes, on the meta device, that represent other tensors.
-        core_stem: whether the core has the stem; if not, torch runs the stem's convolution, and the kernels of max
-            pooling do the rest (torch_stem.py).
         core_conv3x3: whether 3x3 convolutions are the core's; if not, they are torch's, on the normalised map.
         conv3x3_weights: form in which the core takes the weights of 3x3 convolutions.
         observers: called with the name and the cost of every kernel, in whichever thread.
@@ -56,7 +54,6 @@ class Backend:
     dtypes: tuple[torch.dtype, ...]
     on_gpu = False
     symbolic = False
-    core_stem = True
     core_conv3x3 = True
     conv3x3_weights: TorchWeights = TorchWeights()
     observers: tuple[Observer, ...] = ()
@@ -114,7 +111,6 @@ class Cuda(Backend):
     device_type = "cuda"
     dtypes = tuple(_ELEMENTS)
     on_gpu = True
-    core_stem = False
     conv3x3_weights = TapMajorWeights()
 
     #: Lock of threads that launch or record launches, because the core records for the whole process at a time.

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from .. import _core
 from . import reference
-from .arguments import BnSums, Correction, Norm, norm_or_scale
+from .arguments import BnSums, Norm
 from .backend import launch
 from .kernel import kernel
-from .pointers import feature_map, memory
+from .pointers import feature_map
 from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents
 
@@ -39,47 +39,33 @@ def _plain(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: 
 
 
 @kernel("bn_relu_maxpool_forward")
-def bn_relu_maxpool_forward(
-    x: Tensor, norm: Norm | None, out: Tensor, first_row: int = 0, scale: Tensor | None = None
-) -> None:
+def bn_relu_maxpool_forward(x: Tensor, norm: Norm, out: Tensor, first_row: int = 0) -> None:
     """Computes out [N, C, h, w] = max_pool2d(bn_relu(x [N, C, H, W]), 3, stride 2, padding 1).
 
-    For a strip of rows, `first_row` of x is at the centre of the first row of out. For torch_stem.py `norm` may be
-    None: out is then the x that would be each window's maximum after a batch norm with the signs of `scale` [C].
+    For a strip of rows, `first_row` of x is at the centre of the first row of out.
     """
-    launch(_core.bn_relu_maxpool_forward, x, feature_map(x), norm_or_scale(norm, scale), feature_map(out), first_row)
+    launch(_core.bn_relu_maxpool_forward, x, feature_map(x), norm.pointers(), feature_map(out), first_row)
 
 
 @kernel("bn_relu_maxpool_backward")
 def bn_relu_maxpool_backward(
-    grad: Tensor,
-    x: Tensor,
-    norm: Norm,
-    grad_x: Tensor | None,
-    first_row: int = 0,
-    first_grad_row: int = 0,
-    correction: Correction | None = None,
-    rows: int = 0,
+    grad: Tensor, x: Tensor, norm: Norm, grad_x: Tensor, first_row: int = 0, first_grad_row: int = 0
 ) -> BnSums:
     """Computes grad_x = norm.scale * m from grad [N, C, h, w], for the rows of x [N, C, H, W] from `first_grad_row` on.
 
-    torch_stem.py may pass a `correction` with the mean of norm, which is subtracted from grad_x. Without grad_x, only
-    the sums are computed, over `rows` rows.
+    The sums are over the rows of grad_x.
     """
     sums = BnSums.empty(x.shape[1], x.device)
-    n, c, _, w = x.shape
-    absent = _core.FeatureMap(0, 0, x.element_size(), n, rows, w, c, c)
     launch(
         _core.bn_relu_maxpool_backward,
         x,
         feature_map(grad),
         feature_map(x),
         norm.pointers(),
-        absent if grad_x is None else feature_map(grad_x),
+        feature_map(grad_x),
         first_row,
         first_grad_row,
         sums.pointers(),
-        *((None, None) if correction is None else (memory(correction.constant), memory(correction.slope))),
     )
     return sums
 

@@ -64,7 +64,7 @@ LADDERSEG_DEVICE void channel_statistics(const ChannelStatisticsArguments<Elemen
   const int count = static_cast<int>(range.end - range.begin);
   Statistics result[width] = {};
   if (c < channels && count > 0) {
-    auto first = load<width>(args.input.data + c);
+    auto first = load<width>(args.centre + c);
 #pragma unroll
     for (int i = 0; i < width; ++i) first.values[i] = centre(first.values[i]);
     const int64 stride = blockDim.y * args.input.pixel_stride;

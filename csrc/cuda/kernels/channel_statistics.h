@@ -8,8 +8,8 @@ namespace ladderseg::cuda {
 template <class T, class R>
 struct ChannelStatisticsArguments {
   FeatureMap<const T> input;
-  R* partial_statistics;  // [blocks of pixels][mean, sum of squared deviations][C], for statistics.cu; of what is left
-                          // of the values when that of the first pixel has been subtracted
+  const T* centre;        // [C], subtracted from all values if it is finite
+  R* partial_statistics;  // [blocks of pixels][mean, sum of squared deviations][C], for statistics.cu
   Columns columns;
 };
 

@@ -1,9 +1,9 @@
 // Launches of BN-ReLU-maxpool 3x3/2: see ladderseg/bn_relu_maxpool.h.
-#include "../kernels/bn_relu_maxpool.h"
+#include "bn_relu_maxpool.h"
 
 #include <algorithm>
 
-#include "bn_sums.h"
+#include "../kernels/bn_relu_maxpool.h"
 #include "columns.h"
 #include "operators.h"
 
@@ -35,7 +35,8 @@ void bn_relu_maxpool_forward(const Queue& queue, const BnReluMaxpoolForward<void
   launch(queue, call, &arguments);
 }
 
-void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<void>& args) {
+int64_t bn_relu_maxpool_backward_in_parts(const Queue& queue, const BnReluMaxpoolBackward<void>& args,
+                                          const MaxpoolCorrection& correction, void* partial_sums) {
   const int64_t channels = args.input.c;
   const bool aligned = wide(queue, args.grad_output) && wide(queue, args.input) &&
                        (!args.grad_input.data || wide(queue, args.grad_input));
@@ -53,22 +54,28 @@ void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<vo
   const int64_t runs_per_block = std::max<int64_t>(grid.block.y, ceil_divide(grid.columns.pixels_per_block, run_rows));
   grid.columns.pixels_per_block = runs_per_block;
   grid.grid.y = static_cast<unsigned>(std::max<int64_t>(1, ceil_divide(all_runs, runs_per_block)));
-  const PartialSums partial = allocate_partial_sums(queue, grid.parts(), channels);
+  const PartialSums partial{partial_sums, grid.parts(), channels};
   const BnReluMaxpoolBackwardArguments<void, void> arguments{
-      args.grad_output, args.input,   args.norm,      args.grad_input,     args.constant,
-      args.slope,       partial.data, args.first_row, args.first_grad_row, first_window_row,
+      args.grad_output, args.input,   args.norm,      args.grad_input,     correction.constant,
+      correction.slope, partial.data, args.first_row, args.first_grad_row, first_window_row,
       run_rows,         run_columns,  runs,           grid.columns};
   Launch call{"bn_relu_maxpool", "bn_relu_maxpool_backward", grid.grid, grid.block};
   call.buffers = {buffer(queue, args.grad_output, Access::read, "grad_output"),
                   buffer(queue, args.input, Access::read, "input"), buffer(queue, partial)};
   if (args.grad_input.data) call.buffers.push_back(buffer(queue, args.grad_input, Access::write, "grad_input"));
-  if (args.constant) {
-    call.buffers.push_back(vector_buffer(queue, args.constant, channels, "constant"));
-    call.buffers.push_back(vector_buffer(queue, args.slope, channels, "slope"));
+  if (correction.constant) {
+    call.buffers.push_back(vector_buffer(queue, correction.constant, channels, "constant"));
+    call.buffers.push_back(vector_buffer(queue, correction.slope, channels, "slope"));
   }
   add_norm(queue, args.norm, channels, call.buffers);
   call.operations = 21.0 * args.grad_input.pixels() * channels;
   launch(queue, call, &arguments);
+  return partial.parts;
+}
+
+void bn_relu_maxpool_backward(const Queue& queue, const BnReluMaxpoolBackward<void>& args) {
+  PartialSums partial = allocate_partial_sums(queue, kMaxReductionParts, args.input.c);
+  partial.parts = bn_relu_maxpool_backward_in_parts(queue, args, {}, partial.data);
   finish_bn_sums(queue, partial, args.sums);
 }
 

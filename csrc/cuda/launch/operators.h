@@ -11,7 +11,7 @@
 namespace ladderseg::cuda {
 
 #define KERNEL(name, Arguments) void name(const Queue&, const Arguments<void>&);
-#define CPU_KERNEL(name, Arguments)
+#define CPU_PROBE(name, Arguments)
 #include "ladderseg/kernels.def"
 
 }  // namespace ladderseg::cuda

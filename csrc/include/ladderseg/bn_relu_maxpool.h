@@ -5,11 +5,6 @@
 //
 // Both work on strips of rows: `first_row` is the input row, counted from the strip's first, at the centre of the
 // strip's first pooled row: 0 for a whole image or its top strip, 1 for a strip that starts with a row of halo.
-//
-// CUDA devices, where the stem is not fused, allow three more things. Without a mean and a shift, the forward writes
-// each window's largest x if scale > 0 and its smallest if scale < 0, like the stem (stem.h). Without data in
-// grad_input, the backward computes only the sums over its rows. With a constant and a slope, it corrects grad_input
-// like a Gradient: grad_input = scale * m - constant - slope * (x - mean).
 #pragma once
 
 #include "feature_map.h"
@@ -32,9 +27,7 @@ struct BnReluMaxpoolBackward {
   FeatureMap<T> grad_input;  // [N, rows, W, C], overwritten; of the input rows from first_grad_row on
   int64_t first_row;
   int64_t first_grad_row;
-  BnSums sums;        // over the rows of grad_input
-  const T* constant;  // [C] or nullptr, like slope
-  const T* slope;     // [C]
+  BnSums sums;  // over the rows of grad_input
 };
 
 }  // namespace ladderseg

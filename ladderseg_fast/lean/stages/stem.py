@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from ...ops.arguments import Correction
 from ...ops.backend import real_dtype
 from ...ops.bn_relu import bn_relu_forward
-from ...ops.stem import stem_backward_sums, stem_backward_weight, stem_forward
+from ...ops.stem import stem_backward_images, stem_backward_sums, stem_backward_weight, stem_forward
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
 from .stage import Repeatable, Stage
-from .stem_images import add_image_gradient
 
 
 class StemStage(Stage, Repeatable):
@@ -64,7 +63,7 @@ class StemStage(Stage, Repeatable):
             step.add_gradient(self.conv, stem_backward_weight(grad, images, weight, bound.norm, correction))
         target = step.gradient_to_add_to(self.reads[0])
         if target is not None:
-            add_image_gradient(step, grad, images, weight, bound.norm, correction, target.data)
+            stem_backward_images(grad, images, weight, bound.norm, correction, target.data)
 
 
 def _signs(gamma: Tensor | None, weight: Tensor, images: Tensor) -> Tensor:

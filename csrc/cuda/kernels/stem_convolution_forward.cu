@@ -1,0 +1,76 @@
+// The stem's convolution: see ladderseg/stem.h.
+//
+// A block has a tile of pixels and 64 outputs. Channel by channel it puts the image under the tile and the weights into
+// shared memory. A thread has a few pixels side by side and eight outputs; for each row of the filter it reads the
+// numbers under its pixels once, and uses them for all seven taps.
+#include "stem_tile.cuh"
+
+namespace ladderseg::cuda {
+
+using ForwardArguments = StemForwardArguments<Element, Real>;
+
+struct ForwardMemory {
+  ImageTile<kStemForwardRows> image;
+  // Threads store the taps of an output one after the other: the padding puts these into different banks.
+  alignas(16) Real weight[kStemTaps][kStemOutputs + kStemPiece];
+};
+
+LADDERSEG_DEVICE void load_weights(const ForwardArguments& args, int64 channel, int first_output,
+                                   ForwardMemory& memory) {
+  for (int i = threadIdx.x; i < kStemOutputs * kStemTaps; i += kStemForwardThreads) {
+    const int output = i / kStemTaps, tap = i % kStemTaps;
+    const int64 k = first_output + output;
+    const bool inside = k < args.output.c;
+    memory.weight[tap][output] =
+        inside ? to_real(args.weight[(k * args.images.c + channel) * kStemTaps + tap]) : Real(0);
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(kStemForwardThreads, 2)
+    LADDERSEG_KERNEL(stem_convolution_forward)(const ForwardArguments args) {
+  __shared__ ForwardMemory memory;
+  const StemTile tile(args.tiles, blockIdx.x, kStemForwardRows, kStemColumns);
+  const int first_output = blockIdx.y * kStemOutputs;
+  const int group = threadIdx.x % kStemGroups, place = threadIdx.x / kStemGroups;
+  const int row = place / 4, column = place % 4 * kStemPixels;  // in the tile
+  const int rows = static_cast<int>(smaller(kStemForwardRows, args.output.h - tile.row));
+  Real sums[kStemPixels][kStemThreadOutputs] = {};
+  for (int64 channel = 0; channel < args.images.c; ++channel) {
+    if (channel > 0) __syncthreads();
+    memory.image.load<kStemForwardThreads>(args.images, tile.image, channel, args.first_row + tile.row, tile.column,
+                                           rows);
+    load_weights(args, channel, first_output, memory);
+    __syncthreads();
+#pragma unroll 1
+    for (int u = 0; u < kStemKernel; ++u) {
+      Real window[whole_pieces(stem_window(kStemPixels))];
+      read_pieces(&memory.image.values[kStemStride * row + u][kStemStride * column], window);
+#pragma unroll
+      for (int v = 0; v < kStemKernel; ++v) {
+        Real weight[kStemThreadOutputs];
+        read_outputs(memory.weight[kStemKernel * u + v], group, weight);
+#pragma unroll
+        for (int i = 0; i < kStemPixels; ++i)
+#pragma unroll
+          for (int j = 0; j < kStemThreadOutputs; ++j) sums[i][j] += window[kStemStride * i + v] * weight[j];
+      }
+    }
+  }
+  if (row >= rows) return;
+#pragma unroll
+  for (int i = 0; i < kStemPixels; ++i) {
+    const int64 x = tile.column + column + i;
+    if (x >= args.output.w) return;
+#pragma unroll
+    for (int j = 0; j < kStemThreadOutputs; j += kStemPiece) {
+      const int64 k = first_output + output_column(j, group), left = args.output.c - k;
+      Real piece[kStemPiece];
+#pragma unroll
+      for (int n = 0; n < kStemPiece; ++n) piece[n] = sums[i][j + n];
+      store_piece(args.output.at(tile.image, tile.row + row, x) + k, static_cast<int>(smaller(left, kStemPiece)),
+                  args.wide_output != 0, piece);
+    }
+  }
+}
+
+}  // namespace ladderseg::cuda

@@ -1,0 +1,84 @@
+// Tiles of the stem's convolution: their place, the part of an image under them, and a thread's outputs.
+#pragma once
+
+#include "product.cuh"
+#include "stem_convolution.h"
+
+namespace ladderseg::cuda {
+
+constexpr int kStemPixels = stem_thread_pixels(sizeof(Real));
+constexpr int kStemColumns = stem_tile_columns(sizeof(Real));
+constexpr int kStemPiece = 16 / sizeof(Real);  // numbers in 16 bytes of shared memory
+
+// A tile's image, and its first row and column.
+struct StemTile {
+  int64 image;
+  int row, column;
+
+  LADDERSEG_DEVICE StemTile(const StemTiles& tiles, int64 number, int rows, int columns) {
+    const int64 line = number / tiles.across;
+    image = line / tiles.down;
+    row = static_cast<int>(line - image * tiles.down) * rows;
+    column = static_cast<int>(number - line * tiles.across) * columns;
+  }
+};
+
+constexpr int whole_pieces(int count) { return (count + kStemPiece - 1) / kStemPiece * kStemPiece; }
+
+// The part of one channel of an image under a tile; zeros outside the image.
+template <int tile_rows>
+struct ImageTile {
+  static constexpr int kHeight = stem_window(tile_rows);
+  // The last window of kStemPixels is read in whole pieces.
+  static constexpr int kWidth = kStemStride * (kStemColumns - kStemPixels) + whole_pieces(stem_window(kStemPixels));
+
+  alignas(16) Real values[kHeight][kWidth];
+
+  // Loads what is under the tile that begins at (row, column) of the convolution, of which `rows` rows exist.
+  template <int threads>
+  LADDERSEG_DEVICE void load(const Images<Element>& images, int64 image, int64 channel, int64 row, int column,
+                             int rows) {
+    const Element* const from = images.data + image * images.stride_n + channel * images.stride_c;
+    const int first_y = kStemStride * static_cast<int>(row) - kStemPadding;
+    const int first_x = kStemStride * column - kStemPadding;
+    const int end_y = static_cast<int>(smaller(images.h, first_y + stem_window(rows)));
+    const int width = static_cast<int>(images.w);
+    for (int i = threadIdx.x; i < kHeight * kWidth; i += threads) {
+      const int y = first_y + i / kWidth, x = first_x + i % kWidth;
+      const bool inside = y >= 0 && y < end_y && x >= 0 && x < width;
+      values[i / kWidth][i % kWidth] = inside ? to_real(from[y * images.stride_h + x * images.stride_w]) : Real(0);
+    }
+  }
+};
+
+// Reads whole pieces at an aligned address.
+template <int count>
+LADDERSEG_DEVICE void read_pieces(const Real* from, Real (&to)[count]) {
+  static_assert(count % kStemPiece == 0, "whole pieces");
+#pragma unroll
+  for (int i = 0; i < count; i += kStemPiece) {
+    const uint4 words = *reinterpret_cast<const uint4*>(from + i);
+    const Pack<kStemPiece> pack = *reinterpret_cast<const Pack<kStemPiece>*>(&words);
+#pragma unroll
+    for (int k = 0; k < kStemPiece; ++k) to[i + k] = pack.values[k];
+  }
+}
+
+// A thread's outputs are pieces of 16 bytes that lie all the groups' pieces apart: neighbouring threads then read
+// neighbouring pieces. That of number j is output_column(j, group) of the block's.
+LADDERSEG_DEVICE int output_column(int j, int group) {
+  return j / kStemPiece * (kStemGroups * kStemPiece) + group * kStemPiece + j % kStemPiece;
+}
+
+// Reads a thread's outputs from a row of the block's.
+LADDERSEG_DEVICE void read_outputs(const Real* row, int group, Real (&to)[kStemThreadOutputs]) {
+#pragma unroll
+  for (int j = 0; j < kStemThreadOutputs; j += kStemPiece) {
+    Real piece[kStemPiece];
+    read_pieces(row + output_column(j, group), piece);
+#pragma unroll
+    for (int k = 0; k < kStemPiece; ++k) to[j + k] = piece[k];
+  }
+}
+
+}  // namespace ladderseg::cuda
