@@ -22,7 +22,7 @@ constexpr int stem_thread_pixels(int real_bytes) { return 32 / real_bytes; }
 constexpr int stem_tile_columns(int real_bytes) { return 4 * stem_thread_pixels(real_bytes); }
 
 // Rows of a tile, and threads, of the forward: a thread has one row of a quarter of the columns.
-constexpr int kStemForwardRows = 8;
+constexpr int kStemForwardRows = 4;
 constexpr int kStemForwardThreads = kStemForwardRows * 4 * kStemGroups;
 
 // Of the weight gradient: a thread has one row of the filter in one of the block's channels.

@@ -2,7 +2,7 @@
 //
 // A block has a tile of pixels and 64 outputs. Channel by channel it puts the image under the tile and the weights into
 // shared memory. A thread has a few pixels side by side and eight outputs; for each row of the filter it reads the
-// numbers under its pixels once, and uses them for all seven taps.
+// numbers under its pixels once, and uses them for all seven taps: for those of even columns, then of odd ones.
 #include "stem_tile.cuh"
 
 namespace ladderseg::cuda {
@@ -26,7 +26,7 @@ LADDERSEG_DEVICE void load_weights(const ForwardArguments& args, int64 channel, 
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kStemForwardThreads, 2)
+extern "C" __global__ void __launch_bounds__(kStemForwardThreads, sizeof(Real) == 8 ? 2 : 3)
     LADDERSEG_KERNEL(stem_convolution_forward)(const ForwardArguments args) {
   __shared__ ForwardMemory memory;
   const StemTile tile(args.tiles, blockIdx.x, kStemForwardRows, kStemColumns);
@@ -43,16 +43,19 @@ extern "C" __global__ void __launch_bounds__(kStemForwardThreads, 2)
     __syncthreads();
 #pragma unroll 1
     for (int u = 0; u < kStemKernel; ++u) {
-      Real window[whole_pieces(stem_window(kStemPixels))];
-      read_pieces(&memory.image.values[kStemStride * row + u][kStemStride * column], window);
 #pragma unroll
-      for (int v = 0; v < kStemKernel; ++v) {
-        Real weight[kStemThreadOutputs];
-        read_outputs(memory.weight[kStemKernel * u + v], group, weight);
+      for (int parity = 0; parity < kStemStride; ++parity) {
+        Real window[kStemWindow];
+        read_pieces(&memory.image.values[kStemStride * row + u][parity][column], window);
 #pragma unroll
-        for (int i = 0; i < kStemPixels; ++i)
+        for (int v = parity; v < kStemKernel; v += kStemStride) {
+          Real weight[kStemThreadOutputs];
+          read_outputs(memory.weight[kStemKernel * u + v], group, weight);
 #pragma unroll
-          for (int j = 0; j < kStemThreadOutputs; ++j) sums[i][j] += window[kStemStride * i + v] * weight[j];
+          for (int i = 0; i < kStemPixels; ++i)
+#pragma unroll
+            for (int j = 0; j < kStemThreadOutputs; ++j) sums[i][j] += window[i + v / kStemStride] * weight[j];
+        }
       }
     }
   }

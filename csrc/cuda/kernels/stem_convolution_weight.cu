@@ -33,26 +33,31 @@ LADDERSEG_DEVICE void load_gradient(const WeightArguments& args, const StemTile&
   }
 }
 
-// Adds the products of `pixels` neighbours; `image` is a row of the image under them, `grad` their gradient.
+// Adds the products of `pixels` neighbours from column `x` of the tile on; `image` is a row of the image under them.
 template <int pixels>
-LADDERSEG_DEVICE void add_pixels(const Real* image, const Real (*grad)[kStemOutputs], int group,
+LADDERSEG_DEVICE void add_pixels(const Real (&image)[kStemStride][ImageTile<kStemWeightRows>::kWidth], int x,
+                                 const Real (*grad)[kStemOutputs], int group,
                                  Real (&sums)[kStemKernel][kStemThreadOutputs]) {
-  constexpr int kWindow = stem_window(pixels);
-  Real window[pixels == kStemPixels ? whole_pieces(kWindow) : kWindow];
-  if constexpr (pixels == kStemPixels) {
-    read_pieces(image, window);
-  } else {
+  constexpr int kWindow = pixels + kStemSpan;
+  Real window[kStemStride][pixels == kStemPixels ? kStemWindow : kWindow];
 #pragma unroll
-    for (int v = 0; v < kWindow; ++v) window[v] = image[v];
+  for (int parity = 0; parity < kStemStride; ++parity) {
+    if constexpr (pixels == kStemPixels) {
+      read_pieces(image[parity] + x, window[parity]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kWindow; ++i) window[parity][i] = image[parity][x + i];
+    }
   }
 #pragma unroll
   for (int i = 0; i < pixels; ++i) {
     Real g[kStemThreadOutputs];
-    read_outputs(grad[i], group, g);
+    read_outputs(grad[x + i], group, g);
 #pragma unroll
     for (int v = 0; v < kStemKernel; ++v)
 #pragma unroll
-      for (int j = 0; j < kStemThreadOutputs; ++j) sums[v][j] += window[kStemStride * i + v] * g[j];
+      for (int j = 0; j < kStemThreadOutputs; ++j)
+        sums[v][j] += window[v % kStemStride][i + v / kStemStride] * g[j];
   }
 }
 
@@ -83,14 +88,13 @@ extern "C" __global__ void __launch_bounds__(kStemWeightThreads, sizeof(Real) ==
     if (first_channel + channel >= args.images.c) continue;
 #pragma unroll 1
     for (int y = 0; y < rows; ++y) {
-      const Real* const image = memory.images[channel].values[kStemStride * y + u];
+      const auto& image = memory.images[channel].values[kStemStride * y + u];
       const Real(*const grads)[kStemOutputs] = memory.grad + y * kStemColumns;
       int x = 0;
 #pragma unroll 1
-      for (; x + kStemPixels <= columns; x += kStemPixels)
-        add_pixels<kStemPixels>(image + kStemStride * x, grads + x, group, sums);
+      for (; x + kStemPixels <= columns; x += kStemPixels) add_pixels<kStemPixels>(image, x, grads, group, sums);
 #pragma unroll 1
-      for (; x < columns; ++x) add_pixels<1>(image + kStemStride * x, grads + x, group, sums);
+      for (; x < columns; ++x) add_pixels<1>(image, x, grads, group, sums);
     }
   }
   const int64 c = first_channel + channel;

@@ -25,28 +25,33 @@ struct StemTile {
 
 constexpr int whole_pieces(int count) { return (count + kStemPiece - 1) / kStemPiece * kStemPiece; }
 
-// The part of one channel of an image under a tile; zeros outside the image.
+// Columns of one parity under so many pixels side by side. Column v of the filter meets those of v's parity.
+constexpr int kStemSpan = (kStemKernel - 1) / kStemStride;
+constexpr int kStemWindow = whole_pieces(kStemPixels + kStemSpan);
+
+// The part of one channel of an image under a tile, even and odd columns apart; zeros outside the image.
 template <int tile_rows>
 struct ImageTile {
   static constexpr int kHeight = stem_window(tile_rows);
-  // The last window of kStemPixels is read in whole pieces.
-  static constexpr int kWidth = kStemStride * (kStemColumns - kStemPixels) + whole_pieces(stem_window(kStemPixels));
+  static constexpr int kWidth = kStemColumns - kStemPixels + kStemWindow;  // of one parity
 
-  alignas(16) Real values[kHeight][kWidth];
+  alignas(16) Real values[kHeight][kStemStride][kWidth];
 
   // Loads what is under the tile that begins at (row, column) of the convolution, of which `rows` rows exist.
   template <int threads>
   LADDERSEG_DEVICE void load(const Images<Element>& images, int64 image, int64 channel, int64 row, int column,
                              int rows) {
+    constexpr int kColumns = kStemStride * kWidth;
     const Element* const from = images.data + image * images.stride_n + channel * images.stride_c;
     const int first_y = kStemStride * static_cast<int>(row) - kStemPadding;
     const int first_x = kStemStride * column - kStemPadding;
     const int end_y = static_cast<int>(smaller(images.h, first_y + stem_window(rows)));
     const int width = static_cast<int>(images.w);
-    for (int i = threadIdx.x; i < kHeight * kWidth; i += threads) {
-      const int y = first_y + i / kWidth, x = first_x + i % kWidth;
+    for (int i = threadIdx.x; i < kHeight * kColumns; i += threads) {
+      const int y = first_y + i / kColumns, x = first_x + i % kColumns;
       const bool inside = y >= 0 && y < end_y && x >= 0 && x < width;
-      values[i / kWidth][i % kWidth] = inside ? to_real(from[y * images.stride_h + x * images.stride_w]) : Real(0);
+      values[i / kColumns][i % kStemStride][i % kColumns / kStemStride] =
+          inside ? to_real(from[y * images.stride_h + x * images.stride_w]) : Real(0);
     }
   }
 };
