@@ -171,8 +171,8 @@ constexpr int kTapRows = 8;
 template <class T>
 struct StemWeightGradient : StemConvolutionGradient<T, StemBackwardWeight<T>> {
   using Base = StemConvolutionGradient<T, StemBackwardWeight<T>>;
-  using typename Base::Block;
   using Base::args, Base::conv, Base::finished, Base::own;
+  using typename Base::Block;
 
   const int64_t tap_rows;  // taps, rounded up to whole register blocks
   const Region<T> sum;     // [conv.panels][tap_rows][Block::columns]
@@ -215,8 +215,8 @@ struct StemWeightGradient : StemConvolutionGradient<T, StemBackwardWeight<T>> {
 template <class T>
 struct StemImageGradient : StemConvolutionGradient<T, StemBackwardImages<T>> {
   using Base = StemConvolutionGradient<T, StemBackwardImages<T>>;
-  using typename Base::Block;
   using Base::args, Base::conv, Base::finished, Base::outputs, Base::own, Base::pooled, Base::shared;
+  using typename Base::Block;
 
   // Rows that a member's first and last rows of the convolution reach and that belong to other members' images.
   static constexpr int64_t kAbove = 3, kBelow = 2;
@@ -257,8 +257,8 @@ struct StemImageGradient : StemConvolutionGradient<T, StemBackwardImages<T>> {
             [=](int64_t i, int64_t k) __attribute__((always_inline)) {
               return from[(k / Block::columns * conv.columns + x + i) * Block::columns + k % Block::columns];
             },
-            packed.in(scratch) + panel * outputs * Block::columns,
-            patches.in(base) + x * row + panel * Block::columns, row);
+            packed.in(scratch) + panel * outputs * Block::columns, patches.in(base) + x * row + panel * Block::columns,
+            row);
     const int64_t channels = args.images.c;
     for (int64_t u = 0; u < kStemKernel; ++u) {
       const int64_t y = 2 * r - kStemPadding + u;

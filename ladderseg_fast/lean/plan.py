@@ -50,8 +50,8 @@ class MemoryPlan:
     Maps that need not exist in full are made in strips of rows, or in groups of whole images, which bounds their
     memory. Smaller strips repeat more work at their edges.
 
-    chunk_bytes: bytes of the largest map in a strip of a transition, and of a bottleneck
-        whose second batch norm does not wait for the statistics of the whole batch (evaluation, frozen batch norm).
+    chunk_bytes: bytes of the largest map in a strip of a transition, and of a bottleneck whose second batch norm does
+        not wait for the statistics of the whole batch (evaluation, frozen batch norm).
     transition_up_bytes: bytes of one half of the concatenation in a strip of a transition-up. A half that fits into one
         strip is computed once a pass; otherwise twice in training: for its statistics or its batch norm's correction,
         and for the convolution.

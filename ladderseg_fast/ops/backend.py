@@ -45,7 +45,6 @@ class Backend:
         dtypes: dtypes that feature maps can have.
         on_gpu: whether the host goes on while kernels run, and memory traffic takes most of the time.
         symbolic: whether its tensors are shapes, on the meta device, that represent other tensors.
-        core_conv3x3: whether 3x3 convolutions are the core's; if not, they are torch's, on the normalised map.
         conv3x3_weights: form in which the core takes the weights of 3x3 convolutions.
         observers: called with the name and the cost of every kernel, in whichever thread.
     """
@@ -54,7 +53,6 @@ class Backend:
     dtypes: tuple[torch.dtype, ...]
     on_gpu = False
     symbolic = False
-    core_conv3x3 = True
     conv3x3_weights: TorchWeights = TorchWeights()
     observers: tuple[Observer, ...] = ()
 
@@ -100,11 +98,7 @@ class Cpu(Backend):
 class Cuda(Backend):
     """CUDA kernels.
 
-    The core's 3x3 convolutions move half as many bytes as torch's, need less memory and give the same bits every time.
-    The times have not been compared; in float32 without tensor cores torch's (cuDNN's) may be shorter.
-
     Args:
-        core_conv3x3: whether 3x3 convolutions are the core's, or torch's.
         allow_tf32: whether float32 products may be rounded to tf32; None: as torch allows its own convolutions.
     """
 
@@ -116,8 +110,7 @@ class Cuda(Backend):
     #: Lock of threads that launch or record launches, because the core records for the whole process at a time.
     _launching = threading.RLock()
 
-    def __init__(self, core_conv3x3: bool = True, allow_tf32: bool | None = None) -> None:
-        self.core_conv3x3 = core_conv3x3
+    def __init__(self, allow_tf32: bool | None = None) -> None:
         self.allow_tf32 = allow_tf32
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
@@ -130,7 +123,7 @@ class Cuda(Backend):
             properties = torch.cuda.get_device_properties(device)
             capability = 10 * properties.major + properties.minor
             multiprocessors = properties.multi_processor_count
-        return RecordedCuda(capability, multiprocessors, self.core_conv3x3, self.allow_tf32)
+        return RecordedCuda(capability, multiprocessors, self.allow_tf32)
 
     def _queue(self, x: Tensor) -> "_core.Cuda":
         scratch: list[Tensor] = []  # freed on return, once the kernels that use it are enqueued
@@ -158,15 +151,13 @@ class EmulatedCuda(Cuda):
     Args:
         driver: path of the library that replaces the driver.
         provider: source of the kernel images that it loads.
-        core_conv3x3, allow_tf32: see Cuda.
+        allow_tf32: see Cuda.
     """
 
     device_type = "cpu"
 
-    def __init__(
-        self, driver: str, provider: ImageProvider, core_conv3x3: bool = True, allow_tf32: bool = False
-    ) -> None:
-        super().__init__(core_conv3x3, allow_tf32)
+    def __init__(self, driver: str, provider: ImageProvider, allow_tf32: bool = False) -> None:
+        super().__init__(allow_tf32)
         self._driver, self._provider = driver, provider
 
     def begin(self) -> None:
@@ -198,16 +189,14 @@ class RecordedCuda(Cuda):
     Args:
         capability: compute capability of the GPU, 86 for 8.6.
         multiprocessors: number of multiprocessors of the GPU.
-        core_conv3x3, allow_tf32: see Cuda.
+        allow_tf32: see Cuda.
     """
 
     device_type = "meta"
     symbolic = True
 
-    def __init__(
-        self, capability: int, multiprocessors: int, core_conv3x3: bool = True, allow_tf32: bool | None = None
-    ) -> None:
-        super().__init__(core_conv3x3, allow_tf32)
+    def __init__(self, capability: int, multiprocessors: int, allow_tf32: bool | None = None) -> None:
+        super().__init__(allow_tf32)
         self._gpu = capability, multiprocessors
         self._records: list[_core.LaunchRecord] = []
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _core
-from . import autocast, reference, torch_conv3x3
+from . import autocast, reference
 from .arguments import BnSums, Gradient, Norm, empty_statistics, expect_weight
 from .backend import backend_of, launch, real_dtype
 from .cost import pixels
@@ -73,9 +73,7 @@ def _forward_operations(weight: Tensor, out: Tensor, **_: object) -> float:
     return _WINOGRAD * weight.numel() / 9 * pixels(out)
 
 
-@kernel(
-    "bn_relu_conv3x3_forward", "conv3x3_forward", _forward_operations, lacking=("core_conv3x3", torch_conv3x3.forward)
-)
+@kernel("bn_relu_conv3x3_forward", "conv3x3_forward", _forward_operations)
 def bn_relu_conv3x3_forward(
     x: Tensor,
     norm: Norm,
@@ -112,12 +110,7 @@ def _backward_operations(weight: Tensor, grad_x: Tensor, want_weight: bool = Tru
     return _WINOGRAD * (1 + want_weight) * weight.numel() / 9 * pixels(grad_x)
 
 
-@kernel(
-    "bn_relu_conv3x3_backward",
-    "conv3x3_backward",
-    _backward_operations,
-    lacking=("core_conv3x3", torch_conv3x3.backward),
-)
+@kernel("bn_relu_conv3x3_backward", "conv3x3_backward", _backward_operations)
 def bn_relu_conv3x3_backward(
     grad: Gradient,
     x: Tensor,

@@ -19,12 +19,7 @@ Operations = Callable[..., float]
 _declared: set[str] = set()
 
 
-def kernel(
-    name: str,
-    kind: str | None = None,
-    operations: Operations | None = None,
-    lacking: tuple[str, Callable[..., Any]] | None = None,
-) -> Callable[[Function], Function]:
+def kernel(name: str, kind: str | None = None, operations: Operations | None = None) -> Callable[[Function], Function]:
     """Declares that a function calls the core's kernel `name`, and its cost; observers of the backend see each call.
 
     The function's first argument, a tensor or a Gradient, gives the device.
@@ -33,25 +28,8 @@ def kernel(
         name: name of the kernel in _core.
         kind: see Cost.
         operations: operations of a call, from its arguments by name.
-        lacking: attribute of backends, and the function to call instead on backends with a False attribute.
     """
     _declared.add(name)
-    return torch_kernel(name, kind, operations, lacking)
-
-
-def vector_kernel(name: str) -> Callable[[Function], Function]:
-    """Declares a kernel that works only on vectors: its time counts as part of other calls (Rates.call)."""
-    _declared.add(name)
-    return lambda function: function
-
-
-def torch_kernel(
-    name: str,
-    kind: str | None = None,
-    operations: Operations | None = None,
-    lacking: tuple[str, Callable[..., Any]] | None = None,
-) -> Callable[[Function], Function]:
-    """Declares a function that calls an operator of torch; observers see its calls as `name`."""
 
     def declare(function: Function) -> Function:
         names = function.__code__.co_varnames
@@ -59,8 +37,6 @@ def torch_kernel(
         @wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
             backend = backend_of(arguments[0].device)
-            if lacking is not None and not getattr(backend, lacking[0]):
-                return lacking[1](*arguments, **named)
             if backend.observers:
                 cost = _cost(kind, operations, dict(zip(names, arguments)) | named)
                 for observer in backend.observers:
@@ -70,6 +46,12 @@ def torch_kernel(
         return cast(Function, call)
 
     return declare
+
+
+def vector_kernel(name: str) -> Callable[[Function], Function]:
+    """Declares a kernel that works only on vectors: its time counts as part of other calls (Rates.call)."""
+    _declared.add(name)
+    return lambda function: function
 
 
 def check_declared(names: Collection[str]) -> None:

@@ -29,12 +29,12 @@ ImageProvider = Callable[[str, tuple[int, int], int], bytes]
 class Emulator(EmulatedCuda):
     """A device of an architecture ("sm_80"); it starts afresh whenever it is chosen, so that failures repeat."""
 
-    def __init__(self, architecture: str, provider: ImageProvider, core_conv3x3: bool = True) -> None:
+    def __init__(self, architecture: str, provider: ImageProvider) -> None:
         self._capability = int(architecture.removeprefix("sm_"))
         # What the core has loaded it keeps by the path of the driver.
         driver = _drivers() / f"driver{next(_numbers)}.so"
         driver.symlink_to(build_library())
-        super().__init__(str(driver), provider, core_conv3x3)
+        super().__init__(str(driver), provider)
 
     def begin(self) -> None:
         ctypes.CDLL(str(build_library())).emulator_configure(self._capability, ctypes.c_uint64(SEED))
@@ -42,14 +42,14 @@ class Emulator(EmulatedCuda):
 
 
 @functools.cache
-def emulated(architecture: str, core_conv3x3: bool = True) -> Emulator:
+def emulated(architecture: str) -> Emulator:
     """The device of an architecture, "sm_80" or, for kernels compiled by nvcc, "sm_80-nvcc".
 
     Skips the test if there is no compiler for it.
     """
     name, _, compiler = architecture.partition("-")
     require_compiler(name, compiler)
-    return Emulator(name, functools.partial(ptx, compiler=compiler), core_conv3x3)
+    return Emulator(name, functools.partial(ptx, compiler=compiler))
 
 
 def require_compiler(architecture: str, compiler: str = "") -> None:

@@ -3,14 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
-from support.devices import TORCH_CONVOLUTIONS, on_device, parametrize_devices
+from support.devices import on_device, parametrize_devices
 from support.operator_suite import parametrize_shapes, threads
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = metafunc.config.getoption("devices").split(",")
-    if getattr(metafunc.module, "CONVOLUTIONS_OF_TORCH_TOO", False):
-        names += [f"{name}{TORCH_CONVOLUTIONS}" for name in names if name != "cpu"]
     parametrize_devices(metafunc, names)
     parametrize_shapes(metafunc)
 

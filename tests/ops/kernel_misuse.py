@@ -21,7 +21,7 @@ from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu
 from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ladderseg_fast.ops.bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
 from ladderseg_fast.ops.layout import pixel_major
-from ladderseg_fast.ops.stem import stem_backward_sums, stem_backward_weight, stem_forward
+from ladderseg_fast.ops.stem import stem_backward_images, stem_backward_sums, stem_backward_weight, stem_forward
 from ladderseg_fast.ops.upsample import upsample_backward, upsample_forward
 from ladderseg_fast.ops.upsample_argmax import write_labels
 from ladderseg_fast.ops.upsample_cross_entropy import loss_and_gradient
@@ -55,6 +55,12 @@ def a_stem_backward_weight(
     grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor
 ) -> None:
     stem_backward_weight(grad, images, weight, norm, Correction(norm.mean, constant, slope))
+
+
+def a_stem_backward_images(
+    grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor, grad_images: Tensor
+) -> None:
+    stem_backward_images(grad, images, weight, norm, Correction(norm.mean, constant, slope), grad_images)
 
 
 def an_upsample_argmax(labels: Tensor) -> None:
@@ -111,6 +117,19 @@ CALLS = [
     (
         a_stem_backward_weight,
         (a_gradient(C, H // 4, W // 4), a_map(3), torch.randn(C, 3, 7, 7), a_norm(C), torch.rand(C), torch.rand(C)),
+        (),
+    ),
+    (
+        a_stem_backward_images,
+        (
+            a_gradient(C, H // 4, W // 4),
+            a_map(3),
+            torch.randn(C, 3, 7, 7),
+            a_norm(C),
+            torch.rand(C),
+            torch.rand(C),
+            a_map(3),
+        ),
         (),
     ),
     (upsample_forward, (a_map(C, H // 4, W // 4), a_map(C), 0, H), (0, 1)),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from support.bn_operator_suite import BnConvOperatorSuite
 from support.comparison import FLOAT64_TOLERANCE, assert_near
-from support.devices import TORCH_CONVOLUTIONS, cuda_only, tensor_cores_only
+from support.devices import cuda_only, tensor_cores_only
 from support.operator_suite import Arguments, evaluate, random
 from torch import Tensor
 
@@ -10,9 +10,6 @@ from ladderseg_fast.ops import layout, reference
 from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
 from ladderseg_fast.ops.backend import backend_of, real_dtype
 from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
-
-#: On CUDA, all is tested with the core's convolutions and with torch's.
-CONVOLUTIONS_OF_TORCH_TOO = True
 
 
 class TestBnReluConv3x3(BnConvOperatorSuite):
@@ -45,12 +42,6 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
     ]
     small = (2, 3, 3, 4, 4, 1)
     large = (2, 33, 37, 41, 19, 2)
-
-    @pytest.fixture(autouse=True)
-    def channels_that_torch_can(self, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """On the CPU torch's weight gradient in bfloat16 reads garbage where the channels are no multiple of 32."""
-        if device.endswith(TORCH_CONVOLUTIONS):
-            monkeypatch.setattr(self, "large", (2, 32, 37, 41, 19, 2))
 
     def arguments(self, shape: tuple[int, ...]) -> Arguments:
         *size, outputs, dilation = shape

@@ -11,9 +11,6 @@ from ladderseg_fast.ops.backend import Cpu, Cuda, using
 
 CPU = "cpu"
 
-#: Follows the name of an emulated device whose 3x3 convolutions are torch's.
-TORCH_CONVOLUTIONS = "-torch-conv3x3"
-
 #: All floating-point types that a device may have.
 FLOATING_POINT = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -24,7 +21,7 @@ tensor_cores_only = pytest.mark.devices("tensor cores")
 
 def _is_of_kind(name: str, kind: str) -> bool:
     if kind == "tensor cores":
-        return name not in (CPU, "sm_61") and not name.endswith(TORCH_CONVOLUTIONS)
+        return name not in (CPU, "sm_61")
     return (name == CPU) == (kind == "cpu")
 
 
@@ -39,7 +36,7 @@ def on_device(name: str) -> Iterator[None]:
     if name == CPU:
         yield
         return
-    with using(emulated(name.removesuffix(TORCH_CONVOLUTIONS), not name.endswith(TORCH_CONVOLUTIONS))):
+    with using(emulated(name)):
         yield
 
 

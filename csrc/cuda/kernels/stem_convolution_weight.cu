@@ -26,8 +26,8 @@ LADDERSEG_DEVICE void load_gradient(const WeightArguments& args, const StemTile&
     const int left = static_cast<int>(args.grad_output.c) - first_output - k;
     Pack<kWide> pack = {};
     if (left > 0)
-      pack = unpack(fetch_chunk<wide>(
-          args.grad_output.at(tile.image, tile.row + y, tile.column + x) + first_output + k, left));
+      pack = unpack(
+          fetch_chunk<wide>(args.grad_output.at(tile.image, tile.row + y, tile.column + x) + first_output + k, left));
 #pragma unroll
     for (int j = 0; j < kWide; ++j) memory.grad[pixel][k + j] = pack.values[j];
   }
@@ -56,8 +56,7 @@ LADDERSEG_DEVICE void add_pixels(const Real (&image)[kStemStride][ImageTile<kSte
 #pragma unroll
     for (int v = 0; v < kStemKernel; ++v)
 #pragma unroll
-      for (int j = 0; j < kStemThreadOutputs; ++j)
-        sums[v][j] += window[v % kStemStride][i + v / kStemStride] * g[j];
+      for (int j = 0; j < kStemThreadOutputs; ++j) sums[v][j] += window[v % kStemStride][i + v / kStemStride] * g[j];
   }
 }
 

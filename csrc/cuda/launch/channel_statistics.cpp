@@ -19,8 +19,9 @@ void write_parts(const Queue& queue, const FeatureMap<const void>& input, const 
   const int64_t channels = input.c;
   const ChannelStatisticsArguments<void, void> arguments{input, partial.centre, partial.data, grid.columns};
   Launch call{"channel_statistics", "channel_statistics", grid.grid, grid.block};
-  call.buffers = {buffer(queue, input, Access::read, "input"), buffer(queue, partial),
-                  buffer(partial.centre, channels * element_bytes(queue.element), Access::read, "centre")};
+  call.buffers = {buffer(queue, input, Access::read, "input"), buffer(queue, partial)};
+  if (partial.centre != input.data)
+    call.buffers.push_back(buffer(partial.centre, channels * element_bytes(queue.element), Access::read, "centre"));
   call.operations = 6.0 * input.pixels() * channels;
   launch(queue, call, &arguments);
 }
@@ -38,8 +39,7 @@ void channel_statistics_of_strip(const Queue& queue, const FeatureMap<const void
     some.parts = std::min(parts - done, kMaxParts);
     grid.grid.y = static_cast<unsigned>(some.parts);
     FeatureMap<const void> rows = input;
-    rows.data =
-        static_cast<const char*>(input.data) + done * size * input.pixel_stride * element_bytes(queue.element);
+    rows.data = static_cast<const char*>(input.data) + done * size * input.pixel_stride * element_bytes(queue.element);
     rows.n = 1, rows.h = some.parts, rows.w = size;
     write_parts(queue, rows, grid, some);
   }

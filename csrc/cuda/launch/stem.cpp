@@ -63,8 +63,8 @@ class Stem {
     const int bytes = real_bytes(queue_.element);
     const StemTiles tiles = this->tiles(output.h, output.w, kStemForwardRows, stem_tile_columns(bytes));
     const Images<void> images = images_of(strip);
-    const StemForwardArguments<void, void> arguments{
-        images, weight_, output, strip.outer_row, tiles, wide(queue_, output)};
+    const StemForwardArguments<void, void> arguments{images,          weight_, output,
+                                                     strip.outer_row, tiles,   wide(queue_, output)};
     Launch call{"stem_convolution_forward",
                 "stem_convolution_forward",
                 {static_cast<unsigned>(output.n * tiles.down * tiles.across), groups(outputs_, kStemOutputs)},
@@ -83,14 +83,10 @@ class Stem {
     const int64_t tiles_per_part = std::max<int64_t>(1, ceil_divide(grad.n * tiles.down * tiles.across, parts));
     const int64_t count = outputs_ * images_.c * kStemTaps;
     const StemWeightArguments<void, void> arguments{
-        images_of(strip),
-        {grad.data, grad.n, grad.h, grad.w, grad.c, grad.pixel_stride},
-        strip.row,
-        tiles,
-        tiles_per_part,
-        partial,
-        accumulate,
-        wide(queue_, grad)};
+        images_of(strip), {grad.data, grad.n, grad.h, grad.w, grad.c, grad.pixel_stride},
+        strip.row,        tiles,
+        tiles_per_part,   partial,
+        accumulate,       wide(queue_, grad)};
     Launch call{"stem_convolution_weight",
                 "stem_convolution_weight",
                 {static_cast<unsigned>(parts), groups(outputs_, kStemOutputs), groups(images_.c, kStemWeightChannels)},
@@ -121,18 +117,17 @@ class Stem {
     const int64_t end = std::min(images_.h, kStemStride * (strip.row + strip.rows - 1) + kStemPadding + 1);
     const int bytes = element_bytes(queue_.element);
     FeatureMap<void> images = grad_images;
-    images.data = static_cast<char*>(grad_images.data) +
-                  strip.image * images_.h * images_.w * grad_images.pixel_stride * bytes;
+    images.data =
+        static_cast<char*>(grad_images.data) + strip.image * images_.h * images_.w * grad_images.pixel_stride * bytes;
     images.n = strip.images;
     const StemTiles tiles = this->tiles(end - first, images_.w, kStemDataRows, kStemDataColumns);
-    const StemDataArguments<void, void> arguments{
-        {grad.data, grad.n, grad.h, grad.w, grad.c, grad.pixel_stride},
-        strip.row,
-        weight_,
-        images,
-        first,
-        tiles,
-        wide(queue_, grad)};
+    const StemDataArguments<void, void> arguments{{grad.data, grad.n, grad.h, grad.w, grad.c, grad.pixel_stride},
+                                                  strip.row,
+                                                  weight_,
+                                                  images,
+                                                  first,
+                                                  tiles,
+                                                  wide(queue_, grad)};
     Launch call{"stem_convolution_data",
                 "stem_convolution_data",
                 {static_cast<unsigned>(images.n * tiles.down * tiles.across), static_cast<unsigned>(images_.c)},
@@ -204,8 +199,8 @@ class Stem {
     const int64_t plane = (end - first - 1) * images_.stride_h + (images_.w - 1) * images_.stride_w + 1;
     const char* const data = address(strip.image, first);
     if (strip.images == 1 && images_.stride_c >= plane) {
-      buffers.push_back({data, images_.c, plane * bytes, images_.stride_c * bytes, static_cast<int>(Access::read),
-                         "images"});
+      buffers.push_back(
+          {data, images_.c, plane * bytes, images_.stride_c * bytes, static_cast<int>(Access::read), "images"});
       return;
     }
     const int64_t all = (strip.images - 1) * images_.stride_n + (images_.c - 1) * images_.stride_c + plane;
@@ -246,8 +241,7 @@ int64_t backward_pooling(const Queue& queue, const FeatureMap<const void>& poole
   const int64_t first = strip.row / 2, last = std::min(half_up(strip.row + strip.rows) + 1, pooled.h);
   const int64_t above = strip.row - strip.outer_row;
   const FeatureMap<const void> windows = part(queue, pooled, strip.image, strip.images, first, last - first);
-  return bn_relu_maxpool_backward_in_parts(queue, {windows, x, norm, grad, above, above, {}}, correction,
-                                           partial_sums);
+  return bn_relu_maxpool_backward_in_parts(queue, {windows, x, norm, grad, above, above, {}}, correction, partial_sums);
 }
 
 // Calls use(strip, gradient of x there) for every strip.
@@ -272,16 +266,16 @@ void stem_forward(const Queue& queue, const StemForward<void>& args) {
   PartialStatistics partial{};
   if (args.mean) {
     const int64_t rows = args.images.n * stem.height();  // a part each
-    partial = allocate_partial_statistics(queue, rows, outputs, rows * stem.width(),
-                                          std::max<int64_t>(1, stem.width()));
+    partial =
+        allocate_partial_statistics(queue, rows, outputs, rows * stem.width(), std::max<int64_t>(1, stem.width()));
     partial.centre = args.output.data;  // of the first window, before a norm one of x
   }
   for (const Strip& strip : stem.strips()) {
     const FeatureMap<const void> x = stem.convolve(strip);
     const int64_t above = strip.row - strip.outer_row;
     bn_relu_maxpool_forward(
-        queue, {x, args.norm, part(queue, args.output, strip.image, strip.images, strip.row / 2, half_up(strip.rows)),
-                above});
+        queue,
+        {x, args.norm, part(queue, args.output, strip.image, strip.images, strip.row / 2, half_up(strip.rows)), above});
     if (args.mean)
       channel_statistics_of_strip(queue, part(queue, x, 0, strip.images, above, strip.rows),
                                   strip.image * stem.height() + strip.row, partial);

@@ -1,6 +1,6 @@
 // The stem: convolution 7x7 with stride 2 and padding 3, batch norm, rectification, and 3x3 max pooling with stride 2
-// and padding 1 (ALGORITHMS.md section 5). The convolution's result, the largest map of the network, exists only in part:
-// on the CPU as a few rows in cache, on a CUDA device as a strip of `strip_bytes`, at least two rows of an image.
+// and padding 1 (ALGORITHMS.md section 5). The convolution's result, the largest map of the network, exists only in
+// part: on the CPU as a few rows in cache, on a CUDA device as a strip of `strip_bytes`, at least two rows of an image.
 //
 //   x = conv7x7(images, weight) [N, H', W', K],  H' = ceil(H / 2);  pooled [N, h, w, K],  h = ceil(H' / 2)
 //
