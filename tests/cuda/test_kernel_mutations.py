@@ -12,7 +12,7 @@ import pytest
 import torch
 from emulator.emulation import Emulator, emulated, ptx, require_compiler
 from ops import test_bn_relu_conv1x1, test_bn_relu_conv3x3
-from support.comparison import assert_near
+from support.comparison import FLOAT64_TOLERANCE, assert_near
 from support.operator_suite import Arguments
 from support.operator_suites import SUITES
 
@@ -76,6 +76,11 @@ TENSOR_STATISTICS = Case("product_statistics", (1, 24, 9, 15, 40), "float16")
 CONVOLUTION = Case("bn_relu_conv3x3", (1, 19, 15, 63, 33, 1))
 SMALL_CONVOLUTION = Case("bn_relu_conv3x3", (1, 19, 9, 9, 20, 1))
 STRIP = Case("conv3x3_strip", (1, 3, 11, 257, 5), "float64")
+WEIGHT = Case("bn_relu_conv3x3", (1, 40, 17, 33, 40, 1))
+TENSOR_WEIGHT = Case("bn_relu_conv3x3", (1, 40, 17, 33, 40, 1), "float16")
+TENSOR_WEIGHT_PARTS = Case("bn_relu_conv3x3", (1, 8, 24, 40, 8, 1), "float16")
+SMALL_STRIP = Case("conv3x3_strip", (1, 3, 11, 17, 5), "float64")
+TENSOR_STRIP = Case("conv3x3_strip", (2, 16, 11, 6, 24), "float16")
 AVGPOOL = Case("bn_relu_avgpool2", (1, 17, 5, 9))
 MAXPOOL_TIES = Case("bn_relu_maxpool", method="test_tie_goes_to_the_first")
 MAXPOOL = Case("bn_relu_maxpool", (1, 9, 9, 11))
@@ -577,6 +582,151 @@ MUTATIONS = [
         "if (left <= 0) continue;",
         r"illegal (read|write) of \d+ bytes|race: grad_input",
     ),
+    # --- conv3x3_weight_*.cuh: the weight gradient of 3x3 convolutions ---
+    Mutation(
+        "weight gradient from a frame without its last row",
+        WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_simt.cuh",
+        "p < kFramePixels; p += kDown",
+        "p < kFramePixels - kFrameWidth; p += kDown",
+        RACE,
+    ),
+    Mutation(
+        "weight gradient from a frame that begins a row too low",
+        TENSOR_WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_maps.cuh",
+        "y(patch.row(-1) +",
+        "y(patch.row(0) +",
+        WRONG,
+    ),
+    Mutation(
+        "weight gradient of the taps of a row in the wrong order",
+        WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_simt.cuh",
+        "window[(phase + v) % 3][u]",
+        "window[(phase + 2 - v) % 3][u]",
+        WRONG,
+    ),
+    Mutation(
+        "weight gradient with rows of taps in the wrong order",
+        TENSOR_WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_tensor.cuh",
+        "window[(row + u) % 3], grad[n]",
+        "window[(row + 2 - u) % 3], grad[n]",
+        WRONG,
+    ),
+    Mutation(
+        "weight gradient from columns off by one",
+        TENSOR_WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_tensor.cuh",
+        "const int column = tap_column() + lane() % 8",
+        "const int column = 2 - tap_column() + lane() % 8",
+        WRONG,
+    ),
+    Mutation(
+        "weight gradient takes pixels beside the map",
+        WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_simt.cuh",
+        "inside ? rectified(value) : Real(0)",
+        "rectified(value)",
+        WRONG,
+    ),
+    Mutation(
+        "weight gradient corrects pixels beyond the strip",
+        SMALL_STRIP,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_simt.cuh",
+        "inside ? result : Real(0)",
+        "result",
+        WRONG,
+    ),
+    Mutation(
+        "weight gradient on tensor cores takes pixels beside the map",
+        TENSOR_WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_tensor.cuh",
+        "if (raw.outside >> i & 1u) at(to, frame_place",
+        "if (false) at(to, frame_place",
+        WRONG,
+    ),
+    Mutation(
+        "weight gradient on tensor cores corrects pixels beyond the strip",
+        TENSOR_STRIP,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_tensor.cuh",
+        "raw.outside >> i & 1u) at(to, grad_place",
+        "false) at(to, grad_place",
+        WRONG,
+    ),
+    Mutation(
+        "weight gradient fills a patch while it is computed with",
+        WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_simt.cuh",
+        "      multiply();\n      __syncthreads();\n",
+        "      multiply();\n",
+        RACE,
+    ),
+    Mutation(
+        "weight gradient computes with a patch before it is there",
+        WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_simt.cuh",
+        "      fill(patch);\n      __syncthreads();\n",
+        "      fill(patch);\n",
+        RACE,
+    ),
+    Mutation(
+        "weight gradient on tensor cores without barrier between patches",
+        TENSOR_WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_tensor.cuh",
+        "      __syncthreads();\n      now ^= 1;\n",
+        "      now ^= 1;\n",
+        RACE,
+    ),
+    Mutation(
+        "weight gradient on tensor cores fills the patch that is computed with",
+        TENSOR_WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_tensor.cuh",
+        "put(frame, memory.y[now ^ 1][0]);",
+        "put(frame, memory.y[now][0]);",
+        RACE,
+    ),
+    Mutation(
+        "weight gradient of one half of the rows",
+        WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_simt.cuh",
+        "sum(u, i) + memory.sums[i][thread]",
+        "sum(u, i)",
+        WRONG,
+    ),
+    Mutation(
+        "weight gradient of a half read before it is there",
+        WEIGHT,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_simt.cuh",
+        "memory.sums[i][thread] = sum(u, i);\n      }\n      __syncthreads();\n",
+        "memory.sums[i][thread] = sum(u, i);\n      }\n",
+        RACE,
+    ),
+    Mutation(
+        "weight gradient of a part with a patch of the next",
+        TENSOR_WEIGHT_PARTS,
+        "bn_relu_conv3x3_weight",
+        "conv3x3_weight_maps.cuh",
+        "smaller(first + args.patches_per_part, args.patches.count)",
+        "smaller(first + args.patches_per_part + 1, args.patches.count)",
+        WRONG,
+    ),
     # --- pooling ---
     Mutation(
         "average pooling leaves the odd row",
@@ -716,7 +866,8 @@ class ProductStatistics(test_bn_relu_conv1x1.TestBnReluConv1x1):
 def run_case(case: Case) -> None:
     """A test of a suite, or its comparison with the reference at a shape."""
     if case.suite == "conv3x3_strip":
-        test_bn_relu_conv3x3.check_strip((3, 8), 2, case.shape, getattr(torch, case.dtype))
+        tolerance = 4e-3 if case.dtype == "float16" else FLOAT64_TOLERANCE
+        test_bn_relu_conv3x3.check_strip((3, 8), 2, case.shape, getattr(torch, case.dtype), tolerance)
         return
     suite = ProductStatistics() if case.suite == "product_statistics" else SUITES[case.suite]
     if case.method:

@@ -42,16 +42,6 @@ struct WeightShare {
   }
 };
 
-// threadIdx.x, which the compiler cannot tell to be constant: so it computes anew for every patch what follows from it,
-// instead of keeping that, which would fill the registers.
-template <int threads>
-LADDERSEG_DEVICE int thread_of_patch() {
-  int thread;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-  __builtin_assume(thread >= 0 && thread < threads);
-  return thread;
-}
-
 // An image of a map, with fewer than 2^31 pixels.
 struct MapImage {
   const char* data;

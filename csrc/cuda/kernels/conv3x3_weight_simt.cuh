@@ -7,6 +7,7 @@
 
 #include "conv3x3_weight.h"
 #include "conv3x3_weight_maps.cuh"
+#include "threads.cuh"
 
 namespace ladderseg::cuda {
 
@@ -86,7 +87,7 @@ struct SimtWeightTile {
 
   // Writes y at a patch with its frame, and the gradient, to shared memory.
   LADDERSEG_DEVICE void fill(const Pixels& patch) const {
-    const int thread = thread_of_patch<kThreads>();
+    const int thread = thread_again();
     const InputPatch<Pixels> input(args, patch);
     if (!args.wide)
       fill_y<false, false>(input, thread);

@@ -12,6 +12,7 @@
 #include "conv3x3_weight.h"
 #include "conv3x3_weight_maps.cuh"
 #include "product_tensor.cuh"
+#include "threads.cuh"
 
 #if LADDERSEG_TENSOR_CORES
 namespace ladderseg::cuda {
@@ -145,7 +146,7 @@ struct TensorWeightTile {
       for (int i = 0; i < kFrameCount; ++i)
         if (has_frame()) raw.chunks[i] = load(first, frame_offset + i * next);
     } else if (has_frame()) {
-      const int p = thread_of_patch<kThreads>() / kChunks;
+      const int p = thread_again() / kChunks;
 #pragma unroll
       for (int i = 0; i < kFrameCount; ++i) {
         if (input.inside(p / kFrameWidth + i * kFrameRows, p % kFrameWidth))
@@ -161,7 +162,7 @@ struct TensorWeightTile {
     Gradients raw = {};
     const GradientPatch<Pixels> gradient(args, args.grad_output.grad, patch);
     if (!gradient.whole) {
-      const int p = thread_of_patch<kThreads>() / kChunks;
+      const int p = thread_again() / kChunks;
 #pragma unroll
       for (int i = 0; i < kCount; ++i)
         if (!gradient.inside(p / kWidth + i * kRows, p % kWidth)) raw.outside |= 1u << i;
