@@ -9,7 +9,7 @@ A multiprocessor has four schedulers, each of which issues one instruction of a 
 The instructions of a warp are those on the way of its kernel (control_flow.py): the trips of the main loop times one
 trip, and the rest once. The main loop is the one with the products; its trips are the launch's products over those of
 one trip. In kernels without products it is the loop that moves the most bytes; its trips are the launch's bytes, those
-written where it writes, over those of one trip.
+written where it writes, over those of one trip. A loop inside whose trips the code does not tell counts once per trip.
 
 Not in it: waiting for memory, barriers and the results of other instructions, conflicts of banks, units that take an
 instruction only every second cycle, caches that are too small, and the launch itself. So a kernel takes longer.
@@ -50,11 +50,6 @@ def bound(work: Work, kernel: Kernel, device: Device, dtype: torch.dtype) -> Bou
         memory=work.moved_bytes / device.memory,
         products=work.operations / device.rate(dtype, work.by_tensor_cores) if work.is_product else 0.0,
     )
-
-
-def rounds(work: Work, kernel: Kernel, device: Device) -> float:
-    """Blocks of the launch / blocks that the device holds at a time; the last round may not be full."""
-    return work.launch.blocks / (kernel.blocks * device.multiprocessors)
 
 
 def instructions_per_warp(kernel: Kernel, work: Work) -> float:
