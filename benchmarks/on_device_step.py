@@ -150,7 +150,7 @@ def memory_of_a_step(options: Options) -> Result:
     later = meter.read()
     result = {"predicted_bytes": estimate.peak, "predicted_ms": round(1e3 * estimate.seconds, 2)}
     if place.type == "cuda":
-        result |= {"measured_bytes": later["peak_allocated_bytes"]}
+        result |= {"predicted_reserved_bytes": estimate.reserved, "measured_bytes": later["peak_allocated_bytes"]}
         result |= {"measured_reserved_bytes": later["peak_reserved_bytes"]}
         result |= {f"first_{key}": value for key, value in first.items()}
     return result

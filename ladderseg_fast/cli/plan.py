@@ -97,6 +97,9 @@ def report(arguments: argparse.Namespace, planned: PlannedStep, source: str) -> 
     what = f"{arguments.model}, {shape.batch} x {shape.height}x{shape.width}, {arguments.dtype} on {arguments.device}"
     lines = [f"{what}, optimizer {arguments.optimizer}", "", *bytes_table(estimate), "", *choices(planned), ""]
     lines.append(f"predicted peak: {memory.format_bytes(estimate.peak)}" + _of_budget(arguments.budget))
+    if estimate.reserved is not None:
+        reserved = memory.format_bytes(estimate.reserved)
+        lines.append(f"torch's allocator reserves {reserved} of the device; a CUDA context comes on top")
     lines.append(
         f"predicted time: {estimate.seconds / fastest.seconds:.2f} of the fastest plan's "
         f"({estimate.seconds:.2f} s and {fastest.seconds:.2f} s), which takes {memory.format_bytes(fastest.peak)}"
@@ -157,6 +160,7 @@ def as_json(arguments: argparse.Namespace, planned: PlannedStep) -> dict:
         "optimizer": arguments.optimizer,
         "budget_bytes": arguments.budget,
         "peak_bytes": estimate.peak,
+        "reserved_bytes": estimate.reserved,
         "parts_bytes": estimate.parts,
         "seconds": estimate.seconds,
         "fastest_seconds": planned.fastest.seconds,

@@ -8,9 +8,11 @@ import torch
 
 from ..lean import MemoryPlan
 from ..lean.arena import Placement
+from .caching_allocator import rounded
 from .cost_model import Rates
 from .lean_model import LeanModel
-from .symbolic import StepShape, costs_by_section, trace
+from .reserved import Allocations
+from .symbolic import StepShape, Trace, costs_by_section, trace
 
 #: Numbers that an optimizer keeps per parameter.
 OPTIMIZERS = {"none": 0, "sgd": 1, "adam": 2, "adamw": 2}
@@ -30,7 +32,7 @@ class Estimate:
     """Prediction for one training step: forward, loss, backward, and the optimizer's step.
 
     It is the peak from the second step on, beyond what importing the packages takes: of the resident set on the CPU, of
-    torch's allocator on CUDA (the context and the allocator's caching come on top).
+    what torch's allocator gives out on CUDA.
     """
 
     plan: MemoryPlan
@@ -47,11 +49,18 @@ class Estimate:
     """Seconds by section and "transitions up"; they leave out the rest of the step."""
     placements: Mapping[Hashable, Placement] = field(repr=False)
     """Places of the maps, for Workspace.expect."""
+    allocations: Allocations | None = field(repr=False)
+    """Everything that torch's allocator is asked for on CUDA; None on the CPU."""
 
     @cached_property
     def peak(self) -> int:
         """Bytes at the peak."""
         return sum(self.parts.values())
+
+    @cached_property
+    def reserved(self) -> int | None:
+        """Most bytes that torch's allocator takes from a GPU; the CUDA context comes on top. None on the CPU."""
+        return None if self.allocations is None else self.allocations.most_reserved()
 
 
 class StepEstimator:
@@ -66,17 +75,20 @@ class StepEstimator:
         self.model, self.shape, self.rates = model, shape, rates
         self._optimizer = optimizer
         parameters = [p for p in model.parameters() if p.requires_grad]
-        self._rounding = _ALLOCATOR_SHARE if shape.device.type == "cpu" else 0.0
-        self.gradients = sum(_size(p) for p in parameters)
+        on_cpu = shape.device.type == "cpu"
+        self._size = _size if on_cpu else _size_on_cuda
+        self._gradient_sizes = [self._size(p) for p in parameters]
+        self.gradients = sum(self._gradient_sizes)
+        self._model_sizes = [self._size(t) for t in (*model.parameters(), *model.buffers())]
         self.fixed = {
-            "parameters and buffers": sum(_size(t) for t in (*model.parameters(), *model.buffers())),
+            "parameters and buffers": sum(self._model_sizes),
             "gradients": self.gradients,
-            "optimizer": round(OPTIMIZERS[optimizer] * self.gradients * (1.0 + self._rounding)),
-            "images and labels": self._inputs(),
+            "optimizer": round(OPTIMIZERS[optimizer] * self.gradients * (1.0 + _ALLOCATOR_SHARE * on_cpu)),
+            "images and labels": sum(self._inputs()),
         }
         # An optimizer works on one parameter at a time on the CPU, on lists of all parameters on CUDA.
-        largest = max((_size(p) for p in parameters), default=0)
-        self._update = 0 if optimizer == "none" else 2 * largest if shape.device.type == "cpu" else 2 * self.gradients
+        largest = max(self._gradient_sizes, default=0)
+        self._update = 0 if optimizer == "none" else 2 * largest if on_cpu else 2 * self.gradients
 
     def like(self, shape: StepShape) -> "StepEstimator":
         """The same step with another shape."""
@@ -99,7 +111,23 @@ class StepEstimator:
         seconds = self.rates.step_seconds(traced.costs, plan)
         sections = {name: self.rates.step_seconds(costs, plan) for name, costs in costs_by_section(traced).items()}
         without = None if on_torch is None else on_torch[0]
-        return Estimate(plan, self.shape, parts, traced.workspace, seconds, without, sections, traced.placements)
+        return Estimate(
+            plan,
+            self.shape,
+            parts,
+            traced.workspace,
+            seconds,
+            without,
+            sections,
+            traced.placements,
+            None if self.shape.device.type == "cpu" else self._allocations(traced),
+        )
+
+    def _allocations(self, traced: Trace) -> Allocations:
+        model = [*self._model_sizes, *self._inputs()]
+        state = self._gradient_sizes * OPTIMIZERS[self._optimizer]
+        update = self._gradient_sizes * (0 if self._optimizer == "none" else 2)
+        return Allocations(model, traced.workspace, traced, state, update)
 
     def _scores(self) -> int:
         """Bytes of the class scores at 1/4: the system's allocator keeps as many bytes of freed scores."""
@@ -107,12 +135,16 @@ class StepEstimator:
         pixels = shape.batch * (shape.height // 4) * (shape.width // 4)
         return pixels * self.model.num_classes * shape.dtype.itemsize
 
-    def _inputs(self) -> int:
+    def _inputs(self) -> tuple[int, int]:
+        """Bytes of the images and of the labels."""
         shape = self.shape
         pixels = shape.batch * shape.height * shape.width
-        values = pixels * self.model.in_channels
-        return values * shape.parameter_dtype.itemsize + pixels
+        return pixels * self.model.in_channels * shape.parameter_dtype.itemsize, pixels
 
 
 def _size(tensor: torch.Tensor) -> int:
     return tensor.numel() * tensor.element_size()
+
+
+def _size_on_cuda(tensor: torch.Tensor) -> int:
+    return rounded(_size(tensor))

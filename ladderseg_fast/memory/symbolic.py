@@ -17,6 +17,7 @@ from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStag
 from ..lean.workspace import Phase
 from ..ops.backend import backend_of, using
 from ..ops.cost import Cost
+from .caching_allocator import GRANULARITY
 from .lean_model import LeanModel
 from .live_tensors import LiveTensors
 
@@ -52,6 +53,10 @@ class Trace:
     """Bytes that forward leaves in the workspace for backward, by the feature written by the stage that took them."""
     tensors: int
     """Most bytes in torch's own tensors at once: outputs, gradients, vectors."""
+    events: list[tuple[int, int]]
+    """Torch's own tensors as they come and go: see LiveTensors. The last to go are the gradients of parameters."""
+    events_of_step: int
+    """Number of the events before the gradients go."""
 
     @property
     def workspace(self) -> int:
@@ -136,12 +141,18 @@ def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
     kernels. Without `whole` it finds only the moments, in less time.
     """
     images, labels = _inputs(model, shape)
-    tensors = LiveTensors([images, labels, *model.parameters(), *model.buffers()]) if whole else None
+    if not whole:
+        watcher = _Watcher(None)
+        _run(model, images, labels, shape, plan, watcher, None)
+        model.zero_grad(set_to_none=True)
+        return Trace(watcher.moments, {}, {}, 0, [], 0)
+    granularity = 1 if shape.device.type == "cpu" else GRANULARITY
+    tensors = LiveTensors([images, labels, *model.parameters(), *model.buffers()], granularity)
     watcher = _Watcher(tensors)
     _run(model, images, labels, shape, plan, watcher, tensors)
-    if tensors is None:
-        return Trace(watcher.moments, {}, {}, 0)
-    return Trace(watcher.moments, watcher.placements(), watcher.kept, tensors.most)
+    events_of_step = len(tensors.events)
+    model.zero_grad(set_to_none=True)
+    return Trace(watcher.moments, watcher.placements(), watcher.kept, tensors.most, tensors.events, events_of_step)
 
 
 def placements(model: LeanModel, shape: StepShape, plan: MemoryPlan) -> dict[Hashable, Placement]:
@@ -151,6 +162,7 @@ def placements(model: LeanModel, shape: StepShape, plan: MemoryPlan) -> dict[Has
     """
     watcher = _Watcher(None)
     _run(model, *_inputs(model, shape), shape, plan, watcher, None)
+    model.zero_grad(set_to_none=True)
     return watcher.placements()
 
 
@@ -170,7 +182,7 @@ def _run(
     watcher: "_Watcher",
     tensors: LiveTensors | None,
 ) -> None:
-    """Runs one step under the eyes of `watcher` and `tensors`; the model keeps no gradients."""
+    """Runs one step under the eyes of `watcher` and `tensors`; the model has its gradients then."""
     model.zero_grad(set_to_none=True)
     with ExitStack() as stack:
         backend = stack.enter_context(using(backend_of(shape.device).on_shapes(shape.device)))
@@ -179,7 +191,6 @@ def _run(
         loss = _loss(model.lean_scores(images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
         watcher.enter_loss()
         loss.backward()
-    model.zero_grad(set_to_none=True)
 
 
 def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:

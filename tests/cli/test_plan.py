@@ -32,6 +32,17 @@ def test_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert content["plan"]["sections"]["db1"]["recompute"] in (True, False)
 
 
+def test_reserved_memory_of_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "plan.json"
+    assert main([*STEP, "--device", "cuda", "--json", str(file)]) == 0
+    content, out = json.loads(file.read_text()), capsys.readouterr().out
+    assert content["reserved_bytes"] >= content["peak_bytes"]
+    assert f"reserves {format_bytes(content['reserved_bytes'])} of the device" in out
+    assert main([*STEP, "--device", "cpu", "--json", str(file)]) == 0
+    assert json.loads(file.read_text())["reserved_bytes"] is None
+    assert "reserves" not in capsys.readouterr().out
+
+
 def test_without_a_budget_the_fastest(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(STEP) == 0
     assert "predicted time: 1.00 of the fastest plan's" in capsys.readouterr().out
