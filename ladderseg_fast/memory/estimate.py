@@ -32,7 +32,7 @@ class Estimate:
     """Prediction for one training step: forward, loss, backward, and the optimizer's step.
 
     It is the peak from the second step on, beyond what importing the packages takes: of the resident set on the CPU, of
-    what torch's allocator gives out on CUDA.
+    torch's allocator on CUDA (the context, cuDNN and the allocator's caching come on top).
     """
 
     plan: MemoryPlan
