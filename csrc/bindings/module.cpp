@@ -13,6 +13,7 @@
 #include "cuda.h"
 #include "ladderseg/contention.h"
 #include "ladderseg/pages.h"
+#include "recorded_launches.h"
 
 namespace py = pybind11;
 
@@ -114,6 +115,7 @@ PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of ladderseg_fast.";
   ladderseg::bindings::register_arguments(module);
   ladderseg::bindings::register_cuda(module);
+  ladderseg::bindings::register_recorded_launches(module);
   ladderseg::bindings::register_kernels(module);
   ladderseg::bindings::register_processor(module);
 }

@@ -17,7 +17,7 @@ LINE_LENGTH = 120
 
 HEADER = """\
 # Made by csrc/bindings/stub.py.
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, TypeAlias
 
 #: (address, device, bytes) of a contiguous tensor; None if it is not wanted.
@@ -74,6 +74,9 @@ def class_lines(name: str, value: type) -> Iterator[str]:
         if isinstance(found, property):
             yield "    @property"
             yield definition(attribute, ["self"], signatures_of(found.fget)[0][1], indent="    ")
+        elif callable(found) and not attribute.startswith("_") and (signatures := signatures_of(found)):
+            parameters, result = signatures[0]
+            yield definition(attribute, ["self", *parameters[1:]], result, indent="    ")
 
 
 def function_text(name: str, function: object) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..ops.backend import backend_of, real_dtype
 from ..ops.layout import pixel_major
 from ..ops.transforms import refuse_transforms
 from .batch_norm import BoundNorm
+from .call_recording import CallRecording, CallRepetition, recording_of
 from .double_backward import refuse_double_backward
 from .feature import Feature
 from .opaque import opaque
@@ -149,9 +151,22 @@ class _Call:
         self.kept_bottlenecks: list[nn.Module] = []
         self.features: dict[str, Feature] = {}
         self.shapes: dict[str, torch.Size] = {}
+        self._recording: CallRecording | CallRepetition | None = None
 
-    def forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
-        """Runs the stages; with `keep`, leaves the maps for `maps_to_save`."""
+    def forward(self, tensors: Sequence[Tensor], keep: bool, hooked: bool | None = False) -> tuple[Tensor, ...]:
+        """Runs the forward pass on inputs and parameters; with `keep`, leaves the maps for `maps_to_save`.
+
+        hooked: whether torch.autograd.graph.saved_tensors_hooks are active; None if unknown.
+        """
+        recording = self._recording = recording_of(self, tensors, keep, hooked)
+        if isinstance(recording, CallRepetition):
+            return recording.forward(tensors)
+        if recording is not None:
+            return recording.forward(tensors, keep, lambda: self._interpret_forward(tensors, keep))
+        self.workspace.recordings.counts["interpreted"] += 1
+        return self._interpret_forward(tensors, keep)
+
+    def _interpret_forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
         program = self.program
         count = len(program.inputs)
         maps = (x.to(self.like.dtype) for x in tensors[:count])
@@ -178,23 +193,36 @@ class _Call:
             self.bottlenecks = step.bottlenecks
         return tuple(features[name].data for name in program.outputs)
 
-    def maps_to_save(self) -> list[Tensor]:
+    def maps_to_save(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The maps that backward needs: features in the order of `Program.kept`, then bottlenecks.
 
-        The call drops its own references, so that autograd alone holds the maps.
+        The call drops its own references, so that autograd alone holds the maps. After a repeated forward pass, they
+        are those of the inputs that backward reads.
         """
+        if isinstance(self._recording, CallRepetition):
+            return self._recording.inputs_to_save(inputs)
         features, self.features = self.features, {}
         bottlenecks, self.bottlenecks = self.bottlenecks, {}
         self.kept_bottlenecks = list(bottlenecks)
         return [*(feature.data for feature in features.values()), *bottlenecks.values()]
 
     def backward(
-        self, saved: list[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
+        self, saved: list[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None], final: bool
     ) -> tuple[Tensor | None, ...]:
-        """Returns the `wanted` gradients of inputs and parameters; empties `saved`.
+        """Returns the `wanted` gradients of inputs and parameters; empties `saved`, parameters and `maps_to_save`.
 
         Saved maps may have other strides than in forward: torch.autograd.graph.saved_tensors_hooks may copy them.
+        `final`: no other backward pass of this call follows.
         """
+        if self._recording is None:
+            self.workspace.recordings.counts["interpreted"] += 1
+            return self._interpret_backward(saved, wanted, grads)
+        interpret = partial(self._interpret_backward, wanted=wanted, grads=grads)
+        return self._recording.backward(saved, wanted, grads, final, interpret)
+
+    def _interpret_backward(
+        self, saved: list[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
+    ) -> tuple[Tensor | None, ...]:
         program = self.program
         count, parameter_count = len(program.inputs), len(self.parameter_keys)
         parameters = dict(zip(self.parameter_keys, saved[:parameter_count]))
@@ -281,6 +309,15 @@ def _hooks_are_active() -> bool | None:
     return None if top is None else top(True) is not None
 
 
+def _is_final(ctx: Any) -> bool:
+    """Whether `ctx` has let go of what it saved, since no other backward pass follows."""
+    try:
+        ctx.saved_tensors  # noqa: B018
+    except RuntimeError:
+        return not torch.is_grad_enabled()
+    return False
+
+
 def _copies(maps: list[Tensor]) -> list[Tensor]:
     """Copies all maps, each into memory of its own; empties `maps` one by one."""
     maps.reverse()
@@ -290,11 +327,12 @@ def _copies(maps: list[Tensor]) -> list[Tensor]:
 class _ProgramFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-        outputs = call.forward(tensors, keep=True)
-        parameters = tensors[len(call.program.inputs) :]
-        maps = call.maps_to_save()
-        # Hooks may keep an alias of a map after its place in the workspace has been returned and taken again.
         hooked = _hooks_are_active()
+        outputs = call.forward(tensors, keep=True, hooked=hooked)
+        count = len(call.program.inputs)
+        parameters = tensors[count:]
+        maps = call.maps_to_save(tensors[:count])
+        # Hooks may keep an alias of a map after its place in the workspace has been returned and taken again.
         if hooked:
             maps = _copies(maps)
         ctx.held = maps if hooked is None else []
@@ -318,7 +356,7 @@ class _ProgramFunction(torch.autograd.Function):
         given = [None if grad is None else grad.resolve_neg() for grad in grads]
         ctx.maybe_clear_saved_tensors()  # frees kept features once read, unless retain_graph=True
         with torch.no_grad():
-            gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], given)
+            gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], given, final=_is_final(ctx))
         if dependencies:
             gradients = refuse_double_backward(gradients, dependencies)
         return None, None, *gradients

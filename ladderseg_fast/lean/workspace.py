@@ -9,12 +9,16 @@ import threading
 import weakref
 from collections.abc import Hashable, Mapping
 from enum import Enum, auto
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from ..ops.layout import fresh_buffer, give_back_freed, give_back_pages
+from . import recorder
 from .arena import Placement, Recording
+from .recordings import Recordings
 
 #: Sizes are rounded up to whole pages, so that no two tensors share one.
 _PAGE = 4096
@@ -49,7 +53,16 @@ class Workspace:
     placements known beforehand (`expect`), it does so from the first step on.
 
     Copies and pickles of a workspace are empty. Several threads may share one.
+
+    Attributes:
+        recordings: recorded steps of the programs that use the workspace.
     """
+
+    #: Whether steps may be repeated without calls of `take` and `enter`; subclasses observe these.
+    repeats_steps = True
+
+    def __init_subclass__(cls) -> None:
+        cls.repeats_steps = False
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # reentrant: a finalizer may run in a thread that holds it
@@ -60,6 +73,7 @@ class Workspace:
         self._key: Hashable = None
         self._recording: Recording | None = None  # of the current step
         self._placements: dict[Hashable, Placement] = {}  # by the key of the steps
+        self.recordings = Recordings()
 
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
         """Begins a step of kind `key`: steps with the same key most likely take the same maps.
@@ -68,18 +82,42 @@ class Workspace:
         """
         with self._lock:
             self._spread = spread
-            recording, self._recording = self._recording, None
-            if self._in_use:
+            if not self._end_recording():
                 return  # an earlier step has not ended, so this one is not like those recorded
-            if recording is not None and recording.sizes:
-                placement = self._placements.get(self._key)
-                if placement is None or placement.sizes != recording.sizes:
-                    placement = Placement.of(recording)
-                self._remember({self._key: placement})
             self._key, self._recording = key, Recording()
             placement = self._placements.get(key)
             if placement is not None:
                 self._prepare_arena(placement.size, device)
+
+    def take_arena(self, size: int, device: torch.device) -> "Arena | None":
+        """Takes the workspace's whole memory, at least `size` bytes, for a step that places its maps by itself.
+
+        None if an earlier step still uses some of it. The memory returns when the arena is gone.
+        """
+        with self._lock:
+            if not self._end_recording():
+                return None
+            size = max(_PAGE, -(-size // _PAGE) * _PAGE)
+            self._prepare_arena(size, device)
+            buffer = self._buffers[0]
+            buffer.take(0, size)
+            self._in_use = size
+            self._most_in_use = max(self._most_in_use, size)
+        arena = Arena(buffer)
+        weakref.finalize(arena, self._give_back, buffer, 0, size, None, None).atexit = False
+        return arena
+
+    def _end_recording(self) -> bool:
+        """Ends the recording of the step before; False, and it is lost, if that step has not ended."""
+        recording, self._recording = self._recording, None
+        if self._in_use:
+            return False
+        if recording is not None and recording.sizes:
+            placement = self._placements.get(self._key)
+            if placement is None or placement.sizes != recording.sizes:
+                placement = Placement.of(recording)
+            self._remember({self._key: placement})
+        return True
 
     def expect(self, placements: Mapping[Hashable, Placement]) -> None:
         """Announces that steps with these keys take the maps of these placements, from the first step on."""
@@ -105,6 +143,8 @@ class Workspace:
             self._in_use += size
         tensor = buffer.data[start : start + count].view(like.dtype).view(n, h, w, row).permute(0, 3, 1, 2)[:, :c]
         tensor = tensor.data  # autograd must count its changes, not those of its neighbours in the buffer
+        if (at_work := recorder.active()) is not None:
+            at_work.launches.add_block(tensor.data_ptr(), size)
         weakref.finalize(tensor, self._give_back, buffer, start, size, self._recording, number).atexit = False
         return tensor
 
@@ -113,6 +153,7 @@ class Workspace:
         with self._lock:
             self._most_in_use = self._in_use
             self._placements.clear()
+            self.recordings.clear()
             self._recording = None
             self._shrink(self._in_use)
 
@@ -217,6 +258,26 @@ def _row(channels: int, element_size: int, spread: bool) -> int:
     return channels
 
 
+class Arena:
+    """Memory of a workspace, all of it, while a step uses it."""
+
+    def __init__(self, buffer: "_Buffer") -> None:
+        self._buffer = buffer
+        self.address = buffer.data.data_ptr()
+
+    def tensor(self, offset: int, size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """A tensor at `offset` bytes, a multiple of an element's."""
+        data = self._buffer.data
+        start = data.storage_offset() + offset
+        like = torch.empty(0, dtype=dtype, device=data.device)
+        return like.set_(data.untyped_storage(), start // dtype.itemsize, size, stride)
+
+    @property
+    def views(self) -> "WeakKeyDictionary[object, Any]":
+        """What steps have made of this memory, by step; it is dropped with the memory."""
+        return self._buffer.views
+
+
 class _Buffer:
     """A block of memory.
 
@@ -228,6 +289,7 @@ class _Buffer:
         self.size = data.numel()
         self.gaps = {0: self.size}
         self._absent = [(0, self.size)]  # parts without pages, never touched
+        self.views: WeakKeyDictionary[object, Any] = WeakKeyDictionary()  # by what made them
 
     @property
     def resident(self) -> int:

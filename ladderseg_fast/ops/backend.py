@@ -46,6 +46,7 @@ class Backend:
         on_gpu: whether the host goes on while kernels run, and memory traffic takes most of the time.
         symbolic: whether its tensors are shapes, on the meta device, that represent other tensors.
         conv3x3_weights: form in which the core takes the weights of 3x3 convolutions.
+        repeats_steps: whether the launches of a lean step are recorded and repeated (lean/recordings.py).
         observers: called with the name and the cost of every kernel, in whichever thread.
     """
 
@@ -54,6 +55,7 @@ class Backend:
     on_gpu = False
     symbolic = False
     conv3x3_weights: TorchWeights = TorchWeights()
+    repeats_steps = False
     observers: tuple[Observer, ...] = ()
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
@@ -105,6 +107,7 @@ class Cuda(Backend):
     device_type = "cuda"
     dtypes = tuple(_ELEMENTS)
     on_gpu = True
+    repeats_steps = True
     conv3x3_weights = TapMajorWeights()
 
     #: Lock of threads that launch or record launches, because the core records for the whole process at a time.
@@ -116,6 +119,19 @@ class Cuda(Backend):
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
         with self._launching:
             kernel(self._queue(x), *arguments)
+
+    def repeat(self, launches: "_core.RecordedLaunches", first: int, last: int, device: torch.device) -> None:
+        """Repeats launches [first, last) on torch's current stream."""
+        with self._launching:
+            launches.repeat(first, last, self._stream(device)[1])
+
+    def may_round_to_tf32(self) -> bool:
+        """Whether float32 products may be rounded to tf32 at present."""
+        return _torch_allows_tf32() if self.allow_tf32 is None else self.allow_tf32
+
+    def is_capturing(self, device: torch.device) -> bool:
+        """Whether the current stream is being captured into a CUDA graph."""
+        return torch.cuda.is_current_stream_capturing()
 
     def on_shapes(self, device: torch.device) -> Backend:
         capability, multiprocessors = _SOME_GPU
@@ -132,8 +148,7 @@ class Cuda(Backend):
             scratch.append(torch.empty(size, dtype=torch.uint8, device=x.device))
             return self._scratch_address(scratch[-1])
 
-        allow_tf32 = _torch_allows_tf32() if self.allow_tf32 is None else self.allow_tf32
-        return _core.Cuda(_ELEMENTS[x.dtype], *self._stream(x.device), allocate, allow_tf32)
+        return _core.Cuda(_ELEMENTS[x.dtype], *self._stream(x.device), allocate, self.may_round_to_tf32())
 
     def _stream(self, device: torch.device) -> tuple[int, int]:
         """Number of the device, and torch's current stream on it."""
@@ -170,6 +185,9 @@ class EmulatedCuda(Cuda):
     def _stream(self, device: torch.device) -> tuple[int, int]:
         return 0, 0
 
+    def is_capturing(self, device: torch.device) -> bool:
+        return False
+
 
 class SymbolicCpu(Cpu):
     """Tensors on the meta device that represent tensors on the CPU: nothing runs."""
@@ -194,6 +212,7 @@ class RecordedCuda(Cuda):
 
     device_type = "meta"
     symbolic = True
+    repeats_steps = False
 
     def __init__(self, capability: int, multiprocessors: int, allow_tf32: bool | None = None) -> None:
         super().__init__(allow_tf32)
@@ -227,6 +246,7 @@ class Shapes(Cuda):
     """Tensors on the meta device that represent no others: operators return shapes, and kernels do not run."""
 
     device_type = "meta"
+    repeats_steps = False
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
         raise RuntimeError("tensors on the meta device have no memory that kernels could work on")

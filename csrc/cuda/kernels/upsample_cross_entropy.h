@@ -47,6 +47,8 @@ template <class R>
 struct PixelSoftmax {
   R maximum, factor;
 };
+template <>
+struct PixelSoftmax<void>;  // has only an address
 
 template <class T, class R>
 struct PixelLossArguments {

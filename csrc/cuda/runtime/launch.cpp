@@ -3,6 +3,8 @@
 
 #include <memory>
 
+#include "recorded_launches.h"
+
 namespace ladderseg::cuda {
 namespace {
 
@@ -64,20 +66,27 @@ int multiprocessors(const Queue& queue) {
   return recording ? recording->multiprocessors : Device::get(queue.device).multiprocessors();
 }
 
-void launch(const Queue& queue, const Launch& launch, const void* arguments) {
-  const Size grid = launch.grid, block = launch.block;
-  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+void launch(const Queue& queue, const Launch& launch, const void* arguments, std::size_t bytes,
+            const std::vector<std::size_t>& pointers) {
+  if (launch.grid.x == 0 || launch.grid.y == 0 || launch.grid.z == 0) return;
   const std::string suffix = std::string("_") + name(queue.element);
   const std::string kernel = launch.kernel + suffix;
   if (recording) return record(kernel, launch);
   Device& device = Device::get(queue.device);
-  const Driver& driver = device.driver;
   const CurrentContext current(device);
   const Function function = device.function(launch.image + suffix, kernel);
-  if (driver.set_buffers) driver.set_buffers(launch.buffers.data(), static_cast<int>(launch.buffers.size()));
+  if (device.driver.set_buffers)
+    device.driver.set_buffers(launch.buffers.data(), static_cast<int>(launch.buffers.size()));
+  enqueue(device.driver, function, kernel, launch.grid, launch.block, queue.stream, arguments);
+  if (RecordedLaunches* const recorded = RecordedLaunches::started())
+    recorded->add(device, function, kernel, launch, arguments, bytes, pointers);
+}
+
+void enqueue(const Driver& driver, Function function, const std::string& kernel, Size grid, Size block, Stream stream,
+             const void* arguments) {
   void* pointers[] = {const_cast<void*>(arguments)};
   const Result result =
-      driver.launch(function, grid.x, grid.y, grid.z, block.x, block.y, block.z, 0, queue.stream, pointers, nullptr);
+      driver.launch(function, grid.x, grid.y, grid.z, block.x, block.y, block.z, 0, stream, pointers, nullptr);
   if (result != 0) check(driver, result, "launching " + kernel + ", grid " + text(grid) + ", block " + text(block));
 }
 

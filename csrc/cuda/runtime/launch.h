@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "device.h"
+#include "pointer_fields.h"
 
 namespace ladderseg::cuda {
 
@@ -49,8 +50,19 @@ struct Launch {
   double operations = 0.0;  // multiplications and additions of its products, or an estimate of other arithmetic
 };
 
-// Enqueues a launch; does nothing for an empty grid. Throws std::runtime_error with the kernel's name and sizes.
-void launch(const Queue& queue, const Launch& launch, const void* arguments);
+// Enqueues a launch whose kernel takes `bytes` of arguments, with pointers at these offsets; does nothing for an empty
+// grid. Throws std::runtime_error with the kernel's name and sizes.
+void launch(const Queue& queue, const Launch& launch, const void* arguments, std::size_t bytes,
+            const std::vector<std::size_t>& pointers);
+
+template <class Arguments>
+void launch(const Queue& queue, const Launch& launch, const Arguments* arguments) {
+  cuda::launch(queue, launch, arguments, sizeof(Arguments), pointer_fields<Arguments>());
+}
+
+// Enqueues a kernel of the context that is current.
+void enqueue(const Driver& driver, Function function, const std::string& kernel, Size grid, Size block, Stream stream,
+             const void* arguments);
 
 // A launch that was recorded.
 struct Record {

@@ -1,0 +1,191 @@
+"""The host's time of a lean step on CUDA: what Python and the core take to launch the kernels, without a GPU.
+
+    python benchmarks/host_time.py [--model NAME] [--steps N] [--against CHECKOUT]
+
+A driver that accepts launches and does nothing takes CUDA's place (stand_in_driver.cpp), and tensors lie on the CPU. So
+the time is the host's alone, apart from torch's operators, which run on the CPU: the images are small, so that these
+take about as long as their launches on a GPU would. Results mean nothing, and the labels' check is left out.
+
+A training step is the model, LadderLoss and backward; a prediction is the model in evaluation mode without gradients
+and upsample_argmax. The first steps of a shape are timed separately where the package replays later ones. With
+--against, another checkout with its compiled core is measured in processes in turn with this one.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+#: Height and width of the images: the smallest whose deepest map has several positions per channel.
+SMALL = (128, 128)
+BATCH = 2
+CLASSES = 19
+
+#: Full size, at which launches are counted, on tensors without memory.
+LARGE = (1024, 2048)
+
+#: Compute capability and multiprocessors of the GPU for which launches are counted: an H200.
+GPU = 90, 132
+
+DTYPES = ("float32", "float16")
+
+
+def main() -> None:
+    options = parsed()
+    if options.measure:
+        print(json.dumps(measure(options)))
+        return
+    checkouts = {"this": HERE.parent} | ({"other": options.against.resolve()} if options.against else {})
+    runs: dict[str, list[dict]] = {name: [] for name in checkouts}
+    for _ in range(options.repeats):
+        for name, path in checkouts.items():
+            runs[name].append(in_a_process(path, options))
+    print(f"{options.model}, {BATCH} x {SMALL[0]}x{SMALL[1]}; launches at {BATCH} x {LARGE[0]}x{LARGE[1]} in brackets")
+    print(f"{'':7}{'':14}{'':9}{'':13}{'ms':>9}{'launches':>15}{'operators':>11}")
+    for key in runs["this"][0]:
+        for name, each in runs.items():
+            if key not in each[0]:
+                continue
+            rows = [run[key] for run in each]
+            seconds = statistics.median(row["seconds"] for row in rows)
+            launches = f"{rows[0]['launches']} ({rows[0]['large']})"
+            print(f"{name:7}{key:36}{seconds * 1e3:9.2f}{launches:>15}{rows[0]['operators']:>11}")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ladder_densenet121", metavar="NAME")
+    parser.add_argument("--steps", type=int, default=10, metavar="N", help="timed steps of each kind (default: 10)")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N", help="processes of each checkout (default: 1)")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout, with its compiled core")
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def in_a_process(checkout: Path, options: argparse.Namespace) -> dict:
+    """Measurements of the package in `checkout`, by this script."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--measure"]
+    command += ["--model", options.model, "--steps", str(options.steps)]
+    environment = os.environ | {"PYTHONPATH": str(checkout)}
+    return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+
+def measure(options: argparse.Namespace) -> dict[str, dict]:
+    """Median seconds, launches and operators of torch per step, by kind of step."""
+    import torch
+
+    from ladderseg_fast.ops import deferred_checks
+    from ladderseg_fast.ops.backend import EmulatedCuda, using
+
+    torch.set_num_threads(1)
+    deferred_checks.expect = lambda index, message: None
+    with tempfile.TemporaryDirectory() as folder:
+        driver = compiled(Path(folder))
+        library = ctypes.CDLL(str(driver))
+        library.launches_since.restype = ctypes.c_longlong
+        backend = EmulatedCuda(str(driver), lambda *image: b"image")
+        with using(backend):
+            found = {}
+            for dtype in DTYPES:
+                for kind, step in steps(options.model, dtype, *SMALL, "cpu").items():
+                    large = counted_launches(options.model, dtype, kind)
+                    for way in ways(backend):
+                        key = f"{kind:14}{dtype:9}{way}"
+                        found[key] = timed(step, library, options.steps) | {"large": large}
+    return found
+
+
+def ways(backend: object) -> Iterator[str]:
+    """How steps run: "interpreted", and "repeated" if the package can; until the next one, the backend runs them so."""
+    can_repeat = hasattr(backend, "repeats_steps")
+    if can_repeat:
+        backend.repeats_steps = False
+    yield "interpreted"
+    if can_repeat:
+        backend.repeats_steps = True
+        yield "repeated"
+
+
+def compiled(folder: Path) -> Path:
+    """The stand-in for the driver."""
+    library = folder / "stand_in_driver.so"
+    source = HERE / "stand_in_driver.cpp"
+    subprocess.run(["g++", "-std=c++17", "-O2", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    return library
+
+
+def steps(name: str, dtype: str, height: int, width: int, device: str) -> dict[str, Callable[[], None]]:
+    """A training step and a prediction of a new model on new images."""
+    import torch
+
+    from ladderseg_fast import LadderLoss, create_model
+
+    with torch.device(device):
+        model = create_model(name, CLASSES)
+        images = torch.zeros(BATCH, 3, height, width)
+        labels = torch.zeros(BATCH, height, width, dtype=torch.uint8)
+    criterion = LadderLoss()
+    narrow = dtype != "float32"
+
+    def train() -> None:
+        model.zero_grad()
+        if device == "meta" and narrow:
+            criterion(model(images), labels).backward()
+            return
+        with torch.autocast("cpu", getattr(torch, dtype), enabled=narrow):
+            loss = criterion(model(images), labels)
+        loss.backward()
+
+    def predict() -> None:
+        with torch.autocast("cpu", getattr(torch, dtype), enabled=narrow):
+            model.predict(images)
+
+    return {"training": train, "prediction": predict}
+
+
+def timed(step: Callable[[], None], library: ctypes.CDLL, count: int) -> dict:
+    """Median seconds of `count` steps after a few others; launches and operators of one step."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Counter(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
+            self.calls += 1
+            return function(*arguments, **(named or {}))
+
+    for _ in range(3):
+        step()
+    seconds = []
+    library.launches_since()
+    for _ in range(count):
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    launches = library.launches_since() // count
+    with Counter() as counter:
+        step()
+    return {"seconds": statistics.median(seconds), "launches": launches, "operators": counter.calls}
+
+
+def counted_launches(name: str, dtype: str, kind: str) -> int:
+    """Launches of a step at full size."""
+    from ladderseg_fast.ops.backend import RecordedCuda, using
+
+    with using(RecordedCuda(*GPU)) as backend:
+        step = steps(name, "float32", *LARGE, "meta")[kind]
+        step()
+        return len(backend.take_records())
+
+
+if __name__ == "__main__":
+    main()

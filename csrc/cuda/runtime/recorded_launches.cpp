@@ -1,0 +1,146 @@
+// Records launches with the blocks of memory that they use, and repeats them.
+#include "recorded_launches.h"
+
+#include <cstring>
+#include <stdexcept>
+
+namespace ladderseg::cuda {
+namespace {
+
+thread_local RecordedLaunches* recording = nullptr;
+
+}  // namespace
+
+int64_t RecordedLaunches::add_block(uintptr_t address, int64_t bytes) {
+  const auto number = static_cast<int64_t>(block_bytes_.size());
+  block_bytes_.push_back(bytes);
+  spans_.emplace_back();
+  if (bytes == 0) return number;
+  auto first = blocks_.lower_bound(address);
+  if (first != blocks_.begin()) {
+    const auto before = std::prev(first);
+    if (before->first + static_cast<uintptr_t>(block_bytes_[before->second]) > address) first = before;
+  }
+  blocks_.erase(first, blocks_.lower_bound(address + static_cast<uintptr_t>(bytes)));
+  blocks_[address] = number;
+  return number;
+}
+
+std::optional<RecordedLaunches::Place> RecordedLaunches::find(uintptr_t address, int64_t bytes) const {
+  auto after = blocks_.upper_bound(address);
+  if (after == blocks_.begin()) return std::nullopt;
+  const auto& [start, block] = *--after;
+  const auto offset = static_cast<int64_t>(address - start);
+  if (offset + bytes > block_bytes_[block]) return std::nullopt;
+  return Place{block, offset};
+}
+
+void RecordedLaunches::forget_blocks_except(const std::vector<int64_t>& blocks) {
+  std::vector<bool> kept(block_bytes_.size(), false);
+  for (const int64_t block : blocks) kept.at(static_cast<std::size_t>(block)) = true;
+  for (auto each = blocks_.begin(); each != blocks_.end();)
+    each = kept[static_cast<std::size_t>(each->second)] ? std::next(each) : blocks_.erase(each);
+}
+
+void RecordedLaunches::use(const std::vector<int64_t>& blocks) {
+  for (const int64_t block : blocks) use_block(block);
+  ++events_;
+}
+
+void RecordedLaunches::use_block(int64_t block) {
+  Span& span = spans_.at(static_cast<std::size_t>(block));
+  if (span.first < 0) span.first = events_;
+  span.last = events_;
+}
+
+void RecordedLaunches::start() {
+  if (recording) throw std::runtime_error("launches of this thread are being recorded already");
+  recording = this;
+}
+
+void RecordedLaunches::stop() {
+  if (recording == this) recording = nullptr;
+}
+
+RecordedLaunches* RecordedLaunches::started() { return recording; }
+
+void RecordedLaunches::fail(const std::string& reason) {
+  if (failure_.empty()) failure_ = reason;
+}
+
+void RecordedLaunches::add(const Device& device, Function function, const std::string& kernel, const Launch& launch,
+                           const void* arguments, std::size_t bytes, const std::vector<std::size_t>& pointers) {
+  if (device_ && device_ != &device) return fail(kernel + " is launched on another device than kernels before it");
+  device_ = &device;
+  Recorded entry{function, kernel, launch.grid, launch.block, arguments_.size() * sizeof(uint64_t), 0, {}, {}};
+  arguments_.resize(arguments_.size() + (bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
+  char* const copy = reinterpret_cast<char*>(arguments_.data()) + entry.arguments;
+  std::memcpy(copy, arguments, bytes);
+  for (const std::size_t at : pointers) {
+    uintptr_t pointer = 0;
+    std::memcpy(&pointer, copy + at, sizeof(pointer));
+    if (!pointer) continue;
+    const std::optional<Place> place = find(pointer);
+    if (!place) return fail("an argument of " + kernel + " points to memory of which the recording knows nothing");
+    use_block(place->block);
+    pointers_.push_back({entry.arguments + at, *place});
+  }
+  for (const Buffer& buffer : launch.buffers) {
+    const int64_t extent = buffer.rows > 0 ? (buffer.rows - 1) * buffer.row_stride + buffer.row_bytes : 0;
+    if (!buffer.data || extent == 0) continue;
+    const std::optional<Place> place = find(reinterpret_cast<uintptr_t>(buffer.data), extent);
+    if (!place) return fail(std::string(buffer.name) + " of " + kernel + " is not within one block of memory");
+    if (!device.driver.set_buffers) continue;
+    entry.buffers.push_back(buffer);
+    entry.buffer_places.push_back(*place);
+  }
+  entry.pointers_end = pointers_.size();
+  launches_.push_back(std::move(entry));
+  ++events_;
+}
+
+void RecordedLaunches::place(const std::vector<int64_t>& slots, const std::vector<int64_t>& offsets,
+                             int64_t slot_count) {
+  if (slots.size() != block_bytes_.size() || offsets.size() != slots.size())
+    throw std::invalid_argument("every block needs a slot and an offset");
+  const auto placed = [&](const Place& place) {
+    const auto block = static_cast<std::size_t>(place.block);
+    if (slots[block] < 0 || slots[block] >= slot_count) throw std::invalid_argument("a block has no slot");
+    return Place{slots[block], offsets[block] + place.offset};
+  };
+  for (Pointer& pointer : pointers_) pointer.place = placed(pointer.place);
+  for (Recorded& launch : launches_)
+    for (Place& place : launch.buffer_places) place = placed(place);
+  bases_.assign(static_cast<std::size_t>(slot_count), 0);
+  blocks_.clear();
+}
+
+void RecordedLaunches::set_bases(const std::vector<int64_t>& slots, const std::vector<uintptr_t>& addresses) {
+  if (slots.size() != addresses.size()) throw std::invalid_argument("every slot needs an address");
+  for (std::size_t i = 0; i < slots.size(); ++i) bases_.at(static_cast<std::size_t>(slots[i])) = addresses[i];
+}
+
+void RecordedLaunches::repeat(int64_t first, int64_t last, Stream stream) {
+  if (first < 0 || first > last || last > launches() || bases_.empty())
+    throw std::invalid_argument("there are no such launches");
+  if (first == last) return;
+  const Driver& driver = device_->driver;
+  const CurrentContext current(*device_);
+  char* const arguments = reinterpret_cast<char*>(arguments_.data());
+  std::size_t next = first == 0 ? 0 : launches_[static_cast<std::size_t>(first - 1)].pointers_end;
+  for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i) {
+    Recorded& launch = launches_[i];
+    for (; next < launch.pointers_end; ++next) {
+      const uintptr_t pointer = address(pointers_[next].place);
+      std::memcpy(arguments + pointers_[next].at, &pointer, sizeof(pointer));
+    }
+    if (driver.set_buffers) {
+      for (std::size_t b = 0; b < launch.buffers.size(); ++b)
+        launch.buffers[b].data = reinterpret_cast<const void*>(address(launch.buffer_places[b]));
+      driver.set_buffers(launch.buffers.data(), static_cast<int>(launch.buffers.size()));
+    }
+    enqueue(driver, launch.function, launch.kernel, launch.grid, launch.block, stream, arguments + launch.arguments);
+  }
+}
+
+}  // namespace ladderseg::cuda

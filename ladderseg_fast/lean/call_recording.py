@@ -1,0 +1,286 @@
+"""One call of a program that is recorded, or that repeats a recorded step."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..ops import autocast
+from ..ops.arguments import Norm
+from ..ops.backend import Cuda, backend_of
+from .batch_norm import BoundNorm
+from .feature import Feature
+from .passes import ParameterKey
+from .plan import MemoryPlan
+from .recorded_step import RecordedPass, RecordedStep
+from .recorder import Recorder, View, is_dense
+from .recordings import Entry, Finished, Kept, KeptNorm
+from .step_facts import buffers_of, facts_of_backward, facts_of_forward, is_usual, norms_of
+from .workspace import Arena, Workspace
+
+if TYPE_CHECKING:
+    from .program import Program
+
+Tensors = tuple[Tensor, ...]
+Gradients = tuple[Tensor | None, ...]
+
+#: Recordings that are begun of steps with the same facts: some are never finished, for lack of a backward pass.
+_MOST_ATTEMPTS = 3
+
+
+class ProgramCall(Protocol):
+    """The state of a call that its forward pass leaves for backward."""
+
+    program: "Program"
+    plan: MemoryPlan
+    workspace: Workspace
+    like: Tensor
+    parameter_keys: list[ParameterKey]
+    norms: dict[nn.Module, BoundNorm]
+    features: dict[str, Feature]
+    bottlenecks: dict[nn.Module, Tensor]
+    kept_bottlenecks: list[nn.Module]
+    shapes: dict[str, torch.Size]
+
+
+def recording_of(
+    call: ProgramCall, tensors: Sequence[Tensor], keep: bool, hooked: bool | None
+) -> "CallRecording | CallRepetition | None":
+    """What records or repeats a call on `tensors`, its inputs and parameters; None if the call is only interpreted.
+
+    Args:
+        keep: whether a backward pass may follow.
+        hooked: whether torch.autograd.graph.saved_tensors_hooks are active; None if unknown.
+    """
+    workspace, device = call.workspace, call.like.device
+    backend = backend_of(device)
+    if not isinstance(backend, Cuda) or not workspace.repeats_steps or not is_usual(backend):
+        return None
+    if keep and hooked is not False:
+        return None
+    try:
+        norms = norms_of(call.program)
+        buffers = buffers_of(norms)
+        facts = facts_of_forward(call.program, call.plan, call.like, keep, backend, tensors, norms, buffers)
+        entry, new = workspace.recordings.find(facts)
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return None  # the modules are in a state that interpreting reports, or that cannot be compared
+    if new or entry.failure is not None:
+        return None
+    present = [buffer for buffer in buffers if buffer is not None]
+    if entry.finished is not None:
+        arena = workspace.take_arena(entry.finished.step.size, device)
+        return None if arena is None else CallRepetition(call, entry, entry.finished, arena, backend, present)
+    if entry.attempts >= _MOST_ATTEMPTS or backend.is_capturing(device):
+        return None
+    entry.attempts += 1
+    return CallRecording(call, entry, backend, present)
+
+
+class CallRecording:
+    """A call that is interpreted and recorded."""
+
+    def __init__(self, call: ProgramCall, entry: Entry, backend: Cuda, buffers: list[Tensor]) -> None:
+        self._call, self._entry, self._backend, self._buffers = call, entry, backend, buffers
+        self._recorder = Recorder()
+        self._input_blocks: list[int] = []
+        self._parameter_blocks: list[int] = []
+        self._parameter_addresses: list[int] = []
+        self._version_steps: list[tuple[int, int]] = []
+        self._kept: Kept | None = None
+        self._passes: list[RecordedPass] = []
+
+    def forward(self, tensors: Sequence[Tensor], keep: bool, interpret: Callable[[], Tensors]) -> Tensors:
+        """Interprets and records the forward pass on inputs and parameters."""
+        call, recorder = self._call, self._recorder
+        count = len(call.program.inputs)
+        recorder.check_apart([*tensors, *self._buffers])
+        blocks = recorder.add_tensors([*tensors, *self._buffers])
+        self._input_blocks, self._parameter_blocks = blocks[:count], blocks[count : len(tensors)]
+        self._parameter_addresses = [tensor.data_ptr() for tensor in tensors[count:]]
+        versioned = not torch.is_inference_mode_enabled()
+        versions = [buffer._version if versioned else 0 for buffer in self._buffers]
+        with recorder.recording():
+            outputs = interpret()
+        call.workspace.recordings.counts["recorded"] += 1
+        results = self._results(outputs)
+        writes = recorder.writes()
+        for i, (buffer, block) in enumerate(zip(self._buffers, blocks[len(tensors) :])):
+            grown = (buffer._version if versioned else 0) - versions[i] - writes[block]
+            if grown > 0:
+                self._version_steps.append((i, grown))
+        if not versioned and any(module.training for module in call.norms):
+            recorder.fail("batch norms are trained in inference mode")
+        recorder.forward_events = recorder.launches.events
+        self._passes.append(RecordedPass(recorder, blocks, results))
+        if keep:
+            self._kept = self._kept_views()
+        if recorder.failure is not None or self._kept is None:
+            self._end([], {}, [])
+            return outputs
+        kept = list(self._kept.blocks())
+        if any(view is not None and view.block in kept for view in results):
+            recorder.fail("an output is read by backward")
+        recorder.launches.forget_blocks_except([*blocks[: len(tensors)], *kept])
+        return outputs
+
+    def backward(
+        self,
+        saved: list[Tensor],
+        wanted: Sequence[bool],
+        grads: Sequence[Tensor | None],
+        final: bool,
+        interpret: Callable[[list[Tensor]], Gradients],
+    ) -> Gradients:
+        """Interprets the backward pass on parameters and maps, `saved`, and records it if it is usual.
+
+        final: whether no other backward pass of the call follows.
+        """
+        recorder, counts = self._recorder, self._call.workspace.recordings.counts
+        count = len(self._parameter_blocks)
+        usual = final and is_usual(self._backend) and not self._backend.is_capturing(self._call.like.device)
+        same = [tensor.data_ptr() for tensor in saved[:count]] == self._parameter_addresses
+        if recorder.failure is not None or not usual or not same or len(self._passes) != 1:
+            recorder.fail("backward is not usual")  # for this call
+            counts["interpreted"] += 1
+            return interpret(saved)
+        facts = facts_of_backward(self._backend, wanted, grads)
+        present = [grad for grad in grads if grad is not None]
+        recorder.check_apart([*saved, *present])
+        grad_blocks = recorder.add_tensors(present)
+        with recorder.recording():
+            gradients = interpret(saved)
+        counts["recorded"] += 1
+        results = self._results(gradients)
+        kept = [] if self._kept is None else list(self._kept.blocks())
+        spans = recorder.launches.spans
+        needed = {
+            i: block
+            for i, block in enumerate(self._input_blocks)
+            if block in kept or spans[block][1] >= recorder.forward_events
+        }
+        given = [*self._parameter_blocks, *needed.values(), *grad_blocks]
+        self._passes.append(RecordedPass(recorder, given, results))
+        self._end(kept, needed, facts)
+        return gradients
+
+    def _end(self, kept: Sequence[int], needed_inputs: dict[int, int], backward_facts: list[object]) -> None:
+        recorder, entry = self._recorder, self._entry
+        if recorder.failure is not None:
+            entry.failure = recorder.failure
+            return
+        step = RecordedStep(recorder, self._passes, kept)
+        entry.finished = Finished(step, self._version_steps, self._kept, needed_inputs, backward_facts)
+
+    def _results(self, tensors: Sequence[Tensor | None]) -> list[View | None]:
+        """Places of the tensors that a pass returns, which repeating it allocates anew: each the whole of a block."""
+        recorder = self._recorder
+        views = [None if tensor is None else recorder.view(tensor) for tensor in tensors]
+        blocks = [view.block for view in views if view is not None]
+        sizes = recorder.launches.block_bytes
+        whole = all(
+            view.offset == 0 and is_dense(tensor) and tensor.nbytes == sizes[view.block]
+            for tensor, view in zip(tensors, views)
+            if view is not None and tensor is not None
+        )
+        if not whole or len(set(blocks)) < len(blocks) or recorder.given.intersection(blocks):
+            recorder.fail("a result shares its memory")
+        return views
+
+    def _kept_views(self) -> Kept:
+        call = self._call
+
+        def views(tensors: Sequence[Tensor]) -> list[View]:
+            found = [self._recorder.view(tensor) for tensor in tensors]
+            return [view for view in found if view is not None]
+
+        norms = {}
+        for module, bound in call.norms.items():
+            vectors = views([bound.norm.mean, bound.norm.scale, bound.norm.shift, bound.invstd])
+            norms[module] = KeptNorm(vectors, bound.positions, bound.batch_statistics)
+        features = views([feature.data for feature in call.features.values()])
+        return Kept(features, views([*call.bottlenecks.values()]), [*call.bottlenecks], norms, dict(call.shapes))
+
+
+class CallRepetition:
+    """A call that repeats a recorded step."""
+
+    def __init__(
+        self, call: ProgramCall, entry: Entry, finished: Finished, arena: Arena, backend: Cuda, buffers: list[Tensor]
+    ) -> None:
+        self._call, self._entry, self._finished, self._backend = call, entry, finished, backend
+        self._buffers = buffers
+        self._arena: Arena | None = arena
+        self._made: dict[int, Tensor] = {}
+
+    def forward(self, tensors: Sequence[Tensor]) -> Tensors:
+        """Repeats the forward pass on inputs and parameters."""
+        outputs = self._repeat(0, [*tensors, *self._buffers])
+        for number, steps in self._finished.version_steps:
+            for _ in range(steps):
+                torch.autograd.graph.increment_version(self._buffers[number])
+        self._buffers = []
+        if self._finished.kept is None:
+            self._arena = None
+        else:
+            self._call.shapes = self._finished.kept.shapes
+        return tuple(output for output in outputs if output is not None)
+
+    def inputs_to_save(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The inputs that backward reads."""
+        return [inputs[number] for number in self._finished.needed_inputs]
+
+    def backward(
+        self,
+        saved: list[Tensor],
+        wanted: Sequence[bool],
+        grads: Sequence[Tensor | None],
+        final: bool,
+        interpret: Callable[[list[Tensor]], Gradients],
+    ) -> Gradients:
+        """Repeats the backward pass on `saved`, parameters and inputs; interprets it if it is another than recorded.
+
+        final: whether no other backward pass of the call follows: repeating it destroys what forward has left.
+        """
+        assert self._arena is not None, "the pass before was the last"
+        usual = final and is_usual(self._backend) and backend_of(self._call.like.device) is self._backend
+        if usual and facts_of_backward(self._backend, wanted, grads) == self._finished.backward_facts:
+            gradients = self._repeat(1, [*saved, *(grad for grad in grads if grad is not None)])
+            saved.clear()
+        else:
+            if usual and self._entry.finished is self._finished:
+                self._entry.finished = None  # later steps are like this one: record one of them
+            self._call.workspace.recordings.counts["interpreted"] += 1
+            gradients = list(interpret(self._materialised(saved)))
+        if final:
+            self._arena = None
+            self._made.clear()
+        return tuple(gradients)
+
+    def _repeat(self, number: int, given: Sequence[Tensor]) -> list[Tensor | None]:
+        device = self._call.like.device
+        assert self._arena is not None
+        with autocast.disabled(device):
+            results = self._finished.step.repeat(number, given, self._arena, self._made, self._backend, device)
+        self._call.workspace.recordings.counts["repeated"] += 1
+        return results
+
+    def _materialised(self, saved: list[Tensor]) -> list[Tensor]:
+        """Parameters and maps as an interpreted forward pass saves them, and the call's other state; empties `saved`."""
+        call, finished, arena = self._call, self._finished, self._arena
+        kept = finished.kept
+        assert kept is not None and arena is not None
+        count = len(call.parameter_keys)
+        made = self._made | dict(zip(finished.needed_inputs.values(), saved[count:], strict=True))
+
+        def tensors(views: Sequence[View]) -> list[Tensor]:
+            return [finished.step.tensor(view, arena, made) for view in views]
+
+        for module, norm in kept.norms.items():
+            mean, scale, shift, invstd = tensors(norm.vectors)
+            call.norms[module] = BoundNorm(Norm(mean, scale, shift), invstd, norm.positions, norm.batch_statistics)
+        call.kept_bottlenecks = kept.bottleneck_keys
+        all_tensors = [*saved[:count], *tensors(kept.features), *tensors(kept.bottlenecks)]
+        saved.clear()
+        return all_tensors
