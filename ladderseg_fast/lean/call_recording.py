@@ -71,18 +71,18 @@ def recording_of(
     present = [buffer for buffer in buffers if buffer is not None]
     if entry.finished is not None:
         arena = workspace.take_arena(entry.finished.step.size, device)
-        return None if arena is None else CallRepetition(call, entry, entry.finished, arena, backend, present)
+        return None if arena is None else CallRepetition(entry, entry.finished, arena, backend, present)
     if entry.attempts >= _MOST_ATTEMPTS or backend.is_capturing(device):
         return None
     entry.attempts += 1
-    return CallRecording(call, entry, backend, present)
+    return CallRecording(entry, backend, present)
 
 
 class CallRecording:
-    """A call that is interpreted and recorded."""
+    """A call that is interpreted and recorded. The call holds it, so it must not hold the call."""
 
-    def __init__(self, call: ProgramCall, entry: Entry, backend: Cuda, buffers: list[Tensor]) -> None:
-        self._call, self._entry, self._backend, self._buffers = call, entry, backend, buffers
+    def __init__(self, entry: Entry, backend: Cuda, buffers: list[Tensor]) -> None:
+        self._entry, self._backend, self._buffers = entry, backend, buffers
         self._recorder = Recorder()
         self._input_blocks: list[int] = []
         self._parameter_blocks: list[int] = []
@@ -91,9 +91,11 @@ class CallRecording:
         self._kept: Kept | None = None
         self._passes: list[RecordedPass] = []
 
-    def forward(self, tensors: Sequence[Tensor], keep: bool, interpret: Callable[[], Tensors]) -> Tensors:
+    def forward(
+        self, call: ProgramCall, tensors: Sequence[Tensor], keep: bool, interpret: Callable[[], Tensors]
+    ) -> Tensors:
         """Interprets and records the forward pass on inputs and parameters."""
-        call, recorder = self._call, self._recorder
+        recorder = self._recorder
         count = len(call.program.inputs)
         recorder.check_apart([*tensors, *self._buffers])
         blocks = recorder.add_tensors([*tensors, *self._buffers])
@@ -115,7 +117,7 @@ class CallRecording:
         recorder.forward_events = recorder.launches.events
         self._passes.append(RecordedPass(recorder, blocks, results))
         if keep:
-            self._kept = self._kept_views()
+            self._kept = self._kept_views(call)
         if recorder.failure is not None or self._kept is None:
             self._end([], {}, [])
             return outputs
@@ -127,6 +129,7 @@ class CallRecording:
 
     def backward(
         self,
+        call: ProgramCall,
         saved: list[Tensor],
         wanted: Sequence[bool],
         grads: Sequence[Tensor | None],
@@ -137,9 +140,9 @@ class CallRecording:
 
         final: whether no other backward pass of the call follows.
         """
-        recorder, counts = self._recorder, self._call.workspace.recordings.counts
+        recorder, counts = self._recorder, call.workspace.recordings.counts
         count = len(self._parameter_blocks)
-        usual = final and is_usual(self._backend) and not self._backend.is_capturing(self._call.like.device)
+        usual = final and is_usual(self._backend) and not self._backend.is_capturing(call.like.device)
         same = [tensor.data_ptr() for tensor in saved[:count]] == self._parameter_addresses
         if recorder.failure is not None or not usual or not same or len(self._passes) != 1:
             recorder.fail("backward is not usual")  # for this call
@@ -188,8 +191,7 @@ class CallRecording:
             recorder.fail("a result shares its memory")
         return views
 
-    def _kept_views(self) -> Kept:
-        call = self._call
+    def _kept_views(self, call: ProgramCall) -> Kept:
 
         def views(tensors: Sequence[Tensor]) -> list[View]:
             found = [self._recorder.view(tensor) for tensor in tensors]
@@ -204,19 +206,19 @@ class CallRecording:
 
 
 class CallRepetition:
-    """A call that repeats a recorded step."""
+    """A call that repeats a recorded step. The call holds it, so it must not hold the call."""
 
     def __init__(
-        self, call: ProgramCall, entry: Entry, finished: Finished, arena: Arena, backend: Cuda, buffers: list[Tensor]
+        self, entry: Entry, finished: Finished, arena: Arena, backend: Cuda, buffers: list[Tensor]
     ) -> None:
-        self._call, self._entry, self._finished, self._backend = call, entry, finished, backend
+        self._entry, self._finished, self._backend = entry, finished, backend
         self._buffers = buffers
         self._arena: Arena | None = arena
         self._made: dict[int, Tensor] = {}
 
-    def forward(self, tensors: Sequence[Tensor]) -> Tensors:
+    def forward(self, call: ProgramCall, tensors: Sequence[Tensor]) -> Tensors:
         """Repeats the forward pass on inputs and parameters."""
-        outputs = self._repeat(0, [*tensors, *self._buffers])
+        outputs = self._repeat(call, 0, [*tensors, *self._buffers])
         for number, steps in self._finished.version_steps:
             for _ in range(steps):
                 torch.autograd.graph.increment_version(self._buffers[number])
@@ -224,7 +226,7 @@ class CallRepetition:
         if self._finished.kept is None:
             self._arena = None
         else:
-            self._call.shapes = self._finished.kept.shapes
+            call.shapes = self._finished.kept.shapes
         return tuple(output for output in outputs if output is not None)
 
     def inputs_to_save(self, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -233,6 +235,7 @@ class CallRepetition:
 
     def backward(
         self,
+        call: ProgramCall,
         saved: list[Tensor],
         wanted: Sequence[bool],
         grads: Sequence[Tensor | None],
@@ -244,31 +247,31 @@ class CallRepetition:
         final: whether no other backward pass of the call follows: repeating it destroys what forward has left.
         """
         assert self._arena is not None, "the pass before was the last"
-        usual = final and is_usual(self._backend) and backend_of(self._call.like.device) is self._backend
+        usual = final and is_usual(self._backend) and backend_of(call.like.device) is self._backend
         if usual and facts_of_backward(self._backend, wanted, grads) == self._finished.backward_facts:
-            gradients = self._repeat(1, [*saved, *(grad for grad in grads if grad is not None)])
+            gradients = self._repeat(call, 1, [*saved, *(grad for grad in grads if grad is not None)])
             saved.clear()
         else:
             if usual and self._entry.finished is self._finished:
                 self._entry.finished = None  # later steps are like this one: record one of them
-            self._call.workspace.recordings.counts["interpreted"] += 1
-            gradients = list(interpret(self._materialised(saved)))
+            call.workspace.recordings.counts["interpreted"] += 1
+            gradients = list(interpret(self._materialised(call, saved)))
         if final:
             self._arena = None
             self._made.clear()
         return tuple(gradients)
 
-    def _repeat(self, number: int, given: Sequence[Tensor]) -> list[Tensor | None]:
-        device = self._call.like.device
+    def _repeat(self, call: ProgramCall, number: int, given: Sequence[Tensor]) -> list[Tensor | None]:
+        device = call.like.device
         assert self._arena is not None
         with autocast.disabled(device):
             results = self._finished.step.repeat(number, given, self._arena, self._made, self._backend, device)
-        self._call.workspace.recordings.counts["repeated"] += 1
+        call.workspace.recordings.counts["repeated"] += 1
         return results
 
-    def _materialised(self, saved: list[Tensor]) -> list[Tensor]:
+    def _materialised(self, call: ProgramCall, saved: list[Tensor]) -> list[Tensor]:
         """Parameters and maps as an interpreted forward pass saves them, and the call's other state; empties `saved`."""
-        call, finished, arena = self._call, self._finished, self._arena
+        finished, arena = self._finished, self._arena
         kept = finished.kept
         assert kept is not None and arena is not None
         count = len(call.parameter_keys)

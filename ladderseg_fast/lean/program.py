@@ -130,7 +130,10 @@ def _check(
 
 
 class _Call:
-    """One forward pass of a program, with the state that its backward passes need besides the saved tensors."""
+    """One forward pass of a program, with the state that its backward passes need besides the saved tensors.
+
+    recording: what records or repeats the call; None if it is only interpreted.
+    """
 
     def __init__(
         self,
@@ -151,18 +154,18 @@ class _Call:
         self.kept_bottlenecks: list[nn.Module] = []
         self.features: dict[str, Feature] = {}
         self.shapes: dict[str, torch.Size] = {}
-        self._recording: CallRecording | CallRepetition | None = None
+        self.recording: CallRecording | CallRepetition | None = None
 
     def forward(self, tensors: Sequence[Tensor], keep: bool, hooked: bool | None = False) -> tuple[Tensor, ...]:
         """Runs the forward pass on inputs and parameters; with `keep`, leaves the maps for `maps_to_save`.
 
         hooked: whether torch.autograd.graph.saved_tensors_hooks are active; None if unknown.
         """
-        recording = self._recording = recording_of(self, tensors, keep, hooked)
+        recording = self.recording = recording_of(self, tensors, keep, hooked)
         if isinstance(recording, CallRepetition):
-            return recording.forward(tensors)
+            return recording.forward(self, tensors)
         if recording is not None:
-            return recording.forward(tensors, keep, lambda: self._interpret_forward(tensors, keep))
+            return recording.forward(self, tensors, keep, lambda: self._interpret_forward(tensors, keep))
         self.workspace.recordings.counts["interpreted"] += 1
         return self._interpret_forward(tensors, keep)
 
@@ -199,8 +202,8 @@ class _Call:
         The call drops its own references, so that autograd alone holds the maps. After a repeated forward pass, they
         are those of the inputs that backward reads.
         """
-        if isinstance(self._recording, CallRepetition):
-            return self._recording.inputs_to_save(inputs)
+        if isinstance(self.recording, CallRepetition):
+            return self.recording.inputs_to_save(inputs)
         features, self.features = self.features, {}
         bottlenecks, self.bottlenecks = self.bottlenecks, {}
         self.kept_bottlenecks = list(bottlenecks)
@@ -214,11 +217,11 @@ class _Call:
         Saved maps may have other strides than in forward: torch.autograd.graph.saved_tensors_hooks may copy them.
         `final`: no other backward pass of this call follows.
         """
-        if self._recording is None:
+        if self.recording is None:
             self.workspace.recordings.counts["interpreted"] += 1
             return self._interpret_backward(saved, wanted, grads)
         interpret = partial(self._interpret_backward, wanted=wanted, grads=grads)
-        return self._recording.backward(saved, wanted, grads, final, interpret)
+        return self.recording.backward(self, saved, wanted, grads, final, interpret)
 
     def _interpret_backward(
         self, saved: list[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
@@ -356,7 +359,8 @@ class _ProgramFunction(torch.autograd.Function):
         given = [None if grad is None else grad.resolve_neg() for grad in grads]
         ctx.maybe_clear_saved_tensors()  # frees kept features once read, unless retain_graph=True
         with torch.no_grad():
-            gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], given, final=_is_final(ctx))
+            final = ctx.call.recording is not None and _is_final(ctx)
+            gradients = ctx.call.backward(saved, ctx.needs_input_grad[2:], given, final)
         if dependencies:
             gradients = refuse_double_backward(gradients, dependencies)
         return None, None, *gradients

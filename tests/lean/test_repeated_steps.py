@@ -1,0 +1,474 @@
+"""Steps that are repeated from a recording do what interpreted steps do, bit for bit; others are interpreted."""
+
+import copy
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import pytest
+import torch
+from emulator.emulation import emulated
+from support.comparison import assert_same_bits
+from support.lean_equals_plain import randomise
+from torch import Tensor, nn
+
+from ladderseg_fast import lean
+from ladderseg_fast.nn import PyramidContext, Transition, TransitionUp
+from ladderseg_fast.ops.backend import EmulatedCuda, using
+
+Results = dict[str, Tensor]
+
+
+@pytest.fixture
+def device() -> Iterator[EmulatedCuda]:
+    """The emulated device on which all tensors lie."""
+    backend = emulated("sm_80")
+    with using(backend):
+        yield backend
+
+
+def make_transition(channels: int = 8) -> Transition:
+    return randomise(Transition(channels, 4), 0).float()
+
+
+def make_maps(step: int = 0, channels: int = 8, size: tuple[int, int] = (4, 6)) -> Tensor:
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(2, channels, *size, generator=generator).requires_grad_()
+
+
+class Steps:
+    """Steps of a transition on maps, in one workspace."""
+
+    def __init__(self, module: Transition | None = None) -> None:
+        self.module = module or make_transition()
+        self.workspace = lean.Workspace()
+        self.results: Results = {}
+        self.count = 0
+
+    def __call__(self, x: Tensor | None = None, **options: object) -> None:
+        """One more step, whose results are added to the others."""
+        x = make_maps(self.count) if x is None else x
+        out = self.forward(x)
+        self.backward(x, out, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return lean.transition(self.module, x, workspace=self.workspace)
+
+    def backward(self, x: Tensor, out: Tensor, **options: object) -> None:
+        self.module.zero_grad()
+        out.backward(torch.linspace(-1, 1, out.numel()).view_as(out), **options)
+        self.note({"out": out, "x": x.grad})
+
+    def note(self, results: dict[str, Tensor | None]) -> None:
+        """Keeps copies of results, of the gradients and of the module's state."""
+        results = results | {f"gradient of {n}": p.grad for n, p in self.module.named_parameters()}
+        results = results | self.module.state_dict()
+        self.results |= {f"{self.count}: {name}": each.detach().clone() for name, each in results.items() if each is not None}
+        self.results |= {f"{self.count}: version of {name}": torch.tensor(each._version) for name, each in self.module.named_buffers()}
+        self.count += 1
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(self.workspace.recordings.counts)
+
+
+def compare(device: EmulatedCuda, scenario: Callable[[Steps], None], make: Callable[[], Steps] = Steps) -> dict[str, int]:
+    """Runs `scenario` on interpreted and on repeated steps, whose results must be equal; returns the latter's counts."""
+    expected, actual = make(), make()
+    device.repeats_steps = False
+    try:
+        scenario(expected)
+    finally:
+        device.repeats_steps = True
+    assert not expected.counts.keys() - {"interpreted"}
+    scenario(actual)
+    assert actual.results.keys() == expected.results.keys() and actual.results
+    for name, tensor in expected.results.items():
+        assert_same_bits(actual.results[name], tensor, name)
+    return actual.counts
+
+
+def settle(steps: Steps) -> None:
+    """Two steps, after which a third one like them is repeated."""
+    steps()
+    steps()
+
+
+def test_the_third_step_and_later_ones_are_repeated(device: EmulatedCuda) -> None:
+    def scenario(steps: Steps) -> None:
+        for _ in range(5):
+            steps()
+
+    assert compare(device, scenario) == {"interpreted": 2, "recorded": 2, "repeated": 6}
+
+
+def test_retained_graph(device: EmulatedCuda) -> None:
+    """Backward twice gives the same gradients twice; both passes are interpreted, after a repeated forward pass."""
+
+    def scenario(steps: Steps) -> None:
+        settle(steps)
+        x = make_maps()
+        out = steps.forward(x)
+        for last in (False, True):
+            x.grad = None
+            steps.backward(x, out, retain_graph=not last)
+        steps()
+
+    assert compare(device, scenario) == {"interpreted": 3, "recorded": 2, "repeated": 4}
+
+
+def test_several_forward_passes_before_backward(device: EmulatedCuda) -> None:
+    """The first has the arena; the others are interpreted."""
+
+    def scenario(steps: Steps) -> None:
+        settle(steps)
+        maps = [make_maps(step) for step in range(3)]
+        outs = [steps.forward(x) for x in maps]
+        for i in (1, 0, 2):
+            steps.backward(maps[i], outs[i])
+        steps()
+
+    assert compare(device, scenario)["repeated"] == 4
+
+
+def test_forward_without_backward(device: EmulatedCuda) -> None:
+    """It gives the arena back when its graph is gone; and one whose loss is held after backward, at once."""
+
+    def scenario(steps: Steps) -> None:
+        settle(steps)
+        out = steps.forward(make_maps())
+        steps.note({"out": out})
+        del out
+        x = make_maps()
+        held = steps.forward(x)
+        steps.backward(x, held)
+        steps()
+
+    assert compare(device, scenario)["repeated"] == 5
+
+
+def test_forward_that_never_has_a_backward(device: EmulatedCuda) -> None:
+    """It is recorded a few times in vain, and then only interpreted."""
+
+    def scenario(steps: Steps) -> None:
+        for step in range(6):
+            steps.note({"out": steps.forward(make_maps(step))})
+
+    assert compare(device, scenario) == {"interpreted": 3, "recorded": 3}
+
+
+def test_prediction(device: EmulatedCuda) -> None:
+    def scenario(steps: Steps) -> None:
+        steps.module.eval()
+        for step in range(4):
+            with torch.no_grad() if step < 3 else torch.inference_mode():
+                steps.note({"out": steps.forward(make_maps(step))})
+        steps.module.train()
+        with torch.no_grad():
+            for step in range(3):
+                steps.note({"out": steps.forward(make_maps(step))})
+        steps()
+
+    assert compare(device, scenario) == {"interpreted": 5, "recorded": 2, "repeated": 2}
+
+
+def other_storage(steps: Steps) -> None:
+    for parameter in steps.module.parameters():
+        parameter.data = parameter.data.clone() * 2
+
+
+def assigned_state(steps: Steps) -> None:
+    state = {name: tensor.clone() for name, tensor in steps.module.state_dict().items()}
+    steps.module.load_state_dict(state, assign=True)
+
+
+def other_momentum(steps: Steps) -> None:
+    steps.module.norm.momentum = 0.5
+
+
+def other_eps(steps: Steps) -> None:
+    steps.module.norm.eps = 0.1
+
+
+def frozen_norm(steps: Steps) -> None:
+    steps.module.norm.eval()
+
+
+def frozen_weight(steps: Steps) -> None:
+    steps.module.conv.weight.requires_grad_(False)
+
+
+def no_running_statistics(steps: Steps) -> None:
+    norm = steps.module.norm
+    norm.track_running_stats = False
+    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+
+def no_affine(steps: Steps) -> None:
+    steps.module.norm.weight = steps.module.norm.bias = None
+
+
+def wide_weight(steps: Steps) -> None:
+    weight = steps.module.conv.weight
+    weight.data = torch.stack([weight.data, weight.data], dim=-1)[..., 0]
+
+
+def unaligned_weight(steps: Steps) -> None:
+    weight = steps.module.conv.weight
+    memory = torch.zeros(weight.numel() + 1)[1:]
+    weight.data = memory.view_as(weight).copy_(weight.data)
+
+
+def double_statistics(steps: Steps) -> None:
+    norm = steps.module.norm
+    norm.running_mean, norm.running_var = norm.running_mean.double(), norm.running_var.double()
+
+
+def counter_of_floats(steps: Steps) -> None:
+    steps.module.norm.num_batches_tracked = steps.module.norm.num_batches_tracked.float()
+
+
+def cumulative_average(steps: Steps) -> None:
+    steps.module.norm.momentum = None
+
+
+def parametrized(steps: Steps) -> None:
+    torch.nn.utils.parametrizations.weight_norm(steps.module.conv)
+
+
+#: Edits, and whether steps go on to be repeated at once.
+EDITS = {
+    other_storage: True,
+    assigned_state: True,
+    other_momentum: False,
+    other_eps: False,
+    frozen_norm: False,
+    frozen_weight: False,
+    no_running_statistics: False,
+    no_affine: False,
+    wide_weight: False,
+    unaligned_weight: False,
+    double_statistics: False,
+    counter_of_floats: False,
+    cumulative_average: False,
+    parametrized: True,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
+def test_edit_of_the_module(device: EmulatedCuda, edit: Callable[[Steps], None]) -> None:
+    """Steps do what the module says now."""
+
+    def scenario(steps: Steps) -> None:
+        settle(steps)
+        steps()
+        edit(steps)
+        steps()
+        before.append(steps.counts.get("repeated", 0))
+        for _ in range(2):
+            steps()
+
+    before: list[int] = []
+    counts = compare(device, scenario)
+    assert before[-1] == (4 if EDITS[edit] else 2)
+    repeats_again = edit is not cumulative_average  # its factor is read to the host
+    assert counts["repeated"] == (8 if EDITS[edit] else 4 if repeats_again else 2)
+
+
+def test_refused_edits_are_refused_after_repeated_steps(device: EmulatedCuda) -> None:
+    steps = Steps()
+    for _ in range(3):
+        steps()
+    handle = steps.module.norm.register_forward_hook(lambda *arguments: None)
+    with pytest.raises(lean.UnsupportedModuleError):
+        steps()
+    handle.remove()
+    steps()
+    assert steps.counts["repeated"] == 4
+    steps.module.norm.running_var = steps.module.norm.running_mean
+    with pytest.raises(ValueError, match="shares running statistics"):
+        steps()
+
+
+def test_other_gradients(device: EmulatedCuda) -> None:
+    """Another layout or set of wanted gradients than recorded is interpreted; then it is recorded instead."""
+
+    def scenario(steps: Steps) -> None:
+        settle(steps)
+        for step in range(3):
+            x = make_maps(step)
+            out = steps.forward(x)
+            (out * out).sum().backward()
+            steps.note({"x": x.grad})
+        for step in range(2):
+            steps(make_maps(step).detach())
+
+    assert compare(device, scenario)["repeated"] == 3
+
+
+def test_parameter_changed_before_backward(device: EmulatedCuda) -> None:
+    """An error, as after an interpreted forward pass."""
+    steps = Steps()
+    settle(steps)
+    x = make_maps()
+    out = steps.forward(x)
+    with torch.no_grad():
+        steps.module.conv.weight.add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        steps.backward(x, out)
+    del out
+    steps()
+    assert steps.counts["repeated"] == 3
+
+
+def test_second_backward(device: EmulatedCuda) -> None:
+    steps = Steps()
+    settle(steps)
+    x = make_maps()
+    out = steps.forward(x)
+    steps.backward(x, out)
+    with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+        steps.backward(x, out)
+
+
+def test_double_backward_is_refused(device: EmulatedCuda) -> None:
+    steps = Steps()
+    settle(steps)
+    x = make_maps()
+    (gradient,) = torch.autograd.grad(steps.forward(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        gradient.sum().backward()
+
+
+def test_what_observes_steps_sees_them(device: EmulatedCuda) -> None:
+    """Hooks on saved tensors, observers of the backend, modes of torch: steps are interpreted there."""
+    seen: list[object] = []
+
+    class Mode(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
+            seen.append(function)
+            return function(*arguments, **(named or {}))
+
+    regions = [
+        lambda: torch.autograd.graph.saved_tensors_hooks(lambda x: (seen.append(x), x)[1], lambda x: x),
+        lambda: device.observed_by(lambda name, cost: seen.append(name)),
+        Mode,
+    ]
+    steps = Steps()
+    settle(steps)
+    for region in regions:
+        seen.clear()
+        with region():
+            steps()
+        assert seen
+    assert "repeated" not in steps.counts
+    steps()
+    assert steps.counts["repeated"] == 2
+
+
+def test_several_sizes(device: EmulatedCuda) -> None:
+    """Eight kinds of steps are remembered."""
+    sizes = [(4, 2 * width) for width in range(1, 10)]
+
+    def scenario(steps: Steps) -> None:
+        for size in [*sizes[:2] * 4, *sizes, sizes[0]]:
+            steps(make_maps(size=size))
+
+    assert compare(device, scenario)["repeated"] == 2 * (2 * 2 + 2)
+
+
+def test_release(device: EmulatedCuda) -> None:
+    def scenario(steps: Steps) -> None:
+        for _ in range(2):
+            for _ in range(3):
+                steps()
+            steps.workspace.release()
+            assert steps.workspace.resident == 0
+
+    assert compare(device, scenario) == {"interpreted": 4, "recorded": 4, "repeated": 4}
+
+
+def test_copies_have_no_recordings(device: EmulatedCuda) -> None:
+    steps = Steps()
+    for _ in range(3):
+        steps()
+    for twin in (copy.deepcopy(steps.workspace), pickle.loads(pickle.dumps(steps.workspace))):
+        assert not twin.recordings.counts and twin.resident == 0
+        steps.workspace = twin
+        settle(steps)
+        assert steps.counts == {"interpreted": 2, "recorded": 2}
+
+
+def test_failed_launch(device: EmulatedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It raises, in forward or backward; the next step is right."""
+
+    def scenario(steps: Steps) -> None:
+        settle(steps)
+        if device.repeats_steps:
+            for passed in (0, 1):
+                fail_after(passed)
+                state = copy.deepcopy(steps.module.state_dict())
+                with pytest.raises(RuntimeError, match="a launch failed"):
+                    steps(make_maps())
+                monkeypatch.undo()
+                steps.module.load_state_dict(state)
+        steps()
+
+    def fail_after(passed: int) -> None:
+        remaining = [passed * repeats_of_a_pass]
+        repeat = device.repeat
+
+        def failing(*arguments: object) -> None:
+            if remaining[0] == 0:
+                raise RuntimeError("a launch failed")
+            remaining[0] -= 1
+            repeat(*arguments)
+
+        monkeypatch.setattr(device, "repeat", failing)
+
+    repeats_of_a_pass = 1
+    versions = "version of"
+    expected, actual = Steps(), Steps()
+    device.repeats_steps = False
+    try:
+        scenario(expected)
+    finally:
+        device.repeats_steps = True
+    scenario(actual)
+    for name, tensor in expected.results.items():
+        if versions not in name:
+            assert_same_bits(actual.results[name], tensor, name)
+    assert actual.counts["repeated"] >= 2
+
+
+def test_threads_with_one_workspace(device: EmulatedCuda) -> None:
+    """Each thread's steps are its own, whichever of them gets the arena."""
+    expected = Steps()
+    device.repeats_steps = False
+    try:
+        for _ in range(8):
+            expected()
+    finally:
+        device.repeats_steps = True
+    workers = [Steps() for _ in range(3)]
+    for worker in workers:
+        worker.workspace = workers[0].workspace
+    errors: list[BaseException] = []
+
+    def work(steps: Steps) -> None:
+        try:
+            for _ in range(8):
+                steps()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    for worker in workers:
+        for name, tensor in expected.results.items():
+            assert_same_bits(worker.results[name], tensor, name)
