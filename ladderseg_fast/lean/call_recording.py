@@ -70,7 +70,7 @@ def recording_of(
         return None
     present = [buffer for buffer in buffers if buffer is not None]
     if entry.finished is not None:
-        arena = workspace.take_arena(entry.finished.step.size, device)
+        arena = workspace.take_arena(entry.finished.step, entry.finished.step.size, device)
         return None if arena is None else CallRepetition(entry, entry.finished, arena, backend, present)
     if entry.attempts >= _MOST_ATTEMPTS or backend.is_capturing(device):
         return None
@@ -208,9 +208,7 @@ class CallRecording:
 class CallRepetition:
     """A call that repeats a recorded step. The call holds it, so it must not hold the call."""
 
-    def __init__(
-        self, entry: Entry, finished: Finished, arena: Arena, backend: Cuda, buffers: list[Tensor]
-    ) -> None:
+    def __init__(self, entry: Entry, finished: Finished, arena: Arena, backend: Cuda, buffers: list[Tensor]) -> None:
         self._entry, self._finished, self._backend = entry, finished, backend
         self._buffers = buffers
         self._arena: Arena | None = arena

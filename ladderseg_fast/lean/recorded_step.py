@@ -137,9 +137,9 @@ class RecordedStep:
             if view is None or result is None:
                 continue
             if result.stride() != view.stride or result.storage_offset() != 0:
-                result = torch.empty_strided(
-                    view.size, view.stride, dtype=view.dtype, device=result.device
-                ).copy_(result)
+                result = torch.empty_strided(view.size, view.stride, dtype=view.dtype, device=result.device).copy_(
+                    result
+                )
             made[view.block] = result
             slots.append(self._slots[view.block])
             addresses.append(result.untyped_storage().data_ptr())
@@ -148,9 +148,10 @@ class RecordedStep:
     def _calls(self, number: int, arena: "Arena") -> list[tuple[Any, Any] | None]:
         """Arguments of the calls that use nothing but the arena, whose tensors are made once; None for others."""
         known = arena.views.setdefault(self, {})
-        if number not in known:
-            known[number] = [self._static(item, arena) for item, _ in self._passes[number].items]
-        return known[number]
+        key = number, arena.start
+        if key not in known:
+            known[key] = [self._static(item, arena) for item, _ in self._passes[number].items]
+        return known[key]
 
     def _static(self, item: tuple[int, int] | OperatorCall, arena: "Arena") -> tuple[Any, Any] | None:
         if not isinstance(item, OperatorCall):

@@ -74,6 +74,8 @@ class Workspace:
         self._recording: Recording | None = None  # of the current step
         self._placements: dict[Hashable, Placement] = {}  # by the key of the steps
         self.recordings = Recordings()
+        self._arenas: dict[Hashable, int] = {}  # bytes by owner
+        self._most_in_arenas = 0
 
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
         """Begins a step of kind `key`: steps with the same key most likely take the same maps.
@@ -89,23 +91,30 @@ class Workspace:
             if placement is not None:
                 self._prepare_arena(placement.size, device)
 
-    def take_arena(self, size: int, device: torch.device) -> "Arena | None":
-        """Takes the workspace's whole memory, at least `size` bytes, for a step that places its maps by itself.
+    def take_arena(self, owner: Hashable, size: int, device: torch.device) -> "Arena | None":
+        """Takes `size` bytes for a step that places its maps by itself; they return when the arena is gone.
 
-        None if an earlier step still uses some of it. The memory returns when the arena is gone.
+        None if `owner` has another one, or if a step that takes single maps has not ended.
         """
+        size = max(_PAGE, -(-size // _PAGE) * _PAGE)
         with self._lock:
-            if not self._end_recording():
+            if not self._end_recording() and (owner in self._arenas or sum(self._arenas.values()) < self._in_use):
                 return None
-            size = max(_PAGE, -(-size // _PAGE) * _PAGE)
-            self._prepare_arena(size, device)
-            buffer = self._buffers[0]
-            buffer.take(0, size)
-            self._in_use = size
-            self._most_in_use = max(self._most_in_use, size)
-        arena = Arena(buffer)
-        weakref.finalize(arena, self._give_back, buffer, 0, size, None, None).atexit = False
+            self._arenas[owner] = size
+            self._most_in_arenas = max(self._most_in_arenas, sum(self._arenas.values()))
+            self._most_in_use = max(self._most_in_use, self._in_use + size)
+            if self._in_use == 0:
+                self._prepare_arena(self._most_in_arenas, device)
+            buffer, start = self._find(size, device)
+            self._in_use += size
+        arena = Arena(buffer, start)
+        weakref.finalize(arena, self._give_back_arena, owner, buffer, start, size).atexit = False
         return arena
+
+    def _give_back_arena(self, owner: Hashable, buffer: "_Buffer", start: int, size: int) -> None:
+        with self._lock:
+            del self._arenas[owner]
+            self._give_back(buffer, start, size, None, None)
 
     def _end_recording(self) -> bool:
         """Ends the recording of the step before; False, and it is lost, if that step has not ended."""
@@ -154,6 +163,7 @@ class Workspace:
             self._most_in_use = self._in_use
             self._placements.clear()
             self.recordings.clear()
+            self._most_in_arenas = sum(self._arenas.values())
             self._recording = None
             self._shrink(self._in_use)
 
@@ -259,23 +269,23 @@ def _row(channels: int, element_size: int, spread: bool) -> int:
 
 
 class Arena:
-    """Memory of a workspace, all of it, while a step uses it."""
+    """Memory of a workspace while one step uses it.
 
-    def __init__(self, buffer: "_Buffer") -> None:
-        self._buffer = buffer
-        self.address = buffer.data.data_ptr()
+    Attributes:
+        address: where it starts.
+        views: what steps have made of the memory, by step and start; it is dropped with the memory.
+    """
+
+    def __init__(self, buffer: "_Buffer", start: int) -> None:
+        self._data, self.start = buffer.data, start
+        self.address = buffer.data.data_ptr() + start
+        self.views = buffer.views
 
     def tensor(self, offset: int, size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A tensor at `offset` bytes, a multiple of an element's."""
-        data = self._buffer.data
-        start = data.storage_offset() + offset
-        like = torch.empty(0, dtype=dtype, device=data.device)
-        return like.set_(data.untyped_storage(), start // dtype.itemsize, size, stride)
-
-    @property
-    def views(self) -> "WeakKeyDictionary[object, Any]":
-        """What steps have made of this memory, by step; it is dropped with the memory."""
-        return self._buffer.views
+        start = (self._data.storage_offset() + self.start + offset) // dtype.itemsize
+        like = torch.empty(0, dtype=dtype, device=self._data.device)
+        return like.set_(self._data.untyped_storage(), start, size, stride)
 
 
 class _Buffer:
@@ -289,7 +299,7 @@ class _Buffer:
         self.size = data.numel()
         self.gaps = {0: self.size}
         self._absent = [(0, self.size)]  # parts without pages, never touched
-        self.views: WeakKeyDictionary[object, Any] = WeakKeyDictionary()  # by what made them
+        self.views: WeakKeyDictionary[object, dict[Any, Any]] = WeakKeyDictionary()  # see Arena
 
     @property
     def resident(self) -> int:

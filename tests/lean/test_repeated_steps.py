@@ -64,8 +64,13 @@ class Steps:
         """Keeps copies of results, of the gradients and of the module's state."""
         results = results | {f"gradient of {n}": p.grad for n, p in self.module.named_parameters()}
         results = results | self.module.state_dict()
-        self.results |= {f"{self.count}: {name}": each.detach().clone() for name, each in results.items() if each is not None}
-        self.results |= {f"{self.count}: version of {name}": torch.tensor(each._version) for name, each in self.module.named_buffers()}
+        self.results |= {
+            f"{self.count}: {name}": each.detach().clone() for name, each in results.items() if each is not None
+        }
+        self.results |= {
+            f"{self.count}: version of {name}": torch.tensor(each._version)
+            for name, each in self.module.named_buffers()
+        }
         self.count += 1
 
     @property
@@ -73,7 +78,9 @@ class Steps:
         return dict(self.workspace.recordings.counts)
 
 
-def compare(device: EmulatedCuda, scenario: Callable[[Steps], None], make: Callable[[], Steps] = Steps) -> dict[str, int]:
+def compare(
+    device: EmulatedCuda, scenario: Callable[[Steps], None], make: Callable[[], Steps] = Steps
+) -> dict[str, int]:
     """Runs `scenario` on interpreted and on repeated steps, whose results must be equal; returns the latter's counts."""
     expected, actual = make(), make()
     device.repeats_steps = False
@@ -286,9 +293,21 @@ def test_refused_edits_are_refused_after_repeated_steps(device: EmulatedCuda) ->
     handle.remove()
     steps()
     assert steps.counts["repeated"] == 4
-    steps.module.norm.running_var = steps.module.norm.running_mean
+
+
+def test_running_statistics_that_become_shared_are_refused(device: EmulatedCuda) -> None:
+    up = randomise(TransitionUp(4, 8, 4, 4), 0).float()
+    workspace = lean.Workspace()
+
+    def step() -> None:
+        lean.transition_up(up, make_maps(0, 4, (2, 3)), make_maps(1), workspace=workspace).sum().backward()
+
+    for _ in range(3):
+        step()
+    assert workspace.recordings.counts["repeated"] == 2
+    up.norm.running_mean = up.skip_norm.running_mean
     with pytest.raises(ValueError, match="shares running statistics"):
-        steps()
+        step()
 
 
 def test_other_gradients(device: EmulatedCuda) -> None:
