@@ -287,3 +287,36 @@ with backend.using(backend.RecordedCuda(80, 108)) as recorded:
 (record,) = recorded.take_records()
 assert record.kernel == {kernel!r}, record.kernel
 """)
+
+
+def test_kernels_are_loaded_with_their_image() -> None:
+    """By a driver that can list them; so none is loaded later, inside a capture."""
+    run("""
+import subprocess
+driver = Path(directory.name) / "listing.so"
+source = r'''
+#include STAND_IN
+namespace { int first, second, loaded = 0; }
+extern "C" {
+int cuModuleGetFunctionCount(unsigned* count, void*) { return *count = 2, 0; }
+int cuModuleEnumerateFunctions(void** functions, unsigned, void*) {
+  return functions[0] = &first, functions[1] = &second, 0;
+}
+int cuFuncGetName(const char** name, void* function) {
+  return *name = function == &first ? "bn_relu_forward_float32" : "bn_relu_backward_float32", 0;
+}
+int cuFuncLoad(void*) { return ++loaded, 0; }
+int loaded_functions() { return loaded; }
+}'''
+stand_in = Path(emulation.__file__).resolve().parents[2] / "benchmarks" / "stand_in_driver.cpp"
+command = ["g++", "-std=c++17", "-shared", "-fPIC", f'-DSTAND_IN="{stand_in}"', "-x", "c++", "-", "-o", str(driver)]
+subprocess.run(command, input=source.encode(), check=True)
+backend.use(backend.EmulatedCuda(str(driver), lambda *image: b"image"))
+library = ctypes.CDLL(str(driver))
+x = torch.zeros(1, 4, 2, 2).contiguous(memory_format=torch.channels_last)
+norm = Norm(torch.zeros(4), torch.ones(4), torch.zeros(4))
+bn_relu_forward(x, norm, torch.empty_like(x))
+assert library.loaded_functions() == 2
+bn_relu_backward(x, x, norm, torch.empty_like(x))
+assert library.loaded_functions() == 4  # and the image that adds up the sums
+""")

@@ -4,6 +4,7 @@
 #include <memory>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 namespace ladderseg::cuda {
 namespace {
@@ -70,13 +71,36 @@ Function Device::function(const std::string& image, const std::string& kernel) {
     const std::string what = image + " (" + std::to_string(code.size()) + " bytes) on a device of compute capability " +
                              std::to_string(major_) + "." + std::to_string(minor_);
     check(driver, driver.module_load(&module, code.c_str()), "loading the kernel image " + what);
+    const std::map<std::string, Function> loaded = load_functions(module);
     const std::lock_guard<std::mutex> lock(mutex_);
-    module = modules_.emplace(image, module).first->second;
+    const auto [place, is_first] = modules_.emplace(image, module);
+    module = place->second;
+    if (is_first)
+      for (const auto& [name, function] : loaded) functions_.emplace(std::make_pair(image, name), function);
+    const auto known = functions_.find({image, kernel});
+    if (known != functions_.end()) return known->second;
   }
   Function function = nullptr;
   check(driver, driver.module_function(&function, module, kernel.c_str()), "looking up the kernel " + kernel);
   const std::lock_guard<std::mutex> lock(mutex_);
   return functions_.emplace(std::make_pair(image, kernel), function).first->second;
+}
+
+std::map<std::string, Function> Device::load_functions(Module module) const {
+  std::map<std::string, Function> loaded;
+  if (!driver.module_function_count || !driver.module_functions || !driver.function_name || !driver.function_load)
+    return loaded;
+  unsigned count = 0;
+  check(driver, driver.module_function_count(&count, module), "counting the kernels of an image");
+  std::vector<Function> functions(count);
+  check(driver, driver.module_functions(functions.data(), count, module), "listing the kernels of an image");
+  for (const Function function : functions) {
+    const char* name = nullptr;
+    check(driver, driver.function_name(&name, function), "asking for a kernel's name");
+    check(driver, driver.function_load(function), std::string("loading the kernel ") + name);
+    loaded.emplace(name, function);
+  }
+  return loaded;
 }
 
 CurrentContext::CurrentContext(const Device& device) : device_(device), pushed_(false) {

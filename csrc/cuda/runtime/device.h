@@ -32,10 +32,15 @@ class Device {
   int multiprocessors() const { return multiprocessors_; }
   Context context() const { return context_; }
 
-  // A kernel of the image; both are loaded at their first use. Call with the context current.
+  // A kernel of the image, which is loaded with all its kernels when the first of them is used: a driver may not load
+  // them while a stream is captured. Drivers older than CUDA 12.4 load each at its own first use. Call with the context
+  // current.
   Function function(const std::string& image, const std::string& kernel);
 
  private:
+  // Loads the kernels of a module, by name.
+  std::map<std::string, Function> load_functions(Module module) const;
+
   int major_, minor_, multiprocessors_, driver_version_;
   Context context_;
   std::mutex mutex_;

@@ -39,6 +39,10 @@ std::unique_ptr<Driver> load(const std::string& path) {
   find(library, path, "cuLaunchKernel", driver->launch);
   find(library, path, "cuGetErrorName", driver->error_name);
   find(library, path, "cuGetErrorString", driver->error_string);
+  find_optional(library, "cuModuleGetFunctionCount", driver->module_function_count);
+  find_optional(library, "cuModuleEnumerateFunctions", driver->module_functions);
+  find_optional(library, "cuFuncGetName", driver->function_name);
+  find_optional(library, "cuFuncLoad", driver->function_load);
   find_optional(library, "emulator_set_buffers", driver->set_buffers);
   find_optional(library, "emulator_report", driver->report);
   check(*driver, driver->init(0), "initialising the CUDA driver " + path);

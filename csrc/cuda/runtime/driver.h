@@ -46,6 +46,12 @@ struct Driver {
   Result (*error_name)(Result result, const char** name);
   Result (*error_string)(Result result, const char** text);
 
+  // nullptr in drivers older than CUDA 12.4.
+  Result (*module_function_count)(unsigned* count, Module module);
+  Result (*module_functions)(Function* functions, unsigned count, Module module);
+  Result (*function_name)(const char** name, Function function);
+  Result (*function_load)(Function function);
+
   // Extra functions of a driver that checks the kernels; nullptr in CUDA's own.
   void (*set_buffers)(const Buffer* buffers, int count);  // of the next launch
   const char* (*report)();                                // errors of the last launch
