@@ -137,7 +137,9 @@ def steps(name: str, dtype: str, height: int, width: int, device: str) -> dict[s
     narrow = dtype != "float32"
 
     def train() -> None:
-        model.zero_grad()
+        model.train()
+        for parameter in model.parameters():
+            parameter.grad = None
         if device == "meta" and narrow:
             criterion(model(images), labels).backward()
             return

@@ -16,7 +16,7 @@ from .plan import MemoryPlan
 from .recorded_step import RecordedPass, RecordedStep
 from .recorder import Recorder, View, is_dense
 from .recordings import Entry, Finished, Kept, KeptNorm
-from .step_facts import buffers_of, facts_of_backward, facts_of_forward, is_usual, norms_of
+from .step_facts import StepFacts, buffers_of, facts_of_backward, facts_of_forward, is_usual
 from .workspace import Arena, Workspace
 
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ def recording_of(
     if keep and hooked is not False:
         return None
     try:
-        norms = norms_of(call.program)
-        buffers = buffers_of(norms)
-        facts = facts_of_forward(call.program, call.plan, call.like, keep, backend, tensors, norms, buffers)
+        buffers = buffers_of(call.program.norms)
+        facts = facts_of_forward(call.program, call.plan, call.like, keep, backend, tensors, buffers)
         entry, new = workspace.recordings.find(facts)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None  # the modules are in a state that interpreting reports, or that cannot be compared
@@ -119,7 +118,7 @@ class CallRecording:
         if keep:
             self._kept = self._kept_views(call)
         if recorder.failure is not None or self._kept is None:
-            self._end([], {}, [])
+            self._end([], {}, None)
             return outputs
         kept = list(self._kept.blocks())
         if any(view is not None and view.block in kept for view in results):
@@ -148,7 +147,7 @@ class CallRecording:
             recorder.fail("backward is not usual")  # for this call
             counts["interpreted"] += 1
             return interpret(saved)
-        facts = facts_of_backward(self._backend, wanted, grads)
+        facts = facts_of_backward(self._backend, wanted, grads).frozen()
         present = [grad for grad in grads if grad is not None]
         recorder.check_apart([*saved, *present])
         grad_blocks = recorder.add_tensors(present)
@@ -168,7 +167,7 @@ class CallRecording:
         self._end(kept, needed, facts)
         return gradients
 
-    def _end(self, kept: Sequence[int], needed_inputs: dict[int, int], backward_facts: list[object]) -> None:
+    def _end(self, kept: Sequence[int], needed_inputs: dict[int, int], backward_facts: StepFacts | None) -> None:
         recorder, entry = self._recorder, self._entry
         if recorder.failure is not None:
             entry.failure = recorder.failure
@@ -246,7 +245,8 @@ class CallRepetition:
         """
         assert self._arena is not None, "the pass before was the last"
         usual = final and is_usual(self._backend) and backend_of(call.like.device) is self._backend
-        if usual and facts_of_backward(self._backend, wanted, grads) == self._finished.backward_facts:
+        expected = self._finished.backward_facts
+        if usual and expected is not None and facts_of_backward(self._backend, wanted, grads).are(expected):
             gradients = self._repeat(call, 1, [*saved, *(grad for grad in grads if grad is not None)])
             saved.clear()
         else:
@@ -268,7 +268,7 @@ class CallRepetition:
         return results
 
     def _materialised(self, call: ProgramCall, saved: list[Tensor]) -> list[Tensor]:
-        """Parameters and maps as an interpreted forward pass saves them, and the call's other state; empties `saved`."""
+        """Parameters and maps as an interpreted forward pass saves them; restores the call's state, empties `saved`."""
         finished, arena = self._finished, self._arena
         kept = finished.kept
         assert kept is not None and arena is not None

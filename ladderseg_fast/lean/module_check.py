@@ -22,7 +22,7 @@ _read_hooks = itemgetter(*HOOKS)
 _CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
 
 
-def check_modules(root: nn.Module, examine: Callable[[Examination], None] | None = None) -> None:
+def check_modules(root: nn.Module, examine: Callable[[Examination], None] | None = None) -> dict[Any, Any]:
     """Checks that `root` computes what its program does.
 
     The program follows, and therefore allows: any values of parameters and buffers, other numbers of channels that fit
@@ -33,6 +33,9 @@ def check_modules(root: nn.Module, examine: Callable[[Examination], None] | None
         root: a section of nn/, or a network that consists of these.
         examine: for a network, the examination of its modules; the network has been called, so its own hooks have run.
 
+    Returns:
+        A dict for what the caller derives from the modules: empty whenever they have changed.
+
     Raises:
         UnsupportedModuleError: the program computes something else; the message names the module and the edit.
     """
@@ -42,7 +45,8 @@ def check_modules(root: nn.Module, examine: Callable[[Examination], None] | None
     snapshot = _snapshots.get(root)
     if snapshot is None or not snapshot.holds(root):
         _snapshots.pop(root, None)
-        _snapshots[root] = _look(root, examine)
+        snapshot = _snapshots[root] = _look(root, examine)
+    return snapshot.derived
 
 
 def check_stem(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
@@ -73,6 +77,7 @@ class _Snapshot:
         """called: whether `root` has been called, so that its hooks have run."""
         self._below = [module for module in modules if module is not root]
         self._called = called
+        self.derived: dict[Any, Any] = {}
         self._seen = list(self._facts(root))
 
     def holds(self, root: nn.Module) -> bool:
@@ -100,12 +105,12 @@ class _Snapshot:
 def _convolution_facts(own: dict[str, Any]) -> tuple[object, ...]:
     parameters = own["_parameters"]
     tensors = parameters.get("weight"), parameters.get("bias")
-    return (*map(own.get, _CONVOLUTION), *(None if tensor is None else tensor.shape for tensor in tensors))
+    return (*map(own.get, _CONVOLUTION), *(None if tensor is None else tensor.size() for tensor in tensors))
 
 
 def _norm_facts(own: dict[str, Any]) -> tuple[object, ...]:
     tensors = (*own["_parameters"].values(), *own["_buffers"].values())
-    shapes = [None if tensor is None else tensor.shape for tensor in tensors]
+    shapes = [None if tensor is None else tensor.size() for tensor in tensors]
     return own.get("num_features"), own.get("track_running_stats"), shapes
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -36,11 +36,26 @@ class Program:
     outputs: tuple[str, ...]
     recomputed: frozenset[str] = frozenset()
 
+    @cached_property
+    def modules(self) -> list[nn.Module]:
+        """The modules of all stages."""
+        return list(dict.fromkeys(module for stage in self.stages for module in stage.modules))
+
+    @cached_property
+    def norms(self) -> list[nn.BatchNorm2d]:
+        """The batch norms among the modules."""
+        return [module for module in self.modules if isinstance(module, nn.BatchNorm2d)]
+
     def parameters(self) -> dict[ParameterKey, Tensor]:
         """The parameters of all stages, as the modules hold them now."""
-        modules = dict.fromkeys(module for stage in self.stages for module in stage.modules)
-        named = {(module, name): getattr(module, name) for module in modules for name in ("weight", "bias")}
-        return {key: parameter for key, parameter in named.items() if parameter is not None}
+        found = {}
+        for module in self.modules:
+            own = module._parameters  # unless it is computed, as by a parametrization
+            for name in ("weight", "bias"):
+                parameter = own[name] if name in own else getattr(module, name)
+                if parameter is not None:
+                    found[module, name] = parameter
+        return found
 
     def kept(self) -> list[str]:
         """The features whose values are kept for backward."""
@@ -295,7 +310,7 @@ class _Call:
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
-    return tensor.shape, tensor.dtype, tensor.device
+    return tensor.size(), tensor.dtype, tensor.device
 
 
 def _check_unpacked(saved: Sequence[Tensor], kinds: Sequence[tuple[torch.Size, torch.dtype, torch.device]]) -> None:

@@ -210,10 +210,9 @@ def placed(sizes: Sequence[int], spans: Sequence[tuple[int, int]]) -> tuple[list
         while ends and ends[0][0] < spans[i][0]:
             _, ended = ends.pop(0)
             gaps.free(starts[ended], rounded[ended])
-        start = gaps.take(rounded[i])
-        if start is None:
-            start, total = total, total + rounded[i]
-        starts[i] = start
+        found = gaps.take(rounded[i])
+        starts[i] = total if found is None else found
+        total += rounded[i] if found is None else 0
         insort(ends, (spans[i][1], i))
     assert bottom <= total
     return starts, total

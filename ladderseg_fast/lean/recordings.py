@@ -9,13 +9,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
 from .recorded_step import RecordedStep
 from .recorder import View
+from .step_facts import StepFacts
 
 #: Steps with different facts that are remembered: as many as placements.
 _MOST = 8
@@ -58,14 +58,14 @@ class Finished:
     """None if there is no backward pass."""
     needed_inputs: dict[int, int] = field(default_factory=dict)
     """Blocks of the inputs that the backward pass reads, by the number of the input."""
-    backward_facts: list[Any] = field(default_factory=list)
+    backward_facts: StepFacts | None = None
 
 
 @dataclass
 class Entry:
     """What is known of the steps with the same facts."""
 
-    facts: list[Any]
+    facts: StepFacts
     attempts: int = 0
     """Recordings begun."""
     failure: str | None = None
@@ -95,13 +95,13 @@ class Recordings:
         with self._lock:
             self._entries.clear()
 
-    def find(self, facts: list[Any]) -> tuple[Entry, bool]:
+    def find(self, facts: StepFacts) -> tuple[Entry, bool]:
         """The entry for these facts, and whether it is new."""
         with self._lock:
             for i, entry in enumerate(self._entries):
-                if entry.facts == facts:
+                if facts.are(entry.facts):
                     self._entries.append(self._entries.pop(i))
                     return entry, False
-            entry = Entry(facts)
+            entry = Entry(facts.frozen())
             self._entries = [*self._entries[1 - _MOST :], entry]
             return entry, True

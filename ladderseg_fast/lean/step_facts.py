@@ -1,7 +1,7 @@
 """The facts on which the launches of a step depend: all that Python and the core read, apart from tensors' values."""
 
-from collections.abc import Sequence
-from operator import attrgetter
+from collections.abc import Iterator, Sequence
+from operator import attrgetter, eq
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .program import Program
 
 _read_norm = attrgetter("training", "momentum", "eps", "track_running_stats")
+_read_tensor = attrgetter("dtype", "device", "requires_grad")
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 #: Launchers choose kernels by the alignment of maps and weights to so many bytes.
@@ -34,15 +35,47 @@ def is_usual(backend: Cuda) -> bool:
     )
 
 
-def norms_of(program: "Program") -> list[nn.BatchNorm2d]:
-    """The batch norms of a program."""
-    modules = dict.fromkeys(module for stage in program.stages for module in stage.modules)
-    return [module for module in modules if isinstance(module, nn.BatchNorm2d)]
-
-
 def buffers_of(norms: Sequence[nn.BatchNorm2d]) -> list[Tensor | None]:
     """The buffers of batch norms, three each."""
-    return [getattr(norm, name) for norm in norms for name in _BUFFERS]
+    buffers = []
+    for norm in norms:
+        own = norm._buffers
+        buffers += [own[name] if name in own else getattr(norm, name) for name in _BUFFERS]
+    return buffers
+
+
+class StepFacts:
+    """The facts of one pass, to be compared with those of another.
+
+    Those of tensors, of which there are about a thousand, are read one by one while they are compared: a thousand new
+    objects at a time would trigger the garbage collector.
+    """
+
+    def __init__(self, values: list[Any], tensors: Sequence[Tensor]) -> None:
+        self._values = values
+        self._tensors: Sequence[Tensor] = tensors
+        self._seen: list[list[Any]] | None = None
+
+    def frozen(self) -> "StepFacts":
+        """The same facts, without the tensors."""
+        facts = StepFacts(self._values, ())
+        facts._seen = [list(each) for each in self._of_tensors()]
+        return facts
+
+    def are(self, frozen: "StepFacts") -> bool:
+        """Whether these facts are those of the past pass `frozen`."""
+        assert frozen._seen is not None
+        if self._values != frozen._values or len(self._tensors) != len(frozen._seen[0]):
+            return False
+        return all(all(map(eq, now, seen)) for now, seen in zip(self._of_tensors(), frozen._seen))
+
+    def _of_tensors(self) -> Iterator[Iterator[Any]]:
+        tensors = self._tensors
+        yield (address % _ALIGNMENT for address in map(Tensor.data_ptr, tensors))
+        yield map(Tensor.size, tensors)
+        yield map(Tensor.stride, tensors)
+        yield map(_read_tensor, tensors)
+        yield map(Tensor.is_neg, tensors)
 
 
 def facts_of_forward(
@@ -52,37 +85,24 @@ def facts_of_forward(
     keep: bool,
     backend: Cuda,
     tensors: Sequence[Tensor],
-    norms: Sequence[nn.BatchNorm2d],
     buffers: Sequence[Tensor | None],
-) -> list[Any]:
-    """Facts of a forward pass on `tensors`, the inputs and parameters; to be compared with those of another step."""
-    facts: list[Any] = [keep, like.dtype, like.device, plan, *_facts_of_settings(backend)]
-    facts += [program.inputs, program.outputs, program.recomputed]
+) -> StepFacts:
+    """Facts of a forward pass on `tensors`, the inputs and parameters, and the `buffers` of the batch norms."""
+    present = [buffer for buffer in buffers if buffer is not None]
+    values: list[Any] = [keep, like.dtype, like.device, plan, *_facts_of_settings(backend)]
+    values += [program.inputs, program.outputs, program.recomputed]
     for stage in program.stages:
-        facts += [type(stage), vars(stage)]
-    facts += map(_read_norm, norms)
-    facts += map(facts_of_tensor, tensors)
-    facts += [None if buffer is None else facts_of_tensor(buffer) for buffer in buffers]
-    facts.append(len({id(buffer) for buffer in buffers if buffer is not None}))  # shared ones are refused
-    return facts
+        values += [type(stage), vars(stage)]
+    values += map(_read_norm, program.norms)
+    values += [buffer is None for buffer in buffers]
+    values.append(len(set(map(id, present))))  # shared ones are refused
+    return StepFacts(values, [*tensors, *present])
 
 
-def facts_of_backward(backend: Cuda, wanted: Sequence[bool], grads: Sequence[Tensor | None]) -> list[Any]:
+def facts_of_backward(backend: Cuda, wanted: Sequence[bool], grads: Sequence[Tensor | None]) -> StepFacts:
     """Facts of the backward pass of a call whose forward pass has certain facts."""
-    described = [None if grad is None else facts_of_tensor(grad) for grad in grads]
-    return [tuple(wanted), *_facts_of_settings(backend), *described]
-
-
-def facts_of_tensor(tensor: Tensor) -> tuple[Any, ...]:
-    return (
-        tensor.shape,
-        tensor.stride(),
-        tensor.dtype,
-        tensor.device,
-        tensor.requires_grad,
-        tensor.is_neg(),
-        tensor.data_ptr() % _ALIGNMENT,
-    )
+    values: list[Any] = [tuple(wanted), *_facts_of_settings(backend), *(grad is None for grad in grads)]
+    return StepFacts(values, [grad for grad in grads if grad is not None])
 
 
 def _facts_of_settings(backend: Cuda) -> tuple[Any, ...]:

@@ -22,6 +22,9 @@ from .programs import examine, program_of
 from .state import describe, state_problems
 from .weights import load_encoder_weights
 
+#: Programs of a model, for different memory plans, that are kept while its modules stay as they are.
+_MOST_PROGRAMS = 8
+
 
 class SegmentationModel(Network):
     """A network that runs lean or plain. Its subclasses are the paper's models; each gives its design.
@@ -144,9 +147,13 @@ class SegmentationModel(Network):
             UnsupportedModuleError: a module no longer computes what the program computes in its place.
             ValueError: the plan recomputes a section that an average pooling leads to.
         """
-        check_modules(self, partial(examine, self))
+        programs = check_modules(self, partial(examine, self))
         plan = plan or lean.MemoryPlan.default(images.device)
-        encoder, program = self.design.encoder, program_of(self, plan)
+        encoder, program = self.design.encoder, programs.get(plan)
+        if program is None:
+            if len(programs) >= _MOST_PROGRAMS:
+                programs.clear()
+            program = programs[plan] = program_of(self, plan)
         maps = {"images": images}
         if encoder.on_torch is not None:
             maps = encoder.run_on_torch(self.features, images, plan, workspace)

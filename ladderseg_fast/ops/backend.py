@@ -107,8 +107,8 @@ class Cuda(Backend):
     device_type = "cuda"
     dtypes = tuple(_ELEMENTS)
     on_gpu = True
-    repeats_steps = True
     conv3x3_weights = TapMajorWeights()
+    repeats_steps = True
 
     #: Lock of threads that launch or record launches, because the core records for the whole process at a time.
     _launching = threading.RLock()

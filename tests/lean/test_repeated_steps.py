@@ -4,17 +4,16 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 
 import pytest
 import torch
 from emulator.emulation import emulated
 from support.comparison import assert_same_bits
 from support.lean_equals_plain import randomise
-from torch import Tensor, nn
+from torch import Tensor
 
 from ladderseg_fast import lean
-from ladderseg_fast.nn import PyramidContext, Transition, TransitionUp
+from ladderseg_fast.nn import Transition, TransitionUp
 from ladderseg_fast.ops.backend import EmulatedCuda, using
 
 Results = dict[str, Tensor]
@@ -81,7 +80,7 @@ class Steps:
 def compare(
     device: EmulatedCuda, scenario: Callable[[Steps], None], make: Callable[[], Steps] = Steps
 ) -> dict[str, int]:
-    """Runs `scenario` on interpreted and on repeated steps, whose results must be equal; returns the latter's counts."""
+    """Runs `scenario` on interpreted and on repeated steps: results must be equal. Returns the latter's counts."""
     expected, actual = make(), make()
     device.repeats_steps = False
     try:
