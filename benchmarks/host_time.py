@@ -6,9 +6,10 @@ A driver that accepts launches and does nothing takes CUDA's place (stand_in_dri
 the time is the host's alone, apart from torch's operators, which run on the CPU: the images are small, so that these
 take about as long as their launches on a GPU would. Results mean nothing, and the labels' check is left out.
 
-Times are of the process, so that other programs matter little. A training step is the model, LadderLoss and backward; a prediction is the model in evaluation mode without gradients
-and upsample_argmax. The first steps of a shape are timed separately where the package replays later ones. With
---against, another checkout with its compiled core is measured in processes in turn with this one.
+A training step is the model, LadderLoss and backward; a prediction is model.predict in evaluation mode. Each is
+interpreted, as the first steps of a kind are, and repeated, as later ones are. Times are of the process, so that other
+programs matter little. With --against, another checkout with its compiled core is measured in processes in turn with
+this one.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -37,6 +39,7 @@ LARGE = (1024, 2048)
 GPU = 90, 132
 
 DTYPES = ("float32", "float16")
+KINDS = ("training", "prediction")
 
 
 def main() -> None:
@@ -96,7 +99,8 @@ def measure(options: argparse.Namespace) -> dict[str, dict]:
         with using(backend):
             found = {}
             for dtype in DTYPES:
-                for kind, step in steps(options.model, dtype, *SMALL, "cpu").items():
+                for kind in KINDS:
+                    step = step_of(options.model, dtype, kind, *SMALL, "cpu")
                     large = counted_launches(options.model, dtype, kind)
                     for way in ways(backend):
                         key = f"{kind:14}{dtype:9}{way}"
@@ -123,35 +127,38 @@ def compiled(folder: Path) -> Path:
     return library
 
 
-def steps(name: str, dtype: str, height: int, width: int, device: str) -> dict[str, Callable[[], None]]:
-    """A training step and a prediction of a new model on new images."""
+def step_of(name: str, dtype: str, kind: str, height: int, width: int, device: str) -> Callable[[], None]:
+    """A training step or a prediction of a new model on new images; on the meta device without autocast."""
     import torch
 
     from ladderseg_fast import LadderLoss, create_model
 
     with torch.device(device):
-        model = create_model(name, CLASSES)
+        model = create_model(name, CLASSES).train(kind == "training")
         images = torch.zeros(BATCH, 3, height, width)
         labels = torch.zeros(BATCH, height, width, dtype=torch.uint8)
+    narrow = getattr(torch, dtype)
+    if device == "meta":
+        model, images = model.to(narrow), images.to(narrow)
     criterion = LadderLoss()
-    narrow = dtype != "float32"
+    region = partial(torch.autocast, "cpu", narrow, enabled=dtype != "float32" and device != "meta")
 
     def train() -> None:
-        model.train()
-        for parameter in model.parameters():
-            parameter.grad = None
-        if device == "meta" and narrow:
-            criterion(model(images), labels).backward()
-            return
-        with torch.autocast("cpu", getattr(torch, dtype), enabled=narrow):
+        with region():
             loss = criterion(model(images), labels)
         loss.backward()
 
     def predict() -> None:
-        with torch.autocast("cpu", getattr(torch, dtype), enabled=narrow):
+        with region():
             model.predict(images)
 
-    return {"training": train, "prediction": predict}
+    def clear() -> None:
+        for parameter in model.parameters():
+            parameter.grad = None
+
+    step = train if kind == "training" else predict
+    step.clear = clear
+    return step
 
 
 def timed(step: Callable[[], None], library: ctypes.CDLL, count: int) -> dict:
@@ -161,6 +168,7 @@ def timed(step: Callable[[], None], library: ctypes.CDLL, count: int) -> dict:
     seconds = []
     library.launches_since()
     for _ in range(count):
+        step.clear()
         start = time.process_time()
         step()
         seconds.append(time.process_time() - start)
@@ -183,8 +191,7 @@ def counted_launches(name: str, dtype: str, kind: str) -> int:
     from ladderseg_fast.ops.backend import RecordedCuda, using
 
     with using(RecordedCuda(*GPU)) as backend:
-        step = steps(name, "float32", *LARGE, "meta")[kind]
-        step()
+        step_of(name, dtype, kind, *LARGE, "meta")()
         return len(backend.take_records())
 
 

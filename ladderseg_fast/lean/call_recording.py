@@ -57,7 +57,7 @@ def recording_of(
     backend = backend_of(device)
     if not isinstance(backend, Cuda) or not workspace.repeats_steps or not is_usual(backend):
         return None
-    if keep and hooked is not False:
+    if (keep and hooked is not False) or any(map(_is_replica, call.program.modules[:1])):
         return None
     try:
         buffers = buffers_of(call.program.norms)
@@ -75,6 +75,11 @@ def recording_of(
         return None
     entry.attempts += 1
     return CallRecording(entry, backend, present)
+
+
+def _is_replica(module: nn.Module) -> bool:
+    """Whether torch.nn.DataParallel has made the module for one step; a recording would keep its parameters alive."""
+    return "_is_replica" in vars(module)
 
 
 class CallRecording:

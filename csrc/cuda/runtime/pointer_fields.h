@@ -40,10 +40,10 @@ void visit(Struct& value, const Each& each) {
   constexpr std::size_t n = count<Struct>();
   static_assert(n > 0 && n <= 20, "add a line for this number of fields");
   const auto all = [&each](auto&... field) { (each(field), ...); };
-#define FIELDS(number, ...)            \
-  else if constexpr (n == number) {    \
-    auto& [__VA_ARGS__] = value;       \
-    all(__VA_ARGS__);                  \
+#define FIELDS(number, ...)         \
+  else if constexpr (n == number) { \
+    auto& [__VA_ARGS__] = value;    \
+    all(__VA_ARGS__);               \
   }
   if constexpr (n == 1) {
     auto& [a] = value;
