@@ -38,12 +38,15 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
         (2, 128, 9, 9, 1, 1),
         (1, 1, 7, 7, 33, 1),
         (1, 16, 17, 33, 32, 4),
-        (1, 32, 16, 32, 32, 1),  # whole patches of the weight gradient, on tensor cores too,
+        (1, 32, 16, 32, 32, 1),  # whole patches of tensor cores, and of the weight gradient,
         (1, 40, 17, 33, 40, 1),  # a pixel more,
         (2, 24, 15, 31, 8, 2),  # and a pixel fewer
         (1, 8, 20, 1, 32, 4),
         (1, 8, 1, 150, 40, 1),
         (1, 16, 60, 70, 16, 1),  # many patches in many parts
+        (1, 40, 9, 17, 72, 1),  # patches of tensor cores: a pixel more, slices and columns that are not whole
+        (1, 136, 7, 15, 128, 2),  # a pixel fewer
+        (1, 8, 5, 3, 8, 7),  # every tap but the middle one is in the padding
         (0, 3, 4, 4, 19, 1),
     ]
     small = (2, 3, 3, 4, 4, 1)

@@ -27,7 +27,7 @@ LADDERSEG_DEVICE void work_on_patch(const DataArguments& args, PatchMemory<Tile>
   const BackwardWeight<Tile, wide> weight{args.weight, args.padded_outputs, args.padded_channels, column};
   Tile tile;
   tile.multiply(grad, weight, patch, memory.product);
-  write_patch_gradient(args, tile, patch, part, column, memory.gradient);
+  write_patch_gradient<false>(args, tile, patch, part, column, memory.gradient);
 }
 
 LADDERSEG_PATCH_KERNEL(bn_relu_conv3x3_data, DataArguments, LargePatchTile)
@@ -50,7 +50,7 @@ LADDERSEG_DEVICE void convolve_patch(const DataArguments& args, TensorMemory<Til
   Tile tile;
   convolve<true>(tile, grad, block.patch, weights, block.column, memory.convolution);
   const PatchBlock<Tile> again(args);
-  write_patch_gradient(args, tile, again.patch, again.part, again.column, memory.gradient);
+  write_patch_gradient<true>(args, tile, again.patch, again.part, again.column, memory.gradient);
 }
 #endif
 

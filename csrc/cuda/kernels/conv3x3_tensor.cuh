@@ -14,6 +14,7 @@
 #include "bn_relu_conv3x3.h"
 #include "pixel_sources.cuh"
 #include "product_tensor.cuh"
+#include "threads.cuh"
 
 #if LADDERSEG_TENSOR_CORES
 namespace ladderseg::cuda {
@@ -32,32 +33,19 @@ LADDERSEG_DEVICE void wait_for_copies_before_last() {
 #endif
 }
 
-// threadIdx.x, which the compiler cannot tell to be constant: so it computes what depends on it where it is needed,
-// instead of keeping it in registers.
-LADDERSEG_DEVICE int fresh_thread() {
-  int thread;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
-  __builtin_assume(thread >= 0 && thread < 1024);
-  return thread;
-}
-
-// Likewise of the block.
-LADDERSEG_DEVICE int fresh_block() {
+// blockIdx.x, as thread_again().
+LADDERSEG_DEVICE int block_again() {
   int block;
   asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
   return block;
-}
-
-LADDERSEG_DEVICE unsigned read_word(unsigned address) {
-  unsigned word;
-  asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
-  return word;
 }
 
 // A tile of the pixels of a patch.
 template <int columns>
 struct PatchTile : TensorTile<columns, tensor_patch_threads(columns)> {
   using Patch = cuda::Patch<kTensorPatchHeight, kTensorPatchWidth>;
+
+  static constexpr int kColumnPiece = kWide;
 
   // To a multiprocessor. Turing has shared memory for one only.
   static constexpr int kBlocks = __CUDA_ARCH__ >= 800 ? 512 / PatchTile::kThreads : 1;
@@ -74,7 +62,7 @@ struct PatchBlock {
 
   template <class Arguments>
   LADDERSEG_DEVICE explicit PatchBlock(const Arguments& args) {
-    const int block = fresh_block();
+    const int block = block_again();
     part = block / args.column_tiles;
     column = block % args.column_tiles * Tile::kColumns;
     patch = Tile::Patch::of(args.patches, part);
@@ -106,7 +94,7 @@ struct Frame {
   template <class Source>
   LADDERSEG_DEVICE void find_pixels(const Source& source, const typename Tile::Patch& patch) {
     const int64 first = patch.image * source.rows() * patch.w;
-    for (int i = fresh_thread(); i < kPixels; i += Tile::kThreads) {
+    for (int i = thread_again(); i < kPixels; i += Tile::kThreads) {
       const int y = i / kWidth, x = i - y * kWidth;
       const int64 p = patch.pixel_of(source.rows(), source.first_row, y - 1, x - 1);
       pixels[i] = {p < 0 ? -1 : static_cast<int>(p - first), (i * kChunks + permuted(x, 0)) * int{sizeof(Chunk)}};
@@ -117,7 +105,7 @@ struct Frame {
   // Reads a thread's chunks from number `from` on. What is outside of the map is read from somewhere in it.
   template <int count, class Source>
   LADDERSEG_DEVICE void fetch(const Source& source, int from, int channel, typename Source::Raw (&raw)[count]) const {
-    const int thread = fresh_thread(), c = channel + thread % kChunks * kWide;
+    const int thread = thread_again(), c = channel + thread % kChunks * kWide;
     const int existing = c < source.channels() ? c : 0;
 #pragma unroll
     for (int i = 0; i < count; ++i) {
@@ -129,7 +117,7 @@ struct Frame {
   template <int count, class Source>
   LADDERSEG_DEVICE void put(const Source& source, int from, int channel, const typename Source::Raw (&raw)[count],
                             Slice& slice) const {
-    const int thread = fresh_thread(), chunk = thread % kChunks, c = channel + chunk * kWide;
+    const int thread = thread_again(), chunk = thread % kChunks, c = channel + chunk * kWide;
     const auto vectors = source.vectors(c);
 #pragma unroll
     for (int i = 0; i < count; ++i) {
@@ -157,8 +145,8 @@ struct TapWeights {
   int indices, depth;          // in whole chunks where they are contiguous
 };
 
-// Stages of weights for a tile's columns and a slice of channels: in shared memory, and on the way there, one after the
-// other. The chunks of a row are permuted as TensorTile::Side's.
+// Stages of weights for a tile's columns and a slice of channels: in shared memory, and on the way there. The chunks of
+// a row are permuted as TensorTile::Side's.
 template <class Tile, Contiguous contiguous>
 struct WeightStages {
   static constexpr bool kDepthContiguous = contiguous == Contiguous::depth;
@@ -180,21 +168,15 @@ struct WeightStages {
   using Memory = Stage[kResident];
 
   const TapWeights<contiguous>& weights;
-  int column;   // the first of the tile
-  int channel;  // the first of the next stage
-  int offset;   // where this thread's first chunk of it is
+  int column;  // the first of the tile
   Chunk raw[Tile::kAsynchronous ? 1 : kCount];
 
-  LADDERSEG_DEVICE WeightStages(const TapWeights<contiguous>& weights, int column)
-      : weights(weights), column(column), channel(0) {
-    const int thread = fresh_thread(), row = thread / kChunks, first = thread % kChunks * kWide;
-    offset = kDepthContiguous ? (column + row) * weights.row_stride + first : row * weights.row_stride + column + first;
-  }
-
-  // Starts to bring the next stage, number `stage` of its slice.
-  LADDERSEG_DEVICE void fetch(int stage, Memory& memory) {
-    const int thread = fresh_thread(), row = thread / kChunks, first = thread % kChunks * kWide;
+  // Starts to bring stage `stage` of the slice from `channel` on.
+  LADDERSEG_DEVICE void fetch(int channel, int stage, Memory& memory) {
+    const int thread = thread_again(), row = thread / kChunks, first = thread % kChunks * kWide;
     const int index = column + (kDepthContiguous ? row : first), depth = channel + (kDepthContiguous ? first : row);
+    const int offset = (kDepthContiguous ? index * weights.row_stride + depth : depth * weights.row_stride + index) +
+                       stage * kTaps * weights.tap_stride;
     Chunk* const to = memory[stage % kResident].taps[0].chunk(row, first / kWide);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) {
@@ -211,17 +193,12 @@ struct WeightStages {
       }
     }
     end_copies();
-    offset += kTaps * weights.tap_stride;
-    if (stage == kStages - 1) {
-      channel += kSlice;
-      offset += kSlice * (kDepthContiguous ? 1 : weights.row_stride) - 9 * weights.tap_stride;
-    }
   }
 
   // Completes it where it did not go past the registers.
   LADDERSEG_DEVICE void put(int stage, Memory& memory) const {
     if constexpr (!Tile::kAsynchronous) {
-      const int thread = fresh_thread();
+      const int thread = thread_again();
       Chunk* const to = memory[stage % kResident].taps[0].chunk(thread / kChunks, thread % kChunks);
 #pragma unroll
       for (int i = 0; i < kCount; ++i)
@@ -245,7 +222,7 @@ struct FactorAddresses {
   unsigned right;
 
   LADDERSEG_DEVICE FactorAddresses(const typename Frame::Slice& values, const Side& weights) {
-    const int thread = fresh_thread(), lane = thread % 32;
+    const int thread = thread_again(), lane = thread % 32;
     const int row = thread / 32 / Tile::kWarpsAcross * (Tile::kWarpRows / kTensorPatchWidth);
     const int column = thread / 32 % Tile::kWarpsAcross * Tile::kWarpColumns;
 #pragma unroll
@@ -276,7 +253,7 @@ struct FactorAddresses {
 #pragma unroll
         for (int k = j; k < j + 2; ++k) {
           const unsigned words = next(right, k) + at;
-          to[k] = {{read_word(words), read_word(words + 4 * kRowBytes)}};
+          to[k] = {{load_word(words), load_word(words + 4 * kRowBytes)}};
         }
       } else {
         const Registers4 both = contiguous == Contiguous::depth
@@ -315,10 +292,10 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
   using Stages = WeightStages<Tile, contiguous>;
   using Factors = FactorAddresses<Tile, contiguous>;
   constexpr int kSlice = Stages::kSlice, kThirdStages = Stages::kStages / 3;
-  Stages stages(weights, column);
+  Stages stages{weights, column};
 #pragma unroll
   for (int stage = 0; stage < Stages::kAhead; ++stage) {
-    stages.fetch(stage, memory.weights);
+    stages.fetch(0, stage, memory.weights);
     stages.put(stage, memory.weights);
   }
   Frame& frame = memory.frame;
@@ -339,6 +316,7 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
 #pragma unroll
     for (int third = 0; third < 3; ++third) {
       typename Source::Raw raw[Frame::kThird];
+      // They are there after the third's first stage; registers have no room for them for longer.
       if (more) frame.fetch(source, third * Frame::kThird, next, raw);
 #pragma unroll
       for (int stage = third * kThirdStages; stage < (third + 1) * kThirdStages; ++stage) {
@@ -347,7 +325,7 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
         const int coming = (stage + Stages::kAhead) % Stages::kStages;
         const bool comes = more || coming > stage;
         if (comes)
-          stages.fetch(coming, memory.weights);
+          stages.fetch(coming > stage ? channel : next, coming, memory.weights);
         else
           end_copies();
 #pragma unroll
@@ -365,9 +343,9 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
           }
         }
         if (comes) stages.put(coming, memory.weights);
+        if (more && stage == third * kThirdStages)
+          frame.put(source, third * Frame::kThird, next, raw, memory.values[now ? 0 : 1]);
       }
-      if (more)
-        frame.put(source, third * Frame::kThird, next, raw, memory.values[now ? 0 : 1]);
     }
     now ^= sizeof(typename Frame::Slice);
   }
@@ -377,13 +355,13 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
 
 }  // namespace ladderseg::cuda
 
-// Entry points of kernels with such tiles, for maps whose pixels are whole chunks of 16 bytes, as are the vectors. The
+// Entry points of kernels with such tiles, for maps whose pixels are whole chunks of 16 bytes and aligned vectors. The
 // kernel's file has their `convolve_patch<Tile>(args, memory)`, and the TensorMemory<Tile> that it works in.
-#define LADDERSEG_TENSOR_PATCH_KERNEL(name, Arguments, columns)                                             \
-  extern "C" __global__ void __launch_bounds__(PatchTile<columns>::kThreads, PatchTile<columns>::kBlocks)   \
-      LADDERSEG_KERNEL(name)(const Arguments args) {                                                        \
-    __shared__ TensorMemory<PatchTile<columns>> memory;                                                     \
-    convolve_patch<PatchTile<columns>>(args, memory);                                                       \
+#define LADDERSEG_TENSOR_PATCH_KERNEL(name, Arguments, columns)                                           \
+  extern "C" __global__ void __launch_bounds__(PatchTile<columns>::kThreads, PatchTile<columns>::kBlocks) \
+      LADDERSEG_KERNEL(name)(const Arguments args) {                                                      \
+    __shared__ TensorMemory<PatchTile<columns>> memory;                                                   \
+    convolve_patch<PatchTile<columns>>(args, memory);                                                     \
   }
 #else
 #define LADDERSEG_TENSOR_PATCH_KERNEL(name, Arguments, columns)

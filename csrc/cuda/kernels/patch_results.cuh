@@ -7,7 +7,7 @@
 // threads of the block call these functions together. The memory must not be in use when they are called.
 #pragma once
 
-#include "patches.cuh"
+#include "pixel_sources.cuh"
 #include "tile_results.cuh"
 
 namespace ladderseg::cuda {
@@ -89,30 +89,80 @@ LADDERSEG_DEVICE void write_patch_statistics(const Arguments& args, const Tile& 
   if (writes) partial[args.output.c] = memory.sums.total(thread);
 }
 
+// Neighbouring channels of a pixel as they lie in memory. `count` of them exist; with `wide`, all do.
+template <int piece>
+struct alignas(piece * sizeof(Element) < 16 ? piece * sizeof(Element) : 16) ElementPiece {
+  Element elements[piece];
+
+  LADDERSEG_DEVICE void load(const Element* from, int count, bool wide) {
+    if (wide && count >= piece) {
+      *this = *reinterpret_cast<const ElementPiece*>(from);
+    } else {
+#pragma unroll
+      for (int i = 0; i < piece; ++i) elements[i] = i < count ? from[i] : Element{};
+    }
+  }
+};
+
+// The norm of the channels from c on, of which `left` exist; with `whole`, all do or none, and the vectors are aligned.
+template <bool whole, int piece>
+LADDERSEG_DEVICE ChannelNorm<piece> piece_norm(const Norm<Real>& norm, int c, int left) {
+  if constexpr (whole) {
+    const Pack<piece> mean = vector_chunk<true>(norm.mean + c, left, true);
+    const Pack<piece> scale = vector_chunk<true>(norm.scale + c, left, true);
+    const Pack<piece> shift = vector_chunk<true>(norm.shift + c, left, true);
+    ChannelNorm<piece> result;
+#pragma unroll
+    for (int i = 0; i < piece; ++i) {
+      result.mean[i] = mean.values[i];
+      result.scale[i] = scale.values[i];
+      result.shift[i] = shift.values[i];
+    }
+    return result;
+  } else {
+    return ChannelNorm<piece>(norm, c, left);
+  }
+}
+
 // The tile is the gradient of y, from channel `column` on. Masked it is summed up, as part `part` of args.partial_sums,
 // and scaled it becomes args.grad_input. args.wide_input: whether pixels of input and grad_input are whole chunks of 16
-// bytes.
-template <class Tile, class Patch, class Arguments>
+// bytes; with `whole`, they are, as are the tile's pieces and the vectors' chunks.
+template <bool whole, class Tile, class Patch, class Arguments>
 LADDERSEG_DEVICE void write_patch_gradient(const Arguments& args, const Tile& tile, const Patch& patch, int64 part,
                                            int column, TileGradientMemory<Tile>& memory) {
   constexpr int kPiece = Tile::kColumnPiece;
   const int columns = static_cast<int>(args.input.c);
+  const bool wide = whole || args.wide_input != 0;
   Real masked_sums[Tile::kThreadColumns], centred_sums[Tile::kThreadColumns];
 #pragma unroll
   for (int j = 0; j < Tile::kThreadColumns; j += kPiece) {
     const int c = column + Tile::column(j), left = columns - c;
-    const ChannelNorm<kPiece> norm(args.norm, c, left);
+    const int count = whole ? kPiece : left;
+    const ChannelNorm<kPiece> norm = piece_norm<whole, kPiece>(args.norm, c, left);
     ChannelSums<kPiece> sums;
+    // With `whole`, all rows are read before the first is stored: the compiler cannot tell that these are different
+    // maps.
+    constexpr int kTogether = whole ? Tile::kThreadRows : 1;
 #pragma unroll
-    for (int i = 0; i < Tile::kThreadRows; ++i) {
-      const auto at = PatchPixel<Tile, Patch>::of(i);
-      if (!patch.inside(at.i, at.j) || left <= 0) continue;
-      const int64 input_pixel = patch.pixel_of(args.input.h, args.input_first_row, at.i, at.j);
-      Real x[kPiece], result[kPiece];
-      load_piece(args.input.pixel(input_pixel) + c, left, args.wide_input != 0, x);
+    for (int first = 0; first < Tile::kThreadRows; first += kTogether) {
+      ElementPiece<kPiece> x[kTogether];
 #pragma unroll
-      for (int k = 0; k < kPiece; ++k) result[k] = sums.add(norm, k, x[k], tile.sums[i][j + k]);
-      store_piece(args.grad_input.pixel(patch.pixel(at.i, at.j)) + c, left, args.wide_input != 0, result);
+      for (int i = 0; i < kTogether; ++i) {
+        const auto at = PatchPixel<Tile, Patch>::of(first + i);
+        if (!patch.inside(at.i, at.j) || left <= 0) continue;
+        const int64 input_pixel = patch.pixel_of(args.input.h, args.input_first_row, at.i, at.j);
+        x[i].load(args.input.pixel(input_pixel) + c, count, wide);
+      }
+#pragma unroll
+      for (int i = 0; i < kTogether; ++i) {
+        const auto at = PatchPixel<Tile, Patch>::of(first + i);
+        if (!patch.inside(at.i, at.j) || left <= 0) continue;
+        Real result[kPiece];
+#pragma unroll
+        for (int k = 0; k < kPiece; ++k)
+          result[k] = sums.add(norm, k, to_real(x[i].elements[k]), tile.sums[first + i][j + k]);
+        store_piece(args.grad_input.pixel(patch.pixel(at.i, at.j)) + c, count, wide, result);
+      }
     }
 #pragma unroll
     for (int k = 0; k < kPiece; ++k) {

@@ -37,7 +37,9 @@ void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>
   const int64_t pixels = args.grad_input.pixels(), columns = args.input.c;
   const int64_t grad_channels = padded(queue, grad.c), padded_channels = padded(queue, columns);
   const bool wide_rows = wide(queue, args.grad_output) && aligned(args.weight);
-  const bool tensor = wide_rows && wide_correction(args.grad_output) && multiplies_by_tensor_cores(queue) &&
+  const bool wide_input = wide(queue, args.input) && wide(queue, args.grad_input);
+  const bool tensor = wide_rows && wide_input && wide(args.norm) && wide_correction(args.grad_output) &&
+                      multiplies_by_tensor_cores(queue) &&
                       fit_tensor_patches(grad, kTaps * grad_channels * padded_channels);
   const Variant chosen =
       tensor ? tensor_variant(args.grad_input, args.dilation) : variant(queue, args.grad_input, args.dilation);
@@ -56,7 +58,7 @@ void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>
                                                          static_cast<int>(chosen.column_tiles),
                                                          wide_rows,
                                                          wide_correction(args.grad_output),
-                                                         wide(queue, args.input) && wide(queue, args.grad_input)};
+                                                         wide_input};
   Launch call{
       "bn_relu_conv3x3_data", chosen.kernel, {patch_blocks(chosen.patches, chosen.column_tiles)}, {chosen.threads}};
   call.buffers = {buffer(queue, args.input, Access::read, "input"),
