@@ -790,7 +790,7 @@ MUTATIONS = [
         "conv3x3_tensor.cuh",
         "        wait_for_copies_before_last();\n        __syncthreads();\n",
         "        wait_for_copies_before_last();\n",
-        RACE,
+        RACE + "|cp.async not waited for",
     ),
     Mutation(
         "tensor stage not waited for",
@@ -799,7 +799,7 @@ MUTATIONS = [
         "conv3x3_tensor.cuh",
         "        wait_for_copies_before_last();\n        __syncthreads();\n",
         "        __syncthreads();\n",
-        r"cp.async|race",
+        r"cp\.async not waited for|race: shared",
     ),
     Mutation(
         "tensor slice filled while it is computed with",
