@@ -19,7 +19,7 @@ from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-#: Of the float32 step; `_narrow` is the one to few channels.
+#: Of the float32 step; `_narrow` is the one to few channels, `_small` the one for small maps.
 KERNELS = {
     "affine_correction",
     "batch_norm_backward",
@@ -32,10 +32,10 @@ KERNELS = {
     "bn_relu_conv1x1_forward_narrow",
     "bn_relu_conv1x1_weight",
     "bn_relu_conv3x3_data",
+    "bn_relu_conv3x3_data_small",
     "bn_relu_conv3x3_forward",
-    "bn_relu_conv3x3_forward_narrow",
+    "bn_relu_conv3x3_forward_small",
     "bn_relu_conv3x3_weight",
-    "bn_relu_conv3x3_weight_narrow",
     "bn_relu_forward",
     "bn_relu_maxpool_backward",
     "bn_relu_maxpool_forward",
@@ -46,6 +46,8 @@ KERNELS = {
     "label_totals",
     "loss",
     "merge_statistics",
+    "stem_convolution_forward",
+    "stem_convolution_weight",
     "sum_parts",
     "upsample_backward",
     "upsample_forward",
@@ -88,7 +90,7 @@ def test_products_go_to_the_tensor_cores_where_there_are_some(roofline: SimpleNa
         step = roofline.devices.DEVICES[name], dtype, "densenet121", 2, (64, 64), allow_tf32
         return {work.name for work in roofline.counts.lean_step(*step) if work.by_tensor_cores}
 
-    expected = {"bn_relu_conv1x1_forward_tensor", "bn_relu_conv3x3_data_tensor", "torch: convolution"}
+    expected = {"bn_relu_conv1x1_forward_tensor", "bn_relu_conv3x3_data_tensor"}
     assert by_tensor_cores("RTX 3060", torch.float16) > expected
     assert by_tensor_cores("RTX 3060", torch.float32, allow_tf32=True) > expected
     assert by_tensor_cores("RTX 3060", torch.float32) == set()
@@ -238,7 +240,7 @@ calls = {
     "bn_relu_forward_float32": lambda: bn_relu_forward(x, norm, aligned(2, 64, 12, 10)),
     "bn_relu_conv1x1_forward_float32": lambda: bn_relu_conv1x1_forward(
         x, norm, aligned(40, 64, 1, 1), aligned(2, 40, 12, 10)),
-    "bn_relu_conv3x3_forward_narrow_float32": lambda: bn_relu_conv3x3_forward(
+    "bn_relu_conv3x3_forward_small_float32": lambda: bn_relu_conv3x3_forward(
         x, norm, aligned(24, 64, 3, 3), 2, aligned(2, 24, 12, 10)),
     "upsample_backward_float32": lambda: upsample_backward(fine, coarse),
     "affine_correction_float32": lambda: affine_correction(gradient, gradient.grad),
