@@ -112,8 +112,7 @@ struct TensorWeightTile {
   }
 
   // A thread's chunks of a patch on their way to shared memory: of y, with the frame, or of the gradient and the input
-  // that corrects it. `outside` has a bit for each chunk that the thread has and whose pixel is outside. What is not
-  // fetched is zero: values that are not set would take registers of their own.
+  // that corrects it. `outside` has a bit for each chunk that the thread has and whose pixel is outside.
   struct Frame {
     Chunk chunks[kFrameCount];
     unsigned outside;
@@ -136,8 +135,9 @@ struct TensorWeightTile {
     return loaded;
   }
 
-  LADDERSEG_DEVICE Frame fetch_frame(const Pixels& patch) const {
-    Frame raw = {};
+  // Both fetch into zeros: what is not fetched stays zero, for values that are never set would take registers of their
+  // own.
+  LADDERSEG_DEVICE void fetch(const Pixels& patch, Frame& raw) const {
     const InputPatch<Pixels> input(args, patch);
     const Element* const first = input.first();
     const unsigned next = input.bytes_down(kFrameRows);
@@ -155,11 +155,8 @@ struct TensorWeightTile {
           raw.outside |= 1u << i;
       }
     }
-    return raw;
   }
-
-  LADDERSEG_DEVICE Gradients fetch_gradients(const Pixels& patch) const {
-    Gradients raw = {};
+  LADDERSEG_DEVICE void fetch(const Pixels& patch, Gradients& raw) const {
     const GradientPatch<Pixels> gradient(args, args.grad_output.grad, patch);
     if (!gradient.whole) {
       const int p = thread_again() / kChunks;
@@ -170,7 +167,6 @@ struct TensorWeightTile {
     fetch(gradient, grad_offset, raw.outside, raw.chunks);
     const FeatureMap<const Element>& input = args.grad_output.input;
     if (input.data) fetch(GradientPatch<Pixels>(args, input, patch), input_offset, raw.outside, raw.inputs);
-    return raw;
   }
   LADDERSEG_DEVICE static void fetch(const GradientPatch<Pixels>& gradient, unsigned offset, unsigned outside,
                                      Chunk (&chunks)[kCount]) {
@@ -313,8 +309,12 @@ struct TensorWeightTile {
     __syncthreads();
     if (share.first < share.last) {
       const Pixels patch = Pixels::of(args.patches, share.first);
-      put(fetch_frame(patch), memory.y[0][0]);
-      put(fetch_gradients(patch), memory.grad[0][0]);
+      Frame frame = {};
+      fetch(patch, frame);
+      put(frame, memory.y[0][0]);
+      Gradients gradients = {};
+      fetch(patch, gradients);
+      put(gradients, memory.grad[0][0]);
     }
     __syncthreads();
     int now = 0;
@@ -328,11 +328,11 @@ struct TensorWeightTile {
       window[1] = factors.left(1);
       // The next patch is on its way while a half of this one is multiplied: first y, then the gradient.
       Frame frame = {};
-      if (more) frame = fetch_frame(next);
+      if (more) fetch(next, frame);
       multiply<0, kHeight / 2>(factors, window);
       if (more) put(frame, memory.y[now ^ 1][0]);
       Gradients gradients = {};
-      if (more) gradients = fetch_gradients(next);
+      if (more) fetch(next, gradients);
       multiply<kHeight / 2, kHeight>(factors, window);
       if (more) put(gradients, memory.grad[now ^ 1][0]);
       __syncthreads();
