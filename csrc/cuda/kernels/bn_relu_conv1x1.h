@@ -13,7 +13,7 @@ struct BnReluConv1x1ForwardArguments {
   FeatureMap<T> output;
   R* partial_statistics;  // [tiles of pixels][mean, sum of squared deviations][M] or nullptr
   int column_tiles;       // blocks are numbered column tile first
-  int wide;               // whether rows of input and weight are whole chunks of 16 bytes
+  int wide;               // whether rows of input and weight are whole chunks of 16 bytes, and vectors are aligned so
   int wide_output;        // likewise
 };
 
@@ -26,7 +26,7 @@ struct BnReluConv1x1DataArguments {
   FeatureMap<T> grad_input;  // or no data
   R* partial_sums;           // [tiles of pixels][masked, centred][C]
   int column_tiles;
-  int wide;        // whether rows of grad_output and weight are whole chunks of 16 bytes
+  int wide;        // whether rows of grad_output and weight are whole chunks of 16 bytes; its vectors are aligned so
   int wide_input;  // those of input and grad_input
   int accumulate;
 };
@@ -39,7 +39,7 @@ struct BnReluConv1x1WeightArguments {
   R* partial_weight;  // [parts][M][C]
   int row_tiles, column_tiles;
   int64 pixels_per_part;  // a multiple of a tile's depth
-  int wide;               // whether rows of grad_output and input are whole chunks of 16 bytes
+  int wide;               // whether rows of grad_output and input are whole chunks, and vectors aligned
 };
 
 // Both of the above at once.

@@ -38,6 +38,39 @@ struct Share {
   }
 };
 
+// The vectors of the gradient's correction, if it has one, and of the norm of a block's columns. In shared memory they
+// are read with fewer instructions than where they lie, at any alignment; zeros for channels that do not exist.
+template <int columns>
+struct BlockVectors {
+  alignas(16) Real correction[3][kOnePassGradients];  // mean, constant, slope
+  alignas(16) Real norm[3][columns];                  // mean, scale, shift
+
+  // The block must be synchronised before they are read.
+  LADDERSEG_DEVICE void bring(const BackwardArguments& args, int first_column) {
+    const Gradient<Element, Real>& gradient = args.grad_output;
+    const Real* const corrections[] = {gradient.mean, gradient.constant, gradient.slope};
+    const Real* const norms[] = {args.norm.mean, args.norm.scale, args.norm.shift};
+    const int thread = product_thread();
+#pragma unroll
+    for (int i = 0; i < 3; ++i) {
+      if (gradient.input.data && thread < kOnePassGradients)
+        correction[i][thread] = thread < gradient.grad.c ? corrections[i][thread] : Real(0);
+      if (thread < columns)
+        norm[i][thread] = first_column + thread < args.input.c ? norms[i][first_column + thread] : Real(0);
+    }
+  }
+
+  template <int piece>
+  LADDERSEG_DEVICE ChannelNorm<piece> norm_of(int column) const {
+    return ChannelNorm<piece>::aligned({norm[0], norm[1], norm[2]}, column);
+  }
+  LADDERSEG_DEVICE CorrectionVectors correction_of(int channel) const {
+    return {load_vector<kVectorPiece, true>(&correction[0][channel]),
+            load_vector<kVectorPiece, true>(&correction[1][channel]),
+            load_vector<kVectorPiece, true>(&correction[2][channel])};
+  }
+};
+
 // A thread's chunks of the gradient, kDown pixels apart and all in the same channels, on their way to shared memory.
 template <bool wide>
 struct GradientChunks {
@@ -68,14 +101,15 @@ struct GradientChunks {
 
   // Passes `write` the number and the values of each chunk that has been read, as `Tile` stores them, and whether its
   // pixel exists, for zeros otherwise; and moves on.
-  template <class Tile, int count, class Write>
-  LADDERSEG_DEVICE void put(const Raw (&raw)[count], const Write& write) {
+  template <class Tile, int count, class Vectors, class Write>
+  LADDERSEG_DEVICE void put(const Raw (&raw)[count], const Vectors& vectors, const Write& write) {
     typename Tile::Stored values[count];
 #pragma unroll
     for (int k = 0; k < kWide; k += kVectorPiece) {
-      const auto vectors = source.vectors(column + k);
+      CorrectionVectors of = {};
+      if (source.there()) of = vectors.correction_of(column + k);
 #pragma unroll
-      for (int i = 0; i < count; ++i) Tile::set(values[i], k, source.values(raw[i], vectors, k));
+      for (int i = 0; i < count; ++i) Tile::set(values[i], k, source.values(raw[i], of, k));
     }
 #pragma unroll
     for (int i = 0; i < count; ++i) write(i, values[i], has_row(i));

@@ -71,6 +71,7 @@ struct SimtPass {
       alignas(16) Real y[kRowsOfY][kColumns];
     };
     BlockSums<kGroups, kColumns> sums;
+    BlockVectors<kColumns> vectors;
   };
 
   LADDERSEG_DEVICE int warp() const { return thread / 32; }
@@ -117,7 +118,7 @@ struct SimtPass {
     for (int i = 0; i < kCount; i += kAtOnce) {
       typename Chunks::Raw raw[kAtOnce];
       gradient.fetch(raw);
-      gradient.template put<SimtPass>(raw, [&](int k, Pack<kWide> pack, bool there) {
+      gradient.template put<SimtPass>(raw, memory.vectors, [&](int k, Pack<kWide> pack, bool there) {
 #pragma unroll
         for (Real& value : pack.values) value = there ? value : Real(0);
         memory.gradient.put(Chunks::first_row() + (i + k) * Chunks::kDown, Chunks::first_column(), pack);
@@ -199,6 +200,8 @@ struct SimtPass {
     const Share share = Share::of(args, kColumns);
     const int rows = static_cast<int>(args.grad_output.grad.c), columns = static_cast<int>(args.input.c);
     const Matrix<wide> weight{args.weight, rows, columns};
+    memory.vectors.bring(args, share.column);
+    __syncthreads();
     GradientChunks<wide> gradient(Corrected<wide>{share.grad_output, share.pixels, rows});
 #pragma unroll 1
     for (int p = 0; p < share.pixels; p += kPixels) {
@@ -206,7 +209,7 @@ struct SimtPass {
       bring(gradient, memory);
       multiply_by_weight(weight, share.column, memory);
       const int c = share.column + column();
-      const ChannelNorm<kPiece> norm(args.norm, c, columns - c);
+      const auto norm = memory.vectors.template norm_of<kPiece>(column());
 #pragma unroll
       for (int i = 0; i < kThreadPixels; i += kRowsOfY / kSide) {
 #pragma unroll

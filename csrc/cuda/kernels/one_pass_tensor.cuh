@@ -97,14 +97,18 @@ struct TensorPass {
   static constexpr int kTiles = kWarpColumns / 8;  // results of an instruction, side by side
   static_assert(kPixels / kWarpsDown == 32, "32 pixels to a warp");
 
+  using Gradients = PermutedTile<kPixels, kOnePassGradients>;
+  using Rectifieds = PermutedTile<kPixels, kColumns>;
+
   struct Memory {
     // One is computed with while the next is filled.
     union {
-      PermutedTile<kPixels, kOnePassGradients> gradient[2];
+      Gradients gradient[2];
       PermutedTile<kOnePassGradients, kColumns, kWord> weight;  // at first
     };
-    PermutedTile<kPixels, kColumns> y;
+    Rectifieds y;
     BlockSums<kWarpsDown, kColumns> sums;
+    BlockVectors<kColumns> vectors;
   };
 
   using Piece = Elements<kPiece, uint2>;
@@ -164,17 +168,15 @@ struct TensorPass {
     __syncthreads();
   }
 
-  // g of 16 pixels of the tile: of tiles of 8 columns.
-  LADDERSEG_DEVICE void multiply_by_weight(const PermutedTile<kPixels, kOnePassGradients>& gradient, int pixel,
-                                           float (&g)[kTiles][4]) const {
-    const unsigned place = gradient.left_place(lane(), pixel);
+  // g of 16 pixels, of tiles of 8 columns, from the place where this lane reads their gradient.
+  LADDERSEG_DEVICE void multiply_by_weight(unsigned gradient, float (&g)[kTiles][4]) const {
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int k = 0; k < 4; ++k) g[tile][k] = 0.0f;
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      const Registers4 a = gradient.left(place, step * kStep / kWide);
+      const Registers4 a = Gradients::left(gradient, step * kStep / kWide);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile) multiply_add(g[tile], a, weight[step][tile]);
     }
@@ -191,33 +193,26 @@ struct TensorPass {
     }
   };
 
-  // 16 pixels, from `pixel` of the tile at p on: writes grad_input and y.
-  LADDERSEG_DEVICE void pass_pixels(const BackwardArguments& args, const Share& share, const Maps& maps, int p,
-                                    int pixel, const PermutedTile<kPixels, kOnePassGradients>& gradient,
-                                    PermutedTile<kPixels, kColumns>& y_tile) {
-    const int columns = static_cast<int>(args.input.c);
-    int c = share.column + column();
+  // 16 pixels, of which the part has `left` from this thread's first on: writes grad_input and y. The gradient's and
+  // y's places are those where this lane reads and writes.
+  LADDERSEG_DEVICE void pass_pixels(const BackwardArguments& args, const Maps& maps, int left, unsigned gradient,
+                                    unsigned y_place, const BlockVectors<kColumns>& vectors) {
     Piece x[2] = {}, result[2] = {};
-    bool there[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      there[half] = p + pixel + lane() / 4 + 8 * half < share.pixels && c < columns;
-      if (!there[half]) continue;
+      if (left <= 8 * half) continue;
       x[half].words = *reinterpret_cast<const uint2*>(maps.input + 8 * half * args.input.pixel_stride);
       if (args.accumulate)
         result[half].words = *reinterpret_cast<const uint2*>(maps.grad_input + 8 * half * args.grad_input.pixel_stride);
     }
     float g[kTiles][4];
-    multiply_by_weight(gradient, pixel, g);
+    multiply_by_weight(gradient, g);
     thread = thread_again();
-    c = share.column + column();
-    ChannelNorm<kPiece> norm;
-    if (c < columns) norm = ChannelNorm<kPiece>::aligned(args.norm, c);
+    const auto norm = vectors.template norm_of<kPiece>(column());
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int row = pixel + lane() / 4 + 8 * half;
       Piece factors = {};
-      if (there[half]) {
+      if (left > 8 * half) {
         Real of_g[kPiece];
 #pragma unroll
         for (int k = 0; k < kPiece; ++k) of_g[k] = g[k / 2][2 * half + k % 2];
@@ -228,15 +223,12 @@ struct TensorPass {
           *reinterpret_cast<uint2*>(maps.grad_input + 8 * half * args.grad_input.pixel_stride) =
               packed<uint2>(sum).words;
       }
-      Chunk* const chunk = y_tile.chunk(row, column() / kWide);
-      reinterpret_cast<uint2*>(chunk)[column() % kWide / kPiece] = factors.words;
+      store_words(Rectifieds::down(y_place, 8 * half), factors.words);
     }
   }
 
   // grad_weight += a step's pixels of the gradient, transposed, * y, from the places where this lane reads them.
   LADDERSEG_DEVICE void multiply_by_y(unsigned gradient, unsigned y) {
-    using Gradients = PermutedTile<kPixels, kOnePassGradients>;
-    using Rectifieds = PermutedTile<kPixels, kColumns>;
     constexpr int kNext = 16 / kWide;  // chunks
     Registers2 b[4];
     Rectifieds::right(y, b[0], b[1]);
@@ -252,9 +244,8 @@ struct TensorPass {
   // The rows of all maps are whole chunks of 16 bytes, and the vectors are aligned so.
   LADDERSEG_DEVICE void walk(const BackwardArguments& args, Memory& memory) {
     using Chunks = GradientChunks<true>;
-    using Gradients = PermutedTile<kPixels, kOnePassGradients>;
-    using Rectifieds = PermutedTile<kPixels, kColumns>;
     const Share share = Share::of(args, kColumns);
+    memory.vectors.bring(args, share.column);
     bring_weight(args, share.column, memory);
     const int rows = static_cast<int>(args.grad_output.grad.c);
     Chunks gradient(Corrected<true>{share.grad_output, share.pixels, rows});
@@ -269,12 +260,21 @@ struct TensorPass {
     Maps maps;
     maps.input = share.input.pixel(warp_pixel() + lane() / 4) + share.column + column();
     maps.grad_input = share.grad_input.pixel(warp_pixel() + lane() / 4) + share.column + column();
+    // The pixels from this thread's next one on, if it has columns.
+    const bool there = share.column + column() < static_cast<int>(args.input.c);
+    int left = there ? share.pixels - warp_pixel() - lane() / 4 : 0;
+    // Where this lane reads the first of the gradient's tiles, and writes y, at its warp's first pixel.
+    unsigned of_gradient = memory.gradient[0].left_place(lane(), warp_pixel());
+    unsigned of_y = memory.y.place(warp_pixel() + lane() / 4, column() / kWide) +
+                    column() % kWide * static_cast<int>(sizeof(Element));
+    keep(of_gradient);
+    keep(of_y);
     typename Chunks::Raw raw[1];
     int now = 0;
 #pragma unroll 1
     for (int i = 0; i < kParts; ++i) {
       gradient.fetch(raw);
-      gradient.put<TensorPass>(raw,
+      gradient.put<TensorPass>(raw, memory.vectors,
                                [&](int, const Chunk& chunk, bool there) { store_chunk(place(0, i), chunk, there); });
     }
     __syncthreads();
@@ -282,10 +282,13 @@ struct TensorPass {
     for (int p = 0; p < share.pixels; p += kPixels) {
       thread = thread_again();
 #pragma unroll 1
-      for (int pixel = warp_pixel(); pixel < warp_pixel() + 32; pixel += 16) {
-        pass_pixels(args, share, maps, p, pixel, memory.gradient[now], memory.y);
+      for (int i = 0; i < 2; ++i) {
+        pass_pixels(args, maps, left, Gradients::down(of_gradient, 16 * i) + now * static_cast<int>(sizeof(Gradients)),
+                    Rectifieds::down(of_y, 16 * i), memory.vectors);
         maps.move(args, 16);
+        left -= 16;
       }
+      left -= kPixels - 32;
       maps.move(args, kPixels - 32);
       __syncthreads();
       // A part of the next tile is on its way while a part of this one is multiplied: registers have no room for more.
@@ -296,8 +299,9 @@ struct TensorPass {
       for (int i = 0; i < kParts; ++i) {
         gradient.fetch(raw);
         multiply_by_y(from, y);
-        gradient.put<TensorPass>(
-            raw, [&](int, const Chunk& chunk, bool there) { store_chunk(place(now ^ 1, i), chunk, there); });
+        gradient.put<TensorPass>(raw, memory.vectors, [&](int, const Chunk& chunk, bool there) {
+          store_chunk(place(now ^ 1, i), chunk, there);
+        });
         from = Gradients::down(from, kStep);
         y = Rectifieds::down(y, kStep);
       }

@@ -64,6 +64,9 @@ LADDERSEG_DEVICE unsigned load_word(unsigned from) {
   asm volatile("ld.shared.u32 %0, [%1];" : "=r"(word) : "r"(from) : "memory");
   return word;
 }
+LADDERSEG_DEVICE void store_words(unsigned to, const uint2& words) {
+  asm volatile("st.shared.v2.u32 [%0], {%1, %2};" : : "r"(to), "r"(words.x), "r"(words.y) : "memory");
+}
 // Stores `chunk`, or zeros unless it is `there`.
 LADDERSEG_DEVICE void store_chunk(unsigned to, const Chunk& chunk, bool there) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};"

@@ -135,6 +135,10 @@ struct Rectified {
   }
 };
 
+struct CorrectionVectors {
+  Pack<kVectorPiece> mean, constant, slope;
+};
+
 // grad - constant - slope * (x - mean), or grad alone; rows are pixels, columns are channels.
 template <bool wide>
 struct Corrected {
@@ -150,9 +154,7 @@ struct Corrected {
   struct Raw {
     Chunk grad, input;
   };
-  struct Vectors {
-    Pack<kVectorPiece> mean, constant, slope;
-  };
+  using Vectors = CorrectionVectors;
 
   LADDERSEG_DEVICE bool there() const { return gradient.input.data != nullptr; }  // a correction
 

@@ -97,9 +97,8 @@ void backward_weight(const Queue& queue, const BnReluConv1x1Backward<void>& args
 void backward_in_one_pass(const Queue& queue, const BnReluConv1x1Backward<void>& args) {
   const int64_t pixels = args.input.pixels(), rows = args.grad_output.grad.c, columns = args.input.c;
   const int bytes = element_bytes(queue.element);
-  const bool aligned = wide_with_vectors(queue, args.grad_output) && wide_rows(queue, args.weight, columns);
-  const bool aligned_input =
-      wide_with_vectors(queue, args.input, args.norm) && (!args.grad_input.data || wide(queue, args.grad_input));
+  const bool aligned = wide(queue, args.grad_output) && wide_rows(queue, args.weight, columns);
+  const bool aligned_input = wide(queue, args.input) && (!args.grad_input.data || wide(queue, args.grad_input));
   const bool tensor = aligned && aligned_input && multiplies_by_tensor_cores(queue);
   const int64_t column_tiles = ceil_divide(columns, one_pass_columns(bytes, tensor));
   const WeightParts parts = weight_parts(queue, pixels, column_tiles, one_pass_pixels(bytes, tensor), 2);
