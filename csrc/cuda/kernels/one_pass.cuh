@@ -54,7 +54,7 @@ struct BlockVectors {
 #pragma unroll
     for (int i = 0; i < 3; ++i) {
       if (gradient.input.data && thread < kOnePassGradients)
-        correction[i][thread] = thread < gradient.grad.c ? corrections[i][thread] : Real(0);
+        correction[i][place(thread)] = thread < gradient.grad.c ? corrections[i][thread] : Real(0);
       if (thread < columns)
         norm[i][thread] = first_column + thread < args.input.c ? norms[i][first_column + thread] : Real(0);
     }
@@ -65,9 +65,16 @@ struct BlockVectors {
     return ChannelNorm<piece>::aligned({norm[0], norm[1], norm[2]}, column);
   }
   LADDERSEG_DEVICE CorrectionVectors correction_of(int channel) const {
-    return {load_vector<kVectorPiece, true>(&correction[0][channel]),
-            load_vector<kVectorPiece, true>(&correction[1][channel]),
-            load_vector<kVectorPiece, true>(&correction[2][channel])};
+    return {load_vector<kVectorPiece, true>(&correction[0][place(channel)]),
+            load_vector<kVectorPiece, true>(&correction[1][place(channel)]),
+            load_vector<kVectorPiece, true>(&correction[2][place(channel)])};
+  }
+
+  // Where a channel's correction lies: the first pieces of all chunks, then the second ones. So neighbouring threads,
+  // with a chunk each, read neighbouring pieces.
+  LADDERSEG_DEVICE static int place(int channel) {
+    constexpr int kPieces = kOnePassGradients / kWide * kVectorPiece;
+    return channel % kWide / kVectorPiece * kPieces + channel / kWide * kVectorPiece + channel % kVectorPiece;
   }
 };
 
