@@ -93,6 +93,24 @@ class RecordedLaunches:
     @property
     def spans(self) -> list[tuple[int, int]]: ...
 
+class Weight:
+    def __init__(
+        self,
+        source: _Memory,
+        real: bool,
+        stride: int,
+        outputs: int,
+        channels: int,
+        taps: int,
+        form: WeightForm,
+        prepared: _Memory,
+    ) -> None: ...
+
+class WeightForm:
+    plain: ClassVar[WeightForm]
+    forward: ClassVar[WeightForm]
+    backward: ClassVar[WeightForm]
+
 def cuda_use_driver(path: str) -> None: ...
 def cuda_set_image_provider(provider: Callable[[str, tuple[int, int], int], bytes]) -> None: ...
 def cuda_start_recording(capability: int, multiprocessors: int) -> None: ...
@@ -113,7 +131,7 @@ class _Kernel(Protocol):
         self,
         target: Cpu | Cuda,
         /,
-        *arguments: FeatureMap | Images | Gradient | Norm | BnSums | LabelType | _Memory | int | float | bool,
+        *arguments: FeatureMap | Images | Gradient | Norm | BnSums | LabelType | list[Weight] | _Memory | int | float,
     ) -> None: ...
 
 def __getattr__(name: str) -> _Kernel: ...

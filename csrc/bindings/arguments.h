@@ -79,6 +79,15 @@ struct Sums {
   operator BnSums() const { return {masked, centred}; }
 };
 
+// A weight [outputs, channels, taps] to prepare: see ladderseg/prepare_weights.h.
+struct Weight {
+  Memory source;
+  bool real;
+  int64_t stride, outputs, channels, taps;
+  WeightForm form;
+  Memory prepared;
+};
+
 struct Correction {
   Map input;
   Memory mean, constant, slope;

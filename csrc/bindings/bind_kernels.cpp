@@ -66,11 +66,13 @@ void define_on_cuda(py::module_& module, const char* kernel, Arguments (*argumen
 void register_kernels(py::module_& module) {
   std::vector<std::string> names;
 #define CPU_PROBE(name, Arguments)
+#define CUDA_KERNEL(name, Arguments) \
+  names.push_back(#name);            \
+  define_on_cuda(module, #name, arguments_of::name<void>, cuda::name);
 #define KERNEL(name, Arguments)                                                                              \
-  names.push_back(#name);                                                                                    \
   define_on_cpu(module, #name, arguments_of::name<float>, arguments_of::name<double>, &Kernels<float>::name, \
                 &Kernels<double>::name);                                                                     \
-  define_on_cuda(module, #name, arguments_of::name<void>, cuda::name);
+  CUDA_KERNEL(name, Arguments)
 #include "ladderseg/kernels.def"
 
   module.def(

@@ -77,6 +77,16 @@ void Checks::grad_weight(const Memory& weight, int64_t count) const {
   optional_memory("grad_weight", weight, count, elements.real);
 }
 
+void Checks::unprepared_weight(const Weight& w) const {
+  expect(w.outputs > 0 && w.channels > 0 && w.taps > 0 && w.stride >= w.channels * w.taps, "a weight has no shape");
+  const int64_t bytes = w.real ? elements.real : elements.map;
+  memory("a weight", w.source, (w.outputs - 1) * w.stride + w.channels * w.taps, bytes);
+  const int64_t outputs = w.form == WeightForm::backward ? padded(w.outputs) : w.outputs;
+  const int64_t channels = w.form == WeightForm::plain ? w.channels : padded(w.channels);
+  expect(outputs * channels * w.taps < int64_t(1) << 31, "a weight is too large");
+  memory("a prepared weight", w.prepared, outputs * channels * w.taps, elements.map);
+}
+
 void Checks::norm(const Norm& norm, int64_t channels) const {
   vector("mean", norm.mean, channels);
   vector("scale", norm.scale, channels);

@@ -50,6 +50,7 @@ class Checks {
   void optional_vector(const char* name, const Memory& vector, int64_t channels) const;
   void weight(const Memory& weight, int64_t count) const;
   void grad_weight(const Memory& weight, int64_t count) const;
+  void unprepared_weight(const Weight& weight) const;
 
   void norm(const Norm& norm, int64_t channels) const;
   // The whole norm, or only its scale.

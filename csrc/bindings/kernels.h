@@ -139,7 +139,7 @@ BnReluConv3x3Backward<T> bn_relu_conv3x3_backward(const Checks& checks, const Gr
   checks.rows("grad_output", grad_first_row, grad_input.h, grad.h);
   checks.expect(dilation > 0, "dilation must be positive");
   checks.weight(weight, 9 * checks.padded(grad.c) * checks.padded(input.c));
-  checks.grad_weight(grad_weight, 9 * grad.c * checks.padded(input.c));
+  checks.grad_weight(grad_weight, 9 * grad.c * input.c);
   checks.sums(sums, input.c);
   return {grad_output, grad_first_row, input, input_first_row, norm, weight, dilation, grad_input, grad_weight, sums};
 }
@@ -236,6 +236,17 @@ StemBackwardImages<T> stem_backward_images(const Checks& checks, const Gradient&
   checks.vector("slope", slope, outputs);
   checks.map("grad_images", grad_images, images.n, images.h, images.w, images.c);
   return {grad_output, images, weight, norm, constant, slope, grad_images, strip_bytes};
+}
+
+template <class T>
+PrepareWeights<T> prepare_weights(const Checks& checks, const std::vector<Weight>& weights) {
+  PrepareWeights<T> result;
+  for (const Weight& weight : weights) {
+    checks.unprepared_weight(weight);
+    result.weights.push_back({weight.source, weight.real, weight.stride, weight.outputs, weight.channels, weight.taps,
+                              weight.form, weight.prepared});
+  }
+  return result;
 }
 
 template <class T>

@@ -84,6 +84,14 @@ void register_arguments(py::module_& module) {
       .def(py::init<Map, Memory, Memory, Memory>(), py::arg("input"), py::arg("mean"), py::arg("constant"),
            py::arg("slope"));
   py::class_<Gradient>(module, "Gradient").def(py::init<Map, Correction>(), py::arg("grad"), py::arg("correction"));
+  py::enum_<WeightForm>(module, "WeightForm")
+      .value("plain", WeightForm::plain)
+      .value("forward", WeightForm::forward)
+      .value("backward", WeightForm::backward);
+  py::class_<Weight>(module, "Weight")
+      .def(py::init<Memory, bool, int64_t, int64_t, int64_t, int64_t, WeightForm, Memory>(), py::arg("source"),
+           py::arg("real"), py::arg("stride"), py::arg("outputs"), py::arg("channels"), py::arg("taps"),
+           py::arg("form"), py::arg("prepared"));
   py::enum_<LabelType>(module, "LabelType")
       .value("uint8", LabelType::uint8)
       .value("int32", LabelType::int32)

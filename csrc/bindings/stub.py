@@ -32,7 +32,7 @@ class _Kernel(Protocol):
         self,
         target: Cpu | Cuda,
         /,
-        *arguments: FeatureMap | Images | Gradient | Norm | BnSums | LabelType | _Memory | int | float | bool,
+        *arguments: FeatureMap | Images | Gradient | Norm | BnSums | LabelType | list[Weight] | _Memory | int | float,
     ) -> None: ...
 
 def __getattr__(name: str) -> _Kernel: ...

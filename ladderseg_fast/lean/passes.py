@@ -11,6 +11,7 @@ from ..ops.arguments import BnSums, Correction
 from .batch_norm import BoundNorm, NormGradients, bind, uses_batch_statistics
 from .feature import Feature, FeatureGradient
 from .plan import MemoryPlan
+from .weights import PassWeights
 from .workspace import Workspace
 
 #: (module, "weight" or "bias")
@@ -31,6 +32,7 @@ class _Pass:
     workspace: Workspace
     like: Tensor
     """Any tensor of the dtype and device of the features."""
+    weights: PassWeights
 
     def parameter(self, module: nn.Module, name: str = "weight") -> Tensor | None:
         """The parameter `name` of `module`, or None if it has none."""
@@ -112,6 +114,8 @@ class BackwardPass(_Pass):
     """Parameters whose gradients autograd asks for."""
     needed: set[str]
     """Features whose gradients the pass needs."""
+    weights_again: PassWeights
+    """Weights for what the pass recomputes."""
     feature_gradients: dict[str, FeatureGradient] = field(default_factory=dict)
     parameter_gradients: Parameters = field(default_factory=dict)
 

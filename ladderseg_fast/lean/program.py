@@ -21,6 +21,7 @@ from .opaque import opaque
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
 from .stages import Repeatable, Stage
+from .weights import PassWeights, WeightUse
 from .workspace import Phase, Workspace
 
 
@@ -70,6 +71,16 @@ class Program:
     def sources(self, feature: str) -> list[str]:
         """The other features that the stages writing `feature` read."""
         return [name for stage in self.writers(feature) for name in stage.reads if name != feature]
+
+    def backward_weights(self) -> list[WeightUse]:
+        """The weights that the stages' backward uses, in order."""
+        return [use for stage in reversed(self.stages) for use in stage.backward_weights]
+
+    def weights_again(self) -> list[WeightUse]:
+        """The weights for what backward recomputes, in order."""
+        writers = [stage for stage in self.stages if stage.writes in self.recomputed]
+        features = reversed(list(dict.fromkeys(stage.writes for stage in writers)))
+        return [use for feature in features for stage in self.writers(feature) for use in stage.forward_weights]
 
     def readable(self, feature: str, data: Tensor) -> Tensor:
         """The map `data` of `feature` as stages read it: pixel-major, unless they accept any strides."""
@@ -192,7 +203,8 @@ class _Call:
         parameters = dict(zip(self.parameter_keys, tensors[count:]))
         shapes = tuple(x.shape for x in tensors[:count])
         self.workspace.begin((shapes, self.like.dtype, keep, self.plan), self.like.device, self.plan.spread)
-        step = ForwardPass(parameters, self.plan, self.workspace, self.like, features, program.outputs, keep)
+        weights = PassWeights(parameters, self.like, (use for stage in program.stages for use in stage.forward_weights))
+        step = ForwardPass(parameters, self.plan, self.workspace, self.like, weights, features, program.outputs, keep)
         self.shapes = {name: feature.data.shape for name, feature in features.items()}
         kept = program.kept() if keep else []
         remaining = {*kept, *program.outputs}
@@ -258,6 +270,7 @@ class _Call:
             self.plan,
             self.workspace,
             self.like,
+            PassWeights(parameters, self.like, program.backward_weights()),
             features,
             self.shapes,
             last_users,
@@ -265,6 +278,7 @@ class _Call:
             bottlenecks,
             wanted_keys,
             needed,
+            PassWeights(parameters, self.like, program.weights_again()),
         )
         read = {name for stage in program.stages for name in stage.reads}
         for name, grad in zip(program.outputs, grads):

@@ -131,7 +131,23 @@ class Gradient:
         return _core.Gradient(feature_map(self.grad), _core.Correction(feature_map(self.x), *vectors))
 
 
-def expect_weight(weight: Tensor, inputs: int, outputs: int, kernel_size: int) -> None:
+@dataclass(frozen=True)
+class PreparedWeight:
+    """Weight [M, C, k, k] of which `values` has the elements in the order of `form`: see prepared_weights.py."""
+
+    shape: torch.Size
+    form: _core.WeightForm
+    values: Tensor
+
+    def numel(self) -> int:
+        """Number of elements of the weight itself."""
+        return self.shape.numel()
+
+
+Weight = Tensor | PreparedWeight
+
+
+def expect_weight(weight: Weight, inputs: int, outputs: int, kernel_size: int) -> None:
     """Checks that `weight` is [outputs, inputs, k, k], for maps of so many channels.
 
     The core checks only extents, and would accept another arrangement of the same number of values.

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from .. import _core
 from ..cuda import images
-from .conv3x3_weights import TapMajorWeights, TorchWeights
 from .cost import Cost
 
 _ELEMENTS = {
@@ -45,7 +44,7 @@ class Backend:
         dtypes: dtypes that feature maps can have.
         on_gpu: whether the host goes on while kernels run, and memory traffic takes most of the time.
         symbolic: whether its tensors are shapes, on the meta device, that represent other tensors.
-        conv3x3_weights: form in which the core takes the weights of 3x3 convolutions.
+        tap_major_weights: whether kernels of 3x3 convolutions read weights tap by tap (prepared_weights.py).
         repeats_steps: whether the launches of a lean step are recorded and repeated (lean/recordings.py).
         observers: called with the name and the cost of every kernel, in whichever thread.
     """
@@ -54,7 +53,7 @@ class Backend:
     dtypes: tuple[torch.dtype, ...]
     on_gpu = False
     symbolic = False
-    conv3x3_weights: TorchWeights = TorchWeights()
+    tap_major_weights = False
     repeats_steps = False
     observers: tuple[Observer, ...] = ()
 
@@ -107,7 +106,7 @@ class Cuda(Backend):
     device_type = "cuda"
     dtypes = tuple(_ELEMENTS)
     on_gpu = True
-    conv3x3_weights = TapMajorWeights()
+    tap_major_weights = True
     repeats_steps = True
 
     #: Lock of threads that launch or record launches, because the core records for the whole process at a time.

@@ -2,16 +2,18 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _core
 from . import autocast, reference
-from .arguments import BnSums, Gradient, Norm, empty_statistics, expect_weight
-from .backend import backend_of, launch, real_dtype
+from .arguments import BnSums, Gradient, Norm, Weight, empty_statistics
+from .backend import launch, real_dtype
 from .cost import pixels
 from .kernel import kernel
 from .pointers import feature_map, memories, memory
+from .prepared_weights import Form, readable
 from .registration import bn_relu_operator, reference_of
 from .transforms import refuse_tangents
 
@@ -69,7 +71,7 @@ def _plain(
 _WINOGRAD = 8.0
 
 
-def _forward_operations(weight: Tensor, out: Tensor, **_: object) -> float:
+def _forward_operations(weight: Weight, out: Tensor, **_: object) -> float:
     return _WINOGRAD * weight.numel() / 9 * pixels(out)
 
 
@@ -77,7 +79,7 @@ def _forward_operations(weight: Tensor, out: Tensor, **_: object) -> float:
 def bn_relu_conv3x3_forward(
     x: Tensor,
     norm: Norm,
-    weight: Tensor,
+    weight: Weight,
     dilation: int,
     out: Tensor,
     first_row: int = 0,
@@ -89,15 +91,14 @@ def bn_relu_conv3x3_forward(
     For a strip of rows, the first row of out is at `first_row` of x. With `statistics`, returns the statistics of out.
     """
     result = empty_statistics(out) if statistics else None
-    expect_weight(weight, x.shape[1], out.shape[1], 3)
-    weight = backend_of(x.device).conv3x3_weights.for_forward(weight.to(x.dtype))
+    values = readable(weight, Form.forward, x, x.shape[1], out.shape[1])
     launch(
         _core.bn_relu_conv3x3_forward,
         x,
         feature_map(x),
         first_row,
         norm.pointers(),
-        memory(weight),
+        memory(values),
         dilation,
         feature_map(out),
         accumulate,
@@ -106,7 +107,7 @@ def bn_relu_conv3x3_forward(
     return result
 
 
-def _backward_operations(weight: Tensor, grad_x: Tensor, want_weight: bool = True, **_: object) -> float:
+def _backward_operations(weight: Weight, grad_x: Tensor, want_weight: bool = True, **_: object) -> float:
     return _WINOGRAD * (1 + want_weight) * weight.numel() / 9 * pixels(grad_x)
 
 
@@ -115,7 +116,7 @@ def bn_relu_conv3x3_backward(
     grad: Gradient,
     x: Tensor,
     norm: Norm,
-    weight: Tensor,
+    weight: Weight,
     dilation: int,
     grad_x: Tensor,
     grad_first_row: int = 0,
@@ -128,10 +129,8 @@ def bn_relu_conv3x3_backward(
     both reach beyond the strip by the dilation, within the image. grad_weight and sums cover only the strip's rows.
     """
     sums = BnSums.empty(x.shape[1], x.device)
-    weights, weight = backend_of(x.device).conv3x3_weights, weight.to(x.dtype)
-    expect_weight(weight, x.shape[1], grad.grad.shape[1], 3)
-    readable = weights.for_backward(weight)
-    grad_weight = weights.empty_gradient(weight, real_dtype(x.dtype)) if want_weight else None
+    values = readable(weight, Form.backward, x, x.shape[1], grad.grad.shape[1])
+    grad_weight = torch.empty(weight.shape, dtype=real_dtype(x.dtype), device=x.device) if want_weight else None
     launch(
         _core.bn_relu_conv3x3_backward,
         x,
@@ -140,13 +139,13 @@ def bn_relu_conv3x3_backward(
         feature_map(x),
         first_row,
         norm.pointers(),
-        memory(readable),
+        memory(values),
         dilation,
         feature_map(grad_x),
         memory(grad_weight),
         sums.pointers(),
     )
-    return None if grad_weight is None else weights.gradient(grad_weight, weight), sums
+    return grad_weight, sums
 
 
 def _check(*inputs: Any) -> None:

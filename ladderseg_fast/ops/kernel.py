@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 
 from torch import Tensor
 
-from .arguments import Gradient
+from .arguments import Gradient, PreparedWeight
 from .backend import backend_of
 from .cost import Cost, pixels
 
@@ -80,6 +80,8 @@ def _map_bytes(value: Any) -> int:
     """Bytes of a map or weight, or of the two maps of a Gradient; 0 for anything else."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size() if value.dim() >= 3 else 0
+    if isinstance(value, PreparedWeight):
+        return value.numel() * value.values.element_size()
     if isinstance(value, Gradient):
         return _map_bytes(value.grad) + (0 if value.correction is None else _map_bytes(value.x))
     return 0

@@ -12,4 +12,12 @@ struct SumPartsArguments {
   R* result;  // [count]
 };
 
+template <class R>
+struct SumWeightPartsArguments {
+  const R* partial;  // [parts][taps][rows][outputs]
+  int64 parts;
+  int outputs, channels, taps, rows;
+  R* result;  // [outputs, channels, taps]
+};
+
 }  // namespace ladderseg::cuda

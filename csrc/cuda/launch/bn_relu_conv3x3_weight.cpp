@@ -52,7 +52,7 @@ void conv3x3_backward_weight(const Queue& queue, const BnReluConv3x3Backward<voi
   PatchGrid patches = divide(true);
   const bool wide_rows = wide(queue, gradient) && wide(queue, args.input);
   const bool tensor =
-      wide_rows && multiplies_by_tensor_cores(queue) && aligned(args.grad_weight) &&
+      wide_rows && multiplies_by_tensor_cores(queue) &&
       std::all_of(maps.begin(), maps.end(), [&](const auto& map) { return has_small_patches(queue, map, patches); });
   if (!tensor) patches = divide(false);
 
@@ -61,7 +61,7 @@ void conv3x3_backward_weight(const Queue& queue, const BnReluConv3x3Backward<voi
   const int64_t tiles = channel_tiles * output_tiles;
   const WeightParts parts = weight_parts(queue, patches.count, tiles, 1, kWeightPatches);
   const int64_t count = kTaps * channels * columns;
-  void* const partial = allocate_parts(queue, parts.count, count, args.grad_weight);
+  void* const partial = queue.allocate(parts.count * count * real_bytes(queue.element));
   const BnReluConv3x3WeightArguments<void, void> arguments{gradient,
                                                            args.grad_first_row,
                                                            args.input,
@@ -83,7 +83,7 @@ void conv3x3_backward_weight(const Queue& queue, const BnReluConv3x3Backward<voi
   add_norm(queue, args.norm, args.input.c, call.buffers);
   call.operations = 2.0 * kTaps * strip.pixels() * args.input.c * columns;
   launch(queue, call, &arguments);
-  finish_parts(queue, partial, parts.count, count, args.grad_weight);
+  finish_weight_parts(queue, partial, parts.count, {columns, args.input.c, kTaps, channels}, args.grad_weight);
 }
 
 }  // namespace ladderseg::cuda

@@ -12,7 +12,7 @@
 // at the strip's first row. Rows outside a map count as zero.
 //
 // CUDA devices use another order of weights, with channels padded with zeros to C' and K', whole chunks of 16 bytes:
-// weight is [K, 3, 3, C'] forward and [3, 3, K', C'] backward, grad_weight is [3, 3, C', K].
+// weight is [K, 3, 3, C'] forward and [3, 3, K', C'] backward (prepare_weights.h).
 #pragma once
 
 #include "feature_map.h"

@@ -20,6 +20,7 @@ from ..batch_norm import uses_batch_statistics
 from ..feature import Feature
 from ..passes import BackwardPass, ForwardPass
 from ..plan import SectionPlan
+from ..weights import Form, PassWeights, WeightUse
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,16 @@ class Bottleneck:
     @property
     def modules(self) -> tuple[nn.Module, ...]:
         return self.norm1, self.conv1, self.norm2, self.conv2
+
+    @property
+    def forward_weights(self) -> tuple[WeightUse, ...]:
+        """Weights that the forward uses, in order."""
+        return WeightUse(self.conv1, Form.plain), WeightUse(self.conv2, Form.forward)
+
+    @property
+    def backward_weights(self) -> tuple[WeightUse, ...]:
+        """Weights that the backward uses, in order."""
+        return WeightUse(self.conv1, Form.plain), WeightUse(self.conv2, Form.backward)
 
     def forward(self, step: ForwardPass, target: Feature, source: Feature, first: int) -> None:
         """Writes channels of `target` from `first` on; reads as many first channels of `source` as norm1 has."""
@@ -67,18 +78,18 @@ class Bottleneck:
         wanted = uses_batch_statistics(self.norm2)
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-        statistics = bn_relu_conv1x1_forward(x, norm, step.weight(self.conv1), hidden, statistics=wanted)
+        statistics = bn_relu_conv1x1_forward(x, norm, step.weights.plain(self.conv1), hidden, statistics=wanted)
         if keep:
             step.bottlenecks[self.conv1] = hidden
         second = step.bind(self.norm2, statistics, source.positions, hidden.dtype)
-        weight = step.weight(self.conv2)
+        weight = step.weights.forward(self.conv2)
         return bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=wanted)
 
     def _forward_in_strips(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> None:
         x = source.channels(self.norm1.num_features)
         second = step.bind(self.norm2, None, source.positions, x.dtype)
         for strip in self._strips(x, step.plan.chunk_bytes):
-            self._write_rows(step, strip, x, norm, second.norm, out)
+            self._write_rows(step, step.weights, strip, x, norm, second.norm, out)
 
     def forward_again(self, step: BackwardPass, feature: Feature) -> None:
         """Recomputes the channels of `feature` that follow the ones that the layer reads."""
@@ -88,25 +99,32 @@ class Bottleneck:
         strip_bytes = self._plan(step).bottleneck_bytes
         if not self._keeps(step) and strip_bytes is not None:
             for strip in self._strips(x, strip_bytes):
-                self._write_rows(step, strip, x, first, second, out)
+                self._write_rows(step, step.weights_again, strip, x, first, second, out)
             return
-        hidden = self._hidden(step, x, first)
+        hidden = self._hidden(step, step.weights_again, x, first)
         if self._keeps(step):
             step.bottlenecks[self.conv1] = hidden
-        bn_relu_conv3x3_forward(hidden, second, step.weight(self.conv2), self.dilation, out)
+        bn_relu_conv3x3_forward(hidden, second, step.weights_again.forward(self.conv2), self.dilation, out)
 
     def _write_rows(
-        self, step: ForwardPass | BackwardPass, strip: Strip, x: Tensor, first: Norm, second: Norm, out: Tensor
+        self,
+        step: ForwardPass | BackwardPass,
+        weights: PassWeights,
+        strip: Strip,
+        x: Tensor,
+        first: Norm,
+        second: Norm,
+        out: Tensor,
     ) -> None:
-        hidden = self._hidden(step, x[strip.images, :, strip.outer], first)
-        rows, weight = out[strip.images, :, strip.rows], step.weight(self.conv2)
+        hidden = self._hidden(step, weights, x[strip.images, :, strip.outer], first)
+        rows, weight = out[strip.images, :, strip.rows], weights.forward(self.conv2)
         bn_relu_conv3x3_forward(hidden, second, weight, self.dilation, rows, first_row=strip.inner.start)
 
-    def _hidden(self, step: ForwardPass | BackwardPass, x: Tensor, norm: Norm) -> Tensor:
+    def _hidden(self, step: ForwardPass | BackwardPass, weights: PassWeights, x: Tensor, norm: Norm) -> Tensor:
         """Computes the hidden map of `x` [N, C, H, W], or of some of its rows."""
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-        bn_relu_conv1x1_forward(x, norm, step.weight(self.conv1), hidden)
+        bn_relu_conv1x1_forward(x, norm, weights.plain(self.conv1), hidden)
         return hidden
 
     def _strips(self, x: Tensor, strip_bytes: int) -> Iterator[Strip]:
@@ -132,13 +150,13 @@ class Bottleneck:
             return
         first, second = step.norms[self.norm1], step.norms[self.norm2]
         if hidden is None:
-            hidden = self._hidden(step, x, first.norm)
+            hidden = self._hidden(step, step.weights, x, first.norm)
         grad_hidden = step.workspace.take(x, *hidden.shape, spread=True)
         grad_weight, sums = bn_relu_conv3x3_backward(
             grad,
             hidden,
             second.norm,
-            step.weight(self.conv2),
+            step.weights.backward(self.conv2),
             self.dilation,
             grad_hidden,
             want_weight=step.wants(self.conv2),
@@ -192,13 +210,14 @@ class _StripsBackward:
     def _convolve(self, strip: Strip, want_weight: bool) -> tuple[Tensor, Tensor, Tensor | None, BnSums]:
         """Returns the strip's hidden map with halo, its gradient without halo, and the strip's grad_weight and sums."""
         layer, step = self._layer, self._step
-        hidden = layer._hidden(step, self._x[strip.images, :, strip.outer], step.norms[layer.norm1].norm)
+        norm = step.norms[layer.norm1].norm
+        hidden = layer._hidden(step, step.weights, self._x[strip.images, :, strip.outer], norm)
         grad_hidden = step.workspace.take(hidden, *hidden[:, :, strip.inner].shape, spread=True)
         grad_weight, sums = bn_relu_conv3x3_backward(
             self._grad.part(strip.images, strip.outer),
             hidden,
             step.norms[layer.norm2].norm,
-            step.weight(layer.conv2),
+            step.weights.backward(layer.conv2),
             layer.dilation,
             grad_hidden,
             grad_first_row=strip.inner.start,
@@ -229,7 +248,7 @@ def accumulate_conv1x1(
             grad,
             x[images, :, rows],
             bound.norm,
-            step.weight(conv),
+            step.weights.plain(conv),
             None if target is None else target.channels(channels)[images, :, rows],
             accumulate=accumulate,
             want_weight=step.wants(conv),

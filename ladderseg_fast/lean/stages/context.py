@@ -14,6 +14,7 @@ class ContextStage(Stage):
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = self.layer.modules
+        self.forward_weights, self.backward_weights = self.layer.forward_weights, self.layer.backward_weights
 
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]

@@ -5,6 +5,7 @@ from torch import nn
 from ...ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
+from ..weights import Form, WeightUse
 from .bottleneck import dilation_of
 from .stage import Stage
 
@@ -18,6 +19,8 @@ class ConvolutionStage(Stage):
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = (norm, conv)
+        self.forward_weights = (WeightUse(conv, Form.forward),)
+        self.backward_weights = (WeightUse(conv, Form.backward),)
 
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]
@@ -27,7 +30,7 @@ class ConvolutionStage(Stage):
         statistics = bn_relu_conv3x3_forward(
             source.data,
             bound.norm,
-            step.weight(self.conv),
+            step.weights.forward(self.conv),
             self.dilation,
             target.data,
             statistics=uses_batch_statistics(self.norm),  # the reader most likely does the same
@@ -46,7 +49,7 @@ class ConvolutionStage(Stage):
             step.gradient_of(self.writes).corrected(0, self.conv.out_channels),
             source.data,
             bound.norm,
-            step.weight(self.conv),
+            step.weights.backward(self.conv),
             self.dilation,
             data,
             want_weight=step.wants(self.conv),

@@ -14,6 +14,8 @@ class DenseBlockStage(Stage, Repeatable):
         self.reads = self.keeps = (name,)
         self.writes = name
         self.modules = tuple(module for layer in self.layers for module in layer.modules)
+        self.forward_weights = tuple(use for layer in self.layers for use in layer.forward_weights)
+        self.backward_weights = tuple(use for layer in reversed(self.layers) for use in layer.backward_weights)
 
     def forward(self, step: ForwardPass) -> None:
         feature = step.features[self.writes]

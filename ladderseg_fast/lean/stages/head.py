@@ -5,6 +5,7 @@ from ...ops.arguments import Gradient
 from ...ops.backend import real_dtype
 from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 from ..passes import BackwardPass, ForwardPass
+from ..weights import Form, WeightUse
 from .bottleneck import accumulate_conv1x1
 from .stage import Stage
 
@@ -17,13 +18,14 @@ class HeadStage(Stage):
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = (self.norm, self.conv)
+        self.forward_weights = self.backward_weights = (WeightUse(self.conv, Form.plain),)
 
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]
         bound = step.bind_to_feature(self.norm, source, self.norm.num_features)
         n, _, h, w = source.data.shape
         target = step.new_feature(self.writes, n, self.conv.out_channels, h, w)
-        bn_relu_conv1x1_forward(source.data, bound.norm, step.weight(self.conv), target.data)
+        bn_relu_conv1x1_forward(source.data, bound.norm, step.weights.plain(self.conv), target.data)
         bias = step.parameter(self.conv, "bias")
         if bias is not None:
             if bias.shape != (self.conv.out_channels,):  # only here is a parametrization's result known

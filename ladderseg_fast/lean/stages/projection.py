@@ -5,6 +5,7 @@ from torch import nn
 from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
+from ..weights import Form, WeightUse
 from .bottleneck import accumulate_conv1x1
 from .stage import Stage
 
@@ -22,6 +23,7 @@ class ProjectionStage(Stage):
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = (norm, conv)
+        self.forward_weights = self.backward_weights = (WeightUse(self.conv, Form.plain),)
 
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]
@@ -31,7 +33,7 @@ class ProjectionStage(Stage):
         statistics = bn_relu_conv1x1_forward(
             source.data,
             bound.norm,
-            step.weight(self.conv),
+            step.weights.plain(self.conv),
             target.data,
             statistics=uses_batch_statistics(self._reader),
         )

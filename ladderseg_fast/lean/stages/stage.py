@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from torch import nn
 
 from ..passes import BackwardPass, ForwardPass
+from ..weights import WeightUse
 
 
 class Stage(ABC):
@@ -15,6 +16,8 @@ class Stage(ABC):
     keeps: features whose values the backward needs.
     modules: modules whose parameters the stage uses.
     any_strides: whether the features read may have any strides; otherwise they are pixel-major.
+    forward_weights: weights that the forward uses, in order; so that many can be prepared together.
+    backward_weights: weights that the backward uses, in order.
     """
 
     reads: tuple[str, ...]
@@ -22,6 +25,8 @@ class Stage(ABC):
     keeps: tuple[str, ...]
     modules: tuple[nn.Module, ...]
     any_strides: bool = False
+    forward_weights: tuple[WeightUse, ...] = ()
+    backward_weights: tuple[WeightUse, ...] = ()
 
     @abstractmethod
     def forward(self, step: ForwardPass) -> None:

@@ -13,6 +13,7 @@ from ...ops.bn_relu import bn_relu_forward
 from ...ops.stem import stem_backward_images, stem_backward_sums, stem_backward_weight, stem_forward
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
+from ..weights import Form, WeightUse
 from .stage import Repeatable, Stage
 
 
@@ -27,10 +28,11 @@ class StemStage(Stage, Repeatable):
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = (conv, norm)
+        self.forward_weights = self.backward_weights = (WeightUse(conv, Form.plain),)
 
     def forward(self, step: ForwardPass) -> None:
         images = step.features[self.reads[0]].data
-        weight = step.weight(self.conv)
+        weight = step.weights.plain(self.conv)
         n, _, h, w = images.shape
         target = step.new_feature(self.writes, n, self.channels, (h + 3) // 4, (w + 3) // 4, spread=True)
         out = target.channels(weight.shape[0])
@@ -46,13 +48,14 @@ class StemStage(Stage, Repeatable):
             stem_forward(images, weight, bound.norm.scale, bound.norm, out)
 
     def forward_again(self, step: BackwardPass) -> None:
-        images, weight, norm = step.features[self.reads[0]].data, step.weight(self.conv), step.norms[self.norm].norm
+        images, norm = step.features[self.reads[0]].data, step.norms[self.norm].norm
+        weight = step.weights_again.plain(self.conv)
         out = step.new_feature(self.writes).channels(weight.shape[0])
         stem_forward(images, weight, norm.scale, norm, out)
 
     def backward(self, step: BackwardPass) -> None:
         images = step.features[self.reads[0]].data
-        weight = step.weight(self.conv)
+        weight = step.weights.plain(self.conv)
         bound = step.norms[self.norm]
         grad = step.gradient_of(self.writes).corrected(0, weight.shape[0])
         sums = stem_backward_sums(grad, images, weight, bound.norm)

@@ -15,6 +15,7 @@ from ...ops.strip_totals import StripTotals
 from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
+from ..weights import Form, WeightUse
 from .stage import Stage
 
 
@@ -30,6 +31,7 @@ class TransitionStage(Stage):
         self.reads = self.keeps = (source,)
         self.writes = target
         self.modules = (self.norm, self.conv)
+        self.forward_weights = self.backward_weights = (WeightUse(self.conv, Form.plain),)
 
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]
@@ -44,7 +46,8 @@ class TransitionStage(Stage):
         for strip in self._strips(source.data, step):
             pooled = self._pool(source.data, strip, bound.norm, step)
             out = target.data[strip.images, :, strip.rows]
-            statistics = bn_relu_conv1x1_forward(pooled, identity, step.weight(self.conv), out, statistics=wanted)
+            weight = step.weights.plain(self.conv)
+            statistics = bn_relu_conv1x1_forward(pooled, identity, weight, out, statistics=wanted)
             if statistics is not None:
                 running.add(out.numel() // out.shape[1], statistics)
         if wanted:
@@ -64,7 +67,7 @@ class TransitionStage(Stage):
                 grad.part(strip.images, strip.rows),
                 pooled,
                 identity,
-                step.weight(self.conv),
+                step.weights.plain(self.conv),
                 grad_pooled,
                 accumulate=False,
                 want_weight=step.wants(self.conv),
@@ -102,4 +105,5 @@ def _rows_below(strip: Strip, source: Tensor) -> slice:
 def _identity(x: Tensor) -> Norm:
     """Batch norm of the channels of x that changes nothing."""
     ones = torch.ones(x.shape[1], dtype=real_dtype(x.dtype), device=x.device)
-    return Norm(torch.zeros_like(ones), ones, torch.zeros_like(ones))
+    zeros = torch.zeros_like(ones)
+    return Norm(zeros, ones, zeros)

@@ -22,6 +22,7 @@ from ...ops.strips import Strip, strips
 from ...ops.upsample import upsample_backward, upsample_forward
 from ..batch_norm import NormGradients, uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
+from ..weights import Form, WeightUse
 from .stage import Stage
 
 
@@ -41,7 +42,10 @@ class TransitionUpStage(Stage):
         self.writes = target
         self.modules = (up.norm, up.conv)
         upsampled, channels = up.norm.num_features - up.skip_conv.out_channels, up.norm.num_features
-        self.halves = (slice(0, upsampled), slice(upsampled, channels))
+        first, second = self.halves = (slice(0, upsampled), slice(upsampled, channels))
+        self.forward_weights = (_use(up, Form.forward, first), _use(up, Form.forward, second))
+        projection = () if keep_skip else (WeightUse(up.skip_conv, Form.plain),)
+        self.backward_weights = (_use(up, Form.backward, first), *projection, _use(up, Form.backward, second))
 
     def forward(self, step: ForwardPass) -> None:
         coarse, skip = (step.features[name] for name in self.reads)
@@ -55,16 +59,16 @@ class TransitionUpStage(Stage):
         bound = step.bind(up.norm, statistics, skip.positions, skip.data.dtype)
         n, _, h, w = skip.data.shape
         target = step.new_feature(self.writes, n, up.conv.out_channels, h, w)
-        weight = step.weight(up.conv)
+        weights = [step.weights.forward(up.conv, half) for half in self.halves]
         running = RunningStatistics()
         for strip in upsampled.strips(halo=1):
             out = target.data[strip.images, :, strip.rows]
             values, norm = upsampled.rows(strip.images, strip.outer), bound.norm
             row = strip.inner.start
-            bn_relu_conv3x3_forward(values, norm.part(first), weight[:, first], 1, out, row)
+            bn_relu_conv3x3_forward(values, norm.part(first), weights[0], 1, out, row)
             values = skip.data[strip.images, :, strip.outer]
             more = bn_relu_conv3x3_forward(
-                values, norm.part(second), weight[:, second], 1, out, row, accumulate=True, statistics=wanted
+                values, norm.part(second), weights[1], 1, out, row, accumulate=True, statistics=wanted
             )
             if more is not None:
                 running.add(out.numel() // out.shape[1], more)
@@ -120,7 +124,7 @@ class TransitionUpStage(Stage):
         up = self.up
         bound = step.norms[up.norm].part(channels)
         grad = step.gradient_of(self.writes).corrected(0, up.conv.out_channels)
-        weight = step.weight(up.conv)[:, channels]
+        weight = step.weights.backward(up.conv, channels)
         totals = StripTotals()
         for strip in half.strips(halo=1):
             grad_weight, sums = bn_relu_conv3x3_backward(
@@ -152,12 +156,16 @@ class TransitionUpStage(Stage):
 
     def _projected(self, step: BackwardPass, source: Tensor) -> "_Half":
         n, _, h, w = source.shape
-        norm, weight = step.norms[self.up.skip_norm].norm, step.weight(self.up.skip_conv)
+        norm, weight = step.norms[self.up.skip_norm].norm, step.weights.plain(self.up.skip_conv)
 
         def make(images: slice, rows: slice, out: Tensor) -> None:
             bn_relu_conv1x1_forward(source[images, :, rows], norm, weight, out)
 
         return _Half(step, source, (n, weight.shape[0], h, w), make)
+
+
+def _use(up: TransitionUp, form: Form, channels: slice) -> WeightUse:
+    return WeightUse(up.conv, form, channels.start, channels.stop)
 
 
 class _Half:
