@@ -124,16 +124,18 @@ def kernels(results: Results) -> list[list[str]]:
 
 
 def memory(results: Results) -> list[list[str]]:
-    """Predicted and measured memory of training steps."""
-    rows = [["step", "predicted", "measured", "error"]]
-    for each in results.of_kind("memory"):
-        if "measured_bytes" not in each.result:
-            continue
-        options, predicted, measured = each.options, each.result["predicted_bytes"], each.result["measured_bytes"]
-        what = f"{network(options['model'])}, {options['batch']} x {options['size']}, {options['dtype']}"
+    """Predicted and measured memory of training steps: given out by torch's allocator, and reserved, if it was."""
+    found = [each for each in results.of_kind("memory") if "measured_bytes" in each.result]
+    pairs = {"": ("predicted_bytes", "measured_bytes")}
+    if any("measured_reserved_bytes" in each.result for each in found):
+        pairs["reserved, "] = "predicted_reserved_bytes", "measured_reserved_bytes"
+    rows = [["step", *(f"{what}{word}" for what in pairs for word in ("predicted", "measured", "error"))]]
+    for each in found:
+        options = each.options
+        step = f"{network(options['model'])}, {options['batch']} x {options['size']}, {options['dtype']}"
         optimizer = "" if options["optimizer"] == "none" else f", {options['optimizer'].capitalize()}"
-        error = f"{100 * (predicted / measured - 1):+.1f} %"
-        rows.append([what + optimizer, f"{predicted / 1e6:.1f} MB", f"{measured / 1e6:.1f} MB", error])
+        cells = [cell for pair in pairs.values() for cell in _compared(*(each.result.get(key) for key in pair))]
+        rows.append([step + optimizer, *cells])
     return rows
 
 
@@ -142,6 +144,13 @@ TABLES: dict[str, Callable[[Results], list[list[str]]]] = {
     "gpu kernels": kernels,
     "gpu memory": memory,
 }
+
+
+def _compared(predicted: int | None, measured: int | None) -> list[str]:
+    """Cells with both numbers of bytes and the error of the prediction."""
+    if predicted is None or measured is None:
+        return ["", "", ""]
+    return [f"{predicted / 1e6:.1f} MB", f"{measured / 1e6:.1f} MB", f"{100 * (predicted / measured - 1):+.1f} %"]
 
 
 def _heading(path: Path, results: Results) -> str:

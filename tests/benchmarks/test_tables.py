@@ -98,9 +98,16 @@ def test_kernels_of_an_operator_are_one_row(modules: SimpleNamespace) -> None:
 
 def test_memory(modules: SimpleNamespace) -> None:
     where = {"model": "ladder_densenet121", "batch": 2, "size": "64x128", "dtype": "float32", "optimizer": "adam"}
-    measured = ("memory", where, {"predicted_bytes": 98_000_000, "measured_bytes": 100_000_000})
-    _, row = modules.tables.memory(results(modules, measured, ("memory", where, {"predicted_bytes": 1})))
+    known = {"predicted_bytes": 98_000_000, "measured_bytes": 100_000_000}
+    head, row = modules.tables.memory(
+        results(modules, ("memory", where, known), ("memory", where, {"predicted_ms": 1}))
+    )
+    assert head == ["step", "predicted", "measured", "error"]
     assert row == ["LDN-121, 2 x 64x128, float32, Adam", "98.0 MB", "100.0 MB", "-2.0 %"]
+    more = known | {"predicted_reserved_bytes": 220_000_000, "measured_reserved_bytes": 200_000_000}
+    head, row, other = modules.tables.memory(results(modules, ("memory", where, more), ("memory", where, known)))
+    assert head[4:] == ["reserved, predicted", "reserved, measured", "reserved, error"]
+    assert (row[4:], other[4:]) == (["220.0 MB", "200.0 MB", "+10.0 %"], ["", "", ""])
 
 
 def test_the_latest_file_of_every_device(
