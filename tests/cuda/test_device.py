@@ -380,6 +380,21 @@ def test_lean_takes_a_quarter_of_the_memory() -> None:
     assert lean <= plain / 4, f"{lean / 2**20:.0f} MiB is more than a quarter of {plain / 2**20:.0f} MiB"
 
 
+def test_first_steps_reserve_one_block() -> None:
+    """Torch's allocator holds one block of feature maps, not those of the first step beside that of the others."""
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    torch.cuda.reset_peak_memory_stats()
+    model = make_model(dtype=torch.float32).to(DEVICE)
+    images, labels = make_images(2, 1024, 2048, dtype=torch.float32).to(DEVICE), make_labels(2, 1024, 2048).to(DEVICE)
+    for _ in range(4):
+        model.zero_grad()
+        training_loss(model, images, labels).backward()
+    reserved, allocated = torch.cuda.max_memory_reserved() - before, torch.cuda.max_memory_allocated()
+    assert allocated > 300 << 20
+    assert reserved <= 1.15 * allocated + (64 << 20), f"{reserved >> 20} MiB reserved, {allocated >> 20} MiB allocated"
+
+
 # Errors, and the import
 
 
