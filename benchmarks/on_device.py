@@ -10,7 +10,6 @@ whenever this ends. The exit status is 1 if a test or a measurement failed.
 """
 
 import argparse
-import datetime
 import json
 import sys
 import tempfile
@@ -20,10 +19,8 @@ from pathlib import Path
 
 from arguments import image_size, model_name, positive, size_text
 from on_device_tasks import Task, tasks
-from results_file import FOLDER, Measurement, Results, file_name
+from results_file import FOLDER, Measurement, Results, file_name, own_revision, today
 from subprocess_step import StepFailed, run_step
-
-from ladderseg_fast.engine.git_revision import git_revision
 
 #: Runs a task within so many seconds and returns its result; raises StepFailed.
 Runner = Callable[[Task, float], dict]
@@ -39,7 +36,7 @@ def main() -> int:
             return run_step("on_device_step.py", arguments, environment=task.environment, timeout=seconds)
 
         facts = run(Task("device", "device", {"device": options.device}), 120.0)
-        results = Results(facts["device"], {"revision": revision(options)} | facts["software"], today())
+        results = Results(facts["device"], {"revision": options.revision} | facts["software"], today())
         path = free_path(options.out, results)
         todo = tasks(options.model, size_text(options.size), options.batch, options.device, 60.0 * options.minutes)
         measure_all(todo, results, path, run, deadline)
@@ -55,7 +52,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--size", type=image_size, default=(1024, 2048), metavar="HxW", help="default: 1024x2048")
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images per step (default: 2)")
     parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help="default: %(default)s")
-    parser.add_argument("--revision", help="of this repository (default: git's, if it is a clone)")
+    parser.add_argument("--revision", default=own_revision(), help="of this repository (default: git's)")
     return parser.parse_args()
 
 
@@ -111,14 +108,6 @@ _SHOWN = (
     *("passed", "failed", "median_ms", "enqueue_ms", "total_ms", "launches", "peak_allocated_bytes"),
     *("peak_reserved_bytes", "predicted_bytes", "measured_bytes", "predicted_batch", "measured_batch"),
 )
-
-
-def revision(options: argparse.Namespace) -> str:
-    return options.revision or str(git_revision(Path(__file__).parent) or "unknown")
-
-
-def today() -> str:
-    return datetime.date.today().isoformat()
 
 
 def free_path(folder: Path, results: Results) -> Path:

@@ -1,5 +1,6 @@
 """Files of benchmarks/results: what was measured on one device. results/README.md documents them."""
 
+import datetime
 import json
 import re
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ladderseg_fast.atomic_file import atomic_write
+from ladderseg_fast.engine.git_revision import git_revision
 
 FOLDER = Path(__file__).with_name("results")
 
@@ -76,6 +78,16 @@ class Results:
             raise ValueError(f"{path}: expected format {FORMAT}")
         measurements = [Measurement(**each) for each in data.pop("measurements")]
         return Results(**data, measurements=measurements)
+
+
+def today() -> str:
+    """Date of a file, "2030-12-31"."""
+    return datetime.date.today().isoformat()
+
+
+def own_revision() -> str:
+    """Revision of this repository; "unknown" if it is no clone."""
+    return str(git_revision(FOLDER) or "unknown")
 
 
 def file_name(device: str, suffix: str) -> str:

@@ -12,10 +12,11 @@ import ctypes.util
 import sys
 
 from alternatives import LOSSES
-from arguments import add_step_options, parsed_step, positive, step_options
+from arguments import add_step_options, parsed_step, positive, size_text, step_options
 from best_method import Best
-from in_turn import Outcome, Variant, measure_in_turn
+from in_turn import Measurements, Outcome, Variant, measure_in_turn
 from report import LEAN_LOSS_NOTE, configuration, gigabytes, markdown_table
+from results_file import FOLDER, Measurement, Results, file_name, own_revision, today
 
 TRAINING_METHODS = (
     *(name + loss for name in ("plain", "compile", "checkpoint-bottleneck", "checkpoint-layer") for loss in LOSSES),
@@ -29,7 +30,8 @@ TASKS = {
     "prediction": ("predict_step.py", PREDICTION_METHODS, "One prediction (images to labels)"),
 }
 
-_TCMALLOC = " + tcmalloc"
+_WITH = " + "
+_TCMALLOC = f"{_WITH}tcmalloc"
 
 
 def main() -> int:
@@ -48,6 +50,8 @@ def main() -> int:
         if not options.tcmalloc:
             print("tcmalloc was not found: install it, or name it with --tcmalloc, to see the others with it.")
         print(flush=True)
+        if options.record:
+            record(task, options, measured)
         for method, reason in measured.failures.items():
             print(f"{method} failed: {reason}", file=sys.stderr)
             failed = True
@@ -57,8 +61,14 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", type=choice_list(TASKS), default=list(TASKS), metavar="A,B", help="default: both")
+    parser.add_argument(
+        "--record", action="store_true", help="also add the numbers to this machine's file of the day in results/"
+    )
     add_options(parser)
-    return parsed_step(parser)
+    options = parsed_step(parser)
+    if options.record and options.device != "cpu":
+        parser.error("--record is for the CPU; on_device.py measures GPUs")
+    return options
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +112,28 @@ def variants(script: str, methods: tuple[str, ...], options: argparse.Namespace)
         if options.tcmalloc and not method.startswith(WITHOUT_TCMALLOC):
             chosen.append(Variant(method + _TCMALLOC, script, arguments, preload=options.tcmalloc))
     return chosen
+
+
+def record(task: str, options: argparse.Namespace, measured: Measurements) -> None:
+    """Adds the measurements of a task to the results of this machine and day, which tables.py reads."""
+    machine = next(run["machine"] for runs in measured.runs.values() for run in runs)
+    device = {"name": machine["device"], "threads": machine["threads"]}
+    path = FOLDER / file_name(device["name"], today())
+    results = Results.load(path) if path.exists() else Results(device, {"torch": machine["torch"]}, today())
+    results.software["revision"] = own_revision()
+    for name in measured.runs:
+        outcome = measured.outcome(name)
+        method, _, allocator = name.partition(_WITH)
+        step = {"method": method, "dtype": options.dtype, "model": options.model, "batch": options.batch}
+        step |= {"size": size_text(options.size), "device": options.device}
+        step |= {"allocator": allocator} if allocator else {}
+        kind = "step" if task == "training" else "prediction"
+        measurement = Measurement(f"{task} {name} {step['batch']} x {step['size']}", kind, step, error=outcome.failure)
+        if outcome.failure is None:
+            times = {"median_ms": round(1e3 * outcome.seconds, 1), "steps": options.steps, "warmup": options.warmup}
+            measurement.result = times | {"peak_resident_bytes": outcome.peak_bytes, "processes": options.repeats}
+        results.measurements.append(measurement)
+    results.save(path)
 
 
 def table(outcomes: list[Outcome]) -> str:

@@ -1,4 +1,4 @@
-"""Makes the tables about GPUs in the documents from the files in benchmarks/results.
+"""Makes the tables of measurements in the documents from the files in benchmarks/results.
 
 A table stands between <!-- table: NAME --> and <!-- end -->; nobody types it. `python benchmarks/tables.py` replaces
 all of them. Each shows the latest results of every device, with the revision that was measured.
@@ -64,7 +64,10 @@ def filled(text: str) -> str:
 def table(name: str) -> str:
     """A table of TABLES for each device, with what was measured above it; empty if nothing was."""
     sections = []
+    on_cpu = name.startswith("cpu")
     for path, results in latest_results():
+        if ("capability" in results.device) == on_cpu:
+            continue
         rows = TABLES[name](results)
         if len(rows) > 1:
             sections.append(f"{_heading(path, results)}\n\n{markdown_table(rows)}\n")
@@ -97,6 +100,42 @@ def steps(results: Results) -> list[list[str]]:
     if any(ratios):
         rows.append(["lean / the fastest other", *ratios])
     return rows
+
+
+def cpu_steps(results: Results) -> list[list[str]]:
+    """Memory and time of training steps and predictions by method; columns are what was measured, in that order."""
+    measured = [each for each in results.measurements if each.kind in ("step", "prediction") and each.result]
+    columns = list(dict.fromkeys((each.kind, each.options["batch"], each.options["size"]) for each in measured))
+    names = {True: "a step of {} x {}", False: "a prediction of {} x {}"}
+    rows = [["", *(names[kind == "step"].format(batch, size) for kind, batch, size in columns)]]
+    found: dict[tuple[str, str], dict[tuple[str, int, str], Measurement]] = {}
+    for each in measured:
+        key = each.options["method"], each.options.get("allocator", "")
+        found.setdefault(key, {})[each.kind, each.options["batch"], each.options["size"]] = each
+    ordered = sorted(found, key=lambda key: (key[0] == "lean", METHODS.index(key[0]), key[1]))
+    for method, allocator in ordered:
+        name = f"**{method}**" if method == "lean" else f"{method}{f', {allocator}' if allocator else ''}"
+        rows.append([name, *(_cpu_cell(found[method, allocator].get(column)) for column in columns)])
+    ratios = [_cpu_ratios({key: each[column] for key, each in found.items() if column in each}) for column in columns]
+    return [*rows, ["lean / the best other", *ratios]] if any(ratios) else rows
+
+
+def _cpu_cell(measurement: Measurement | None) -> str:
+    if measurement is None:
+        return ""
+    result = measurement.result
+    return f"{result['peak_resident_bytes'] / 1e9:.2f} GB, {result['median_ms'] / 1e3:.2f} s"
+
+
+def _cpu_ratios(found: dict[tuple[str, str], Measurement]) -> str:
+    """Memory of lean by the least of the others, and time by that of the fastest; empty if there is nothing else."""
+    lean = found.get(("lean", ""))
+    others = [each.result for (method, _), each in found.items() if method != "lean"]
+    if lean is None or not others:
+        return ""
+    keys = "peak_resident_bytes", "median_ms"
+    memory, time = (lean.result[key] / min(other[key] for other in others) for key in keys)
+    return f"{memory:.2f}, {time:.2f}"
 
 
 def kernels(results: Results) -> list[list[str]]:
@@ -140,6 +179,7 @@ def memory(results: Results) -> list[list[str]]:
 
 
 TABLES: dict[str, Callable[[Results], list[list[str]]]] = {
+    "cpu steps": cpu_steps,
     "gpu steps": steps,
     "gpu kernels": kernels,
     "gpu memory": memory,
@@ -155,8 +195,9 @@ def _compared(predicted: int | None, measured: int | None) -> list[str]:
 
 def _heading(path: Path, results: Results) -> str:
     software = results.software
-    what = [f"revision {software['revision'][:7]}", f"torch {software['torch']}", f"CUDA {software['cuda']}"]
-    what += [f"driver {software['driver']}"] if software.get("driver") else []
+    what = [f"{results.device['threads']} threads"] if "threads" in results.device else []
+    what += [f"revision {software['revision'][:7]}", f"torch {software['torch']}"]
+    what += [f"{name} {software[key]}" for key, name in (("cuda", "CUDA"), ("driver", "driver")) if software.get(key)]
     return f"{results.device['name']}, {', '.join(what)} (`{path.relative_to(ROOT)}`):"
 
 

@@ -1,16 +1,19 @@
 """benchmarks/speed.py and benchmarks/breakdown.py as a whole, at a size that takes seconds."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
 STEP_OPTIONS = "--size 128x128 --batch 2 --threads 2 --warmup 1 --steps 1".split()
 
 
-def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(BENCHMARKS / script), *STEP_OPTIONS, *options]
+def run(script: str, *options: str, folder: Path = BENCHMARKS) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(folder / script), *STEP_OPTIONS, *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -18,8 +21,10 @@ def rows(output: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in output.splitlines() if line[:2] == "| "]
 
 
-def test_training_and_prediction_are_timed() -> None:
-    finished = run("speed.py", "--methods", "plain,plain-lean-loss,lean", "--repeats", "1", "--tcmalloc", "")
+def test_training_and_prediction_are_timed(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(BENCHMARKS, tmp_path / "benchmarks"))
+    options = "--methods plain,plain-lean-loss,lean --repeats 1 --record --tcmalloc".split()
+    finished = run("speed.py", *options, "", folder=folder)
     assert finished.returncode == 0, finished.stderr
     header, *training = rows(finished.stdout.partition("One prediction")[0])
     _, *prediction = rows(finished.stdout.partition("One prediction")[2])
@@ -30,6 +35,14 @@ def test_training_and_prediction_are_timed() -> None:
         assert all(re.fullmatch(r"\d+\.\d\d s", row[1]) for row in task)
         assert min(float(row[2]) for row in task if row[0] != "lean") == 1.0
     assert "LadderLoss(memory" in finished.stdout
+    (path,) = {*(folder / "results").glob("*.json")} - {folder / "results" / each.name for each in RESULTS}
+    recorded = json.loads(path.read_text())["measurements"]
+    assert [each["name"] for each in recorded] == [
+        *(f"training {method} 2 x 128x128" for method in ("plain", "plain-lean-loss", "lean")),
+        *(f"prediction {method} 2 x 128x128" for method in ("plain", "lean")),
+    ]
+    assert [each["kind"] for each in recorded] == ["step"] * 3 + ["prediction"] * 2
+    assert f"{recorded[0]['result']['median_ms'] / 1e3:.2f} s" == training[0][1]
     assert "tcmalloc was not found" in finished.stdout
 
 

@@ -72,6 +72,41 @@ def test_steps(modules: SimpleNamespace) -> None:
     ]
 
 
+def test_steps_on_a_cpu(modules: SimpleNamespace) -> None:
+    def run(kind: str, method: str, seconds: float, gigabytes: float, allocator: str = "", batch: int = 2) -> tuple:
+        options = {"method": method, "batch": batch, "size": "64x128"} | ({"allocator": allocator} if allocator else {})
+        return kind, options, {"median_ms": 1e3 * seconds, "peak_resident_bytes": 1e9 * gigabytes}
+
+    found = results(
+        modules,
+        run("step", "lean", 1.0, 0.5),
+        run("step", "plain", 9.0, 8.0),
+        run("step", "plain", 4.0, 9.0, "tcmalloc"),
+        run("step", "checkpoint-layer-lean-loss", 5.0, 2.0, "tcmalloc"),
+        run("prediction", "lean", 0.25, 0.1, batch=1),
+    )
+    assert modules.tables.cpu_steps(found) == [
+        ["", "a step of 2 x 64x128", "a prediction of 1 x 64x128"],
+        ["plain", "8.00 GB, 9.00 s", ""],
+        ["plain, tcmalloc", "9.00 GB, 4.00 s", ""],
+        ["checkpoint-layer-lean-loss, tcmalloc", "2.00 GB, 5.00 s", ""],
+        ["**lean**", "0.50 GB, 1.00 s", "0.10 GB, 0.25 s"],
+        ["lean / the best other", "0.25, 0.25", ""],
+    ]
+
+
+def test_tables_of_gpus_have_no_cpu(modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules.tables, "FOLDER", tmp_path)
+    monkeypatch.setattr(modules.tables, "ROOT", tmp_path)
+    on_cpu = results(modules, step("lean", 30.0, 1e9))
+    on_cpu.device = {"name": "AMD EPYC", "threads": 2}
+    on_cpu.measurements[0].result["peak_resident_bytes"] = 1e9
+    on_cpu.software["torch"] = "2.13.0"
+    on_cpu.save(tmp_path / "amd_epyc_2030-12-31.json")
+    assert modules.tables.table("gpu steps").strip() == ""
+    assert "AMD EPYC, 2 threads, revision 1234567, torch 2.13.0 (`amd_epyc" in modules.tables.table("cpu steps")
+
+
 def test_kernels_of_an_operator_are_one_row(modules: SimpleNamespace) -> None:
     where = {"method": "lean", "dtype": "float16"}
     kernels = [
@@ -121,6 +156,6 @@ def test_the_latest_file_of_every_device(
         ("h200_2030-12-31", "2030-12-31"),
     ):
         made = results(modules, date=date)
-        made.device = {"name": name.partition("_")[0]}
+        made.device = {"name": name.partition("_")[0], "capability": "9.0"}
         made.save(tmp_path / f"{name}.json")
     assert [path.stem for path, _ in modules.tables.latest_results()] == ["h200_2030-12-31", "t4_2030-12-30_10"]
