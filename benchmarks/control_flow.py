@@ -286,9 +286,10 @@ def _trips_to(function: Function, blocks: dict[int, Block], loop: Loop, latch: i
     """The same by the branch that ends block `latch`."""
     instructions = function.instructions
     inside = [number for block in sorted(loop.body) for number in range(blocks[block].begin, blocks[block].end)]
-    branch = instructions[blocks[latch].end - 1]
+    last = blocks[latch].end - 1
+    branch = instructions[last]
     guard = next((match[1] for part in (branch.predicate, *branch.operands) if (match := _PREDICATE.match(part))), None)
-    compare = _last_write(function, inside, guard, blocks[latch].end)
+    compare = _last_write(function, inside, guard, last)
     if compare is not None and instructions[compare].name in ("PLOP3", "UPLOP3"):
         # P1 is UP0.
         sources = [match[1] for part in instructions[compare].operands[2:] if (match := _PREDICATE.match(part))]

@@ -110,6 +110,14 @@ def test_trips_that_the_code_tells(modules: SimpleNamespace, lines: list[str], t
     assert loop.trips == trips
 
 
+def test_trips_by_a_branch_on_a_uniform_predicate(modules: SimpleNamespace) -> None:
+    step = "UIADD3 UR5, UPT, UPT, UR5, 0x2, URZ ;"
+    lines = ["UMOV UR5, URZ ;", ".L_x_1:", step, "UISETP.NE.AND UP1, UPT, UR5, 0x10, UPT ;", "BRA.U UP1, `(.L_x_1) ;"]
+    (function,) = modules.machine_code.parse_sass(sass(*lines, "EXIT ;"))
+    (loop,) = modules.control_flow.ControlFlow(function).path().loops
+    assert loop.trips == 8
+
+
 def test_branches_of_old_and_new_machine_code(modules: SimpleNamespace) -> None:
     (function,) = modules.machine_code.parse_sass(
         sass(
