@@ -33,16 +33,16 @@ def main() -> None:
     options = parse_arguments()
     step = options.model, options.batch, options.size
     device = DEVICES[options.device]
+    if options.ceilings:
+        write_ceilings()
+    if options.check:
+        print(write_check(options.check, device, *step, options.sources))
+    if options.markdown:
+        options.markdown.write_text(document(*step))
     if options.kernels:
         for kernel in chosen_kernels(options):
             print(f"{loops_of(kernel)}\n")
-    elif options.ceilings:
-        write_ceilings()
-    elif options.check:
-        print(write_check(options.check, device, *step, options.sources))
-    elif options.markdown:
-        options.markdown.write_text(document(*step))
-    else:
+    elif not (options.ceilings or options.check or options.markdown):
         steps = {one: launched_kernels(DEVICES[one[0]], one[1], *step, options.sources) for one in STEPS}
         print(titled("A step", summary(steps)))
         chosen = options.device, options.dtype
