@@ -90,7 +90,7 @@ def test_products_go_to_the_tensor_cores_where_there_are_some(roofline: SimpleNa
         step = roofline.devices.DEVICES[name], dtype, "densenet121", 2, (64, 64), allow_tf32
         return {work.name for work in roofline.counts.lean_step(*step) if work.by_tensor_cores}
 
-    expected = {"bn_relu_conv1x1_forward_tensor", "bn_relu_conv3x3_data_tensor"}
+    expected = {"bn_relu_conv1x1_forward_tensor", "bn_relu_conv3x3_data_tensor", "bn_relu_conv3x3_weight_tensor"}
     assert by_tensor_cores("RTX 3060", torch.float16) > expected
     assert by_tensor_cores("RTX 3060", torch.float32, allow_tf32=True) > expected
     assert by_tensor_cores("RTX 3060", torch.float32) == set()
