@@ -579,8 +579,8 @@ MUTATIONS = [
         CONVOLUTION,
         "bn_relu_conv3x3_data",
         "patch_results.cuh",
-        "if (!patch.inside(at.i, at.j) || left <= 0) continue;",
-        "if (left <= 0) continue;",
+        "if (!patch.inside(at.i, at.j) || left <= 0) continue;\n        const int64 input",
+        "if (left <= 0) continue;\n        const int64 input",
         r"illegal (read|write) of \d+ bytes|race: grad_input",
     ),
     # --- conv3x3_weight_*.cuh: the weight gradient of 3x3 convolutions ---

@@ -42,14 +42,14 @@ union TensorMemory {
 
 template <class Tile>
 LADDERSEG_DEVICE void convolve_patch(const DataArguments& args, TensorMemory<Tile>& memory) {
-  const PatchBlock<Tile> block(args);
+  const PatchBlock<Tile> block(args, static_cast<int>(blockIdx.x));
   const CorrectedPixels<true> grad{args.grad_output, args.grad_first_row, true};
   const int grad_channels = args.padded_outputs;
   const TapWeights<Contiguous::index> weights{args.weight, grad_channels * args.padded_channels, args.padded_channels,
                                               args.padded_channels, grad_channels};
   Tile tile;
   convolve<true>(tile, grad, block.patch, weights, block.column, memory.convolution);
-  const PatchBlock<Tile> again(args);
+  const PatchBlock<Tile> again(args, block_again());
   write_patch_gradient<true>(args, tile, again.patch, again.part, again.column, memory.gradient);
 }
 #endif

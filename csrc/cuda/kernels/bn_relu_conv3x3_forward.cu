@@ -43,14 +43,14 @@ union TensorMemory {
 
 template <class Tile>
 LADDERSEG_DEVICE void convolve_patch(const ForwardArguments& args, TensorMemory<Tile>& memory) {
-  const PatchBlock<Tile> block(args);
+  const PatchBlock<Tile> block(args, static_cast<int>(blockIdx.x));
   const RectifiedPixels<true> y{args.input, args.input_first_row, args.norm, true};
   const int channels = args.padded_channels;
   const TapWeights<Contiguous::depth> weights{args.weight, channels, 9 * channels, static_cast<int>(args.output.c),
                                               channels};
   Tile tile;
   convolve<false>(tile, y, block.patch, weights, block.column, memory.convolution);
-  const PatchBlock<Tile> again(args);
+  const PatchBlock<Tile> again(args, block_again());
   store_patch(args, tile, again.patch, again.column);
   write_patch_statistics(args, tile, again.patch, again.part, again.column, memory.statistics);
 }

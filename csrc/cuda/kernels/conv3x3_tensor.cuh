@@ -47,8 +47,10 @@ struct PatchTile : TensorTile<columns, tensor_patch_threads(columns)> {
 
   static constexpr int kColumnPiece = kWide;
 
-  // To a multiprocessor. Turing has shared memory for one only.
-  static constexpr int kBlocks = __CUDA_ARCH__ >= 800 ? 512 / PatchTile::kThreads : 1;
+  // To a multiprocessor. Turing has shared memory for one only; for 8.6 and 8.9 NVRTC needs two registers more for 128
+  // columns than two blocks leave it.
+  static constexpr bool kFewRegisters = columns == 128 && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890);
+  static constexpr int kBlocks = __CUDA_ARCH__ < 800 || kFewRegisters ? 1 : 512 / PatchTile::kThreads;
 
   static_assert(kTensorPatchHeight * kTensorPatchWidth == PatchTile::kRows, "a row of the tile is a pixel");
   static_assert(kTensorPatchWidth == 16, "a row of the patch is the rows of an instruction");
@@ -61,8 +63,7 @@ struct PatchBlock {
   typename Tile::Patch patch;
 
   template <class Arguments>
-  LADDERSEG_DEVICE explicit PatchBlock(const Arguments& args) {
-    const int block = block_again();
+  LADDERSEG_DEVICE PatchBlock(const Arguments& args, int block) {
     part = block / args.column_tiles;
     column = block % args.column_tiles * Tile::kColumns;
     patch = Tile::Patch::of(args.patches, part);

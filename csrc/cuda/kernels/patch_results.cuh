@@ -7,7 +7,7 @@
 // threads of the block call these functions together. The memory must not be in use when they are called.
 #pragma once
 
-#include "pixel_sources.cuh"
+#include "patches.cuh"
 #include "tile_results.cuh"
 
 namespace ladderseg::cuda {
@@ -107,21 +107,8 @@ struct alignas(piece * sizeof(Element) < 16 ? piece * sizeof(Element) : 16) Elem
 // The norm of the channels from c on, of which `left` exist; with `whole`, all do or none, and the vectors are aligned.
 template <bool whole, int piece>
 LADDERSEG_DEVICE ChannelNorm<piece> piece_norm(const Norm<Real>& norm, int c, int left) {
-  if constexpr (whole) {
-    const Pack<piece> mean = vector_chunk<true>(norm.mean + c, left, true);
-    const Pack<piece> scale = vector_chunk<true>(norm.scale + c, left, true);
-    const Pack<piece> shift = vector_chunk<true>(norm.shift + c, left, true);
-    ChannelNorm<piece> result;
-#pragma unroll
-    for (int i = 0; i < piece; ++i) {
-      result.mean[i] = mean.values[i];
-      result.scale[i] = scale.values[i];
-      result.shift[i] = shift.values[i];
-    }
-    return result;
-  } else {
-    return ChannelNorm<piece>(norm, c, left);
-  }
+  if constexpr (whole) return left > 0 ? ChannelNorm<piece>::aligned(norm, c) : ChannelNorm<piece>();
+  return ChannelNorm<piece>(norm, c, left);
 }
 
 // The tile is the gradient of y, from channel `column` on. Masked it is summed up, as part `part` of args.partial_sums,

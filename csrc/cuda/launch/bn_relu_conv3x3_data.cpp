@@ -40,7 +40,8 @@ void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>
   const bool wide_input = wide(queue, args.input) && wide(queue, args.grad_input);
   const bool tensor = wide_rows && wide_input && wide(args.norm) && wide_correction(args.grad_output) &&
                       multiplies_by_tensor_cores(queue) &&
-                      fit_tensor_patches(grad, kTaps * grad_channels * padded_channels);
+                      fit_tensor_patches(grad, kTaps * grad_channels * padded_channels) &&
+                      (!args.grad_output.input.data || fit_tensor_patches(args.grad_output.input, 0));
   const Variant chosen =
       tensor ? tensor_variant(args.grad_input, args.dilation) : variant(queue, args.grad_input, args.dilation);
   const PartialSums partial = allocate_partial_sums(queue, chosen.patches.count, columns);
