@@ -306,8 +306,8 @@ MUTATIONS = [
         LONG_PRODUCT,
         "sum_parts",
         "sum_parts.cu",
-        "part < args.parts; ++part",
-        "part + 1 < args.parts; ++part",
+        "part < parts; ++part",
+        "part + 1 < parts; ++part",
         WRONG,
     ),
     # --- operand.cuh and product_tensor.cuh: copies past the registers, tensor cores ---
