@@ -24,8 +24,6 @@ def prepare(weights: Sequence[tuple[Tensor, Form]], like: Tensor) -> list[Weight
     """
     if not backend_of(like.device).tap_major_weights:
         return [weight.to(like.dtype).contiguous() for weight, _ in weights]
-    # Held to the end: the launch reads the copies.
-    weights = [(weight if weight[0].is_contiguous() else weight.contiguous(), form) for weight, form in weights]
     ready = [form == Form.plain and weight.dtype == like.dtype and weight.is_contiguous() for weight, form in weights]
     sizes = [0 if done else _size(weight, form, like) for done, (weight, form) in zip(ready, weights)]
     step = _ALIGNMENT // like.element_size()
@@ -86,6 +84,8 @@ def _size(weight: Tensor, form: Form, like: Tensor) -> int:
 def _job(weight: Tensor, form: Form, values: Tensor) -> "_core.Weight":
     outputs, channels, *kernel = weight.shape
     taps = kernel[0] * kernel[1]
+    if not weight[0].is_contiguous():
+        weight = weight.contiguous()
     stride = weight.stride(0) if outputs > 1 else channels * taps
     real = weight.dtype == real_dtype(values.dtype) != values.dtype
     extent = ((outputs - 1) * stride + channels * taps) * weight.element_size()
