@@ -24,6 +24,7 @@ def prepare(weights: Sequence[tuple[Tensor, Form]], like: Tensor) -> list[Weight
     """
     if not backend_of(like.device).tap_major_weights:
         return [weight.to(like.dtype).contiguous() for weight, _ in weights]
+    weights = [(_readable_rows(weight), form) for weight, form in weights]  # alive until they have been read
     ready = [form == Form.plain and weight.dtype == like.dtype and weight.is_contiguous() for weight, form in weights]
     sizes = [0 if done else _size(weight, form, like) for done, (weight, form) in zip(ready, weights)]
     step = _ALIGNMENT // like.element_size()
@@ -81,11 +82,16 @@ def _size(weight: Tensor, form: Form, like: Tensor) -> int:
     return outputs * channels * kernel[0] * kernel[1]
 
 
+def _readable_rows(weight: Tensor) -> Tensor:
+    """`weight` [M, C, k, k] itself if each output has contiguous elements of its own, otherwise a copy."""
+    _, channels, height, width = weight.shape
+    taps, (stride, *strides) = height * width, weight.stride()
+    return weight if strides == [taps, width, 1] and stride >= channels * taps else weight.contiguous()
+
+
 def _job(weight: Tensor, form: Form, values: Tensor) -> "_core.Weight":
     outputs, channels, *kernel = weight.shape
     taps = kernel[0] * kernel[1]
-    if not weight[0].is_contiguous():
-        weight = weight.contiguous()
     stride = weight.stride(0) if outputs > 1 else channels * taps
     real = weight.dtype == real_dtype(values.dtype) != values.dtype
     extent = ((outputs - 1) * stride + channels * taps) * weight.element_size()
