@@ -9,7 +9,7 @@ LADDERSEG_DEVICE Element converted(const PreparedWeight<Element>& weight, int64 
   return static_cast<const Element*>(weight.source)[i];
 }
 
-extern "C" __global__ void __launch_bounds__(kPrepareThreads)
+extern "C" __global__ void __launch_bounds__(kPrepareThreads, 2)
     LADDERSEG_KERNEL(prepare_weights)(const PrepareWeightsArguments<Element> args) {
   const int block = static_cast<int>(blockIdx.x);
   int number = 0;  // the last weight whose blocks begin here or before
@@ -22,6 +22,7 @@ extern "C" __global__ void __launch_bounds__(kPrepareThreads)
   const int tap_stride = form == WeightForm::plain ? 1 : form == WeightForm::forward ? columns : rows * columns;
   const int column_stride = form == WeightForm::plain ? taps : 1;
   const int first = (block - weight.first_block) * (kPrepareThreads * kPreparePairs) + static_cast<int>(threadIdx.x);
+#pragma unroll 1
   for (int j = 0; j < kPreparePairs; ++j) {
     const int pair = first + j * kPrepareThreads;
     if (pair >= rows * columns) return;
