@@ -45,9 +45,9 @@ whole chunks of 16 bytes. A launch takes at least as long as the largest of
 The bound of a kernel in a step is the sum over its launches, in milliseconds. `benchmarks/kernel_time.py` has the
 rules. Not in it: latency, conflicts of banks, barriers, units that take an instruction only every other cycle, and the
 launch itself. The last section shows how much longer a device took. There, kernels that multiply took 1.2 to 3 times
-their bound. Kernels of a few instructions took 3 to 4 us a launch, whatever they do. Max-pooling's backward and the cross
-entropy took six times their bound; probably they wait for results. Maps that are not whole chunks of 16 bytes take a
-slower way than the one that is counted. Operators of torch are not in the tables.
+their bound. Kernels of a few instructions took 3 to 4 us a launch, whatever they do. Max-pooling's backward and the
+cross entropy took six times their bound; probably they wait for results. Maps that are not whole chunks of 16 bytes
+take a slower way than the one that is counted. Operators of torch are not in the tables.
 
 `python benchmarks/kernel_bounds.py --kernels PATTERN --architectures 90` prints the loops of single kernels.
 
