@@ -82,6 +82,9 @@ class Operand {
     if constexpr (kAsynchronous) {
       wait_for_copies();
     } else {
+#if __CUDA_ARCH__ >= 1000  // where the compiler would keep the addresses of the vectors, and spill others
+      if (contiguous == Contiguous::index) keep(column_);
+#endif
       typename Tile::Stored values[Shape::kCount];
 #pragma unroll
       for (int k = 0; k < kWide; k += kVectorPiece) {

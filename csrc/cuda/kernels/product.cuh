@@ -39,8 +39,8 @@ LADDERSEG_DEVICE void multiply(Tile& tile, const Left& left, const Right& right,
     }
     tile.multiply(reader, now);
     if (more) {
-      left_operand.commit(now ^ 1);
       right_operand.commit(now ^ 1);
+      left_operand.commit(now ^ 1);  // last, because it needs the most registers
     }
     __syncthreads();
     now ^= 1;
