@@ -22,8 +22,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 HERE = Path(__file__).resolve().parent
 
@@ -127,8 +132,21 @@ def compiled(folder: Path) -> Path:
     return library
 
 
-def step_of(name: str, dtype: str, kind: str, height: int, width: int, device: str) -> Callable[[], None]:
-    """A training step or a prediction of a new model on new images; on the meta device without autocast."""
+@dataclass(frozen=True)
+class Step:
+    """A training step or a prediction of `model`; `run` computes it."""
+
+    model: "nn.Module"
+    run: Callable[[], None]
+
+    def clear(self) -> None:
+        """Drops the gradients, which is not part of the step."""
+        for parameter in self.model.parameters():
+            parameter.grad = None
+
+
+def step_of(name: str, dtype: str, kind: str, height: int, width: int, device: str) -> Step:
+    """A step of a new model on new images; on the meta device in `dtype` itself, as there is no autocast."""
     import torch
 
     from ladderseg_fast import LadderLoss, create_model
@@ -152,36 +170,32 @@ def step_of(name: str, dtype: str, kind: str, height: int, width: int, device: s
         with region():
             model.predict(images)
 
-    def clear() -> None:
-        for parameter in model.parameters():
-            parameter.grad = None
-
-    step = train if kind == "training" else predict
-    step.clear = clear
-    return step
+    return Step(model, train if kind == "training" else predict)
 
 
-def timed(step: Callable[[], None], library: ctypes.CDLL, count: int) -> dict:
+def timed(step: Step, library: ctypes.CDLL, count: int) -> dict:
     """Median seconds of `count` steps after a few others; launches and operators of one step."""
     for _ in range(3):
-        step()
+        step.clear()
+        step.run()
     seconds = []
     library.launches_since()
     for _ in range(count):
         step.clear()
         start = time.process_time()
-        step()
+        step.run()
         seconds.append(time.process_time() - start)
     launches = library.launches_since() // count
     return {"seconds": statistics.median(seconds), "launches": launches, "operators": operators(step)}
 
 
-def operators(step: Callable[[], None]) -> int:
+def operators(step: Step) -> int:
     """Calls of torch's operators that no other operator makes."""
     from torch.autograd.profiler import profile
 
+    step.clear()
     with profile() as profiled:
-        step()
+        step.run()
     calls = [event for event in profiled.function_events if event.name.startswith("aten::")]
     return sum(not (event.cpu_parent and event.cpu_parent.name.startswith("aten::")) for event in calls)
 
@@ -191,7 +205,7 @@ def counted_launches(name: str, dtype: str, kind: str) -> int:
     from ladderseg_fast.ops.backend import RecordedCuda, using
 
     with using(RecordedCuda(*GPU)) as backend:
-        step_of(name, dtype, kind, *LARGE, "meta")()
+        step_of(name, dtype, kind, *LARGE, "meta").run()
         return len(backend.take_records())
 
 

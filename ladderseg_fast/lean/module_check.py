@@ -78,6 +78,8 @@ class _Snapshot:
         self._below = [module for module in modules if module is not root]
         self._called = called
         self.derived: dict[Any, Any] = {}
+        every = enumerate(map(_reader, [root, *self._below]))
+        self._readers = [(number, read) for number, read in every if read is not None]
         self._seen = list(self._facts(root))
 
     def holds(self, root: nn.Module) -> bool:
@@ -96,10 +98,8 @@ class _Snapshot:
         yield [*map(methods, dict.fromkeys(types))]
         yield [*map(len, uncalled)]
         yield [[*own["_modules"].values()] for own in attributes]
-        for module, own in zip(modules, attributes):
-            read = _READERS.get(type(module)) or _reader(module)
-            if read is not None:
-                yield read(own)
+        for number, read in self._readers:  # the types are those for which they have been chosen
+            yield read(attributes[number])
 
 
 def _convolution_facts(own: dict[str, Any]) -> tuple[object, ...]:

@@ -83,6 +83,11 @@ class MemoryPlan:
     def __post_init__(self) -> None:
         _check_positive(self, "chunk_bytes", "transition_up_bytes", "keep_bottlenecks_from")
 
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The plan as it is now, for comparisons with what it may have become."""
+        return self, tuple(self.sections.items())
+
     def as_dict(self) -> dict[str, Any]:
         """Dict of numbers, strings and None, for JSON."""
         return asdict(self)

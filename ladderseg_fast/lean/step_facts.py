@@ -89,7 +89,7 @@ def facts_of_forward(
 ) -> StepFacts:
     """Facts of a forward pass on `tensors`, the inputs and parameters, and the `buffers` of the batch norms."""
     present = [buffer for buffer in buffers if buffer is not None]
-    values: list[Any] = [keep, like.dtype, like.device, plan, *_facts_of_settings(backend)]
+    values: list[Any] = [keep, like.dtype, like.device, plan.key, *_facts_of_settings(backend)]
     values += [program.inputs, program.outputs, program.recomputed]
     for stage in program.stages:
         values += [type(stage), vars(stage)]

@@ -149,11 +149,11 @@ class SegmentationModel(Network):
         """
         programs = check_modules(self, partial(examine, self))
         plan = plan or lean.MemoryPlan.default(images.device)
-        encoder, program = self.design.encoder, programs.get(plan)
+        encoder, program = self.design.encoder, programs.get(plan.key)
         if program is None:
             if len(programs) >= _MOST_PROGRAMS:
                 programs.clear()
-            program = programs[plan] = program_of(self, plan)
+            program = programs[plan.key] = program_of(self, plan)
         maps = {"images": images}
         if encoder.on_torch is not None:
             maps = encoder.run_on_torch(self.features, images, plan, workspace)
