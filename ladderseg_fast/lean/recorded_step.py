@@ -75,7 +75,8 @@ class RecordedStep:
         self._slots = {block: slot for slot, block in enumerate(outside, start=1)}
         slots = [0 if block in self._places else self._slots.get(block, -1) for block in spans]
         self._launches.place(slots, [self._places.get(block, 0) for block in spans], 1 + len(outside))
-        self._ends = sorted((spans[block][1], block) for block in self._made_by_torch)
+        returned = {view.block for each in passes for view in each.results if view is not None}
+        self._ends = sorted((spans[block][1], block) for block in self._made_by_torch.difference(returned))
 
     @staticmethod
     def _given_and_results(each: RecordedPass) -> list[int]:
@@ -122,7 +123,11 @@ class RecordedStep:
             for last, block in self._ends:
                 if last < end:
                     made.pop(block, None)
-        return [None if view is None else tensor_of(view) for view in this.results]
+        results = [None if view is None else tensor_of(view) for view in this.results]
+        for view in this.results:
+            if view is not None:
+                made.pop(view.block, None)
+        return results
 
     def tensor(self, view: View, arena: "Arena", made: dict[int, Tensor]) -> Tensor:
         """A tensor that the forward pass has left for the backward pass."""

@@ -84,6 +84,7 @@ _OTHERS = {
     _aten.convolution.default,
     _aten.convolution_backward.default,
     _aten.constant_pad_nd.default,
+    _aten.div.Scalar,
     _aten.avg_pool2d.default,
     _aten.avg_pool2d_backward.default,
     _aten.mean.dim,
