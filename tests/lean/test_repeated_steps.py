@@ -10,10 +10,10 @@ import torch
 from emulator.emulation import emulated
 from support.comparison import assert_same_bits
 from support.lean_equals_plain import randomise
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladderseg_fast import lean
-from ladderseg_fast.nn import Transition, TransitionUp
+from ladderseg_fast.nn import Head, PyramidContext, Transition, TransitionUp
 from ladderseg_fast.ops.backend import EmulatedCuda, using
 
 Results = dict[str, Tensor]
@@ -107,6 +107,46 @@ def test_the_third_step_and_later_ones_are_repeated(device: EmulatedCuda) -> Non
             steps()
 
     assert compare(device, scenario) == {"interpreted": 2, "recorded": 2, "repeated": 6}
+
+
+class SectionSteps(Steps):
+    """Steps of any section on maps of these shapes [C, H, W], two of each."""
+
+    def __init__(self, run: Callable[..., Tensor], module: nn.Module, *shapes: tuple[int, int, int]) -> None:
+        super().__init__(randomise(module, 0).float())
+        self.run, self.shapes = run, shapes
+
+    def __call__(self, x: Tensor | None = None, **options: object) -> None:
+        maps = [make_maps(self.count + i, c, (h, w)) for i, (c, h, w) in enumerate(self.shapes)]
+        out = self.run(self.module, *maps, workspace=self.workspace)
+        self.module.zero_grad()
+        out.backward(torch.linspace(-1, 1, out.numel()).view_as(out), **options)
+        self.note({"out": out} | {f"maps {i}": x.grad for i, x in enumerate(maps)})
+
+
+def run_stem(module: nn.Sequential, x: Tensor, workspace: lean.Workspace) -> Tensor:
+    return lean.stem(module[0], module[1], x, workspace=workspace)
+
+
+SECTIONS: dict[str, Callable[[], Steps]] = {
+    "pyramid": lambda: SectionSteps(lean.context, PyramidContext(16, 8), (16, 6, 8)),
+    "head": lambda: SectionSteps(lean.head, Head(8, 3), (8, 4, 5)),
+    "transition_up": lambda: SectionSteps(lean.transition_up, TransitionUp(4, 8, 4, 4), (4, 2, 3), (8, 4, 6)),
+    "stem": lambda: SectionSteps(
+        run_stem, nn.Sequential(nn.Conv2d(3, 8, 7, 2, 3, bias=False), nn.BatchNorm2d(8)), (3, 17, 20)
+    ),
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_section(device: EmulatedCuda, section: str) -> None:
+    """Also with operators of torch between the launches, whose results torch allocates."""
+
+    def scenario(steps: Steps) -> None:
+        for _ in range(4):
+            steps()
+
+    assert compare(device, scenario, SECTIONS[section]) == {"interpreted": 2, "recorded": 2, "repeated": 4}
 
 
 def test_retained_graph(device: EmulatedCuda) -> None:
