@@ -114,7 +114,7 @@ def measure(options: argparse.Namespace) -> dict[str, dict]:
 
 
 def ways(backend: object) -> Iterator[str]:
-    """How steps run: "interpreted", and "repeated" if the package can; until the next one, the backend runs them so."""
+    """Yields "interpreted", and "repeated" if the package can; until the next one, the backend runs steps so."""
     can_repeat = hasattr(backend, "repeats_steps")
     if can_repeat:
         backend.repeats_steps = False

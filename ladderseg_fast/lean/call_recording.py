@@ -1,7 +1,7 @@
 """One call of a program that is recorded, or that repeats a recorded step."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,8 @@ from .plan import MemoryPlan
 from .recorded_step import RecordedPass, RecordedStep
 from .recorder import Recorder, View, is_dense
 from .recordings import Entry, Finished, Kept, KeptNorm
-from .step_facts import StepFacts, buffers_of, facts_of_backward, facts_of_forward, is_usual
+from .step_facts import ProgramOfStages, StepFacts, buffers_of, facts_of_backward, facts_of_forward, is_usual
 from .workspace import Arena, Workspace
-
-if TYPE_CHECKING:
-    from .program import Program
 
 Tensors = tuple[Tensor, ...]
 Gradients = tuple[Tensor | None, ...]
@@ -32,7 +29,9 @@ _MOST_ATTEMPTS = 3
 class ProgramCall(Protocol):
     """The state of a call that its forward pass leaves for backward."""
 
-    program: "Program"
+    @property
+    def program(self) -> ProgramOfStages: ...
+
     plan: MemoryPlan
     workspace: Workspace
     like: Tensor
@@ -47,7 +46,7 @@ class ProgramCall(Protocol):
 def recording_of(
     call: ProgramCall, tensors: Sequence[Tensor], keep: bool, hooked: bool | None
 ) -> "CallRecording | CallRepetition | None":
-    """What records or repeats a call on `tensors`, its inputs and parameters; None if the call is only interpreted.
+    """Returns what records or repeats a call on `tensors`, inputs and parameters; None if it is only interpreted.
 
     Args:
         keep: whether a backward pass may follow.

@@ -6,7 +6,7 @@ uses it, so that blocks of different times share a place.
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,14 +15,21 @@ from ..ops.backend import Cuda
 from .arena import Placement, Recording
 from .recorder import OperatorCall, Recorder, View
 
-if TYPE_CHECKING:
-    from .workspace import Arena
-
 #: Alignment of places in bytes, as that of torch's allocator on CUDA.
 _ALIGNMENT = 512
 
 #: Blocks that Placement places, the largest; it takes time that grows with the square of their number.
 _MOST_LARGE = 400
+
+
+class Arena(Protocol):
+    """Memory from a workspace: see workspace.Arena."""
+
+    address: int
+    start: int
+    views: Any
+
+    def tensor(self, offset: int, size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> Tensor: ...
 
 
 class RecordedPass:
@@ -86,7 +93,7 @@ class RecordedStep:
         self,
         number: int,
         given: Sequence[Tensor],
-        arena: "Arena",
+        arena: Arena,
         made: dict[int, Tensor],
         backend: Cuda,
         device: torch.device,
@@ -129,7 +136,7 @@ class RecordedStep:
                 made.pop(view.block, None)
         return results
 
-    def tensor(self, view: View, arena: "Arena", made: dict[int, Tensor]) -> Tensor:
+    def tensor(self, view: View, arena: Arena, made: dict[int, Tensor]) -> Tensor:
         """A tensor that the forward pass has left for the backward pass."""
         if view.block in made:
             return _viewed(made[view.block], view)
@@ -150,7 +157,7 @@ class RecordedStep:
             addresses.append(result.untyped_storage().data_ptr())
         self._launches.set_bases(slots, addresses)
 
-    def _calls(self, number: int, arena: "Arena") -> list[tuple[Any, Any] | None]:
+    def _calls(self, number: int, arena: Arena) -> list[tuple[Any, Any] | None]:
         """Arguments of the calls that use nothing but the arena, whose tensors are made once; None for others."""
         known = arena.views.setdefault(self, {})
         key = number, arena.start
@@ -158,7 +165,7 @@ class RecordedStep:
             known[key] = [self._static(item, arena) for item, _ in self._passes[number].items]
         return known[key]
 
-    def _static(self, item: tuple[int, int] | OperatorCall, arena: "Arena") -> tuple[Any, Any] | None:
+    def _static(self, item: tuple[int, int] | OperatorCall, arena: Arena) -> tuple[Any, Any] | None:
         if not isinstance(item, OperatorCall):
             return None
         blocks: list[int] = []

@@ -152,7 +152,7 @@ class Recorder(TorchDispatchMode):
             self.fail("tensors share memory")
 
     def writes(self) -> Counter[int]:
-        """How often operators write to each block that was there before the pass."""
+        """Counts how often operators write to each block that was there before the pass."""
         first = (call.arguments[0] for *_, call in self.calls if call.function in _IN_PLACE)
         return Counter(view.block for view in first if view is not None and view.block in self.given)
 

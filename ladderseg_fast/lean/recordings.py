@@ -32,7 +32,7 @@ class KeptNorm:
 
 @dataclass
 class Kept:
-    """What a recorded forward pass leaves for backward: the state of its call, with Views for tensors."""
+    """State of a call that a recorded forward pass leaves for backward, with Views for tensors."""
 
     features: list[View]
     bottlenecks: list[View]
@@ -63,13 +63,13 @@ class Finished:
 
 @dataclass
 class Entry:
-    """What is known of the steps with the same facts."""
+    """Knowledge of the steps with the same facts."""
 
     facts: StepFacts
     attempts: int = 0
     """Recordings begun."""
     failure: str | None = None
-    """Why such steps are always interpreted, if they are."""
+    """Reason why such steps are always interpreted, if they are."""
     finished: Finished | None = None
 
 
@@ -88,7 +88,7 @@ class Recordings:
 
     @property
     def failures(self) -> list[str]:
-        """Why steps cannot be repeated, of those that cannot."""
+        """Reasons why steps cannot be repeated, of those that cannot."""
         return [entry.failure for entry in self._entries if entry.failure is not None]
 
     def clear(self) -> None:

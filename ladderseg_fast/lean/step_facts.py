@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from operator import attrgetter, eq
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +12,29 @@ from torch.utils._device import DeviceContext
 from ..ops.backend import Cuda
 from .plan import MemoryPlan
 
-if TYPE_CHECKING:
-    from .program import Program
-
 _read_norm = attrgetter("training", "momentum", "eps", "track_running_stats")
 _read_tensor = attrgetter("dtype", "device", "requires_grad")
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 #: Launchers choose kernels by the alignment of maps and weights to so many bytes.
 _ALIGNMENT = 16
+
+
+class ProgramOfStages(Protocol):
+    """A program.Program, as far as its facts go."""
+
+    @property
+    def stages(self) -> Sequence[object]: ...
+    @property
+    def inputs(self) -> tuple[str, ...]: ...
+    @property
+    def outputs(self) -> tuple[str, ...]: ...
+    @property
+    def recomputed(self) -> frozenset[str]: ...
+    @property
+    def modules(self) -> list[nn.Module]: ...
+    @property
+    def norms(self) -> list[nn.BatchNorm2d]: ...
 
 
 def is_usual(backend: Cuda) -> bool:
@@ -79,7 +93,7 @@ class StepFacts:
 
 
 def facts_of_forward(
-    program: "Program",
+    program: ProgramOfStages,
     plan: MemoryPlan,
     like: Tensor,
     keep: bool,
