@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from ..ops.arguments import Weight
+from ..ops.backend import backend_of
 from ..ops.prepared_weights import Form, prepare, prepared_bytes
 
-#: Most bytes of prepared weights that exist at once, unless one weight takes more.
+#: Most bytes of prepared weights that exist at once on a GPU, unless one weight takes more.
 _BATCH_BYTES = 4 << 20
 
 
@@ -29,7 +30,8 @@ class WeightUse:
 class PassWeights:
     """The prepared weights of one pass.
 
-    A weight that is not ready is prepared, together with those that the pass uses next; these replace the ones before.
+    A weight that is not ready is prepared, on a GPU together with those that the pass uses next; these replace the ones
+    before.
 
     Args:
         parameters: the parameters in this pass.
@@ -44,6 +46,8 @@ class PassWeights:
         self._order = list(dict.fromkeys(order))
         self._numbers = {use: i for i, use in enumerate(self._order)}
         self._ready: dict[WeightUse, Weight] = {}
+        # Together they are one launch. On a CPU they would only take memory earlier.
+        self._most_bytes = _BATCH_BYTES if backend_of(like.device).on_gpu else 0
 
     def plain(self, convolution: nn.Conv2d) -> Tensor:
         """The weight [M, C, k, k] of a convolution in the features' dtype."""
@@ -73,7 +77,7 @@ class PassWeights:
         for use in [first] if number is None else self._order[number:]:
             weight = use.of(self._parameters)
             total += prepared_bytes(weight, use.form, self._like)
-            if weights and total > _BATCH_BYTES:
+            if weights and total > self._most_bytes:
                 break
             weights[use] = weight
         jobs = [(weight, use.form) for use, weight in weights.items()]

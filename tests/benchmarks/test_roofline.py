@@ -46,9 +46,11 @@ KERNELS = {
     "label_totals",
     "loss",
     "merge_statistics",
+    "prepare_weights",
     "stem_convolution_forward",
     "stem_convolution_weight",
     "sum_parts",
+    "sum_weight_parts",
     "upsample_backward",
     "upsample_forward",
 }
@@ -249,7 +251,7 @@ found = {}
 for name, call in calls.items():
     _core.cuda_start_recording(80, 2)
     call()
-    (record,) = _core.cuda_stop_recording()
+    *_, record = _core.cuda_stop_recording()  # the one before, if there is one, prepares the weight
     call()
     traffic = EmulatorTraffic()
     emulator.emulator_traffic(ctypes.byref(traffic))

@@ -290,7 +290,7 @@ MUTATIONS = [
         "operand.cuh",
         "row_ + i * kRowStep < source_.rows",
         "row_ + i * kRowStep <= source_.rows",
-        r"illegal read of \d+ bytes: .*grad",
+        r"illegal read of \d+ bytes: .*(grad|input)",
     ),
     Mutation(
         "vectors read 16 bytes at a time wherever they are",
