@@ -38,8 +38,8 @@ is the sum over its launches.
 - tf32 is float32 with products on tensor cores, if there are some, which is torch's default for convolutions. GTX 10
   and Titan X have none and multiply float16 maps in float32.
 - Bytes differ a little by device: larger devices get more blocks, whose partial sums go through memory.
-- The floor does not include the time between launches. A step has some 1650 launches, most of them short. On fast
-  devices they may take longer than the floor, unless a CUDA graph takes them together."""
+- The floor does not include the time between launches. A step has some 1400 launches, most of them short. On fast
+  devices they may take longer than the floor."""
 
 #: The one table of this page that was measured; tables.py fills it.
 MEASURED = """## Measured

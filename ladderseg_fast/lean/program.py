@@ -187,7 +187,9 @@ class _Call:
 
         hooked: whether torch.autograd.graph.saved_tensors_hooks are active; None if unknown.
         """
-        recording = self.recording = recording_of(self, tensors, keep, hooked)
+        if backend_of(self.like.device).repeats_steps:
+            self.recording = recording_of(self, tensors, keep, hooked)
+        recording = self.recording
         if isinstance(recording, CallRepetition):
             return recording.forward(self, tensors)
         if recording is not None:

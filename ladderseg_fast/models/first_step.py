@@ -9,23 +9,29 @@ from ..ops import autocast
 from ..ops.backend import backend_of
 
 
-def place_first_step(model: LeanModel, images: Tensor, plan: lean.MemoryPlan | None, workspace: lean.Workspace) -> None:
-    """Tells `workspace` the places of the maps of the training step on `images` that is about to begin.
+def place_first_step(
+    model: LeanModel, shape: torch.Size, like: Tensor, plan: lean.MemoryPlan | None, workspace: lean.Workspace
+) -> None:
+    """Tells `workspace` the places of the maps of the training step that is about to begin.
 
     Without them it would take a buffer for each map that fits into no gap, and release them after the step. On a CPU
     the system gets their pages back; on a GPU torch's allocator keeps them beside the one buffer of later steps, so
     that a process would hold twice what a step takes. It does nothing on a CPU, if the workspace already has memory,
     and if no backward pass will follow.
+
+    Args:
+        shape: of the images, [N, C, H, W].
+        like: any tensor of their dtype and on their device.
     """
-    device = images.device
+    device = like.device
     if workspace.resident or device.type == "meta" or not backend_of(device).on_gpu:
         return
     if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in model.parameters()):
         return
-    dtype = autocast.feature_dtype(images.dtype, device)
+    dtype = autocast.feature_dtype(like.dtype, device)
     plan = plan or lean.MemoryPlan.default(device)
     try:
-        placements = memory.placements(model, images.shape, plan, dtype, device)
+        placements = memory.placements(model, shape, plan, dtype, device)
     except Exception:
         # The step itself says what is wrong with it. And a model of which there can be no copy takes more memory.
         return
