@@ -32,7 +32,7 @@ class Estimate:
     """Prediction for one training step: forward, loss, backward, and the optimizer's step.
 
     It is the peak from the second step on, beyond what importing the packages takes: of the resident set on the CPU, of
-    torch's allocator on CUDA (the context, cuDNN and the allocator's caching come on top).
+    torch's allocator on CUDA (the context and what the allocator reserves beyond it come on top).
     """
 
     plan: MemoryPlan
