@@ -75,7 +75,7 @@ class Path:
 
     @cached_property
     def product(self) -> "Product":
-        """What computes products of matrices here: tensor cores if any does, or else the most frequent kind."""
+        """Kind of the instructions that compute products of matrices: tensor cores if any, or else the most frequent."""
         found = [self._product_of(kind) for kind in PRODUCT_KINDS]
         return found[0] if found[0].count else max(found, key=lambda product: product.count)
 
@@ -112,7 +112,7 @@ class ControlFlow:
             loop.trips = constant_trips(function, self.blocks, loop)
 
     def path(self) -> Path:
-        """From the entry to an exit."""
+        """Path from the entry to an exit."""
         return self._walk(0, None, self.loops)
 
     def _find_loops(self) -> list[Loop]:
@@ -253,7 +253,7 @@ def _reverse_postorder(blocks: dict[int, Block]) -> list[int]:
 
 
 def _dominators(blocks: dict[int, Block], order: list[int]) -> dict[int, set[int]]:
-    """By block, those that every path from the entry passes before it, and the block itself."""
+    """Blocks, by block, that every path from the entry passes before it, and the block itself."""
     predecessors: dict[int, list[int]] = {begin: [] for begin in order}
     for begin in order:
         for successor in blocks[begin].successors:

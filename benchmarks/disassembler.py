@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class DisassemblerNotFound(RuntimeError):
-    """There is no nvdisasm, or none that knows the architecture."""
+    """Error: no nvdisasm, or none that knows the architecture."""
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""What bounds the time of each CUDA kernel, from its machine code: no GPU is needed.
+"""Bounds of the time of each CUDA kernel, from its machine code: no GPU is needed.
 
     python benchmarks/kernel_bounds.py
 prints the bounds of a training step on several devices, and of one of these by kernel (--device, --dtype);

@@ -37,7 +37,7 @@ def is_product(name: str) -> bool:
 
 
 def figures_of(kernel: Kernel) -> dict[str, float]:
-    """What must not rise, of one kernel.
+    """Figures of one kernel that must not rise.
 
     slots: of one trip of the main loop; of a kernel that multiplies per instruction that does so. scalar_loads, local:
     accesses of less than 8 bytes to device memory, and to registers that were spilled, in that trip.

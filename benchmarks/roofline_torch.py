@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 @dataclass(frozen=True)
 class Launch:
-    """How a kernel of ours is launched: for which element type, how many blocks of how many threads."""
+    """Element type for which a kernel of ours is launched, number of blocks, and threads of a block."""
 
     element: str
     blocks: int
