@@ -75,7 +75,7 @@ class Path:
 
     @cached_property
     def product(self) -> "Product":
-        """Kind of the instructions that compute products of matrices: tensor cores if any, or else the most frequent."""
+        """Kind of the instructions that compute products of matrices: tensor cores if any, else the most frequent."""
         found = [self._product_of(kind) for kind in PRODUCT_KINDS]
         return found[0] if found[0].count else max(found, key=lambda product: product.count)
 
