@@ -1,7 +1,6 @@
 """The first training step of a model on a GPU: its maps are placed before it runs."""
 
 import torch
-from torch import Tensor
 
 from .. import lean, memory
 from ..memory.lean_model import LeanModel
@@ -10,7 +9,12 @@ from ..ops.backend import backend_of
 
 
 def place_first_step(
-    model: LeanModel, shape: torch.Size, like: Tensor, plan: lean.MemoryPlan | None, workspace: lean.Workspace
+    model: LeanModel,
+    shape: torch.Size,
+    images_dtype: torch.dtype,
+    device: torch.device,
+    plan: lean.MemoryPlan | None,
+    workspace: lean.Workspace,
 ) -> None:
     """Tells `workspace` the places of the maps of the training step that is about to begin.
 
@@ -21,14 +25,13 @@ def place_first_step(
 
     Args:
         shape: of the images, [N, C, H, W].
-        like: any tensor of their dtype and on their device.
+        images_dtype, device: theirs too.
     """
-    device = like.device
     if workspace.resident or device.type == "meta" or not backend_of(device).on_gpu:
         return
     if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in model.parameters()):
         return
-    dtype = autocast.feature_dtype(like.dtype, device)
+    dtype = autocast.feature_dtype(images_dtype, device)
     plan = plan or lean.MemoryPlan.default(device)
     try:
         placements = memory.placements(model, shape, plan, dtype, device)

@@ -128,7 +128,7 @@ class SegmentationModel(Network):
         if self._budget_plans is not None:
             plan = self._budget_plans.plan_for(self, images, self._workspace)
         else:
-            place_first_step(self, images.shape, images.new_empty(0), plan, self._workspace)
+            place_first_step(self, images.shape, images.dtype, images.device, plan, self._workspace)
         logits, *aux = self.lean_scores(images, plan, self._workspace)
         return LadderOutput(logits, aux[0] if aux else None)
 
