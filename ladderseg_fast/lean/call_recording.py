@@ -60,7 +60,8 @@ def recording_of(
         return None
     try:
         buffers = buffers_of(call.program.norms)
-        facts = facts_of_forward(call.program, call.plan, call.like, keep, backend, tensors, buffers)
+        keys = call.parameter_keys
+        facts = facts_of_forward(call.program, keys, call.plan, call.like, keep, backend, tensors, buffers)
         entry, new = workspace.recordings.find(facts)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None  # the modules are in a state that interpreting reports, or that cannot be compared
@@ -68,7 +69,11 @@ def recording_of(
         return None
     present = [buffer for buffer in buffers if buffer is not None]
     if entry.finished is not None:
-        arena = workspace.take_arena(entry.finished.step, entry.finished.step.size, device)
+        try:
+            arena = workspace.take_arena(entry.finished.step, entry.finished.step.size, device)
+        except torch.cuda.OutOfMemoryError:  # single maps may still find places between other memory
+            entry.failure, entry.finished = "the device has no block of memory for the step", None
+            return None
         return None if arena is None else CallRepetition(entry, entry.finished, arena, backend, present)
     if entry.attempts >= _MOST_ATTEMPTS or backend.is_capturing(device):
         return None
@@ -79,6 +84,10 @@ def recording_of(
 def _is_replica(module: nn.Module) -> bool:
     """Whether torch.nn.DataParallel has made the module for one step; a recording would keep its parameters alive."""
     return "_is_replica" in vars(module)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class CallRecording:
@@ -104,18 +113,17 @@ class CallRecording:
         blocks = recorder.add_tensors([*tensors, *self._buffers])
         self._input_blocks, self._parameter_blocks = blocks[:count], blocks[count : len(tensors)]
         self._parameter_addresses = [tensor.data_ptr() for tensor in tensors[count:]]
-        versioned = not torch.is_inference_mode_enabled()
-        versions = [buffer._version if versioned else 0 for buffer in self._buffers]
+        versions = [_version(buffer) for buffer in self._buffers]
         with recorder.recording():
             outputs = interpret()
         call.workspace.recordings.counts["recorded"] += 1
         results = self._results(outputs)
         writes = recorder.writes()
         for i, (buffer, block) in enumerate(zip(self._buffers, blocks[len(tensors) :])):
-            grown = (buffer._version if versioned else 0) - versions[i] - writes[block]
+            grown = _version(buffer) - versions[i] - writes[block]
             if grown > 0:
                 self._version_steps.append((i, grown))
-        if not versioned and any(module.training for module in call.norms):
+        if torch.is_inference_mode_enabled() and any(module.training for module in call.norms):
             recorder.fail("batch norms are trained in inference mode")
         recorder.forward_events = recorder.launches.events
         self._passes.append(RecordedPass(recorder, blocks, results))

@@ -191,7 +191,7 @@ class Recorder(TorchDispatchMode):
             self._add(_WITH_RESULT[function], arguments, named | {"out": result})
         elif function in _OTHERS:
             self._add_making(function, arguments, named, result)
-        elif not function.is_view and not _is_alias(result, arguments):
+        elif function._schema.is_mutable or not (function.is_view or _is_alias(result, arguments)):
             self.fail(f"{function} is not known")
 
     def _add(

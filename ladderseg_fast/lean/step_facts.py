@@ -94,6 +94,7 @@ class StepFacts:
 
 def facts_of_forward(
     program: ProgramOfStages,
+    parameter_keys: Sequence[tuple[nn.Module, str]],
     plan: MemoryPlan,
     like: Tensor,
     keep: bool,
@@ -101,10 +102,13 @@ def facts_of_forward(
     tensors: Sequence[Tensor],
     buffers: Sequence[Tensor | None],
 ) -> StepFacts:
-    """Facts of a forward pass on `tensors`, the inputs and parameters, and the `buffers` of the batch norms."""
+    """Facts of a forward pass on `tensors`, the inputs and parameters, and the `buffers` of the batch norms.
+
+    parameter_keys: those of the parameters, in order: a module may have lost one, and another have got one.
+    """
     present = [buffer for buffer in buffers if buffer is not None]
     values: list[Any] = [keep, like.dtype, like.device, plan.key, *_facts_of_settings(backend)]
-    values += [program.inputs, program.outputs, program.recomputed]
+    values += [program.inputs, program.outputs, program.recomputed, parameter_keys]
     for stage in program.stages:
         values += [type(stage), vars(stage)]
     values += map(_read_norm, program.norms)

@@ -95,17 +95,26 @@ class Workspace:
         """Takes `size` bytes for a step that places its maps by itself; they return when the arena is gone.
 
         None if `owner` has another one, or if a step that takes single maps has not ended.
+
+        Raises:
+            RuntimeError: the device does not have enough memory.
         """
         size = max(_PAGE, -(-size // _PAGE) * _PAGE)
         with self._lock:
             if not self._end_recording() and (owner in self._arenas or sum(self._arenas.values()) < self._in_use):
                 return None
+            before = self._most_in_arenas, self._most_in_use
             self._arenas[owner] = size
             self._most_in_arenas = max(self._most_in_arenas, sum(self._arenas.values()))
             self._most_in_use = max(self._most_in_use, self._in_use + size)
-            if self._in_use == 0:
-                self._prepare_arena(self._most_in_arenas, device)
-            buffer, start = self._find(size, device)
+            try:
+                if self._in_use == 0:
+                    self._prepare_arena(self._most_in_arenas, device)
+                buffer, start = self._find(size, device)
+            except BaseException:  # most likely for lack of memory: smaller steps must not ask for as much again
+                del self._arenas[owner]
+                self._most_in_arenas, self._most_in_use = before
+                raise
             self._in_use += size
         arena = Arena(buffer, start)
         weakref.finalize(arena, self._give_back_arena, owner, buffer, start, size).atexit = False

@@ -13,6 +13,7 @@ from support.lean_equals_plain import randomise
 from torch import Tensor, nn
 
 from ladderseg_fast import lean
+from ladderseg_fast.lean import workspace
 from ladderseg_fast.nn import Head, PyramidContext, Transition, TransitionUp
 from ladderseg_fast.ops.backend import EmulatedCuda, using
 
@@ -530,3 +531,59 @@ def test_threads_with_one_workspace(device: EmulatedCuda) -> None:
     for worker in workers:
         for name, tensor in expected.results.items():
             assert_same_bits(worker.results[name], tensor, name)
+
+
+def test_other_parameters_of_the_same_sizes(device: EmulatedCuda) -> None:
+    """A norm that has beta instead of gamma."""
+
+    def scenario(steps: Steps) -> None:
+        norm = steps.module.norm
+        gamma, norm.bias = norm.weight, None
+        for _ in range(3):
+            steps()
+        norm.weight, norm.bias = None, gamma
+        for _ in range(3):
+            steps()
+
+    assert compare(device, scenario)["repeated"] == 4
+
+
+def test_buffers_without_versions(device: EmulatedCuda) -> None:
+    """Those that were made in inference mode."""
+
+    def scenario(steps: Steps) -> None:
+        norm = steps.module.eval().norm
+        with torch.inference_mode():
+            norm.running_mean, norm.running_var = norm.running_mean.clone(), norm.running_var.clone()
+        for step in range(3):
+            with torch.no_grad():
+                steps.results[f"{step}"] = steps.forward(make_maps(step))
+
+    assert compare(device, scenario)["repeated"] == 1
+
+
+def test_no_memory_for_a_block(device: EmulatedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of this size are interpreted from then on, and those of others take no more than before."""
+    sizes: list[int] = []
+    limit = [1 << 40]
+
+    def limited(size: int, device: torch.device) -> Tensor:
+        sizes.append(size)
+        if size > limit[0]:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return torch.empty(size, dtype=torch.uint8, device=device)
+
+    def scenario(steps: Steps) -> None:
+        large, small = (16, 30), (4, 6)
+        limit[0] = 1 << 40
+        for size in (small, small, large, large):
+            steps(make_maps(size=size))
+        limit[0] = steps.workspace.resident
+        steps(make_maps(size=large))
+        for size in (large, small, large):
+            steps(make_maps(size=size))
+
+    monkeypatch.setattr(workspace, "fresh_buffer", limited)
+    counts = compare(device, scenario)
+    assert sum(size > limit[0] for size in sizes) == 1
+    assert counts == {"interpreted": 10, "recorded": 4, "repeated": 2}
