@@ -191,7 +191,7 @@ class Recorder(TorchDispatchMode):
             self._add(_WITH_RESULT[function], arguments, named | {"out": result})
         elif function in _OTHERS:
             self._add_making(function, arguments, named, result)
-        elif function._schema.is_mutable or not (function.is_view or _is_alias(result, arguments)):
+        elif not _only_views(function, result, arguments):
             self.fail(f"{function} is not known")
 
     def _add(
@@ -248,9 +248,11 @@ def extent(tensor: Tensor) -> int:
     return (last + 1) * tensor.element_size()
 
 
-def _is_alias(result: Any, arguments: Sequence[Any]) -> bool:
-    """Whether a result is only another view of an argument's memory."""
-    if not isinstance(result, Tensor):
+def _only_views(function: Any, result: Any, arguments: Sequence[Any]) -> bool:
+    """Whether a call only gives another view of an argument's memory."""
+    if function is _aten.as_strided_.default or function.is_view:
+        return True
+    if function._schema.is_mutable or not isinstance(result, Tensor):
         return False
     address = result.untyped_storage().data_ptr()
     return any(isinstance(each, Tensor) and each.untyped_storage().data_ptr() == address for each in arguments)

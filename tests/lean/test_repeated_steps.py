@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ladderseg_fast import lean
 from ladderseg_fast.lean import workspace
+from ladderseg_fast.lean.recorder import Recorder
 from ladderseg_fast.nn import Head, PyramidContext, Transition, TransitionUp
 from ladderseg_fast.ops.backend import EmulatedCuda, using
 
@@ -587,3 +588,16 @@ def test_no_memory_for_a_block(device: EmulatedCuda, monkeypatch: pytest.MonkeyP
     counts = compare(device, scenario)
     assert sum(size > limit[0] for size in sizes) == 1
     assert counts == {"interpreted": 10, "recorded": 4, "repeated": 2}
+
+
+@pytest.mark.parametrize("change", [Tensor.relu_, Tensor.exp_], ids=["relu", "exp"])
+def test_unknown_operator_that_writes(change: Callable[[Tensor], Tensor]) -> None:
+    """It gives a view of its argument, but is no view."""
+    recorder = Recorder()
+    x = torch.zeros(4)
+    recorder.add_tensors([x])
+    with recorder.recording():
+        x.view(2, 2).t()
+        assert recorder.failure is None
+        change(x)
+    assert recorder.failure is not None
