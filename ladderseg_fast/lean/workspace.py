@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from ..ops.backend import backend_of
 from ..ops.layout import fresh_buffer, give_back_freed, give_back_pages
 from . import recorder
 from .arena import Placement, Recording
@@ -67,6 +68,7 @@ class Workspace:
     def __init__(self) -> None:
         self._lock = threading.RLock()  # reentrant: a finalizer may run in a thread that holds it
         self._buffers: list[_Buffer] = []
+        self._captured: set[_Buffer] = set()  # in CUDA graphs, which do not keep them
         self._in_use = 0  # bytes
         self._most_in_use = 0
         self._spread = True
@@ -84,12 +86,12 @@ class Workspace:
         """
         with self._lock:
             self._spread = spread
-            if not self._end_recording():
-                return  # an earlier step has not ended, so this one is not like those recorded
-            self._key, self._recording = key, Recording()
-            placement = self._placements.get(key)
-            if placement is not None:
-                self._prepare_arena(placement.size, device)
+            if self._end_recording():  # or else an earlier step has not ended, so this one is not like those recorded
+                self._key, self._recording = key, Recording()
+                placement = self._placements.get(key)
+                if placement is not None:
+                    self._prepare_arena(placement.size, device)
+            self._keep_captured(device)
 
     def take_arena(self, owner: Hashable, size: int, device: torch.device) -> "Arena | None":
         """Takes `size` bytes for a step that places its maps by itself; they return when the arena is gone.
@@ -116,6 +118,7 @@ class Workspace:
                 self._most_in_arenas, self._most_in_use = before
                 raise
             self._in_use += size
+            self._keep_captured(device)
         arena = Arena(buffer, start)
         weakref.finalize(arena, self._give_back_arena, owner, buffer, start, size).atexit = False
         return arena
@@ -136,6 +139,14 @@ class Workspace:
                 placement = Placement.of(recording)
             self._remember({self._key: placement})
         return True
+
+    def _keep_captured(self, device: torch.device) -> None:
+        """Keeps the buffers if the step that begins is captured into a CUDA graph, which uses them whenever it runs.
+
+        Those that it makes later lie in the graph's own memory.
+        """
+        if backend_of(device).is_capturing(device):
+            self._captured.update(self._buffers)
 
     def expect(self, placements: Mapping[Hashable, Placement]) -> None:
         """Announces that steps with these keys take the maps of these placements, from the first step on."""
@@ -167,8 +178,9 @@ class Workspace:
         return tensor
 
     def release(self) -> None:
-        """Returns memory that is not in use to the system."""
+        """Returns memory that is not in use to the system. CUDA graphs of earlier steps must not run any more."""
         with self._lock:
+            self._captured.clear()
             self._most_in_use = self._in_use
             self._placements.clear()
             self.recordings.clear()

@@ -65,6 +65,10 @@ class Backend:
         """Backend of tensors on the meta device that represent this backend's tensors on `device`."""
         raise NotImplementedError
 
+    def is_capturing(self, device: torch.device) -> bool:
+        """Whether what is launched now becomes part of a CUDA graph."""
+        return False
+
     def begin(self) -> None:
         """Prepares the backend; called whenever it becomes the one in use."""
 
@@ -129,8 +133,7 @@ class Cuda(Backend):
         return _torch_allows_tf32() if self.allow_tf32 is None else self.allow_tf32
 
     def is_capturing(self, device: torch.device) -> bool:
-        """Whether the current stream is being captured into a CUDA graph."""
-        return torch.cuda.is_current_stream_capturing()
+        return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
     def on_shapes(self, device: torch.device) -> Backend:
         capability, multiprocessors = _SOME_GPU
@@ -183,9 +186,6 @@ class EmulatedCuda(Cuda):
 
     def _stream(self, device: torch.device) -> tuple[int, int]:
         return 0, 0
-
-    def is_capturing(self, device: torch.device) -> bool:
-        return False
 
 
 class SymbolicCpu(Cpu):

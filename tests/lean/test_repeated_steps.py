@@ -1,8 +1,10 @@
 """Steps that are repeated from a recording do what interpreted steps do, bit for bit; others are interpreted."""
 
 import copy
+import gc
 import pickle
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -601,3 +603,21 @@ def test_unknown_operator_that_writes(change: Callable[[Tensor], Tensor]) -> Non
         assert recorder.failure is None
         change(x)
     assert recorder.failure is not None
+
+
+def test_memory_in_a_cuda_graph(device: EmulatedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays as it is when later steps are repeated in a larger block, until the workspace is released."""
+    steps = Steps()
+    settle(steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "is_capturing", lambda device: True)
+        steps.workspace.recordings.clear()
+        steps()
+    (captured,) = map(weakref.ref, steps.workspace._buffers)
+    settle(steps)
+    steps(make_maps(size=(32, 32)))
+    gc.collect()
+    assert captured() is not None and captured() not in steps.workspace._buffers
+    steps.workspace.release()
+    gc.collect()
+    assert captured() is None
