@@ -85,7 +85,7 @@ class StepFacts:
 
     def _of_tensors(self) -> Iterator[Iterator[Any]]:
         tensors = self._tensors
-        yield (address % _ALIGNMENT for address in map(Tensor.data_ptr, tensors))
+        yield (address % _ALIGNMENT if address else None for address in map(Tensor.data_ptr, tensors))
         yield map(Tensor.size, tensors)
         yield map(Tensor.stride, tensors)
         yield map(_read_tensor, tensors)

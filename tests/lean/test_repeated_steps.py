@@ -621,3 +621,13 @@ def test_memory_in_a_cuda_graph(device: EmulatedCuda, monkeypatch: pytest.Monkey
     steps.workspace.release()
     gc.collect()
     assert captured() is None
+
+
+def test_weight_without_memory(device: EmulatedCuda) -> None:
+    """Refused, as in an interpreted step: a kernel would read where there is nothing."""
+    steps = Steps()
+    for _ in range(3):
+        steps()
+    steps.module.conv.weight.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match="weight has no memory"):
+        steps()
