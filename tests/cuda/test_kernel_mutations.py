@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from emulator.emulation import Emulator, emulated, ptx, require_compiler
-from ops import test_bn_relu_conv1x1, test_bn_relu_conv3x3
+from ops import test_bn_relu_conv1x1, test_bn_relu_conv3x3, test_prepared_weights, test_stem
 from support.comparison import FLOAT64_TOLERANCE, assert_near
 from support.operator_suite import Arguments
 from support.operator_suites import SUITES
@@ -21,11 +21,15 @@ from ladderseg_fast.ops import layout, reference
 from ladderseg_fast.ops.arguments import Norm
 from ladderseg_fast.ops.backend import using
 from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
+from ladderseg_fast.ops.prepared_weights import Form
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is run: `method` of a suite, or its comparison with the reference at a shape."""
+    """What is run: `method` of a suite, or its comparison with the reference at a shape.
+
+    The stem and the prepared weights have no suite: there, `method` is a function of their tests.
+    """
 
     suite: str
     shape: tuple[int, ...] = ()
@@ -34,8 +38,8 @@ class Case:
     method: str = ""
 
     def __str__(self) -> str:
-        what = self.method or f"{'x'.join(map(str, self.shape))}-{self.dtype}-{self.layout}"
-        return f"{self.suite}-{what}"
+        shape = f"{'x'.join(map(str, self.shape))}-{self.dtype}-{self.layout}"
+        return "-".join([self.suite, *([self.method] if self.method else []), *([shape] if self.shape else [])])
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Mutation:
 # What is seen of a missing barrier depends on the order in which the threads run.
 RACE = r"race: shared\[|read of shared\[\d+\], which was never written"
 WRONG = r"AssertionError: .* are off by more than"
+NOT_EQUAL = r"AssertionError: assert False\n \+  where False = .*equal"
+NEVER_WRITTEN = r"read of shared\[\d+\], which was never written"
 
 BN_RELU = Case("bn_relu", (2, 33, 7, 11))
 MANY_PARTS = Case("bn_relu", (1, 64, 20, 30))
@@ -82,6 +88,12 @@ TENSOR_WEIGHT = Case("bn_relu_conv3x3", (1, 40, 17, 33, 40, 1), "float16")
 TENSOR_WEIGHT_PARTS = Case("bn_relu_conv3x3", (1, 8, 24, 40, 8, 1), "float16")
 SMALL_STRIP = Case("conv3x3_strip", (1, 3, 11, 17, 5), "float64")
 TENSOR_STRIP = Case("conv3x3_strip", (2, 16, 11, 6, 24), "float16")
+STEM = Case("stem", (1, 4, 21, 67, 66), method="test_forward")
+STEM_WEIGHT = Case("stem", (1, 4, 21, 67, 66), method="test_weight")
+STEM_IMAGES = Case("stem", (1, 4, 21, 67, 66), method="test_images")
+PREPARED = Case("prepared_weights", method="test_every_form")
+PREPARED_HALF = Case("prepared_weights", dtype="float16", method="test_every_form")
+PREPARED_PARTS = Case("prepared_weights", method="test_some_input_channels")
 AVGPOOL = Case("bn_relu_avgpool2", (1, 17, 5, 9))
 MAXPOOL_TIES = Case("bn_relu_maxpool", method="test_tie_goes_to_the_first")
 MAXPOOL = Case("bn_relu_maxpool", (1, 9, 9, 11))
@@ -856,6 +868,260 @@ MUTATIONS = [
         "const int64 y = row + tap / 3 - 1,",
         r"illegal read of \d+ bytes: .*input",
     ),
+    # --- stem_tile.cuh and stem_convolution_*.cu: the stem ---
+    Mutation(
+        "stem image without its last row",
+        STEM,
+        "stem_convolution_forward",
+        "stem_tile.cuh",
+        "i < kHeight * kColumns; i += threads",
+        "i < (kHeight - 1) * kColumns; i += threads",
+        NEVER_WRITTEN,
+    ),
+    Mutation(
+        "stem columns beside the image not zero",
+        STEM,
+        "stem_convolution_forward",
+        "stem_tile.cuh",
+        "x >= 0 && x < width;",
+        "x < width;",
+        r"illegal read of 4 bytes: .*images",
+    ),
+    Mutation(
+        "stem rows below the image not zero",
+        STEM,
+        "stem_convolution_forward",
+        "stem_tile.cuh",
+        "y >= 0 && y < end_y &&",
+        "y >= 0 &&",
+        r"illegal read of 4 bytes: .*images",
+    ),
+    Mutation(
+        "stem tap off by a column",
+        STEM,
+        "stem_convolution_forward",
+        "stem_convolution_forward.cu",
+        "window[i + v / kStemStride] * weight[j]",
+        "window[i + (v + 1) / kStemStride] * weight[j]",
+        NOT_EQUAL,
+    ),
+    Mutation(
+        "stem columns of the other parity",
+        STEM,
+        "stem_convolution_forward",
+        "stem_convolution_forward.cu",
+        "[kStemStride * row + u][parity][column]",
+        "[kStemStride * row + u][1 - parity][column]",
+        NOT_EQUAL,
+    ),
+    Mutation(
+        "stem image of a channel overwritten while it is read",
+        STEM,
+        "stem_convolution_forward",
+        "stem_convolution_forward.cu",
+        "    if (channel > 0) __syncthreads();\n",
+        "",
+        RACE,
+    ),
+    Mutation(
+        "stem image read before it is there",
+        STEM,
+        "stem_convolution_forward",
+        "stem_convolution_forward.cu",
+        "    load_weights(args, channel, first_output, memory);\n    __syncthreads();\n",
+        "    load_weights(args, channel, first_output, memory);\n",
+        RACE,
+    ),
+    Mutation(
+        "stem weights beyond the last output",
+        STEM,
+        "stem_convolution_forward",
+        "stem_convolution_forward.cu",
+        "const bool inside = k < args.output.c;",
+        "const bool inside = true;",
+        r"illegal read of 4 bytes: .*weight",
+    ),
+    Mutation(
+        "stem pixels beyond the row stored",
+        STEM,
+        "stem_convolution_forward",
+        "stem_convolution_forward.cu",
+        "    if (x >= args.output.w) return;\n",
+        "",
+        rf"illegal write of \d+ bytes: .*x|race|{NOT_EQUAL}",
+    ),
+    Mutation(
+        "stem gradient of a tile overwritten while it is read",
+        STEM_WEIGHT,
+        "stem_convolution_weight",
+        "stem_convolution_weight.cu",
+        "    if (number > begin) __syncthreads();\n",
+        "",
+        RACE,
+    ),
+    Mutation(
+        "stem gradient read before it is there",
+        STEM_WEIGHT,
+        "stem_convolution_weight",
+        "stem_convolution_weight.cu",
+        "    __syncthreads();\n    if (first_channel + channel >= args.images.c) continue;\n",
+        "    if (first_channel + channel >= args.images.c) continue;\n",
+        RACE,
+    ),
+    Mutation(
+        "stem weight gradient without the last columns",
+        STEM_WEIGHT,
+        "stem_convolution_weight",
+        "stem_convolution_weight.cu",
+        "for (; x < columns; ++x)",
+        "for (; x + 1 < columns; ++x)",
+        NOT_EQUAL,
+    ),
+    Mutation(
+        "stem weight gradient of another row",
+        STEM_WEIGHT,
+        "stem_convolution_weight",
+        "stem_convolution_weight.cu",
+        "values[kStemStride * y + u]",
+        "values[y + u]",
+        NOT_EQUAL,
+    ),
+    Mutation(
+        "stem weight gradient of the last strip only",
+        STEM_WEIGHT,
+        "stem_convolution_weight",
+        "stem_convolution_weight.cu",
+        "args.accumulate ? to[v] + sums[v][j] : sums[v][j]",
+        "sums[v][j]",
+        NOT_EQUAL,
+    ),
+    Mutation(
+        "stem weight gradient beyond the last output",
+        STEM_WEIGHT,
+        "stem_convolution_weight",
+        "stem_convolution_weight.cu",
+        "    if (k >= grad.c) continue;\n",
+        "",
+        rf"illegal write of \d+ bytes: .*partial|race|{NOT_EQUAL}",
+    ),
+    Mutation(
+        "stem weight gradient of channels that do not exist",
+        STEM_WEIGHT,
+        "stem_convolution_weight",
+        "stem_convolution_weight.cu",
+        "  if (c >= args.images.c) return;\n",
+        "",
+        rf"illegal write of \d+ bytes: .*partial|race|{NOT_EQUAL}",
+    ),
+    Mutation(
+        "stem image gradient misses a tap",
+        STEM_IMAGES,
+        "stem_convolution_data",
+        "stem_convolution_data.cu",
+        "u < kStemKernel; u += kStemStride",
+        "u + 1 < kStemKernel; u += kStemStride",
+        WRONG,
+    ),
+    Mutation(
+        "stem image gradient of a strip overwrites",
+        STEM_IMAGES,
+        "stem_convolution_data",
+        "stem_convolution_data.cu",
+        "to_element(to_real(*to) + sum)",
+        "to_element(sum)",
+        WRONG,
+    ),
+    Mutation(
+        "stem image gradient beyond the row",
+        STEM_IMAGES,
+        "stem_convolution_data",
+        "stem_convolution_data.cu",
+        "if (y >= args.grad_images.h || x >= args.grad_images.w) return;",
+        "if (y >= args.grad_images.h) return;",
+        rf"illegal (read|write) of \d+ bytes: .*grad_images|race|{WRONG}",
+    ),
+    Mutation(
+        "stem image gradient from above the strip",
+        STEM_IMAGES,
+        "stem_convolution_data",
+        "stem_convolution_data.cu",
+        "r < 0 || r >= grad.h",
+        "r >= grad.h",
+        r"illegal read of \d+ bytes: .*grad",
+    ),
+    Mutation(
+        "stem weights overwritten while they are read",
+        STEM_IMAGES,
+        "stem_convolution_data",
+        "stem_convolution_data.cu",
+        "    if (first_output > 0) __syncthreads();\n",
+        "",
+        RACE,
+    ),
+    Mutation(
+        "stem weights read before they are there",
+        STEM_IMAGES,
+        "stem_convolution_data",
+        "stem_convolution_data.cu",
+        "    __syncthreads();\n    // Of the filter's",
+        "    // Of the filter's",
+        RACE,
+    ),
+    # --- prepare_weights.cu ---
+    Mutation(
+        "prepared weight's padding not zero",
+        PREPARED,
+        "prepare_weights",
+        "prepare_weights.cu",
+        "inside ? converted(weight, from + tap) : to_element(Real(0))",
+        "converted(weight, from + tap)",
+        rf"illegal read of \d+ bytes: .*weight|{NOT_EQUAL}",
+    ),
+    Mutation(
+        "prepared weights in the wrong order",
+        PREPARED,
+        "prepare_weights",
+        "prepare_weights.cu",
+        "form == WeightForm::forward ? columns : rows * columns",
+        "form == WeightForm::backward ? columns : rows * columns",
+        rf"illegal write of \d+ bytes: .*prepared weight|race|{NOT_EQUAL}",
+    ),
+    Mutation(
+        "prepared weight with a pair too many",
+        PREPARED,
+        "prepare_weights",
+        "prepare_weights.cu",
+        "if (pair >= rows * columns) return;",
+        "if (pair > rows * columns) return;",
+        r"race: prepared weight\[\d+\] is written here and was written|illegal write",
+    ),
+    Mutation(
+        "prepared weight's first block given to the one before",
+        PREPARED,
+        "prepare_weights",
+        "prepare_weights.cu",
+        ".first_block <= block",
+        ".first_block < block",
+        rf"not written: prepared weight|illegal \w+ of \d+ bytes|race|{NOT_EQUAL}",
+    ),
+    Mutation(
+        "prepared weights read in the maps' type",
+        PREPARED_HALF,
+        "prepare_weights",
+        "prepare_weights.cu",
+        "if (weight.real) return",
+        "if (false) return",
+        NOT_EQUAL,
+    ),
+    Mutation(
+        "prepared weight's rows side by side",
+        PREPARED_PARTS,
+        "prepare_weights",
+        "prepare_weights.cu",
+        "row * weight.source_stride",
+        "row * weight.channels * taps",
+        rf"illegal read of \d+ bytes: .*weight|{NOT_EQUAL}",
+    ),
     # --- upsampling, and what works at full resolution ---
     Mutation(
         "upsampling backward misses a tap",
@@ -960,6 +1226,14 @@ def run_case(case: Case) -> None:
     if case.suite == "conv3x3_strip":
         tolerance = 4e-3 if case.dtype == "float16" else FLOAT64_TOLERANCE
         test_bn_relu_conv3x3.check_strip((3, 8), 2, case.shape, getattr(torch, case.dtype), tolerance)
+        return
+    if case.suite == "stem":
+        *size, outputs = case.shape
+        getattr(test_stem, case.method)(getattr(torch, case.dtype), tuple(size), outputs, 5000)
+        return
+    if case.suite == "prepared_weights":
+        arguments = (Form.forward,) if case.method == "test_some_input_channels" else ()
+        getattr(test_prepared_weights, case.method)(getattr(torch, case.dtype), *arguments)
         return
     suite = ProductStatistics() if case.suite == "product_statistics" else SUITES[case.suite]
     if case.method:
