@@ -108,6 +108,35 @@ def test_strip_of_rows_in_float16(size: tuple[int, ...]) -> None:
     check_strip((3, 8), 2, size, torch.float16, 4e-3)
 
 
+@tensor_cores_only
+def test_large_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Means of 10^5 standard deviations cost no digits, beyond those that tf32 has not."""
+    monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", True)
+    arguments = TestBnReluConv3x3().arguments((1, 32, 12, 20, 32, 1))
+    deviation, dtype = 0.01, torch.float32
+    mean, other_mean = (1000.0 + 100.0 * random(32, seed=seed).to(dtype) for seed in (11, 12))
+
+    def around(values: Tensor, mean: Tensor) -> Tensor:
+        return layout.pixel_major((_vector(mean.double()) + deviation * values).to(dtype))
+
+    x = around(arguments["x"], mean)
+    other = around(random(1, 32, 12, 20, seed=9), other_mean)
+    grad = layout.pixel_major((0.5 + random(1, 32, 12, 20, seed=8)).to(dtype))
+    vectors = [mean, torch.full_like(mean, 1 / deviation), *(arguments[key].to(dtype) for key in ("gamma", "beta"))]
+    weight = arguments["weight"].to(dtype)
+    correction = Correction(other_mean, random(32, seed=13).to(dtype), random(32, seed=14).to(dtype) / deviation)
+    grad_weight, _ = bn_relu_conv3x3_backward(
+        Gradient(grad, other, correction), x, Norm.of(*vectors), weight, 1, layout.empty(x, *x.shape)
+    )
+    mean, constant, slope = (
+        _vector(values.double()) for values in (correction.mean, correction.constant, correction.slope)
+    )
+    value = grad.double() - constant - slope * (other.double() - mean)
+    exact = x.double(), [vector.double() for vector in vectors], weight.double()
+    expected = _gradients(*exact, 1, value, slice(None))
+    assert_near(grad_weight.double(), expected["weight"], "gradient of weight", tolerance=5e-4)
+
+
 def check_strip(
     rows: tuple[int, int],
     dilation: int,

@@ -47,10 +47,8 @@ struct PatchTile : TensorTile<columns, tensor_patch_threads(columns)> {
 
   static constexpr int kColumnPiece = kWide;
 
-  // To a multiprocessor. Turing has shared memory for one only; for 8.6 and 8.9 NVRTC needs two registers more for 128
-  // columns than two blocks leave it.
-  static constexpr bool kFewRegisters = columns == 128 && (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890);
-  static constexpr int kBlocks = __CUDA_ARCH__ < 800 || kFewRegisters ? 1 : 512 / PatchTile::kThreads;
+  // To a multiprocessor. Turing has shared memory for one only.
+  static constexpr int kBlocks = __CUDA_ARCH__ < 800 ? 1 : 512 / PatchTile::kThreads;
 
   static_assert(kTensorPatchHeight * kTensorPatchWidth == PatchTile::kRows, "a row of the tile is a pixel");
   static_assert(kTensorPatchWidth == 16, "a row of the patch is the rows of an instruction");
@@ -169,11 +167,10 @@ struct WeightStages {
   using Memory = Stage[kResident];
 
   const TapWeights<contiguous>& weights;
-  int column;  // the first of the tile
   Chunk raw[Tile::kAsynchronous ? 1 : kCount];
 
-  // Starts to bring stage `stage` of the slice from `channel` on.
-  LADDERSEG_DEVICE void fetch(int channel, int stage, Memory& memory) {
+  // Starts to bring stage `stage` of the slice from `channel` on, for columns from `column` on.
+  LADDERSEG_DEVICE void fetch(int column, int channel, int stage, Memory& memory) {
     const int thread = thread_again(), row = thread / kChunks, first = thread % kChunks * kWide;
     const int index = column + (kDepthContiguous ? row : first), depth = channel + (kDepthContiguous ? first : row);
     const int offset = (kDepthContiguous ? index * weights.row_stride + depth : depth * weights.row_stride + index) +
@@ -281,6 +278,7 @@ struct ConvolutionMemory {
   alignas(128) typename Frame<Tile>::Slice values[2];
   alignas(128) typename WeightStages<Tile, contiguous>::Memory weights;
   Frame<Tile> frame;
+  int column;  // the tile's first, read for every stage: registers are few
 };
 
 // tile.sums = the convolution of the patch, for columns from `column` on. With `reversed`, taps are moved the other
@@ -293,12 +291,13 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
   using Stages = WeightStages<Tile, contiguous>;
   using Factors = FactorAddresses<Tile, contiguous>;
   constexpr int kSlice = Stages::kSlice, kThirdStages = Stages::kStages / 3;
-  Stages stages{weights, column};
+  Stages stages{weights};
 #pragma unroll
   for (int stage = 0; stage < Stages::kAhead; ++stage) {
-    stages.fetch(0, stage, memory.weights);
+    stages.fetch(column, 0, stage, memory.weights);
     stages.put(stage, memory.weights);
   }
+  if (thread_again() == 0) memory.column = column;
   Frame& frame = memory.frame;
   frame.find_pixels(source, patch);
   source.skip(patch.image * source.rows() * patch.w);
@@ -326,7 +325,7 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
         const int coming = (stage + Stages::kAhead) % Stages::kStages;
         const bool comes = more || coming > stage;
         if (comes)
-          stages.fetch(coming > stage ? channel : next, coming, memory.weights);
+          stages.fetch(memory.column, coming > stage ? channel : next, coming, memory.weights);
         else
           end_copies();
 #pragma unroll

@@ -36,14 +36,19 @@ struct TensorWeightTile {
   static constexpr int kFrameWidth = kWidth + 2, kFrameHeight = kHeight + 2, kFramePixels = kFrameWidth * kFrameHeight;
   static constexpr int kFrameRows = kThreads / kChunks / kFrameWidth, kFrameCount = kFrameHeight / kFrameRows;
   static constexpr int kRows = kThreads / kChunks / kWidth, kCount = (kHeight + kRows - 1) / kRows;
+  // Whether means are subtracted from x first. Elements of 16 bits have no digits left where a mean is so much larger
+  // than the deviations that it matters.
+  static constexpr bool kCentred = sizeof(Element) == 4;
   static_assert(kFrameHeight % kFrameRows == 0);
   static_assert(kChannels == 32 && kWeightOutputs == 32 && kThreads == 3 * 2 * 32);
 
   struct Memory {
     Chunk y[2][kFramePixels][kChunks];
     Chunk grad[2][Pixels::kPixels][kPitch];
-    // relu(x * scale + shift) and grad - constant - slope * x, which is as exact as products are here.
-    alignas(16) float scale[kChannels], shift[kChannels], constant[kWeightOutputs], slope[kWeightOutputs];
+    // relu((x - mean) * scale + shift), and grad - constant - slope * (x - mean) with the gradient's mean. Without
+    // kCentred the means are part of shift and constant.
+    alignas(16) float mean[kChannels], scale[kChannels], shift[kChannels];
+    alignas(16) float grad_mean[kWeightOutputs], constant[kWeightOutputs], slope[kWeightOutputs];
   };
 
   // Two neighbouring outputs of tile n are sums[tap's row][n][0..1] of the first channel, and [2..3] of the second.
@@ -98,16 +103,18 @@ struct TensorWeightTile {
     if (i < kChannels) {
       const int c = share.channel + i;
       const bool there = c < args.input.c;
-      const float scale = there ? args.norm.scale[c] : 0.0f;
+      const float mean = there ? args.norm.mean[c] : 0.0f, scale = there ? args.norm.scale[c] : 0.0f;
+      memory.mean[i] = mean;
       memory.scale[i] = scale;
-      memory.shift[i] = there ? args.norm.shift[c] - args.norm.mean[c] * scale : 0.0f;
+      memory.shift[i] = (there ? args.norm.shift[c] : 0.0f) - (kCentred ? 0.0f : mean * scale);
     } else if (i < kChannels + kWeightOutputs) {
       const Gradient<Element, Real>& gradient = args.grad_output;
       const int number = i - kChannels, k = share.output + number;
       const bool there = gradient.input.data && k < gradient.grad.c;
-      const float slope = there ? gradient.slope[k] : 0.0f;
+      const float mean = there ? gradient.mean[k] : 0.0f, slope = there ? gradient.slope[k] : 0.0f;
+      memory.grad_mean[number] = mean;
       memory.slope[number] = slope;
-      memory.constant[number] = there ? gradient.constant[k] - gradient.mean[k] * slope : 0.0f;
+      memory.constant[number] = (there ? gradient.constant[k] : 0.0f) - (kCentred ? 0.0f : mean * slope);
     }
   }
 
@@ -193,7 +200,7 @@ struct TensorWeightTile {
     const Pack<kWide> scale = vector(memory.scale), shift = vector(memory.shift);
 #pragma unroll
     for (int i = 0; i < kFrameCount; ++i) {
-      Pack<kWide> y = unpack(raw.chunks[i]);
+      Pack<kWide> y = centred(raw.chunks[i], memory.mean);
 #pragma unroll
       for (int k = 0; k < kWide; ++k) y.values[k] = rectified(y.values[k] * scale.values[k] + shift.values[k]);
       at(to, frame_place + i * kNext).words = encode(y).words;
@@ -211,7 +218,7 @@ struct TensorWeightTile {
     for (int i = 0; i < kCount; ++i) {
       if (!has_gradient(i)) continue;
       Pack<kWide> grad = unpack(raw.chunks[i]);
-      const Pack<kWide> x = unpack(raw.inputs[i]);
+      const Pack<kWide> x = centred(raw.inputs[i], memory.grad_mean);
 #pragma unroll
       for (int k = 0; k < kWide; ++k)
         grad.values[k] = grad.values[k] - constant.values[k] - slope.values[k] * x.values[k];
@@ -221,6 +228,18 @@ struct TensorWeightTile {
 #pragma unroll
     for (int i = 0; i < kCount; ++i)
       if (has_gradient(i) && raw.outside >> i & 1u) at(to, grad_place + i * kNext) = {};
+  }
+
+  // A thread's chunk, with kCentred minus the mean.
+  template <int count>
+  LADDERSEG_DEVICE static Pack<kWide> centred(const Chunk& chunk, const float (&mean)[count]) {
+    Pack<kWide> x = unpack(chunk);
+    if constexpr (kCentred) {
+      const Pack<kWide> subtracted = vector(mean);
+#pragma unroll
+      for (int k = 0; k < kWide; ++k) x.values[k] -= subtracted.values[k];
+    }
+    return x;
   }
 
   // The part for a thread's chunk.

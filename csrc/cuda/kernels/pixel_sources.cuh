@@ -8,6 +8,7 @@
 
 #include "patches.cuh"
 #include "sources.cuh"
+#include "threads.cuh"
 
 namespace ladderseg::cuda {
 
@@ -106,7 +107,9 @@ struct CorrectedPixels {
 
   LADDERSEG_DEVICE void skip(int64 pixels) {
     gradient.grad.data = gradient.grad.pixel(pixels);
+    keep(gradient.grad.data);
     if (corrected()) gradient.input.data = gradient.input.pixel(pixels);
+    keep(gradient.input.data);
   }
 
   LADDERSEG_DEVICE Raw fetch(int64 pixel, int channel) const {

@@ -27,5 +27,6 @@ template <class Int>
 LADDERSEG_DEVICE void keep(Int& x) {
   asm volatile("" : "+r"(x));
 }
+LADDERSEG_DEVICE void keep(const Element*& x) { asm volatile("" : "+l"(x)); }
 
 }  // namespace ladderseg::cuda
