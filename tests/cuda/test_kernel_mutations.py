@@ -619,8 +619,8 @@ MUTATIONS = [
         WEIGHT,
         "bn_relu_conv3x3_weight",
         "conv3x3_weight_simt.cuh",
-        "window[(phase + v) % 3][u]",
-        "window[(phase + 2 - v) % 3][u]",
+        "window[(x + v) % 4][u]",
+        "window[(x + 2 - v) % 4][u]",
         WRONG,
     ),
     Mutation(

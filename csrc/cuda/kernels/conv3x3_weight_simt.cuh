@@ -138,9 +138,10 @@ struct SimtWeightTile {
     constexpr int kPart = wide ? kPiece : 1;
     const int c = thread % kAcross * kCount, channel = existing_channel(args.grad_output.grad, share.output + c);
     const bool corrected = args.grad_output.input.data;
+    static_assert(Pixels::kPixels % kDown == 0);
 #pragma unroll 1  // two maps are read
-    for (int p = thread / kAcross; p < Pixels::kPixels; p += kDown) {
-      const int i = p / kWidth, j = p % kWidth;
+    for (int step = 0; step < Pixels::kPixels; step += kDown) {
+      const int p = thread / kAcross + step, i = p / kWidth, j = p % kWidth;
       const bool inside = whole || gradient.inside(i, j);
       Chunk grad = {}, x = {};
       if (inside) {
@@ -206,8 +207,8 @@ struct SimtWeightTile {
     }
   }
 
-  // Three columns of y, of three rows each: that of column x of the frame is at x % 3.
-  using Window = Pack<kThreadChannels>[3][3];
+  // Four columns of y, of three rows each: that of column x of the frame is at x % 4.
+  using Window = Pack<kThreadChannels>[4][3];
 
   LADDERSEG_DEVICE static void load_column(const Real* y, Pack<kThreadChannels> (&column)[3]) {
 #pragma unroll
@@ -215,9 +216,9 @@ struct SimtWeightTile {
   }
 
   // Adds the products with a pixel, in column x of the patch, of the gradient; its y is at column x of the frame.
-  template <int phase>
-  LADDERSEG_DEVICE void multiply(const Real* y, const Real* grad, Window& window) {
-    load_column(y + 2 * kChannels, window[(phase + 2) % 3]);
+  LADDERSEG_DEVICE void multiply(const Real* y, const Real* grad, Window& window, int x) {
+    if constexpr (sizeof(Real) == 8) asm volatile("" ::: "memory");  // reads no sooner: registers are short
+    load_column(y + 2 * kChannels, window[(x + 2) % 4]);
     const Pack<4> right = read<4>(grad);
 #pragma unroll
     for (int u = 0; u < 3; ++u)
@@ -226,28 +227,27 @@ struct SimtWeightTile {
 #pragma unroll
         for (int c = 0; c < kThreadChannels; ++c)
 #pragma unroll
-          for (int k = 0; k < 4; ++k) sums[3 * u + v][c][k] += window[(phase + v) % 3][u].values[c] * right.values[k];
+          for (int k = 0; k < 4; ++k) sums[3 * u + v][c][k] += window[(x + v) % 4][u].values[c] * right.values[k];
   }
 
   LADDERSEG_DEVICE void multiply() {
-    static_assert(kWidth % 3 == 1, "steps of three pixels, and one");
+    static_assert(kWidth % 4 == 0, "steps of four pixels, after which the window is where it was");
     constexpr int kRows = kHeight / 2;
+    const Real* y = &memory.maps.y[half() * kRows * kFrameWidth][channel()];
+    const Real* grad = &memory.maps.grad[half() * kRows * kWidth][output()];
 #pragma unroll 1
-    for (int row = half() * kRows; row < (half() + 1) * kRows; ++row) {
-      const Real* y = &memory.maps.y[row * kFrameWidth][channel()];
-      const Real* grad = &memory.maps.grad[row * kWidth][output()];
+    for (int row = 0; row < kRows; ++row) {
       Window window;
       load_column(y, window[0]);
       load_column(y + kChannels, window[1]);
 #pragma unroll 1
-      for (int x = 0; x < kWidth - 1; x += 3) {
-        multiply<0>(y, grad, window);
-        multiply<1>(y + kChannels, grad + kWeightOutputs, window);
-        multiply<2>(y + 2 * kChannels, grad + 2 * kWeightOutputs, window);
-        y += 3 * kChannels;
-        grad += 3 * kWeightOutputs;
+      for (int x = 0; x < kWidth; x += 4) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) multiply(y + i * kChannels, grad + i * kWeightOutputs, window, i);
+        y += 4 * kChannels;
+        grad += 4 * kWeightOutputs;
       }
-      multiply<0>(y, grad, window);
+      y += (kFrameWidth - kWidth) * kChannels;
     }
   }
 
