@@ -13,7 +13,7 @@ from machine_code import PRODUCT_KINDS, Function, Instruction
 #: 16 bytes; of two with the same accesses, the shorter one (each instruction costs one).
 _WORTH = {"load wide": 3000, "store wide": 3000, "async copy": 3000, "mma": 1500, "ffma": 500, "dfma": 500}
 _WORTH |= {"ldsm": 1500, "lds": 500, "sts": 500, "load scalar": -50, "store scalar": -50}
-# A loop of an unknown number of trips is worth going through more than once.
+# Trips that a loop is worth at most, and one of an unknown number: the way with accesses of 16 bytes has fewer.
 _WORTH_TRIPS = 4
 
 
@@ -34,7 +34,7 @@ class Loop:
     latches: list[int]
     body: set[int]
     inner: list["Loop"] = field(default_factory=list)
-    trips: int | None = None
+    trips: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Path:
 
 @dataclass
 class LoopPath(Path):
-    """One trip through a loop; trips is their number where it is a constant of the code."""
+    """One trip through a loop; trips is their number where the code tells it."""
 
-    trips: int | None
+    trips: float | None
     begin: int
     end: int
 
@@ -151,8 +151,7 @@ class ControlFlow:
         def worth(block: int) -> float:
             if block in within:
                 nested = within[block]
-                trips = nested.trips or _WORTH_TRIPS
-                return trips * _worth_of_all(nested_paths[nested.header])
+                return _worth_trips(nested.trips) * _worth_of_all(nested_paths[nested.header])
             span = self.blocks[block]
             return _worth(self.function.instructions[span.begin : span.end])
 
@@ -212,7 +211,11 @@ def _worth(instructions: list[Instruction]) -> float:
 
 
 def _worth_of_all(path: Path) -> float:
-    return _worth(path.instructions) + sum((loop.trips or _WORTH_TRIPS) * _worth_of_all(loop) for loop in path.loops)
+    return _worth(path.instructions) + sum(_worth_trips(loop.trips) * _worth_of_all(loop) for loop in path.loops)
+
+
+def _worth_trips(trips: float | None) -> float:
+    return _WORTH_TRIPS if trips is None else min(trips, _WORTH_TRIPS)
 
 
 def _blocks(function: Function) -> dict[int, Block]:
@@ -272,23 +275,30 @@ def _dominators(blocks: dict[int, Block], order: list[int]) -> dict[int, set[int
 
 _NUMBER = re.compile(r"-?(0x[0-9a-f]+|\d+)$")
 _PREDICATE = re.compile(r"[@!]*(U?P\d|%p\d+)$")
+#: Comparisons by order.
+_ORDER = re.compile(r"\.(LT|LE|GT|GE|lt|le|gt|ge)\b")
 #: Operands that are no source of an addition or a move.
 _NOTHING = ("RZ", "-RZ", "URZ", "SRZ", "PT", "!PT", "UPT", "!UPT")
 
 
-def constant_trips(function: Function, blocks: dict[int, Block], loop: Loop) -> int | None:
-    """Trips of a loop that counts a register from a constant by a constant to a constant; None if it does not."""
+def constant_trips(function: Function, blocks: dict[int, Block], loop: Loop) -> float | None:
+    """Trips of a loop that counts a register by a constant to a constant; None if it does not.
+
+    If it does not count from a constant, it counts from the number of a thread: then these are the trips of a thread on
+    the average, if there are as many threads as it counts by.
+    """
     found = {_trips_to(function, blocks, loop, latch) for latch in loop.latches}
     return found.pop() if len(found) == 1 else None
 
 
-def _trips_to(function: Function, blocks: dict[int, Block], loop: Loop, latch: int) -> int | None:
+def _trips_to(function: Function, blocks: dict[int, Block], loop: Loop, latch: int) -> float | None:
     """The same by the branch that ends block `latch`."""
     instructions = function.instructions
     inside = [number for block in sorted(loop.body) for number in range(blocks[block].begin, blocks[block].end)]
     last = blocks[latch].end - 1
-    branch = instructions[last]
-    guard = next((match[1] for part in (branch.predicate, *branch.operands) if (match := _PREDICATE.match(part))), None)
+    if blocks[latch].begin == last and last - 1 in inside and not _guard(instructions[last]):
+        last -= 1  # a jump back alone, after a branch out of the loop
+    guard = _guard(instructions[last])
     compare = _last_write(function, inside, guard, last)
     if compare is not None and instructions[compare].name in ("PLOP3", "UPLOP3"):
         # P1 is UP0.
@@ -302,10 +312,19 @@ def _trips_to(function: Function, blocks: dict[int, Block], loop: Loop, latch: i
     if len(steps) != 1 or not _NUMBER.match(bound):
         return None
     step, first = _added(instructions[steps[0]], counter), _constant_before(function, counter, loop.header)
-    if not step or first is None:
+    if not step:
         return None
     # Compared before it is increased, the counter is that of the trip.
-    return max(1, math.ceil((_value(bound) - first) / step) + (compare < steps[0]))
+    more = compare < steps[0]
+    if first is None:
+        upwards = step > 0 and _ORDER.search(instructions[compare].opcode)
+        return max(1.0, _value(bound) / step + more) if upwards else None
+    return max(1, math.ceil((_value(bound) - first) / step) + more)
+
+
+def _guard(branch: Instruction) -> str | None:
+    """Predicate register on which a branch depends."""
+    return next((match[1] for part in (branch.predicate, *branch.operands) if (match := _PREDICATE.match(part))), None)
 
 
 def _last_write(function: Function, inside: list[int], register: str | None, before: int) -> int | None:

@@ -94,9 +94,9 @@ def loops_of(kernel: Kernel) -> str:
     rows = [["loop", "trips", "slots", "per product", *kinds]]
     rows.append(["outside of loops", "1", str(kernel.path.slots), "", *(str(kernel.path.kinds[one]) for one in kinds)])
     for depth, loop in loops:
-        trips = "?" if loop.trips is None else str(loop.trips)
+        trips = "?" if loop.trips is None else f"{loop.trips:.4g}"
         product = per_product(loop) if kernel.multiplies else ""
-        cells = [str(loop.total_slots), product, *(str(loop.kinds[kind]) for kind in kinds)]
+        cells = [f"{loop.total_slots:.0f}", product, *(str(loop.kinds[kind]) for kind in kinds)]
         rows.append([f"{'  ' * depth}{loop.begin} to {loop.end}", trips, *cells])
     widths = [max(map(len, column)) for column in zip(*rows)]
     head, *body = (markdown_row(cells, widths) for cells in rows)

@@ -100,6 +100,9 @@ def test_ways_through_loops_are_found_in_machine_code(modules: SimpleNamespace) 
         # Compared with what it was before the step.
         (["MOV R5, RZ ;", ".L_x_1:", "ISETP.LT.AND P0, PT, R5, 0x8, PT ;", "IADD3 R5, R5, 0x4, RZ ;"], 3),
         (["MOV R5, R7 ;", ".L_x_1:", "IADD3 R5, R5, 0x8, RZ ;", "ISETP.NE.AND P0, PT, R5, 0x40, PT ;"], None),
+        # From the number of one of eight threads to 60; compared before the step, too.
+        (["MOV R5, R7 ;", ".L_x_1:", "IADD3 R5, R5, 0x8, RZ ;", "ISETP.LT.AND P0, PT, R5, 0x3c, PT ;"], 7.5),
+        (["MOV R5, R7 ;", ".L_x_1:", "ISETP.GE.AND P0, PT, R5, 0x34, PT ;", "IADD3 R5, R5, 0x8, RZ ;"], 7.5),
         (["MOV R5, RZ ;", ".L_x_1:", "IADD3 R5, R5, R6, RZ ;", "ISETP.NE.AND P0, PT, R5, 0x40, PT ;"], None),
         (["MOV R5, RZ ;", ".L_x_1:", "IADD3 R5, R5, 0x8, RZ ;", "ISETP.NE.AND P0, PT, R5, R6, PT ;"], None),
     ],
@@ -108,6 +111,31 @@ def test_trips_that_the_code_tells(modules: SimpleNamespace, lines: list[str], t
     (function,) = modules.machine_code.parse_sass(sass(*lines, "@P0 BRA `(.L_x_1) ;", "EXIT ;"))
     (loop,) = modules.control_flow.ControlFlow(function).path().loops
     assert loop.trips == trips
+
+
+def test_trips_by_a_branch_out_of_the_loop_before_a_jump_back(modules: SimpleNamespace) -> None:
+    lines = ["MOV R5, RZ ;", ".L_x_1:", "IADD3 R5, R5, 0x1, RZ ;", "ISETP.NE.AND P0, PT, R5, 0x7, PT ;"]
+    lines += ["@!P0 CALL.REL.NOINC `(.L_x_2) ;", "BRA `(.L_x_1) ;", ".L_x_2:", "EXIT ;"]
+    (function,) = modules.machine_code.parse_sass(sass(*lines))
+    (loop,) = modules.control_flow.ControlFlow(function).path().loops
+    assert loop.trips == 7
+
+
+def test_the_way_with_wide_accesses_has_fewer_trips(modules: SimpleNamespace) -> None:
+    def loop(label: str, step: str, width: str) -> list[str]:
+        return [
+            f".L_x_{label}:",
+            f"LDG.E{width} R4, [R2.64] ;",
+            f"STS{width} [R20], R4 ;",
+            f"IADD3 R5, R5, {step}, RZ ;",
+            "ISETP.LT.AND P0, PT, R5, 0x100, PT ;",
+            f"@P0 BRA `(.L_x_{label}) ;",
+        ]
+
+    lines = ["@P1 BRA `(.L_x_2) ;", *loop("1", "0x20", ".128"), "EXIT ;", *loop("2", "0x8", ""), "EXIT ;"]
+    (function,) = modules.machine_code.parse_sass(sass(*lines))
+    (found,) = modules.control_flow.ControlFlow(function).path().loops
+    assert (found.trips, found.kinds["load wide"]) == (8, 1)
 
 
 def test_trips_by_a_branch_on_a_uniform_predicate(modules: SimpleNamespace) -> None:
