@@ -2,6 +2,7 @@
 #include "products.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "columns.h"
 
@@ -10,18 +11,19 @@ namespace {
 
 constexpr int64_t kMostPixels = int64_t(1) << 30;  // of a part: kernels number them by ints
 
-// Parts, of `tiles` equal blocks each, that share a sum among the multiprocessors. About two blocks reside on each at a
-// time; those with the most blocks finish last, and a block's time is that of its share of the sum. So among the
-// numbers of parts near two blocks each, the best is where the most loaded has the least: the fewest of such, because a
-// part is written and read once more.
-int64_t balanced_parts(int64_t processors, int64_t tiles) {
+// Steps of each part when `steps` of them, in parts of `tiles` equal blocks each, are shared among the multiprocessors.
+// Those with the most blocks finish last; a block's time is that of its steps, and of a few more for its beginning and
+// for its result, which is written and read once more. So from about two blocks each, which reside there at a time, to
+// four each, the best number of parts is where the most loaded takes the least time: the fewest of such.
+int64_t balanced_steps(int64_t processors, int64_t tiles, int64_t steps, int64_t more_steps) {
   const int64_t two_each = ceil_divide(2 * processors, tiles);
-  int64_t best = 0, blocks = 1;  // of the most loaded; blocks / best is its time
-  for (int64_t parts = std::max<int64_t>(1, two_each * 3 / 4); parts <= two_each + 1; ++parts) {
-    const int64_t most = ceil_divide(parts * tiles, processors);
-    if (best == 0 || most * best < blocks * parts) {
-      best = parts;
-      blocks = most;
+  int64_t best = steps, least = std::numeric_limits<int64_t>::max();
+  for (int64_t parts = std::max<int64_t>(1, two_each * 3 / 4); parts <= 2 * two_each; ++parts) {
+    const int64_t share = ceil_divide(steps, parts), blocks = ceil_divide(steps, share) * tiles;
+    const int64_t time = ceil_divide(blocks, processors) * (share + more_steps);
+    if (time < least) {
+      best = share;
+      least = time;
     }
   }
   return best;
@@ -43,12 +45,10 @@ bool multiplies_by_tensor_cores(const Queue& queue) {
 }
 
 WeightParts weight_parts(const Queue& queue, int64_t pixels, int64_t tiles, int64_t depth, int64_t least_steps) {
-  const int64_t wanted = balanced_parts(multiprocessors(queue), tiles);
-  const int64_t most = ceil_divide(pixels, least_steps * depth);
-  const int64_t least = ceil_divide(pixels, kMostPixels);
-  const int64_t share = ceil_divide(pixels, std::max({int64_t(1), std::min(wanted, most), least}));
-  const int64_t pixels_per_part = std::max<int64_t>(1, ceil_divide(share, depth)) * depth;
-  return {pixels_per_part, std::max<int64_t>(1, ceil_divide(pixels, pixels_per_part))};
+  const int64_t steps = std::max<int64_t>(1, ceil_divide(pixels, depth));
+  const int64_t balanced = balanced_steps(multiprocessors(queue), tiles, steps, 2 * least_steps);
+  const int64_t share = std::min({std::max(balanced, least_steps), steps, std::max<int64_t>(1, kMostPixels / depth)});
+  return {share * depth, ceil_divide(steps, share)};
 }
 
 }  // namespace ladderseg::cuda
