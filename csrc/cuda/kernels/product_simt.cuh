@@ -44,7 +44,8 @@ struct SimtTile {
     // With a depth contiguous, neighbouring threads store the two or four chunks of a row of depth, transposed. The
     // padding puts these half a round of the banks, or a quarter, apart.
     static constexpr int kPadding = contiguous == Contiguous::depth && sizeof(Element) > 2 ? kPiece : 0;
-    alignas(16) Real values[kDepth][kIndices + kPadding];
+    static constexpr int kStride = kIndices + kPadding;
+    alignas(16) Real values[kDepth][kStride];
 
     // The place of a chunk, and those of the chunk `rows` further down in the matrix, of the next side.
     LADDERSEG_DEVICE Real* place(int row, int column) {
@@ -52,7 +53,7 @@ struct SimtTile {
     }
     LADDERSEG_DEVICE static Real* other(Real* place, int sides, int rows) {
       return place + sides * static_cast<int>(sizeof(Side) / sizeof(Real)) +
-             rows * (contiguous == Contiguous::depth ? 1 : kIndices + kPadding);
+             rows * (contiguous == Contiguous::depth ? 1 : kStride);
     }
     // Zeros unless the values are `there`.
     LADDERSEG_DEVICE static void put(Real* place, Stored pack, bool there) {
@@ -60,7 +61,7 @@ struct SimtTile {
       for (int i = 0; i < kWide; ++i) pack.values[i] = there ? pack.values[i] : Real(0);
       if constexpr (contiguous == Contiguous::depth) {
 #pragma unroll
-        for (int i = 0; i < kWide; ++i) place[i * (kIndices + kPadding)] = pack.values[i];
+        for (int i = 0; i < kWide; ++i) place[i * kStride] = pack.values[i];
       } else {
 #pragma unroll
         for (int i = 0; i < kWide; i += kPiece)
@@ -125,12 +126,16 @@ struct SimtTile {
 
   template <class Left, class Right>
   LADDERSEG_DEVICE void multiply(const Left& left, const Right& right) {
+    const Real* from_left = &left.values[0][down() * kRowPiece];
+    const Real* from_right = &right.values[0][across() * kColumnPiece];
 // Not all: more values on their way than registers.
 #pragma unroll 2
     for (int k = 0; k < kDepth; ++k) {
       Real a[kThreadRows], b[kThreadColumns];
-      read<kThreadRows, kRowPiece>(&left.values[k][down() * kRowPiece], kDown * kRowPiece, a);
-      read<kThreadColumns, kColumnPiece>(&right.values[k][across() * kColumnPiece], kAcross * kColumnPiece, b);
+      read<kThreadRows, kRowPiece>(from_left, kDown * kRowPiece, a);
+      read<kThreadColumns, kColumnPiece>(from_right, kAcross * kColumnPiece, b);
+      from_left += Left::kStride;
+      from_right += Right::kStride;
 #pragma unroll
       for (int i = 0; i < kThreadRows; ++i)
 #pragma unroll
