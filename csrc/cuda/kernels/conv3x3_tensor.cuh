@@ -278,7 +278,7 @@ struct ConvolutionMemory {
   alignas(128) typename Frame<Tile>::Slice values[2];
   alignas(128) typename WeightStages<Tile, contiguous>::Memory weights;
   Frame<Tile> frame;
-  int column;  // the tile's first, read for every stage: registers are few
+  int column;  // the tile's first
 };
 
 // tile.sums = the convolution of the patch, for columns from `column` on. With `reversed`, taps are moved the other
@@ -291,13 +291,15 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
   using Stages = WeightStages<Tile, contiguous>;
   using Factors = FactorAddresses<Tile, contiguous>;
   constexpr int kSlice = Stages::kSlice, kThirdStages = Stages::kStages / 3;
+  // Whether the column is read for every stage, because there is no register for it.
+  constexpr bool kReadsColumn = sizeof(Element) == 4 || !reversed;
   Stages stages{weights};
 #pragma unroll
   for (int stage = 0; stage < Stages::kAhead; ++stage) {
     stages.fetch(column, 0, stage, memory.weights);
     stages.put(stage, memory.weights);
   }
-  if (thread_again() == 0) memory.column = column;
+  if (kReadsColumn && thread_again() == 0) memory.column = column;
   Frame& frame = memory.frame;
   frame.find_pixels(source, patch);
   source.skip(patch.image * source.rows() * patch.w);
@@ -325,7 +327,7 @@ LADDERSEG_DEVICE void convolve(Tile& tile, Source source, const typename Tile::P
         const int coming = (stage + Stages::kAhead) % Stages::kStages;
         const bool comes = more || coming > stage;
         if (comes)
-          stages.fetch(memory.column, coming > stage ? channel : next, coming, memory.weights);
+          stages.fetch(kReadsColumn ? memory.column : column, coming > stage ? channel : next, coming, memory.weights);
         else
           end_copies();
 #pragma unroll
