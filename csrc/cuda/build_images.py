@@ -22,6 +22,10 @@ from types import ModuleType
 ROOT = Path(__file__).resolve().parents[2]
 KERNELS = ROOT / "csrc" / "cuda" / "kernels"
 
+# The compilers of whose machine code no kernel may keep registers in memory. Of others it is only said: a package that
+# is a little slower is better than none.
+CHECKED_SINCE = 13
+
 SETTING = "LADDERSEG_FAST_CUDA_ARCHITECTURES"
 SKIP = f"to build without CUDA kernels, which are then compiled at first use: {SETTING}=none pip install ."
 
@@ -153,7 +157,7 @@ def build(kernels: Path, images: Path, nvcc: Nvcc, architectures: list[int], ptx
     ptx are those of `architectures` for which there is PTX as well.
 
     Raises:
-        BuildError: an image does not compile.
+        BuildError: an image does not compile, or a kernel in it spills registers or uses a stack.
     """
     sources = load_kernel_sources()
     facts = {"nvcc": nvcc.version, "architectures": architectures, "ptx": ptx, "sources": sources.digest(kernels)}
@@ -168,7 +172,8 @@ def build(kernels: Path, images: Path, nvcc: Nvcc, architectures: list[int], ptx
     shutil.rmtree(images, ignore_errors=True)
     images.mkdir(parents=True)
 
-    common = [nvcc.path, "-fatbin", "-Xfatbin=-compress-all", *sources.include_options(kernels)]
+    # -v: the assembler reports what kernels need.
+    common = [nvcc.path, "-fatbin", "-Xfatbin=-compress-all", "-Xptxas=-v", *sources.include_options(kernels)]
     common += _host_compiler(compiler)
     for number in architectures:
         code = f"[sm_{number},compute_{number}]" if number in ptx else f"sm_{number}"
@@ -177,7 +182,12 @@ def build(kernels: Path, images: Path, nvcc: Nvcc, architectures: list[int], ptx
     def compile_image(name: str) -> None:
         operator, element = sources.operator_and_element(name)
         output = ["-o", str(images / f"{name}.fatbin"), str(kernels / f"{operator}.cu")]
-        _run([*common, *sources.options(element), *output])
+        problems = local_memory(_run([*common, *sources.options(element), *output]))
+        if problems:
+            message = "\n".join([f"nvcc {nvcc.version}, {name}: registers in local memory", *problems])
+            if int(nvcc.version.split(".")[0]) >= CHECKED_SINCE:
+                raise BuildError(f"{message}\n{SKIP}")
+            print(f"ladderseg_fast: {message}")
 
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         jobs = [pool.submit(compile_image, name) for name in names]
@@ -191,6 +201,20 @@ def build(kernels: Path, images: Path, nvcc: Nvcc, architectures: list[int], ptx
     manifest.write_text(json.dumps(facts))
 
 
+def local_memory(report: str) -> list[str]:
+    """Lines about kernels that spill registers or use a stack, from the output of nvcc with -Xptxas=-v."""
+    problems = []
+    kernels = re.split(r"Compiling entry function '(\w+)' for '(\w+)'", report)[1:]
+    for kernel, architecture, text in zip(kernels[::3], kernels[1::3], kernels[2::3]):
+        # The kernel's own, and those of functions that it calls.
+        for found in re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", text):
+            stack, stores, loads = map(int, found)
+            if stack or stores or loads:
+                spills = f"{stores} bytes of spill stores and {loads} of spill loads"
+                problems.append(f"{kernel} on {architecture}: {stack} bytes of stack, {spills}")
+    return problems
+
+
 def _host_compiler(compiler: str) -> list[str]:
     """Option of nvcc for the host compiler, unless nvcc's own variable chooses it: "ccache g++ -m64" gives g++."""
     if "NVCC_CCBIN" in os.environ:
@@ -198,10 +222,16 @@ def _host_compiler(compiler: str) -> list[str]:
     return ["-ccbin", [word for word in shlex.split(compiler) if not word.startswith("-")][-1]]
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str]) -> str:
+    """Runs the compiler; returns what it says.
+
+    Raises:
+        BuildError: it fails.
+    """
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if result.returncode != 0:
         raise BuildError(f"{shlex.join(command)}\nfailed:\n{result.stdout[-4000:].strip()}\n{SKIP}")
+    return result.stdout
 
 
 def _ask(path: str, option: str) -> str:

@@ -179,3 +179,62 @@ def test_nvcc_compiles_the_toy(tmp_path, build_images, kernels):
         # The magic number of a fatbin, little-endian.
         assert (tmp_path / "_images" / f"{name}.fatbin").read_bytes()[:4] == bytes.fromhex("50ed55ba")
     assert json.loads((tmp_path / "_images" / "manifest.json").read_text())["architectures"] == [newest]
+
+
+#: Of a kernel that keeps an array in a stack, and of one that does not.
+REPORT = """ptxas info    : 0 bytes gmem
+ptxas info    : Compiling entry function 'one_float32' for 'sm_80'
+ptxas info    : Function properties for one_float32
+    0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads
+ptxas info    : Used 8 registers, used 0 barriers, 360 bytes cmem[0]
+ptxas info    : Compiling entry function 'two_float32' for 'sm_90'
+ptxas info    : Function properties for two_float32
+    128 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads
+ptxas info    : Used 30 registers, used 0 barriers, 128 bytes cumulative stack size
+"""
+PROBLEM = "two_float32 on sm_90: 128 bytes of stack, 8 bytes of spill stores and 4 of spill loads"
+
+
+def test_reports_of_local_memory_are_read(build_images):
+    assert build_images.local_memory(REPORT) == [PROBLEM]
+    assert build_images.local_memory(REPORT.split("ptxas info    : Compiling entry function 'two")[0]) == []
+    called = REPORT.replace(
+        "Used 8",
+        "Function properties for helper\n 16 bytes stack frame, 0 bytes spill stores, "
+        "0 bytes spill loads\nptxas info    : Used 8",
+    )
+    assert len(build_images.local_memory(called)) == 2
+
+
+@pytest.mark.parametrize("version", ["13.0.88", "12.4.131"])
+def test_local_memory_ends_the_build_with_newer_compilers(version, tmp_path, build_images, kernels, capsys):
+    (tmp_path / "report").write_text(REPORT)
+    nvcc = pretended_nvcc(tmp_path / "nvcc", version, compiling=f"cat {tmp_path / 'report'} >&2")
+    if version.startswith("13"):
+        with pytest.raises(build_images.BuildError) as caught:
+            build_images.add_kernels(tmp_path / "package", "c++", {"CUDACXX": nvcc})
+        assert PROBLEM in str(caught.value) and "toy_" in str(caught.value)
+        assert read_manifest(tmp_path / "package" / "_images") is None
+    else:
+        build_images.add_kernels(tmp_path / "package", "c++", {"CUDACXX": nvcc})
+        assert PROBLEM in capsys.readouterr().out
+
+
+def test_the_stack_of_a_real_kernel_is_seen(tmp_path, build_images, kernels):
+    path = build_images.find_nvcc()
+    if path is None:
+        pytest.skip("there is no nvcc")
+    nvcc = build_images.examine(path)
+    if int(nvcc.version.split(".")[0]) < build_images.CHECKED_SINCE:
+        pytest.skip(f"nvcc {nvcc.version}")
+    (kernels / "toy.cu").write_text("""
+#include "toy.cuh"
+extern "C" __global__ void __launch_bounds__(128) NAME(toy)(Element* x, int n) {
+  Element values[32];
+  for (int i = 0; i < 32; ++i) values[i] = x[i];
+  for (int i = 0; i < n; ++i) values[i % 32] += x[i];
+  x[0] = values[n % 32];
+}
+""")
+    with pytest.raises(build_images.BuildError, match=r"toy_\w+ on sm_\d+: \d+ bytes of stack"):
+        build_images.build(kernels, tmp_path / "_images", nvcc, [nvcc.architectures[-1]], [], "g++")
