@@ -92,7 +92,14 @@ extern "C" __global__ void __launch_bounds__(kColumnThreads)
     bn_relu_avgpool2_forward<1>(args);
 }
 
-extern "C" __global__ void __launch_bounds__(kColumnThreads, 2)
+// To a multiprocessor. On sm_120 two of bfloat16 would spill registers.
+#if defined(LADDERSEG_ELEMENT_bfloat16) && __CUDA_ARCH__ >= 1200
+constexpr int kBackwardBlocks = 1;
+#else
+constexpr int kBackwardBlocks = 2;
+#endif
+
+extern "C" __global__ void __launch_bounds__(kColumnThreads, kBackwardBlocks)
     LADDERSEG_KERNEL(bn_relu_avgpool2_backward)(const BnReluAvgpool2BackwardArguments<Element, Real> args) {
   __shared__ Real shared[kColumnThreads * kWide];
   if (args.columns.wide)

@@ -47,8 +47,10 @@ struct PatchTile : TensorTile<columns, tensor_patch_threads(columns)> {
 
   static constexpr int kColumnPiece = kWide;
 
-  // To a multiprocessor. Turing has shared memory for one only.
-  static constexpr int kBlocks = __CUDA_ARCH__ < 800 ? 1 : 512 / PatchTile::kThreads;
+  // To a multiprocessor. Turing has shared memory for one only; on sm_120 two large ones of tf32 would spill registers.
+  static constexpr bool kOneBlock =
+      __CUDA_ARCH__ < 800 || (__CUDA_ARCH__ >= 1200 && sizeof(Element) == 4 && columns == 128);
+  static constexpr int kBlocks = kOneBlock ? 1 : 512 / PatchTile::kThreads;
 
   static_assert(kTensorPatchHeight * kTensorPatchWidth == PatchTile::kRows, "a row of the tile is a pixel");
   static_assert(kTensorPatchWidth == 16, "a row of the patch is the rows of an instruction");
