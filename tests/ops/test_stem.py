@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 import torch.nn.functional as F
-from support.comparison import assert_near
-from support.devices import cuda_only
+from support.comparison import assert_near, assert_same_bits
+from support.devices import cuda_only, tensor_cores_only
 from torch import Tensor
 
 from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
-from ladderseg_fast.ops.backend import real_dtype
+from ladderseg_fast.ops.backend import backend_of, real_dtype
 from ladderseg_fast.ops.layout import pixel_major, zeros
 from ladderseg_fast.ops.stem import stem_backward_images, stem_backward_sums, stem_backward_weight, stem_forward
 
@@ -209,6 +209,22 @@ def test_strides_of_images(map_dtype: torch.dtype, layout: str) -> None:
     assert torch.equal(grad_weight.double(), expected)
 
 
+@pytest.mark.parametrize(("size", "outputs"), SHAPES[3:5], ids=str)
+@of_each_strip
+def test_infinite_pixel(
+    map_dtype: torch.dtype, size: tuple[int, int, int, int], outputs: int, strip_bytes: int
+) -> None:
+    """Only windows that hold it are not finite."""
+    stem = Stem.random(size, outputs)
+    _, _, h, w = size
+    stem.images[0, -1, h // 2, w // 4 * 2] = torch.inf
+    a = stem.arguments(map_dtype)
+    out = a.out()
+    stem_forward(a.images, a.weight, a.norm.scale, a.norm, out, strip_bytes=strip_bytes)
+    expected = stem.pool(stem.normalised(stem.convolved))
+    assert_same_bits(out.double(), expected, "out")
+
+
 def test_no_images(map_dtype: torch.dtype) -> None:
     a = Stem.random((0, 3, 8, 8), 4).arguments(map_dtype)
     out = a.out()
@@ -230,6 +246,26 @@ def test_random_numbers(map_dtype: torch.dtype) -> None:
     out = a.out()
     stem_forward(a.images, a.weight, a.norm.scale, a.norm, out)
     assert_near(out.double(), stem.pool(stem.normalised(stem.convolved)), "out", tolerance=8 * eps)
+
+
+@tensor_cores_only
+@pytest.mark.parametrize(("size", "outputs"), SHAPES[3:5], ids=str)
+def test_tf32(size: tuple[int, int, int, int], outputs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch allows it, products of float32 are done by tensor cores, with numbers of 10 bits."""
+    stem = Stem.random(size, outputs)
+
+    def error(allow_tf32: bool, factor: float) -> float:
+        monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", allow_tf32)
+        a = stem.arguments(torch.float32)
+        out = a.out()
+        stem_forward(a.images * factor, a.weight, a.norm.scale, None, out, strip_bytes=5000)
+        x = factor * stem.convolved
+        sign = stem.scale.sign().view(1, -1, 1, 1)
+        return ((out.double() - sign * stem.pool(sign * x)).abs().max() / x.abs().max()).item()
+
+    assert error(True, 1.0) == 0.0
+    assert error(False, 1.0 + 2.0**-12) == 0.0
+    assert 0.0 < error(True, 1.0 + 2.0**-12) <= 2.0**-12
 
 
 @cuda_only

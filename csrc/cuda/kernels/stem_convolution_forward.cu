@@ -1,8 +1,10 @@
-// The stem's convolution: see ladderseg/stem.h.
+// The stem's convolution: see ladderseg/stem.h. On tensor cores: see stem_forward_tensor.cuh.
 //
-// A block has a tile of pixels and 64 outputs. Channel by channel it puts the image under the tile and the weights into
-// shared memory. A thread has a few pixels side by side and eight outputs; for each row of the filter it reads the
-// numbers under its pixels once, and uses them for all seven taps: for those of even columns, then of odd ones.
+// On the ordinary units, a block has a tile of pixels and 64 outputs. Channel by channel it puts the image under the
+// tile and the weights into shared memory. A thread has a few pixels side by side and eight outputs; for each row of
+// the filter it reads the numbers under its pixels once, and uses them for all seven taps: for those of even columns,
+// then of odd ones.
+#include "stem_forward_tensor.cuh"
 #include "stem_tile.cuh"
 
 namespace ladderseg::cuda {
@@ -15,14 +17,21 @@ struct ForwardMemory {
   alignas(16) Real weight[kStemTaps][kStemOutputs + kStemPiece];
 };
 
+// A warp has an output's taps, a lane at most two of them.
 LADDERSEG_DEVICE void load_weights(const ForwardArguments& args, int64 channel, int first_output,
                                    ForwardMemory& memory) {
-  for (int i = threadIdx.x; i < kStemOutputs * kStemTaps; i += kStemForwardThreads) {
-    const int output = i / kStemTaps, tap = i % kStemTaps;
-    const int64 k = first_output + output;
-    const bool inside = k < args.output.c;
-    memory.weight[tap][output] =
-        inside ? to_real(args.weight[(k * args.images.c + channel) * kStemTaps + tap]) : Real(0);
+  constexpr int kWarps = kStemForwardThreads / 32;
+  const int warp = threadIdx.x / 32, tap = threadIdx.x % 32;
+  const int64 number = (first_output + warp) * args.images.c + channel;
+  const Element* from = args.weight + number * kStemTaps + tap;
+  const int outputs = static_cast<int>(smaller(args.output.c - first_output, kStemOutputs));
+#pragma unroll 4
+  for (int times = 0; times < kStemOutputs / kWarps; ++times) {
+    const int output = warp + times * kWarps;
+    const bool inside = output < outputs;
+    memory.weight[tap][output] = inside ? to_real(from[0]) : Real(0);
+    if (tap + 32 < kStemTaps) memory.weight[tap + 32][output] = inside ? to_real(from[32]) : Real(0);
+    from += kWarps * kStemTaps * args.images.c;
   }
 }
 
@@ -75,5 +84,25 @@ extern "C" __global__ void __launch_bounds__(kStemForwardThreads, sizeof(Real) =
     }
   }
 }
+
+#if LADDERSEG_TENSOR_CORES
+extern "C" __global__ void __launch_bounds__(StemTensor::Tile::kThreads, kTensorBlocks)
+    LADDERSEG_KERNEL(stem_convolution_forward_tensor)(const ForwardArguments args) {
+  __shared__ StemTensor::Memory memory;
+  const StemTile tile(args.tiles, blockIdx.x, kStemForwardRows, kStemColumns);
+  const int first_output = blockIdx.y * kStemOutputs;
+  const int rows = static_cast<int>(smaller(kStemForwardRows, args.output.h - tile.row));
+  StemTensor stem;
+  stem.tile.clear();
+  for (int64 channel = 0; channel < args.images.c; ++channel) {
+    if (channel > 0) __syncthreads();
+    StemTensor::load_image(args.images, tile.image, channel, args.first_row + tile.row, tile.column, rows, memory);
+    StemTensor::load_weights(args, channel, first_output, memory);
+    __syncthreads();
+    stem.multiply(memory);
+  }
+  stem.store(args, tile, first_output);
+}
+#endif
 
 }  // namespace ladderseg::cuda

@@ -29,6 +29,36 @@ constexpr int whole_pieces(int count) { return (count + kStemPiece - 1) / kStemP
 constexpr int kStemSpan = (kStemKernel - 1) / kStemStride;
 constexpr int kStemWindow = whole_pieces(kStemPixels + kStemSpan);
 
+// Passes `write` the numbers of a channel of an image under the tile that begins at (row, column) of the convolution,
+// of which `rows` rows exist: those of `height` rows and of kStemStride times `width` columns, as many side by side as
+// the stride, with their row and place in it. Zeros outside the image, and under rows that do not exist.
+template <int threads, int height, int width, class Write>
+LADDERSEG_DEVICE void read_image(const Images<Element>& images, int64 image, int64 channel, int64 row, int column,
+                                 int rows, const Write& write) {
+  constexpr int kDown = threads / width;  // rows at a time
+  const int thread = threadIdx.x, first = thread / width, place = thread % width;
+  if (first >= kDown) return;
+  const int first_y = kStemStride * static_cast<int>(row) - kStemPadding;
+  const int end_y = static_cast<int>(smaller(images.h, first_y + stem_window(rows)));
+  const int x = kStemStride * (column + place) - kStemPadding;
+  const Element* from = images.data + image * images.stride_n + channel * images.stride_c +
+                        (first_y + first) * images.stride_h + x * images.stride_w;
+  bool inside[kStemStride];
+#pragma unroll
+  for (int k = 0; k < kStemStride; ++k) inside[k] = x + k >= 0 && x + k < static_cast<int>(images.w);
+#pragma unroll
+  for (int times = 0; times < (height + kDown - 1) / kDown; ++times) {
+    const int i = first + times * kDown, y = first_y + i;
+    if (i >= height) break;
+    const bool exists = y >= 0 && y < end_y;
+    Element numbers[kStemStride];
+#pragma unroll
+    for (int k = 0; k < kStemStride; ++k) numbers[k] = exists && inside[k] ? from[k * images.stride_w] : Element{};
+    write(i, place, numbers);
+    from += kDown * images.stride_h;
+  }
+}
+
 // The part of one channel of an image under a tile, even and odd columns apart; zeros outside the image.
 template <int tile_rows>
 struct ImageTile {
@@ -41,18 +71,12 @@ struct ImageTile {
   template <int threads>
   LADDERSEG_DEVICE void load(const Images<Element>& images, int64 image, int64 channel, int64 row, int column,
                              int rows) {
-    constexpr int kColumns = kStemStride * kWidth;
-    const Element* const from = images.data + image * images.stride_n + channel * images.stride_c;
-    const int first_y = kStemStride * static_cast<int>(row) - kStemPadding;
-    const int first_x = kStemStride * column - kStemPadding;
-    const int end_y = static_cast<int>(smaller(images.h, first_y + stem_window(rows)));
-    const int width = static_cast<int>(images.w);
-    for (int i = threadIdx.x; i < kHeight * kColumns; i += threads) {
-      const int y = first_y + i / kColumns, x = first_x + i % kColumns;
-      const bool inside = y >= 0 && y < end_y && x >= 0 && x < width;
-      values[i / kColumns][i % kStemStride][i % kColumns / kStemStride] =
-          inside ? to_real(from[y * images.stride_h + x * images.stride_w]) : Real(0);
-    }
+    read_image<threads, kHeight, kWidth>(images, image, channel, row, column, rows,
+                                         [&](int i, int place, const Element(&numbers)[kStemStride]) {
+#pragma unroll
+                                           for (int parity = 0; parity < kStemStride; ++parity)
+                                             values[i][parity][place] = to_real(numbers[parity]);
+                                         });
   }
 };
 

@@ -65,10 +65,11 @@ class Stem {
     const Images<void> images = images_of(strip);
     const StemForwardArguments<void, void> arguments{images,          weight_, output,
                                                      strip.outer_row, tiles,   wide(queue_, output)};
+    const bool tensor = multiplies_by_tensor_cores(queue_);
     Launch call{"stem_convolution_forward",
-                "stem_convolution_forward",
+                tensor ? "stem_convolution_forward_tensor" : "stem_convolution_forward",
                 {static_cast<unsigned>(output.n * tiles.down * tiles.across), groups(outputs_, kStemOutputs)},
-                {kStemForwardThreads}};
+                {static_cast<unsigned>(tensor ? kProductThreads : kStemForwardThreads)}};
     call.buffers = {buffer(queue_, output, Access::write, "x"), weight_buffer()};
     add_images(strip, strip.outer_row, strip.outer_rows, call.buffers);
     call.operations = operations(output.pixels());
