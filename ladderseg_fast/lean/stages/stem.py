@@ -7,7 +7,8 @@ whenever it is needed: once in forward, and in backward for the sums of batch no
 import torch
 from torch import Tensor, nn
 
-from ...ops.arguments import Correction
+from ...ops.affine_correction import write
+from ...ops.arguments import Correction, Gradient
 from ...ops.backend import real_dtype
 from ...ops.bn_relu import bn_relu_forward
 from ...ops.stem import stem_backward_images, stem_backward_sums, stem_backward_weight, stem_forward
@@ -58,6 +59,7 @@ class StemStage(Stage, Repeatable):
         weight = step.weights.plain(self.conv)
         bound = step.norms[self.norm]
         grad = step.gradient_of(self.writes).corrected(0, weight.shape[0])
+        grad = Gradient(write(grad, grad.grad))  # once, for all that read it
         sums = stem_backward_sums(grad, images, weight, bound.norm)
         correction = step.finish_norm(self.norm, sums)
         if correction is None:  # frozen batch norm; the kernels need one all the same
