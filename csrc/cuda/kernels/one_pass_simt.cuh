@@ -56,7 +56,8 @@ struct SimtPass {
   }
 
   struct GradientTile {
-    alignas(16) Real values[kPixels][kOnePassGradients + kPiece];  // padded: neighbouring pixels in other banks
+    static constexpr int kStride = kOnePassGradients + kPiece;  // padded: neighbouring pixels in other banks
+    alignas(16) Real values[kPixels][kStride];
     LADDERSEG_DEVICE void put(int row, int column, const Pack<kWide>& pack) {
       SimtPass::put(&values[row][column], pack);
     }
@@ -93,20 +94,33 @@ struct SimtPass {
       for (int j = 0; j < kPiece; ++j) grad_weight[i][j] = Real(0);
   }
 
-  // This thread's chunk of a slice of the weight, if it has one.
-  static constexpr int kSliceAcross = kColumns / kWide;
-  LADDERSEG_DEVICE bool has_chunk() const {
-    return kSlice * kSliceAcross == kProductThreads || thread < kSlice * kSliceAcross;
-  }
-
+  // A thread's chunks of the slices of the weight, if it has some, on their way to shared memory.
   template <bool wide>
-  LADDERSEG_DEVICE typename Matrix<wide>::Raw fetch(const Matrix<wide>& weight, int row, int column) const {
-    const int m = has_chunk() ? row + thread / kSliceAcross : weight.rows;
-    return weight.fetch(m, column + thread % kSliceAcross * kWide);
-  }
-  LADDERSEG_DEVICE void put(const Chunk& chunk, WeightSlice& slice) const {
-    if (has_chunk()) put(&slice.values[thread / kSliceAcross][thread % kSliceAcross * kWide], unpack(chunk));
-  }
+  struct SliceChunk {
+    static constexpr int kAcross = kColumns / kWide;
+    static constexpr bool kAll = kSlice * kAcross == kProductThreads;  // threads have one
+
+    const Element* from;  // the next
+    int step;             // to the one after it
+    int rows, left;       // of the weight, from there on
+    Chunk chunk;
+
+    LADDERSEG_DEVICE SliceChunk(const Matrix<wide>& weight, int column, int thread)
+        : from(weight.address(thread / kAcross, column + thread % kAcross * kWide)), step(kSlice * weight.columns) {
+      left = weight.columns - column - thread % kAcross * kWide;
+      rows = left > 0 && (kAll || thread < kSlice * kAcross) ? weight.rows - thread / kAcross : 0;
+    }
+    LADDERSEG_DEVICE void fetch() {
+      chunk = {};
+      if (rows > 0) chunk = fetch_chunk<wide>(from, left);
+      rows -= kSlice;
+      from += step;
+    }
+    LADDERSEG_DEVICE void put(WeightSlice& slice, int thread) const {
+      if (kAll || thread < kSlice * kAcross)
+        SimtPass::put(&slice.values[thread / kAcross][thread % kAcross * kWide], unpack(chunk));
+    }
+  };
 
   // Writes the gradient's tile to memory that no thread reads now; the block must be synchronised before it is used.
   template <bool wide>
@@ -133,28 +147,35 @@ struct SimtPass {
     for (int i = 0; i < kThreadPixels; ++i)
 #pragma unroll
       for (int j = 0; j < kPiece; ++j) g[i][j] = Real(0);
-    put(fetch(weight, 0, column).chunk, memory.weight[0]);
+    SliceChunk<wide> next(weight, column, thread);
+    keep(next.step);
+    next.fetch();
+    next.put(memory.weight[0], thread);
     __syncthreads();
+    const Real* left = &memory.gradient.values[pixel(0)][0];
+    const Real* const right = &memory.weight[0].values[0][this->column()];
     int now = 0;
 #pragma unroll 1
     for (int m = 0; m < weight.rows; m += kSlice) {
-      const auto next = fetch(weight, m + kSlice, column);
-      multiply_slice(m, memory.weight[now], memory.gradient);
-      put(next.chunk, memory.weight[now ^ 1]);
-      __syncthreads();
+      next.fetch();
+      multiply_slice(left, right + now * static_cast<int>(sizeof(WeightSlice) / sizeof(Real)));
+      left += kSlice;
       now ^= 1;
+      next.put(memory.weight[now], thread);
+      __syncthreads();
     }
   }
 
-  LADDERSEG_DEVICE void multiply_slice(int m, const WeightSlice& slice, const GradientTile& gradient) {
+  // Reads from the first of this thread's pixels and of its columns.
+  LADDERSEG_DEVICE void multiply_slice(const Real* left, const Real* right) {
 #pragma unroll
     for (int k = 0; k < kSlice; k += kPiece) {
       Pack<kPiece> a[kThreadPixels];
 #pragma unroll
-      for (int i = 0; i < kThreadPixels; ++i) a[i] = read(&gradient.values[pixel(i)][m + k]);
+      for (int i = 0; i < kThreadPixels; ++i) a[i] = read(left + i * kSide * GradientTile::kStride + k);
 #pragma unroll
       for (int step = 0; step < kPiece; ++step) {
-        const Pack<kPiece> b = read(&slice.values[k + step][column()]);
+        const Pack<kPiece> b = read(right + (k + step) * kColumns);
 #pragma unroll
         for (int i = 0; i < kThreadPixels; ++i)
 #pragma unroll
@@ -165,31 +186,46 @@ struct SimtPass {
 
   // grad_weight += the gradient's pixels from `first` on, transposed, * y.
   LADDERSEG_DEVICE void multiply_by_y(int first, const Memory& memory) {
+    const Real* left = &memory.gradient.values[first][row(0)];
+    const Real* right = &memory.y[0][column()];
 #pragma unroll 4
     for (int p = 0; p < kRowsOfY; ++p) {
-      const Pack<kPiece> b = read(&memory.y[p][column()]);
+      const Pack<kPiece> b = read(right);
 #pragma unroll
       for (int i = 0; i < kThreadRows; i += kPiece) {
-        const Pack<kPiece> a = read(&memory.gradient.values[first + p][row(i)]);
+        const Pack<kPiece> a = read(left + row(i) - row(0));
 #pragma unroll
         for (int k = 0; k < kPiece; ++k)
 #pragma unroll
           for (int j = 0; j < kPiece; ++j) grad_weight[i + k][j] += a.values[k] * b.values[j];
       }
+      left += GradientTile::kStride;
+      right += kColumns;
     }
   }
 
-  // The i-th of this thread's pixels; writes grad_input and y.
-  LADDERSEG_DEVICE void pass_pixel(const BackwardArguments& args, const Share& share, int p, int c, int i,
+  // Where this thread reads the input and writes its gradient: at its next pixel.
+  struct Maps {
+    const Element* input;
+    Element* grad_input;
+
+    LADDERSEG_DEVICE void move(const BackwardArguments& args) {
+      input += kSide * args.input.pixel_stride;
+      grad_input += kSide * args.grad_input.pixel_stride;
+    }
+  };
+
+  // The i-th of this thread's pixels, if it is `there`; `left` channels exist from this thread's first on. Writes
+  // grad_input and y.
+  LADDERSEG_DEVICE void pass_pixel(const BackwardArguments& args, const Maps& maps, bool there, int left, int i,
                                    const ChannelNorm<kPiece>& norm, Memory& memory) {
     Real y[kPiece] = {};
-    const int left = static_cast<int>(args.input.c) - c;
-    if (p < share.pixels && left > 0) {
+    if (there && left > 0) {
       Real x[kPiece], result[kPiece] = {};
-      load_piece(share.input.pixel(p) + c, left, args.wide_input, x);
-      if (args.accumulate) load_piece(share.grad_input.pixel(p) + c, left, args.wide_input, result);
+      load_piece(maps.input, left, args.wide_input, x);
+      if (args.accumulate) load_piece(maps.grad_input, left, args.wide_input, result);
       pass(norm, x, g[i], result, y, sums);
-      if (args.grad_input.data) store_piece(share.grad_input.pixel(p) + c, left, args.wide_input, result);
+      if (args.grad_input.data) store_piece(maps.grad_input, left, args.wide_input, result);
     }
     write(&memory.y[pixel(i) % kRowsOfY][column()], y);
   }
@@ -203,17 +239,23 @@ struct SimtPass {
     memory.vectors.bring(args, share.column);
     __syncthreads();
     GradientChunks<wide> gradient(Corrected<wide>{share.grad_output, share.pixels, rows});
+    Maps maps;
+    maps.input = share.input.pixel(pixel(0)) + share.column + column();
+    maps.grad_input = share.grad_input.pixel(pixel(0)) + share.column + column();
 #pragma unroll 1
     for (int p = 0; p < share.pixels; p += kPixels) {
       thread = thread_again();
       bring(gradient, memory);
       multiply_by_weight(weight, share.column, memory);
-      const int c = share.column + column();
+      const int left = columns - share.column - column();
       const auto norm = memory.vectors.template norm_of<kPiece>(column());
 #pragma unroll
       for (int i = 0; i < kThreadPixels; i += kRowsOfY / kSide) {
 #pragma unroll
-        for (int k = 0; k < kRowsOfY / kSide; ++k) pass_pixel(args, share, p + pixel(i + k), c, i + k, norm, memory);
+        for (int k = 0; k < kRowsOfY / kSide; ++k) {
+          pass_pixel(args, maps, p + pixel(i + k) < share.pixels, left, i + k, norm, memory);
+          maps.move(args);
+        }
         __syncthreads();
         multiply_by_y(i * kSide, memory);
         __syncthreads();

@@ -86,14 +86,19 @@ extern "C" __global__ void __launch_bounds__(kStemWeightThreads, sizeof(Real) ==
     __syncthreads();
     if (first_channel + channel >= args.images.c) continue;
 #pragma unroll 1
-    for (int y = 0; y < rows; ++y) {
+    for (int y = 0; y < kStemWeightRows; ++y) {
+      if (y >= rows) break;
       const auto& image = memory.images[channel].values[kStemStride * y + u];
       const Real(*const grads)[kStemOutputs] = memory.grad + y * kStemColumns;
-      int x = 0;
 #pragma unroll 1
-      for (; x + kStemPixels <= columns; x += kStemPixels) add_pixels<kStemPixels>(image, x, grads, group, sums);
+      for (int x = 0; x < kStemColumns; x += kStemPixels) {
+        if (x + kStemPixels <= columns) {
+          add_pixels<kStemPixels>(image, x, grads, group, sums);
+        } else {
 #pragma unroll 1
-      for (; x < columns; ++x) add_pixels<1>(image, x, grads, group, sums);
+          for (int i = x; i < columns; ++i) add_pixels<1>(image, i, grads, group, sums);
+        }
+      }
     }
   }
   const int64 c = first_channel + channel;
