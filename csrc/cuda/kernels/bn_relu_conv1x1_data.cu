@@ -15,6 +15,41 @@ struct Memory {
   TileGradientMemory<Tile> gradient;
 };
 
+// The tile is the gradient of y, for pixels from `row` on and channels from `column` on. Masked it is summed up, and
+// scaled it becomes grad_input, which may have no data and may be added to.
+template <class Tile>
+LADDERSEG_DEVICE void write_gradient(const DataArguments& args, const Tile& tile, int64 row, int column,
+                                     TileGradientMemory<Tile>& memory) {
+  constexpr int kPiece = Tile::kColumnPiece;
+  const int64 count = args.input.pixels();
+  const int columns = static_cast<int>(args.input.c);
+  const bool wide = args.wide_input != 0;
+  Real masked_sums[Tile::kThreadColumns], centred_sums[Tile::kThreadColumns];
+#pragma unroll
+  for (int j = 0; j < Tile::kThreadColumns; j += kPiece) {
+    const int c = column + Tile::column(j), left = columns - c;
+    const ChannelNorm<kPiece> norm(args.norm, c, left);
+    ChannelSums<kPiece> sums;
+#pragma unroll
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      const int64 p = row + Tile::row(i);
+      if (p >= count || left <= 0) continue;
+      Real x[kPiece], result[kPiece] = {};
+      load_piece(args.input.pixel(p) + c, left, wide, x);
+      if (args.accumulate) load_piece(args.grad_input.pixel(p) + c, left, wide, result);
+#pragma unroll
+      for (int k = 0; k < kPiece; ++k) result[k] += sums.add(norm, k, x[k], tile.sums[i][j + k]);
+      if (args.grad_input.data) store_piece(args.grad_input.pixel(p) + c, left, wide, result);
+    }
+#pragma unroll
+    for (int k = 0; k < kPiece; ++k) {
+      masked_sums[j + k] = sums.masked[k];
+      centred_sums[j + k] = sums.centred[k];
+    }
+  }
+  write_tile_sums<Tile>(args, masked_sums, centred_sums, row / Tile::kRows, column, memory);
+}
+
 // With `wide`, the rows of grad_output and weight are whole chunks of 16 bytes.
 template <class Tile, bool wide>
 LADDERSEG_DEVICE void work(const DataArguments& args, Memory<Tile>& memory) {
@@ -26,8 +61,7 @@ LADDERSEG_DEVICE void work(const DataArguments& args, Memory<Tile>& memory) {
   const Matrix<wide> weight{args.weight, depth, columns};
   Tile tile;
   multiply<Contiguous::depth, Contiguous::index>(tile, grad, weight, 0, column, depth, memory.product);
-  const auto same_pixel = [](int64 p, int) { return p; };
-  write_tile_gradient<true>(args, tile, row, row / Tile::kRows, column, same_pixel, memory.gradient);
+  write_gradient(args, tile, row, column, memory.gradient);
 }
 
 LADDERSEG_SIMT_KERNEL(bn_relu_conv1x1_data, DataArguments, kBackwardColumns)

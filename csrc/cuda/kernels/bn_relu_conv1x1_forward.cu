@@ -39,7 +39,10 @@ LADDERSEG_DEVICE void work(const ForwardArguments& args, Memory<Tile>& memory) {
         store_piece(args.output.pixel(row + Tile::row(i)) + m, columns - m, args.wide_output != 0, piece);
     }
   }
-  write_tile_statistics(args, tile, row, column, memory.statistics);
+  if (!args.partial_statistics) return;
+  Real* const partial = args.partial_statistics + 2 * args.output.c * (blockIdx.x / args.column_tiles);
+  const auto there = [&](int i) { return Tile::row(i) < rows; };
+  write_tile_statistics(tile, rows, there, partial, args.output.c, column, memory.statistics);
 }
 
 LADDERSEG_WIDE_KERNEL(bn_relu_conv1x1_forward, ForwardArguments, SimtTile<kSimtColumns>, 2)

@@ -47,46 +47,20 @@ LADDERSEG_DEVICE void store_patch(const Arguments& args, Tile& tile, const Patch
   }
 }
 
-// The statistics of the tile, exactly in two passes: part `part` of args.partial_statistics, if they are wanted, and of
-// args.counts, the numbers of pixels. A patch without pixels has zeros.
+// The statistics of the tile: part `part` of args.partial_statistics, if they are wanted, and of args.counts, the
+// numbers of pixels.
 template <class Tile, class Patch, class Arguments>
 LADDERSEG_DEVICE void write_patch_statistics(const Arguments& args, const Tile& tile, const Patch& patch, int64 part,
                                              int column, TileStatisticsMemory<Tile>& memory) {
   if (!args.partial_statistics) return;
-  const int count = patch.pixels(), thread = threadIdx.x;
-  const bool writes = thread < Tile::kColumns && column + thread < args.output.c;
-  Real* const partial = args.partial_statistics + 2 * args.output.c * part + column + thread;
-  Real values[Tile::kThreadColumns];
-#pragma unroll
-  for (int j = 0; j < Tile::kThreadColumns; ++j) {
-    values[j] = Real(0);
-#pragma unroll
-    for (int i = 0; i < Tile::kThreadRows; ++i) {
-      const auto at = PatchPixel<Tile, Patch>::of(i);
-      if (patch.inside(at.i, at.j)) values[j] += tile.sums[i][j];
-    }
-  }
-  memory.sums.add_up(values);
-  if (thread < Tile::kColumns) {
-    const Real mean = count ? memory.sums.total(thread) / static_cast<Real>(count) : Real(0);
-    memory.means[thread] = mean;
-    if (writes) partial[0] = mean;
-  }
-  if (thread == 0 && column == 0) args.counts[part] = count;
-  __syncthreads();
-#pragma unroll
-  for (int j = 0; j < Tile::kThreadColumns; ++j) {
-    const Real mean = memory.means[Tile::column(j)];
-    values[j] = Real(0);
-#pragma unroll
-    for (int i = 0; i < Tile::kThreadRows; ++i) {
-      const auto at = PatchPixel<Tile, Patch>::of(i);
-      const Real deviation = tile.sums[i][j] - mean;
-      if (patch.inside(at.i, at.j)) values[j] += deviation * deviation;
-    }
-  }
-  memory.sums.add_up(values);
-  if (writes) partial[args.output.c] = memory.sums.total(thread);
+  const int count = patch.pixels();
+  if (threadIdx.x == 0 && column == 0) args.counts[part] = count;
+  const auto there = [&](int i) {
+    const auto at = PatchPixel<Tile, Patch>::of(i);
+    return patch.inside(at.i, at.j);
+  };
+  write_tile_statistics(tile, count, there, args.partial_statistics + 2 * args.output.c * part, args.output.c, column,
+                        memory);
 }
 
 // Neighbouring channels of a pixel as they lie in memory. `count` of them exist; with `wide`, all do.
@@ -157,14 +131,7 @@ LADDERSEG_DEVICE void write_patch_gradient(const Arguments& args, const Tile& ti
       centred_sums[j + k] = sums.centred[k];
     }
   }
-  memory.masked.add_up(masked_sums);
-  memory.centred.add_up(centred_sums);
-  const int thread = threadIdx.x;
-  if (thread < Tile::kColumns && column + thread < columns) {
-    Real* const partial = args.partial_sums + 2 * args.input.c * part + column + thread;
-    partial[0] = memory.masked.total(thread);
-    partial[columns] = memory.centred.total(thread);
-  }
+  write_tile_sums<Tile>(args, masked_sums, centred_sums, part, column, memory);
 }
 
 }  // namespace ladderseg::cuda

@@ -14,22 +14,12 @@ namespace ladderseg::cuda {
 
 // Part of a vector for the channels of a chunk, of which `count` exist; with `aligned`, read 16 bytes at a time. With
 // `wide`, all exist or none.
-template <bool wide = false>
+template <bool wide>
 LADDERSEG_DEVICE Pack<kWide> vector_chunk(const Real* from, int count, bool aligned) {
   Pack<kWide> pack = {};
   if (aligned && (wide || count >= kWide)) {
     if (count <= 0) return pack;
-    constexpr int kPiece = 16 / sizeof(Real);
-#pragma unroll
-    for (int i = 0; i < kWide; i += kPiece) {
-      union {
-        uint4 words;
-        Real values[kPiece];
-      } both;
-      both.words = *reinterpret_cast<const uint4*>(from + i);
-#pragma unroll
-      for (int k = 0; k < kPiece; ++k) pack.values[i + k] = both.values[k];
-    }
+    pack = load_vector<kWide, true>(from);
   } else {
 #pragma unroll
     for (int i = 0; i < kWide; ++i) pack.values[i] = i < count ? from[i] : Real(0);

@@ -9,26 +9,8 @@
 namespace ladderseg::cuda {
 namespace {
 
-// The kernel of a backward, its threads, and its division of the input's gradient.
-struct Variant {
-  const char* kernel;
-  unsigned threads;
-  PatchGrid patches;
-  int64_t column_tiles;
-};
-
-Variant tensor_variant(const FeatureMap<void>& grad_input, int64_t dilation) {
-  const TensorPatches chosen = tensor_patches(grad_input, dilation, grad_input.c, kTensorDataColumns);
-  return {chosen.narrow ? "bn_relu_conv3x3_data_tensor_narrow" : "bn_relu_conv3x3_data_tensor", chosen.threads,
-          chosen.grid, chosen.column_tiles};
-}
-
-Variant variant(const Queue& queue, const FeatureMap<void>& grad_input, int64_t dilation) {
-  const int64_t column_tiles = ceil_divide(grad_input.c, kPatchColumns);
-  const PatchChoice choice = choose_patches(queue, grad_input, dilation, column_tiles);
-  return {choice.small ? "bn_relu_conv3x3_data_small" : "bn_relu_conv3x3_data", kProductThreads, choice.grid,
-          column_tiles};
-}
+constexpr PatchKernels kKernels = {"bn_relu_conv3x3_data", "bn_relu_conv3x3_data_small", "bn_relu_conv3x3_data_tensor",
+                                   "bn_relu_conv3x3_data_tensor_narrow"};
 
 }  // namespace
 
@@ -42,8 +24,9 @@ void conv3x3_backward_data(const Queue& queue, const BnReluConv3x3Backward<void>
                       multiplies_by_tensor_cores(queue) &&
                       fit_tensor_patches(grad, kTaps * grad_channels * padded_channels) &&
                       (!args.grad_output.input.data || fit_tensor_patches(args.grad_output.input, 0));
-  const Variant chosen =
-      tensor ? tensor_variant(args.grad_input, args.dilation) : variant(queue, args.grad_input, args.dilation);
+  const PatchVariant chosen = tensor
+                                  ? tensor_patch_variant(kKernels, args.grad_input, args.dilation, kTensorDataColumns)
+                                  : patch_variant(queue, kKernels, args.grad_input, args.dilation);
   const PartialSums partial = allocate_partial_sums(queue, chosen.patches.count, columns);
   const BnReluConv3x3DataArguments<void, void> arguments{args.grad_output,
                                                          args.grad_first_row,

@@ -8,26 +8,8 @@
 namespace ladderseg::cuda {
 namespace {
 
-// The kernel of a forward, its threads, and its division of the output.
-struct Variant {
-  const char* kernel;
-  unsigned threads;
-  PatchGrid patches;
-  int64_t column_tiles;
-};
-
-Variant tensor_variant(const FeatureMap<void>& output, int64_t dilation) {
-  const TensorPatches chosen = tensor_patches(output, dilation, output.c, kTensorForwardColumns);
-  return {chosen.narrow ? "bn_relu_conv3x3_forward_tensor_narrow" : "bn_relu_conv3x3_forward_tensor", chosen.threads,
-          chosen.grid, chosen.column_tiles};
-}
-
-Variant variant(const Queue& queue, const FeatureMap<void>& output, int64_t dilation) {
-  const int64_t column_tiles = ceil_divide(output.c, kPatchColumns);
-  const PatchChoice choice = choose_patches(queue, output, dilation, column_tiles);
-  return {choice.small ? "bn_relu_conv3x3_forward_small" : "bn_relu_conv3x3_forward", kProductThreads, choice.grid,
-          column_tiles};
-}
+constexpr PatchKernels kKernels = {"bn_relu_conv3x3_forward", "bn_relu_conv3x3_forward_small",
+                                   "bn_relu_conv3x3_forward_tensor", "bn_relu_conv3x3_forward_tensor_narrow"};
 
 }  // namespace
 
@@ -36,8 +18,8 @@ void bn_relu_conv3x3_forward(const Queue& queue, const BnReluConv3x3Forward<void
   const bool wide_rows = wide(queue, args.input) && aligned(args.weight);
   const bool tensor = wide_rows && wide(args.norm) && multiplies_by_tensor_cores(queue) &&
                       fit_tensor_patches(args.input, kTaps * columns * channels);
-  const Variant chosen =
-      tensor ? tensor_variant(args.output, args.dilation) : variant(queue, args.output, args.dilation);
+  const PatchVariant chosen = tensor ? tensor_patch_variant(kKernels, args.output, args.dilation, kTensorForwardColumns)
+                                     : patch_variant(queue, kKernels, args.output, args.dilation);
   PartialStatistics partial{};
   if (args.output_mean) partial = allocate_partial_statistics(queue, chosen.patches.count, columns, pixels);
   const BnReluConv3x3ForwardArguments<void, void> arguments{args.input,

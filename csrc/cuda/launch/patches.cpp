@@ -49,21 +49,25 @@ unsigned patch_blocks(const PatchGrid& grid, int64_t column_tiles) {
   return static_cast<unsigned>(blocks);
 }
 
-PatchChoice choose_patches(const Queue& queue, const FeatureMap<void>& strip, int64_t dilation, int64_t column_tiles) {
+PatchVariant patch_variant(const Queue& queue, const PatchKernels& kernels, const FeatureMap<void>& strip,
+                           int64_t dilation) {
+  const int64_t column_tiles = ceil_divide(strip.c, kPatchColumns);
   const PatchGrid large = make_patch_grid(strip.n, strip.h, strip.w, dilation, kLargePatchHeight, kLargePatchWidth);
   const PatchGrid small = make_patch_grid(strip.n, strip.h, strip.w, dilation, kSmallPatchHeight, kSmallPatchWidth);
   // By its instructions, a block with a small patch takes 3/10 of the time of one with a large patch.
   const bool idle = large.count * column_tiles < multiprocessors(queue), faster = 3 * small.count < 10 * large.count;
-  return idle || faster ? PatchChoice{true, small} : PatchChoice{false, large};
+  if (idle || faster) return {kernels.small, kProductThreads, small, column_tiles};
+  return {kernels.large, kProductThreads, large, column_tiles};
 }
 
-TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, int64_t columns, int wide_columns) {
+PatchVariant tensor_patch_variant(const PatchKernels& kernels, const FeatureMap<void>& strip, int64_t dilation,
+                                  int wide_columns) {
   // Two narrow tiles read the map twice, but a wide one would be half empty.
-  const bool narrow = columns <= wide_columns / 2;
+  const bool narrow = strip.c <= wide_columns / 2;
   const int tile_columns = narrow ? kNarrowColumns : wide_columns;
-  return {narrow, static_cast<unsigned>(tensor_patch_threads(tile_columns)),
+  return {narrow ? kernels.tensor_narrow : kernels.tensor, static_cast<unsigned>(tensor_patch_threads(tile_columns)),
           make_patch_grid(strip.n, strip.h, strip.w, dilation, kTensorPatchHeight, kTensorPatchWidth),
-          ceil_divide(columns, tile_columns)};
+          ceil_divide(strip.c, tile_columns)};
 }
 
 bool fit_tensor_patches(const FeatureMap<const void>& map, int64_t weights) {

@@ -18,23 +18,27 @@ PatchGrid make_patch_grid(int64_t n, int64_t h, int64_t w, int64_t dilation, int
 // Raises std::runtime_error if a grid cannot have so many.
 unsigned patch_blocks(const PatchGrid& grid, int64_t column_tiles);
 
-// The division for tiles of the ordinary arithmetic units: small patches where large ones, with `column_tiles` blocks
-// each, would leave multiprocessors without work, or would mostly be beside the strip.
-struct PatchChoice {
-  bool small;
-  PatchGrid grid;
+// Names of the kernels of a convolution by patches.
+struct PatchKernels {
+  const char *large, *small, *tensor, *tensor_narrow;
 };
-PatchChoice choose_patches(const Queue& queue, const FeatureMap<void>& strip, int64_t dilation, int64_t column_tiles);
 
-// The division of a strip into the patches of tensor cores, and of `columns` into tiles of kNarrowColumns or of
-// `wide_columns`.
-struct TensorPatches {
-  bool narrow;
+// The one that is launched, its threads, and its division of a strip into patches and of columns into tiles.
+struct PatchVariant {
+  const char* kernel;
   unsigned threads;
-  PatchGrid grid;
+  PatchGrid patches;
   int64_t column_tiles;
 };
-TensorPatches tensor_patches(const FeatureMap<void>& strip, int64_t dilation, int64_t columns, int wide_columns);
+
+// On the ordinary arithmetic units: small patches where large ones would leave multiprocessors without work, or would
+// mostly be beside the strip.
+PatchVariant patch_variant(const Queue& queue, const PatchKernels& kernels, const FeatureMap<void>& strip,
+                           int64_t dilation);
+
+// On tensor cores: with tiles of kNarrowColumns, or of `wide_columns`.
+PatchVariant tensor_patch_variant(const PatchKernels& kernels, const FeatureMap<void>& strip, int64_t dilation,
+                                  int wide_columns);
 
 // Whether tensor cores' kernels, which number an image's pixels and the weights by ints, take maps and weights so
 // large.
