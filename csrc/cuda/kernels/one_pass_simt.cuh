@@ -257,6 +257,9 @@ struct SimtPass {
           maps.move(args);
         }
         __syncthreads();
+#if __CUDA_ARCH__ >= 1200  // where the compiler would keep addresses, and spill others
+        thread = thread_again();
+#endif
         multiply_by_y(i * kSide, memory);
         __syncthreads();
       }
