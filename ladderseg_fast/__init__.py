@@ -13,6 +13,7 @@ else:
     from . import lean, memory, ops
     from ._instruction_set import choose_instruction_set
     from ._version import __version__
+    from .convert import ConversionReport, convert
     from .lean import MemoryPlan
     from .models import (
         LadderDenseNet,
@@ -25,6 +26,7 @@ else:
     )
 
     __all__ = [
+        "ConversionReport",
         "LadderDenseNet",
         "LadderLoss",
         "LadderOutput",
@@ -32,6 +34,7 @@ else:
         "MemoryPlan",
         "SegmentationModel",
         "__version__",
+        "convert",
         "create_model",
         "lean",
         "list_models",

@@ -19,7 +19,7 @@ LAYERS = (
     ("nn",),
     ("lean",),
     ("memory",),
-    ("models",),
+    ("models", "convert"),
     ("data",),
     ("engine",),
     ("cli", "info"),

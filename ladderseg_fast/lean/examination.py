@@ -13,7 +13,7 @@ from .stages.bottleneck import dilation_of
 #: Methods that call a module, and methods that a module computes with: a module may not override any of them, nor may
 #: its class.
 _CALLS = ("__call__", "_wrapped_call_impl", "_call_impl")
-_COMPUTES = ("forward", "_conv_forward", "bottleneck", "stem")
+_COMPUTES = ("forward", "_conv_forward", "bottleneck", "stem", "bn_function", "bottleneck_fn")
 _METHODS = (*_CALLS, *_COMPUTES)
 
 
@@ -41,6 +41,16 @@ know(
     )
 )
 
+#: Batch norms of other libraries that end in their ReLU, by class: their modules, by name, and what these must be.
+_WITH_RELU: dict[type[nn.BatchNorm2d], Mapping[str, type[nn.Module]]] = {}
+
+
+def know_norm_with_relu(kind: type[nn.BatchNorm2d], **parts: type[nn.Module]) -> None:
+    """Registers a batch norm that ends in its ReLU, if its modules are of the classes `parts`."""
+    know(kind)
+    _WITH_RELU[kind] = parts
+
+
 #: Kinds of hooks, by the attribute of a module that holds them.
 HOOKS = {
     "_forward_pre_hooks": "forward pre-hook",
@@ -65,6 +75,7 @@ class UnsupportedModuleError(TypeError):
     """A module has been edited and no longer computes what the lean step computes in its place."""
 
     def __init__(self, path: str, edit: str) -> None:
+        self.path, self.edit = path, edit
         super().__init__(f'{path} {edit}: memory="lean" does not follow that edit, memory="plain" does')
 
 
@@ -91,8 +102,8 @@ class Examination:
 
     def stem(self, path: str, module: nn.Module, conv: str, norm: str, relu: str, pool: str) -> int:
         """Examines an encoder's stem, given the names of its parts in `module`; returns its output channels."""
-        channels = self.stem_modules(f"{path}.{conv}", getattr(module, conv), f"{path}.{norm}", getattr(module, norm))
-        self._relu(f"{path}.{relu}", getattr(module, relu))
+        channels = self._convolution(f"{path}.{conv}", getattr(module, conv), 7, stride=2)
+        self.norm_relu(path, module, norm, relu, channels)
         self.itself(f"{path}.{pool}", getattr(module, pool), nn.MaxPool2d, MAX_POOL)
         return channels
 
@@ -104,7 +115,7 @@ class Examination:
         """Examines layers [start, stop) of `block`, the first of which reads `channels`; returns the final channels."""
         names = [name for name, _ in block.named_children()]
         for name, layer in list(zip(names, block.layers, strict=True))[start:stop]:
-            reads, added = self._bottleneck(f"{path}.{name}", layer, DenseLayer)
+            reads, added = self.bottleneck(f"{path}.{name}", layer, DenseLayer)
             self.same(f"{path}.{name}", "reads", reads, channels, "are there")
             channels += added
         return channels
@@ -114,15 +125,23 @@ class Examination:
         self.itself(path, pool, nn.AvgPool2d, AVERAGE_POOL)
 
     def itself(
-        self, path: str, module: nn.Module, kind: type[nn.Module], expected: Mapping[str, object] | None = None
+        self,
+        path: str,
+        module: nn.Module,
+        kind: type[nn.Module],
+        expected: Mapping[str, object] | None = None,
+        called: bool = False,
     ) -> None:
-        """Requires that `module` is an unedited `kind` with these attributes."""
+        """Requires that `module` is an unedited `kind` with these attributes.
+
+        called: it is called, so its own hooks run.
+        """
         self._type(path, module, kind)
         for name, value in (expected or {}).items():
             found = getattr(module, name)
             if _pair(found) != _pair(value):
                 raise UnsupportedModuleError(path, f"has {name}={found!r}, expected {value!r}")
-        for table, kind_of_hook in HOOKS.items():
+        for table, kind_of_hook in HOOKS.items() if not called else ():
             for hook in getattr(module, table).values():
                 name = getattr(hook, "__qualname__", type(hook).__qualname__)
                 raise UnsupportedModuleError(path, f"has a {kind_of_hook}, {name}{_remedy(hook)}")
@@ -137,20 +156,20 @@ class Examination:
         self.itself(path, block, DenseBlock)
         return block.in_channels, self.layers(path, block, block.in_channels)
 
-    def _bottleneck(self, path: str, layer: Context | DenseLayer, kind: type[nn.Module]) -> tuple[int, int]:
+    def bottleneck(self, path: str, layer: Any, kind: type[nn.Module]) -> tuple[int, int]:
+        """Examines BN - ReLU - conv 1x1 - BN - ReLU - conv 3x3 in a module of class `kind`, named as in nn.DenseLayer."""
         self.itself(path, layer, kind)
         channels, hidden = self._reduction(path, layer)
         return channels, self._convolution(f"{path}.conv2", layer.conv2, 3, hidden, dilated=True)
 
-    def _reduction(self, path: str, module: Context | DenseLayer | PyramidContext) -> tuple[int, int]:
+    def _reduction(self, path: str, module: nn.Module) -> tuple[int, int]:
         """Examines the part up to the second ReLU, which bottlenecks and the pyramid share."""
-        channels, hidden = self._projection(path, module, "norm1", "relu1", "conv1")
-        self._norm(f"{path}.norm2", module.norm2, hidden)
-        self._relu(f"{path}.relu2", module.relu2)
+        channels, hidden = self.projection(path, module, "norm1", "relu1", "conv1")
+        self.norm_relu(path, module, "norm2", "relu2", hidden)
         return channels, hidden
 
     def _context(self, path: str, context: Context) -> tuple[int, int]:
-        return self._bottleneck(path, context, Context)
+        return self.bottleneck(path, context, Context)
 
     def _pyramid(self, path: str, context: PyramidContext) -> tuple[int, int]:
         self.itself(path, context, PyramidContext)
@@ -166,7 +185,7 @@ class Examination:
 
     def _transition(self, path: str, transition: Transition) -> tuple[int, int]:
         self.itself(path, transition, Transition)
-        channels, out = self._projection(path, transition)
+        channels, out = self.projection(path, transition)
         if isinstance(transition.pool, nn.Identity):
             self.itself(f"{path}.pool", transition.pool, nn.Identity)
         else:
@@ -175,7 +194,7 @@ class Examination:
 
     def _transition_up(self, path: str, up: TransitionUp) -> tuple[int, int, int]:
         self.itself(path, up, TransitionUp)
-        skip, projected = self._projection(path, up, "skip_norm", "skip_relu", "skip_conv")
+        skip, projected = self.projection(path, up, "skip_norm", "skip_relu", "skip_conv")
         both = self._norm(f"{path}.norm", up.norm)
         if both <= projected:
             raise UnsupportedModuleError(f"{path}.norm", f"reads {both} channels, of which {projected} are projected")
@@ -184,9 +203,9 @@ class Examination:
 
     def _head(self, path: str, head: Head) -> tuple[int, int]:
         self.itself(path, head, Head)
-        return self._projection(path, head, bias=True)
+        return self.projection(path, head, bias=True)
 
-    def _projection(
+    def projection(
         self,
         path: str,
         module: nn.Module,
@@ -196,16 +215,36 @@ class Examination:
         bias: bool = False,
     ) -> tuple[int, int]:
         """Examines BN - ReLU - conv 1x1, given their names in `module`."""
-        channels = self._norm(f"{path}.{norm}", getattr(module, norm))
-        self._relu(f"{path}.{relu}", getattr(module, relu))
+        channels = self.norm_relu(path, module, norm, relu)
         return channels, self._convolution(f"{path}.{conv}", getattr(module, conv), 1, channels, bias=bias)
+
+    def norm_relu(self, path: str, module: nn.Module, norm: str, relu: str, channels: int | None = None) -> int:
+        """Examines BN - ReLU of `channels` (None: any number), given their names in `module`; returns the channels.
+
+        A batch norm that ends in its ReLU is both.
+        """
+        child = getattr(module, norm)
+        for kind, parts in _WITH_RELU.items():
+            if isinstance(child, kind):
+                for name, part in parts.items():
+                    self.itself(f"{path}.{norm}.{name}", getattr(child, name), part)
+                return self._norm(f"{path}.{norm}", child, channels, kind)
+        found = self._norm(f"{path}.{norm}", child, channels)
+        self._relu(f"{path}.{relu}", getattr(module, relu))
+        return found
 
     # Modules of torch.
 
-    def _norm(self, path: str, norm: nn.BatchNorm2d, channels: int | None = None) -> int:
+    def _norm(
+        self,
+        path: str,
+        norm: nn.BatchNorm2d,
+        channels: int | None = None,
+        kind: type[nn.BatchNorm2d] = nn.BatchNorm2d,
+    ) -> int:
         """Examines a batch norm of `channels` (None: any number) and returns its number of channels."""
         self._once(path, norm)
-        self.itself(path, norm, nn.BatchNorm2d)
+        self.itself(path, norm, kind)
         found = norm.num_features
         if channels is not None:
             self.same(path, "has", found, channels, "are there")

@@ -123,6 +123,11 @@ _READERS: dict[type[nn.Module], Callable[[dict[str, Any]], object]] = {
 }
 
 
+def watch(kind: type[nn.Module], *names: str) -> None:
+    """Registers attributes of a class on which an examination depends."""
+    _READERS[kind] = lambda own: [*map(own.get, names)]
+
+
 def _reader(module: nn.Module) -> Callable[[dict[str, Any]], object] | None:
     """Reader of a class or its base: torch subclasses the class of a parametrized module."""
     return next((read for kind, read in _READERS.items() if isinstance(module, kind)), None)

@@ -35,6 +35,13 @@ class Norm:
         shift = torch.zeros_like(mean) if beta is None else beta
         return Norm(mean.contiguous(), scale.contiguous(), shift.contiguous())
 
+    @staticmethod
+    def identity(x: Tensor) -> "Norm":
+        """Makes a norm of the channels of x [N, C, H, W] that changes nothing."""
+        ones = torch.ones(x.shape[1], dtype=real_dtype(x.dtype), device=x.device)
+        zeros = torch.zeros_like(ones)
+        return Norm(zeros, ones, zeros)
+
     def part(self, channels: slice) -> "Norm":
         """Batch norm of some channels."""
         return Norm(self.mean[channels], self.scale[channels], self.shift[channels])

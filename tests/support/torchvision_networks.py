@@ -1,4 +1,6 @@
-"""torchvision's and timm's own networks, for comparison; also where torchvision's compiled operators do not load.
+"""Other people's networks, for comparison: torchvision's, timm's, segmentation_models_pytorch's.
+
+They are there even if torchvision's compiled operators do not load.
 
 torchvision is built for one release of torch. With another its library of operators may not load, and then importing
 it fails, as it registers shape functions for operators that nobody has declared. The classifiers need none of these:
@@ -28,6 +30,12 @@ def timm() -> ModuleType:
     """timm, or a skipped test where it or torchvision, which it imports, is not installed."""
     torchvision()
     return _imported("timm")
+
+
+def segmentation_models() -> ModuleType:
+    """segmentation_models_pytorch, or a skipped test where it or one that it imports is not installed."""
+    timm()
+    return _imported("segmentation_models_pytorch")
 
 
 @functools.cache

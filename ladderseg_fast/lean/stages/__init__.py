@@ -4,9 +4,10 @@ from .context import ContextStage
 from .convolution import ConvolutionStage
 from .dense_block import DenseBlockStage
 from .head import HeadStage
-from .pooling import AveragePoolStage, CopyStage
+from .pooling import AveragePoolStage, CopyStage, MaxPoolStage
 from .projection import ProjectionStage
 from .pyramid import PyramidStage
+from .rectified import RectifiedStage
 from .stage import Repeatable, Stage
 from .stem import StemStage
 from .transition import TransitionStage
@@ -19,8 +20,10 @@ __all__ = [
     "CopyStage",
     "DenseBlockStage",
     "HeadStage",
+    "MaxPoolStage",
     "ProjectionStage",
     "PyramidStage",
+    "RectifiedStage",
     "Repeatable",
     "Stage",
     "StemStage",

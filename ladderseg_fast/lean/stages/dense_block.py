@@ -1,15 +1,25 @@
 """The dense block: all layers write into one buffer (ALGORITHMS.md section 1)."""
 
-from ...nn import DenseBlock
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 from ..passes import BackwardPass, ForwardPass
 from .bottleneck import Bottleneck
 from .stage import Repeatable, Stage
 
 
+class Layers(Protocol):
+    """A module such as nn.DenseBlock, with layers that have the modules of nn.DenseLayer."""
+
+    @property
+    def layers(self) -> Sequence[Any]:
+        """Layers in the order of the forward pass."""
+
+
 class DenseBlockStage(Stage, Repeatable):
     """Layers [start, stop) of `block` on the feature `name`, whose first channels an earlier stage has written."""
 
-    def __init__(self, block: DenseBlock, name: str, start: int = 0, stop: int | None = None) -> None:
+    def __init__(self, block: Layers, name: str, start: int = 0, stop: int | None = None) -> None:
         self.layers = [Bottleneck.of(layer, name) for layer in block.layers[start:stop]]
         self.reads = self.keeps = (name,)
         self.writes = name

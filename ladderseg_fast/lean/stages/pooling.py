@@ -3,7 +3,9 @@
 import torch
 import torch.nn.functional as F
 
-from ...ops.affine_correction import write
+from ...ops.affine_correction import settled, write
+from ...ops.arguments import Norm
+from ...ops.bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
 from ..passes import BackwardPass, ForwardPass
 from .stage import Repeatable, Stage
 
@@ -71,3 +73,36 @@ class AveragePoolStage(Stage):
         target.data += torch.ops.aten.avg_pool2d_backward(
             pooled, target.data, [2, 2], [2, 2], [0, 0], False, True, None
         )
+
+
+class MaxPoolStage(Stage, Repeatable):
+    """3x3 max pooling with stride 2 of feature `source`, which has no negative values, to the first channels of `target`.
+
+    It creates `target` with `channels` channels. Where the maximum is 0, the ReLU before the pooling stops the gradient
+    anyway.
+    """
+
+    modules = ()
+
+    def __init__(self, source: str, target: str, channels: int) -> None:
+        self.reads = self.keeps = (source,)
+        self.writes = target
+        self.channels = channels
+
+    def forward(self, step: ForwardPass) -> None:
+        source = step.features[self.reads[0]].data
+        n, c, h, w = source.shape
+        target = step.new_feature(self.writes, n, self.channels, (h + 1) // 2, (w + 1) // 2, spread=True)
+        bn_relu_maxpool_forward(source, Norm.identity(source), target.channels(c))
+
+    def forward_again(self, step: BackwardPass) -> None:
+        source = step.features[self.reads[0]].data
+        target = step.new_feature(self.writes).channels(source.shape[1])
+        bn_relu_maxpool_forward(source, Norm.identity(source), target)
+
+    def backward(self, step: BackwardPass) -> None:
+        source = step.features[self.reads[0]].data
+        target = step.new_gradient(self.reads[0])
+        if target is not None:
+            grad = settled(step.gradient_of(self.writes).corrected(0, source.shape[1]))
+            bn_relu_maxpool_backward(grad, source, Norm.identity(source), target.data)

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from ...nn import Transition
 from ...ops.arguments import Norm
-from ...ops.backend import real_dtype
 from ...ops.bn_relu_avgpool2 import bn_relu_avgpool2_backward, bn_relu_avgpool2_forward
 from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
 from ...ops.running_statistics import RunningStatistics
@@ -42,7 +40,7 @@ class TransitionStage(Stage):
         target = step.new_feature(self.writes, n, self.conv.out_channels, h // 2, w // 2)
         wanted = uses_batch_statistics(self.norm)  # the next block most likely does the same
         running = RunningStatistics()
-        identity = _identity(source.data)
+        identity = Norm.identity(source.data)
         for strip in self._strips(source.data, step):
             pooled = self._pool(source.data, strip, bound.norm, step)
             out = target.data[strip.images, :, strip.rows]
@@ -59,7 +57,7 @@ class TransitionStage(Stage):
         grad = step.gradient_of(self.writes).corrected(0, self.conv.out_channels)
         target, accumulate = step.gradient_for(self.reads[0], source.shape[1])
         totals = StripTotals()
-        identity = _identity(source)
+        identity = Norm.identity(source)
         for strip in self._strips(source, step):
             pooled = self._pool(source, strip, bound.norm, step)
             grad_pooled = step.workspace.take(pooled, *pooled.shape)
@@ -100,10 +98,3 @@ def _rows_below(strip: Strip, source: Tensor) -> slice:
     height = source.shape[2]
     last = strip.rows.stop == height // 2
     return slice(2 * strip.rows.start, height if last else 2 * strip.rows.stop)
-
-
-def _identity(x: Tensor) -> Norm:
-    """Batch norm of the channels of x that changes nothing."""
-    ones = torch.ones(x.shape[1], dtype=real_dtype(x.dtype), device=x.device)
-    zeros = torch.zeros_like(ones)
-    return Norm(zeros, ones, zeros)

@@ -1,0 +1,102 @@
+"""The conversion of a model's modules to modules that run as lean programs."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from ..lean import MemoryPlan
+from ..lean.examination import UnsupportedModuleError
+from .lean_module import LeanModule, Replacement
+from .lean_part import LeanPart
+from .libraries import load_families
+from .report import ConversionReport
+
+
+class Convert:
+    """Replaces the modules of a model that can run as lean programs: see `__call__`, which is `convert(model)`."""
+
+    def __call__(
+        self, model: nn.Module, memory: str | MemoryPlan = "lean", dry_run: bool = False
+    ) -> ConversionReport:
+        """Makes the parts of `model` that it knows run lean, in place, and reports what it did and left alone.
+
+        Outputs, gradients and running statistics are those of the unconverted model. Only the class of the modules
+        changes: parameters, buffers, their names, hooks on replaced modules, optimizers and checkpoints stay. Calling
+        it again takes edits since then into account.
+
+        Args:
+            model: any module; docs/convert.md lists what is known.
+            memory: "lean"; "plain" runs converted modules as before their conversion; a MemoryPlan is lean with that
+                plan, whose sections have the names of the dense blocks.
+            dry_run: the model is left alone, and the report says what would be done.
+
+        Raises:
+            ValueError: `memory` is something else.
+        """
+        if memory not in ("lean", "plain") and not isinstance(memory, MemoryPlan):
+            raise ValueError(f"memory must be lean, plain, or a MemoryPlan, got {memory!r}")
+        found, report = _decide(model)
+        if dry_run:
+            return replace(report, dry_run=True)
+        for module in [*model.modules()]:
+            if module in found:
+                _replace(module, found[module], memory)
+            elif isinstance(module, LeanModule):
+                _restore(module)
+        return report
+
+    def undo(self, model: nn.Module) -> None:
+        """Gives all converted modules in `model` the classes that they had before."""
+        for module in [*model.modules()]:
+            if isinstance(module, LeanModule):
+                _restore(module)
+
+
+convert = Convert()
+
+
+def _decide(model: nn.Module) -> tuple[dict[nn.Module, Replacement], ConversionReport]:
+    """Decides what replaces which modules of `model`: parts first, then what consists of parts."""
+    load_families(model)
+    found: dict[nn.Module, Replacement] = {}
+    report = ConversionReport()
+    candidates = []
+    for path, module in model.named_modules():
+        kind = type(module) if isinstance(module, LeanModule) else LeanModule.lean_classes.get(type(module))
+        if kind is not None:
+            candidates.append((not issubclass(kind, LeanPart), path, module, kind))
+    inside: set[str] = set()
+    for is_whole, path, module, kind in sorted(candidates, key=lambda candidate: candidate[0]):
+        if path in inside:
+            continue
+        # Messages name the model by its class.
+        root = "" if path else f"{type(module).__name__}."
+        name = path or type(module).__name__
+        parts = {each: replacement.kind for each, replacement in found.items()}
+        try:
+            replacement = kind.lean_decide(name, module, parts)
+        except UnsupportedModuleError as error:
+            report.left[path] = error.edit if error.path == name else f"{error.path.removeprefix(root)} {error.edit}"
+            continue
+        if replacement is not None:
+            found[module] = replacement
+            report.converted[path] = replacement.description
+            report.left.update((each.removeprefix(root), why) for each, why in replacement.left.items())
+            inside.update(each.removeprefix(root) for each in replacement.inside)
+    for path in inside:
+        report.converted.pop(path, None)
+    return found, report
+
+
+def _replace(module: nn.Module, replacement: Replacement, memory: str | MemoryPlan) -> None:
+    lean, plan = memory != "plain", memory if isinstance(memory, MemoryPlan) else None
+    state = replace(replacement.state, lean=lean, plan=plan)
+    if isinstance(module, LeanModule):
+        state.workspace = module.lean_state.workspace
+    module.__class__ = replacement.kind
+    module.lean_state = state  # type: ignore[assignment]  # not a tensor or a module, to which mypy limits attributes
+
+
+def _restore(module: LeanModule) -> None:
+    del module.lean_state
+    module.__class__ = type(module).lean_replaces

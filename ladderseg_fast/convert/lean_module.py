@@ -1,0 +1,149 @@
+"""Modules of other libraries that run as lean programs: what their classes have in common.
+
+Conversion changes the class of a module, and nothing else that others see: the new class is a subclass of the old one.
+So parameters, their names, hooks on the module, optimizers and checkpoints stay as they are.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from ..lean import MemoryPlan, Workspace, opaque
+from ..lean.examination import Examination, know
+from ..lean.module_check import check_modules
+from ..lean.program import Program, run
+
+
+@dataclass
+class LeanState:
+    """What a converted module has besides what it had before.
+
+    path: its path in the model, for messages; or its class, if it is the model.
+    lean: whether it runs as a lean program; otherwise as before the conversion.
+    plan: plan of its lean steps, or None for the default on the input's device.
+    others: names of the modules in it that its programs run besides converted parts.
+    """
+
+    path: str
+    lean: bool = True
+    plan: MemoryPlan | None = None
+    others: tuple[str, ...] = ()
+    workspace: Workspace = field(default_factory=Workspace)
+
+
+@dataclass
+class Replacement:
+    """What a module can be replaced by.
+
+    kind: the class that it gets.
+    state: its state.
+    description: what will run lean.
+    inside: paths of the modules in it that its program runs or that only it calls.
+    left: why modules in it were left alone, by path.
+    """
+
+    kind: type["LeanModule"]
+    state: LeanState
+    description: str
+    inside: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+
+class LeanModule(nn.Module):
+    """A converted module; each subclass takes the place of the class `lean_replaces`, which is its other base.
+
+    Attributes:
+        lean_state: what the conversion added.
+    """
+
+    lean_replaces: ClassVar[type[nn.Module]]
+    #: Subclasses by the class that they replace.
+    lean_classes: ClassVar[dict[type[nn.Module], type["LeanModule"]]] = {}
+
+    lean_state: LeanState
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "lean_replaces" in vars(cls):
+            LeanModule.lean_classes[cls.lean_replaces] = cls
+            know(cls, cls.lean_replaces)
+
+    @classmethod
+    def lean_decide(
+        cls, path: str, module: nn.Module, parts: Mapping[nn.Module, type["LeanModule"]]
+    ) -> Replacement | None:
+        """What `module` is replaced by; None if that would change nothing.
+
+        parts: the parts in the model, and what each is replaced by.
+
+        Raises:
+            UnsupportedModuleError: a module does not compute what a program would compute in its place.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def lean_kind(cls, module: nn.Module) -> type[nn.Module]:
+        """The class that an unedited `module` has: this one, or if it is not converted the one that this replaces."""
+        return cls if isinstance(module, cls) else cls.lean_replaces
+
+    def forward(self, x: Tensor) -> Any:
+        """What the replaced class returns for x [N, C, H, W]: from a lean program, or as before the conversion."""
+        return self.lean_forward(x) if self.lean_state.lean else super().forward(x)
+
+    @opaque
+    def lean_forward(self, x: Tensor) -> Any:
+        """The same from a lean program: x [N, C, H, W].
+
+        Raises:
+            UnsupportedModuleError: a module no longer computes what the program computes in its place.
+            ValueError: x has another shape, or another number of channels.
+        """
+        raise NotImplementedError
+
+    def lean_examine(self, look: Examination) -> None:
+        """Examines all modules that a lean step does not call.
+
+        Raises:
+            UnsupportedModuleError: a module no longer computes what the program computes in its place.
+        """
+        raise NotImplementedError
+
+    def lean_checked(self) -> dict[Any, Any]:
+        """Checks the modules; returns a dict for what is derived from them, empty whenever they have changed."""
+        return check_modules(self, self.lean_examine)
+
+    def lean_channels_last(self, x: Tensor) -> bool:
+        """Whether torch would run the module on channels_last maps for x [N, C, H, W]."""
+        weight = next(child.weight for child in self.modules() if isinstance(child, nn.Conv2d))
+        return not (x.is_contiguous() and weight.is_contiguous())
+
+    def lean_run(self, derived: dict[Any, Any], make: Callable[[], Program], x: Tensor, key: Hashable) -> list[Tensor]:
+        """Runs on x [N, C, H, W] the program that `make` makes, and keeps it in `derived` under `key`."""
+        state = self.lean_state
+        plan = state.plan or MemoryPlan.default(x.device)
+        name = "program", key, plan.key
+        if name not in derived:
+            derived[name] = make()
+        return list(run(derived[name], [x], plan, state.workspace))
+
+
+def laid_out(out: Tensor, channels_last: bool) -> Tensor:
+    """Map `out` [N, M, h, w] in the layout that the module would have returned before its conversion.
+
+    The lean step writes pixel by pixel; code that views maps as matrices expects torch's layout.
+    """
+    return out if channels_last else out.contiguous()
+
+
+def expect_channels(path: str, x: Tensor, channels: int) -> None:
+    """Checks that x is [N, channels, H, W].
+
+    Raises:
+        ValueError: it is not.
+    """
+    if x.dim() != 4 or x.shape[1] != channels:
+        raise ValueError(f"the input of {path} must be [N, {channels}, H, W], got shape {tuple(x.shape)}")
+
+

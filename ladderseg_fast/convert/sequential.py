@@ -1,0 +1,178 @@
+"""Sequences of parts, such as the features of a DenseNet: neighbouring parts run as one program."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..lean import opaque
+from ..lean.examination import HOOKS, Examination, UnsupportedModuleError
+from ..lean.program import Program
+from .lean_module import LeanModule, LeanState, Replacement, expect_channels, laid_out
+from .lean_part import LeanPart
+from .stage_chain import StageChain
+
+#: The class of part that a module is, or None.
+PartOf = Callable[[nn.Module], type[LeanModule] | None]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbours in a sequence that run as one program, or one module that is called.
+
+    names: their names in the sequence.
+    parts: what runs lean: descriptions of parts.
+    channels: channels that the program reads.
+    """
+
+    names: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+    channels: int = 0
+
+
+class LeanSequential(LeanModule, nn.Sequential):
+    """A sequence that contains parts; the other modules in it are called, and so are parts with hooks.
+
+    `lean_state.others` are the modules of its stem, if it has one: convolution, batch norm, ReLU (unless the batch norm
+    ends in it), pooling.
+    """
+
+    lean_replaces = nn.Sequential
+
+    def __getitem__(self, index: Any) -> Any:
+        """A module; or an ordinary sequence of some of the modules."""
+        if isinstance(index, slice):
+            return nn.Sequential(OrderedDict(list(self._modules.items())[index]))
+        return super().__getitem__(index)
+
+    @classmethod
+    def lean_decide(cls, path: str, module: nn.Module, parts: Mapping[nn.Module, type[LeanModule]]) -> Replacement | None:
+        if not any(child in parts for child in module.children()):
+            return None
+        look, left = Examination(), {}
+        look.itself(path, module, cls.lean_kind(module), called=True)
+        stem = _find_stem(path, module, left)
+        segments = _segments(Examination(), path, module, stem, parts.get)
+        lean = [segment for segment in segments if segment.parts]
+        if all(len(segment.parts) < 2 for segment in lean):
+            return None  # its parts are programs already
+        for segment in segments:
+            if not segment.parts:
+                left.setdefault(joined(path, *segment.names), "torch runs it")
+        inside = [joined(path, name) for segment in lean for name in segment.names]
+        return Replacement(cls, LeanState(path, others=stem), summary(part for segment in lean for part in segment.parts), inside, left)
+
+    def lean_examine(self, look: Examination) -> None:
+        state = self.lean_state
+        _segments(look, state.path, self, state.others, converted_part)
+
+    @opaque
+    def lean_forward(self, x: Tensor) -> Tensor:
+        state, derived = self.lean_state, self.lean_checked()
+        if "segments" not in derived:
+            derived["segments"] = _segments(Examination(), state.path, self, state.others, converted_part)
+        channels_last = self.lean_channels_last(x)
+        for number, segment in enumerate(derived["segments"]):
+            if segment.parts:
+                expect_channels(state.path, x, segment.channels)
+                make = partial(self._lean_program, segment, channels_last)
+                (x,) = self.lean_run(derived, make, x, key=(number, channels_last))
+            else:
+                x = self.get_submodule(segment.names[0])(x)
+        return laid_out(x, channels_last)
+
+    def _lean_program(self, segment: Segment, channels_last: bool) -> Program:
+        chain, names, stem = StageChain(channels_last), segment.names, self.lean_state.others
+        if _begins_with(names, stem):
+            conv, norm = (self.get_submodule(name) for name in stem[:2])
+            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            chain.stem("stem", conv, norm)
+            names = names[len(stem) :]
+        for name in names:
+            part = self.get_submodule(name)
+            assert isinstance(part, LeanPart)
+            part.lean_stages(chain, name, part)
+        return chain.program()
+
+
+def converted_part(module: nn.Module) -> type[LeanPart] | None:
+    """The class of part that `module` has been converted to, or None."""
+    return type(module) if isinstance(module, LeanPart) else None
+
+
+def _segments(
+    look: Examination, path: str, sequence: nn.Module, stem: tuple[str, ...], part_of: PartOf
+) -> list[Segment]:
+    """Divides `sequence` into segments, and examines the parts in them.
+
+    Raises:
+        UnsupportedModuleError: a part does not compute what a program would.
+    """
+    segments: list[Segment] = []
+    names, channels = tuple(sequence._modules), 0  # channels that the last segment writes; 0 if it is called
+    while names:
+        name, child = names[0], sequence.get_submodule(names[0])
+        part, taken, where = part_of(child), names[:1], joined(path, name)
+        if _begins_with(names, stem):
+            taken, what, reads = stem, "stem", getattr(child, "in_channels", 0)
+            writes = _look_at_stem(look, path, sequence, stem)
+        elif part is not None and issubclass(part, LeanPart) and not has_hooks(child):
+            what = part.lean_description
+            reads, writes = part.lean_look(look, where, child, called=False)
+        else:
+            what, reads, writes = "", 0, 0
+        if what and channels:
+            look.same(where, "reads", reads, channels, "are there")
+            last = segments.pop()
+            segments.append(Segment((*last.names, *taken), (*last.parts, what), last.channels))
+        else:
+            segments.append(Segment(taken, (what,) if what else (), reads))
+        names, channels = names[len(taken) :], writes
+    return segments
+
+
+def _find_stem(path: str, sequence: nn.Module, left: dict[str, str]) -> tuple[str, ...]:
+    """Names of the modules of a stem at the beginning of `sequence`; () if there is none.
+
+    If the first convolution is that of another stem, `left` gets an entry.
+    """
+    names = tuple(sequence._modules)
+    if not isinstance(next(sequence.children(), None), nn.Conv2d):
+        return ()
+    for stem in (names[:4], names[:3]):
+        try:
+            _look_at_stem(Examination(), path, sequence, stem)
+            return stem
+        except (UnsupportedModuleError, AttributeError) as error:
+            if isinstance(error, UnsupportedModuleError):
+                left[error.path] = f"{error.edit}: torch runs it"
+    return ()
+
+
+def _look_at_stem(look: Examination, path: str, sequence: nn.Module, stem: tuple[str, ...]) -> int:
+    conv, norm, *relu, pool = stem
+    return look.stem(path, sequence, conv, norm, relu[0] if relu else "", pool)
+
+
+def _begins_with(names: tuple[str, ...], stem: tuple[str, ...]) -> bool:
+    return bool(stem) and names[: len(stem)] == stem
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether `module` has hooks of its own, which run when it is called."""
+    return any(getattr(module, table) for table in HOOKS)
+
+
+def joined(path: str, name: str) -> str:
+    """Path of the module `name` in the module at `path`."""
+    return f"{path}.{name}" if path else name
+
+
+def summary(parts: Iterable[str]) -> str:
+    """Description such as "stem, 4 dense blocks, 3 transitions"."""
+    every = list(parts)
+    counts = [(part, every.count(part)) for part in dict.fromkeys(every)]
+    return ", ".join(part if count == 1 else f"{count} {part}s" for part, count in counts)

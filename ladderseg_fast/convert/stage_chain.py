@@ -1,0 +1,90 @@
+"""The stages of parts that run one after another."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..lean.program import Program
+from ..lean.stages import (
+    CopyStage,
+    DenseBlockStage,
+    MaxPoolStage,
+    RectifiedStage,
+    Stage,
+    StemStage,
+    TransitionStage,
+)
+
+
+class StageChain:
+    """Stages from the feature "x", the input, to the result of the part added last.
+
+    Parts are added in the order in which they run. Each writes the feature that has its name; memory plans name
+    sections by the names of dense blocks.
+
+    channels_last: whether torch would run the parts on channels_last maps.
+    """
+
+    def __init__(self, channels_last: bool = False) -> None:
+        self.channels_last = channels_last
+        self._stages: list[Stage] = []
+        self._source = "x"
+        self._outputs: list[str] = []
+        self._pending: tuple[str, int, Callable[[str, int], Stage]] | None = None
+
+    def stem(self, name: str, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+        """Adds conv 7x7 with stride 2 - BN - ReLU - max pooling."""
+        source = self._source
+        self._pending = name, conv.out_channels, lambda target, c: StemStage(conv, norm, source, target, c)
+
+    def max_pool(self, name: str, channels: int) -> None:
+        """Adds the max pooling of a map of `channels` without negative values."""
+        source = self._source
+        self._pending = name, channels, lambda target, c: MaxPoolStage(source, target, c)
+
+    def dense_block(self, name: str, block: Any, channels: int) -> None:
+        """Adds a block whose result has so many `channels`."""
+        # What comes before the block writes straight into the block's buffer, if it can.
+        if self._pending is not None:
+            _, _, make = self._pending
+            self._stages.append(make(name, channels))
+            self._pending = None
+        else:
+            self._stages.append(CopyStage(self._source, name, channels))
+        self._stages.append(DenseBlockStage(block, name))
+        self._source = name
+
+    def transition(self, name: str, transition: Any) -> None:
+        """Adds BN - ReLU - conv 1x1 - average pooling."""
+        self._settle()
+        self._stages.append(TransitionStage(transition, self._source, name))
+        self._source = name
+
+    def rectified(self, name: str, norm: nn.BatchNorm2d, source: str) -> None:
+        """Adds BN - ReLU of feature `source` as an output beside the chain."""
+        self._stages.append(RectifiedStage(norm, source, name))
+        self._outputs.append(name)
+
+    def add(self, stages: list[Stage], result: str) -> None:
+        """Adds stages that read the feature `source`, and write `result`."""
+        self._stages += stages
+        self._source = result
+
+    @property
+    def source(self) -> str:
+        """The result of the part added last."""
+        self._settle()
+        return self._source
+
+    def program(self, with_result: bool = True) -> Program:
+        """The program; its outputs are those beside the chain, then the result (unless not `with_result`)."""
+        outputs = [*self._outputs, self.source] if with_result else self._outputs
+        return Program(self._stages, ("x",), tuple(outputs))
+
+    def _settle(self) -> None:
+        if self._pending is not None:
+            name, channels, make = self._pending
+            self._pending = None
+            self._stages.append(make(name, channels))
+            self._source = name
