@@ -12,47 +12,42 @@ from .libraries import load_families
 from .report import ConversionReport
 
 
-class Convert:
-    """Replaces the modules of a model that can run as lean programs: see `__call__`, which is `convert(model)`."""
+def convert(model: nn.Module, memory: str | MemoryPlan = "lean", dry_run: bool = False) -> ConversionReport:
+    """Makes the parts of `model` that it knows run lean, in place, and reports what it did and left alone.
 
-    def __call__(
-        self, model: nn.Module, memory: str | MemoryPlan = "lean", dry_run: bool = False
-    ) -> ConversionReport:
-        """Makes the parts of `model` that it knows run lean, in place, and reports what it did and left alone.
+    Outputs, gradients and running statistics are those of the unconverted model. Only the class of the modules changes:
+    parameters, buffers, their names, hooks on replaced modules, optimizers and checkpoints stay. Calling it again takes
+    edits since then into account, and another `memory`. convert.undo(model) gives all modules their own classes again.
 
-        Outputs, gradients and running statistics are those of the unconverted model. Only the class of the modules
-        changes: parameters, buffers, their names, hooks on replaced modules, optimizers and checkpoints stay. Calling
-        it again takes edits since then into account.
+    Args:
+        model: any module; docs/convert.md lists what is known.
+        memory: "lean"; "plain" runs converted modules as before their conversion; a MemoryPlan is lean with that plan,
+            whose sections have the names of the dense blocks.
+        dry_run: the model is left alone, and the report says what would be done.
 
-        Args:
-            model: any module; docs/convert.md lists what is known.
-            memory: "lean"; "plain" runs converted modules as before their conversion; a MemoryPlan is lean with that
-                plan, whose sections have the names of the dense blocks.
-            dry_run: the model is left alone, and the report says what would be done.
-
-        Raises:
-            ValueError: `memory` is something else.
-        """
-        if memory not in ("lean", "plain") and not isinstance(memory, MemoryPlan):
-            raise ValueError(f"memory must be lean, plain, or a MemoryPlan, got {memory!r}")
-        found, report = _decide(model)
-        if dry_run:
-            return replace(report, dry_run=True)
-        for module in [*model.modules()]:
-            if module in found:
-                _replace(module, found[module], memory)
-            elif isinstance(module, LeanModule):
-                _restore(module)
-        return report
-
-    def undo(self, model: nn.Module) -> None:
-        """Gives all converted modules in `model` the classes that they had before."""
-        for module in [*model.modules()]:
-            if isinstance(module, LeanModule):
-                _restore(module)
+    Raises:
+        ValueError: `memory` is something else.
+    """
+    if memory not in ("lean", "plain") and not isinstance(memory, MemoryPlan):
+        raise ValueError(f"memory must be lean, plain, or a MemoryPlan, got {memory!r}")
+    found, report = _decide(model)
+    if dry_run:
+        return replace(report, dry_run=True)
+    for module in [*model.modules()]:
+        if module in found:
+            _replace(module, found[module], memory)
+        else:
+            _restore(module)
+    return report
 
 
-convert = Convert()
+def undo(model: nn.Module) -> None:
+    """Gives all converted modules in `model` the classes that they had before."""
+    for module in [*model.modules()]:
+        _restore(module)
+
+
+convert.undo = undo  # type: ignore[attr-defined]  # mypy knows no attributes of functions
 
 
 def _decide(model: nn.Module) -> tuple[dict[nn.Module, Replacement], ConversionReport]:
@@ -60,28 +55,30 @@ def _decide(model: nn.Module) -> tuple[dict[nn.Module, Replacement], ConversionR
     load_families(model)
     found: dict[nn.Module, Replacement] = {}
     report = ConversionReport()
-    candidates = []
+    parts: list[tuple[str, nn.Module, type[LeanModule]]] = []
+    wholes: list[tuple[str, nn.Module, type[LeanModule]]] = []
     for path, module in model.named_modules():
         kind = type(module) if isinstance(module, LeanModule) else LeanModule.lean_classes.get(type(module))
         if kind is not None:
-            candidates.append((not issubclass(kind, LeanPart), path, module, kind))
+            (parts if issubclass(kind, LeanPart) else wholes).append((path, module, kind))
     inside: set[str] = set()
-    for is_whole, path, module, kind in sorted(candidates, key=lambda candidate: candidate[0]):
+    for path, module, kind in parts + wholes:
         if path in inside:
             continue
         # Messages name the model by its class.
         root = "" if path else f"{type(module).__name__}."
         name = path or type(module).__name__
-        parts = {each: replacement.kind for each, replacement in found.items()}
+        kinds = {each: replacement.kind for each, replacement in found.items()}
         try:
-            replacement = kind.lean_decide(name, module, parts)
+            replacement = kind.lean_decide(name, module, kinds)
         except UnsupportedModuleError as error:
             report.left[path] = error.edit if error.path == name else f"{error.path.removeprefix(root)} {error.edit}"
             continue
         if replacement is not None:
             found[module] = replacement
             report.converted[path] = replacement.description
-            report.left.update((each.removeprefix(root), why) for each, why in replacement.left.items())
+            for each, why in replacement.left.items():
+                report.left.setdefault(each.removeprefix(root), why)
             inside.update(each.removeprefix(root) for each in replacement.inside)
     for path in inside:
         report.converted.pop(path, None)
@@ -97,6 +94,8 @@ def _replace(module: nn.Module, replacement: Replacement, memory: str | MemoryPl
     module.lean_state = state  # type: ignore[assignment]  # not a tensor or a module, to which mypy limits attributes
 
 
-def _restore(module: LeanModule) -> None:
-    del module.lean_state
-    module.__class__ = type(module).lean_replaces
+def _restore(module: nn.Module) -> None:
+    if isinstance(module, LeanModule):
+        del module.lean_state
+        own: nn.Module = module
+        own.__class__ = type(module).lean_replaces

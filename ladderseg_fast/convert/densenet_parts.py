@@ -54,10 +54,10 @@ class LeanTransition(LeanPart):
     lean_description = "transition"
 
     @classmethod
-    def lean_look(cls, look: Examination, path: str, module: nn.Module, called: bool) -> tuple[int, int]:
+    def lean_look(cls, look: Examination, path: str, module: Any, called: bool) -> tuple[int, int]:
         look.itself(path, module, cls.lean_kind(module), called=called)
         channels = look.projection(path, module)
-        look.average_pool(f"{path}.pool", module.get_submodule("pool"))
+        look.average_pool(f"{path}.pool", module.pool)
         return channels
 
     @classmethod

@@ -18,7 +18,7 @@ from ..lean.program import Program, run
 
 @dataclass
 class LeanState:
-    """What a converted module has besides what it had before.
+    """State that a converted module has besides what it had before.
 
     path: its path in the model, for messages; or its class, if it is the model.
     lean: whether it runs as a lean program; otherwise as before the conversion.
@@ -35,7 +35,7 @@ class LeanState:
 
 @dataclass
 class Replacement:
-    """What a module can be replaced by.
+    """A replacement for a module.
 
     kind: the class that it gets.
     state: its state.
@@ -74,7 +74,7 @@ class LeanModule(nn.Module):
     def lean_decide(
         cls, path: str, module: nn.Module, parts: Mapping[nn.Module, type["LeanModule"]]
     ) -> Replacement | None:
-        """What `module` is replaced by; None if that would change nothing.
+        """The replacement of `module`; None if it would change nothing.
 
         parts: the parts in the model, and what each is replaced by.
 
@@ -89,7 +89,7 @@ class LeanModule(nn.Module):
         return cls if isinstance(module, cls) else cls.lean_replaces
 
     def forward(self, x: Tensor) -> Any:
-        """What the replaced class returns for x [N, C, H, W]: from a lean program, or as before the conversion."""
+        """Result of the replaced class for x [N, C, H, W]: from a lean program, or as before the conversion."""
         return self.lean_forward(x) if self.lean_state.lean else super().forward(x)
 
     @opaque
@@ -116,8 +116,10 @@ class LeanModule(nn.Module):
 
     def lean_channels_last(self, x: Tensor) -> bool:
         """Whether torch would run the module on channels_last maps for x [N, C, H, W]."""
-        weight = next(child.weight for child in self.modules() if isinstance(child, nn.Conv2d))
-        return not (x.is_contiguous() and weight.is_contiguous())
+        # Not the attribute, which a parametrization would compute once more.
+        weights = (child._parameters.get("weight") for child in self.modules() if isinstance(child, nn.Conv2d))
+        first = next((weight for weight in weights if weight is not None), x)
+        return not (x.is_contiguous() and first.is_contiguous())
 
     def lean_run(self, derived: dict[Any, Any], make: Callable[[], Program], x: Tensor, key: Hashable) -> list[Tensor]:
         """Runs on x [N, C, H, W] the program that `make` makes, and keeps it in `derived` under `key`."""
@@ -145,5 +147,3 @@ def expect_channels(path: str, x: Tensor, channels: int) -> None:
     """
     if x.dim() != 4 or x.shape[1] != channels:
         raise ValueError(f"the input of {path} must be [N, {channels}, H, W], got shape {tuple(x.shape)}")
-
-

@@ -1,11 +1,11 @@
-"""What a conversion did to a model, and what it left alone."""
+"""The report of a conversion: what it did to a model, and what it left alone."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What `convert` did, or would do. print() shows it.
+    """A record of what `convert` did, or would do. print() shows it.
 
     converted: what runs lean now, by its path in the model; "" is the model itself.
     left: why parts that lean could take the place of were left alone, by path.

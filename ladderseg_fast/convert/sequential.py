@@ -49,21 +49,25 @@ class LeanSequential(LeanModule, nn.Sequential):
         return super().__getitem__(index)
 
     @classmethod
-    def lean_decide(cls, path: str, module: nn.Module, parts: Mapping[nn.Module, type[LeanModule]]) -> Replacement | None:
+    def lean_decide(
+        cls, path: str, module: nn.Module, parts: Mapping[nn.Module, type[LeanModule]]
+    ) -> Replacement | None:
         if not any(child in parts for child in module.children()):
             return None
-        look, left = Examination(), {}
-        look.itself(path, module, cls.lean_kind(module), called=True)
+        left: dict[str, str] = {}
+        Examination().itself(path, module, cls.lean_kind(module), called=True)
         stem = _find_stem(path, module, left)
         segments = _segments(Examination(), path, module, stem, parts.get)
         lean = [segment for segment in segments if segment.parts]
         if all(len(segment.parts) < 2 for segment in lean):
             return None  # its parts are programs already
         for segment in segments:
-            if not segment.parts:
+            if not segment.parts and module.get_submodule(segment.names[0]) not in parts:
                 left.setdefault(joined(path, *segment.names), "torch runs it")
         inside = [joined(path, name) for segment in lean for name in segment.names]
-        return Replacement(cls, LeanState(path, others=stem), summary(part for segment in lean for part in segment.parts), inside, left)
+        return Replacement(
+            cls, LeanState(path, others=stem), summary(part for segment in lean for part in segment.parts), inside, left
+        )
 
     def lean_examine(self, look: Examination) -> None:
         state = self.lean_state
@@ -142,13 +146,14 @@ def _find_stem(path: str, sequence: nn.Module, left: dict[str, str]) -> tuple[st
     names = tuple(sequence._modules)
     if not isinstance(next(sequence.children(), None), nn.Conv2d):
         return ()
+    why: dict[str, str] = {}
     for stem in (names[:4], names[:3]):
         try:
             _look_at_stem(Examination(), path, sequence, stem)
             return stem
-        except (UnsupportedModuleError, AttributeError) as error:
-            if isinstance(error, UnsupportedModuleError):
-                left[error.path] = f"{error.edit}: torch runs it"
+        except UnsupportedModuleError as error:
+            why.setdefault(error.path, f"{error.edit}: torch runs it")
+    left.update(list(why.items())[:1])
     return ()
 
 

@@ -28,6 +28,9 @@ class LeanDenseNetEncoder(LeanModule, DenseNetEncoder):
 
     lean_replaces = DenseNetEncoder
 
+    features: Any
+    _depth: int
+
     @classmethod
     def lean_decide(cls, path: str, module: Any, parts: Mapping[nn.Module, type[LeanModule]]) -> Replacement | None:
         Examination().itself(path, module, cls.lean_kind(module), called=True)

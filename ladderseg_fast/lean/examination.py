@@ -157,7 +157,7 @@ class Examination:
         return block.in_channels, self.layers(path, block, block.in_channels)
 
     def bottleneck(self, path: str, layer: Any, kind: type[nn.Module]) -> tuple[int, int]:
-        """Examines BN - ReLU - conv 1x1 - BN - ReLU - conv 3x3 in a module of class `kind`, named as in nn.DenseLayer."""
+        """Examines a module of class `kind` with the modules of nn.DenseLayer, named as there."""
         self.itself(path, layer, kind)
         channels, hidden = self._reduction(path, layer)
         return channels, self._convolution(f"{path}.conv2", layer.conv2, 3, hidden, dilated=True)

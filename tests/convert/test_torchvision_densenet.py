@@ -1,38 +1,29 @@
 """torchvision's DenseNets, converted."""
 
-from typing import Any
-
 import pytest
 import torch
-from support import torchvision_networks
 from support.converted_equals_plain import assert_converted_equals_plain, make_images
 from support.lean_equals_plain import MODES
+from support.other_densenets import torchvision_densenet
 from torch import nn
 
-from ladderseg_fast import convert, lean
+from ladderseg_fast import convert
 from ladderseg_fast.convert.lean_module import LeanModule
 
 pytestmark = pytest.mark.real_use
 
 
-def tiny(**options: Any) -> nn.Module:
-    """A DenseNet of torchvision with every kind of part."""
-    densenet = torchvision_networks.torchvision().models.DenseNet
-    arguments = {"growth_rate": 8, "block_config": (2, 3, 1, 2), "num_init_features": 16, "bn_size": 2}
-    return densenet(**(arguments | {"num_classes": 5} | options))
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_converted_equals_plain(mode: str) -> None:
-    assert_converted_equals_plain(tiny(), mode, (2, 3, 64, 96), (1, 3, 75, 83))
+    assert_converted_equals_plain(torchvision_densenet(), mode, (2, 3, 64, 96), (1, 3, 75, 83))
 
 
 def test_float32() -> None:
-    assert_converted_equals_plain(tiny(), "train", (2, 3, 64, 64), dtype=torch.float32)
+    assert_converted_equals_plain(torchvision_densenet(), "train", (2, 3, 64, 64), dtype=torch.float32)
 
 
 def test_report() -> None:
-    model = tiny()
+    model = torchvision_densenet()
     before = repr(model)
     assert convert(model, dry_run=True).dry_run
     assert repr(model) == before
@@ -50,16 +41,16 @@ def test_hooks_on_blocks_fire() -> None:
     """A block with hooks is called, and is a program of its own."""
     outputs = {}
     for name, action in {"plain": lambda model: None, "converted": convert}.items():
-        model = tiny().double()
+        model = torchvision_densenet().double()
         torch.manual_seed(0)
         for parameter in model.parameters():
             nn.init.normal_(parameter)
         seen = outputs[name] = []
         for module in (model, model.features, model.features.denseblock2, model.features.norm5):
-                # Copies, because the ReLU after the features works in place.
-                module.register_forward_hook(
-                    lambda module, inputs, output, seen=seen: seen.extend([inputs[0].clone(), output.clone()])
-                )
+            # Copies, because the ReLU after the features works in place.
+            module.register_forward_hook(
+                lambda module, inputs, output, seen=seen: seen.extend([inputs[0].clone(), output.clone()])
+            )
         action(model)
         model(make_images(2, 3, 64, 64)).square().sum().backward()
     assert len(outputs["plain"]) == 8

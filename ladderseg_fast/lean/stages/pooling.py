@@ -76,10 +76,10 @@ class AveragePoolStage(Stage):
 
 
 class MaxPoolStage(Stage, Repeatable):
-    """3x3 max pooling with stride 2 of feature `source`, which has no negative values, to the first channels of `target`.
+    """3x3 max pooling with stride 2 of feature `source` to the first channels of `target`.
 
-    It creates `target` with `channels` channels. Where the maximum is 0, the ReLU before the pooling stops the gradient
-    anyway.
+    It creates `target` with `channels` channels. `source` has no negative values, and no other stage reads it. Where
+    the maximum is 0, the stage stops the gradient, as the ReLU before it would.
     """
 
     modules = ()

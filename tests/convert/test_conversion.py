@@ -1,0 +1,280 @@
+"""What a conversion keeps as it was, what it follows, and what it refuses."""
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.distributed as dist
+from support.converted_equals_plain import assert_converted_equals_plain, make_images
+from support.lean_equals_plain import randomise
+from support.other_densenets import torchvision_densenet
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import parametrizations
+
+from ladderseg_fast import MemoryPlan, convert, lean
+from ladderseg_fast.convert.lean_module import LeanModule
+from ladderseg_fast.lean import SectionPlan
+
+pytestmark = pytest.mark.real_use
+
+IMAGES = make_images(2, 3, 64, 64)
+
+
+def models() -> tuple[nn.Module, nn.Module]:
+    """The same model, plain and converted."""
+    plain = randomise(torchvision_densenet()).double()
+    converted = copy.deepcopy(plain)
+    convert(converted)
+    return plain, converted
+
+
+def assert_same_step(plain: nn.Module, converted: nn.Module) -> None:
+    for model in (plain, converted):
+        model.zero_grad()
+        model(IMAGES).square().sum().backward()
+    expected = dict(plain.named_parameters())
+    for name, parameter in converted.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name].grad, rtol=1e-9, atol=1e-9, msg=name)
+    states = plain.state_dict()
+    for name, tensor in converted.state_dict().items():
+        torch.testing.assert_close(tensor, states[name], rtol=1e-9, atol=1e-9, msg=name)
+
+
+def test_state_dict_both_ways() -> None:
+    plain, converted = models()
+    assert list(plain.state_dict()) == list(converted.state_dict())
+    converted.load_state_dict(randomise(plain, seed=1).state_dict())
+    assert_same_step(plain, converted)
+    plain.load_state_dict(converted.state_dict())
+
+
+def test_optimizer_made_before() -> None:
+    plain = randomise(torchvision_densenet()).double()
+    converted = copy.deepcopy(plain)
+    optimizers = [torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9) for model in (plain, converted)]
+    convert(converted)
+    for _ in range(2):
+        assert_same_step(plain, converted)
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+def test_copies() -> None:
+    plain, converted = models()
+    assert_same_step(copy.deepcopy(plain), copy.deepcopy(converted))
+    unpickled = pickle.loads(pickle.dumps(converted))
+    assert isinstance(unpickled.features, LeanModule)
+    convert.undo(plain)  # there is nothing to undo
+    file = io.BytesIO()
+    torch.save(converted.state_dict(), file)
+    file.seek(0)
+    unpickled.load_state_dict(torch.load(file))
+    assert_same_step(plain, unpickled)
+
+
+def test_undo() -> None:
+    plain, converted = models()
+    convert.undo(converted)
+    assert [type(module) for module in plain.modules()] == [type(module) for module in converted.modules()]
+    assert_same_step(plain, converted)
+
+
+def test_frozen_parameters() -> None:
+    plain, converted = models()
+    for model in (plain, converted):
+        model.features.requires_grad_(False)
+        model(IMAGES).sum().backward()
+        assert model.features.conv0.weight.grad is None
+    torch.testing.assert_close(converted.classifier.weight.grad, plain.classifier.weight.grad)
+
+
+def test_slices_are_ordinary_sequences() -> None:
+    plain, converted = models()
+    part = converted.features[:6].eval()
+    assert type(part) is nn.Sequential
+    assert list(part._modules) == ["conv0", "norm0", "relu0", "pool0", "denseblock1", "transition1"]
+    torch.testing.assert_close(part(IMAGES), plain.features[:6].eval()(IMAGES))
+
+
+def test_layout() -> None:
+    """Code that views a map as a matrix works as before."""
+    plain, converted = models()
+    for images in (IMAGES, IMAGES.contiguous(memory_format=torch.channels_last)):
+        assert converted.features(images).stride() == plain.features(images).stride()
+    for model in (plain, converted):
+        model.to(memory_format=torch.channels_last)
+    assert converted.features(IMAGES).stride() == plain.features(IMAGES).stride()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.autocast.*")
+def test_autocast_on_the_cpu() -> None:
+    """It has no effect on what runs lean; a warning says so."""
+    plain, converted = models()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = converted.eval().float().features(IMAGES.float())
+    torch.testing.assert_close(features, plain.eval().float().features(IMAGES.float()), rtol=1e-3, atol=1e-3)
+
+
+def test_distributed(tmp_path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        plain, converted = models()
+        DistributedDataParallel(converted)(IMAGES).square().sum().backward()
+        plain(IMAGES).square().sum().backward()
+        for one, other in zip(converted.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-9)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_plain_memory() -> None:
+    """memory="plain" runs what was there before, and may come and go."""
+    plain, converted = models()
+    convert(converted, memory="plain")
+    converted.features.denseblock1.denselayer1.relu1 = nn.SiLU()
+    plain.features.denseblock1.denselayer1.relu1 = nn.SiLU()
+    assert_same_step(plain, converted)
+
+
+def test_plan() -> None:
+    plain, converted = models()
+    plan = MemoryPlan(sections={"denseblock1": SectionPlan(None, recompute=True, keep_skip=True)})
+    convert(converted, memory=plan)
+    assert converted.features.lean_state.plan is plan
+    assert_same_step(plain, converted)
+
+
+def test_unknown_memory() -> None:
+    with pytest.raises(ValueError, match="memory must be lean, plain, or a MemoryPlan, got 'tiny'"):
+        convert(nn.Linear(1, 1), memory="tiny")
+
+
+def test_memory_efficient_models_need_no_checkpointing() -> None:
+    """They compute the same, except that torchvision's checkpointing updates running statistics twice."""
+    efficient = randomise(torchvision_densenet(memory_efficient=True)).double()
+    plain = torchvision_densenet().double()
+    plain.load_state_dict(efficient.state_dict())
+    convert(efficient)
+    assert_same_step(plain, efficient)
+
+
+def test_nothing_known() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 7, 2, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    report = convert(model)
+    assert (report.converted, report.left) == ({}, {})
+    assert "nothing" in str(report)
+
+
+EDITS: dict[str, tuple[str, Callable[[nn.Module], object]]] = {
+    "a hook": (
+        "features.denseblock2.denselayer1.conv1 has a forward hook",
+        lambda model: model.features.denseblock2.denselayer1.conv1.register_forward_hook(lambda *_: None),
+    ),
+    "another activation": (
+        "features.denseblock2.denselayer1.relu2 is a SiLU, expected ReLU",
+        lambda model: setattr(model.features.denseblock2.denselayer1, "relu2", nn.SiLU()),
+    ),
+    "group norm": (
+        "features.denseblock3.denselayer1.norm2 is a GroupNorm, expected BatchNorm2d",
+        lambda model: setattr(model.features.denseblock3.denselayer1, "norm2", nn.GroupNorm(2, 16).double()),
+    ),
+    "dropout": (
+        "features.denseblock2.denselayer2 has drop_rate=0.5",
+        lambda model: setattr(model.features.denseblock2.denselayer2, "drop_rate", 0.5),
+    ),
+    "another pooling": (
+        "features.transition1.pool is a MaxPool2d, expected AvgPool2d",
+        lambda model: setattr(model.features.transition1, "pool", nn.MaxPool2d(2)),
+    ),
+    "a forward of a layer's own": (
+        "features.denseblock2.denselayer1 is a _DenseLayer with a forward of its own",
+        lambda model: setattr(model.features.denseblock2.denselayer1, "forward", lambda x: x[0][:, :8]),
+    ),
+    "a bottleneck of a layer's own": (
+        "features.denseblock2.denselayer1 is a _DenseLayer with a bn_function of its own",
+        lambda model: setattr(model.features.denseblock2.denselayer1, "bn_function", lambda x: x[0][:, :16]),
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_edited_part_is_left_alone_and_named(edit: str) -> None:
+    """All other parts run lean."""
+    message, change = EDITS[edit]
+    model = torchvision_densenet()
+    change(model)
+    report = convert(model)
+    path = ".".join(message.split()[0].split(".")[:2])
+    assert report.left[path].startswith(message)
+    assert not isinstance(model.get_submodule(path), LeanModule)
+    assert sum(isinstance(module, LeanModule) for module in model.modules()) == 7
+    if edit != "dropout":
+        assert_converted_equals_plain(model, "train", (2, 3, 64, 64))
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_later_edit_is_refused(edit: str) -> None:
+    message, change = EDITS[edit]
+    _, model = models()
+    model(IMAGES)
+    change(model)
+    with pytest.raises(lean.UnsupportedModuleError, match=f"^{message}"):
+        model(IMAGES)
+    report = convert(model)
+    assert any(why.startswith(message) for why in report.left.values())
+    model(IMAGES[:, :, :48, :48])
+
+
+def test_later_hook_on_a_part_is_followed() -> None:
+    plain, converted = models()
+    assert_same_step(plain, converted)
+    seen = []
+    for model in (plain, converted):
+        model.features.denseblock2.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        model.features.transition2.register_forward_pre_hook(lambda module, inputs: (2.0 * inputs[0],))
+    assert_same_step(plain, converted)
+    torch.testing.assert_close(*seen, rtol=1e-10, atol=1e-10)
+
+
+def test_replaced_modules_that_torch_runs_are_followed() -> None:
+    plain, converted = models()
+    assert_same_step(plain, converted)
+    for model in (plain, converted):
+        model.features.norm5 = nn.Identity()
+    assert_same_step(plain, converted)
+
+
+def test_parametrizations_are_followed() -> None:
+    plain, converted = models()
+    for model in (plain, converted):
+        parametrizations.weight_norm(model.features.denseblock1.denselayer1.conv1)
+        parametrizations.weight_norm(model.features.conv0)
+    assert_same_step(plain, converted)
+
+
+def test_wrong_number_of_channels() -> None:
+    _, model = models()
+    with pytest.raises(ValueError, match=r"the input of features must be \[N, 3, H, W\], got shape \(2, 1, 64, 64\)"):
+        model(IMAGES[:, :1])
+    with pytest.raises(ValueError, match=r"the input of features.transition1 must be \[N, 32, H, W\]"):
+        model.features.transition1(IMAGES)
+
+
+def test_torch_compile_breaks_its_graph() -> None:
+    plain, converted = models()
+    compiled = torch.compile(converted.eval(), backend="eager")
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(IMAGES), plain.eval()(IMAGES), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+def test_tracing_is_refused() -> None:
+    _, converted = models()
+    with pytest.raises(RuntimeError, match="cannot be traced"):
+        torch.jit.trace(converted.eval(), IMAGES)
+    with pytest.raises(RuntimeError, match="cannot be exported"):
+        torch.export.export(converted.eval(), (IMAGES,))
