@@ -6,7 +6,7 @@ So parameters, their names, hooks on the module, optimizers and checkpoints stay
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from torch import Tensor, nn
 
@@ -109,6 +109,16 @@ class LeanModule(nn.Module):
             UnsupportedModuleError: a module no longer computes what the program computes in its place.
         """
         raise NotImplementedError
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Refuses torch.jit.script, which calls this first.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(
+            "a converted model cannot be scripted by torch.jit.script: ladderseg_fast.convert.undo(model) restores it"
+        )
 
     def lean_checked(self) -> dict[Any, Any]:
         """Checks the modules; returns a dict for what is derived from them, empty whenever they have changed."""

@@ -278,3 +278,7 @@ def test_tracing_is_refused() -> None:
         torch.jit.trace(converted.eval(), IMAGES)
     with pytest.raises(RuntimeError, match="cannot be exported"):
         torch.export.export(converted.eval(), (IMAGES,))
+    with pytest.raises(RuntimeError, match="cannot be scripted"):
+        torch.jit.script(converted)
+    convert.undo(converted)
+    torch.jit.script(converted)
