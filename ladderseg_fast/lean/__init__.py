@@ -1,7 +1,7 @@
 """The lean step: networks as explicit programs of stages that keep little and recompute cheaply."""
 
 from .examination import UnsupportedModuleError
-from .functions import context, dense_block, head, stem, transition, transition_up
+from .functions import basic_dense_block, context, dense_block, head, stem, transition, transition_up
 from .opaque import opaque
 from .plan import MemoryPlan, SectionPlan
 from .workspace import Workspace
@@ -11,6 +11,7 @@ __all__ = [
     "SectionPlan",
     "UnsupportedModuleError",
     "Workspace",
+    "basic_dense_block",
     "context",
     "dense_block",
     "head",

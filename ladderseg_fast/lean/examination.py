@@ -7,7 +7,17 @@ from typing import Any
 from torch import nn
 
 from .. import nn as sections
-from ..nn import Context, DenseBlock, DenseLayer, Head, PyramidContext, Transition, TransitionUp
+from ..nn import (
+    BasicDenseBlock,
+    BasicDenseLayer,
+    Context,
+    DenseBlock,
+    DenseLayer,
+    Head,
+    PyramidContext,
+    Transition,
+    TransitionUp,
+)
 from .stages.bottleneck import dilation_of
 
 #: Methods that call a module, and methods that a module computes with: a module may not override any of them, nor may
@@ -33,6 +43,7 @@ def know(*kinds: type[nn.Module]) -> None:
 
 
 know(nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.AvgPool2d, nn.MaxPool2d, nn.Identity)
+know(nn.Dropout, nn.Dropout2d, nn.ModuleList)
 know(
     *(
         kind
@@ -155,6 +166,36 @@ class Examination:
     def _dense_block(self, path: str, block: DenseBlock) -> tuple[int, int]:
         self.itself(path, block, DenseBlock)
         return block.in_channels, self.layers(path, block, block.in_channels)
+
+    def _basic_dense_block(self, path: str, block: BasicDenseBlock) -> tuple[int, int]:
+        self.itself(path, block, BasicDenseBlock)
+        self.itself(f"{path}.layers", block.layers, nn.ModuleList)
+        channels = block.in_channels
+        for number, layer in enumerate(block.layers):
+            name = f"{path}.layers.{number}"
+            self.itself(name, layer, BasicDenseLayer)
+            reads, added = self.basic_layer(name, layer)
+            self.same(name, "reads", reads, channels, "are there")
+            channels += added
+        return block.in_channels, channels - block.new_only * block.in_channels
+
+    def basic_layer(
+        self,
+        path: str,
+        layer: nn.Module,
+        norm: str = "norm",
+        relu: str = "relu",
+        conv: str = "conv",
+        drop: str = "drop",
+    ) -> tuple[int, int]:
+        """Examines BN - ReLU - conv 3x3 - dropout, given their names in `layer`; without dropout `drop` is empty."""
+        channels = self.norm_relu(path, layer, norm, relu)
+        if drop:
+            module = getattr(layer, drop)
+            kinds = nn.Dropout, nn.Identity
+            kind = next((kind for kind in kinds if isinstance(module, kind)), nn.Dropout2d)
+            self.itself(f"{path}.{drop}", module, kind)
+        return channels, self._convolution(f"{path}.{conv}", getattr(layer, conv), 3, channels, dilated=True, bias=True)
 
     def bottleneck(self, path: str, layer: Any, kind: type[nn.Module]) -> tuple[int, int]:
         """Examines a module of class `kind` with the modules of nn.DenseLayer, named as there."""
@@ -312,6 +353,7 @@ class Examination:
 
 #: Method that examines each section of nn/.
 _SECTIONS: dict[type[nn.Module], Callable[[Examination, str, Any], tuple[int, ...]]] = {
+    BasicDenseBlock: Examination._basic_dense_block,
     DenseBlock: Examination._dense_block,
     Context: Examination._context,
     PyramidContext: Examination._pyramid,

@@ -8,12 +8,13 @@ and ValueError for an input whose number of channels differs from what the modul
 
 from torch import Tensor, nn
 
-from ..nn import Context, DenseBlock, Head, PyramidContext, Transition, TransitionUp
+from ..nn import BasicDenseBlock, Context, DenseBlock, Head, PyramidContext, Transition, TransitionUp
+from ..ops.layout import is_channels_last
 from .module_check import check_modules, check_stem
 from .opaque import opaque
 from .plan import MemoryPlan
 from .program import Program, run
-from .sections import context_stages, skip_stage, transition_stage
+from .sections import basic_dense_block_stages, context_stages, skip_stage, transition_stage
 from .stages import (
     CopyStage,
     DenseBlockStage,
@@ -61,6 +62,24 @@ def dense_block(
     channels = expected + len(stage.layers) * block.growth_rate
     program = Program([CopyStage("x", "block", channels), stage], ("x",), ("block",))
     return run(program, [x], plan, workspace)[0]
+
+
+@opaque
+def basic_dense_block(
+    block: BasicDenseBlock, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
+) -> Tensor:
+    """block(x): x [N, C, H, W] -> [N, C + layers * growth_rate, H, W], or the new channels if block.new_only.
+
+    Dropout draws from torch's generator what it draws in the plain block; backward keeps its mask: a number per channel
+    and image of nn.Dropout2d, a byte per element of nn.Dropout.
+    """
+    check_modules(block)
+    layers = [*block.layers]
+    if not layers:
+        return block(x)
+    _check_channels("x", x, block.in_channels)
+    stages = basic_dense_block_stages(layers, block.new_only, is_channels_last(x), "x", "out")
+    return run(Program(stages, ("x",), ("out",)), [x], plan, workspace)[0]
 
 
 @opaque

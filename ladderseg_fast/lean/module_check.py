@@ -27,7 +27,7 @@ def check_modules(root: nn.Module, examine: Callable[[Examination], None] | None
 
     The program follows, and therefore allows: any values of parameters and buffers, other numbers of channels that fit
     together, parametrizations, dilation of a dense layer's 3x3 convolution (with its padding), eps, momentum, affine
-    and the mode of batch norms, a head's bias.
+    and the mode of batch norms, a head's bias, probability and mode of dropouts.
 
     Args:
         root: a section of nn/, or a network that consists of these.
@@ -114,12 +114,18 @@ def _norm_facts(own: dict[str, Any]) -> tuple[object, ...]:
     return own.get("num_features"), own.get("track_running_stats"), shapes
 
 
+def _dropout_facts(own: dict[str, Any]) -> tuple[object, ...]:
+    return own.get("p"), own.get("training")
+
+
 #: Functions that read, from the attributes of torch's modules, the facts that may change.
 _READERS: dict[type[nn.Module], Callable[[dict[str, Any]], object]] = {
     nn.Conv2d: _convolution_facts,
     nn.BatchNorm2d: _norm_facts,
     nn.AvgPool2d: lambda own: [*map(own.get, AVERAGE_POOL)],
     nn.MaxPool2d: lambda own: [*map(own.get, MAX_POOL)],
+    nn.Dropout: _dropout_facts,
+    nn.Dropout2d: _dropout_facts,
 }
 
 

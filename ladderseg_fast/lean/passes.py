@@ -53,7 +53,8 @@ class ForwardPass(_Pass):
     """Whether a backward pass may follow."""
     norms: dict[nn.Module, BoundNorm] = field(default_factory=dict)
     bottlenecks: dict[nn.Module, Tensor] = field(default_factory=dict)
-    """Hidden maps of the kept bottlenecks, by their 1x1 convolutions: see SectionPlan.keep_bottlenecks_from."""
+    """Hidden maps of the kept bottlenecks, by their 1x1 convolutions: see SectionPlan.keep_bottlenecks_from. Masks of
+    dropouts, by these."""
     _updated: dict[int, nn.Module] = field(default_factory=dict)
     """Batch norm that owns each updated buffer, by the buffer's id."""
 

@@ -57,6 +57,7 @@ _IN_PLACE = {
     _aten.mul_.Tensor,
     _aten.div_.Tensor,
     _aten.addcmul_.default,
+    _aten.bernoulli_.float,  # repeated, it takes the generator's next numbers
 }
 
 #: Operators whose results get places in the arena, and the form of each that writes to a given result.

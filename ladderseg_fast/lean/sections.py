@@ -1,9 +1,39 @@
 """The stages that compute a module of nn/ in a program."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from ..nn import Context, PyramidContext, Transition, TransitionUp
-from .stages import ContextStage, ConvolutionStage, ProjectionStage, PyramidStage, Stage, TransitionStage
+from .stages import (
+    BasicDenseBlockStage,
+    BasicLayer,
+    ContextStage,
+    ConvolutionStage,
+    CopyStage,
+    LastChannelsStage,
+    ProjectionStage,
+    PyramidStage,
+    Stage,
+    TransitionStage,
+)
+
+
+def basic_dense_block_stages(
+    layers: Sequence[BasicLayer], new_only: bool, channels_last: bool, source: str, target: str
+) -> list[Stage]:
+    """Stages that run layers without bottleneck from feature `source` to feature `target`.
+
+    new_only: `target` is the channels that the layers add, without those of `source`.
+    channels_last: whether the plain layers would read a map in this layout.
+    """
+    channels = layers[0].norm.num_features
+    block = "block" if new_only else target
+    stages: list[Stage] = [
+        CopyStage(source, block, channels + sum(layer.conv.out_channels for layer in layers)),
+        BasicDenseBlockStage(layers, block, channels_last),
+    ]
+    return [*stages, LastChannelsStage(block, target, channels)] if new_only else stages
 
 
 def transition_stage(transition: Transition, source: str, target: str) -> Stage:

@@ -1,5 +1,6 @@
 """Modules that hold the parameters and BN buffers, with the plain PyTorch forward."""
 
+from .basic_dense_block import BasicDenseBlock, BasicDenseLayer
 from .context import Context
 from .dense_block import DenseBlock, DenseLayer
 from .densenet import DENSENETS, DenseNetFeatures, DenseNetShape, Section
@@ -12,6 +13,8 @@ from .transition_up import TransitionUp
 
 __all__ = [
     "DENSENETS",
+    "BasicDenseBlock",
+    "BasicDenseLayer",
     "Context",
     "DenseBlock",
     "DenseLayer",

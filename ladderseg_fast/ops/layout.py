@@ -31,6 +31,22 @@ def pixel_stride(x: Tensor) -> int | None:
     return stride if uniform and stride >= c else None
 
 
+def is_channels_last(x: Tensor) -> bool:
+    """Whether torch's operators take x [N, C, H, W] for a channels_last tensor, and give such ones for it.
+
+    They look at the strides alone: a range of channels is one too. Source: torch's is_channels_last_strides_2d.
+    """
+    if x.numel() == 0 or x.stride(1) == 0:
+        return False
+    least = 0
+    for axis in (1, 3, 2, 0):
+        size, stride = x.shape[axis], x.stride(axis)
+        if stride < least or (axis == 0 and least == x.stride(1)):
+            return False
+        least = stride * size
+    return True
+
+
 def pixel_major(x: Tensor) -> Tensor:
     """Returns `x` itself if it is pixel-major, otherwise a channels_last copy."""
     if pixel_stride(x) is not None:

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from support.comparison import assert_near
+from support.kept_bytes import kept_bytes
 from support.lean_equals_plain import assert_lean_equals_plain
 from support.stage_suite import StageSuite
 from torch import Tensor, nn
@@ -66,18 +67,3 @@ class TestDenseBlock(StageSuite):
 
 def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def kept_bytes(forward) -> int:
-    """Bytes of the distinct storages that autograd keeps for backward."""
-    storages = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = forward()
-    del output
-    return sum(storages.values())

@@ -15,7 +15,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from ladderseg_fast import LadderDenseNet, LadderResNet, SegmentationModel, lean
 from ladderseg_fast.models import DilatedDenseNet
-from ladderseg_fast.nn import DenseBlock, Head, PyramidContext, Transition, TransitionUp
+from ladderseg_fast.nn import BasicDenseBlock, DenseBlock, Head, PyramidContext, Transition, TransitionUp
 
 pytestmark = pytest.mark.real_use
 
@@ -228,12 +228,13 @@ def test_edit_of_a_resnet() -> None:
     ("run", "module", "shapes"),
     [
         (lean.dense_block, DenseBlock(8, 2, 4), [(2, 8, 5, 6)]),
+        (lean.basic_dense_block, BasicDenseBlock(8, 2, 4), [(2, 8, 5, 6)]),
         (lean.transition, Transition(8, 4), [(2, 8, 5, 6)]),
         (lean.context, PyramidContext(8, 8, 4), [(2, 8, 5, 6)]),
         (lean.transition_up, TransitionUp(8, 6, 8, 4), [(2, 8, 3, 3), (2, 6, 5, 6)]),
         (lean.head, Head(8, 3), [(2, 8, 5, 6)]),
     ],
-    ids=["dense block", "transition", "context", "transition-up", "head"],
+    ids=["dense block", "basic dense block", "transition", "context", "transition-up", "head"],
 )
 def test_single_sections(run: Callable[..., Tensor], module: nn.Module, shapes: list[tuple[int, ...]]) -> None:
     """A section by itself is not called either: its own hooks are refused as well."""

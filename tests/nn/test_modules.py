@@ -7,7 +7,16 @@ from support.comparison import assert_near
 from support.lean_equals_plain import batch_norms, randomise
 from torch import Tensor, nn
 
-from ladderseg_fast.nn import DENSENETS, Context, DenseBlock, DenseNetFeatures, Head, Transition, TransitionUp
+from ladderseg_fast.nn import (
+    DENSENETS,
+    BasicDenseBlock,
+    Context,
+    DenseBlock,
+    DenseNetFeatures,
+    Head,
+    Transition,
+    TransitionUp,
+)
 
 
 def prepared(module: nn.Module) -> nn.Module:
@@ -45,6 +54,24 @@ def test_dense_block_in_parts() -> None:
     block = prepared(DenseBlock(6, layers=3, growth_rate=4))
     x = features(6)
     assert_near(block(block(x, stop=2), start=2), block(x), "output")
+
+
+@pytest.mark.parametrize("new_only", [False, True])
+def test_basic_dense_block(new_only: bool) -> None:
+    """No bottleneck, a bias, and whole channels dropped."""
+    block = prepared(BasicDenseBlock(6, layers=3, growth_rate=4, dropout=0.5, new_only=new_only))
+    x = features(6)
+    torch.manual_seed(1)
+    actual = block(x)
+    torch.manual_seed(1)
+    expected = x
+    for i, layer in enumerate(block.layers):
+        assert layer.conv.weight.shape == (4, 6 + 4 * i, 3, 3)
+        new = F.conv2d(norm_relu(layer.norm, expected), layer.conv.weight, layer.conv.bias, padding=1)
+        dropped = F.dropout2d(new, 0.5)
+        assert (dropped == 0).flatten(2).all(dim=2).any()
+        expected = torch.cat([expected, dropped], dim=1)
+    assert_near(actual, expected[:, 6:] if new_only else expected, "output")
 
 
 def test_transition() -> None:

@@ -1,10 +1,11 @@
 """The stages of lean programs."""
 
+from .basic_dense_block import BasicDenseBlockStage, BasicLayer
 from .context import ContextStage
 from .convolution import ConvolutionStage
 from .dense_block import DenseBlockStage
 from .head import HeadStage
-from .pooling import AveragePoolStage, CopyStage, MaxPoolStage
+from .pooling import AveragePoolStage, CopyStage, LastChannelsStage, MaxPoolStage
 from .projection import ProjectionStage
 from .pyramid import PyramidStage
 from .rectified import RectifiedStage
@@ -15,11 +16,14 @@ from .transition_up import TransitionUpStage
 
 __all__ = [
     "AveragePoolStage",
+    "BasicDenseBlockStage",
+    "BasicLayer",
     "ContextStage",
     "ConvolutionStage",
     "CopyStage",
     "DenseBlockStage",
     "HeadStage",
+    "LastChannelsStage",
     "MaxPoolStage",
     "ProjectionStage",
     "PyramidStage",

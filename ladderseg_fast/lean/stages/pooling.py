@@ -43,6 +43,28 @@ class CopyStage(Stage, Repeatable):
             write(step.gradient_of(self.writes).corrected(0, target.data.shape[1]), target.data)
 
 
+class LastChannelsStage(Stage):
+    """Copy of the channels of feature `source` from `first` on to feature `target`."""
+
+    keeps = ()
+    modules = ()
+
+    def __init__(self, source: str, target: str, first: int) -> None:
+        self.reads = (source,)
+        self.writes = target
+        self.first = first
+
+    def forward(self, step: ForwardPass) -> None:
+        channels = step.features[self.reads[0]].data[:, self.first :]
+        step.new_feature(self.writes, *channels.shape).data.copy_(channels)
+
+    def backward(self, step: BackwardPass) -> None:
+        target = step.gradient_to_add_to(self.reads[0])
+        if target is not None:
+            gradient = step.gradient_of(self.writes)
+            target.data[:, self.first :].add_(settled(gradient.corrected(0, gradient.data.shape[1])))
+
+
 class AveragePoolStage(Stage):
     """2x2 average pooling of feature `source` to the first channels of `target`, created with `channels` channels.
 
