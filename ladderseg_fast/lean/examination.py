@@ -1,6 +1,6 @@
 """Examination of modules: whether each one still computes what a program computes in its place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -174,23 +174,16 @@ class Examination:
         for number, layer in enumerate(block.layers):
             name = f"{path}.layers.{number}"
             self.itself(name, layer, BasicDenseLayer)
-            reads, added = self.basic_layer(name, layer)
+            reads, added = self.basic_layer(name, layer, ("norm", "relu", "conv", "drop"))
             self.same(name, "reads", reads, channels, "are there")
             channels += added
         return block.in_channels, channels - block.new_only * block.in_channels
 
-    def basic_layer(
-        self,
-        path: str,
-        layer: nn.Module,
-        norm: str = "norm",
-        relu: str = "relu",
-        conv: str = "conv",
-        drop: str = "drop",
-    ) -> tuple[int, int]:
-        """Examines BN - ReLU - conv 3x3 - dropout, given their names in `layer`; without dropout `drop` is empty."""
+    def basic_layer(self, path: str, layer: nn.Module, names: Sequence[str]) -> tuple[int, int]:
+        """Examines BN - ReLU - conv 3x3, and dropout if there is a fourth name, given their names in `layer`."""
+        norm, relu, conv, *drops = names
         channels = self.norm_relu(path, layer, norm, relu)
-        if drop:
+        for drop in drops:
             module = getattr(layer, drop)
             kinds = nn.Dropout, nn.Identity
             kind = next((kind for kind in kinds if isinstance(module, kind)), nn.Dropout2d)

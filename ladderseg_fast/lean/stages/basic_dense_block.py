@@ -25,9 +25,12 @@ from .stage import Stage
 class BasicLayer(Protocol):
     """The modules of a layer, such as nn.BasicDenseLayer."""
 
-    norm: nn.BatchNorm2d
-    conv: nn.Conv2d
-    drop: nn.Module
+    @property
+    def norm(self) -> nn.BatchNorm2d: ...
+    @property
+    def conv(self) -> nn.Conv2d: ...
+    @property
+    def drop(self) -> nn.Module: ...
 
 
 @dataclass(frozen=True)
