@@ -16,6 +16,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def add_step_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a step of one of this package's models."""
     parser.add_argument(
         "--model",
         type=model_name,
@@ -23,6 +24,11 @@ def add_step_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"of {', '.join(list_models())} (default: %(default)s)",
     )
+    add_batch_options(parser)
+
+
+def add_batch_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a step of any network."""
     parser.add_argument("--size", type=image_size, default=(256, 512), metavar="HxW", help="default: 256x512")
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images per step (default: 2)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -61,7 +67,12 @@ def autocast(options: argparse.Namespace) -> AbstractContextManager:
 
 def step_options(options: argparse.Namespace) -> list[str]:
     """Command line that add_step_options reads back as `options`."""
-    line = ["--model", options.model, "--size", size_text(options.size), "--batch", str(options.batch)]
+    return ["--model", options.model, *batch_options(options)]
+
+
+def batch_options(options: argparse.Namespace) -> list[str]:
+    """Command line that add_batch_options reads back as `options`."""
+    line = ["--size", size_text(options.size), "--batch", str(options.batch)]
     line += ["--device", options.device, "--dtype", options.dtype]
     line += ["--warmup", str(options.warmup), "--steps", str(options.steps)]
     line.append("--channels-last" if options.channels_last else "--no-channels-last")

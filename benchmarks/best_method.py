@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from in_turn import Outcome
 
 #: Names of the methods of this package begin so; all others are what they are compared with.
-OURS = ("lean", "planned into")
+OURS = ("lean", "planned into", "converted")
 
 
 @dataclass(frozen=True)

@@ -28,23 +28,36 @@ class Configuration:
 
 def configuration(options: argparse.Namespace, run: dict | None) -> Configuration:
     """Configuration of any `run` of the benchmark; None if every method failed."""
-    machine, memory = "unknown: no method ran", "not measured"
-    if run is not None:
-        found = run["machine"]
-        threads = f", {found['threads']} thread{'s' * (found['threads'] > 1)}" if options.device == "cpu" else ""
-        machine = f"{found['device']}{threads}, torch {found['torch']}"
-        memory = run["how_measured"]
     return Configuration(
         step=f"{network(options.model)}, {options.batch} x {size_text(options.size)}, {options.dtype}",
-        machine=machine,
-        procedure=(
-            f"Medians of {options.repeats} fresh process{'es' * (options.repeats > 1)} per method, in turn; "
-            f"{options.warmup} + {options.steps} steps each, the first {options.warmup} not timed"
-        ),
-        layout="channels_last" if options.channels_last else "contiguous (NCHW)",
-        memory=memory,
+        machine=machine(options, run),
+        procedure=procedure(options),
+        layout=layout(options),
+        memory="not measured" if run is None else run["how_measured"],
         dtype=options.dtype,
     )
+
+
+def machine(options: argparse.Namespace, run: dict | None) -> str:
+    """Device, threads and torch of any `run` of a benchmark; None if every method failed."""
+    if run is None:
+        return "unknown: no method ran"
+    found = run["machine"]
+    threads = f", {found['threads']} thread{'s' * (found['threads'] > 1)}" if options.device == "cpu" else ""
+    return f"{found['device']}{threads}, torch {found['torch']}"
+
+
+def procedure(options: argparse.Namespace) -> str:
+    """What the numbers are medians of."""
+    return (
+        f"Medians of {options.repeats} fresh process{'es' * (options.repeats > 1)} per method, in turn; "
+        f"{options.warmup} + {options.steps} steps each, the first {options.warmup} not timed"
+    )
+
+
+def layout(options: argparse.Namespace) -> str:
+    """Memory layout of the methods that do not choose their own."""
+    return "channels_last" if options.channels_last else "contiguous (NCHW)"
 
 
 def network(model: str) -> str:

@@ -80,6 +80,15 @@ class Results:
         return Results(**data, measurements=measurements)
 
 
+def todays_results(machine: dict[str, Any]) -> tuple[Results, Path]:
+    """What has been measured today on a CPU, and its file; `machine` as train_step.machine describes it."""
+    device = {"name": machine["device"], "threads": machine["threads"]}
+    path = FOLDER / file_name(device["name"], today())
+    results = Results.load(path) if path.exists() else Results(device, {"torch": machine["torch"]}, today())
+    results.software["revision"] = own_revision()
+    return results, path
+
+
 def today() -> str:
     """Date of a file, "2030-12-31"."""
     return datetime.date.today().isoformat()

@@ -16,7 +16,7 @@ from arguments import add_step_options, parsed_step, positive, size_text, step_o
 from best_method import Best
 from in_turn import Measurements, Outcome, Variant, measure_in_turn
 from report import LEAN_LOSS_NOTE, configuration, gigabytes, markdown_table
-from results_file import FOLDER, Measurement, Results, file_name, own_revision, today
+from results_file import Measurement, todays_results
 
 TRAINING_METHODS = (
     *(name + loss for name in ("plain", "compile", "checkpoint-bottleneck", "checkpoint-layer") for loss in LOSSES),
@@ -31,7 +31,7 @@ TASKS = {
 }
 
 _WITH = " + "
-_TCMALLOC = f"{_WITH}tcmalloc"
+TCMALLOC = f"{_WITH}tcmalloc"
 
 
 def main() -> int:
@@ -81,6 +81,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(TRAINING_METHODS)} (default: all); prediction has no checkpointing",
     )
     add_step_options(parser)
+    add_turn_options(parser)
+
+
+def add_turn_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of repeats and allocator."""
     parser.add_argument("--repeats", type=positive, default=3, metavar="N", help="processes per method (default: 3)")
     parser.add_argument(
         "--tcmalloc",
@@ -110,25 +115,34 @@ def variants(script: str, methods: tuple[str, ...], options: argparse.Namespace)
         arguments = ("--method", method, *step_options(options))
         chosen.append(Variant(method, script, arguments))
         if options.tcmalloc and not method.startswith(WITHOUT_TCMALLOC):
-            chosen.append(Variant(method + _TCMALLOC, script, arguments, preload=options.tcmalloc))
+            chosen.append(Variant(method + TCMALLOC, script, arguments, preload=options.tcmalloc))
     return chosen
 
 
 def record(task: str, options: argparse.Namespace, measured: Measurements) -> None:
     """Adds the measurements of a task to the results of this machine and day, which tables.py reads."""
-    machine = next(run["machine"] for runs in measured.runs.values() for run in runs)
-    device = {"name": machine["device"], "threads": machine["threads"]}
-    path = FOLDER / file_name(device["name"], today())
-    results = Results.load(path) if path.exists() else Results(device, {"torch": machine["torch"]}, today())
-    results.software["revision"] = own_revision()
+    kind = "step" if task == "training" else "prediction"
+    add_measurements(task, kind, {"model": options.model}, options, measured)
+
+
+def add_measurements(
+    what: str, kind: str, model: dict[str, str], options: argparse.Namespace, measured: Measurements
+) -> None:
+    """Adds a measurement of this kind for each variant.
+
+    what: begins the measurements' names.
+    model: options that say which network it is.
+    """
+    run = measured.any_run()
+    assert run is not None
+    results, path = todays_results(run["machine"])
     for name in measured.runs:
         outcome = measured.outcome(name)
         method, _, allocator = name.partition(_WITH)
-        step = {"method": method, "dtype": options.dtype, "model": options.model, "batch": options.batch}
+        step = {"method": method, "dtype": options.dtype, **model, "batch": options.batch}
         step |= {"size": size_text(options.size), "device": options.device}
         step |= {"allocator": allocator} if allocator else {}
-        kind = "step" if task == "training" else "prediction"
-        measurement = Measurement(f"{task} {name} {step['batch']} x {step['size']}", kind, step, error=outcome.failure)
+        measurement = Measurement(f"{what} {name} {step['batch']} x {step['size']}", kind, step, error=outcome.failure)
         if outcome.failure is None:
             times = {"median_ms": round(1e3 * outcome.seconds, 1), "steps": options.steps, "warmup": options.warmup}
             measurement.result = times | {"peak_resident_bytes": outcome.peak_bytes, "processes": options.repeats}

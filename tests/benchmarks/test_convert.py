@@ -1,0 +1,101 @@
+"""benchmarks/convert.py as a whole, at a size that takes seconds."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import torchvision_networks
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+STEP_OPTIONS = "--size 64x64 --batch 2 --threads 1 --warmup 1 --steps 1 --repeats 1".split()
+
+
+#: Python runs a module of this name when it starts: here so that torchvision can be imported with any torch.
+SITE = f"""
+import sys
+
+sys.path.append({str(Path(__file__).parents[1])!r})
+from support import torchvision_networks
+
+torchvision_networks.torchvision()
+sys.path.pop()
+"""
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    (folder / "sitecustomize.py").write_text(SITE)
+    paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, str(folder / "convert.py"), *STEP_OPTIONS, *options, "--tcmalloc", ""]
+    environment = os.environ | {"PYTHONPATH": paths}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    lines = [line.strip("|").split("|") for line in output.splitlines() if line[:2] == "| "]
+    return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines}
+
+
+@pytest.fixture
+def benchmark_copy(tmp_path: Path) -> Path:
+    """The benchmarks in a folder where a test may spoil them."""
+    torchvision_networks.torchvision()
+    return Path(shutil.copytree(BENCHMARKS, tmp_path / "benchmarks"))
+
+
+def test_methods_are_compared(benchmark_copy: Path) -> None:
+    before = {*(benchmark_copy / "results").glob("*.json")}
+    finished = run(benchmark_copy, "--networks", "torchvision-densenet121", "--record")
+    assert finished.returncode == 0, finished.stderr
+    table = rows(finished.stdout)
+    assert [*table] == ["method", "plain", "checkpoint", "converted"]
+    assert table["plain"][1] == "1.00"
+    assert float(table["converted"][1]) < 1.0
+    assert "checkpoint: memory_efficient=True." in finished.stdout
+    assert "gradients agree to 1e-10 and 1e-08" in finished.stdout
+    (path,) = {*(benchmark_copy / "results").glob("*.json")} - before
+    recorded = json.loads(path.read_text())["measurements"]
+    assert [(each["kind"], each["options"]["method"]) for each in recorded] == [
+        ("converted step", method) for method in ("plain", "checkpoint", "converted")
+    ]
+    assert recorded[0]["options"]["network"] == "torchvision-densenet121"
+    assert recorded[0]["result"]["peak_resident_bytes"] > 0
+
+
+def test_wrong_gradients_are_not_timed(benchmark_copy: Path) -> None:
+    path = benchmark_copy / "other_networks.py"
+    source = """
+
+def _slanted(model):
+    model.features.norm0.bias.register_hook(lambda gradient: 1.001 * gradient)
+
+
+NETWORKS["torchvision-densenet121"] = OtherNetwork(
+    "slanted", _torchvision("densenet121"), _slanted, "a slant", dense=False
+)
+"""
+    path.write_text(path.read_text() + source)
+    finished = run(benchmark_copy, "--networks", "torchvision-densenet121")
+    assert finished.returncode == 1
+    assert rows(finished.stdout)["checkpoint"][0].startswith("failed: wrong result: float64 gradient differs by")
+
+
+def test_a_network_that_is_left_alone_is_not_timed(benchmark_copy: Path) -> None:
+    path = benchmark_copy / "other_networks.py"
+    source = """
+
+def _without_norms():
+    return nn.Sequential(nn.Conv2d(3, CLASSES, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+NETWORKS["torchvision-densenet121"] = OtherNetwork(
+    "unknown", _without_norms, lambda model: None, "nothing", dense=False
+)
+"""
+    path.write_text(path.read_text() + source)
+    finished = run(benchmark_copy, "--networks", "torchvision-densenet121")
+    assert finished.returncode == 1
+    assert "NothingConverted" in rows(finished.stdout)["converted"][0]

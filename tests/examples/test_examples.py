@@ -1,0 +1,83 @@
+"""The scripts of examples/, each as a whole and at a size that takes seconds."""
+
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import torchvision_networks
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs an example, given its name and options; returns what it prints."""
+
+    def run_example(name: str, *options: str) -> str:
+        path = str(EXAMPLES / f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [path, *options])
+        runpy.run_path(path, run_name="__main__")
+        return capsys.readouterr().out
+
+    return run_example
+
+
+def losses(output: str) -> list[float]:
+    return [float(loss) for loss in re.findall(r"loss (\d+\.\d+)", output)]
+
+
+def needs(library: str) -> None:
+    torchvision_networks.torchvision()  # which these libraries import
+    pytest.importorskip(library, reason=f"the example is about {library}, an optional dependency")
+
+
+def test_every_example_is_in_the_table_and_tested() -> None:
+    scripts = {path.name for path in EXAMPLES.glob("*.py")}
+    assert set(re.findall(r"^\| `(\w+\.py)` \|", (EXAMPLES / "README.md").read_text(), re.MULTILINE)) == scripts
+    assert {f"{name.removeprefix('test_')}.py" for name in globals() if name.startswith("test_")} >= scripts
+
+
+def test_finetune_densenet121(run: Run) -> None:
+    needs("torchvision")
+    output = run("finetune_densenet121", *"--size 64 --batch 4 --steps 3".split())
+    assert len(losses(output)) == 3
+    assert "features" in output.partition("step 1")[0]
+    assert float(re.search(r"differ from torchvision's by at most (\S+)", output)[1]) < 1e-4
+
+
+def test_smp_unet(run: Run) -> None:
+    needs("segmentation_models_pytorch")
+    output = run("smp_unet", *"--size 64 --batch 2 --steps 2".split())
+    assert len(losses(output)) == 2
+    assert "encoder" in output.partition("step 1")[0]
+
+
+def test_tiramisu(run: Run) -> None:
+    output = run("tiramisu", *"--size 32 --batch 2 --steps 3".split())
+    assert len(losses(output)) == 3
+
+
+def test_loss_below_full_size(run: Run) -> None:
+    output = run("loss_below_full_size", *"--size 64 --steps 3".split())
+    assert losses(output)[2] < losses(output)[0]
+    assert float(re.search(r"PyTorch's loss differs by (\S+)", output)[1]) < 1e-5
+
+
+def test_lightning_ladder(run: Run, tmp_path: Path) -> None:
+    needs("lightning")
+    output = run("lightning_ladder", *"--size 64 --steps 2 --out".split(), str(tmp_path))
+    assert "holds a model with memory='lean'" in output
+    assert list(tmp_path.rglob("*.ckpt"))
+
+
+def test_accelerate_ladder(run: Run, tmp_path: Path) -> None:
+    needs("accelerate")
+    output = run("accelerate_ladder", *"--size 64 --steps 2 --out".split(), str(tmp_path / "model.safetensors"))
+    assert len(losses(output)) == 4
+    assert "holds a model of" in output
+    assert (tmp_path / "model.safetensors").is_file()
