@@ -48,7 +48,7 @@ def machine(options: argparse.Namespace, run: dict | None) -> str:
 
 
 def procedure(options: argparse.Namespace) -> str:
-    """What the numbers are medians of."""
+    """Processes and steps of which the numbers are medians."""
     return (
         f"Medians of {options.repeats} fresh process{'es' * (options.repeats > 1)} per method, in turn; "
         f"{options.warmup} + {options.steps} steps each, the first {options.warmup} not timed"

@@ -81,7 +81,7 @@ class Results:
 
 
 def todays_results(machine: dict[str, Any]) -> tuple[Results, Path]:
-    """What has been measured today on a CPU, and its file; `machine` as train_step.machine describes it."""
+    """Results of this machine and day so far, and their file; `machine` is what train_step.machine returns."""
     device = {"name": machine["device"], "threads": machine["threads"]}
     path = FOLDER / file_name(device["name"], today())
     results = Results.load(path) if path.exists() else Results(device, {"torch": machine["torch"]}, today())
