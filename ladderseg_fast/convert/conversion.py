@@ -1,18 +1,23 @@
 """The conversion of a model's modules to modules that run as lean programs."""
 
+import copy
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from ..lean import MemoryPlan
 from ..lean.examination import UnsupportedModuleError
+from ..models.memory_argument import budget_plans, memory_mode
+from .budget import PartBudget
 from .lean_module import LeanModule, Replacement
 from .lean_part import LeanPart
 from .libraries import load_families
 from .report import ConversionReport
 
 
-def convert(model: nn.Module, memory: str | MemoryPlan = "lean", dry_run: bool = False) -> ConversionReport:
+def convert(model: nn.Module, memory: str | int | MemoryPlan = "lean", dry_run: bool = False) -> ConversionReport:
     """Makes the parts of `model` that it knows run lean, in place, and reports what it did and left alone.
 
     Outputs, gradients and running statistics are those of the unconverted model. Only the class of the modules changes:
@@ -22,20 +27,26 @@ def convert(model: nn.Module, memory: str | MemoryPlan = "lean", dry_run: bool =
     Args:
         model: any module; docs/convert.md lists what is known.
         memory: "lean"; "plain" runs converted modules as before their conversion; a MemoryPlan is lean with that plan,
-            whose sections have the names of the dense blocks.
+            whose sections have the names of the dense blocks. A budget such as "2GiB", or a number of bytes, is lean
+            with the fastest plan that fits, made for each shape of input in training. It covers each converted module
+            by itself: its input, maps and results, its parameters, their gradients, and Adam's state.
         dry_run: the model is left alone, and the report says what would be done.
 
     Raises:
         ValueError: `memory` is something else.
     """
-    if memory not in ("lean", "plain") and not isinstance(memory, MemoryPlan):
-        raise ValueError(f"memory must be lean, plain, or a MemoryPlan, got {memory!r}")
+    mode, budget = memory_mode(memory), budget_plans(memory)
+    state = {
+        "lean": mode == "lean",
+        "plan": memory if isinstance(memory, MemoryPlan) else None,
+        "budget": None if budget is None else PartBudget(budget.budget),
+    }
     found, report = _decide(model)
     if dry_run:
         return replace(report, dry_run=True)
     for module in [*model.modules()]:
         if module in found:
-            _replace(module, found[module], memory)
+            _replace(module, found[module], state)
         else:
             _restore(module)
     return report
@@ -85,9 +96,9 @@ def _decide(model: nn.Module) -> tuple[dict[nn.Module, Replacement], ConversionR
     return found, report
 
 
-def _replace(module: nn.Module, replacement: Replacement, memory: str | MemoryPlan) -> None:
-    lean, plan = memory != "plain", memory if isinstance(memory, MemoryPlan) else None
-    state = replace(replacement.state, lean=lean, plan=plan)
+def _replace(module: nn.Module, replacement: Replacement, memory: Mapping[str, Any]) -> None:
+    """memory: what LeanState says about it."""
+    state = replace(replacement.state, **copy.deepcopy(dict(memory)))
     if isinstance(module, LeanModule):
         state.workspace = module.lean_state.workspace
     module.__class__ = replacement.kind

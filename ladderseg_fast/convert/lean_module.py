@@ -14,6 +14,7 @@ from ..lean import MemoryPlan, Workspace, opaque
 from ..lean.examination import Examination, know
 from ..lean.module_check import check_modules
 from ..lean.program import Program, run
+from .budget import PartBudget, PlannedPart
 
 
 @dataclass
@@ -23,12 +24,14 @@ class LeanState:
     path: its path in the model, for messages; or its class, if it is the model.
     lean: whether it runs as a lean program; otherwise as before the conversion.
     plan: plan of its lean steps, or None for the default on the input's device.
+    budget: the plans of lean steps within a budget, if there is one.
     others: names of the modules in it that its programs run besides converted parts.
     """
 
     path: str
     lean: bool = True
     plan: MemoryPlan | None = None
+    budget: PartBudget | None = None
     others: tuple[str, ...] = ()
     workspace: Workspace = field(default_factory=Workspace)
 
@@ -131,14 +134,30 @@ class LeanModule(nn.Module):
         first = next((weight for weight in weights if weight is not None), x)
         return not (x.is_contiguous() and first.is_contiguous())
 
-    def lean_run(self, derived: dict[Any, Any], make: Callable[[], Program], x: Tensor, key: Hashable) -> list[Tensor]:
-        """Runs on x [N, C, H, W] the program that `make` makes, and keeps it in `derived` under `key`."""
+    def lean_plan(self, x: Tensor) -> MemoryPlan:
+        """The plan for a step on x [N, C, H, W].
+
+        Raises:
+            BudgetError: no plan fits into the budget.
+        """
         state = self.lean_state
-        plan = state.plan or MemoryPlan.default(x.device)
+        plan = state.plan
+        if state.budget is not None:
+            plan = state.budget.plan_for(PlannedPart(self, x.shape[1]), x, state.workspace)
+        return plan or MemoryPlan.default(x.device)
+
+    def lean_sections(self) -> list[str]:
+        """The sections that a plan may name, in the order of the forward pass."""
+        raise NotImplementedError
+
+    def lean_run(
+        self, derived: dict[Any, Any], make: Callable[[MemoryPlan], Program], x: Tensor, plan: MemoryPlan, key: Hashable
+    ) -> list[Tensor]:
+        """Runs on x [N, C, H, W] the program that `make` makes, and keeps it in `derived` under `key`."""
         name = "program", key, plan.key
         if name not in derived:
-            derived[name] = make()
-        return list(run(derived[name], [x], plan, state.workspace))
+            derived[name] = make(plan)
+        return list(run(derived[name], [x], plan, self.lean_state.workspace))
 
 
 def laid_out(out: Tensor, channels_last: bool) -> Tensor:

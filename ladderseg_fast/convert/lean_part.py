@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from ..lean import opaque
+from ..lean import MemoryPlan, opaque
 from ..lean.examination import Examination
 from ..lean.program import Program
 from .lean_module import LeanModule, LeanState, Replacement, expect_channels, laid_out
@@ -50,10 +50,19 @@ class LeanPart(LeanModule):
             derived["channels"], _ = self.lean_look(Examination(), path, self, called=True)
         expect_channels(path, x, derived["channels"])
         channels_last = self.lean_channels_last(x)
-        (out,) = self.lean_run(derived, partial(self._lean_program, channels_last), x, key=channels_last)
+        make = partial(self._lean_program, channels_last)
+        (out,) = self.lean_run(derived, make, x, self.lean_plan(x), key=channels_last)
         return laid_out(out, channels_last)
 
-    def _lean_program(self, channels_last: bool) -> Program:
+    def lean_sections(self) -> list[str]:
+        return [self.lean_name]
+
+    @property
+    def lean_name(self) -> str:
+        """The name that the part has in the module that it is in."""
+        return self.lean_state.path.rpartition(".")[2]
+
+    def _lean_program(self, channels_last: bool, plan: MemoryPlan) -> Program:
         chain = StageChain(channels_last)
-        self.lean_stages(chain, self.lean_state.path.rpartition(".")[2], self)
-        return chain.program()
+        self.lean_stages(chain, self.lean_name, self)
+        return chain.program(plan)

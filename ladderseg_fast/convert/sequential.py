@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..lean import opaque
+from ..lean import MemoryPlan, opaque
 from ..lean.examination import HOOKS, Examination, UnsupportedModuleError
 from ..lean.program import Program
 from .lean_module import LeanModule, LeanState, Replacement, expect_channels, laid_out
@@ -78,17 +78,20 @@ class LeanSequential(LeanModule, nn.Sequential):
         state, derived = self.lean_state, self.lean_checked()
         if "segments" not in derived:
             derived["segments"] = _segments(Examination(), state.path, self, state.others, converted_part)
-        channels_last = self.lean_channels_last(x)
+        channels_last, plan = self.lean_channels_last(x), self.lean_plan(x)
         for number, segment in enumerate(derived["segments"]):
             if segment.parts:
                 expect_channels(state.path, x, segment.channels)
                 make = partial(self._lean_program, segment, channels_last)
-                (x,) = self.lean_run(derived, make, x, key=(number, channels_last))
+                (x,) = self.lean_run(derived, make, x, plan, key=(number, channels_last))
             else:
                 x = self.get_submodule(segment.names[0])(x)
         return laid_out(x, channels_last)
 
-    def _lean_program(self, segment: Segment, channels_last: bool) -> Program:
+    def lean_sections(self) -> list[str]:
+        return [name for name, child in self.named_children() if isinstance(child, LeanPart)]
+
+    def _lean_program(self, segment: Segment, channels_last: bool, plan: MemoryPlan) -> Program:
         chain, names, stem = StageChain(channels_last), segment.names, self.lean_state.others
         if _begins_with(names, stem):
             conv, norm = (self.get_submodule(name) for name in stem[:2])
@@ -99,7 +102,7 @@ class LeanSequential(LeanModule, nn.Sequential):
             part = self.get_submodule(name)
             assert isinstance(part, LeanPart)
             part.lean_stages(chain, name, part)
-        return chain.program()
+        return chain.program(plan)
 
 
 def converted_part(module: nn.Module) -> type[LeanPart] | None:

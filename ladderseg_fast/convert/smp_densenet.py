@@ -8,7 +8,7 @@ import torch
 from segmentation_models_pytorch.encoders.densenet import DenseNetEncoder
 from torch import Tensor, nn
 
-from ..lean import opaque
+from ..lean import MemoryPlan, opaque
 from ..lean.examination import MAX_POOL, Examination, UnsupportedModuleError
 from ..lean.program import Program
 from .densenet_parts import LeanTransition
@@ -59,7 +59,7 @@ class LeanDenseNetEncoder(LeanModule, DenseNetEncoder):
         derived = self.lean_checked()
         if "segments" not in derived:
             derived["segments"] = self._lean_segments(Examination())
-        channels_last, features = self.lean_channels_last(x), self.features
+        channels_last, plan, features = self.lean_channels_last(x), self.lean_plan(x), self.features
         maps = [x]
         # The programs read the result of the ReLU in this layout.
         x = features.relu0(features.norm0(features.conv0(x.contiguous(memory_format=torch.channels_last))))
@@ -68,7 +68,7 @@ class LeanDenseNetEncoder(LeanModule, DenseNetEncoder):
             if segment.parts:
                 expect_channels(self.lean_state.path, x, segment.channels)
                 make = partial(self._lean_program, segment, channels_last)
-                outputs = self.lean_run(derived, make, x, key=(number, channels_last))
+                outputs = self.lean_run(derived, make, x, plan, key=(number, channels_last))
                 x = outputs[-1]
                 maps += outputs if segment.names[-1] == self._lean_last else outputs[:-1]
             elif segment.names[0].startswith("transition"):
@@ -83,12 +83,15 @@ class LeanDenseNetEncoder(LeanModule, DenseNetEncoder):
             maps.append(features.norm5(x))
         return [maps[0], *(laid_out(each, channels_last) for each in maps[1:])]
 
+    def lean_sections(self) -> list[str]:
+        return [name for name in _names(self) if name.startswith("denseblock")]
+
     @property
     def _lean_last(self) -> str:
         """The transition of which only batch norm and ReLU run; "" if all transitions run."""
         return f"transition{self._depth - 1}" if 2 <= self._depth < 5 else ""
 
-    def _lean_program(self, segment: Segment, channels_last: bool) -> Program:
+    def _lean_program(self, segment: Segment, channels_last: bool, plan: MemoryPlan) -> Program:
         chain = StageChain(channels_last)
         for name in segment.names:
             module: Any = self.features.get_submodule(name)
@@ -100,7 +103,7 @@ class LeanDenseNetEncoder(LeanModule, DenseNetEncoder):
                 module.lean_stages(chain, name, module)
             if source is not None:
                 chain.rectified(f"skip of {name}", module.norm, source)
-        return chain.program(with_result=segment.names[-1] != self._lean_last)
+        return chain.program(plan, with_result=segment.names[-1] != self._lean_last)
 
 
 def _names(encoder: Any) -> list[str]:

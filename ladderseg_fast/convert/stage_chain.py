@@ -5,12 +5,14 @@ from typing import Any
 
 from torch import nn
 
+from ..lean import MemoryPlan
 from ..lean.program import Program
 from ..lean.stages import (
     CopyStage,
     DenseBlockStage,
     MaxPoolStage,
     RectifiedStage,
+    Repeatable,
     Stage,
     StemStage,
     TransitionStage,
@@ -77,10 +79,20 @@ class StageChain:
         self._settle()
         return self._source
 
-    def program(self, with_result: bool = True) -> Program:
-        """The program; its outputs are those beside the chain, then the result (unless not `with_result`)."""
-        outputs = [*self._outputs, self.source] if with_result else self._outputs
-        return Program(self._stages, ("x",), tuple(outputs))
+    def program(self, plan: MemoryPlan, with_result: bool = True) -> Program:
+        """The program under `plan`; its outputs are those beside the chain, then the result (unless not `with_result`).
+
+        Raises:
+            ValueError: the plan recomputes a section that cannot be recomputed.
+        """
+        outputs = (*self._outputs, self.source) if with_result else tuple(self._outputs)
+        names = dict.fromkeys(stage.writes for stage in self._stages if stage.writes not in outputs)
+        recomputed = frozenset(name for name in names if plan.section(name).recompute)
+        program = Program(self._stages, ("x",), outputs, recomputed)
+        for name in recomputed:
+            if not all(isinstance(stage, Repeatable) for stage in program.writers(name)):
+                raise ValueError(f"the memory plan recomputes {name}, which a lean step cannot")
+        return program
 
     def _settle(self) -> None:
         if self._pending is not None:

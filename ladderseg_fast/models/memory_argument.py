@@ -66,10 +66,10 @@ class BudgetPlans:
         self._kinds: dict[tuple[object, ...], _Kind] = {}
 
     def __deepcopy__(self, memo: dict) -> "BudgetPlans":
-        return BudgetPlans(self.budget)  # the history of the process does not concern a copy
+        return type(self)(self.budget)  # the history of the process does not concern a copy
 
     def __reduce__(self) -> tuple:
-        return BudgetPlans, (self.budget,)
+        return type(self), (self.budget,)
 
     def plan_for(self, model: LeanModel, images: Tensor, workspace: lean.Workspace) -> lean.MemoryPlan | None:
         """The plan for a step with these images; None if no backward pass will follow.
@@ -95,8 +95,11 @@ class BudgetPlans:
         return kind.planned.plan
 
     def _check(self, kind: _Kind, workspace: int, device: torch.device) -> None:
+        self._compare("its feature maps", workspace, kind.planned.estimate.workspace)
+        self._check_process(kind, device)
+
+    def _check_process(self, kind: _Kind, device: torch.device) -> None:
         estimate = kind.planned.estimate
-        self._compare("its feature maps", workspace, estimate.workspace)
         peak = memory.peak_memory(device)
         if kind.in_use is not None and peak > kind.peak:  # else the peak is from before these steps
             there = estimate.parts["parameters and buffers"] + estimate.parts["images and labels"]
@@ -111,5 +114,5 @@ class BudgetPlans:
             f"a training step took more memory than was planned for a budget of {memory.format_bytes(self.budget)}: "
             f"{what} took {sizes}",
             RuntimeWarning,
-            stacklevel=6,
+            stacklevel=7,
         )

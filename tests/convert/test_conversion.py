@@ -144,12 +144,14 @@ def test_plan() -> None:
     plain, converted = models()
     plan = MemoryPlan(sections={"denseblock1": SectionPlan(None, recompute=True, keep_skip=True)})
     convert(converted, memory=plan)
-    assert converted.features.lean_state.plan is plan
+    assert converted.features.lean_state.plan == plan
     assert_same_step(plain, converted)
 
 
 def test_unknown_memory() -> None:
-    with pytest.raises(ValueError, match="memory must be lean, plain, or a MemoryPlan, got 'tiny'"):
+    with pytest.raises(
+        ValueError, match="memory must be lean, plain, a budget such as 8GiB, or a MemoryPlan, got 'tiny'"
+    ):
         convert(nn.Linear(1, 1), memory="tiny")
 
 
