@@ -282,28 +282,57 @@ UpsampleProjectConcatForward<T> upsample_project_concat_forward(const Checks& ch
 }
 
 template <class T>
-UpsampleCrossEntropy<T> upsample_cross_entropy(const Checks& checks, const Map& logits, const Memory& labels,
-                                               LabelType label_type, int64_t height, int64_t width,
-                                               const Memory& class_weights, int64_t ignore_index, const Memory& loss,
-                                               const Map& grad_logits, const Memory& invalid_pixel) {
+LabelledScores<T> labelled_scores(const Checks& checks, const Map& logits, const Memory& labels, LabelType label_type,
+                                  int64_t height, int64_t width, bool align_corners, const Memory& class_weights,
+                                  int64_t ignore_index, double label_smoothing) {
   checks.map("logits", logits);
   checks.expect(logits.h > 0 && logits.w > 0 && height > 0 && width > 0, "logits and labels must have pixels");
   checks.memory("labels", labels, logits.n * height * width, label_bytes(label_type));
   checks.optional_vector("class_weights", class_weights, logits.c);
+  return {logits, labels, label_type, height, width, align_corners, class_weights, ignore_index, label_smoothing};
+}
+
+template <class T>
+UpsampleCrossEntropy<T> upsample_cross_entropy(const Checks& checks, const Map& logits, const Memory& labels,
+                                               LabelType label_type, int64_t height, int64_t width, bool align_corners,
+                                               const Memory& class_weights, int64_t ignore_index,
+                                               double label_smoothing, bool mean, const Memory& pixel_weights,
+                                               bool one_weight, const Memory& grad_class_sums, const Memory& loss,
+                                               const Map& grad_logits, const Memory& invalid_pixel) {
+  const LabelledScores<T> scores = labelled_scores<T>(checks, logits, labels, label_type, height, width, align_corners,
+                                                      class_weights, ignore_index, label_smoothing);
+  checks.optional_vector("pixel_weights", pixel_weights, one_weight ? 1 : logits.n * height * width);
+  checks.optional_vector("grad_class_sums", grad_class_sums, logits.n * 3 * logits.c);
+  checks.expect(!mean || !grad_class_sums.given, "a mean has no grad_class_sums");
   checks.memory("loss", loss, 1, Checks::kDouble);
   checks.optional_map("grad_logits", grad_logits, logits);
   checks.memory("invalid_pixel", invalid_pixel, 1, sizeof(int64_t));
-  return {logits, labels, label_type, height, width, class_weights, ignore_index, loss, grad_logits, invalid_pixel};
+  return {scores, mean, pixel_weights, one_weight, grad_class_sums, loss, grad_logits, invalid_pixel};
+}
+
+template <class T>
+UpsamplePixelLosses<T> upsample_pixel_losses(const Checks& checks, const Map& logits, const Memory& labels,
+                                             LabelType label_type, int64_t height, int64_t width, bool align_corners,
+                                             const Memory& class_weights, int64_t ignore_index, double label_smoothing,
+                                             const Memory& losses, const Memory& loss_sums, const Memory& class_sums,
+                                             const Memory& invalid_pixel) {
+  const LabelledScores<T> scores = labelled_scores<T>(checks, logits, labels, label_type, height, width, align_corners,
+                                                      class_weights, ignore_index, label_smoothing);
+  checks.optional_vector("losses", losses, logits.n * height * width);
+  checks.memory("loss_sums", loss_sums, 2, Checks::kDouble);
+  checks.optional_memory("class_sums", class_sums, logits.n * 3 * logits.c, Checks::kDouble);
+  checks.memory("invalid_pixel", invalid_pixel, 1, sizeof(int64_t));
+  return {scores, losses, loss_sums, class_sums, invalid_pixel};
 }
 
 template <class T>
 UpsampleArgmax<T> upsample_argmax(const Checks& checks, const Map& scores, const Memory& labels, int64_t height,
-                                  int64_t width) {
+                                  int64_t width, bool align_corners) {
   checks.map("scores", scores);
   checks.expect(scores.c <= 256, "scores are of more than 256 classes");
   checks.expect(scores.h > 0 && scores.w > 0 && height > 0 && width > 0, "scores and labels must have pixels");
   checks.memory("labels", labels, scores.n * height * width, 1);
-  return {scores, labels, height, width};
+  return {scores, labels, height, width, align_corners};
 }
 
 }  // namespace ladderseg::bindings::arguments_of

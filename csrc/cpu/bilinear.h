@@ -1,4 +1,5 @@
-// Bilinear interpolation along one axis with half-pixel centres: F.interpolate(align_corners=False).
+// Bilinear interpolation along one axis, as F.interpolate does it: with half-pixel centres, or with the first and the
+// last positions of both sizes aligned (align_corners=True).
 #pragma once
 
 #include "scratch.h"
@@ -23,10 +24,12 @@ struct BilinearAxisScratch {
   LADDERSEG_INLINE BilinearAxisScratch(ScratchLayout& layout, int64_t fine)
       : lower(layout.add<int64_t>(fine)), upper(layout.add<int64_t>(fine)), weight(layout.add<T>(fine)) {}
 
-  LADDERSEG_INLINE BilinearAxis<T> fill(char* base, int64_t coarse, int64_t fine) const {
-    const T ratio = static_cast<T>(coarse) / static_cast<T>(fine);
+  LADDERSEG_INLINE BilinearAxis<T> fill(char* base, int64_t coarse, int64_t fine, bool align_corners = false) const {
+    const T ratio = align_corners ? fine > 1 ? static_cast<T>(coarse - 1) / static_cast<T>(fine - 1) : T(0)
+                                  : static_cast<T>(coarse) / static_cast<T>(fine);
+    const T centre = align_corners ? T(0) : T(0.5);
     for (int64_t i = 0; i < fine; ++i) {
-      T source = ratio * (static_cast<T>(i) + T(0.5)) - T(0.5);
+      T source = ratio * (static_cast<T>(i) + centre) - centre;
       if (source < T(0)) source = T(0);
       const int64_t below = smaller(static_cast<int64_t>(source), coarse - 1);
       T weight = source - static_cast<T>(below);

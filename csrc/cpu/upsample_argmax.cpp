@@ -47,8 +47,8 @@ void upsample_argmax(const UpsampleArgmax<T>& args, int threads) {
   const Region<T> line = own.add<T>(classes * scores.w);
   const Region<T> value = own.add<T>(kRun), best = own.add<T>(kRun), arg = own.add<T>(kRun);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
-  const BilinearAxis<T> vertical = vertical_scratch.fill(scratch, scores.h, args.height);
-  const BilinearAxis<T> horizontal = horizontal_scratch.fill(scratch, scores.w, args.width);
+  const BilinearAxis<T> vertical = vertical_scratch.fill(scratch, scores.h, args.height, args.align_corners);
+  const BilinearAxis<T> horizontal = horizontal_scratch.fill(scratch, scores.w, args.width, args.align_corners);
 
   parallel(threads, [&](int member, int team) {
     char* const base = scratch + shared.bytes + member * own.bytes;

@@ -1,133 +1,126 @@
 // Cross entropy of upsampled logits, and its gradient: see ladderseg/upsample_cross_entropy.h.
-#include <cmath>
 #include <cstring>
 
-#include "bilinear.h"
-#include "exp.h"
 #include "operators.h"
 #include "parallel.h"
+#include "upsampled_softmax.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-LADDERSEG_INLINE int64_t read_label(const void* labels, LabelType type, int64_t i) {
-  switch (type) {
-    case LabelType::uint8:
-      return static_cast<const uint8_t*>(labels)[i];
-    case LabelType::int32:
-      return static_cast<const int32_t*>(labels)[i];
-    default:
-      return static_cast<const int64_t*>(labels)[i];
-  }
-}
-
-// Vectors run along classes: a pixel's scores are padded to whole vectors with copies of class 0 (which change no
-// maximum) that a mask keeps out of the sums.
-//
 // A member owns rows of the coarse map: it visits the fine rows whose lower neighbour is one of them, and adds their
 // gradient to that row and the next. The gradient of the row after its last goes to a spill row, added at the end.
 template <class T>
 struct CrossEntropy {
-  using Vector = typename Simd<T>::Vector;
-  static constexpr int lanes = Simd<T>::lanes;
+  using Softmax = UpsampledSoftmax<T>;
+  using Vector = typename Softmax::Vector;
+  static constexpr int lanes = Softmax::lanes;
 
   const UpsampleCrossEntropy<T>& args;
-  const int64_t classes, padded, coarse_height, coarse_width;
+  const LabelledScores<T>& scores;
+  const int64_t coarse_height, coarse_width;
   const bool want_grad;
   ScratchLayout shared, own;
-  const BilinearAxisScratch<T> vertical_scratch, horizontal_scratch;
-  const Region<T> mask;         // [padded]: 1 for a class, 0 for padding
-  const Region<T> line;         // [w, padded]: a row of logits at the height of a fine row
-  const Region<T> line_grad;    // [w, padded]
-  const Region<T> spill;        // [w, padded]
-  const Region<T> pixel;        // [padded]: scores, then their gradient
-  const Region<double> totals;  // loss, weight
-  const Region<int64_t> flags;  // invalid pixel, spill row
-  BilinearAxis<T> vertical, horizontal;
+  Softmax softmax;
+  const int64_t classes, padded;
+  const Region<T> grad_predicted;  // [N, padded]: the first of grad_class_sums
+  const Region<T> line_grad;       // [w, padded]
+  const Region<T> spill;           // [w, padded]
+  const Region<double> totals;     // loss, weight
+  const Region<int64_t> flags;     // invalid pixel, spill row
 
   explicit CrossEntropy(const UpsampleCrossEntropy<T>& arguments)
       : args(arguments),
-        classes(args.logits.c),
-        padded(round_up<int64_t>(classes, lanes)),
-        coarse_height(args.logits.h),
-        coarse_width(args.logits.w),
+        scores(args.scores),
+        coarse_height(scores.logits.h),
+        coarse_width(scores.logits.w),
         want_grad(args.grad_logits.data != nullptr),
-        vertical_scratch(shared, args.height),
-        horizontal_scratch(shared, args.width),
-        mask(shared.add<T>(padded)),
-        line(own.add<T>(coarse_width * padded)),
+        softmax(scores, shared, own),
+        classes(softmax.classes),
+        padded(softmax.padded),
+        grad_predicted(shared.add<T>(args.grad_class_sums ? scores.logits.n * padded : 0)),
         line_grad(own.add<T>(coarse_width * padded)),
         spill(own.add<T>(coarse_width * padded)),
-        pixel(own.add<T>(padded)),
         totals(own.add<double>(2)),
-        flags(own.add<int64_t>(2)),
-        vertical{},
-        horizontal{} {}
+        flags(own.add<int64_t>(2)) {}
 
   LADDERSEG_INLINE void prepare(char* scratch) {
-    vertical = vertical_scratch.fill(scratch, coarse_height, args.height);
-    horizontal = horizontal_scratch.fill(scratch, coarse_width, args.width);
-    for (int64_t k = 0; k < padded; ++k) mask.in(scratch)[k] = k < classes ? T(1) : T(0);
+    softmax.prepare(scratch);
+    if (!args.grad_class_sums) return;
+    for (int64_t image = 0; image < scores.logits.n; ++image)
+      for (int64_t k = 0; k < padded; ++k)
+        grad_predicted.in(scratch)[image * padded + k] =
+            k < classes ? args.grad_class_sums[image * 3 * classes + k] : T(0);
   }
 
-  LADDERSEG_INLINE void blend_line(char* base, int64_t image, int64_t y) const {
-    for (int64_t x = 0; x < coarse_width; ++x) {
-      T* to = line.in(base) + x * padded;
-      blend(classes, args.logits.at(image, vertical.lower[y], x), args.logits.at(image, vertical.upper[y], x),
-            vertical.weight[y], to);
-      for (int64_t k = classes; k < padded; ++k) to[k] = to[0];
-    }
-  }
-
-  // Loss of one pixel; its gradient (softmax - onehot) * weight is left in `pixel`.
-  LADDERSEG_INLINE double pixel_loss(char* scratch, char* base, int64_t x, int64_t label, T weight) const {
-    const T* a = line.in(base) + horizontal.lower[x] * padded;
-    const T* b = line.in(base) + horizontal.upper[x] * padded;
-    const T right = horizontal.weight[x], left = T(1) - right;
-    T* const v = pixel.in(base);
-    Vector largest = left * load(a) + right * load(b);
-    for (int64_t k = 0; k < padded; k += lanes) {
-      const Vector value = left * load(a + k) + right * load(b + k);
-      store(v + k, value);
-      largest = value > largest ? value : largest;
-    }
-    T maximum = largest[0];
-    for (int i = 1; i < lanes; ++i) maximum = largest[i] > maximum ? largest[i] : maximum;
-    const T at_label = v[label];
-    Vector sums = {};
-    for (int64_t k = 0; k < padded; k += lanes) {
-      const Vector e = exp_nonpositive(load(v + k) - maximum) * load(mask.in(scratch) + k);
-      store(v + k, e);
-      sums += e;
-    }
-    T sum = sums[0];
-    for (int i = 1; i < lanes; ++i) sum += sums[i];
-    const T factor = weight / sum;
+  // The loss of a pixel without smoothing, of weight 1; its gradient (softmax - onehot) * weight replaces the terms.
+  LADDERSEG_INLINE double plain_loss(char* scratch, char* base, int64_t x, int64_t label, T weight) const {
+    const typename Softmax::Terms terms = softmax.terms(scratch, base, x, label);
+    T* const v = softmax.pixel.in(base);
+    const T factor = weight / terms.sum;
     for (int64_t k = 0; k < padded; k += lanes) store(v + k, load(v + k) * factor);
     v[label] -= weight;
-    return static_cast<double>(weight) * (static_cast<double>(std::log(sum)) + static_cast<double>(maximum - at_label));
+    return static_cast<double>(weight) *
+           (static_cast<double>(std::log(terms.sum)) + static_cast<double>(terms.maximum - terms.at_label));
+  }
+
+  // The loss of a pixel; its gradient, softmax[k] * (mass + grad_predicted[k]) - pixel_weight * target[k] and what
+  // grad_intersection adds at the label, replaces the terms.
+  LADDERSEG_INLINE double weighted_loss(char* scratch, char* base, int64_t image, int64_t x, int64_t label, T weight,
+                                        T pixel_weight) const {
+    const typename Softmax::Terms terms = softmax.terms(scratch, base, x, label);
+    const typename Softmax::Target target = softmax.target(weight);
+    T* const v = softmax.pixel.in(base);
+    const T inverse = T(1) / terms.sum;
+    T mass = pixel_weight * target.total, at_label = -pixel_weight * target.at_label;
+    if (args.grad_class_sums) {
+      const T* const predicted = grad_predicted.in(scratch) + image * padded;
+      const T of_label = v[label] * inverse * args.grad_class_sums[(image * 3 + 1) * classes + label];
+      Vector sums = {};
+      for (int64_t k = 0; k < padded; k += lanes) sums += load(v + k) * load(predicted + k);
+      mass -= sum_lanes<T>(sums) * inverse + of_label;
+      at_label += of_label;
+      for (int64_t k = 0; k < padded; k += lanes) store(v + k, load(v + k) * inverse * (mass + load(predicted + k)));
+    } else {
+      const T factor = mass * inverse;
+      for (int64_t k = 0; k < padded; k += lanes) store(v + k, load(v + k) * factor);
+    }
+    if (softmax.smoothing)
+      for (int64_t k = 0; k < padded; k += lanes)
+        store(v + k, load(v + k) - pixel_weight * load(softmax.shares.in(scratch) + k));
+    v[label] += at_label;
+    return static_cast<double>(pixel_weight) * softmax.loss(target, terms);
   }
 
   LADDERSEG_INLINE void fine_row(char* scratch, char* base, int64_t image, int64_t y, double& loss,
                                  double& total) const {
-    blend_line(base, image, y);
+    softmax.blend_line(base, image, y);
     T* const grad = line_grad.in(base);
     if (want_grad) std::memset(grad, 0, coarse_width * padded * sizeof(T));
-    for (int64_t x = 0; x < args.width; ++x) {
-      const int64_t i = (image * args.height + y) * args.width + x;
-      const int64_t label = read_label(args.labels, args.label_type, i);
-      if (label == args.ignore_index) continue;
+    const bool plain = !softmax.smoothing && !args.pixel_weights && !args.grad_class_sums;
+    for (int64_t x = 0; x < scores.width; ++x) {
+      const int64_t i = (image * scores.height + y) * scores.width + x;
+      const int64_t label = read_label(scores.labels, scores.label_type, i);
+      if (label == scores.ignore_index) continue;
       if (label < 0 || label >= classes) {
         flags.in(base)[0] = i;
         continue;
       }
-      const T weight = args.class_weights ? args.class_weights[label] : T(1);
-      loss += pixel_loss(scratch, base, x, label, weight);
-      total += static_cast<double>(weight);
+      const T weight = softmax.class_weight(label);
+      if (plain) {
+        loss += plain_loss(scratch, base, x, label, weight);
+        total += static_cast<double>(weight);
+      } else {
+        const T pixel_weight = args.pixel_weights ? args.pixel_weights[args.one_weight ? 0 : i] : T(1);
+        if (pixel_weight == T(0) && !args.grad_class_sums) continue;
+        loss += weighted_loss(scratch, base, image, x, label, weight, pixel_weight);
+        total += static_cast<double>(pixel_weight) * static_cast<double>(weight);
+      }
       if (!want_grad) continue;
-      const T right = horizontal.weight[x];
-      add_scaled(padded, T(1) - right, pixel.in(base), grad + horizontal.lower[x] * padded);
-      add_scaled(padded, right, pixel.in(base), grad + horizontal.upper[x] * padded);
+      const T right = softmax.horizontal.weight[x];
+      const T* const gradient = softmax.pixel.in(base);
+      add_scaled(padded, T(1) - right, gradient, grad + softmax.horizontal.lower[x] * padded);
+      add_scaled(padded, right, gradient, grad + softmax.horizontal.upper[x] * padded);
     }
   }
 
@@ -145,16 +138,16 @@ struct CrossEntropy {
         std::memset(args.grad_logits.pixel(row * coarse_width + x), 0, classes * sizeof(T));
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const int64_t image = row / coarse_height, i = row % coarse_height;
-      for (int64_t y = 0; y < args.height; ++y) {
-        if (vertical.lower[y] != i) continue;
+      for (int64_t y = 0; y < scores.height; ++y) {
+        if (softmax.vertical.lower[y] != i) continue;
         fine_row(scratch, base, image, y, loss, total);
         if (!want_grad) continue;
-        add_line(base, image, i, T(1) - vertical.weight[y]);
-        const int64_t upper = vertical.upper[y];
+        add_line(base, image, i, T(1) - softmax.vertical.weight[y]);
+        const int64_t upper = softmax.vertical.upper[y];
         if (image * coarse_height + upper < rows.end)
-          add_line(base, image, upper, vertical.weight[y]);
+          add_line(base, image, upper, softmax.vertical.weight[y]);
         else
-          add_to_spill(base, rows.end, vertical.weight[y]);
+          add_to_spill(base, rows.end, softmax.vertical.weight[y]);
       }
     }
     totals.in(base)[0] = loss;
@@ -167,7 +160,8 @@ struct CrossEntropy {
     add_scaled(coarse_width * padded, weight, line_grad.in(base), spill.in(base));
   }
 
-  // Adds the sums in the members' order; one member calls it. Returns the factor that turns the gradient into a mean's.
+  // Adds the sums in the members' order; one member calls it. Returns the factor that turns the gradient of the sum
+  // into that of the loss.
   template <class MemberBase>
   LADDERSEG_INLINE T finish(int team, const MemberBase& base_of) const {
     double loss = 0.0, total = 0.0;
@@ -182,7 +176,7 @@ struct CrossEntropy {
       for (int64_t x = 0; x < coarse_width; ++x)
         add_scaled(classes, T(1), spill.in(base) + x * padded, args.grad_logits.pixel(row * coarse_width + x));
     }
-    const double weight = total == 0.0 ? 1.0 : total;
+    const double weight = !args.mean || total == 0.0 ? 1.0 : total;
     *args.loss = loss / weight;
     return static_cast<T>(1.0 / weight);
   }
@@ -197,13 +191,13 @@ void upsample_cross_entropy(const UpsampleCrossEntropy<T>& args, int threads) {
   work.prepare(scratch);
 
   parallel(threads, [&](int member, int team) {
-    const Range rows = split(args.logits.n * args.logits.h, member, team);
+    const Range rows = split(work.scores.logits.n * work.coarse_height, member, team);
     work.coarse_rows(scratch, base_of(member), rows);
     barrier(team);
     if (member == 0) *factor.in(scratch) = work.finish(team, base_of);
     barrier(team);
-    if (!work.want_grad) return;
-    for (int64_t p = rows.begin * args.logits.w; p < rows.end * args.logits.w; ++p)
+    if (!work.want_grad || !args.mean) return;
+    for (int64_t p = rows.begin * work.coarse_width; p < rows.end * work.coarse_width; ++p)
       for (int64_t k = 0; k < work.classes; ++k) args.grad_logits.pixel(p)[k] *= *factor.in(scratch);
   });
 }

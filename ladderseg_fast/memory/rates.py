@@ -22,7 +22,7 @@ from ..ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forw
 from ..ops.cost import Cost
 from ..ops.layout import pixel_major
 from ..ops.stem import stem_forward
-from ..ops.upsample_cross_entropy import loss_and_gradient
+from ..ops.loss_kernels import loss_and_gradient
 from .cost_model import Rates
 
 #: Height and width of the maps for calibration: too large for most caches, as in real steps.

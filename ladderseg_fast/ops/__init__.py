@@ -11,6 +11,8 @@ from .channel_statistics import channel_statistics
 from .kernel import check_declared
 from .upsample_argmax import upsample_argmax
 from .upsample_cross_entropy import upsample_cross_entropy
+from .upsample_dice_loss import upsample_cross_entropy_dice_loss, upsample_dice_loss
+from .upsample_ohem_cross_entropy import upsample_ohem_cross_entropy
 from .upsample_project_concat import upsample_project_concat
 
 __all__ = [
@@ -23,6 +25,9 @@ __all__ = [
     "reference",
     "upsample_argmax",
     "upsample_cross_entropy",
+    "upsample_cross_entropy_dice_loss",
+    "upsample_dice_loss",
+    "upsample_ohem_cross_entropy",
     "upsample_project_concat",
 ]
 

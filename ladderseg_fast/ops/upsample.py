@@ -1,4 +1,4 @@
-"""Bilinear upsampling with half-pixel centres."""
+"""Bilinear upsampling."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from .kernel import kernel
 from .pointers import feature_map
 
 
-def plain_upsample(x: Tensor, size: Sequence[int]) -> Tensor:
+def plain_upsample(x: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
     """x [N, C, h, w] upsampled to `size` (H, W), in plain PyTorch."""
-    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=align_corners)
 
 
 @kernel("upsample_forward")
 def upsample_forward(coarse: Tensor, out: Tensor, first_row: int = 0, height: int | None = None) -> None:
-    """Computes out [N, D, H, W], the bilinear upsampling of coarse [N, D, h, w].
+    """Computes out [N, D, H, W], the bilinear upsampling of coarse [N, D, h, w] with half-pixel centres.
 
     For a strip of rows, out is rows first_row.. of an upsampled map of `height` rows.
     """

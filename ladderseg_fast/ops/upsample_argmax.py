@@ -15,13 +15,14 @@ from .registration import operator, reference_of
 from .upsample import plain_upsample
 
 
-def upsample_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample_argmax(scores: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
     """Class labels at `size` from low-resolution `scores`, without full-resolution scores.
 
     Args:
         scores: [N, K, h, w], float32 or float64, on CUDA float16 or bfloat16 too, 1 <= K <= 256; channels_last is read
             without a copy.
         size: (H, W) of the labels, at least (1, 1).
+        align_corners: as in torch.nn.functional.interpolate.
     Returns:
         [N, H, W] uint8; ties go to the smaller class.
     Raises:
@@ -30,31 +31,31 @@ def upsample_argmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
     Source: ALGORITHMS.md section 5, prediction.
     Equivalent to: ops.reference.upsample_argmax.
     """
-    return _forward(scores, size)
+    return _forward(scores, size, align_corners)
 
 
 @reference_of(upsample_argmax)
-def _plain(scores: Tensor, size: tuple[int, int]) -> Tensor:
+def _plain(scores: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
     """Best class [N, H, W] uint8 of scores [N, K, h, w], upsampled to size (H, W); ties go to the smaller class."""
-    return plain_upsample(scores, size).argmax(dim=1).to(torch.uint8)
+    return plain_upsample(scores, size, align_corners).argmax(dim=1).to(torch.uint8)
 
 
 @kernel("upsample_argmax")
-def write_labels(scores: Tensor, labels: Tensor) -> None:
+def write_labels(scores: Tensor, labels: Tensor, align_corners: bool = False) -> None:
     """Writes labels [N, H, W] uint8, contiguous, from scores [N, K, h, w]."""
-    launch(_core.upsample_argmax, scores, feature_map(scores), memory(labels), *labels.shape[1:])
+    launch(_core.upsample_argmax, scores, feature_map(scores), memory(labels), *labels.shape[1:], align_corners)
 
 
-@operator("upsample_argmax", schema="(Tensor scores, SymInt[2] size) -> Tensor")
-def _forward(scores: Tensor, size: Sequence[int]) -> Tensor:
+@operator("upsample_argmax", schema="(Tensor scores, SymInt[2] size, bool align_corners=False) -> Tensor")
+def _forward(scores: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
     _check(scores, size)
     labels = torch.empty((scores.shape[0], *size), dtype=torch.uint8, device=scores.device)
-    write_labels(pixel_major(scores), labels)
+    write_labels(pixel_major(scores), labels, align_corners)
     return labels
 
 
 @_forward.register_fake
-def _(scores: Tensor, size: Sequence[int]) -> Tensor:
+def _(scores: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
     _check(scores, size)
     return torch.empty((scores.shape[0], *size), dtype=torch.uint8, device=scores.device)
 

@@ -24,7 +24,7 @@ from ladderseg_fast.ops.layout import pixel_major
 from ladderseg_fast.ops.stem import stem_backward_images, stem_backward_sums, stem_backward_weight, stem_forward
 from ladderseg_fast.ops.upsample import upsample_backward, upsample_forward
 from ladderseg_fast.ops.upsample_argmax import write_labels
-from ladderseg_fast.ops.upsample_cross_entropy import loss_and_gradient
+from ladderseg_fast.ops.loss_kernels import loss_and_gradient
 from ladderseg_fast.ops.upsample_project_concat import upsample_project_concat_forward
 
 N, C, M, H, W = 2, 24, 16, 16, 16

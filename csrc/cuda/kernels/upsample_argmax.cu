@@ -20,7 +20,8 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 4)
     LADDERSEG_KERNEL(upsample_argmax)(const UpsampleArgmaxArguments<Element> args) {
   __shared__ StagedRow<kClasses> above, below;
   const FeatureMap<const Element>& scores = args.scores;
-  const Axis vertical = make_axis(scores.h, args.height), horizontal = make_axis(scores.w, args.width);
+  const Axis vertical = make_axis(scores.h, args.height, args.align_corners != 0);
+  const Axis horizontal = make_axis(scores.w, args.width, args.align_corners != 0);
   const PixelTile tile = pixel_tile(vertical, horizontal, args.tiles);
   const int row_below = min(tile.row + 1, vertical.coarse - 1);
   const int classes = static_cast<int>(scores.c);

@@ -10,6 +10,7 @@ struct UpsampleArgmaxArguments {
   FeatureMap<const T> scores;
   unsigned char* labels;
   int64 height, width;
+  int align_corners;
   PixelTiles tiles;
 };
 

@@ -19,38 +19,20 @@
 //
 // With more classes than registers, pixel_loss leaves the maximum and the sum of the softmax of every pixel in memory
 // (2 numbers, not K), and the same walk makes the gradient of one group of classes at a time.
-#include "labels.cuh"
+#include "coarse_walk.cuh"
+#include "loss_sums.cuh"
 #include "pixel_tile.cuh"
 #include "upsample_cross_entropy.h"
-#include "upsampled_scores.cuh"
 
 namespace ladderseg::cuda {
 
 constexpr int kLabelThreads = 256;
 constexpr int kLabelsPerThread = 16;  // summed as Reals; blocks of threads go on in double
 constexpr int kTotalThreads = 256;
-constexpr int kMostTileRows = 16;
-constexpr int kLossRows = 16;                       // so many losses of a thread are summed as Reals
-constexpr int kGroup = sizeof(Real) == 8 ? 8 : 20;  // classes at a time, where there are too many for registers
 
-LADDERSEG_DEVICE void merge(double& sum, double other) { sum += other; }
 LADDERSEG_DEVICE void merge(LabelSums& sums, const LabelSums& other) {
   sums.weight += other.weight;
   sums.first_invalid = smaller(sums.first_invalid, other.first_invalid);
-}
-
-// A sum over the block's threads, in a fixed order; the result is that of thread 0.
-template <int threads, class T>
-LADDERSEG_DEVICE T block_sum(T value, T* shared) {
-  shared[threadIdx.x] = value;
-  for (int half = threads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) {
-      merge(value, shared[threadIdx.x + half]);
-      shared[threadIdx.x] = value;
-    }
-  }
-  return value;
 }
 
 // Some labels of a thread.
@@ -118,31 +100,10 @@ extern "C" __global__ void __launch_bounds__(kTotalThreads)
   for (int64 i = threadIdx.x; i < args.parts; i += kTotalThreads) merge(sums, args.sums[i]);
   sums = block_sum<kTotalThreads>(sums, shared);
   if (threadIdx.x != 0) return;
-  const double weight = sums.weight == 0.0 ? 1.0 : sums.weight;
+  const double weight = !args.mean || sums.weight == 0.0 ? 1.0 : sums.weight;
   *args.totals = {weight, 1.0 / weight};
   *args.invalid_pixel = sums.first_invalid == kNoPixel ? -1 : sums.first_invalid;
 }
-
-// The losses of a thread's pixels.
-struct LossSum {
-  double total;
-  Real run;
-  int rows;
-
-  LADDERSEG_DEVICE void add(Real loss) { run += loss; }
-  LADDERSEG_DEVICE void end_row() {
-    if (++rows < kLossRows) return;
-    total += static_cast<double>(run);
-    run = Real(0);
-    rows = 0;
-  }
-  LADDERSEG_DEVICE double result() const { return total + static_cast<double>(run); }
-};
-
-// Some classes: first .. first + count.
-struct Classes {
-  int first, count;
-};
 
 // Scores of a pixel become the terms exp(score - maximum) of its softmax, whose sum is returned. Of the kClasses,
 // kAlways at least are in use; beyond `count` they are copies of the first.
@@ -163,188 +124,58 @@ LADDERSEG_DEVICE Real softmax_terms(Real (&value)[kClasses], int count, int labe
   return sum;
 }
 
-// The coarse pixels of a block of CoarseTiles, and the fine columns that read them. Cells are those of bilinear.cuh:
-// fine rows or columns with the same lower neighbour.
-struct CoarseTile {
-  int64 image;
-  int first_row, end_row, first_column, end_column;
-  int staged_column, staged;  // coarse columns that its fine columns read
-  int fine_begin, fine_end;
-  bool several;  // more fine columns than threads, so it takes several passes; there is one coarse column then
+// Loss and gradient of a pixel with all its classes in registers.
+template <int kAlways>
+struct WholePixel {
+  const Labels<Real>& labels;
+  int count;
+  LossSum loss;
 
-  LADDERSEG_DEVICE CoarseTile(const CoarseTiles& tiles, const Axis& vertical, const Axis& horizontal) {
-    const int64 group = blockIdx.x / tiles.column_tiles;
-    image = group / tiles.row_tiles;
-    first_row = static_cast<int>((group - image * tiles.row_tiles) * tiles.rows);
-    end_row = static_cast<int>(smaller(first_row + tiles.rows, vertical.coarse));
-    first_column = static_cast<int>((blockIdx.x - group * tiles.column_tiles) * tiles.columns);
-    end_column = static_cast<int>(smaller(first_column + tiles.columns, horizontal.coarse));
-    staged_column = max(first_column - 1, 0);
-    staged = min(end_column + 1, horizontal.coarse) - staged_column;
-    fine_begin = cell_begin(horizontal, first_column - 1);
-    fine_end = cell_begin(horizontal, end_column);
-    several = fine_end - fine_begin > kScoreThreads;
+  template <int kClasses>
+  LADDERSEG_DEVICE Real gradient(int label, int64, bool owned, Real& up, Real& down, Real (&value)[kClasses]) {
+    const Real weight = class_weight(labels, label);
+    Real maximum, at_label;
+    const Real sum = softmax_terms<kAlways>(value, count, label, maximum, at_label);
+    if (owned) loss.add(weight * (natural_log(sum) + (maximum - at_label)));
+    const Real factor = weight / sum;
+    up *= factor;
+    down *= factor;
+    return sum;
   }
+  LADDERSEG_DEVICE void end_row() { loss.end_row(); }
 };
 
-template <int kClasses>
-struct SharedTile {
-  StagedRow<kClasses> row;
-  Real gradients[kClasses][kScoreThreads + 1];  // of a coarse row, by fine column; odd, as a gather's lanes are classes
-  Real right[kScoreThreads];                    // the fine columns' weights
-  int cells[kStagedPixels];                     // where the cells of columns first_column - 1 .. end_column begin
-  Real sums[kMostTileRows][kClasses];           // where there are several passes: the gradients of the coarse column
+// Gradient of a pixel for some classes of a known softmax.
+struct KnownSoftmax {
+  const Labels<Real>& labels;
+  const PixelSoftmax<Real>* softmax;
+
+  template <int kClasses>
+  LADDERSEG_DEVICE Real gradient(int label, int64 here, bool, Real&, Real&, Real (&value)[kClasses]) {
+    const PixelSoftmax<Real> pixel = softmax[here];
+#pragma unroll
+    for (int k = 0; k < kClasses; ++k) value[k] = exp_nonpositive(value[k] - pixel.maximum) * pixel.factor;
+    return class_weight(labels, label);
+  }
+  LADDERSEG_DEVICE void end_row() {}
 };
 
-// The gradients of a coarse row from those of the fine columns x_begin .. x_end. A warp has some neighbouring coarse
-// columns, its lanes the classes. A cell is read once, for the coarse columns at its left and its right.
-template <int kClasses>
-LADDERSEG_DEVICE void gather_row(const FeatureMap<Element>& grad, const CoarseTile& tile, int row, int x_begin,
-                                 int x_end, Classes classes, Real scale, SharedTile<kClasses>& shared) {
-  const int warp = threadIdx.x / 32, k = threadIdx.x % 32;
-  const int share = (tile.end_column - tile.first_column + kScoreWarps - 1) / kScoreWarps;
-  const int begin = tile.first_column + warp * share, end = min(begin + share, tile.end_column);
-  if (k >= classes.count || begin >= end) return;
-  Element* to = grad.pixel((tile.image * grad.h + row) * grad.w + begin) + classes.first + k;
-  const int* const cells = shared.cells - (tile.first_column - 1);
-  Real carried = Real(0);
-  for (int j = begin - 1; j < end; ++j) {
-    const int cell_end = min(cells[j + 1], x_end) - x_begin;
-    Real left = Real(0), right = Real(0);
-#pragma unroll 4
-    for (int x = max(cells[j], x_begin) - x_begin; x < cell_end; ++x) {
-      const Real value = shared.gradients[k][x], weight = shared.right[x];
-      left = fused_multiply_add(Real(1) - weight, value, left);
-      right = fused_multiply_add(weight, value, right);
-    }
-    if (j == grad.w - 1) left += right;  // both neighbours are the last column
-    if (j >= begin && tile.several) shared.sums[row - tile.first_row][k] += carried + left;
-    if (j >= begin && !tile.several) {
-      *to = to_element((carried + left) * scale);
-      to += grad.pixel_stride;
-    }
-    carried = right;
-  }
-}
-
-// The walk of a block down its tile, for some classes. Loss and softmax are computed on the way (kWhole: these are all
-// classes), or have been.
-template <int kAlways, int kClasses, bool kWhole>
-LADDERSEG_DEVICE void cross_entropy_tile(const UpsampleCrossEntropyArguments<Element, Real>& args, Classes classes,
-                                         SharedTile<kClasses>& shared, LossSum& loss) {
-  const Axis vertical = make_axis(args.logits.h, args.height), horizontal = make_axis(args.logits.w, args.width);
-  const CoarseTile tile(args.tiles, vertical, horizontal);
-  const bool want_grad = args.grad_logits.data != nullptr;
-  const Real scale = want_grad ? static_cast<Real>(args.totals->scale) : Real(0);
-  for (int i = threadIdx.x; i <= tile.end_column - tile.first_column + 1; i += kScoreThreads)
-    shared.cells[i] = cell_begin(horizontal, tile.first_column - 1 + i);
-  for (int i = threadIdx.x; i < kMostTileRows * kClasses; i += kScoreThreads)
-    shared.sums[i / kClasses][i % kClasses] = Real(0);
-  const int first_cell = max(tile.first_row - 1, 0);
-  const auto stage = [&](int row) {
-    stage_row(args.logits, tile.image, min(row, vertical.coarse - 1), tile.staged_column, tile.staged, classes.first,
-              classes.count, shared.row);
-  };
-
-  int x_begin = tile.fine_begin;
-  do {
-    const int x_end = min(x_begin + kScoreThreads, tile.fine_end), x = x_begin + static_cast<int>(threadIdx.x);
-    const bool active = x < x_end;
-    const Position at = position(horizontal, active ? x : 0);
-    const int lower = active ? at.lower - tile.staged_column : 0, upper = active ? at.upper - tile.staged_column : 0;
-    // Logits and gradients of coarse rows `row` (a) and `row + 1` (b) at this column.
-    Real a[kClasses], b[kClasses], grad_a[kClasses], grad_b[kClasses];
-#pragma unroll
-    for (int k = 0; k < kClasses; ++k) grad_a[k] = grad_b[k] = Real(0);
-    __syncthreads();
-    shared.right[threadIdx.x] = at.weight;
-    stage(first_cell);
-    __syncthreads();
-    blend_column(shared.row, lower, upper, at.weight, a);
-
-    int y = cell_begin(vertical, first_cell);
-    int64 next = (tile.image * args.height + y) * args.width + x;
-    int next_label = active && y < vertical.fine ? class_at(args.labels, next) : kIgnored;
-    for (int row = first_cell; row < tile.end_row; ++row) {
-      __syncthreads();
-      stage(row + 1);
-      if (want_grad && row > tile.first_row)
-        gather_row(args.grad_logits, tile, row - 1, x_begin, x_end, classes, scale, shared);
-      __syncthreads();
-      blend_column(shared.row, lower, upper, at.weight, b);
-      const bool owned = row >= tile.first_row && at.lower >= tile.first_column;
-
-      for (; y < vertical.fine; ++y) {
-        const Position vertically = position(vertical, y);
-        if (vertically.lower != row) break;
-        const int label = next_label;
-        const int64 here = next;
-        next += args.width;
-        next_label = active && y + 1 < vertical.fine ? class_at(args.labels, next) : kIgnored;
-        if (label >= 0) {
-          const Real weight = class_weight(args.labels, label);
-          Real up = Real(1) - vertically.weight, down = vertically.weight;
-          Real value[kClasses];
-#pragma unroll
-          for (int k = 0; k < kClasses; ++k) value[k] = blend(a[k], b[k], up, down);
-          // The gradient of a score is (value - correction at the label), in the shares `up` and `down`.
-          Real correction;
-          if constexpr (kWhole) {
-            Real maximum, at_label;
-            correction = softmax_terms<kAlways>(value, classes.count, label, maximum, at_label);
-            if (owned) loss.add(weight * (natural_log(correction) + (maximum - at_label)));
-            const Real factor = weight / correction;
-            up *= factor;
-            down *= factor;
-          } else {
-            const PixelSoftmax<Real> softmax = args.softmax[here];
-#pragma unroll
-            for (int k = 0; k < kClasses; ++k) value[k] = exp_nonpositive(value[k] - softmax.maximum) * softmax.factor;
-            correction = weight;
-          }
-          if (want_grad) {
-#pragma unroll
-            for (int k = 0; k < kClasses; ++k) {
-              const Real difference = classes.first + k == label ? value[k] - correction : value[k];
-              grad_a[k] = fused_multiply_add(up, difference, grad_a[k]);
-              grad_b[k] = fused_multiply_add(down, difference, grad_b[k]);
-            }
-          }
-        }
-        if constexpr (kWhole) loss.end_row();
-      }
-
-      const bool last = row == vertical.coarse - 1;  // both neighbours of its cell are the last row
-#pragma unroll
-      for (int k = 0; k < kClasses; ++k) {
-        if (want_grad && row >= tile.first_row)
-          shared.gradients[k][threadIdx.x] = last ? grad_a[k] + grad_b[k] : grad_a[k];
-        a[k] = b[k];
-        grad_a[k] = grad_b[k];
-        grad_b[k] = Real(0);
-      }
-    }
-    __syncthreads();
-    if (want_grad) gather_row(args.grad_logits, tile, tile.end_row - 1, x_begin, x_end, classes, scale, shared);
-    x_begin += kScoreThreads;
-  } while (x_begin < tile.fine_end);
-
-  if (!want_grad || !tile.several) return;
-  __syncthreads();
-  for (int i = threadIdx.x; i < (tile.end_row - tile.first_row) * kClasses; i += kScoreThreads) {
-    const int row = i / kClasses, k = i % kClasses;
-    const int64 p = (tile.image * args.logits.h + tile.first_row + row) * args.logits.w + tile.first_column;
-    if (k < classes.count) args.grad_logits.pixel(p)[classes.first + k] = to_element(shared.sums[row][k] * scale);
-  }
+template <int kClasses, class Pixel>
+LADDERSEG_DEVICE void walk_tile(const UpsampleCrossEntropyArguments<Element, Real>& args, Classes classes,
+                                SharedTile<kClasses>& shared, Pixel& pixel) {
+  const Real scale = args.grad_logits.data ? static_cast<Real>(args.totals->scale) : Real(0);
+  walk_tile(args.logits, args.labels, args.grad_logits, args.tiles, make_axis(args.logits.h, args.height),
+            make_axis(args.logits.w, args.width), classes, scale, shared, pixel);
 }
 
 template <int kAlways, int kClasses>
 LADDERSEG_DEVICE void cross_entropy(const UpsampleCrossEntropyArguments<Element, Real>& args) {
   __shared__ SharedTile<kClasses> shared;
   __shared__ double losses[kScoreThreads];
-  LossSum loss = {};
-  cross_entropy_tile<kAlways, kClasses, true>(args, {0, static_cast<int>(args.logits.c)}, shared, loss);
-  const double sum = block_sum<kScoreThreads>(loss.result(), losses);
+  const int count = static_cast<int>(args.logits.c);
+  WholePixel<kAlways> pixel = {args.labels, count, {}};
+  walk_tile(args, {0, count}, shared, pixel);
+  const double sum = block_sum<kScoreThreads>(pixel.loss.result(), losses);
   if (threadIdx.x == 0) args.loss[blockIdx.x] = sum;
 }
 
@@ -373,35 +204,9 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, sizeof(Real) == 8 ? 
     LADDERSEG_KERNEL(cross_entropy_grad)(const UpsampleCrossEntropyArguments<Element, Real> args) {
   __shared__ SharedTile<kGroup> shared;
   const int first = static_cast<int>(blockIdx.y) * kGroup;
-  LossSum unused = {};
-  cross_entropy_tile<0, kGroup, false>(args, {first, min(kGroup, static_cast<int>(args.logits.c) - first)}, shared,
-                                       unused);
+  KnownSoftmax pixel = {args.labels, args.softmax};
+  walk_tile(args, {first, min(kGroup, static_cast<int>(args.logits.c) - first)}, shared, pixel);
 }
-
-// A softmax whose classes arrive in groups: exp(score - maximum) is summed with the largest score so far as maximum.
-struct RunningSoftmax {
-  Real maximum, sum, at_label;
-  int label;
-
-  LADDERSEG_DEVICE void add(const Real (&value)[kGroup], Classes classes) {
-    Real highest = maximum;
-#pragma unroll
-    for (int k = 0; k < kGroup; ++k) highest = larger(highest, value[k]);
-    // While all scores are minus infinity, their terms are zero.
-    const Real offset = highest == -infinity() ? Real(0) : highest;
-    sum *= exp_nonpositive(maximum - offset);
-#pragma unroll
-    for (int k = 0; k < kGroup; ++k) {
-      if (k < classes.count) sum += exp_nonpositive(value[k] - offset);
-      at_label = classes.first + k == label ? value[k] : at_label;
-    }
-    maximum = highest;
-  }
-  // As if there had been one group.
-  LADDERSEG_DEVICE void finish() {
-    if (maximum == -infinity()) sum = maximum - maximum;
-  }
-};
 
 extern "C" __global__ void __launch_bounds__(kScoreThreads, 3)
     LADDERSEG_KERNEL(pixel_loss)(const PixelLossArguments<Element, Real> args) {
@@ -411,6 +216,7 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 3)
   const Axis vertical = make_axis(logits.h, args.height), horizontal = make_axis(logits.w, args.width);
   const PixelTile tile = pixel_tile(vertical, horizontal, args.tiles);
   const int row_below = min(tile.row + 1, vertical.coarse - 1), count = static_cast<int>(logits.c);
+  NoOtherSums others;
   LossSum loss = {};
   for (int y = tile.y_first; y < tile.y_end; y += tile.y_step) {
     const int64 first_pixel = (tile.image * args.height + y) * args.width + tile.x;
@@ -436,7 +242,7 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 3)
         Real value[kGroup];
 #pragma unroll
         for (int k = 0; k < kGroup; ++k) value[k] = blend(a[k], b[k], up, down);
-        softmax[r].add(value, classes);
+        softmax[r].add(value, classes, others);
       }
     }
 #pragma unroll

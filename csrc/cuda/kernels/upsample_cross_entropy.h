@@ -15,7 +15,7 @@ constexpr int64 kNoPixel = 0x7fffffffffffffffLL;
 
 // Totals over all pixels.
 struct LabelTotals {
-  double weight;  // or 1, if all have weight 0
+  double weight;  // by which the loss is divided: 1 if all have weight 0, and for a loss that is no mean
   double scale;   // 1 / weight
 };
 
@@ -38,6 +38,7 @@ struct LabelSumsArguments {
 struct LabelTotalsArguments {
   const LabelSums* sums;  // [parts]
   int64 parts;
+  int mean;  // whether the loss is divided by the weight
   LabelTotals* totals;
   int64* invalid_pixel;
 };

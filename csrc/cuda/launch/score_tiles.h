@@ -9,8 +9,9 @@ namespace ladderseg::cuda {
 constexpr unsigned kScoreThreads = 128;  // as in kernels/upsampled_scores.cuh
 
 // Tiles for a coarse map and the size, or width, to which it is upsampled.
-PixelTiles pixel_tiles(const FeatureMap<const void>& coarse, int64_t height, int64_t width);
-CoarseTiles coarse_tiles(const Queue& queue, const FeatureMap<const void>& coarse, int64_t width);
+PixelTiles pixel_tiles(const FeatureMap<const void>& coarse, int64_t height, int64_t width, bool align_corners = false);
+CoarseTiles coarse_tiles(const Queue& queue, const FeatureMap<const void>& coarse, int64_t width,
+                         bool align_corners = false);
 
 inline Size grid(const FeatureMap<const void>& coarse, const PixelTiles& tiles) {
   return {static_cast<unsigned>(coarse.n * coarse.h * tiles.parts * tiles.column_tiles)};

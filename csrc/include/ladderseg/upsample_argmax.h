@@ -2,7 +2,7 @@
 //
 //   labels[n, y, x] = argmax_k up(scores)[n, y, x, k]      ties go to the smaller k; NaN counts as the largest
 //
-// up() is bilinear interpolation with half-pixel centres (align_corners = false in torch).
+// up() is bilinear interpolation.
 // The full-resolution scores, K times the size of the labels in floats, are never stored.
 #pragma once
 
@@ -15,6 +15,7 @@ struct UpsampleArgmax {
   FeatureMap<const T> scores;  // [N, h, w, K], K at most 256
   uint8_t* labels;             // [N, H, W] contiguous
   int64_t height, width;       // H, W
+  bool align_corners;          // else half-pixel centres
 };
 
 }  // namespace ladderseg

@@ -1,0 +1,143 @@
+"""Cross entropy of upsampled logits over the hardest pixels: online hard example mining."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .checks import check_labels, check_weights_of_classes
+from .labelled_scores import check_label_smoothing, readable, scores_and_weights
+from .registration import reference_of
+from .upsample import plain_upsample
+from .upsample_cross_entropy import reduced_loss
+from .upsample_pixel_losses import pixel_losses
+
+
+def upsample_ohem_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None = None,
+    ignore_index: int = 255,
+    threshold: float | None = 0.7,
+    min_kept: int | float = 100_000,
+    label_smoothing: float = 0.0,
+    align_corners: bool = False,
+) -> Tensor:
+    """Mean cross entropy of `logits`, upsampled bilinearly to the size of `labels`, over the hardest pixels.
+
+    A pixel is the harder, the less probable its true class is: weights and smoothing do not change which are hardest.
+    Kept are the pixels whose true class has at most the probability `threshold`, and in any case the `min_kept` hardest
+    of the batch. With threshold None these alone are kept: the top-k loss.
+
+    The number is found exactly. Pixels as hard as the last of them are kept too, so ties do not depend on an order.
+
+    Args:
+        logits, labels, class_weights, ignore_index, label_smoothing, align_corners: see upsample_cross_entropy.
+        threshold: probability in (0, 1], or None.
+        min_kept: an int is a number of pixels of the batch; a float in [0, 1] is a share of the counted pixels, rounded
+            to the nearest number and at least one pixel, if it is not 0.
+    Returns:
+        Scalar of the dtype of logits (float32 in a region of torch.autocast): the mean over the kept pixels, weighted;
+        0, with a gradient of 0, if none is kept.
+    Raises:
+        ValueError: see upsample_cross_entropy; also, if nothing would be kept, whatever the logits.
+        TypeError: a dtype does not fit.
+    Source: Shrivastava, Gupta and Girshick, Training Region-based Object Detectors with Online Hard Example Mining,
+        2016; with a threshold and a least number as in segmentation (CCNet, HRNet).
+    Equivalent to: ops.reference.upsample_ohem_cross_entropy.
+    """
+    _check_selection(threshold, min_kept)
+    logits, class_weights = scores_and_weights("upsample_ohem_cross_entropy", logits, class_weights, label_smoothing)
+    with torch.no_grad():
+        losses = pixel_losses(logits, labels, ignore_index=ignore_index, align_corners=align_corners)
+        kept = _mark_hardest(losses, readable(labels) == ignore_index, threshold, min_kept)
+    return reduced_loss(logits, labels, class_weights, ignore_index, "mean", label_smoothing, align_corners, kept)
+
+
+@reference_of(upsample_ohem_cross_entropy)
+def _plain(
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None = None,
+    ignore_index: int = 255,
+    threshold: float | None = 0.7,
+    min_kept: int | float = 100_000,
+    label_smoothing: float = 0.0,
+    align_corners: bool = False,
+) -> Tensor:
+    """Mean cross entropy of logits [N, K, h, w], upsampled to labels [N, H, W], over the hardest pixels."""
+    _check_selection(threshold, min_kept)
+    check_label_smoothing(label_smoothing)
+    check_labels(labels)
+    labels = labels.long()
+    upsampled = plain_upsample(logits, labels.shape[1:], align_corners)
+    if class_weights is not None:
+        check_weights_of_classes(class_weights)
+        class_weights = class_weights.to(upsampled.dtype)
+    counts = labels != ignore_index
+    hardness = F.cross_entropy(upsampled.detach(), labels, ignore_index=ignore_index, reduction="none")
+    ordered = hardness[counts].sort(descending=True).values
+    number = int(_number_of(min_kept, torch.tensor(len(ordered))))
+    cutoff = ordered[number - 1] if number else ordered.new_full((), torch.inf)
+    if threshold is not None:
+        cutoff = cutoff.clamp(max=-math.log(threshold))
+    kept = counts & ~(hardness < cutoff)
+    losses = F.cross_entropy(
+        upsampled,
+        labels,
+        weight=class_weights,
+        ignore_index=ignore_index,
+        reduction="none",
+        label_smoothing=label_smoothing,
+    )
+    wide = torch.promote_types(losses.dtype, torch.float32)
+    weights = kept.to(wide) if class_weights is None else class_weights[labels.where(counts, 0)].to(wide) * kept
+    total = weights.sum()
+    return (losses.where(kept, 0.0).sum(dtype=wide) / total.where(total != 0, 1)).to(losses.dtype)
+
+
+def _check_selection(threshold: float | None, min_kept: int | float) -> None:
+    if threshold is not None and not 0.0 < threshold <= 1.0:
+        raise ValueError(f"threshold must be a probability in (0, 1] or None, got {threshold}")
+    if isinstance(min_kept, float) and not 0.0 <= min_kept <= 1.0:
+        raise ValueError(f"min_kept must be a share in [0, 1] if it is a float, got {min_kept}")
+    if min_kept < 0:
+        raise ValueError(f"min_kept must not be negative, got {min_kept}")
+    if threshold is None and min_kept == 0:
+        raise ValueError("min_kept must be positive if threshold is None, otherwise no pixel is kept")
+
+
+def _number_of(min_kept: int | float, counted: Tensor) -> Tensor:
+    """Number of pixels that are kept in any case, of so many `counted` (scalar int64)."""
+    if isinstance(min_kept, float) and min_kept > 0.0:
+        share = (counted.double() * min_kept).round().long().clamp(min=1)
+        return torch.minimum(share, counted)
+    return counted.clamp(max=int(min_kept))
+
+
+def _mark_hardest(losses: Tensor, ignored: Tensor, threshold: float | None, min_kept: int | float) -> Tensor:
+    """1 in the place of the losses [N, H, W] of pixels that are kept, else 0; in place, except at ignored pixels."""
+    losses.masked_fill_(ignored, -1.0)
+    number = _number_of(min_kept, ignored.numel() - ignored.sum())
+    cutoff = kth_largest(losses, number) if min_kept > 0 else losses.new_full((), torch.inf)
+    if threshold is not None:
+        cutoff = cutoff.clamp(max=-math.log(threshold))
+    # Not `greater or equal`: NaN is kept, so that the loss shows it.
+    return losses.lt_(cutoff).neg_().add_(1.0)
+
+
+def kth_largest(values: Tensor, k: Tensor) -> Tensor:
+    """The k-th largest of `values`, scalar; k is a scalar int64. Values below zero do not count. For k = 0, NaN.
+
+    Floating-point numbers that are not negative are ordered like the integers of the same bits. Bit by bit, from the
+    highest on, it keeps what at least k of the integers reach. So there is no copy of the values, and no
+    synchronisation with a device.
+    """
+    integer, bits = (torch.int64, 63) if values.dtype == torch.float64 else (torch.int32, 31)
+    numbers = values.view(integer)
+    found = torch.zeros((), dtype=integer, device=values.device)
+    for bit in reversed(range(bits)):
+        candidate = found | (1 << bit)
+        found = torch.where((numbers >= candidate).count_nonzero() >= k, candidate, found)
+    return found.view(values.dtype)
