@@ -23,8 +23,8 @@ MUTATIONS = [
         ONE_PASS,
         "bn_relu_conv1x1_backward",
         "one_pass_simt.cuh",
-        "        __syncthreads();\n        multiply_by_y(i * kSide, memory);\n",
-        "        multiply_by_y(i * kSide, memory);\n",
+        "        __syncthreads();\n#if __CUDA_ARCH__",
+        "#if __CUDA_ARCH__",
         RACE,
     ),
     Mutation(
@@ -50,8 +50,8 @@ MUTATIONS = [
         ONE_PASS,
         "bn_relu_conv1x1_backward",
         "one_pass_simt.cuh",
-        "put(next.chunk, memory.weight[now ^ 1]);",
-        "put(next.chunk, memory.weight[now]);",
+        "next.put(memory.weight[now], thread);",
+        "next.put(memory.weight[now ^ 1], thread);",
         RACE,
     ),
     Mutation(
