@@ -1,7 +1,7 @@
 """Memory budgets of converted modules: the planner of models, for a part of a model."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,18 @@ from torch import Tensor, nn
 from ..lean import MemoryPlan, Workspace
 from ..models.memory_argument import BudgetPlans
 
-if TYPE_CHECKING:
-    from .lean_module import LeanModule
+
+class Plannable(Protocol):
+    """A module that runs as a lean program under a plan: a converted one."""
+
+    lean_state: Any
+    training: bool
+
+    def lean_sections(self) -> list[str]:
+        """The sections that a plan may name, in the order of the forward pass."""
+
+    def lean_forward(self, x: Tensor) -> Any:
+        """Results for x [N, C, H, W], from the programs under the plan in `lean_state`."""
 
 
 class PartBudget(BudgetPlans):
@@ -36,7 +46,7 @@ class PlannedPart(nn.Module):
     min_size = 1
     on_torch = None
 
-    def __init__(self, module: "LeanModule", in_channels: int) -> None:
+    def __init__(self, module: Plannable, in_channels: int) -> None:
         super().__init__()
         self.module = module
         self.in_channels = in_channels

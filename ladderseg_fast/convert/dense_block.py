@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..lean import opaque
+from ..lean import MemoryPlan, opaque
 from ..lean.examination import Examination, UnsupportedModuleError, know
 from ..lean.module_check import watch
 from ..lean.program import Program, run
@@ -77,10 +77,10 @@ class LeanUsersBlock(LeanModule):
         expect_channels(self.lean_state.path, x, layers[0].norm.num_features)
         channels_last = is_channels_last(x)
 
-        def program() -> Program:
+        def program(plan: MemoryPlan) -> Program:
             return _program(layers, self._block_state.new_only, channels_last)
 
-        (out,) = self.lean_run(derived, program, x, key=channels_last)
+        (out,) = self.lean_run(derived, program, x, self.lean_plan(x), key=channels_last)
         return laid_out(out, self.lean_channels_last(x))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -88,6 +88,9 @@ class LeanUsersBlock(LeanModule):
         made = super().__reduce_ex__(protocol)
         assert isinstance(made, tuple)
         return _new, (type(self).lean_replaces,), *made[2:]
+
+    def lean_sections(self) -> list[str]:
+        return []  # a plan has no choices for its layers
 
     @property
     def _block_state(self) -> BlockState:
