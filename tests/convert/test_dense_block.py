@@ -133,6 +133,28 @@ def test_converted_equals_plain(name: str, mode: str) -> None:
     assert_lean_equals_plain(block, converted, plain, [[make_input(seed=i)] for i in range(3)], learning_rate=0.01)
 
 
+@pytest.mark.parametrize("name", BLOCKS)
+def test_mode_and_probability_are_followed(name: str) -> None:
+    block, x = randomise(BLOCKS[name]()).double(), make_input()
+
+    def settings(module: nn.Module):
+        yield module
+        for layer in module.modules():
+            if isinstance(layer, (nn.Dropout, nn.Dropout2d)):
+                layer.p = 0.6
+        yield module
+        yield module.eval()
+
+    def plain_outputs(module: nn.Module, x: Tensor) -> list[Tensor]:
+        return [plain(each, x) for each in settings(module)]
+
+    def converted_outputs(module: nn.Module, x: Tensor) -> list[Tensor]:
+        convert(module)
+        return plain_outputs(module, x)
+
+    assert_lean_equals_plain(block, converted_outputs, plain_outputs, [[x]])
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_layout_and_draws_stay(layout: torch.memory_format) -> None:
     block, x = ChildrenBlock(6, 4, 3, p=0.5), make_input(dtype=torch.float32).detach().contiguous(memory_format=layout)
