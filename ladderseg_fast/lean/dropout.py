@@ -11,12 +11,12 @@ Dropout = nn.Dropout | nn.Dropout2d
 
 
 @dataclass(frozen=True)
-class DropoutOf:
+class BoundDropout:
     """Dropout as `module` does it in one step.
 
     module: the key of the mask that backward needs.
     channels_last: whether the map that the plain module reads is; single elements are drawn in the order of memory.
-    p: the probability of a zero; 0 in evaluation.
+    p: the probability of a zero, more than 0.
     """
 
     module: Dropout
@@ -24,11 +24,11 @@ class DropoutOf:
     p: float
 
     @staticmethod
-    def now(module: nn.Module, channels_last: bool) -> "DropoutOf | None":
+    def now(module: nn.Module, channels_last: bool) -> "BoundDropout | None":
         """Dropout as `module` is set at present; None if it changes nothing."""
         if not isinstance(module, Dropout) or not module.training or module.p == 0:
             return None
-        return DropoutOf(module, channels_last, module.p)
+        return BoundDropout(module, channels_last, module.p)
 
     def apply(self, x: Tensor) -> Tensor:
         """Multiplies x [N, C, H, W] in place; returns the mask for `apply_again`.

@@ -73,19 +73,17 @@ class TestBasicDenseBlock(BasicDenseBlockSuite):
         assert kept < 0.2 * kept_bytes(lambda: copy.deepcopy(block)(x))
 
 
-class TestWithoutBias(BasicDenseBlockSuite):
-    options = {"dropout": 0.0, "bias": False}
-
-
 class TestNewChannelsOnly(BasicDenseBlockSuite):
-    options = {"new_only": True, "bias": False}
+    """With dropout of channels."""
 
-
-class TestDropoutOfChannels(BasicDenseBlockSuite):
-    options = {"dropout": 0.4}
+    options = {"dropout": 0.4, "new_only": True}
 
 
 class TestDropoutOfElements(BasicDenseBlockSuite):
+    """Without bias."""
+
+    options = {"bias": False}
+
     def make(self) -> BasicDenseBlock:
         block = super().make()
         for layer in block.layers:

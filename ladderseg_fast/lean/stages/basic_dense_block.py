@@ -14,7 +14,7 @@ from ...ops.layout import is_channels_last
 from ...ops.strip_totals import StripTotals
 from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
-from ..dropout import DropoutOf
+from ..dropout import BoundDropout
 from ..feature import Feature, FeatureGradient
 from ..passes import BackwardPass, ForwardPass
 from ..weights import Form, WeightUse
@@ -39,13 +39,13 @@ class _Layer:
 
     norm: nn.BatchNorm2d
     conv: nn.Conv2d
-    dropout: DropoutOf | None
+    dropout: BoundDropout | None
     dilation: int
 
     @staticmethod
     def of(layer: BasicLayer, channels_last: bool) -> "_Layer":
         # A convolution of torch's gives such a map if its input or its weight is one.
-        dropout = DropoutOf.now(layer.drop, channels_last or is_channels_last(layer.conv.weight))
+        dropout = BoundDropout.now(layer.drop, channels_last or is_channels_last(layer.conv.weight))
         return _Layer(layer.norm, layer.conv, dropout, dilation_of(layer.conv))
 
     @property
