@@ -36,9 +36,9 @@ class Norm:
         return Norm(mean.contiguous(), scale.contiguous(), shift.contiguous())
 
     @staticmethod
-    def identity(x: Tensor) -> "Norm":
-        """Makes a norm of the channels of x [N, C, H, W] that changes nothing."""
-        ones = torch.ones(x.shape[1], dtype=real_dtype(x.dtype), device=x.device)
+    def identity(channels: int, like: Tensor) -> "Norm":
+        """Makes a norm that changes nothing: of maps with the dtype and device of `like`, unless they are negative."""
+        ones = torch.ones(channels, dtype=real_dtype(like.dtype), device=like.device)
         zeros = torch.zeros_like(ones)
         return Norm(zeros, ones, zeros)
 
