@@ -69,8 +69,8 @@ def _decide(model: nn.Module) -> tuple[dict[nn.Module, Replacement], ConversionR
     parts: list[tuple[str, nn.Module, type[LeanModule]]] = []
     wholes: list[tuple[str, nn.Module, type[LeanModule]]] = []
     for path, module in model.named_modules():
-        kind = type(module) if isinstance(module, LeanModule) else LeanModule.lean_classes.get(type(module))
-        if kind is not None:
+        own = type(module).lean_replaces if isinstance(module, LeanModule) else type(module)
+        for kind in LeanModule.lean_classes.get(own, []):
             (parts if issubclass(kind, LeanPart) else wholes).append((path, module, kind))
     inside: set[str] = set()
     for path, module, kind in parts + wholes:

@@ -113,19 +113,19 @@ def declare_dense_block(kind: type[nn.Module]) -> type[nn.Module]:
     """
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise TypeError(f"expected a class of modules, got {kind!r}")
-    known = LeanModule.lean_classes.get(kind)
-    if known is None:
+    known = LeanModule.lean_classes.get(kind, [])
+    if not known:
         attributes = {"lean_replaces": kind, "__module__": kind.__module__, "__doc__": kind.__doc__}
         type(f"Lean{kind.__name__}", (LeanUsersBlock, kind), attributes)  # which registers it
-    elif not issubclass(known, LeanUsersBlock):
-        raise ValueError(f"{kind.__name__} is known to convert, which replaces it by {known.__name__}")
+    elif not issubclass(known[0], LeanUsersBlock):
+        raise ValueError(f"{kind.__name__} is known to convert, which replaces it by {known[0].__name__}")
     return kind
 
 
 def _new(kind: type[nn.Module]) -> nn.Module:
     """New object of the class that replaces `kind`, without its state."""
     declare_dense_block(kind)
-    replacing = LeanModule.lean_classes[kind]
+    (replacing,) = LeanModule.lean_classes[kind]
     return replacing.__new__(replacing)
 
 
@@ -191,8 +191,8 @@ def _watched_facts(module: nn.Module) -> Facts:
         kind = type(each)
         if each is not module:
             know(kind)
-        for watched in (kind, LeanModule.lean_classes.get(kind)):
-            if watched is not None and (names := _own_facts(each)):
+        for watched in (kind, *LeanModule.lean_classes.get(kind, [])):
+            if names := _own_facts(each):
                 watch(watched, *names)
     return _facts(module)
 

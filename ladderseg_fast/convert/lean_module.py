@@ -63,14 +63,14 @@ class LeanModule(nn.Module):
 
     lean_replaces: ClassVar[type[nn.Module]]
     #: Subclasses by the class that they replace.
-    lean_classes: ClassVar[dict[type[nn.Module], type["LeanModule"]]] = {}
+    lean_classes: ClassVar[dict[type[nn.Module], list[type["LeanModule"]]]] = {}
 
     lean_state: LeanState
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "lean_replaces" in vars(cls):
-            LeanModule.lean_classes[cls.lean_replaces] = cls
+            LeanModule.lean_classes.setdefault(cls.lean_replaces, []).append(cls)
             know(cls, cls.lean_replaces)
 
     @classmethod

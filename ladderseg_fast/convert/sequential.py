@@ -33,31 +33,29 @@ class Segment:
     channels: int = 0
 
 
-class LeanSequential(LeanModule, nn.Sequential):
-    """A sequence that contains parts; the other modules in it are called, and so are parts with hooks.
+class LeanSequence(LeanModule):
+    """A module that runs some of its modules one after another, of which parts run lean; it calls the others.
 
-    `lean_state.others` are the modules of its stem, if it has one: convolution, batch norm, ReLU (unless the batch norm
-    ends in it), pooling.
+    It calls parts with hooks too. `lean_state.others` are the modules of its stem, if it has one: convolution, batch
+    norm, ReLU (unless the batch norm ends in it), pooling.
     """
 
-    lean_replaces = nn.Sequential
-
-    def __getitem__(self, index: Any) -> Any:
-        """A module; or an ordinary sequence of some of the modules."""
-        if isinstance(index, slice):
-            return nn.Sequential(OrderedDict(list(self._modules.items())[index]))
-        return super().__getitem__(index)
+    @classmethod
+    def lean_names(cls, module: nn.Module) -> tuple[str, ...]:
+        """Names of the modules that run one after another."""
+        raise NotImplementedError
 
     @classmethod
     def lean_decide(
         cls, path: str, module: nn.Module, parts: Mapping[nn.Module, type[LeanModule]]
     ) -> Replacement | None:
-        if not any(child in parts for child in module.children()):
+        names = cls.lean_names(module)
+        if not any(getattr(module, name, None) in parts for name in names):
             return None
         left: dict[str, str] = {}
         Examination().itself(path, module, cls.lean_kind(module), called=True)
-        stem = _find_stem(path, module, left)
-        segments = _segments(Examination(), path, module, stem, parts.get)
+        stem = _find_stem(path, module, names, left)
+        segments = _segments(Examination(), path, module, names, stem, parts.get)
         lean = [segment for segment in segments if segment.parts]
         if all(len(segment.parts) < 2 for segment in lean):
             return None  # its parts are programs already
@@ -65,19 +63,25 @@ class LeanSequential(LeanModule, nn.Sequential):
             if not segment.parts and module.get_submodule(segment.names[0]) not in parts:
                 left.setdefault(joined(path, *segment.names), "torch runs it")
         inside = [joined(path, name) for segment in lean for name in segment.names]
-        return Replacement(
-            cls, LeanState(path, others=stem), summary(part for segment in lean for part in segment.parts), inside, left
-        )
+        description = summary(part for segment in lean for part in segment.parts)
+        return Replacement(cls, LeanState(path, others=stem), description, inside, left)
 
     def lean_examine(self, look: Examination) -> None:
-        state = self.lean_state
-        _segments(look, state.path, self, state.others, converted_part)
+        self._lean_segments(look)
 
-    @opaque
-    def lean_forward(self, x: Tensor) -> Tensor:
+    def _lean_segments(self, look: Examination) -> list[Segment]:
+        state = self.lean_state
+        return _segments(look, state.path, self, self.lean_names(self), state.others, converted_part)
+
+    def lean_sequence(self, x: Tensor) -> Tensor:
+        """Result of the modules in `lean_names`, from x [N, C, H, W].
+
+        Raises:
+            UnsupportedModuleError: a module no longer computes what a program computes in its place.
+        """
         state, derived = self.lean_state, self.lean_checked()
         if "segments" not in derived:
-            derived["segments"] = _segments(Examination(), state.path, self, state.others, converted_part)
+            derived["segments"] = self._lean_segments(Examination())
         channels_last, plan = self.lean_channels_last(x), self.lean_plan(x)
         for number, segment in enumerate(derived["segments"]):
             if segment.parts:
@@ -89,7 +93,7 @@ class LeanSequential(LeanModule, nn.Sequential):
         return laid_out(x, channels_last)
 
     def lean_sections(self) -> list[str]:
-        return [name for name, child in self.named_children() if isinstance(child, LeanPart)]
+        return [name for name in self.lean_names(self) if isinstance(self.get_submodule(name), LeanPart)]
 
     def _lean_program(self, segment: Segment, channels_last: bool, plan: MemoryPlan) -> Program:
         chain, names, stem = StageChain(channels_last), segment.names, self.lean_state.others
@@ -105,21 +109,46 @@ class LeanSequential(LeanModule, nn.Sequential):
         return chain.program(plan)
 
 
+class LeanSequential(LeanSequence, nn.Sequential):
+    """A sequence that contains parts."""
+
+    lean_replaces = nn.Sequential
+
+    def __getitem__(self, index: Any) -> Any:
+        """A module; or an ordinary sequence of some of the modules."""
+        if isinstance(index, slice):
+            return nn.Sequential(OrderedDict(list(self._modules.items())[index]))
+        return super().__getitem__(index)
+
+    @classmethod
+    def lean_names(cls, module: nn.Module) -> tuple[str, ...]:
+        return tuple(module._modules)
+
+    @opaque
+    def lean_forward(self, x: Tensor) -> Tensor:
+        return self.lean_sequence(x)
+
+
 def converted_part(module: nn.Module) -> type[LeanPart] | None:
     """The class of part that `module` has been converted to, or None."""
     return type(module) if isinstance(module, LeanPart) else None
 
 
 def _segments(
-    look: Examination, path: str, sequence: nn.Module, stem: tuple[str, ...], part_of: PartOf
+    look: Examination,
+    path: str,
+    sequence: nn.Module,
+    names: tuple[str, ...],
+    stem: tuple[str, ...],
+    part_of: PartOf,
 ) -> list[Segment]:
-    """Divides `sequence` into segments, and examines the parts in them.
+    """Divides the modules `names` of `sequence` into segments, and examines the parts in them.
 
     Raises:
         UnsupportedModuleError: a part does not compute what a program would.
     """
     segments: list[Segment] = []
-    names, channels = tuple(sequence._modules), 0  # channels that the last segment writes; 0 if it is called
+    channels = 0  # that the last segment writes; 0 if it is called
     while names:
         name, child = names[0], sequence.get_submodule(names[0])
         part, taken, where = part_of(child), names[:1], joined(path, name)
@@ -141,13 +170,12 @@ def _segments(
     return segments
 
 
-def _find_stem(path: str, sequence: nn.Module, left: dict[str, str]) -> tuple[str, ...]:
-    """Names of the modules of a stem at the beginning of `sequence`; () if there is none.
+def _find_stem(path: str, sequence: nn.Module, names: tuple[str, ...], left: dict[str, str]) -> tuple[str, ...]:
+    """Names of the modules of a stem at the beginning of `names` in `sequence`; () if there is none.
 
     If the first convolution is that of another stem, `left` gets an entry.
     """
-    names = tuple(sequence._modules)
-    if not isinstance(next(sequence.children(), None), nn.Conv2d):
+    if not isinstance(sequence.get_submodule(names[0]), nn.Conv2d):
         return ()
     why: dict[str, str] = {}
     for stem in (names[:4], names[:3]):
