@@ -33,10 +33,13 @@ class BoundNorm:
         """The bound norm of some channels."""
         return BoundNorm(self.norm.part(channels), self.invstd[channels], self.positions, self.batch_statistics)
 
-    def backward(self, sums: BnSums, deferred: Correction | None = None) -> "NormGradients":
+    def backward(
+        self, sums: BnSums, deferred: Correction | None = None, gradients: tuple[Tensor, Tensor] | None = None
+    ) -> "NormGradients":
         """Computes the gradients from the sums over all positions.
 
-        If `deferred` is given, this norm's correction is added to the first channels of it.
+        If `deferred` is given, this norm's correction is added to the first channels of it. Those of gamma and beta [C]
+        are written to `gradients`, if given.
         """
         correction = None
         if self.batch_statistics:
@@ -46,7 +49,9 @@ class BoundNorm:
             else:
                 correction = deferred.part(slice(0, len(vector)))
         accumulate = deferred is not None
-        gamma, beta = batch_norm_backward(sums, self.invstd, self.norm, self.positions, correction, accumulate)
+        gamma, beta = batch_norm_backward(
+            sums, self.invstd, self.norm, self.positions, correction, accumulate, gradients
+        )
         return NormGradients(gamma, beta, correction)
 
 

@@ -16,7 +16,8 @@ from .plan import MemoryPlan
 from .recorded_step import RecordedPass, RecordedStep
 from .recorder import Recorder, View, is_dense
 from .recordings import Entry, Finished, Kept, KeptNorm
-from .step_facts import ProgramOfStages, StepFacts, buffers_of, facts_of_backward, facts_of_forward, is_usual
+from .saved_tensors import SavedKinds
+from .step_facts import FrozenFacts, ProgramOfStages, buffers_of, facts_of_backward, facts_of_forward, is_usual
 from .workspace import Arena, Workspace
 
 Tensors = tuple[Tensor, ...]
@@ -24,6 +25,9 @@ Gradients = tuple[Tensor | None, ...]
 
 #: Recordings that are begun of steps with the same facts: some are never finished, for lack of a backward pass.
 _MOST_ATTEMPTS = 3
+
+#: Whether increment_version takes several tensors: not in older releases of torch.
+_INCREMENTS_SEVERAL = torch.autograd.graph.increment_version.__annotations__.get("tensor") is not Tensor
 
 
 class ProgramCall(Protocol):
@@ -84,6 +88,14 @@ def recording_of(
 def _is_replica(module: nn.Module) -> bool:
     """Whether torch.nn.DataParallel has made the module for one step; a recording would keep its parameters alive."""
     return "_is_replica" in vars(module)
+
+
+def _increment_versions(tensors: list[Tensor]) -> None:
+    if _INCREMENTS_SEVERAL:
+        torch.autograd.graph.increment_version(tensors)
+    else:
+        for tensor in tensors:
+            torch.autograd.graph.increment_version(tensor)
 
 
 def _version(tensor: Tensor) -> int:
@@ -159,7 +171,8 @@ class CallRecording:
             recorder.fail("backward is not usual")  # for this call
             counts["interpreted"] += 1
             return interpret(saved)
-        facts = facts_of_backward(self._backend, wanted, grads).frozen()
+        with autocast.disabled(call.like.device):  # it would be among the dispatch keys, and nothing depends on it
+            facts = facts_of_backward(self._backend, wanted, grads).frozen()
         present = [grad for grad in grads if grad is not None]
         recorder.check_apart([*saved, *present])
         grad_blocks = recorder.add_tensors(present)
@@ -179,7 +192,7 @@ class CallRecording:
         self._end(kept, needed, facts)
         return gradients
 
-    def _end(self, kept: Sequence[int], needed_inputs: dict[int, int], backward_facts: StepFacts | None) -> None:
+    def _end(self, kept: Sequence[int], needed_inputs: dict[int, int], backward_facts: FrozenFacts | None) -> None:
         recorder, entry = self._recorder, self._entry
         if recorder.failure is not None:
             entry.failure = recorder.failure
@@ -228,15 +241,19 @@ class CallRepetition:
     def forward(self, call: ProgramCall, tensors: Sequence[Tensor]) -> Tensors:
         """Repeats the forward pass on inputs and parameters."""
         outputs = self._repeat(call, 0, [*tensors, *self._buffers])
-        for number, steps in self._finished.version_steps:
-            for _ in range(steps):
-                torch.autograd.graph.increment_version(self._buffers[number])
+        _increment_versions([self._buffers[i] for i, steps in self._finished.version_steps for _ in range(steps)])
         self._buffers = []
         if self._finished.kept is None:
             self._arena = None
         else:
             call.shapes = self._finished.kept.shapes
         return tuple(output for output in outputs if output is not None)
+
+    def kinds(self, saved: Sequence[Tensor]) -> SavedKinds:
+        """What is expected in backward of the tensors that are saved; the same in all repetitions."""
+        if self._finished.kinds is None:
+            self._finished.kinds = SavedKinds(saved, repeated=True)
+        return self._finished.kinds
 
     def inputs_to_save(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The inputs that backward reads."""
@@ -258,7 +275,9 @@ class CallRepetition:
         assert self._arena is not None, "the pass before was the last"
         usual = final and is_usual(self._backend) and backend_of(call.like.device) is self._backend
         expected = self._finished.backward_facts
-        if usual and expected is not None and facts_of_backward(self._backend, wanted, grads).are(expected):
+        with autocast.disabled(call.like.device):
+            same = usual and expected is not None and expected.are(facts_of_backward(self._backend, wanted, grads))
+        if same:
             gradients = self._repeat(call, 1, [*saved, *(grad for grad in grads if grad is not None)])
             saved.clear()
         else:

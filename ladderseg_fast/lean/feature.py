@@ -17,7 +17,7 @@ class Feature:
 
     def __init__(self, data: Tensor) -> None:
         self.data = data
-        self._statistics: Tensor | None = None  # [2, F] float64
+        self._statistics: Tensor | None = None  # [2, F] float64; rows are contiguous
         self._known = 0  # channels [0, _known) have statistics
 
     @property
@@ -37,21 +37,30 @@ class Feature:
     def statistics(self, stop: int) -> Tensor:
         """Mean and biased variance [2, stop] float64 of the first `stop` channels, all of which have been written."""
         if self._known < stop:
-            self.set_statistics(self._known, mean_and_variance(self.data[:, self._known : stop]))
+            unknown = self.data[:, self._known : stop]
+            mean_and_variance(unknown, self.new_statistics(self._known, stop))
         assert self._statistics is not None
         return self._statistics[:, :stop]
 
-    def set_statistics(self, start: int, statistics: Tensor) -> None:
-        """Stores the statistics [2, C] float64 of channels from `start` on; called by the stage that wrote these."""
-        if start != self._known:
-            return  # a gap before `start`: `statistics` will compute all of them
-        channels, self._known = self.data.shape[1], start + statistics.shape[1]
-        if statistics.shape[1] == channels:
-            self._statistics = statistics
-            return
+    def new_statistics(self, start: int, stop: int) -> Tensor:
+        """Where the statistics [2, stop - start] float64 go of channels that the caller is about to write.
+
+        Nothing reads them after a gap before `start`: `statistics` will compute all of them.
+        """
+        channels = self.data.shape[1]
         if self._statistics is None:
             self._statistics = torch.empty((2, channels), dtype=torch.float64, device=self.data.device)
-        self._statistics[:, start : self._known] = statistics
+        if start == self._known:
+            self._known = stop
+        return self._statistics[:, start:stop]
+
+    def set_statistics(self, start: int, statistics: Tensor) -> None:
+        """Stores the statistics [2, C] float64 of channels from `start` on; called by the stage that wrote these."""
+        stop = start + statistics.shape[1]
+        if stop - start == self.data.shape[1]:
+            self._statistics, self._known = statistics, stop
+        else:
+            self.new_statistics(start, stop).copy_(statistics)
 
 
 class FeatureGradient:

@@ -7,8 +7,8 @@ compares the modules with it, which takes a fraction of a millisecond.
 """
 
 from collections.abc import Callable, Iterator
-from itertools import repeat
-from operator import contains, eq, itemgetter
+from itertools import chain, repeat
+from operator import contains, eq, itemgetter, methodcaller
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,10 +16,6 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from .examination import AVERAGE_POOL, HOOKS, MAX_POOL, Examination, UnsupportedModuleError, methods
-
-_read_hooks = itemgetter(*HOOKS)
-
-_CONVOLUTION = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
 
 
 def check_modules(root: nn.Module, examine: Callable[[Examination], None] | None = None) -> dict[Any, Any]:
@@ -78,65 +74,81 @@ class _Snapshot:
         self._below = [module for module in modules if module is not root]
         self._called = called
         self.derived: dict[Any, Any] = {}
-        every = enumerate(map(_reader, [root, *self._below]))
-        self._readers = [(number, read) for number, read in every if read is not None]
+        every = [root, *self._below]
+        self._columns: list[tuple[list[int], tuple[str, ...]]] = []
+        """Numbers of modules, and their attributes that may change."""
+        self._with_tensors: list[int] = []
+        """Numbers of the modules whose tensors' shapes may change."""
+        for kind, names in _ATTRIBUTES.items():  # of a class or its base: torch subclasses a parametrized module's
+            numbers = [number for number, module in enumerate(every) if isinstance(module, kind)]
+            self._columns.append((numbers, names))
+            if kind in _WITH_TENSORS:
+                self._with_tensors += numbers
         self._seen = list(self._facts(root))
 
     def holds(self, root: nn.Module) -> bool:
         """Whether nothing that matters has changed since the examination."""
-        # One by one: thousands of objects at a time would trigger the garbage collector.
         return all(map(eq, self._facts(root), self._seen))
 
     def _facts(self, root: nn.Module) -> Iterator[object]:
+        # Lists of one fact of many modules: nothing here is done in Python for each module, and few objects exist at a
+        # time, since thousands would trigger the garbage collector.
         modules = [root, *self._below]
-        attributes = [vars(module) for module in modules]
-        uncalled = attributes[1:] if self._called else attributes
-        yield any(map(any, map(_read_hooks, uncalled)))
+        own = [*map(vars, modules)]
+        uncalled = own[1:] if self._called else own
+        yield any(chain.from_iterable(map(_read_hooks, uncalled)))
         yield any(map(contains, uncalled, repeat("forward")))
         types = [*map(type, modules)]
         yield types
         yield [*map(methods, dict.fromkeys(types))]
         yield [*map(len, uncalled)]
-        yield [[*own["_modules"].values()] for own in attributes]
-        for number, read in self._readers:  # the types are those for which they have been chosen
-            yield read(attributes[number])
+        children = [*map(_read_modules, own)]
+        yield from _keys(children)
+        yield [*chain.from_iterable(map(_values, children))]
+        for numbers, names in self._columns:
+            some = [own[number] for number in numbers]
+            for name in names:
+                yield [*map(dict.get, some, repeat(name))]
+        some = [own[number] for number in self._with_tensors]
+        for read in (_read_parameters, _read_buffers):
+            tables = [*map(read, some)]
+            yield from _keys(tables)
+            yield from map(getattr, chain.from_iterable(map(_values, tables)), repeat("shape"), repeat(None))
 
 
-def _convolution_facts(own: dict[str, Any]) -> tuple[object, ...]:
-    parameters = own["_parameters"]
-    tensors = parameters.get("weight"), parameters.get("bias")
-    return (*map(own.get, _CONVOLUTION), *(None if tensor is None else tensor.size() for tensor in tensors))
+def _keys(tables: list[dict[str, Any]]) -> Iterator[object]:
+    yield [*map(len, tables)]
+    yield [*chain.from_iterable(tables)]
 
 
-def _norm_facts(own: dict[str, Any]) -> tuple[object, ...]:
-    tensors = (*own["_parameters"].values(), *own["_buffers"].values())
-    shapes = [None if tensor is None else tensor.size() for tensor in tensors]
-    return own.get("num_features"), own.get("track_running_stats"), shapes
+_read_hooks = itemgetter(*HOOKS)
+_read_modules, _read_parameters, _read_buffers = map(itemgetter, ("_modules", "_parameters", "_buffers"))
+_values = methodcaller("values")
 
-
-def _dropout_facts(own: dict[str, Any]) -> tuple[object, ...]:
-    return own.get("p"), own.get("training")
-
-
-#: Functions that read, from the attributes of torch's modules, the facts that may change.
-_READERS: dict[type[nn.Module], Callable[[dict[str, Any]], object]] = {
-    nn.Conv2d: _convolution_facts,
-    nn.BatchNorm2d: _norm_facts,
-    nn.AvgPool2d: lambda own: [*map(own.get, AVERAGE_POOL)],
-    nn.MaxPool2d: lambda own: [*map(own.get, MAX_POOL)],
-    nn.Dropout: _dropout_facts,
-    nn.Dropout2d: _dropout_facts,
+#: Attributes of torch's modules that may change, and that the examination looks at.
+_ATTRIBUTES: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Conv2d: (
+        "in_channels",
+        "out_channels",
+        "kernel_size",
+        "stride",
+        "padding",
+        "dilation",
+        "groups",
+        "padding_mode",
+    ),
+    nn.BatchNorm2d: ("num_features", "track_running_stats"),
+    nn.AvgPool2d: (*AVERAGE_POOL,),
+    nn.MaxPool2d: (*MAX_POOL,),
+    nn.Dropout: ("p", "training"),
+    nn.Dropout2d: ("p", "training"),
 }
+_WITH_TENSORS = (nn.Conv2d, nn.BatchNorm2d)
 
 
 def watch(kind: type[nn.Module], *names: str) -> None:
     """Registers attributes of a class on which an examination depends."""
-    _READERS[kind] = lambda own: [*map(own.get, names)]
-
-
-def _reader(module: nn.Module) -> Callable[[dict[str, Any]], object] | None:
-    """Reader of a class or its base: torch subclasses the class of a parametrized module."""
-    return next((read for kind, read in _READERS.items() if isinstance(module, kind)), None)
+    _ATTRIBUTES[kind] = names
 
 
 #: Snapshots by their root module.

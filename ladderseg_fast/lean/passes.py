@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import layout
-from ..ops.arguments import BnSums, Correction
+from ..ops.arguments import BnSums, Correction, Norm
+from ..ops.backend import real_dtype
 from .batch_norm import BoundNorm, NormGradients, bind, uses_batch_statistics
 from .feature import Feature, FeatureGradient
 from .plan import MemoryPlan
@@ -41,6 +42,12 @@ class _Pass:
     def weight(self, convolution: nn.Conv2d) -> Tensor:
         """The weight of a convolution."""
         return self.parameters[convolution, "weight"]
+
+    def identity(self, channels: int) -> Norm:
+        """A batch norm that changes nothing."""
+        dtype, device = real_dtype(self.like.dtype), self.like.device
+        zeros, ones = (self.workspace.constant(value, channels, dtype, device) for value in (0.0, 1.0))
+        return Norm(zeros, ones, zeros)
 
 
 @dataclass

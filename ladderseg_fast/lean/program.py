@@ -20,6 +20,7 @@ from .feature import Feature
 from .opaque import opaque
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
+from .saved_tensors import SavedKinds
 from .stages import Repeatable, Stage
 from .weights import PassWeights, WeightUse
 from .workspace import Phase, Workspace
@@ -47,15 +48,20 @@ class Program:
         """The batch norms among the modules."""
         return [module for module in self.modules if isinstance(module, nn.BatchNorm2d)]
 
+    @cached_property
+    def _keys(self) -> list[ParameterKey]:
+        """The parameters that the modules may have."""
+        return [(module, name) for module in self.modules for name in ("weight", "bias")]
+
     def parameters(self) -> dict[ParameterKey, Tensor]:
         """The parameters of all stages, as the modules hold them now."""
         found = {}
-        for module in self.modules:
+        for key in self._keys:
+            module, name = key
             own = module._parameters  # unless it is computed, as by a parametrization
-            for name in ("weight", "bias"):
-                parameter = own[name] if name in own else getattr(module, name)
-                if parameter is not None:
-                    found[module, name] = parameter
+            parameter = own[name] if name in own else getattr(module, name)
+            if parameter is not None:
+                found[key] = parameter
         return found
 
     def kept(self) -> list[str]:
@@ -98,6 +104,7 @@ class Program:
 
 
 _WHO = 'memory="lean"'
+_WHO_BACKWARD = f"backward of {_WHO}"
 
 
 def run(
@@ -116,21 +123,24 @@ def run(
         ValueError: an input is empty or not a 4-d tensor; or one value per channel for batch norm in training mode.
     """
     parameters = program.parameters()
-    refuse_transforms(_WHO, (*inputs, *parameters.values()))
     inputs = [x.resolve_neg() for x in inputs]
-    device = inputs[0].device
-    dtype = autocast.feature_dtype(inputs[0].dtype, device)
-    _check(program, inputs, parameters, dtype)
-    plan = plan or MemoryPlan.default(device)
-    like = torch.empty(0, dtype=dtype, device=device)
-    call = _Call(program, plan, workspace or Workspace(), list(parameters), like)
     tensors = (*inputs, *parameters.values())
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    device = inputs[0].device
+    like = torch.empty(0, dtype=autocast.feature_dtype(inputs[0].dtype, device), device=device)
+    plan, workspace = plan or MemoryPlan.default(device), workspace or Workspace()
+    call = _Call(program, plan, workspace, list(parameters), like, keep)
+    if backend_of(device).repeats_steps:
+        call.recording = recording_of(call, tensors, keep, call.hooked)
+    if not isinstance(call.recording, CallRepetition):  # whose tensors are like those of a call that has passed here
+        refuse_transforms(_WHO, tensors)
+        _check(program, inputs, parameters, like.dtype)
+    if keep:
         # Leads from the gradients back to the inputs even where only a pixel-major copy of an input is kept.
         link = sum(x[:0].sum() for x in inputs if x.requires_grad)
         return _ProgramFunction.apply(call, link if isinstance(link, Tensor) else None, *tensors)
     with torch.no_grad():
-        return call.forward(tensors, keep=False)
+        return call.forward(tensors)
 
 
 def _check(
@@ -159,6 +169,7 @@ class _Call:
     """One forward pass of a program, with the state that its backward passes need besides the saved tensors.
 
     recording: what records or repeats the call; None if it is only interpreted.
+    hooked: whether torch.autograd.graph.saved_tensors_hooks are active; None if unknown.
     """
 
     def __init__(
@@ -168,13 +179,16 @@ class _Call:
         workspace: Workspace,
         parameter_keys: list[ParameterKey],
         like: Tensor,
+        keep: bool,
     ) -> None:
-        """like: any tensor of the dtype and device of the features."""
+        """like: any tensor of the dtype and device of the features; keep: whether a backward pass may follow."""
         self.program = program
         self.plan = plan
         self.workspace = workspace
         self.parameter_keys = parameter_keys
         self.like = like
+        self.keep = keep
+        self.hooked = _hooks_are_active() if keep else False
         self.norms: dict[nn.Module, BoundNorm] = {}
         self.bottlenecks: dict[nn.Module, Tensor] = {}
         self.kept_bottlenecks: list[nn.Module] = []
@@ -182,23 +196,18 @@ class _Call:
         self.shapes: dict[str, torch.Size] = {}
         self.recording: CallRecording | CallRepetition | None = None
 
-    def forward(self, tensors: Sequence[Tensor], keep: bool, hooked: bool | None = False) -> tuple[Tensor, ...]:
-        """Runs the forward pass on inputs and parameters; with `keep`, leaves the maps for `maps_to_save`.
-
-        hooked: whether torch.autograd.graph.saved_tensors_hooks are active; None if unknown.
-        """
-        if backend_of(self.like.device).repeats_steps:
-            self.recording = recording_of(self, tensors, keep, hooked)
+    def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Runs the forward pass on inputs and parameters; leaves what is to be kept for `maps_to_save`."""
         recording = self.recording
         if isinstance(recording, CallRepetition):
             return recording.forward(self, tensors)
         if recording is not None:
-            return recording.forward(self, tensors, keep, lambda: self._interpret_forward(tensors, keep))
+            return recording.forward(self, tensors, self.keep, lambda: self._interpret_forward(tensors))
         self.workspace.recordings.counts["interpreted"] += 1
-        return self._interpret_forward(tensors, keep)
+        return self._interpret_forward(tensors)
 
-    def _interpret_forward(self, tensors: Sequence[Tensor], keep: bool) -> tuple[Tensor, ...]:
-        program = self.program
+    def _interpret_forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        program, keep = self.program, self.keep
         count = len(program.inputs)
         maps = (x.to(self.like.dtype) for x in tensors[:count])
         features = {name: Feature(program.readable(name, x)) for name, x in zip(program.inputs, maps)}
@@ -224,6 +233,12 @@ class _Call:
             self.features = {name: features[name] for name in kept}
             self.bottlenecks = step.bottlenecks
         return tuple(features[name].data for name in program.outputs)
+
+    def kinds(self, saved: Sequence[Tensor]) -> SavedKinds:
+        """What is expected in backward of the tensors that are saved, parameters and `maps_to_save`."""
+        if isinstance(self.recording, CallRepetition):
+            return self.recording.kinds(saved)
+        return SavedKinds(saved, repeated=False)
 
     def maps_to_save(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The maps that backward needs: features in the order of `Program.kept`, then bottlenecks.
@@ -325,18 +340,6 @@ class _Call:
         return write(gradient.corrected(0, gradient.data.shape[1]), torch.empty_like(gradient.data))
 
 
-def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
-    return tensor.size(), tensor.dtype, tensor.device
-
-
-def _check_unpacked(saved: Sequence[Tensor], kinds: Sequence[tuple[torch.Size, torch.dtype, torch.device]]) -> None:
-    """Raises RuntimeError if torch.autograd.graph.saved_tensors_hooks changed more than the strides of a tensor."""
-    for tensor, kind in zip(saved, kinds, strict=True):
-        if _kind(tensor) != kind:
-            expected, found = (f"{list(shape)} {dtype} on {device}" for shape, dtype, device in (kind, _kind(tensor)))
-            raise RuntimeError(f"saved_tensors_hooks were given {expected} and gave back {found}")
-
-
 def _hooks_are_active() -> bool | None:
     """Whether torch.autograd.graph.saved_tensors_hooks are active; None if torch, before 2.8, cannot tell."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
@@ -345,7 +348,10 @@ def _hooks_are_active() -> bool | None:
 
 def _is_final(ctx: Any) -> bool:
     """Whether `ctx` has let go of what it saved, since no other backward pass follows."""
-    try:
+    keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    if keeps_graph is not None:
+        return not keeps_graph() and not torch.is_grad_enabled()
+    try:  # torch before 2.5; the error takes a tenth of a millisecond
         ctx.saved_tensors  # noqa: B018
     except RuntimeError:
         return not torch.is_grad_enabled()
@@ -361,19 +367,18 @@ def _copies(maps: list[Tensor]) -> list[Tensor]:
 class _ProgramFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-        hooked = _hooks_are_active()
-        outputs = call.forward(tensors, keep=True, hooked=hooked)
+        outputs = call.forward(tensors)
         count = len(call.program.inputs)
         parameters = tensors[count:]
         maps = call.maps_to_save(tensors[:count])
         # Hooks may keep an alias of a map after its place in the workspace has been returned and taken again.
-        if hooked:
+        if call.hooked:
             maps = _copies(maps)
-        ctx.held = maps if hooked is None else []
+        ctx.held = maps if call.hooked is None else []
         ctx.save_for_backward(link, *parameters, *maps)
         ctx.set_materialize_grads(False)
         ctx.call = call
-        ctx.kinds = [_kind(tensor) for tensor in (*parameters, *maps)]
+        ctx.kinds = call.kinds((*parameters, *maps))
         return outputs
 
     @staticmethod
@@ -381,12 +386,12 @@ class _ProgramFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         link, *saved = ctx.saved_tensors
         dependencies = (link, *saved, *grads) if torch.is_grad_enabled() else ()  # create_graph=True
-        _check_unpacked(saved, ctx.kinds)
+        unpacked, saved = saved, ctx.kinds.checked(saved, _WHO_BACKWARD)
         held = ctx.held  # kept to the end if there are hooks
-        if all(one is other for one, other in zip(reversed(held), reversed(saved))):
+        if all(one is other for one, other in zip(reversed(held), reversed(unpacked))):
             held = ctx.held = []
-        refuse_transforms(f"backward of {_WHO}", (*saved, *grads))
-        saved = [tensor.resolve_neg() for tensor in saved]
+        del unpacked
+        refuse_transforms(_WHO_BACKWARD, grads)
         given = [None if grad is None else grad.resolve_neg() for grad in grads]
         ctx.maybe_clear_saved_tensors()  # frees kept features once read, unless retain_graph=True
         with torch.no_grad():

@@ -70,20 +70,35 @@ class RecordedStep:
         self._passes = list(passes)
         self._launches = recorder.launches
         self._made_by_torch = frozenset(recorder.made_by_torch)
+        self._constants = recorder.constants
         sizes, spans = self._launches.block_bytes, dict(enumerate(self._launches.spans))
         for block in kept:
             first, last = spans[block]
             spans[block] = first, max(last, recorder.forward_events)
         outside = dict.fromkeys(block for each in passes for block in self._given_and_results(each))
-        outside.update(dict.fromkeys(self._made_by_torch))
+        outside.update(dict.fromkeys((*self._made_by_torch, *self._constants)))
         inside = [block for block, (first, _) in spans.items() if first >= 0 and block not in outside]
         places, self.size = placed([sizes[block] for block in inside], [spans[block] for block in inside])
         self._places = dict(zip(inside, places))
         self._slots = {block: slot for slot, block in enumerate(outside, start=1)}
         slots = [0 if block in self._places else self._slots.get(block, -1) for block in spans]
         self._launches.place(slots, [self._places.get(block, 0) for block in spans], 1 + len(outside))
+        constants = [tensor.data_ptr() for tensor in self._constants.values()]
+        self._launches.set_bases([self._slots[block] for block in self._constants], constants)
+        self._allocated = [
+            [view for view in each.results if view is not None and view.block not in self._made_by_torch]
+            for each in passes
+        ]
+        """Results that repeating a pass allocates, by pass."""
+        self._given_slots = [
+            [0, *(self._slots[block] for block in (*each.given, *(view.block for view in allocated)))]
+            for each, allocated in zip(passes, self._allocated)
+        ]
+        """Slots of the arena, of what is given to a pass, and of what it allocates, by pass."""
         returned = {view.block for each in passes for view in each.results if view is not None}
-        self._ends = sorted((spans[block][1], block) for block in self._made_by_torch.difference(returned))
+        ends = {block: spans[block][1] for block in self._made_by_torch.difference(returned)}
+        self._ended = [[_ended(ends, item, end) for item, end in each.items] for each in passes]
+        """Blocks made by torch that are not used after an item, by pass and item."""
 
     @staticmethod
     def _given_and_results(each: RecordedPass) -> list[int]:
@@ -102,38 +117,37 @@ class RecordedStep:
 
         made: tensors by their blocks that operators of torch have made in passes before, and now make.
         """
-        this = self._passes[number]
-        tensors = dict(zip(this.given, given))
-        for view in this.results:
-            if view is not None and view.block not in self._made_by_torch:
-                tensors[view.block] = torch.empty_strided(view.size, view.stride, dtype=view.dtype, device=device)
-        slots = [self._slots[block] for block in tensors]
-        addresses = [tensor.data_ptr() for tensor in tensors.values()]
-        self._launches.set_bases([0, *slots], [arena.address, *addresses])
+        this, views = self._passes[number], self._allocated[number]
+        allocated = [torch.empty_strided(view.size, view.stride, dtype=view.dtype, device=device) for view in views]
+        addresses = [arena.address, *map(Tensor.data_ptr, given), *map(Tensor.data_ptr, allocated)]
+        self._launches.set_bases(self._given_slots[number], addresses)
+        tensors = dict(zip((*this.given, *(view.block for view in views)), (*given, *allocated))) | self._constants
         calls = self._calls(number, arena)
 
         def tensor_of(view: View) -> Tensor:
-            if view.block in self._places:
-                return arena.tensor(self._places[view.block] + view.offset, view.size, view.stride, view.dtype)
-            if view.block in made:
-                return _viewed(made[view.block], view)
-            return _viewed(tensors[view.block], view)
+            if view.block in tensors:
+                return _viewed(tensors[view.block], view)
+            return self.tensor(view, arena, made)
 
-        for i, (item, end) in enumerate(this.items):
+        for (item, _), call, ended in zip(this.items, calls, self._ended[number]):
             if not isinstance(item, OperatorCall):
                 backend.repeat(self._launches, *item, device)
                 continue
-            arguments, named = calls[i] or (_replaced(item.arguments, tensor_of), _replaced(item.named, tensor_of))
+            arguments, named = call or (_replaced(item.arguments, tensor_of), _replaced(item.named, tensor_of))
             result = item.function(*arguments, **named)
             if item.results:
                 self._keep(item, [result] if isinstance(result, Tensor) else result, made)
-            for last, block in self._ends:
-                if last < end:
-                    made.pop(block, None)
-        results = [None if view is None else tensor_of(view) for view in this.results]
+            for block in ended:
+                made.pop(block, None)
+        fresh = iter(allocated)
+        results: list[Tensor | None] = []
         for view in this.results:
-            if view is not None:
-                made.pop(view.block, None)
+            if view is None:
+                results.append(None)
+            elif view.block in self._made_by_torch:
+                results.append(_viewed(made.pop(view.block), view))
+            else:
+                results.append(next(fresh))
         return results
 
     def tensor(self, view: View, arena: Arena, made: dict[int, Tensor]) -> Tensor:
@@ -177,6 +191,14 @@ class RecordedStep:
             return self.tensor(view, arena, {})
 
         return _replaced(item.arguments, tensor_of), _replaced(item.named, tensor_of)
+
+
+def _ended(ends: dict[int, int], item: object, end: int) -> list[int]:
+    """Blocks that no event from `end` on uses, if `item` is a call; takes them out of `ends`, their last events."""
+    ended = [block for block, last in ends.items() if last < end] if isinstance(item, OperatorCall) else []
+    for block in ended:
+        del ends[block]
+    return ended
 
 
 def _viewed(tensor: Tensor, view: View) -> Tensor:

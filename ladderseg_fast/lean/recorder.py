@@ -100,7 +100,7 @@ class Recorder(TorchDispatchMode):
     """Records the forward and the backward pass of one call of a program.
 
     `failure` says why the passes cannot be repeated: the first thing that the recorder does not know. A recorder holds
-    no tensors.
+    no tensors but constants.
 
     Attributes:
         launches: the launches so far, and the blocks of memory.
@@ -119,6 +119,8 @@ class Recorder(TorchDispatchMode):
         """Blocks that operators allocate when they are called again."""
         self.given: set[int] = set()
         """Blocks that are there before a pass."""
+        self.constants: dict[int, Tensor] = {}
+        """Tensors that are the same in all steps, by their blocks."""
         self._failure: str | None = None
 
     @property
@@ -145,6 +147,12 @@ class Recorder(TorchDispatchMode):
         blocks = [self.launches.add_block(tensor.data_ptr(), extent(tensor)) for tensor in tensors]
         self.given.update(blocks)
         return blocks
+
+    def add_constant(self, tensor: Tensor) -> None:
+        """Announces a contiguous tensor that nothing writes to."""
+        found = self.launches.find(tensor.data_ptr(), tensor.nbytes)
+        if found is None or found[0] not in self.constants:
+            self.constants[self.launches.add_block(tensor.data_ptr(), tensor.nbytes)] = tensor
 
     def check_apart(self, tensors: Iterable[Tensor]) -> None:
         """Fails if tensors share memory: they might not do so when the pass is repeated."""

@@ -15,7 +15,8 @@ from torch import nn
 
 from .recorded_step import RecordedStep
 from .recorder import View
-from .step_facts import StepFacts
+from .saved_tensors import SavedKinds
+from .step_facts import FrozenFacts, StepFacts
 
 #: Steps with different facts that are remembered: as many as placements.
 _MOST = 8
@@ -58,14 +59,16 @@ class Finished:
     """None if there is no backward pass."""
     needed_inputs: dict[int, int] = field(default_factory=dict)
     """Blocks of the inputs that the backward pass reads, by the number of the input."""
-    backward_facts: StepFacts | None = None
+    backward_facts: FrozenFacts | None = None
+    kinds: SavedKinds | None = None
+    """Those of the tensors that are saved for backward, once the step has been repeated."""
 
 
 @dataclass
 class Entry:
     """Knowledge of the steps with the same facts."""
 
-    facts: StepFacts
+    facts: FrozenFacts
     attempts: int = 0
     """Recordings begun."""
     failure: str | None = None
@@ -99,7 +102,7 @@ class Recordings:
         """The entry for these facts, and whether it is new."""
         with self._lock:
             for i, entry in enumerate(self._entries):
-                if facts.are(entry.facts):
+                if entry.facts.are(facts):
                     self._entries.append(self._entries.pop(i))
                     return entry, False
             entry = Entry(facts.frozen())

@@ -78,6 +78,7 @@ class Workspace:
         self.recordings = Recordings()
         self._arenas: dict[Hashable, int] = {}  # bytes by owner
         self._most_in_arenas = 0
+        self._constants: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
 
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
         """Begins a step of kind `key`: steps with the same key most likely take the same maps.
@@ -177,10 +178,24 @@ class Workspace:
         weakref.finalize(tensor, self._give_back, buffer, start, size, self._recording, number).atexit = False
         return tensor
 
+    def constant(self, value: float, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """A vector [count] of equal numbers, made once. Nothing may write to it."""
+        key = value, dtype, device
+        with self._lock:
+            vector = self._constants.get(key)
+            if vector is None or len(vector) < count:
+                vector = torch.empty(count, dtype=dtype, device=device).fill_(value)
+                if not backend_of(device).is_capturing(device):  # a CUDA graph makes it again whenever it runs
+                    self._constants[key] = vector
+        if (at_work := recorder.active()) is not None:
+            at_work.add_constant(vector)
+        return vector[:count]
+
     def release(self) -> None:
         """Returns memory that is not in use to the system. CUDA graphs of earlier steps must not run any more."""
         with self._lock:
             self._captured.clear()
+            self._constants.clear()
             self._most_in_use = self._in_use
             self._placements.clear()
             self.recordings.clear()

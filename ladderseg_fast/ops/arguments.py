@@ -185,3 +185,10 @@ def empty_weight_gradient(weight: Tensor) -> Tensor:
 def empty_statistics(x: Tensor) -> Tensor:
     """Uninitialised [2, C] for the mean and the biased variance of x [N, C, H, W]."""
     return torch.empty((2, x.shape[1]), dtype=torch.float64, device=x.device)
+
+
+def statistics_to_write(x: Tensor, wanted: Tensor | bool | None) -> Tensor | None:
+    """Where a kernel writes the statistics of x: to `wanted` itself, or to a new tensor if it is True."""
+    if isinstance(wanted, Tensor):
+        return wanted
+    return empty_statistics(x) if wanted else None

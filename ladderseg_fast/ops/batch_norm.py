@@ -60,15 +60,21 @@ def batch_norm_forward(
 
 @vector_kernel("batch_norm_backward")
 def batch_norm_backward(
-    sums: BnSums, invstd: Tensor, norm: Norm, positions: int, correction: Correction | None, accumulate: bool
+    sums: BnSums,
+    invstd: Tensor,
+    norm: Norm,
+    positions: int,
+    correction: Correction | None,
+    accumulate: bool,
+    gradients: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of gamma and beta [C], from the sums over `positions` positions.
+    """Gradients of gamma and beta [C], from the sums over `positions` positions; written to `gradients` if given.
 
     It writes `correction` (None: the batch norm is frozen). With `accumulate` it adds to the constant and slope of a
     correction that another batch norm of the same map, with the same mean, has written.
     """
     channels = len(invstd)
-    grad_gamma, grad_beta = torch.empty_like(norm.mean), torch.empty_like(norm.mean)
+    grad_gamma, grad_beta = gradients or (torch.empty_like(norm.mean), torch.empty_like(norm.mean))
     vectors = (None, None, None) if correction is None else (correction.mean, correction.constant, correction.slope)
     launch(
         _core.batch_norm_backward,

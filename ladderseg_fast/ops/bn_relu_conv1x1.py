@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .. import _core
 from . import autocast, reference
-from .arguments import BnSums, Gradient, Norm, empty_statistics, empty_weight_gradient, readable_weight
+from .arguments import BnSums, Gradient, Norm, empty_weight_gradient, readable_weight, statistics_to_write
 from .backend import launch
 from .cost import pixels
 from .kernel import kernel
@@ -47,10 +47,13 @@ def _plain(
 
 @kernel("bn_relu_conv1x1_forward", "conv1x1_forward", lambda x, weight, **_: 2.0 * weight.numel() * pixels(x))
 def bn_relu_conv1x1_forward(
-    x: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: bool = False
+    x: Tensor, norm: Norm, weight: Tensor, out: Tensor, statistics: Tensor | bool | None = None
 ) -> Tensor | None:
-    """Computes out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, returns out's."""
-    result = empty_statistics(out) if statistics else None
+    """Computes out [N, M, H, W] = conv1x1(bn_relu(x [N, C, H, W]), weight); with `statistics`, returns out's.
+
+    They are written to `statistics` if it is a tensor, [2, M] float64 whose rows are contiguous.
+    """
+    result = statistics_to_write(out, statistics)
     weight = readable_weight(weight, x.dtype, x.shape[1], out.shape[1])
     pointers = feature_map(x), norm.pointers(), memory(weight), feature_map(out), *memories(result)
     launch(_core.bn_relu_conv1x1_forward, x, *pointers)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import _core
 from . import autocast, reference
-from .arguments import BnSums, Gradient, Norm, Weight, empty_statistics
+from .arguments import BnSums, Gradient, Norm, Weight, statistics_to_write
 from .backend import launch, real_dtype
 from .cost import pixels
 from .kernel import kernel
@@ -84,13 +84,14 @@ def bn_relu_conv3x3_forward(
     out: Tensor,
     first_row: int = 0,
     accumulate: bool = False,
-    statistics: bool = False,
+    statistics: Tensor | bool | None = None,
 ) -> Tensor | None:
     """Computes out [N, K, h, W] (+)= conv3x3(bn_relu(x [N, C, H, W]), weight), zero-padded by the dilation.
 
-    For a strip of rows, the first row of out is at `first_row` of x. With `statistics`, returns the statistics of out.
+    For a strip of rows, the first row of out is at `first_row` of x. With `statistics`, returns the statistics of out;
+    they are written to it if it is a tensor, [2, K] float64 whose rows are contiguous.
     """
-    result = empty_statistics(out) if statistics else None
+    result = statistics_to_write(out, statistics)
     values = readable(weight, Form.forward, x, x.shape[1], out.shape[1])
     launch(
         _core.bn_relu_conv3x3_forward,

@@ -46,9 +46,12 @@ def _plain(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @kernel("channel_statistics")
-def mean_and_variance(x: Tensor) -> Tensor:
-    """Mean and biased variance [2, C] float64 of x [N, C, H, W]."""
-    result = empty_statistics(x)
+def mean_and_variance(x: Tensor, statistics: Tensor | None = None) -> Tensor:
+    """Mean and biased variance [2, C] float64 of x [N, C, H, W].
+
+    They are written to `statistics` if given, whose rows are contiguous.
+    """
+    result = empty_statistics(x) if statistics is None else statistics
     launch(_core.channel_statistics, x, feature_map(x), *memories(result))
     return result
 

@@ -85,6 +85,16 @@ def refuse_transforms(who: str, tensors: Iterable[Tensor | None]) -> None:
             raise RuntimeError(f"{who} cannot be batched (is_grads_batched=True); {_INSTEAD}")
 
 
+def are_active() -> bool:
+    """Whether any of torch's transforms may be at work, so that tensors must be looked at one by one."""
+    return (
+        torch.jit.is_tracing()
+        or forward_ad._current_level >= 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or _is_recording()
+    )
+
+
 def _is_recording() -> bool:
     if torch._C._len_torch_dispatch_stack() > 0:
         return any(torch._C._get_dispatch_mode(key) is not None for key in _RECORDING_MODES)

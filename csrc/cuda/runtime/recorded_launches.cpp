@@ -1,7 +1,9 @@
 // Records launches with the blocks of memory that they use, and repeats them.
 #include "recorded_launches.h"
 
+#include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <stdexcept>
 
 namespace ladderseg::cuda {
@@ -72,7 +74,7 @@ void RecordedLaunches::add(const Device& device, Function function, const std::s
                            const void* arguments, std::size_t bytes, const std::vector<std::size_t>& pointers) {
   if (device_ && device_ != &device) return fail(kernel + " is launched on another device than kernels before it");
   device_ = &device;
-  Recorded entry{function, kernel, launch.grid, launch.block, arguments_.size() * sizeof(uint64_t), 0, {}, {}};
+  Recorded entry{function, kernel, launch.grid, launch.block, arguments_.size() * sizeof(uint64_t), {}, {}};
   arguments_.resize(arguments_.size() + (bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
   char* const copy = reinterpret_cast<char*>(arguments_.data()) + entry.arguments;
   std::memcpy(copy, arguments, bytes);
@@ -94,7 +96,6 @@ void RecordedLaunches::add(const Device& device, Function function, const std::s
     entry.buffers.push_back(buffer);
     entry.buffer_places.push_back(*place);
   }
-  entry.pointers_end = pointers_.size();
   launches_.push_back(std::move(entry));
   ++events_;
 }
@@ -111,13 +112,32 @@ void RecordedLaunches::place(const std::vector<int64_t>& slots, const std::vecto
   for (Pointer& pointer : pointers_) pointer.place = placed(pointer.place);
   for (Recorded& launch : launches_)
     for (Place& place : launch.buffer_places) place = placed(place);
+  std::stable_sort(pointers_.begin(), pointers_.end(),
+                   [](const Pointer& a, const Pointer& b) { return a.place.block < b.place.block; });
+  ends_.assign(static_cast<std::size_t>(slot_count), 0);
+  for (const Pointer& pointer : pointers_) ++ends_[static_cast<std::size_t>(pointer.place.block)];
+  std::partial_sum(ends_.begin(), ends_.end(), ends_.begin());
   bases_.assign(static_cast<std::size_t>(slot_count), 0);
+  for (std::size_t slot = 0; slot < bases_.size(); ++slot) write_pointers(slot);
   blocks_.clear();
+}
+
+void RecordedLaunches::write_pointers(std::size_t slot) {
+  char* const arguments = reinterpret_cast<char*>(arguments_.data());
+  for (std::size_t i = slot == 0 ? 0 : ends_[slot - 1]; i < ends_[slot]; ++i) {
+    const uintptr_t pointer = address(pointers_[i].place);
+    std::memcpy(arguments + pointers_[i].at, &pointer, sizeof(pointer));
+  }
 }
 
 void RecordedLaunches::set_bases(const std::vector<int64_t>& slots, const std::vector<uintptr_t>& addresses) {
   if (slots.size() != addresses.size()) throw std::invalid_argument("every slot needs an address");
-  for (std::size_t i = 0; i < slots.size(); ++i) bases_.at(static_cast<std::size_t>(slots[i])) = addresses[i];
+  for (std::size_t i = 0; i < slots.size(); ++i) {
+    const auto slot = static_cast<std::size_t>(slots[i]);
+    if (bases_.at(slot) == addresses[i]) continue;
+    bases_[slot] = addresses[i];
+    write_pointers(slot);
+  }
 }
 
 void RecordedLaunches::repeat(int64_t first, int64_t last, Stream stream) {
@@ -127,13 +147,8 @@ void RecordedLaunches::repeat(int64_t first, int64_t last, Stream stream) {
   const Driver& driver = device_->driver;
   const CurrentContext current(*device_);
   char* const arguments = reinterpret_cast<char*>(arguments_.data());
-  std::size_t next = first == 0 ? 0 : launches_[static_cast<std::size_t>(first - 1)].pointers_end;
   for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i) {
     Recorded& launch = launches_[i];
-    for (; next < launch.pointers_end; ++next) {
-      const uintptr_t pointer = address(pointers_[next].place);
-      std::memcpy(arguments + pointers_[next].at, &pointer, sizeof(pointer));
-    }
     if (driver.set_buffers) {
       for (std::size_t b = 0; b < launch.buffers.size(); ++b)
         launch.buffers[b].data = reinterpret_cast<const void*>(address(launch.buffer_places[b]));

@@ -53,6 +53,7 @@ class RecordedLaunches {
 
   // Ends the recording: block i is at `offsets[i]` in slot `slots[i]`, of so many slots.
   void place(const std::vector<int64_t>& slots, const std::vector<int64_t>& offsets, int64_t slot_count);
+  // Sets the addresses of slots. Only pointers into slots that have moved are written: most stay from step to step.
   void set_bases(const std::vector<int64_t>& slots, const std::vector<uintptr_t>& addresses);
   // Enqueues launches [first, last) on a stream of their device. Throws std::runtime_error like `launch`.
   void repeat(int64_t first, int64_t last, Stream stream);
@@ -67,13 +68,13 @@ class RecordedLaunches {
     std::string kernel;
     Size grid, block;
     std::size_t arguments;        // start of its arguments
-    std::size_t pointers_end;     // end of its pointers; they start where those of the launch before end
     std::vector<Buffer> buffers;  // for a driver that checks the kernels
     std::vector<Place> buffer_places;
   };
 
   void fail(const std::string& reason);
   void use_block(int64_t block);
+  void write_pointers(std::size_t slot);
   uintptr_t address(const Place& place) const {
     return bases_[static_cast<std::size_t>(place.block)] + static_cast<uintptr_t>(place.offset);
   }
@@ -86,7 +87,8 @@ class RecordedLaunches {
   std::string failure_;
   std::vector<Recorded> launches_;
   std::vector<uint64_t> arguments_;  // of all launches
-  std::vector<Pointer> pointers_;    // likewise
+  std::vector<Pointer> pointers_;    // likewise; once placed, in the order of their slots
+  std::vector<std::size_t> ends_;    // of each slot's pointers
   std::vector<uintptr_t> bases_;     // by slot
 };
 

@@ -57,33 +57,30 @@ class Bottleneck:
     def forward(self, step: ForwardPass, target: Feature, source: Feature, first: int) -> None:
         """Writes channels of `target` from `first` on; reads as many first channels of `source` as norm1 has."""
         bound = step.bind_to_feature(self.norm1, source, self.norm1.num_features)
-        out = target.data[:, first : first + self.conv2.out_channels]
+        stop = first + self.conv2.out_channels
+        out = target.data[:, first:stop]
         keep = step.keep and not self._plan(step).recompute and self._keeps(step)
-        if uses_batch_statistics(self.norm2) or keep:
-            statistics = self._forward_at_once(step, source, bound.norm, out, keep)
-            if statistics is not None:
-                target.set_statistics(first, statistics)
+        if uses_batch_statistics(self.norm2):  # the readers of `out` most likely do the same
+            self._forward_at_once(step, source, bound.norm, out, target.new_statistics(first, stop), keep)
+        elif keep:
+            self._forward_at_once(step, source, bound.norm, out, None, keep)
         else:
             self._forward_in_strips(step, source, bound.norm, out)
 
     def _forward_at_once(
-        self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor, keep: bool
-    ) -> Tensor | None:
-        """Writes `out` from the whole hidden map, whose statistics the second batch norm may need.
-
-        Returns the statistics of `out`, or None if the second batch norm uses running statistics: the readers of `out`
-        most likely do the same.
-        """
+        self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor, statistics: Tensor | None, keep: bool
+    ) -> None:
+        """Writes `out` from the whole hidden map; and its `statistics`, if norm2 uses those of the batch."""
         x = source.channels(self.norm1.num_features)
-        wanted = uses_batch_statistics(self.norm2)
+        wanted = statistics is not None
         n, _, h, w = x.shape
         hidden = step.workspace.take(x, n, self.conv1.out_channels, h, w, spread=True)
-        statistics = bn_relu_conv1x1_forward(x, norm, step.weights.plain(self.conv1), hidden, statistics=wanted)
+        of_hidden = bn_relu_conv1x1_forward(x, norm, step.weights.plain(self.conv1), hidden, statistics=wanted)
         if keep:
             step.bottlenecks[self.conv1] = hidden
-        second = step.bind(self.norm2, statistics, source.positions, hidden.dtype)
+        second = step.bind(self.norm2, of_hidden, source.positions, hidden.dtype)
         weight = step.weights.forward(self.conv2)
-        return bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=wanted)
+        bn_relu_conv3x3_forward(hidden, second.norm, weight, self.dilation, out, statistics=statistics)
 
     def _forward_in_strips(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> None:
         x = source.channels(self.norm1.num_features)

@@ -40,7 +40,7 @@ class TransitionStage(Stage):
         target = step.new_feature(self.writes, n, self.conv.out_channels, h // 2, w // 2)
         wanted = uses_batch_statistics(self.norm)  # the next block most likely does the same
         running = RunningStatistics()
-        identity = Norm.identity(source.data.shape[1], source.data)
+        identity = step.identity(source.data.shape[1])
         for strip in self._strips(source.data, step):
             pooled = self._pool(source.data, strip, bound.norm, step)
             out = target.data[strip.images, :, strip.rows]
@@ -57,7 +57,7 @@ class TransitionStage(Stage):
         grad = step.gradient_of(self.writes).corrected(0, self.conv.out_channels)
         target, accumulate = step.gradient_for(self.reads[0], source.shape[1])
         totals = StripTotals()
-        identity = Norm.identity(source.shape[1], source)
+        identity = step.identity(source.shape[1])
         for strip in self._strips(source, step):
             pooled = self._pool(source, strip, bound.norm, step)
             grad_pooled = step.workspace.take(pooled, *pooled.shape)

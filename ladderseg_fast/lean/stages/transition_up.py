@@ -20,7 +20,7 @@ from ...ops.running_statistics import RunningStatistics
 from ...ops.strip_totals import StripTotals
 from ...ops.strips import Strip, strips
 from ...ops.upsample import upsample_backward, upsample_forward
-from ..batch_norm import NormGradients, uses_batch_statistics
+from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
 from ..weights import Form, WeightUse
 from .stage import Stage
@@ -77,19 +77,20 @@ class TransitionUpStage(Stage):
 
     def backward(self, step: BackwardPass) -> None:
         # The maps of one half are freed before the other half begins.
-        parts = [self._backward_upsampled(step), self._backward_projected(step)]
-        grad_weights, norms = zip(*parts)
+        like = step.norms[self.up.norm].norm.mean
+        gradients = torch.empty_like(like), torch.empty_like(like)  # of gamma and beta
+        grad_weights = self._backward_upsampled(step, gradients), self._backward_projected(step, gradients)
         if step.wants(self.up.conv):
-            step.add_gradient(self.up.conv, torch.cat(grad_weights, dim=1))
-        step.add_gradient(self.up.norm, torch.cat([half.gamma for half in norms]))
-        step.add_gradient(self.up.norm, torch.cat([half.beta for half in norms]), "bias")
+            step.add_gradient(self.up.conv, torch.cat([half for half in grad_weights if half is not None], dim=1))
+        step.add_gradient(self.up.norm, gradients[0])
+        step.add_gradient(self.up.norm, gradients[1], "bias")
 
-    def _backward_upsampled(self, step: BackwardPass) -> tuple[Tensor | None, NormGradients]:
-        """Adds the gradient of the coarse feature; returns the gradients of this half's weight and batch norm."""
+    def _backward_upsampled(self, step: BackwardPass, gradients: tuple[Tensor, Tensor]) -> Tensor | None:
+        """Adds the gradient of the coarse feature; returns that of this half's weight."""
         coarse, other = (step.features[name].data for name in self.keeps)
         n, _, h, w = other.shape
         grad_half = step.workspace.take(coarse, n, coarse.shape[1], h, w)
-        result = self._backward_half(step, self._upsampled(step, coarse, other), self.halves[0], grad_half)
+        result = self._backward_half(step, self._upsampled(step, coarse, other), self.halves[0], grad_half, gradients)
         self._add_coarse_gradient(step, grad_half)
         del coarse
         step.done_with(self.keeps[0], self)
@@ -105,8 +106,8 @@ class TransitionUpStage(Stage):
         elif (first := step.new_gradient(name)) is not None:
             upsample_backward(grad_half, first.data)
 
-    def _backward_projected(self, step: BackwardPass) -> tuple[Tensor | None, NormGradients]:
-        """Writes the gradient of the projected skip; returns the gradients of this half's weight and batch norm."""
+    def _backward_projected(self, step: BackwardPass, gradients: tuple[Tensor, Tensor]) -> Tensor | None:
+        """Writes the gradient of the projected skip; returns that of this half's weight."""
         kept = step.features[self.keeps[1]].data
         n, _, h, w = kept.shape
         gradient = step.new_gradient(self.reads[1])
@@ -115,12 +116,20 @@ class TransitionUpStage(Stage):
         else:
             grad_half = gradient.data
         half = _KeptHalf(step, kept) if self._keep_skip else self._projected(step, kept)
-        return self._backward_half(step, half, self.halves[1], grad_half)
+        return self._backward_half(step, half, self.halves[1], grad_half, gradients)
 
     def _backward_half(
-        self, step: BackwardPass, half: "_Half", channels: slice, grad_half: Tensor
-    ) -> tuple[Tensor | None, NormGradients]:
-        """Runs the backward of BN - ReLU - conv 3x3 for one half; writes its corrected gradient to `grad_half`."""
+        self,
+        step: BackwardPass,
+        half: "_Half",
+        channels: slice,
+        grad_half: Tensor,
+        gradients: tuple[Tensor, Tensor],
+    ) -> Tensor | None:
+        """Runs the backward of BN - ReLU - conv 3x3 for one half; returns the gradient of its weight.
+
+        Writes the half's corrected gradient to `grad_half`, and its part of the `gradients` of gamma and beta.
+        """
         up = self.up
         bound = step.norms[up.norm].part(channels)
         grad = step.gradient_of(self.writes).corrected(0, up.conv.out_channels)
@@ -139,12 +148,13 @@ class TransitionUpStage(Stage):
                 want_weight=step.wants(up.conv),
             )
             totals.add(sums, grad_weight)
-        gradients = bound.backward(totals.sums)
-        if gradients.correction is not None:
+        gamma, beta = gradients
+        correction = bound.backward(totals.sums, gradients=(gamma[channels], beta[channels])).correction
+        if correction is not None:
             for strip in half.strips(halo=0):
                 rows = grad_half[strip.images, :, strip.rows]
-                write(Gradient(rows, half.rows(strip.images, strip.rows), gradients.correction), rows)
-        return totals.grad_weight, gradients
+                write(Gradient(rows, half.rows(strip.images, strip.rows), correction), rows)
+        return totals.grad_weight
 
     def _upsampled(self, step: ForwardPass | BackwardPass, coarse: Tensor, like: Tensor) -> "_Half":
         n, _, h, w = like.shape
