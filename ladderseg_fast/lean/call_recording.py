@@ -250,7 +250,7 @@ class CallRepetition:
         return tuple(output for output in outputs if output is not None)
 
     def kinds(self, saved: Sequence[Tensor]) -> SavedKinds:
-        """What is expected in backward of the tensors that are saved; the same in all repetitions."""
+        """Kinds that the tensors saved for backward must have; the same in all repetitions."""
         if self._finished.kinds is None:
             self._finished.kinds = SavedKinds(saved, repeated=True)
         return self._finished.kinds

@@ -43,7 +43,7 @@ class Feature:
         return self._statistics[:, :stop]
 
     def new_statistics(self, start: int, stop: int) -> Tensor:
-        """Where the statistics [2, stop - start] float64 go of channels that the caller is about to write.
+        """Place for the statistics [2, stop - start] float64 of channels that the caller is about to write.
 
         Nothing reads them after a gap before `start`: `statistics` will compute all of them.
         """

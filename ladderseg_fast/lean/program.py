@@ -235,7 +235,7 @@ class _Call:
         return tuple(features[name].data for name in program.outputs)
 
     def kinds(self, saved: Sequence[Tensor]) -> SavedKinds:
-        """What is expected in backward of the tensors that are saved, parameters and `maps_to_save`."""
+        """Kinds that the tensors saved for backward, parameters and `maps_to_save`, must have."""
         if isinstance(self.recording, CallRepetition):
             return self.recording.kinds(saved)
         return SavedKinds(saved, repeated=False)

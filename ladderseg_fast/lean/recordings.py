@@ -61,7 +61,7 @@ class Finished:
     """Blocks of the inputs that the backward pass reads, by the number of the input."""
     backward_facts: FrozenFacts | None = None
     kinds: SavedKinds | None = None
-    """Those of the tensors that are saved for backward, once the step has been repeated."""
+    """Kinds of the tensors that are saved for backward, once the step has been repeated."""
 
 
 @dataclass

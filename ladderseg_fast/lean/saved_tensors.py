@@ -1,4 +1,4 @@
-"""What must still be true in backward of the tensors that a forward pass has given to autograd."""
+"""Expectations in backward of the tensors that a forward pass has given to autograd."""
 
 from collections.abc import Sequence
 

@@ -188,7 +188,7 @@ def empty_statistics(x: Tensor) -> Tensor:
 
 
 def statistics_to_write(x: Tensor, wanted: Tensor | bool | None) -> Tensor | None:
-    """Where a kernel writes the statistics of x: to `wanted` itself, or to a new tensor if it is True."""
+    """Tensor to which a kernel writes the statistics of x: `wanted` itself, or a new one if it is True."""
     if isinstance(wanted, Tensor):
         return wanted
     return empty_statistics(x) if wanted else None
