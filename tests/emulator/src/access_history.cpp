@@ -128,6 +128,17 @@ void AccessHistory::resize(u64 bytes) {
 template <class F>
 inline void AccessHistory::visit(u64 offset, u32 bytes, F&& f) {
   const u64 end = offset + bytes;
+  if ((offset | bytes) % 4 == 0) {
+    for (u64 word = offset / 4; word * 4 < end; ++word) {
+      Cell& cell = words_[word];
+      if (!(cell.flags & split)) {
+        f(cell, word * 4);
+        continue;
+      }
+      for (u64 byte = word * 4; byte < word * 4 + 4; ++byte) f(single_bytes_[byte], byte);
+    }
+    return;
+  }
   for (u64 word = offset / 4; word * 4 < end; ++word) {
     Cell& cell = words_[word];
     const u64 first = word * 4 > offset ? word * 4 : offset, last = word * 4 + 4 < end ? word * 4 + 4 : end;

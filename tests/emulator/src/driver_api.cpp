@@ -77,7 +77,7 @@ struct ThreadState {
   std::vector<Buffer> buffers;
   std::string report;
   TrafficCounts traffic;
-  bool count_distinct = false;
+  bool counts_memory = false;
 };
 thread_local ThreadState thread_state;
 
@@ -173,7 +173,7 @@ CUresult launch_kernel(LoadedFunction& function, const Dim3& grid, const Dim3& b
   if (!merged_buffers(thread_state.buffers, launch.global.buffers)) return CUDA_ERROR_INVALID_VALUE;
   launch.global.prepare();
   launch.global.variables = function.module->extents;
-  launch.traffic.count_distinct = thread_state.count_distinct;
+  launch.traffic.counts_memory = thread_state.counts_memory;
   launch.random_state = configuration.seed + 0x632BE59BD9B4E019ull * ++configuration.launches;
   const int error = run_launch(launch, thread_state.report);
   thread_state.traffic = launch.traffic.counts;
@@ -498,7 +498,7 @@ void emulator_set_buffers(const EmulatorBuffer* buffers, int count) {
 
 const char* emulator_report(void) { return thread_state.report.c_str(); }
 
-void emulator_count(int on) { thread_state.count_distinct = on != 0; }
+void emulator_count(int on) { thread_state.counts_memory = on != 0; }
 
 void emulator_traffic(EmulatorTraffic* traffic) {
   const TrafficCounts& c = thread_state.traffic;

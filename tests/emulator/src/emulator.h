@@ -50,16 +50,18 @@ void emulator_set_buffers(const EmulatorBuffer* buffers, int count);
 const char* emulator_report(void);
 
 struct EmulatorTraffic {
+  // Of memory, 0 unless emulator_count is on.
   int64_t read_bytes, written_bytes;                    // global, 32 bytes for each sector that a warp's access touches
-  int64_t read_bytes_distinct, written_bytes_distinct;  // sectors of the whole launch, if emulator_count is on
+  int64_t read_bytes_distinct, written_bytes_distinct;  // sectors of the whole launch
   int64_t shared_bank_conflicts;  // wavefronts beyond those that an access without conflicts takes
   int64_t shared_accesses;        // of warps
-  int64_t instructions;           // of warps
-  int64_t fma;                    // floating-point fma, mul, add and sub of one lane (a packed one counts as two)
-  int64_t mma_products;           // products of tensor core instructions
+
+  int64_t instructions;  // of warps
+  int64_t fma;           // floating-point fma, mul, add and sub of one lane (a packed one counts as two)
+  int64_t mma_products;  // products of tensor core instructions
 };
 
-void emulator_count(int on);                      // of distinct sectors, for this thread's launches to come
+void emulator_count(int on);                      // accesses to memory, for this thread's launches to come
 void emulator_traffic(EmulatorTraffic* traffic);  // of this thread's last launch
 
 }  // extern "C"

@@ -4,16 +4,43 @@
 namespace emulator {
 namespace {
 
+template <class F>
+void for_active_lanes(const Warp& warp, F&& f) {
+  if (warp.lanes == all_lanes)
+    for (u32 lane = 0; lane < warp_size; ++lane) f(lane);
+  else
+    for_each_lane(warp.lanes, f);
+}
+
 template <class T>
 void load_element(Warp& warp, const HostPointers& from, u32 offset, const Slot& to) {
-  for_each_lane(warp.lanes, [&](u32 lane) {
-    T value;
-    std::memcpy(&value, from.lane[lane] + offset, sizeof(T));
-    if (to.bits == 64)
-      warp.slot<u64>(to)[lane] = (u64)(s64)value;
-    else
-      warp.slot<u32>(to)[lane] = (u32)(s32)value;
-  });
+  const auto value = [&](u32 lane) {
+    T result;
+    std::memcpy(&result, from.lane[lane] + offset, sizeof(T));
+    return result;
+  };
+  if (to.bits == 64) {
+    u64* registers = warp.slot<u64>(to);
+    for_active_lanes(warp, [&](u32 lane) { registers[lane] = (u64)(s64)value(lane); });
+  } else {
+    u32* registers = warp.slot<u32>(to);
+    for_active_lanes(warp, [&](u32 lane) { registers[lane] = (u32)(s32)value(lane); });
+  }
+}
+
+template <class T>
+void store_element(Warp& warp, const HostPointers& to, u32 offset, const Slot& from) {
+  const auto store = [&](u32 lane, auto value) {
+    const T stored = (T)value;
+    std::memcpy(to.lane[lane] + offset, &stored, sizeof(T));
+  };
+  if (from.bits == 64) {
+    const u64* registers = warp.slot<u64>(from);
+    for_active_lanes(warp, [&](u32 lane) { store(lane, registers[lane]); });
+  } else {
+    const u32* registers = warp.slot<u32>(from);
+    for_active_lanes(warp, [&](u32 lane) { store(lane, registers[lane]); });
+  }
 }
 
 void load(Warp& warp, const Instruction& i) {
@@ -47,11 +74,22 @@ void store(Warp& warp, const Instruction& i) {
   compute_addresses(warp, i.source[0], i.offset, i.space, addresses);
   resolve(warp, i.space, addresses.lane, (u32)i.bytes * i.count, Access::write, to);
   for (u32 element = 0; element < i.count; ++element) {
+    const u32 offset = element * i.bytes;
     const Slot& from = i.source[1 + element];
-    for_each_lane(warp.lanes, [&](u32 lane) {
-      const u64 value = warp.value(from, lane);
-      std::memcpy(to.lane[lane] + element * i.bytes, &value, i.bytes);
-    });
+    switch (i.bytes) {
+      case 1:
+        store_element<u8>(warp, to, offset, from);
+        break;
+      case 2:
+        store_element<u16>(warp, to, offset, from);
+        break;
+      case 4:
+        store_element<u32>(warp, to, offset, from);
+        break;
+      default:
+        store_element<u64>(warp, to, offset, from);
+        break;
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 // Checks the address of an access, and translates it to memory of this process.
 #include "memory_spaces.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "report.h"
@@ -21,6 +22,21 @@ std::string hexadecimal(u64 value) {
   throw Violation{error_illegal_address,
                   std::string("illegal ") + verb(kind) + " of " + std::to_string(bytes) + " bytes: " + where,
                   1u << lane};
+}
+
+// The lowest and the highest address of the lanes.
+struct Extent {
+  u64 first = ~u64{0}, last = 0;
+};
+
+Extent extent_of(const u64* addresses, u32 lanes) {
+  Extent extent;
+  for (u32 lane = 0; lane < warp_size; ++lane) {
+    const bool active = lanes >> lane & 1;
+    extent.first = std::min(extent.first, active ? addresses[lane] : ~u64{0});
+    extent.last = std::max(extent.last, active ? addresses[lane] : u64{0});
+  }
+  return extent;
 }
 
 void check_alignment(const u64* addresses, u32 lanes, u32 bytes, Access kind, const char* space) {
@@ -61,20 +77,45 @@ class EqualAddresses {
   u32 count_ = 0;
 };
 
+// Is each lane's address above that of the lane before?
+bool ascend(const u64* addresses, u32 lanes) {
+  bool result = true;
+  u64 least = 0;
+  for_each_lane(lanes, [&](u32 lane) {
+    result &= addresses[lane] >= least;
+    least = addresses[lane] + 1;
+  });
+  return result;
+}
+
+// f(address, lanes) for each address; in the order of their first lanes.
+template <class F>
+void for_each_address(const u64* addresses, u32 lanes, const Extent& extent, F&& f) {
+  if (extent.first == extent.last)
+    f(extent.first, lanes);
+  else if (ascend(addresses, lanes))
+    for_each_lane(lanes, [&](u32 lane) { f(addresses[lane], 1u << lane); });
+  else
+    EqualAddresses(addresses, lanes).for_each(f);
+}
+
 void resolve_shared(Warp& warp, const u64* addresses, u32 bytes, Access kind, HostPointers& pointers) {
   SharedMemory& shared = warp.block->shared;
   check_alignment(addresses, warp.lanes, bytes, kind, "shared");
-  for_each_lane(warp.lanes, [&](u32 lane) {
-    if (addresses[lane] + bytes > shared.bytes || addresses[lane] > shared.bytes)
-      illegal(kind, bytes,
-              "shared[" + std::to_string((s64)addresses[lane]) + "] is out of range of the block's " +
-                  std::to_string(shared.bytes) + " bytes",
-              lane);
-    pointers.lane[lane] = shared.data.get() + addresses[lane];
-  });
+  const Extent extent = extent_of(addresses, warp.lanes);
+  if (extent.last > shared.bytes || extent.last + bytes > shared.bytes) {
+    for_each_lane(warp.lanes, [&](u32 lane) {
+      if (addresses[lane] + bytes > shared.bytes || addresses[lane] > shared.bytes)
+        illegal(kind, bytes,
+                "shared[" + std::to_string((s64)addresses[lane]) + "] is out of range of the block's " +
+                    std::to_string(shared.bytes) + " bytes",
+                lane);
+    });
+  }
+  for (u32 lane = 0; lane < warp_size; ++lane) pointers.lane[lane] = shared.data.get() + addresses[lane];
   warp.launch->traffic.shared_access(addresses, warp.lanes, bytes);
   if (kind == Access::read) {
-    EqualAddresses(addresses, warp.lanes).for_each([&](u64 address, u32 lanes) {
+    for_each_address(addresses, warp.lanes, extent, [&](u64 address, u32 lanes) {
       shared.history.access(warp, lanes, address, bytes, kind, true, "shared");
     });
   } else {
@@ -105,12 +146,27 @@ void check_buffer_access(Warp& warp, Buffer& buffer, u32 lanes, u64 address, u32
     buffer.history.access(warp, lanes, offset + (buffer.address & 3), bytes, kind, false, buffer.name.c_str());
 }
 
+// Does every lane read what nobody writes in this launch? Then there is nothing to note.
+bool reads_constants(GlobalMemory& global, const u64* addresses, u32 lanes, u32 bytes, const Extent& extent) {
+  if (const Buffer* buffer = global.find(extent.first, extent.last - extent.first + bytes))
+    return buffer->rights == Buffer::read_only;
+  const Buffer* buffer = global.find(extent.first, bytes);
+  if (!buffer || buffer->rights != Buffer::read_only) return false;
+  bool inside = true;
+  for_each_lane(lanes, [&](u32 lane) { inside = inside && buffer->contains(addresses[lane], bytes); });
+  return inside;
+}
+
 void resolve_global(Warp& warp, const u64* addresses, u32 bytes, Access kind, HostPointers& pointers) {
   GlobalMemory& global = warp.launch->global;
   check_alignment(addresses, warp.lanes, bytes, kind, "global");
   warp.launch->traffic.global_access(addresses, warp.lanes, bytes, kind);
+  for (u32 lane = 0; lane < warp_size; ++lane) pointers.lane[lane] = reinterpret_cast<u8*>(addresses[lane]);
+  const Extent extent = extent_of(addresses, warp.lanes);
+  if (extent.first >= 0x10000 && kind == Access::read && global.checked &&
+      reads_constants(global, addresses, warp.lanes, bytes, extent))
+    return;
   const auto one = [&](u64 address, u32 lanes) {
-    for_each_lane(lanes, [&](u32 lane) { pointers.lane[lane] = reinterpret_cast<u8*>(address); });
     const u32 lane = (u32)__builtin_ctz(lanes);
     if (address < 0x10000) illegal(kind, bytes, "null pointer " + hexadecimal(address), lane);
     if (!global.checked) return;
@@ -120,7 +176,7 @@ void resolve_global(Warp& warp, const u64* addresses, u32 bytes, Access kind, Ho
       illegal(kind, bytes, global.describe(address), lane);
   };
   if (kind == Access::read)
-    EqualAddresses(addresses, warp.lanes).for_each(one);
+    for_each_address(addresses, warp.lanes, extent, one);
   else
     for_each_lane(warp.lanes, [&](u32 lane) { one(addresses[lane], 1u << lane); });
 }
@@ -187,10 +243,11 @@ void resolve_generic(Warp& warp, const u64* addresses, u32 bytes, Access kind, H
 }  // namespace
 
 bool Buffer::contains(u64 at, u64 bytes) const {
-  if (at < address) return false;
   const u64 offset = at - address;
-  if (offset >= span()) return false;
-  return offset % row_stride + bytes <= row_bytes && offset + bytes <= span();
+  if (at < address || offset >= span()) return false;
+  // A buffer of one row is the usual one, and a division takes its time.
+  const u64 in_row = rows == 1 ? offset : offset % row_stride;
+  return bytes <= row_bytes && in_row <= row_bytes - bytes;
 }
 
 void GlobalMemory::prepare() {

@@ -257,6 +257,9 @@ u32 special_value(const Launch& launch, const Block& block, const std::string& n
   return 0;  // %smid, %gridid
 }
 
+// Does the special register differ from block to block?
+bool of_the_block(const std::string& name) { return name.compare(0, 7, "%ctaid.") == 0; }
+
 struct FreeAligned {
   void operator()(u8* memory) const { std::free(memory); }
 };
@@ -272,8 +275,8 @@ class BlockRunner {
     registers_.reset(static_cast<u8*>(std::aligned_alloc(64, bytes * warps)));
     std::memset(registers_.get(), 0, bytes * warps);
     written_.resize((u64)program_.register_count * warps);
-    for (u32 w = 0; w < warps; ++w) prepare(block_.warps[w], w, registers_.get() + w * bytes);
     block_.shared.bytes = program_.static_shared_bytes + launch.dynamic_shared_bytes;
+    for (u32 w = 0; w < warps; ++w) prepare(block_.warps[w], w, registers_.get() + w * bytes);
     block_.shared.data.reset(new u8[block_.shared.bytes + 1]());
     block_.shared.history.resize(block_.shared.bytes);
   }
@@ -320,6 +323,12 @@ class BlockRunner {
       else
         for (u32 lane = 0; lane < warp_size; ++lane) warp.set_value(constant.slot, lane, constant.bits);
     }
+    for (const SpecialRegister& special : program_.special_registers) set(warp, special);
+  }
+
+  void set(Warp& warp, const SpecialRegister& special) {
+    for (u32 lane = 0; lane < warp_size; ++lane)
+      warp.set_value(special.slot, lane, special_value(launch_, block_, special.name, warp.thread(lane)));
   }
 
   void begin(const Dim3& index) {
@@ -336,8 +345,7 @@ class BlockRunner {
     for (const ConstantSlot& constant : program_.constants) warp.written[constant.slot.id] = all_lanes;
     for (const SpecialRegister& special : program_.special_registers) {
       warp.written[special.slot.id] = all_lanes;
-      for (u32 lane = 0; lane < warp_size; ++lane)
-        warp.set_value(special.slot, lane, special_value(launch_, block_, special.name, warp.thread(lane)));
+      if (of_the_block(special.name)) set(warp, special);
     }
     std::memset(warp.local_written.get(), 0, (u64)program_.local_bytes * warp_size);
     warp.exited = 0;

@@ -35,16 +35,20 @@ void multiply_16_8(Warp& warp, const Instruction& i) {
             element(i.type, warp.slot<u32>(i.source[a_registers + r])[lane], e);
     }
   }
-  float result[4][warp_size];
-  for (u32 lane = 0; lane < warp_size; ++lane) {
-    for (u32 r = 0; r < 4; ++r) {
-      const u32 row = lane / 4 + 8 * (r / 2), column = lane % 4 * 2 + r % 2;
-      double sum = warp.slot<float>(i.source[a_registers + b_registers + r])[lane];
-      for (u32 k = 0; k < k_size; ++k) sum += a[row][k] * b[k][column];
-      result[r][lane] = (float)sum;
-    }
+  double sum[16][8];
+  const auto row = [](u32 lane, u32 r) { return lane / 4 + 8 * (r / 2); };
+  const auto column = [](u32 lane, u32 r) { return lane % 4 * 2 + r % 2; };
+  for (u32 r = 0; r < 4; ++r) {
+    const float* accumulator = warp.slot<float>(i.source[a_registers + b_registers + r]);
+    for (u32 lane = 0; lane < warp_size; ++lane) sum[row(lane, r)][column(lane, r)] = accumulator[lane];
   }
-  for (u32 r = 0; r < 4; ++r) std::memcpy(warp.slot<float>(i.destination[r]), result[r], sizeof result[r]);
+  for (u32 m = 0; m < 16; ++m)
+    for (u32 k = 0; k < k_size; ++k)
+      for (u32 n = 0; n < 8; ++n) sum[m][n] += a[m][k] * b[k][n];
+  for (u32 r = 0; r < 4; ++r) {
+    float* result = warp.slot<float>(i.destination[r]);
+    for (u32 lane = 0; lane < warp_size; ++lane) result[lane] = (float)sum[row(lane, r)][column(lane, r)];
+  }
   warp.launch->traffic.counts.mma_products += 16 * 8 * k_size;
 }
 

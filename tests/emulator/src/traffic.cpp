@@ -8,6 +8,7 @@ void Traffic::note(Pages& pages, u64 sector_index) {
 }
 
 void Traffic::global_access(const u64* addresses, u32 lanes, u32 bytes, Access kind) {
+  if (!counts_memory) return;
   u64 seen[2 * warp_size];
   u32 count = 0;
   for (u32 rest = lanes; rest; rest &= rest - 1) {
@@ -20,7 +21,6 @@ void Traffic::global_access(const u64* addresses, u32 lanes, u32 bytes, Access k
   }
   if (kind != Access::write) counts.read_bytes += count * sector;
   if (kind != Access::read) counts.written_bytes += count * sector;
-  if (!count_distinct) return;
   for (u32 i = 0; i < count; ++i) {
     if (kind != Access::write) note(read_, seen[i]);
     if (kind != Access::read) note(written_, seen[i]);
@@ -28,6 +28,7 @@ void Traffic::global_access(const u64* addresses, u32 lanes, u32 bytes, Access k
 }
 
 void Traffic::shared_access(const u64* addresses, u32 lanes, u32 bytes) {
+  if (!counts_memory) return;
   constexpr u32 banks = 32;
   ++counts.shared_accesses;
   const u32 words = bytes > 4 ? bytes / 4 : 1, lanes_per_phase = warp_size / words;

@@ -20,7 +20,7 @@ struct TrafficCounts {
 class Traffic {
  public:
   TrafficCounts counts;
-  bool count_distinct = false;
+  bool counts_memory = false;  // bytes and bank conflicts; the rest is always counted
 
   // Global memory moves in sectors of 32 bytes: a warp's access counts each sector that it touches once.
   void global_access(const u64* addresses, u32 lanes, u32 bytes, Access kind);
