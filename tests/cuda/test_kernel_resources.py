@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 from support.compiled import kept_file
+from support.kernel_images import kept_compile
 
 from ladderseg_fast.cuda import images, kernel_sources, nvrtc
 
@@ -70,7 +71,9 @@ def resources(request: pytest.FixtureRequest, program: ModuleType) -> list:
         pytest.skip(f"{compiler.name} compiles for none of {wanted}")
 
     def write(path: Path) -> None:
-        path.write_text(json.dumps([dataclasses.asdict(one) for one in program.measure(known)]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(nvrtc, "compile", kept_compile)
+            path.write_text(json.dumps([dataclasses.asdict(one) for one in program.measure(known)]))
 
     sources = kernel_sources.digest(images.sources()), Path(program.__file__).read_text()
     file = kept_file("kernel_resources.json", [compiler.name, str(known), *sources], write)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from emulator.library import build_library
 from support.compiled import kept_file
+from support.kernel_images import compiled_image
 
 from ladderseg_fast.cuda import images, kernel_sources, nvrtc
 from ladderseg_fast.ops.backend import EmulatedCuda
@@ -75,27 +76,22 @@ def ptx(
     directory: Path | None = None,
 ) -> bytes:
     """The PTX of the kernel image `name`, from the package's sources or those in `directory`, as an image provider."""
+    number = f"{architecture[0]}{architecture[1]}"
+    if compiler == "nvcc":
+        return _ptx_by_nvcc(name, number, directory or images.sources())
+    kind = "cubin" if directory is None else "ptx"
+    return compiled_image(name, f"sm_{number}", directory, kind).ptx.encode()
+
+
+def _ptx_by_nvcc(name: str, number: str, directory: Path) -> bytes:
     operator, element = kernel_sources.operator_and_element(name)
-    sources = directory or images.sources()
-    target = f"sm_{architecture[0]}{architecture[1]}"
-    compile_source = _nvcc if compiler == "nvcc" else _nvrtc
+    command = ["nvcc", "-ptx", "-lineinfo", f"-arch=compute_{number}", *kernel_sources.options(element)]
+    command += [*kernel_sources.include_options(directory), str(directory / f"{operator}.cu"), "-o", "-"]
 
     def write(path: Path) -> None:
-        path.write_bytes(compile_source(sources / f"{operator}.cu", sources, element, target))
+        path.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
 
-    facts = [name, target, compiler or nvrtc.open_nvrtc().name, kernel_sources.digest(sources)]
-    return kept_file(f"{name}.ptx", facts, write).read_bytes()
-
-
-def _nvrtc(source: Path, directory: Path, element: str, target: str) -> bytes:
-    return nvrtc.compile(source, directory, element, target, kind="ptx").image
-
-
-def _nvcc(source: Path, directory: Path, element: str, target: str) -> bytes:
-    arch = target.replace("sm_", "compute_")
-    command = ["nvcc", "-ptx", "-lineinfo", f"-arch={arch}", *kernel_sources.options(element)]
-    command += kernel_sources.include_options(directory)
-    return subprocess.run([*command, str(source), "-o", "-"], check=True, capture_output=True).stdout
+    return kept_file(f"{name}.ptx", [number, "nvcc", kernel_sources.digest(directory)], write).read_bytes()
 
 
 _numbers = itertools.count()
