@@ -220,6 +220,19 @@ def test_local_memory_ends_the_build_with_newer_compilers(version, tmp_path, bui
         assert PROBLEM in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_no_kernel_has_local_memory_with_nvcc(tmp_path, build_images):
+    """Wherever an installation compiles for; the build ends if one has."""
+    path = build_images.find_nvcc()
+    if path is None:
+        pytest.skip("there is no nvcc")
+    nvcc = build_images.examine(path)
+    if int(nvcc.version.split(".")[0]) < build_images.CHECKED_SINCE:
+        pytest.skip(f"nvcc {nvcc.version}")
+    usual = build_images.choose_architectures("", nvcc)
+    build_images.build(build_images.KERNELS, tmp_path / "_images", nvcc, *usual, "g++")
+
+
 def test_the_stack_of_a_real_kernel_is_seen(tmp_path, build_images, kernels):
     path = build_images.find_nvcc()
     if path is None:
