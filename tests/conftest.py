@@ -1,5 +1,6 @@
 """What all tests share: one thread and one seed, so that a failure repeats."""
 
+import gc
 import os
 import signal
 
@@ -28,6 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where the operators' suites run, separated by commas: cpu, and architectures of the emulator such as "
         "sm_61, sm_80 or, with kernels compiled by nvcc, sm_80-nvcc",
     )
+
+
+def pytest_collection_finish() -> None:
+    """What has been imported and collected stays to the end: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
