@@ -79,6 +79,7 @@ def test_checkpointing_computes_what_plain_does() -> None:
     assert "failed" not in finished.stdout
 
 
+@pytest.mark.slow
 def test_slightly_wrong_gradients_are_rejected(benchmark_copy: Path, tmp_path: Path) -> None:
     source = """
 def slanted(model, loss):
@@ -96,6 +97,7 @@ def slanted(model, loss):
     assert result["peak_bytes"] is None
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_is_reported_and_the_others_go_on(benchmark_copy: Path, tmp_path: Path) -> None:
     source = """
 def greedy(model, loss):

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
 STEP_OPTIONS = "--size 128x128 --batch 2 --threads 2 --warmup 1 --steps 1".split()
@@ -21,6 +23,7 @@ def rows(output: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in output.splitlines() if line[:2] == "| "]
 
 
+@pytest.mark.slow
 def test_training_and_prediction_are_timed(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(BENCHMARKS, tmp_path / "benchmarks"))
     options = "--methods plain,plain-lean-loss,lean --repeats 1 --record --tcmalloc".split()
@@ -64,6 +67,7 @@ def test_breakdown_accounts_for_the_whole_step() -> None:
     assert "DenseBlockStage db3 backward" in stages
 
 
+@pytest.mark.slow
 def test_breakdown_of_a_prediction() -> None:
     finished = run("breakdown.py", "--predict")
     assert finished.returncode == 0, finished.stderr

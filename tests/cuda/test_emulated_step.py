@@ -36,10 +36,7 @@ def assert_at_most_twice(actual: Results, other: Results, parts: list[str]) -> N
         assert actual_error <= 2 * other_error, f"{part}: {actual_error:.3g} is more than twice {other_error:.3g}"
 
 
-of_each_architecture = pytest.mark.parametrize("architecture", ["sm_80", pytest.param("sm_61", marks=pytest.mark.slow)])
-
-
-@of_each_architecture
+@pytest.mark.parametrize("architecture", ["sm_80", pytest.param("sm_61", marks=pytest.mark.slow)])
 def test_two_steps_in_float64(architecture: str) -> None:
     """Losses, gradients, running statistics and parameters are those of the CPU up to rounding."""
     actual, expected = on_the_emulator("float64", architecture), on_the_cpu("float64")
@@ -51,7 +48,8 @@ def test_two_steps_in_float64(architecture: str) -> None:
             assert torch.equal(actual[name], tensor), name
 
 
-@of_each_architecture
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_61"])
 def test_two_steps_in_float32(architecture: str) -> None:
     """They are at most twice as far from float64 as on the CPU."""
     parts = ["loss", "logits", "aux", "gradient", "running_mean", "running_var"]
