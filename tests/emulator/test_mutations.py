@@ -398,6 +398,21 @@ def test_write_to_a_read_only_buffer():
         module.launch("k", 1, 32, Buffer(aligned((64,), np.float32), READ, "a"))
 
 
+def test_read_beside_the_rows_of_a_buffer():
+    """By lanes of which the others read what they may, in several rows."""
+    source = """
+    extern "C" __global__ void k(float* out, const float* in, int width) {
+      out[threadIdx.x] = in[threadIdx.x / 8 * 12 + threadIdx.x % width];
+    }
+    """
+    module = Module(ptx_of(source, prefer_nvrtc=True))
+    rows = aligned((4, 12), np.float32)[:, :8]
+    buffers = Buffer(aligned((32,), np.float32), WRITE, "out"), Buffer(rows, READ, "in")
+    module.launch("k", 1, 32, *buffers, ctypes.c_int(8))
+    with pytest.raises(LaunchError, match="illegal read of 4 bytes: in the gap behind row 1 of in"):
+        module.launch("k", 1, 32, *buffers, ctypes.c_int(9))
+
+
 def test_null_pointer_without_declared_buffers():
     module = Module(ptx_of('extern "C" __global__ void k(float* a) { a[threadIdx.x] = 1; }', prefer_nvrtc=True))
     with pytest.raises(LaunchError, match="null pointer"):
