@@ -21,8 +21,8 @@ from ..ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forw
 from ..ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ..ops.cost import Cost
 from ..ops.layout import pixel_major
-from ..ops.stem import stem_forward
 from ..ops.loss_kernels import loss_and_gradient
+from ..ops.stem import stem_forward
 from .cost_model import Rates
 
 #: Height and width of the maps for calibration: too large for most caches, as in real steps.

@@ -18,14 +18,15 @@ struct Axis {
   std::vector<char> memory;
   BilinearAxis<Element> axis;
 
-  Axis(int64_t coarse, int64_t fine)
-      : scratch(layout, fine), memory(layout.bytes), axis(scratch.fill(memory.data(), coarse, fine)) {}
+  Axis(int64_t coarse, int64_t fine, bool align_corners = false)
+      : scratch(layout, fine), memory(layout.bytes), axis(scratch.fill(memory.data(), coarse, fine, align_corners)) {}
 };
 
 }  // namespace
 
-EXPORT void fill_axis(int64_t coarse, int64_t fine, int64_t* lower, int64_t* upper, Element* weight) {
-  const Axis axis(coarse, fine);
+EXPORT void fill_axis(int64_t coarse, int64_t fine, bool align_corners, int64_t* lower, int64_t* upper,
+                      Element* weight) {
+  const Axis axis(coarse, fine, align_corners);
   std::memcpy(lower, axis.axis.lower, fine * sizeof(int64_t));
   std::memcpy(upper, axis.axis.upper, fine * sizeof(int64_t));
   std::memcpy(weight, axis.axis.weight, fine * sizeof(Element));

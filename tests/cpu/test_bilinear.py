@@ -1,4 +1,4 @@
-"""bilinear.h: positions, weights and pixels of F.interpolate(align_corners=False), by its formula."""
+"""bilinear.h: positions, weights and pixels of F.interpolate, by its formula."""
 
 import math
 
@@ -7,37 +7,39 @@ import pytest
 from cpu.headers import Headers
 
 #: Coarse and fine sizes: larger, equal, smaller, from a single position, no multiple.
-SIZES = [(1, 1), (1, 7), (2, 4), (3, 7), (5, 5), (9, 4), (16, 64)]
+SIZES = [(1, 1), (1, 7), (2, 4), (3, 7), (5, 5), (9, 4), (16, 64), (4, 1)]
 
 
-def position(coarse: int, fine: int, i: int) -> tuple[int, int, float]:
+def position(coarse: int, fine: int, i: int, align_corners: bool = False) -> tuple[int, int, float]:
     """What output position i reads: two positions and the weight of the second."""
-    source = max((i + 0.5) * coarse / fine - 0.5, 0.0)
+    aligned = i * (coarse - 1) / max(fine - 1, 1)
+    source = aligned if align_corners else max((i + 0.5) * coarse / fine - 0.5, 0.0)
     lower = min(math.floor(source), coarse - 1)
     return lower, min(lower + 1, coarse - 1), source - lower
 
 
-def weights(coarse: int, fine: int) -> np.ndarray:
+def weights(coarse: int, fine: int, align_corners: bool = False) -> np.ndarray:
     """[fine, coarse]: what each position takes of each."""
     result = np.zeros((fine, coarse))
     for i in range(fine):
-        lower, upper, weight = position(coarse, fine, i)
+        lower, upper, weight = position(coarse, fine, i, align_corners)
         result[i, lower] += 1 - weight
         result[i, upper] += weight
     return result
 
 
+@pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("coarse", "fine"), SIZES)
-def test_axis(headers: Headers, coarse: int, fine: int) -> None:
+def test_axis(headers: Headers, coarse: int, fine: int, align_corners: bool) -> None:
     lower, upper = np.full((2, fine), -1, np.int64)
     weight = headers.empty(fine)
-    headers.call("fill_axis", coarse, fine, lower, upper, weight)
+    headers.call("fill_axis", coarse, fine, align_corners, lower, upper, weight)
     # A position that is a whole number may be rounded to one below, with a weight of almost 1.
     assert ((0 <= lower) & (lower <= upper) & (upper < coarse) & (upper <= lower + 1)).all()
     actual = np.zeros((fine, coarse))
     np.add.at(actual, (np.arange(fine), lower), 1 - weight.astype(np.float64))
     np.add.at(actual, (np.arange(fine), upper), weight)
-    headers.assert_near(actual, weights(coarse, fine), terms=coarse)
+    headers.assert_near(actual, weights(coarse, fine, align_corners), terms=coarse)
 
 
 @pytest.mark.parametrize(("height", "width"), [(9, 11), (3, 4), (1, 2), (12, 16)])

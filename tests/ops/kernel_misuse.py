@@ -21,10 +21,10 @@ from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu
 from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ladderseg_fast.ops.bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
 from ladderseg_fast.ops.layout import pixel_major
+from ladderseg_fast.ops.loss_kernels import loss_and_gradient, write_pixel_losses
 from ladderseg_fast.ops.stem import stem_backward_images, stem_backward_sums, stem_backward_weight, stem_forward
 from ladderseg_fast.ops.upsample import upsample_backward, upsample_forward
 from ladderseg_fast.ops.upsample_argmax import write_labels
-from ladderseg_fast.ops.loss_kernels import loss_and_gradient
 from ladderseg_fast.ops.upsample_project_concat import upsample_project_concat_forward
 
 N, C, M, H, W = 2, 24, 16, 16, 16
@@ -61,6 +61,14 @@ def a_stem_backward_images(
     grad: Gradient, images: Tensor, weight: Tensor, norm: Norm, constant: Tensor, slope: Tensor, grad_images: Tensor
 ) -> None:
     stem_backward_images(grad, images, weight, norm, Correction(norm.mean, constant, slope), grad_images)
+
+
+def a_weighted_loss(logits: Tensor, labels: Tensor, grad: Tensor, weights: Tensor, grad_sums: Tensor) -> None:
+    loss_and_gradient(logits, labels, None, 255, grad, mean=False, pixel_weights=weights, grad_class_sums=grad_sums)
+
+
+def a_pixel_loss(logits: Tensor, labels: Tensor, losses: Tensor, class_sums: Tensor) -> None:
+    write_pixel_losses(logits, labels, None, 255, losses, class_sums)
 
 
 def an_upsample_argmax(labels: Tensor) -> None:
@@ -142,6 +150,16 @@ CALLS = [
     (
         loss_and_gradient,
         (a_map(C, 4, 4), torch.randint(0, C, (N, H, W)), torch.rand(C), 255, a_map(C, 4, 4)),
+        (),
+    ),
+    (
+        a_weighted_loss,
+        (a_map(C, 4, 4), torch.randint(0, C, (N, H, W)), a_map(C, 4, 4), torch.rand(N, H, W), torch.rand(N, 3, C)),
+        (),
+    ),
+    (
+        a_pixel_loss,
+        (a_map(C, 4, 4), torch.randint(0, C, (N, H, W)), torch.rand(N, H, W), torch.rand(N, 3, C).double()),
         (),
     ),
     (an_upsample_argmax, (torch.zeros(N, H, W + 1, dtype=torch.uint8),), ()),

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.operator_suite import Arguments, OperatorSuite, random
+from support.scales import SCALES
 
 from ladderseg_fast import ops
 
@@ -32,16 +33,26 @@ class TestUpsampleArgmax(OperatorSuite):
 
     def check(self, arguments: Arguments) -> None:
         """The label is the reference's, but for pixels where two scores are equal up to rounding."""
-        scores, size = arguments["scores"], arguments["size"]
-        labels = ops.upsample_argmax(scores, size)
+        scores, size, align_corners = arguments["scores"], arguments["size"], bool(arguments.get("align_corners"))
+        labels = ops.upsample_argmax(scores, size, align_corners)
         assert labels.dtype == torch.uint8
         assert labels.shape == (scores.shape[0], *size)
-        expected = ops.reference.upsample_argmax(scores.double(), size)
-        upsampled = F.interpolate(scores.double(), size, mode="bilinear", align_corners=False)
+        expected = ops.reference.upsample_argmax(scores.double(), size, align_corners)
+        upsampled = F.interpolate(scores.double(), size, mode="bilinear", align_corners=align_corners)
         best = upsampled.amax(dim=1)
         chosen = upsampled.gather(1, labels[:, None].long()).squeeze(1)
         wrong = (labels != expected) & ~(best - chosen < 1e-6)
         assert not wrong.any(), f"{int(wrong.sum())} of {wrong.numel()} labels are wrong, first at {wrong.nonzero()[0]}"
+
+    @pytest.mark.parametrize("scale", SCALES, ids=str)
+    @pytest.mark.parametrize("align_corners", [False, True])
+    def test_any_scale(self, scale: tuple[int, ...], align_corners: bool, map_dtype: torch.dtype) -> None:
+        self.check(self.prepared(scale, map_dtype, align_corners=align_corners))
+
+    def test_aligned_corners_are_those_of_the_scores(self) -> None:
+        scores = random(1, 7, 5, 6, seed=3)
+        labels = ops.upsample_argmax(scores.float(), (9, 13), align_corners=True)
+        assert torch.equal(labels[0, ::8, ::12].long(), scores[0, :, ::4, ::5].argmax(dim=0))
 
     def test_tie_goes_to_the_smaller_class(self) -> None:
         scores = torch.zeros(1, 5, 2, 3)

@@ -1,7 +1,9 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from support.comparison import assert_near
 from support.operator_suite import Arguments, DifferentiableOperatorSuite, random
+from support.scales import SCALES
 from torch import Tensor
 
 from ladderseg_fast import ops
@@ -48,6 +50,105 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
             "class_weights": random(classes, seed=2, low=0.5, high=2.0),
             "ignore_index": IGNORED,
         }
+
+    @pytest.mark.parametrize("scale", SCALES, ids=str)
+    @pytest.mark.parametrize("align_corners", [False, True])
+    def test_any_scale(self, scale: tuple[int, ...], align_corners: bool, map_dtype: torch.dtype) -> None:
+        self.check(self.prepared(scale, map_dtype, align_corners=align_corners))
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_reduction_and_label_smoothing(
+        self, reduction: str, label_smoothing: float, weighted: bool, map_dtype: torch.dtype
+    ) -> None:
+        options = {"reduction": reduction, "label_smoothing": label_smoothing}
+        weights = {} if weighted else {"class_weights": None}
+        for shape in (self.large, (1, 45, 3, 2, 9, 8)):
+            self.check(self.prepared(shape, map_dtype, **options, **weights))
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+    def test_equals_torch(self, reduction: str, label_smoothing: float) -> None:
+        """F.interpolate and F.cross_entropy themselves, not the reference: values and gradients to 1e-10 in float64."""
+        arguments = self.prepared(self.large, torch.float64)
+        logits, labels, weights = arguments["logits"], arguments["labels"], arguments["class_weights"]
+        options = {"ignore_index": IGNORED, "reduction": reduction, "label_smoothing": label_smoothing}
+        for align_corners in (False, True):
+            upsampled = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=align_corners)
+            expected = F.cross_entropy(upsampled, labels, weights, **options)
+            actual = ops.upsample_cross_entropy(logits, labels, weights, align_corners=align_corners, **options)
+            assert_near(actual, expected, "loss")
+            grad = random(*expected.shape, seed=5)
+            gradients = (torch.autograd.grad(loss, logits, grad)[0] for loss in (actual, expected))
+            assert_near(*gradients, "gradient")
+
+    def test_gradcheck_of_losses(self) -> None:
+        for options in ({"reduction": "none"}, {"reduction": "none", "label_smoothing": 0.3, "align_corners": True}):
+            arguments = self.prepared(self.small, torch.float64)
+            logits = arguments.pop("logits")
+            assert torch.autograd.gradcheck(
+                lambda x, arguments=arguments | options: ops.upsample_cross_entropy(x, **arguments), logits
+            )
+
+    def test_losses_keep_only_the_inputs(self) -> None:
+        """With reduction "none", backward computes the gradient from the logits: nothing else is kept, and no change
+        of the labels goes unnoticed."""
+        arguments = self.prepared(self.small)
+        kept: list[torch.Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+            ops.upsample_cross_entropy(**arguments, reduction="none")
+        addresses = {x.data_ptr() for x in arguments.values() if isinstance(x, torch.Tensor)}
+        assert kept and {x.data_ptr() for x in kept} <= addresses
+        losses = ops.upsample_cross_entropy(**arguments, reduction="none")
+        arguments["labels"].add_(0)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            losses.sum().backward()
+
+    def test_pixel_without_gradient_adds_nothing(self) -> None:
+        """Not even NaN: pixels that a caller leaves out cost no gradient."""
+        arguments = self.prepared(self.small, torch.float64, class_weights=None)
+        losses = ops.upsample_cross_entropy(**arguments, reduction="none")
+        clean = torch.autograd.grad(losses[0].sum(), arguments["logits"])[0]
+        with torch.no_grad():
+            arguments["logits"][1] = torch.nan
+        losses = ops.upsample_cross_entropy(**arguments, reduction="none")
+        assert losses[1].isnan().any()
+        assert_near(torch.autograd.grad(losses[0].sum(), arguments["logits"])[0], clean, "gradient")
+
+    def test_infinite_logits_with_label_smoothing(self) -> None:
+        """All pixels count: what is ignored has no gradient here, while PyTorch's may be 0 * NaN."""
+        for value in (torch.inf, -torch.inf, torch.nan):
+            logits, labels, *_ = self.arguments(self.small).values()
+            logits[1, 0, 1, 1] = value
+            labels = labels.where(labels != IGNORED, 2)
+            for reduction in ("mean", "none"):
+                options = {"label_smoothing": 0.1, "reduction": reduction}
+                self.check(self.prepared(self.small, logits=logits, labels=labels, **options))
+
+    @pytest.mark.parametrize("reduction", ["average", "", None, 1], ids=str)
+    def test_bad_reduction(self, reduction: object) -> None:
+        for implementation in (ops, ops.reference):
+            with pytest.raises(ValueError, match=r'reduction must be "mean", "sum" or "none"'):
+                implementation.upsample_cross_entropy(
+                    torch.zeros(2, 4, 2, 3), torch.zeros(2, 5, 6, dtype=torch.int64), reduction=reduction
+                )
+
+    @pytest.mark.parametrize("label_smoothing", [-0.1, 1.5, torch.nan])
+    def test_bad_label_smoothing(self, label_smoothing: float) -> None:
+        for implementation in (ops, ops.reference):
+            with pytest.raises(ValueError, match=r"label_smoothing must be in \[0, 1\]"):
+                implementation.upsample_cross_entropy(
+                    torch.zeros(2, 4, 2, 3), torch.zeros(2, 5, 6, dtype=torch.int64), label_smoothing=label_smoothing
+                )
+
+    @pytest.mark.parametrize("label", [4, -1, 2**40])
+    def test_label_out_of_range_of_losses(self, label: int) -> None:
+        arguments = self.prepared(self.small)
+        arguments["labels"][1, 3, 2] = label
+        for options in ({"reduction": "none"}, {"align_corners": True}, {"label_smoothing": 0.1}):
+            with pytest.raises(ValueError, match=rf"\blabels\b.*{label}\b.*image 1, row 3, column 2"):
+                ops.upsample_cross_entropy(**arguments, **options)
 
     def test_defaults(self) -> None:
         """No weights; 255 is ignored."""

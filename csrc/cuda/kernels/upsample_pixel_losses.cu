@@ -189,6 +189,7 @@ struct WeightedPixel {
     const bool counts = weight != Real(0) || intersection;  // if not, it adds nothing, whatever its scores
     const Real of_label = intersection ? intersection[label] : Real(0);
     const Real target = weight * (kept * class_weight(args.scores.labels, label));
+    asm volatile("" ::: "memory");  // `values` are read for every pixel: all in registers, they would not fit there
 #pragma unroll
     for (int k = 0; k < kClasses; ++k) {
       const bool is_label = first + k == label;
