@@ -23,8 +23,8 @@ def upsample_dice_loss(
     """Soft Dice loss of the softmax of `logits`, upsampled bilinearly to the size of `labels`.
 
     For a class with the probabilities p and the indicators t of its label, over the counted pixels, the loss is
-    1 - (2 sum(p t) + smooth) / max(sum(p) + sum(t) + smooth, eps); a class without labels has loss 0. The result is the
-    mean over all classes.
+    1 - (sum(p t) + smooth) / max((sum(p) + sum(t)) / 2 + smooth, eps); a class without labels has loss 0. The result is
+    the mean over all classes.
 
     Args:
         logits, labels, ignore_index, align_corners: see upsample_cross_entropy.
@@ -135,7 +135,7 @@ def _plain_sum(
 def _dice_loss(class_sums: Tensor, smooth: float, eps: float, per_image: bool) -> Tensor:
     """Dice loss from the class sums [N, 3, K] of softmax_sums."""
     predicted, intersection, labelled = (class_sums if per_image else class_sums.sum(dim=0, keepdim=True)).unbind(1)
-    score = (2.0 * intersection + smooth) / (predicted + labelled + smooth).clamp_min(eps)
+    score = (intersection + smooth) / (0.5 * (predicted + labelled) + smooth).clamp_min(eps)
     losses = (1.0 - score).where(labelled > 0, 0.0)
     return losses.sum() / max(losses.numel(), 1)
 

@@ -82,10 +82,10 @@ LADDERSEG_DEVICE void gather_row(const FeatureMap<Element>& grad, const CoarseTi
 //
 // pixel.end_row() follows every fine row. The gradients are multiplied by `scale`.
 template <int kClasses, class Pixel>
-LADDERSEG_DEVICE void walk_tile(const FeatureMap<const Element>& logits, const Labels<Real>& labels,
-                                const FeatureMap<Element>& grad_logits, const CoarseTiles& tiles, const Axis& vertical,
-                                const Axis& horizontal, Classes classes, Real scale, SharedTile<kClasses>& shared,
-                                Pixel& pixel) {
+LADDERSEG_DEVICE void walk_tile(const FeatureMap<const Element>& logits, const Labels<Real>& labels, int64 height,
+                                int64 width, const FeatureMap<Element>& grad_logits, const CoarseTiles& tiles,
+                                const Axis& vertical, const Axis& horizontal, Classes classes, Real scale,
+                                SharedTile<kClasses>& shared, Pixel& pixel) {
   const CoarseTile tile(tiles, vertical, horizontal);
   const bool want_grad = grad_logits.data != nullptr;
   for (int i = threadIdx.x; i <= tile.end_column - tile.first_column + 1; i += kScoreThreads)
@@ -115,7 +115,7 @@ LADDERSEG_DEVICE void walk_tile(const FeatureMap<const Element>& logits, const L
     blend_column(shared.row, lower, upper, at.weight, a);
 
     int y = cell_begin(vertical, first_cell);
-    int64 next = (tile.image * vertical.fine + y) * horizontal.fine + x;
+    int64 next = (tile.image * height + y) * width + x;
     int next_label = active && y < vertical.fine ? class_at(labels, next) : kIgnored;
     for (int row = first_cell; row < tile.end_row; ++row) {
       __syncthreads();
@@ -131,7 +131,7 @@ LADDERSEG_DEVICE void walk_tile(const FeatureMap<const Element>& logits, const L
         if (vertically.lower != row) break;
         const int label = next_label;
         const int64 here = next;
-        next += horizontal.fine;
+        next += width;
         next_label = active && y + 1 < vertical.fine ? class_at(labels, next) : kIgnored;
         if (label >= 0) {
           Real up = Real(1) - vertically.weight, down = vertically.weight;

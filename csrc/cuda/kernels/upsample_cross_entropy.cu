@@ -164,8 +164,8 @@ template <int kClasses, class Pixel>
 LADDERSEG_DEVICE void walk_tile(const UpsampleCrossEntropyArguments<Element, Real>& args, Classes classes,
                                 SharedTile<kClasses>& shared, Pixel& pixel) {
   const Real scale = args.grad_logits.data ? static_cast<Real>(args.totals->scale) : Real(0);
-  walk_tile(args.logits, args.labels, args.grad_logits, args.tiles, make_axis(args.logits.h, args.height),
-            make_axis(args.logits.w, args.width), classes, scale, shared, pixel);
+  walk_tile(args.logits, args.labels, args.height, args.width, args.grad_logits, args.tiles,
+            make_axis(args.logits.h, args.height), make_axis(args.logits.w, args.width), classes, scale, shared, pixel);
 }
 
 template <int kAlways, int kClasses>

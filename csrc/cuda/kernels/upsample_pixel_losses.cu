@@ -216,8 +216,9 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 2)
   values.fill(scores, gradients, image, classes);
   WeightedPixel pixel = {args, values, first, static_cast<Real>(1.0 - scores.label_smoothing),
                          gradients ? gradients + (image * 3 + 1) * scores.logits.c : nullptr};
-  walk_tile(scores.logits, scores.labels, args.grad_logits, args.tiles, vertical_axis(scores), horizontal_axis(scores),
-            classes, static_cast<Real>(args.totals->scale), shared, pixel);
+  walk_tile(scores.logits, scores.labels, scores.height, scores.width, args.grad_logits, args.tiles,
+            vertical_axis(scores), horizontal_axis(scores), classes, static_cast<Real>(args.totals->scale), shared,
+            pixel);
 }
 
 // Sums of a class over the block's threads, in a fixed order: those of a quarter of the threads, then those.
