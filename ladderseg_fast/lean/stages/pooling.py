@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 
 from ...ops.affine_correction import settled, write
-from ...ops.arguments import Norm
 from ...ops.bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
 from ..passes import BackwardPass, ForwardPass
 from .stage import Repeatable, Stage
@@ -115,16 +114,16 @@ class MaxPoolStage(Stage, Repeatable):
         source = step.features[self.reads[0]].data
         n, c, h, w = source.shape
         target = step.new_feature(self.writes, n, self.channels, (h + 1) // 2, (w + 1) // 2, spread=True)
-        bn_relu_maxpool_forward(source, Norm.identity(c, source), target.channels(c))
+        bn_relu_maxpool_forward(source, step.identity(c), target.channels(c))
 
     def forward_again(self, step: BackwardPass) -> None:
         source = step.features[self.reads[0]].data
         target = step.new_feature(self.writes).channels(source.shape[1])
-        bn_relu_maxpool_forward(source, Norm.identity(source.shape[1], source), target)
+        bn_relu_maxpool_forward(source, step.identity(source.shape[1]), target)
 
     def backward(self, step: BackwardPass) -> None:
         source = step.features[self.reads[0]].data
         target = step.new_gradient(self.reads[0])
         if target is not None:
             grad = settled(step.gradient_of(self.writes).corrected(0, source.shape[1]))
-            bn_relu_maxpool_backward(grad, source, Norm.identity(source.shape[1], source), target.data)
+            bn_relu_maxpool_backward(grad, source, step.identity(source.shape[1]), target.data)
