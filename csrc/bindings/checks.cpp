@@ -93,6 +93,12 @@ void Checks::norm(const Norm& norm, int64_t channels) const {
   vector("shift", norm.shift, channels);
 }
 
+void Checks::optional_norm(const char* name, const Norm& norm, int64_t channels) const {
+  const bool complete = norm.mean.given == norm.scale.given && norm.mean.given == norm.shift.given;
+  if (!complete) fail(std::string(name) + " is not complete");
+  for (const Memory* vector : {&norm.mean, &norm.scale, &norm.shift}) optional_vector(name, *vector, channels);
+}
+
 void Checks::norm_or_scale(const Norm& norm, int64_t channels) const {
   vector("scale", norm.scale, channels);
   expect(norm.mean.given == norm.shift.given, "mean and shift are given together");

@@ -53,6 +53,8 @@ class Checks {
   void unprepared_weight(const Weight& weight) const;
 
   void norm(const Norm& norm, int64_t channels) const;
+  // A norm that may be left out.
+  void optional_norm(const char* name, const Norm& norm, int64_t channels) const;
   // The whole norm, or only its scale.
   void norm_or_scale(const Norm& norm, int64_t channels) const;
   // Both vectors or neither.

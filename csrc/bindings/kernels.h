@@ -65,6 +65,39 @@ BatchNormBackward<T> batch_norm_backward(const Checks& checks, int64_t channels,
 }
 
 template <class T>
+BnAddReluForward<T> bn_add_relu_forward(const Checks& checks, const Map& input, const Norm& norm, const Map& shortcut,
+                                        const Norm& shortcut_norm, const Map& output) {
+  checks.map("input", input);
+  checks.norm(norm, input.c);
+  checks.map_like("shortcut", shortcut, input);
+  checks.optional_norm("the shortcut's norm", shortcut_norm, input.c);
+  checks.map_like("output", output, input);
+  return {input, norm, shortcut, shortcut_norm, output};
+}
+
+template <class T>
+BnAddReluBackward<T> bn_add_relu_backward(const Checks& checks, const Gradient& grad_output, const Map& output,
+                                          const Map& input, const Norm& norm, const Map& shortcut,
+                                          const Norm& shortcut_norm, const Map& grad_input, const Map& grad_shortcut,
+                                          bool accumulate, const Sums& sums, const Sums& shortcut_sums) {
+  const bool has_norm = shortcut_norm.mean.given;
+  checks.gradient(grad_output);
+  checks.map_like("output", output, grad_output.grad);
+  checks.map_like("input", input, grad_output.grad);
+  checks.norm(norm, input.c);
+  checks.expect(has_norm != shortcut.absent(), "shortcut and its norm are given together");
+  checks.optional_map("shortcut", shortcut, input);
+  checks.optional_norm("the shortcut's norm", shortcut_norm, input.c);
+  checks.optional_map("grad_input", grad_input, input);
+  checks.optional_map("grad_shortcut", grad_shortcut, input);
+  checks.sums(sums, input.c);
+  checks.expect(has_norm == shortcut_sums.masked.given, "the shortcut has a norm or no sums");
+  if (has_norm) checks.sums(shortcut_sums, input.c);
+  return {grad_output, output,        input,      norm, shortcut,     shortcut_norm,
+          grad_input,  grad_shortcut, accumulate, sums, shortcut_sums};
+}
+
+template <class T>
 BnReluForward<T> bn_relu_forward(const Checks& checks, const Map& input, const Norm& norm, const Map& output) {
   checks.map("input", input);
   checks.norm(norm, input.c);
@@ -187,6 +220,29 @@ BnReluMaxpoolBackward<T> bn_relu_maxpool_backward(const Checks& checks, const Ma
   checks.rows("input", first_grad_row, grad_input.h, input.h);
   checks.sums(sums, input.c);
   return {grad_output, input, norm, grad_input, first_row, first_grad_row, sums};
+}
+
+template <class T>
+BnReluPatchesForward<T> bn_relu_patches_forward(const Checks& checks, const Map& input, const Norm& norm,
+                                                const Map& output, int64_t first_row) {
+  checks.map("input", input);
+  checks.norm(norm, input.c);
+  checks.map("output", output, input.n, output.h, (input.w + 1) / 2, 9 * input.c);
+  checks.rows("input", first_row, output.h > 0 ? 2 * output.h - 1 : 0, input.h);
+  return {input, norm, output, first_row};
+}
+
+template <class T>
+BnReluPatchesBackward<T> bn_relu_patches_backward(const Checks& checks, const Map& grad_output, const Map& input,
+                                                  const Norm& norm, const Map& grad_input, int64_t first_row,
+                                                  bool add_first_row, const Sums& sums) {
+  checks.map("input", input);
+  checks.norm(norm, input.c);
+  checks.map("grad_output", grad_output, input.n, grad_output.h, (input.w + 1) / 2, 9 * input.c);
+  checks.map_like("grad_input", grad_input, input);
+  checks.rows("input", first_row, grad_output.h > 0 ? 2 * grad_output.h - 1 : 0, input.h);
+  checks.sums(sums, input.c);
+  return {grad_output, input, norm, grad_input, first_row, add_first_row, sums};
 }
 
 template <class T>

@@ -2,11 +2,13 @@
 
 from .. import _core
 from . import batch_norm, reference, stem  # noqa: F401
+from .bn_add_relu import bn_add_relu
 from .bn_relu import bn_relu
 from .bn_relu_avgpool2 import bn_relu_avgpool2
 from .bn_relu_conv1x1 import bn_relu_conv1x1
 from .bn_relu_conv3x3 import bn_relu_conv3x3
 from .bn_relu_maxpool import bn_relu_maxpool
+from .bn_relu_patches import bn_relu_patches
 from .channel_statistics import channel_statistics
 from .kernel import check_declared
 from .upsample_argmax import upsample_argmax
@@ -16,11 +18,13 @@ from .upsample_ohem_cross_entropy import upsample_ohem_cross_entropy
 from .upsample_project_concat import upsample_project_concat
 
 __all__ = [
+    "bn_add_relu",
     "bn_relu",
     "bn_relu_avgpool2",
     "bn_relu_conv1x1",
     "bn_relu_conv3x3",
     "bn_relu_maxpool",
+    "bn_relu_patches",
     "channel_statistics",
     "reference",
     "upsample_argmax",

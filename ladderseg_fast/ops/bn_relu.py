@@ -34,12 +34,17 @@ def bn_relu(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta:
 @reference_of(bn_relu)
 def _plain(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
     """relu((x - mean) * invstd * gamma + beta) of x [N, C, H, W], per channel."""
+    return F.relu(plain_batch_norm(x, mean, invstd, gamma, beta))
+
+
+def plain_batch_norm(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
+    """(x - mean) * invstd * gamma + beta of x [N, C, H, W], per channel, in plain torch."""
     normalised = (x - _per_channel(mean)) * _per_channel(invstd)
     if gamma is not None:
         normalised = normalised * _per_channel(gamma)
     if beta is not None:
         normalised = normalised + _per_channel(beta)
-    return F.relu(normalised.to(x.dtype))
+    return normalised.to(x.dtype)
 
 
 def _per_channel(vector: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ def bn_relu_operator(
         inputs = ctx.saved_tensors
         *gradients, masked, centred = backward_operator(grad, *inputs, *ctx.numbers)
         _, invstd, gamma, beta = inputs[vectors]
-        of_vectors = _vector_gradients(masked, centred, invstd, gamma, beta)
+        of_vectors = vector_gradients(masked, centred, invstd, gamma, beta)
         grad_maps, weights = gradients[: vectors.start], gradients[vectors.start :]
         return *grad_maps, *of_vectors, *weights, *(None for _ in ctx.numbers)
 
@@ -151,7 +151,7 @@ def bn_relu_operator(
     return forward_operator
 
 
-def _vector_gradients(
+def vector_gradients(
     masked: Tensor, centred: Tensor, invstd: Tensor, gamma: Tensor | None, beta: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Gradients of mean, invstd, gamma and beta from the sums [C] of BnSums.

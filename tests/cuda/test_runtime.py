@@ -14,10 +14,12 @@ from ladderseg_fast.cuda import images, nvrtc
 from ladderseg_fast.ops import backend
 from ladderseg_fast.ops.affine_correction import affine_correction
 from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
+from ladderseg_fast.ops.bn_add_relu import bn_add_relu_forward
 from ladderseg_fast.ops.bn_relu import bn_relu_backward, bn_relu_forward
 from ladderseg_fast.ops.bn_relu_avgpool2 import bn_relu_avgpool2_forward
 from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_forward
 from ladderseg_fast.ops.bn_relu_maxpool import bn_relu_maxpool_forward
+from ladderseg_fast.ops.bn_relu_patches import bn_relu_patches_forward
 from ladderseg_fast.ops.upsample import upsample_backward, upsample_forward
 from ladderseg_fast.ops.upsample_argmax import write_labels
 
@@ -187,10 +189,12 @@ x, norm = empty(8, 6, 4), Norm(*torch.zeros(3, 8))
 correction = Gradient(x, x, Correction(*torch.zeros(3, 8)))
 labels = torch.empty(0, 6, 4, dtype=torch.uint8)
 calls = [
+    lambda: bn_add_relu_forward(x, norm, x, None, empty(8, 6, 4)),
     lambda: bn_relu_forward(x, norm, empty(8, 6, 4)),
     lambda: bn_relu_conv1x1_forward(x, norm, torch.zeros(5, 8, 1, 1), empty(5, 6, 4)),
     lambda: bn_relu_avgpool2_forward(x, norm, empty(8, 3, 2)),
     lambda: bn_relu_maxpool_forward(x, norm, empty(8, 3, 2)),
+    lambda: bn_relu_patches_forward(x, norm, empty(72, 3, 2)),
     lambda: affine_correction(correction, empty(8, 6, 4)),
     lambda: upsample_forward(empty(8, 3, 2), x),
     lambda: upsample_backward(x, empty(8, 3, 2)),

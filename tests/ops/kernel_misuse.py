@@ -15,11 +15,13 @@ from torch import Tensor
 from ladderseg_fast.ops.affine_correction import affine_correction
 from ladderseg_fast.ops.arguments import BnSums, Correction, Gradient, Norm
 from ladderseg_fast.ops.batch_norm import batch_norm_backward, batch_norm_forward
+from ladderseg_fast.ops.bn_add_relu import bn_add_relu_backward, bn_add_relu_forward
 from ladderseg_fast.ops.bn_relu import bn_relu_backward, bn_relu_forward
 from ladderseg_fast.ops.bn_relu_avgpool2 import bn_relu_avgpool2_backward, bn_relu_avgpool2_forward
 from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
 from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ladderseg_fast.ops.bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
+from ladderseg_fast.ops.bn_relu_patches import bn_relu_patches_backward, bn_relu_patches_forward
 from ladderseg_fast.ops.layout import pixel_major
 from ladderseg_fast.ops.loss_kernels import loss_and_gradient, write_pixel_losses
 from ladderseg_fast.ops.stem import stem_backward_images, stem_backward_sums, stem_backward_weight, stem_forward
@@ -93,6 +95,12 @@ CALLS = [
         ),
         (),
     ),
+    (bn_add_relu_forward, (a_map(C), a_norm(C), a_map(C), a_norm(C), a_map(C)), ()),
+    (
+        bn_add_relu_backward,
+        (a_gradient(C), a_map(C), a_map(C), a_norm(C), a_map(C), a_norm(C), a_map(C), a_map(C), True),
+        (),
+    ),
     (bn_relu_forward, (a_map(C), a_norm(C), a_map(C)), ()),
     (bn_relu_backward, (a_map(C), a_map(C), a_norm(C), a_map(C), True), ()),
     (bn_relu_conv1x1_forward, (a_map(C), a_norm(C), torch.randn(M, C, 1, 1), a_map(M), True), ()),
@@ -111,6 +119,8 @@ CALLS = [
     (bn_relu_avgpool2_backward, (a_map(C, H // 2, W // 2), a_map(C), a_norm(C), a_map(C), True), ()),
     (bn_relu_maxpool_forward, (a_map(C), a_norm(C), a_map(C, H // 2, W // 2)), (2,)),
     (bn_relu_maxpool_backward, (a_map(C, H // 2, W // 2), a_map(C), a_norm(C), a_map(C)), (0, 3)),
+    (bn_relu_patches_forward, (a_map(C), a_norm(C), a_map(9 * C, H // 2, W // 2)), (2,)),
+    (bn_relu_patches_backward, (a_map(9 * C, H // 2, W // 2), a_map(C), a_norm(C), a_map(C)), (0,)),
     (
         stem_forward,
         (a_map(3), torch.randn(C, 3, 7, 7), None, a_norm(C), a_map(C, H // 4, W // 4), True),

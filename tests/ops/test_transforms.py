@@ -24,11 +24,13 @@ def functions(implementation: object) -> dict[str, Function]:
     weight, weight3 = torch.randn(3, 4, 1, 1, generator=g), torch.randn(3, 4, 3, 3, generator=g)
     i = implementation
     return {
+        "bn_add_relu": lambda x: i.bn_add_relu(x, *norm, x.flip(3), *norm),
         "bn_relu": lambda x: i.bn_relu(x, *norm),
         "bn_relu_avgpool2": lambda x: i.bn_relu_avgpool2(x, *norm),
         "bn_relu_conv1x1": lambda x: i.bn_relu_conv1x1(x, *norm, weight),
         "bn_relu_conv3x3": lambda x: i.bn_relu_conv3x3(x, *norm, weight3),
         "bn_relu_maxpool": lambda x: i.bn_relu_maxpool(x, *norm),
+        "bn_relu_patches": lambda x: i.bn_relu_patches(x, *norm),
         "channel_statistics": lambda x: i.channel_statistics(x)[1],
         "upsample_cross_entropy": lambda x: i.upsample_cross_entropy(x, LABELS),
         "upsample_project_concat": lambda x: i.upsample_project_concat(x[:, :, ::2, ::2], x, *norm, weight),
