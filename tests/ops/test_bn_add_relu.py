@@ -222,6 +222,19 @@ def test_gradient_of_the_shortcut_in_place_of_the_incoming(
     backward.check_shortcut(backward.gradient.grad)
 
 
+@pytest.mark.parametrize("offset", [1, 2, 3])
+def test_vectors_at_any_address(offset: int, map_dtype: torch.dtype) -> None:
+    """As parts of a batch norm's vectors, in a map read 16 bytes at a time."""
+    backward = Backward((2, 40, 5, 7), map_dtype, True, True, "channels_last")
+    for vectors in (backward.norm, backward.shortcut_norm, backward.gradient.correction):
+        for name, vector in vars(vectors).items():
+            setattr(vectors, name, torch.cat([vector[:offset], vector])[offset:])
+    grad_x, grad_shortcut = empty_like(backward.x), empty_like(backward.x)
+    backward.run(grad_x, grad_shortcut)
+    backward.check_x(grad_x)
+    backward.check_shortcut(grad_shortcut)
+
+
 @pytest.mark.parametrize("in_place_of", ["x", "shortcut"])
 def test_forward_in_place(in_place_of: str, map_dtype: torch.dtype, projected: bool) -> None:
     size = (2, 40, 5, 7)

@@ -30,21 +30,53 @@ LADDERSEG_DEVICE void bn_add_relu_forward(const BnAddReluForward<Element, Real>&
   }
 }
 
-// The gradient at one pixel, corrected if that was deferred. The correction's vectors are read anew for every pixel:
-// registers do not suffice for them.
+// The same number, of which the compiler knows nothing. From one that it knows to grow by a step, it makes an address
+// for each of many maps, and keeps them in registers from pixel to pixel.
+LADDERSEG_DEVICE int64 opaque(int64 number) {
+  asm volatile("" : "+l"(number));
+  return number;
+}
+
+// Registers do not suffice for the vectors that few units have, those of a deferred correction and of a shortcut's
+// norm. The backward reads them anew for every pixel, this many channels at a time.
+template <int width>
+constexpr int kPiece = width * sizeof(Real) < 16 ? width : 16 / sizeof(Real);
+
+// The gradient at one pixel, corrected if that was deferred.
 template <int width>
 LADDERSEG_DEVICE Pack<width> gradient_at(const Gradient<Element, Real>& gradient, int64 p, int64 c) {
   auto grad = load<width>(gradient.grad.pixel(p) + c);
-  if (gradient.input.data) {
-    const auto x = load<width>(gradient.input.pixel(p) + c);
-    const auto mean = load_vector<width, true>(gradient.mean + c);
-    const auto constant = load_vector<width, true>(gradient.constant + c);
-    const auto slope = load_vector<width, true>(gradient.slope + c);
+  if (!gradient.input.data) return grad;
+  const auto x = load<width>(gradient.input.pixel(p) + c);
 #pragma unroll
-    for (int i = 0; i < width; ++i)
-      grad.values[i] = grad.values[i] - constant.values[i] - slope.values[i] * (x.values[i] - mean.values[i]);
+  for (int first = 0; first < width; first += kPiece<width>) {
+    const auto mean = load_vector<kPiece<width>, true>(gradient.mean + c + first);
+    const auto constant = load_vector<kPiece<width>, true>(gradient.constant + c + first);
+    const auto slope = load_vector<kPiece<width>, true>(gradient.slope + c + first);
+#pragma unroll
+    for (int i = 0; i < kPiece<width>; ++i) {
+      Real& value = grad.values[first + i];
+      value = value - constant.values[i] - slope.values[i] * (x.values[first + i] - mean.values[i]);
+    }
   }
   return grad;
+}
+
+// Adds m * (shortcut - mean) to `centred`, and scales m: the gradient of a shortcut with a norm.
+template <int width>
+LADDERSEG_DEVICE void through_shortcut_norm(const Norm<Real>& norm, int64 c, const Element* shortcut, Pack<width>& m,
+                                            Real (&centred)[width]) {
+  const auto values = load<width>(shortcut);
+#pragma unroll
+  for (int first = 0; first < width; first += kPiece<width>) {
+    const auto mean = load_vector<kPiece<width>, true>(norm.mean + c + first);
+    const auto scale = load_vector<kPiece<width>, true>(norm.scale + c + first);
+#pragma unroll
+    for (int i = 0; i < kPiece<width>; ++i) {
+      centred[first + i] += m.values[first + i] * (values.values[first + i] - mean.values[i]);
+      m.values[first + i] *= scale.values[i];
+    }
+  }
 }
 
 template <int width>
@@ -54,16 +86,10 @@ LADDERSEG_DEVICE void bn_add_relu_backward(const BnAddReluBackwardArguments<Elem
   const bool has_shortcut_norm = args.shortcut_norm.mean != nullptr;
   ChannelSums<width> sums, shortcut_sums;
   if (c < channels) {
-    Real mean[width], scale[width], shortcut_mean[width], shortcut_scale[width];
-#pragma unroll
-    for (int i = 0; i < width; ++i) {
-      mean[i] = args.norm.mean[c + i];
-      scale[i] = args.norm.scale[c + i];
-      shortcut_mean[i] = has_shortcut_norm ? args.shortcut_norm.mean[c + i] : Real(0);
-      shortcut_scale[i] = has_shortcut_norm ? args.shortcut_norm.scale[c + i] : Real(1);
-    }
+    const auto mean = load_vector<width>(args.norm.mean + c), scale = load_vector<width>(args.norm.scale + c);
     const PixelRange range = block_pixels(all.columns, args.input.pixels());
-    for (int64 p = range.begin + threadIdx.y; p < range.end; p += blockDim.y) {
+    for (int64 next = range.begin + threadIdx.y; next < range.end; next += blockDim.y) {
+      const int64 p = opaque(next);
       auto m = gradient_at<width>(args.grad_output, p, c);
       const auto output = load<width>(args.output.pixel(p) + c);
       const auto x = load<width>(args.input.pixel(p) + c);
@@ -71,27 +97,24 @@ LADDERSEG_DEVICE void bn_add_relu_backward(const BnAddReluBackwardArguments<Elem
       for (int i = 0; i < width; ++i) {
         m.values[i] = masked(output.values[i], m.values[i]);
         sums.masked[i] += m.values[i];
-        sums.centred[i] += m.values[i] * (x.values[i] - mean[i]);
+        sums.centred[i] += m.values[i] * (x.values[i] - mean.values[i]);
       }
-      if (has_shortcut_norm) {
-        const auto shortcut = load<width>(args.shortcut.pixel(p) + c);
-#pragma unroll
-        for (int i = 0; i < width; ++i)
-          shortcut_sums.centred[i] += m.values[i] * (shortcut.values[i] - shortcut_mean[i]);
-      }
-      Pack<width> result = {};
       if (args.grad_input.data) {
+        Pack<width> result;
 #pragma unroll
-        for (int i = 0; i < width; ++i) result.values[i] = scale[i] * m.values[i];
+        for (int i = 0; i < width; ++i) result.values[i] = scale.values[i] * m.values[i];
         store<width>(args.grad_input.pixel(p) + c, result);
       }
+      if (has_shortcut_norm)
+        through_shortcut_norm(args.shortcut_norm, c, args.shortcut.pixel(p) + c, m, shortcut_sums.centred);
       if (args.grad_shortcut.data) {
         Element* const to = args.grad_shortcut.pixel(p) + c;
-        result = {};
-        if (args.accumulate) result = load<width>(to);
+        if (args.accumulate) {
+          const auto before = load<width>(to);
 #pragma unroll
-        for (int i = 0; i < width; ++i) result.values[i] += shortcut_scale[i] * m.values[i];
-        store<width>(to, result);
+          for (int i = 0; i < width; ++i) m.values[i] += before.values[i];
+        }
+        store<width>(to, m);
       }
     }
   }

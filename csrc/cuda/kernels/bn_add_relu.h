@@ -11,7 +11,7 @@ struct BnAddReluBackwardArguments {
   BnAddReluBackward<T, R> op;
   R* partial_sums;           // [blocks of pixels][masked, centred][C], for bn_sums.cu
   R* shortcut_partial_sums;  // the same of the shortcut, if it has a norm
-  Columns columns;           // wide: the vectors of the gradient's correction can be read 16 bytes at a time, too
+  Columns columns;           // wide: the vectors of the correction and of the shortcut's norm can be read so, too
 };
 
 }  // namespace ladderseg::cuda

@@ -26,10 +26,13 @@ void bn_add_relu_backward(const Queue& queue, const BnAddReluBackward<void>& arg
   const int64_t channels = args.input.c, pixels = args.input.pixels();
   const bool has_shortcut_norm = args.shortcut_norm.mean;
   const auto wide_or_absent = [&](const auto& map) { return !map.data || wide(queue, map); };
-  const bool aligned = wide(queue, args.grad_output) && wide_correction(args.grad_output) && wide(queue, args.output) &&
-                       wide(queue, args.input) && wide_or_absent(args.shortcut) && wide_or_absent(args.grad_input) &&
-                       wide_or_absent(args.grad_shortcut);
-  const ColumnGrid grid = column_grid(queue, channels, pixels, aligned, kMaxReductionParts);
+  const bool maps_aligned = wide(queue, args.grad_output) && wide(queue, args.output) && wide(queue, args.input) &&
+                            wide_or_absent(args.shortcut) && wide_or_absent(args.grad_input) &&
+                            wide_or_absent(args.grad_shortcut);
+  // The kernel reads these vectors as often as the maps.
+  const bool vectors_aligned =
+      wide_correction(args.grad_output) && aligned(args.shortcut_norm.mean) && aligned(args.shortcut_norm.scale);
+  const ColumnGrid grid = column_grid(queue, channels, pixels, maps_aligned && vectors_aligned, kMaxReductionParts);
   const PartialSums partial = allocate_partial_sums(queue, grid.parts(), channels);
   PartialSums shortcut_partial{nullptr, grid.parts(), channels};
   if (has_shortcut_norm) shortcut_partial = allocate_partial_sums(queue, grid.parts(), channels);
