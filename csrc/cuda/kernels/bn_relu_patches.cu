@@ -104,7 +104,7 @@ LADDERSEG_DEVICE void bn_relu_patches_backward(const BnReluPatchesBackwardArgume
   write_block_sums(sums, c, channels, all.partial_sums, shared);
 }
 
-extern "C" __global__ void __launch_bounds__(kColumnThreads, 3)
+extern "C" __global__ void __launch_bounds__(kColumnThreads, 2)
     LADDERSEG_KERNEL(bn_relu_patches_forward)(const InColumns<BnReluPatchesForward<Element, Real>> args) {
   if (args.columns.wide)
     bn_relu_patches_forward<kWide>(args.op, args.columns);
