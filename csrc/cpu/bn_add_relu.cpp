@@ -8,8 +8,6 @@ namespace LADDERSEG_ISA {
 
 // Pixels whose sums are kept in T before they go to the double totals.
 constexpr int64_t kFlush = 64;
-// Channels that a block of pixels is worked through for: their norms and sums stay in the first-level cache.
-constexpr int64_t kChannels = 512;
 
 template <bool has_shortcut_norm, class T>
 LADDERSEG_INLINE void forward_pixel(const BnAddReluForward<T>& args, int64_t p) {
@@ -80,39 +78,37 @@ struct UnitSums {
   }
 };
 
-// Channels [begin, begin + channels) of a pixel. Every vector is read before it is written: maps may be the same.
+// Every vector is read before it is written: maps may be the same.
 template <bool has_correction, bool has_shortcut_norm, class T>
-LADDERSEG_INLINE void backward_pixel(const BnAddReluBackward<T>& args, int64_t p, int64_t begin, int64_t channels,
-                                     const UnitSums<T>& sums, char* base) {
+LADDERSEG_INLINE void backward_pixel(const BnAddReluBackward<T>& args, int64_t p, const UnitSums<T>& sums, char* base) {
   const Gradient<T>& gradient = args.grad_output;
-  const T* const grad = gradient.grad.pixel(p) + begin;
-  const T* const grad_x = has_correction ? gradient.input.pixel(p) + begin : nullptr;
-  const T* const output = args.output.pixel(p) + begin;
-  const T* const x = args.input.pixel(p) + begin;
-  const T* const shortcut = has_shortcut_norm ? args.shortcut.pixel(p) + begin : nullptr;
-  T* const grad_input = args.grad_input.data ? args.grad_input.pixel(p) + begin : nullptr;
-  T* const grad_shortcut = args.grad_shortcut.data ? args.grad_shortcut.pixel(p) + begin : nullptr;
-  T* const masked = sums.input.masked.in(base) + begin;
-  T* const centred = sums.input.centred.in(base) + begin;
-  T* const shortcut_centred = sums.centred.in(base) + begin;
-  for_each_channel_vector<T>(channels, [&](int64_t c, auto zero) {
+  const T* const grad = gradient.grad.pixel(p);
+  const T* const grad_x = has_correction ? gradient.input.pixel(p) : nullptr;
+  const T* const output = args.output.pixel(p);
+  const T* const x = args.input.pixel(p);
+  const T* const shortcut = has_shortcut_norm ? args.shortcut.pixel(p) : nullptr;
+  T* const grad_input = args.grad_input.data ? args.grad_input.pixel(p) : nullptr;
+  T* const grad_shortcut = args.grad_shortcut.data ? args.grad_shortcut.pixel(p) : nullptr;
+  T* const masked = sums.input.masked.in(base);
+  T* const centred = sums.input.centred.in(base);
+  T* const shortcut_centred = sums.centred.in(base);
+  for_each_channel_vector<T>(args.input.c, [&](int64_t c, auto zero) {
     using V = decltype(zero);
-    const auto vector = [&](const T* data) { return load_as<V>(data + begin + c); };
-    V g = load_as<V>(grad + c);
-    if constexpr (has_correction)
-      g = g - vector(gradient.constant) - vector(gradient.slope) * (load_as<V>(grad_x + c) - vector(gradient.mean));
-    const V m = relu_mask(load_as<V>(output + c), g);
-    store_as<V>(masked + c, load_as<V>(masked + c) + m);
-    store_as<V>(centred + c, load_as<V>(centred + c) + m * (load_as<V>(x + c) - vector(args.norm.mean)));
+    const auto at = [&](const T* data) { return load_as<V>(data + c); };
+    V g = at(grad);
+    if constexpr (has_correction) g = g - at(gradient.constant) - at(gradient.slope) * (at(grad_x) - at(gradient.mean));
+    const V m = relu_mask(at(output), g);
+    store_as<V>(masked + c, at(masked) + m);
+    store_as<V>(centred + c, at(centred) + m * (at(x) - at(args.norm.mean)));
     V to_shortcut = m;
     if constexpr (has_shortcut_norm) {
-      const V deviation = load_as<V>(shortcut + c) - vector(args.shortcut_norm.mean);
-      store_as<V>(shortcut_centred + c, load_as<V>(shortcut_centred + c) + m * deviation);
-      to_shortcut = vector(args.shortcut_norm.scale) * m;
+      const V deviation = at(shortcut) - at(args.shortcut_norm.mean);
+      store_as<V>(shortcut_centred + c, at(shortcut_centred) + m * deviation);
+      to_shortcut = at(args.shortcut_norm.scale) * m;
     }
-    if (grad_input) store_as<V>(grad_input + c, vector(args.norm.scale) * m);
+    if (grad_input) store_as<V>(grad_input + c, at(args.norm.scale) * m);
     if (grad_shortcut) {
-      if (args.accumulate) to_shortcut = to_shortcut + load_as<V>(grad_shortcut + c);
+      if (args.accumulate) to_shortcut = to_shortcut + at(grad_shortcut);
       store_as<V>(grad_shortcut + c, to_shortcut);
     }
   });
@@ -124,10 +120,7 @@ void bn_add_relu_backward_range(const BnAddReluBackward<T>& args, Range range, c
   sums.start(base, channels);
   for (int64_t first = range.begin; first < range.end; first += kFlush) {
     const int64_t last = smaller(first + kFlush, range.end);
-    for (int64_t begin = 0; begin < channels; begin += kChannels)
-      for (int64_t p = first; p < last; ++p)
-        backward_pixel<has_correction, has_shortcut_norm>(args, p, begin, smaller(kChannels, channels - begin), sums,
-                                                          base);
+    for (int64_t p = first; p < last; ++p) backward_pixel<has_correction, has_shortcut_norm>(args, p, sums, base);
     sums.flush(base, channels);
   }
 }

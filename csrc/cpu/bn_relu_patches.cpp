@@ -4,9 +4,13 @@
 #include "bn_sums.h"
 #include "operators.h"
 #include "parallel.h"
+#include "prefetch.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
+
+// Patches ahead of which the backward requests its parts: from pixel to pixel it skips two thirds of a patch or more.
+constexpr int64_t kAhead = 2;
 
 template <class T>
 void bn_relu_patches_forward(const BnReluPatchesForward<T>& args, int threads) {
@@ -87,6 +91,7 @@ void backward_row(const BnReluPatchesBackward<T>& args, int64_t image, int64_t y
                          (3 * vertical.tap[v] + horizontal.tap[h]) * channels;
     const T* const from = args.input.at(image, y, x);
     T* const to = args.grad_input.at(image, y, x);
+    for (int i = 0; i < count; ++i) prefetch(parts[i] + kAhead * grads.pixel_stride, channels);
     if (count == 4)
       backward_pixel<4, accumulate>(channels, parts, from, args.norm, to, masked, centred);
     else if (count == 2)
