@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from emulator.emulation import Emulator, emulated, ptx, require_compiler
-from ops import test_bn_relu_conv1x1, test_bn_relu_conv3x3, test_prepared_weights, test_stem
+from ops import (
+    test_bn_add_relu,
+    test_bn_relu_conv1x1,
+    test_bn_relu_conv3x3,
+    test_bn_relu_patches,
+    test_prepared_weights,
+    test_stem,
+)
 from support.comparison import FLOAT64_TOLERANCE, assert_near
 from support.operator_suite import Arguments
 from support.operator_suites import SUITES
@@ -29,7 +36,8 @@ from ladderseg_fast.ops.prepared_weights import Form
 class Case:
     """What is run: `method` of a suite, or its comparison with the reference at a shape.
 
-    The stem and the prepared weights have no suite: there, `method` is a function of their tests.
+    The stem and the prepared weights have no suite: there, `method` is a function of their tests. Strips and the
+    backward of a unit's end are checked by functions of their operators' tests.
     """
 
     suite: str
@@ -125,6 +133,12 @@ def run_case(case: Case) -> None:
     if case.suite == "conv3x3_strip":
         tolerance = 4e-3 if case.dtype == "float16" else FLOAT64_TOLERANCE
         test_bn_relu_conv3x3.check_strip((3, 8), 2, case.shape, getattr(torch, case.dtype), tolerance)
+        return
+    if case.suite == "bn_add_relu_backward":
+        test_bn_add_relu.check_added(case.shape, getattr(torch, case.dtype), projected=True, corrected=True)
+        return
+    if case.suite == "bn_relu_patches_strips":
+        test_bn_relu_patches.check_strips(case.shape, (0, 2, 5, 6), getattr(torch, case.dtype))
         return
     if case.suite == "stem":
         *size, outputs = case.shape
