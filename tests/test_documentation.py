@@ -41,3 +41,14 @@ def test_files_that_contributing_names_exist(section: str | None, name: str | No
 def test_lines_are_short(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if len(line) > 120 and not line.startswith("|")] == []
+
+
+def test_examples_of_losses_run() -> None:
+    """One after the other, as a reader types them."""
+    examples = re.findall(r"^```python\n(.+?)^```", (ROOT / "docs" / "losses.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(examples) == 4
+    names: dict[str, object] = {}
+    for example in examples:
+        exec(example, names)
+    assert names["prediction"].shape == names["labels"].shape
+    assert all(names[loss].isfinite() for loss in ("loss", "ohem", "hardest_quarter", "dice", "both"))

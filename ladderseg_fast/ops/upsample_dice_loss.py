@@ -27,7 +27,9 @@ def upsample_dice_loss(
     the mean over all classes.
 
     Args:
-        logits, labels, ignore_index, align_corners: see upsample_cross_entropy.
+        logits: [N, K, h, w], of the dtypes of upsample_cross_entropy; channels_last is read without a copy.
+        labels: [N, H, W], any integer dtype; each in [0, K) or equal to `ignore_index`.
+        ignore_index, align_corners: see upsample_cross_entropy.
         smooth: added to the numerator and the denominator.
         eps: least denominator.
         per_image: whether each image has sums of its own; the result is then the mean over images too.
@@ -89,8 +91,11 @@ def upsample_cross_entropy_dice_loss(
     """Weighted sum of upsample_cross_entropy (the mean) and upsample_dice_loss, from the same passes over the pixels.
 
     Args:
-        logits, labels, class_weights, ignore_index, label_smoothing, align_corners: see upsample_cross_entropy; class
-            weights and smoothing concern the cross entropy only.
+        logits: [N, K, h, w], of the dtypes of upsample_cross_entropy; channels_last is read without a copy.
+        labels: [N, H, W], any integer dtype; each in [0, K) or equal to `ignore_index`.
+        class_weights: [K] or None, of the cross entropy only.
+        ignore_index, align_corners: see upsample_cross_entropy.
+        label_smoothing: see upsample_cross_entropy; of the cross entropy only.
         cross_entropy_weight, dice_weight: factors of the two losses.
         smooth, eps, per_image: see upsample_dice_loss.
     Returns:
@@ -137,7 +142,7 @@ def _dice_loss(class_sums: Tensor, smooth: float, eps: float, per_image: bool) -
     predicted, intersection, labelled = (class_sums if per_image else class_sums.sum(dim=0, keepdim=True)).unbind(1)
     score = (intersection + smooth) / (0.5 * (predicted + labelled) + smooth).clamp_min(eps)
     losses = (1.0 - score).where(labelled > 0, 0.0)
-    return losses.sum() / max(losses.numel(), 1)
+    return losses.sum() / torch.ones_like(losses).sum().clamp_min(1.0)  # not mean(): there may be no image
 
 
 def _nan_like(loss: Tensor) -> Tensor:

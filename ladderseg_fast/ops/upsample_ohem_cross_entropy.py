@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .backend import real_dtype
 from .checks import check_labels, check_weights_of_classes
 from .labelled_scores import check_label_smoothing, readable, scores_and_weights
-from .registration import reference_of
+from .registration import operator, reference_of
 from .upsample import plain_upsample
 from .upsample_cross_entropy import reduced_loss
 from .upsample_pixel_losses import pixel_losses
@@ -30,10 +31,13 @@ def upsample_ohem_cross_entropy(
     Kept are the pixels whose true class has at most the probability `threshold`, and in any case the `min_kept` hardest
     of the batch. With threshold None these alone are kept: the top-k loss.
 
-    The number is found exactly. Pixels as hard as the last of them are kept too, so ties do not depend on an order.
+    The last of these is found exactly. Pixels as hard as it are kept too, so ties do not depend on an order.
 
     Args:
-        logits, labels, class_weights, ignore_index, label_smoothing, align_corners: see upsample_cross_entropy.
+        logits: [N, K, h, w], of the dtypes of upsample_cross_entropy; channels_last is read without a copy.
+        labels: [N, H, W], any integer dtype; each in [0, K) or equal to `ignore_index`.
+        class_weights: [K] or None.
+        ignore_index, label_smoothing, align_corners: see upsample_cross_entropy.
         threshold: probability in (0, 1], or None.
         min_kept: an int is a number of pixels of the batch; a float in [0, 1] is a share of the counted pixels, rounded
             to the nearest number and at least one pixel, if it is not 0.
@@ -49,9 +53,8 @@ def upsample_ohem_cross_entropy(
     """
     _check_selection(threshold, min_kept)
     logits, class_weights = scores_and_weights("upsample_ohem_cross_entropy", logits, class_weights, label_smoothing)
-    with torch.no_grad():
-        losses = pixel_losses(logits, labels, ignore_index=ignore_index, align_corners=align_corners)
-        kept = _mark_hardest(losses, readable(labels) == ignore_index, threshold, min_kept)
+    number, share = (0, min_kept) if isinstance(min_kept, float) else (min_kept, 0.0)
+    kept = _hardest(logits.detach(), labels, ignore_index, threshold, number, share, align_corners)
     return reduced_loss(logits, labels, class_weights, ignore_index, "mean", label_smoothing, align_corners, kept)
 
 
@@ -116,19 +119,41 @@ def _number_of(min_kept: int | float, counted: Tensor) -> Tensor:
     return counted.clamp(max=int(min_kept))
 
 
-def _mark_hardest(losses: Tensor, ignored: Tensor, threshold: float | None, min_kept: int | float) -> Tensor:
-    """1 in the place of the losses [N, H, W] of pixels that are kept, else 0; in place, except at ignored pixels."""
-    losses.masked_fill_(ignored, -1.0)
-    number = _number_of(min_kept, ignored.numel() - ignored.sum())
-    cutoff = kth_largest(losses, number) if min_kept > 0 else losses.new_full((), torch.inf)
+@operator(
+    "upsample_hardest_pixels",
+    schema="(Tensor logits, Tensor labels, int ignore_index, float? threshold, int number, float share, "
+    "bool align_corners) -> Tensor",
+)
+def _hardest(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    threshold: float | None,
+    number: int,
+    share: float,
+    align_corners: bool,
+) -> Tensor:
+    """1 for pixels [N, H, W] that are kept, else 0; ignored ones may have either. `number` or `share` is min_kept."""
+    losses = pixel_losses(logits, labels, ignore_index=ignore_index, align_corners=align_corners)
+    min_kept = share or number
+    cutoff = losses.new_full((), torch.inf)
+    if min_kept > 0:
+        # Ignored pixels have loss 0: no larger than any other, so they come last.
+        counted = (readable(labels) != ignore_index).sum()
+        cutoff = kth_largest(losses, _number_of(min_kept, counted))
     if threshold is not None:
         cutoff = cutoff.clamp(max=-math.log(threshold))
     # Not `greater or equal`: NaN is kept, so that the loss shows it.
     return losses.lt_(cutoff).neg_().add_(1.0)
 
 
+@_hardest.register_fake
+def _(logits: Tensor, labels: Tensor, *numbers: object) -> Tensor:
+    return torch.empty(labels.shape, dtype=real_dtype(logits.dtype), device=logits.device)
+
+
 def kth_largest(values: Tensor, k: Tensor) -> Tensor:
-    """The k-th largest of `values`, scalar; k is a scalar int64. Values below zero do not count. For k = 0, NaN.
+    """The k-th largest of `values`, scalar, none of which is negative; k is a scalar int64. For k = 0 it is NaN.
 
     Floating-point numbers that are not negative are ordered like the integers of the same bits. Bit by bit, from the
     highest on, it keeps what at least k of the integers reach. So there is no copy of the values, and no

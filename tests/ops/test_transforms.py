@@ -33,6 +33,9 @@ def functions(implementation: object) -> dict[str, Function]:
         "bn_relu_patches": lambda x: i.bn_relu_patches(x, *norm),
         "channel_statistics": lambda x: i.channel_statistics(x)[1],
         "upsample_cross_entropy": lambda x: i.upsample_cross_entropy(x, LABELS),
+        "upsample_cross_entropy_dice_loss": lambda x: i.upsample_cross_entropy_dice_loss(x, LABELS),
+        "upsample_dice_loss": lambda x: i.upsample_dice_loss(x, LABELS),
+        "upsample_ohem_cross_entropy": lambda x: i.upsample_ohem_cross_entropy(x, LABELS),
         "upsample_project_concat": lambda x: i.upsample_project_concat(x[:, :, ::2, ::2], x, *norm, weight),
     }
 

@@ -120,9 +120,9 @@ def test_same_bits_every_time() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_kth_largest(dtype: torch.dtype) -> None:
-    values = random(11, 13, seed=4, low=-1.0, high=50.0).to(dtype)
+    values = random(11, 13, seed=4, low=0.0, high=50.0).to(dtype)
     values.view(-1)[:6] = torch.tensor([0.0, torch.inf, 1e-40, 3.5, 3.5, 3.5], dtype=dtype)
-    ordered = values[values >= 0].sort(descending=True).values
+    ordered = values.flatten().sort(descending=True).values
     for k in (1, 2, len(ordered) // 2, len(ordered)):
         assert kth_largest(values, torch.tensor(k)) == ordered[k - 1]
 
@@ -154,3 +154,11 @@ def test_label_out_of_range() -> None:
     labels[0, 2, 1] = 7
     with pytest.raises(ValueError, match=r"labels .*got 7 at image 0, row 2, column 1"):
         ops.upsample_ohem_cross_entropy(torch.zeros(1, 3, 2, 2), labels)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("selection", [(None, 7, 0.0), (0.3, 0, 0.25), (0.3, 0, 0.0)], ids=str)
+def test_opcheck(selection: tuple) -> None:
+    logits, labels = logits_and_labels(2, 5, 4, 6, 13, 17)
+    overload = torch.ops.ladderseg_fast.upsample_hardest_pixels.default
+    torch.library.opcheck(overload, (logits.float(), labels, IGNORED, *selection, True))
