@@ -104,7 +104,7 @@ def report(case: Case, options: argparse.Namespace, measured: Measurements) -> s
         table([measured.outcome(name) for name in measured.runs]),
         "",
         f"checkpoint: {network.checkpointing}.",
-        *(f"Left alone by the conversion: {part}." for part in left_alone(measured)),
+        *([f"Left alone by the conversion: {left}."] if (left := left_alone(measured)) else []),
         f"{procedure(options)}; forward, loss and backward, gradients kept, no optimiser.",
         f"Peak memory: {'not measured' if run is None else run['how_measured']}, less what was in use before.",
         f"Memory layout of model and images: {layout(options)}.",
@@ -114,18 +114,19 @@ def report(case: Case, options: argparse.Namespace, measured: Measurements) -> s
         count, height, width = EXACT_SHAPE
         lines.append(
             f"Checked against {measured.reference}: in a float64 step on at most {count} x {height}x{width} of the "
-            f"images loss and gradients agree to {exact['loss']:.0e} and {exact['gradient']:.0e} (relative L2), in the "
-            f"step that was measured to {rough['loss']:.0e} and {rough['gradient']:.1g}."
+            f"images loss and gradients agree to {exact['loss']:.0e} and {exact['gradient']:.0e} (relative L2). The "
+            "step that was measured is looked through for gross errors only: "
+            f"{rough['loss']:.0e} and {rough['gradient']:.1g}."
         )
     if not options.tcmalloc:
         lines.append("tcmalloc was not found: install it, or name it with --tcmalloc, to see the methods with it.")
     return "\n".join([*lines, ""])
 
 
-def left_alone(measured: Measurements) -> list[str]:
-    """Parts that the conversion left alone, and why."""
+def left_alone(measured: Measurements) -> str:
+    """Parts that the conversion left alone, and why; empty if there are none."""
     runs = [run for name, each in measured.runs.items() if name.startswith("converted") for run in each]
-    return runs[0]["left"] if runs else []
+    return "; ".join(runs[0]["left"]) if runs else ""
 
 
 def table(outcomes: list[Outcome]) -> str:

@@ -104,8 +104,6 @@ def report(arguments: argparse.Namespace, planned: PlannedStep, source: str) -> 
         f"predicted time: {estimate.seconds / fastest.seconds:.2f} of the fastest plan's "
         f"({estimate.seconds:.2f} s and {fastest.seconds:.2f} s), which takes {memory.format_bytes(fastest.peak)}"
     )
-    if estimate.without:
-        lines.append(f"these times are without {estimate.without}, about which there is nothing to choose")
     if planned.gap > 0.001:
         lines.append(f"no plan is faster by more than {100 * planned.gap:.1f} %, as far as the cost model goes")
     hint = "" if source.startswith("measured") else "; --calibrate measures this machine"

@@ -69,4 +69,4 @@ class PlannedPart(nn.Module):
         finally:
             self.module.lean_state = before
         maps = [results] if isinstance(results, Tensor) else [each for each in results if each is not images]
-        return (torch.stack([each.sum(dim=(1, 2, 3)) for each in maps]).sum(0).view(-1, 1, 1, 1),)
+        return (torch.stack([each.flatten(1).sum(1) for each in maps]).sum(0).view(-1, 1, 1, 1),)

@@ -27,9 +27,9 @@ def convert(model: nn.Module, memory: str | int | MemoryPlan = "lean", dry_run: 
     Args:
         model: any module; docs/convert.md lists what is known.
         memory: "lean"; "plain" runs converted modules as before their conversion; a MemoryPlan is lean with that plan,
-            whose sections have the names of the dense blocks. A budget such as "2GiB", or a number of bytes, is lean
-            with the fastest plan that fits, made for each shape of input in training. It covers each converted module
-            by itself: its input, maps and results, its parameters, their gradients, and Adam's state.
+            whose sections have the names of the dense blocks and residual layers. A budget such as "2GiB", or a number
+            of bytes, is lean with the fastest plan that fits, made for each shape of input in training. It covers each
+            converted module by itself: its input, maps and results, its parameters, their gradients, and Adam's state.
         dry_run: the model is left alone, and the report says what would be done.
 
     Raises:
@@ -72,13 +72,30 @@ def _decide(model: nn.Module) -> tuple[dict[nn.Module, Replacement], ConversionR
         own = type(module).lean_replaces if isinstance(module, LeanModule) else type(module)
         for kind in LeanModule.lean_classes.get(own, []):
             (parts if issubclass(kind, LeanPart) else wholes).append((path, module, kind))
+    _decide_on(parts, found, report)
+    kinds = {module: replacement.kind for module, replacement in found.items()}
+    for kind in dict.fromkeys(kinds.values()):
+        assert issubclass(kind, LeanPart)
+        for path, why in kind.lean_unfit(model, kinds).items():
+            del found[model.get_submodule(path)], report.converted[path]
+            report.left[path] = why
+    _decide_on(wholes, found, report)
+    return found, report
+
+
+def _decide_on(
+    candidates: list[tuple[str, nn.Module, type[LeanModule]]],
+    found: dict[nn.Module, Replacement],
+    report: ConversionReport,
+) -> None:
+    """Adds to `found` and `report` what replaces these candidates (path, module, class that might replace it)."""
     inside: set[str] = set()
-    for path, module, kind in parts + wholes:
-        if path in inside:
+    for path, module, kind in candidates:
+        if path in inside or module in found:
             continue
         # Messages name the model by its class.
-        root = "" if path else f"{type(module).__name__}."
-        name = path or type(module).__name__
+        root = "" if path else f"{kind.lean_replaces.__name__}."
+        name = path or kind.lean_replaces.__name__
         kinds = {each: replacement.kind for each, replacement in found.items()}
         try:
             replacement = kind.lean_decide(name, module, kinds)
@@ -93,7 +110,6 @@ def _decide(model: nn.Module) -> tuple[dict[nn.Module, Replacement], ConversionR
             inside.update(each.removeprefix(root) for each in replacement.inside)
     for path in inside:
         report.converted.pop(path, None)
-    return found, report
 
 
 def _replace(module: nn.Module, replacement: Replacement, memory: Mapping[str, Any]) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
+import torch
 from torch import Tensor, nn
 
 from ..lean import MemoryPlan, Workspace, opaque
 from ..lean.examination import Examination, know
 from ..lean.module_check import check_modules
 from ..lean.program import Program, run
+from ..ops.deferred_checks import expect
 from .budget import PartBudget, PlannedPart
 
 
@@ -176,3 +178,14 @@ def expect_channels(path: str, x: Tensor, channels: int) -> None:
     """
     if x.dim() != 4 or x.shape[1] != channels:
         raise ValueError(f"the input of {path} must be [N, {channels}, H, W], got shape {tuple(x.shape)}")
+
+
+def expect_rectified(path: str, x: Tensor) -> None:
+    """Checks that x [N, C, H, W] is not negative anywhere, like what a ReLU gives.
+
+    Raises:
+        ValueError: it is. On CUDA a later call raises it (ops.deferred_checks).
+    """
+    what = f"the input of {path} must not be negative, like what a ReLU gives; convert.undo restores the model"
+    if x.numel():
+        expect(torch.where(x.detach().amin() < 0, 0, -1), lambda _: what)

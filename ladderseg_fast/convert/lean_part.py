@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..lean import MemoryPlan, opaque
 from ..lean.examination import Examination
 from ..lean.program import Program
-from .lean_module import LeanModule, LeanState, Replacement, expect_channels, laid_out
+from .lean_module import LeanModule, LeanState, Replacement, expect_channels, expect_rectified, laid_out
 from .stage_chain import StageChain
 
 
@@ -19,10 +19,20 @@ class LeanPart(LeanModule):
     #: What it is, for reports.
     lean_description: ClassVar[str]
 
+    #: Whether it must not read negative values, and gives none.
+    lean_rectified: ClassVar[bool] = False
+
     @classmethod
-    def lean_decide(cls, path: str, module: nn.Module, parts: Mapping[nn.Module, type[LeanModule]]) -> Replacement:
+    def lean_decide(
+        cls, path: str, module: nn.Module, parts: Mapping[nn.Module, type[LeanModule]]
+    ) -> Replacement | None:
         cls.lean_look(Examination(), path, module, called=True)
         return Replacement(cls, LeanState(path), cls.lean_description)
+
+    @classmethod
+    def lean_unfit(cls, model: nn.Module, parts: Mapping[nn.Module, type[LeanModule]]) -> dict[str, str]:
+        """Reasons why parts of this class in `model` are left alone because of the modules around them, by path."""
+        return {}
 
     @classmethod
     def lean_look(cls, look: Examination, path: str, module: nn.Module, called: bool) -> tuple[int, int]:
@@ -49,6 +59,8 @@ class LeanPart(LeanModule):
         if "channels" not in derived:
             derived["channels"], _ = self.lean_look(Examination(), path, self, called=True)
         expect_channels(path, x, derived["channels"])
+        if self.lean_rectified:
+            expect_rectified(path, x)
         channels_last = self.lean_channels_last(x)
         make = partial(self._lean_program, channels_last)
         (out,) = self.lean_run(derived, make, x, self.lean_plan(x), key=channels_last)

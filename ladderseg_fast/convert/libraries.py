@@ -14,3 +14,7 @@ def load_families(model: nn.Module) -> None:
         from . import timm_densenet as timm_densenet
     if "segmentation_models_pytorch.encoders.densenet" in homes:
         from . import smp_densenet as smp_densenet
+    if "torchvision.models.resnet" in homes:
+        from . import torchvision_resnet as torchvision_resnet
+    if "timm.models.resnet" in homes:
+        from . import timm_resnet as timm_resnet

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..lean import MemoryPlan, opaque
 from ..lean.examination import HOOKS, Examination, UnsupportedModuleError
 from ..lean.program import Program
-from .lean_module import LeanModule, LeanState, Replacement, expect_channels, laid_out
+from .lean_module import LeanModule, LeanState, Replacement, expect_channels, expect_rectified, laid_out
 from .lean_part import LeanPart
 from .stage_chain import StageChain
 
@@ -86,6 +86,9 @@ class LeanSequence(LeanModule):
         for number, segment in enumerate(derived["segments"]):
             if segment.parts:
                 expect_channels(state.path, x, segment.channels)
+                first = converted_part(self.get_submodule(segment.names[0]))
+                if first is not None and first.lean_rectified:
+                    expect_rectified(state.path, x)
                 make = partial(self._lean_program, segment, channels_last)
                 (x,) = self.lean_run(derived, make, x, plan, key=(number, channels_last))
             else:
@@ -184,6 +187,8 @@ def _find_stem(path: str, sequence: nn.Module, names: tuple[str, ...], left: dic
             return stem
         except UnsupportedModuleError as error:
             why.setdefault(error.path, f"{error.edit}: torch runs it")
+        except AttributeError:
+            pass  # the batch norm does not end in its ReLU
     left.update(list(why.items())[:1])
     return ()
 

@@ -13,6 +13,7 @@ from ..lean.stages import (
     MaxPoolStage,
     RectifiedStage,
     Repeatable,
+    ResidualStage,
     Stage,
     StemStage,
     TransitionStage,
@@ -33,12 +34,15 @@ class StageChain:
         self._stages: list[Stage] = []
         self._source = "x"
         self._outputs: list[str] = []
+        self._stem: str | None = None
+        self._made_again: set[str] = set()
         self._pending: tuple[str, int, Callable[[str, int], Stage]] | None = None
 
     def stem(self, name: str, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         """Adds conv 7x7 with stride 2 - BN - ReLU - max pooling."""
         source = self._source
         self._pending = name, conv.out_channels, lambda target, c: StemStage(conv, norm, source, target, c)
+        self._stem = name
 
     def max_pool(self, name: str, channels: int) -> None:
         """Adds the max pooling of a map of `channels` without negative values."""
@@ -68,10 +72,13 @@ class StageChain:
         self._stages.append(RectifiedStage(norm, source, name))
         self._outputs.append(name)
 
-    def add(self, stages: list[Stage], result: str) -> None:
-        """Adds stages that read the feature `source`, and write `result`."""
-        self._stages += stages
-        self._source = result
+    def residual_layer(self, name: str, units: list[Any]) -> None:
+        """Adds residual units. A stem before them is made again from the images in backward."""
+        source = self.source
+        if source == self._stem:
+            self._made_again.add(source)
+        self._stages.append(ResidualStage(units, source, name))
+        self._source = name
 
     @property
     def source(self) -> str:
@@ -86,10 +93,11 @@ class StageChain:
             ValueError: the plan recomputes a section that cannot be recomputed.
         """
         outputs = (*self._outputs, self.source) if with_result else tuple(self._outputs)
-        names = dict.fromkeys(stage.writes for stage in self._stages if stage.writes not in outputs)
-        recomputed = frozenset(name for name in names if plan.section(name).recompute)
-        program = Program(self._stages, ("x",), outputs, recomputed)
-        for name in recomputed:
+        # A residual layer makes again what it has not kept; its output stays.
+        names = {stage.writes for stage in self._stages if not isinstance(stage, ResidualStage)}
+        names = {name for name in names if plan.section(name).recompute} | self._made_again
+        program = Program(self._stages, ("x",), outputs, frozenset(names.difference(outputs)))
+        for name in program.recomputed:
             if not all(isinstance(stage, Repeatable) for stage in program.writers(name)):
                 raise ValueError(f"the memory plan recomputes {name}, which a lean step cannot")
         return program

@@ -1,7 +1,16 @@
 """The lean step: networks as explicit programs of stages that keep little and recompute cheaply."""
 
 from .examination import UnsupportedModuleError
-from .functions import basic_dense_block, context, dense_block, head, stem, transition, transition_up
+from .functions import (
+    basic_dense_block,
+    context,
+    dense_block,
+    head,
+    residual_layer,
+    stem,
+    transition,
+    transition_up,
+)
 from .opaque import opaque
 from .plan import MemoryPlan, SectionPlan
 from .workspace import Workspace
@@ -16,6 +25,7 @@ __all__ = [
     "dense_block",
     "head",
     "opaque",
+    "residual_layer",
     "stem",
     "transition",
     "transition_up",

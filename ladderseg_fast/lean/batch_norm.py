@@ -33,6 +33,11 @@ class BoundNorm:
         """The bound norm of some channels."""
         return BoundNorm(self.norm.part(channels), self.invstd[channels], self.positions, self.batch_statistics)
 
+    def with_scale(self, scale: Tensor) -> "BoundNorm":
+        """The same with another scale [C]: with ones, for a gradient whose reader multiplies it with the scale."""
+        norm = Norm(self.norm.mean, scale, self.norm.shift)
+        return BoundNorm(norm, self.invstd, self.positions, self.batch_statistics)
+
     def backward(
         self, sums: BnSums, deferred: Correction | None = None, gradients: tuple[Tensor, Tensor] | None = None
     ) -> "NormGradients":

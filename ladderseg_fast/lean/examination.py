@@ -8,8 +8,10 @@ from torch import nn
 
 from .. import nn as sections
 from ..nn import (
+    BasicBlock,
     BasicDenseBlock,
     BasicDenseLayer,
+    Bottleneck,
     Context,
     DenseBlock,
     DenseLayer,
@@ -43,7 +45,7 @@ def know(*kinds: type[nn.Module]) -> None:
 
 
 know(nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.AvgPool2d, nn.MaxPool2d, nn.Identity)
-know(nn.Dropout, nn.Dropout2d, nn.ModuleList)
+know(nn.Dropout, nn.Dropout2d, nn.ModuleList, nn.Sequential)
 know(
     *(
         kind
@@ -51,6 +53,22 @@ know(
         if isinstance(kind := getattr(sections, name), type) and issubclass(kind, nn.Module)
     )
 )
+
+#: Names of the ReLUs in the residual units of each known class.
+_UNITS: dict[type[nn.Module], tuple[str, ...]] = {}
+
+
+def know_units(kind: type[nn.Module], *relus: str) -> None:
+    """Registers a class of residual units whose parts have torchvision's names (stages.residual_unit).
+
+    relus: names of the ReLUs.
+    """
+    know(kind)
+    _UNITS[kind] = relus
+
+
+know_units(BasicBlock, "relu")
+know_units(Bottleneck, "relu")
 
 #: Batch norms of other libraries that end in their ReLU, by class: their modules, by name, and what these must be.
 _WITH_RELU: dict[type[nn.BatchNorm2d], Mapping[str, type[nn.Module]]] = {}
@@ -201,6 +219,59 @@ class Examination:
         channels, hidden = self.projection(path, module, "norm1", "relu1", "conv1")
         self.norm_relu(path, module, "norm2", "relu2", hidden)
         return channels, hidden
+
+    def residual_layer(
+        self, path: str, units: nn.Sequential, kind: type[nn.Module] = nn.Sequential, called: bool = False
+    ) -> tuple[int, int]:
+        """Examines a sequence of residual units, of class `kind`; returns the channels that they read and give.
+
+        called: the sequence is called, so its own hooks run.
+        """
+        self.itself(path, units, kind, called=called)
+        if not units:
+            raise UnsupportedModuleError(path, "has no unit")
+        reads, channels = None, 0
+        for name, unit in units.named_children():
+            found, after = self._residual_unit(f"{path}.{name}", unit)
+            if reads is None:
+                reads = found
+            else:
+                self.same(f"{path}.{name}", "reads", found, channels, "are there")
+            channels = after
+        assert reads is not None
+        return reads, channels
+
+    def _residual_unit(self, path: str, unit: nn.Module) -> tuple[int, int]:
+        kind = next((kind for kind in _UNITS if isinstance(unit, kind)), None)
+        if kind is None:
+            raise UnsupportedModuleError(path, f"is {_described(unit)}, expected a residual unit")
+        self.itself(path, unit, kind)
+        for name in _UNITS[kind]:
+            self._relu(f"{path}.{name}", getattr(unit, name))
+        sizes = (1, 3, 1) if hasattr(unit, "conv3") else (3, 3)
+        spatial = sizes.index(3) + 1
+        stride = 2 if _pair(getattr(unit, f"conv{spatial}").stride) == (2, 2) else 1
+        channels = reads = unit.conv1.in_channels
+        for number, size in enumerate(sizes, start=1):
+            conv, own = getattr(unit, f"conv{number}"), stride if number == spatial else 1
+            channels = self._convolution(
+                f"{path}.conv{number}", conv, size, channels, own, dilated=size == 3 and own == 1
+            )
+            self._norm(f"{path}.bn{number}", getattr(unit, f"bn{number}"), channels)
+        if unit.downsample is not None:
+            self._projection_shortcut(f"{path}.downsample", unit.downsample, reads, channels, stride)
+        elif stride != 1 or reads != channels:
+            raise UnsupportedModuleError(path, f"adds {reads} channels to {channels}, stride {stride}")
+        return reads, channels
+
+    def _projection_shortcut(self, path: str, shortcut: nn.Module, reads: int, channels: int, stride: int) -> None:
+        self.itself(path, shortcut, nn.Sequential)
+        parts = list(shortcut.children())
+        if len(parts) != 2:
+            raise UnsupportedModuleError(path, f"has {len(parts)} modules, expected a convolution and its batch norm")
+        found = self._convolution(f"{path}.0", parts[0], 1, reads, stride)
+        self.same(f"{path}.0", "gives", found, channels, "are there")
+        self._norm(f"{path}.1", parts[1], channels)
 
     def _context(self, path: str, context: Context) -> tuple[int, int]:
         return self.bottleneck(path, context, Context)
@@ -353,6 +424,7 @@ _SECTIONS: dict[type[nn.Module], Callable[[Examination, str, Any], tuple[int, ..
     Transition: Examination._transition,
     TransitionUp: Examination._transition_up,
     Head: Examination._head,
+    nn.Sequential: Examination.residual_layer,
 }
 
 

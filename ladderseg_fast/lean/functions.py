@@ -6,9 +6,11 @@ All raise the errors of program.run, UnsupportedModuleError for an edited module
 and ValueError for an input whose number of channels differs from what the module reads.
 """
 
+import torch
 from torch import Tensor, nn
 
 from ..nn import BasicDenseBlock, Context, DenseBlock, Head, PyramidContext, Transition, TransitionUp
+from ..ops.deferred_checks import expect
 from ..ops.layout import is_channels_last
 from .module_check import check_modules, check_stem
 from .opaque import opaque
@@ -19,6 +21,7 @@ from .stages import (
     CopyStage,
     DenseBlockStage,
     HeadStage,
+    ResidualStage,
     StemStage,
     TransitionUpStage,
 )
@@ -80,6 +83,26 @@ def basic_dense_block(
     _check_channels("x", x, block.in_channels)
     stages = basic_dense_block_stages(layers, block.new_only, is_channels_last(x), "x", "out")
     return run(Program(stages, ("x",), ("out",)), [x], plan, workspace)[0]
+
+
+@opaque
+def residual_layer(
+    units: nn.Sequential, x: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
+) -> Tensor:
+    """units(x) for residual units such as nn.Bottleneck: x [N, C, H, W] -> [N, M, ceil(H / stride), ceil(W / stride)].
+
+    x is not negative, like the output of a ReLU. Its gradient is exact where x is positive; where x is 0, the part that
+    comes through the first convolution is left out, since that ReLU's backward would drop it.
+
+    Raises:
+        ValueError: x is negative somewhere. On CUDA a later call raises it (ops.deferred_checks).
+    """
+    check_modules(units)
+    stage = ResidualStage(units, "x", "layer")
+    _check_channels("x", x, stage.units[0].in_channels)
+    if x.numel():
+        expect(torch.where(x.detach().amin() < 0, 0, -1), lambda _: "x must not be negative, like what a ReLU gives")
+    return run(Program([stage], ("x",), ("layer",)), [x], plan, workspace)[0]
 
 
 @opaque

@@ -138,9 +138,12 @@ class BackwardPass(_Pass):
         before = self.parameter_gradients.get(key)
         self.parameter_gradients[key] = gradient if before is None else before + gradient
 
-    def finish_norm(self, module: nn.BatchNorm2d, sums: BnSums) -> Correction | None:
-        """Adds the gradients of gamma and beta; returns the correction for the writer of the input's gradient."""
-        return self._deliver(module, self.norms[module].backward(sums))
+    def finish_norm(self, module: nn.BatchNorm2d, sums: BnSums, bound: BoundNorm | None = None) -> Correction | None:
+        """Adds the gradients of gamma and beta; returns the correction for the writer of the input's gradient.
+
+        bound: the norm in the form that this writer assumes, if it is another than the forward pass's.
+        """
+        return self._deliver(module, (bound or self.norms[module]).backward(sums))
 
     def finish_norm_of(
         self, feature: Feature, module: nn.BatchNorm2d, sums: BnSums, gradient: FeatureGradient | None
@@ -192,6 +195,14 @@ class BackwardPass(_Pass):
         """Drops the values of feature `name` if `stage`, which has read them, is the last reader."""
         if self.last_users[name] is stage:
             self.features.pop(name, None)
+
+    def hand_on_gradient(self, name: str, data: Tensor) -> None:
+        """Makes `data`, of which the caller lets go, the gradient of feature `name`, or adds it to the one there is."""
+        gradient = self.feature_gradients.get(name)
+        if gradient is None:
+            self.feature_gradients[name] = FeatureGradient(data)
+        else:
+            gradient.data.add_(data)
 
     def drop_gradient(self, name: str) -> None:
         """Drops the gradient of a feature that no stage will read any more."""

@@ -13,15 +13,18 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class SectionPlan:
-    """Choices for one section of the encoder (a dense block or a part of it), or for the context layer.
+    """Choices for one section of the encoder (a dense block or a residual layer, or a part), or for the context layer.
 
     keep_bottlenecks_from: results of 1x1 convolutions that read at least so many channels are kept for backward;
         None: no result is kept. The others are recomputed, in time proportional to the channels read. All results of a
-        section have the same size, so the last ones are the ones worth keeping.
+        section have the same size, so the last ones are the ones worth keeping. In a residual layer: results of the
+        first convolutions of bottlenecks, and of the second ones of basic blocks.
     bottleneck_bytes: backward recomputes a bottleneck in strips of so many bytes, twice in training: for batch norm's
-        sums, and for the gradient. None: all of it at once.
+        sums, and for the gradient. None: all of it at once. In a residual layer: the result of a bottleneck's last
+        convolution; None: in strips of half of MemoryPlan.chunk_bytes.
     recompute: the section's features are not kept; backward recomputes them from the section's input, and from then on
         keeps bottlenecks as `keep_bottlenecks_from` says. Not for a section that an average pooling leads to.
+        In a residual layer the output is kept all the same, and the hidden maps are not.
     keep_skip: the projection that the transition-up reads is kept instead of recomputed; `recompute` needs it.
 
     Raises:
@@ -57,8 +60,8 @@ class MemoryPlan:
         and for the convolution.
     spread: maps whose pixels would compete for few sets of a cache get one more cache line per pixel: 6 to 12 % of a
         map for 6 to 13 % of a product's time (Workspace.take).
-    keep_bottlenecks_from: as in SectionPlan, for the sections that `sections` does not name.
-    sections: plans of single sections, by name ("db1", "db2", ..., "context").
+    keep_bottlenecks_from: as in SectionPlan, for the dense blocks and the context layer that `sections` does not name.
+    sections: plans of single sections, by name ("db1", "db2", ..., "layer1", ..., "context").
 
     memory.plan finds a plan that fits into a budget.
     """
@@ -108,6 +111,10 @@ class MemoryPlan:
     def section(self, name: str) -> SectionPlan:
         """Plan of the section `name`."""
         return self.sections.get(name) or SectionPlan(self.keep_bottlenecks_from)
+
+    def residual_section(self, name: str) -> SectionPlan:
+        """Plan of the residual layer `name`: unless it is named, it keeps only what saves a 3x3 convolution."""
+        return self.sections.get(name) or SectionPlan(None)
 
 
 def _check_positive(plan: SectionPlan | MemoryPlan, *names: str) -> None:

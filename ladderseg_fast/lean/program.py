@@ -297,10 +297,11 @@ class _Call:
             needed,
             PassWeights(parameters, self.like, program.weights_again()),
         )
-        read = {name for stage in program.stages for name in stage.reads}
+        changed = {name for stage in program.stages for name in stage.reads}
+        changed |= {stage.writes for stage in program.stages if stage.overwrites_gradient}
         for name, grad in zip(program.outputs, grads):
             if grad is not None:
-                step.set_gradient(name, grad.to(self.like.dtype), shared=name in read)
+                step.set_gradient(name, grad.to(self.like.dtype), shared=name in changed)
         self._run_backward(step)
         input_grads = [self._input_gradient(step, name) for name in program.inputs]
         parameter_grads = [

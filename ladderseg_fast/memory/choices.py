@@ -12,12 +12,12 @@ from functools import cached_property
 
 from ..lean import MemoryPlan, SectionPlan
 from ..lean.plan import MIB
-from ..lean.stages import ContextStage, DenseBlockStage, Repeatable, TransitionUpStage
+from ..lean.stages import ContextStage, DenseBlockStage, Repeatable, ResidualStage, TransitionUpStage
 from ..lean.workspace import Phase
 from ..ops.cost import Cost
 from .cost_model import Rates, slowness
 from .lean_model import LeanModel
-from .symbolic import Moment, StepShape, Trace, owners, trace
+from .symbolic import SECTION_STAGES, Moment, StepShape, Trace, owners, trace
 
 
 def whole_plans(shape: StepShape) -> list[MemoryPlan]:
@@ -42,6 +42,7 @@ def _variants(shape: StepShape) -> dict[str, SectionPlan]:
         "strips": SectionPlan(None, strip_bytes, keep_skip=True),
         "recompute": SectionPlan(None, recompute=True, keep_skip=True),
         "recompute in strips": SectionPlan(None, strip_bytes, recompute=True, keep_skip=True),
+        "kept": SectionPlan(1),
     }
 
 
@@ -89,7 +90,8 @@ class Choices:
     @cached_property
     def options(self) -> dict[str, list[Option]]:
         """Options by section, in the order of the forward pass; the fastest first."""
-        traces = {variant: self._trace(variant) for variant in ("recompute", "recompute in strips")}
+        variants = ["recompute", "recompute in strips", *(["kept"] if self._residual else [])]
+        traces = {variant: self._trace(variant) for variant in variants}
         traces |= {"plain": self._plain, "strips": self._with_skips}
         return {name: sorted(self._section_options(name, traces), key=lambda o: o.seconds) for name in self.sections}
 
@@ -129,12 +131,14 @@ class Choices:
     @property
     def least_seconds(self) -> float:
         """Seconds of a step that recomputes nothing."""
-        sections = sum(
-            sum(self._seconds(m) for m, owner in zip(self._plain.moments, self._owners) if owner == name)
-            - sum(self._slower * self.rates.seconds(layer) for layer in self._layers(name))
-            for name in self.sections
-        )
+        sections = sum(map(self._least_seconds_of, self.sections))
         return sections + self.seconds_besides(frozenset(skip.name for skip in self.skips))
+
+    def _least_seconds_of(self, name: str) -> float:
+        if name in self._residual:
+            return self.options[name][0].seconds
+        again = sum(self._slower * self.rates.seconds(layer) for layer in self._layers(name))
+        return self._seconds_of(name, self._plain) - again
 
     def skip_sets(self) -> Iterator[frozenset[str]]:
         """Every set of skip connections that can be kept, as sets of section names; the largest first."""
@@ -184,9 +188,14 @@ class Choices:
     def _recomputable(self) -> list[str]:
         """Sections that no average pooling leads to, except the deepest one, which the context layer reads."""
         writers = [m.stage for m in self._plain.moments if m.phase is Phase.FORWARD and m.stage is not None]
-        blocks = [stage.writes for stage in writers if isinstance(stage, DenseBlockStage)]
-        fixed = {stage.writes for stage in writers if not isinstance(stage, Repeatable)}
+        blocks = [stage.writes for stage in writers if isinstance(stage, SECTION_STAGES)]
+        fixed = {stage.writes for stage in writers if not isinstance(stage, (Repeatable, ResidualStage))}
         return [name for name in blocks[:-1] if name not in fixed]
+
+    @cached_property
+    def _residual(self) -> set[str]:
+        """The sections that are residual layers."""
+        return {m.stage.writes for m in self._plain.moments if isinstance(m.stage, ResidualStage)}
 
     @cached_property
     def _skip_bytes(self) -> dict[str, int]:
@@ -197,6 +206,9 @@ class Choices:
         return owners(self._plain)
 
     def _section_options(self, name: str, traces: Mapping[str, Trace]) -> Iterator[Option]:
+        if name in self._residual:
+            yield from self._traced_options(name, traces)
+            return
         layers = self._layers(name)
         size = layers[0].result
         saved = 0.0
@@ -205,11 +217,13 @@ class Choices:
             saved += self.rates.seconds(layer) * self._slower
             savings.append(saved)
         for variant, traced in traces.items():
+            if self._variants[variant].keep_bottlenecks_from is not None:
+                continue  # here options follow from a step that keeps no bottleneck
             recomputed = self._variants[variant].recompute
             if recomputed and name not in self._recomputable:
                 continue
             kept = self._kept(name, traced) if recomputed else 0
-            seconds = sum(self._seconds(m) for m, owner in zip(traced.moments, self._owners) if owner == name)
+            seconds = self._seconds_of(name, traced)
             in_strips = self._variants[variant].bottleneck_bytes is not None
             for count in range(1 if in_strips else len(layers) + 1):
                 threshold = layers[-count].channels if count else None
@@ -219,6 +233,20 @@ class Choices:
                     self._own_peak(name, traced, count * size, size, recomputed),
                     seconds - savings[count],
                 )
+
+    def _traced_options(self, name: str, traces: Mapping[str, Trace]) -> Iterator[Option]:
+        """The options of a residual layer: those of the traced steps."""
+        for variant, traced in traces.items():
+            plan = self._variants[variant]
+            if plan.recompute and name not in self._recomputable:
+                continue
+            peak = max(m.peak for m, owner in zip(traced.moments, self._owners) if owner == name)
+            yield Option(
+                replace(plan, keep_skip=plan.recompute),
+                self._kept(name, traced),
+                peak - self._kept_before(name, traced),
+                self._seconds_of(name, traced),
+            )
 
     def _layers(self, name: str) -> list[Cost]:
         """The 1x1 convolutions that the section's backward repeats, in the order of the forward pass."""
@@ -272,6 +300,9 @@ class Choices:
             for moment in traced.moments
             if isinstance(moment.stage, TransitionUpStage) and moment.stage.writes == target
         )
+
+    def _seconds_of(self, name: str, traced: Trace) -> float:
+        return sum(self._seconds(m) for m, owner in zip(traced.moments, self._owners) if owner == name)
 
     def _seconds(self, moment: Moment) -> float:
         return self._slower * sum(self.rates.seconds(cost) for cost in moment.costs)

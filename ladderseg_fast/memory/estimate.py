@@ -23,9 +23,6 @@ _RUNTIME_BYTES = 31_000_000
 #: Overhead of the system's allocator for an optimizer's hundreds of small tensors (benchmarks/NOTES.md).
 _ALLOCATOR_SHARE = 0.1
 
-#: Memory of torch's own convolutions on the CPU, for copies of their weights, per byte of weights.
-_TORCH_CONVOLUTIONS = 2.8
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -43,8 +40,6 @@ class Estimate:
     """Bytes of the workspace, which several of the parts include."""
     seconds: float
     """Time of the step without the optimizer, by the cost model."""
-    without: str | None
-    """Part of the model that the time leaves out because torch runs it; None: no part."""
     section_seconds: dict[str, float]
     """Seconds by section and "transitions up"; they leave out the rest of the step."""
     placements: Mapping[Hashable, Placement] = field(repr=False)
@@ -96,7 +91,7 @@ class StepEstimator:
 
     def estimate(self, plan: MemoryPlan) -> Estimate:
         """Estimates a step with `plan`."""
-        traced, on_torch = trace(self.model, self.shape, plan), self.model.on_torch
+        traced = trace(self.model, self.shape, plan)
         parts = dict(self.fixed)
         for name, size in traced.kept.items():
             parts[f"kept: {name}"] = size
@@ -105,19 +100,14 @@ class StepEstimator:
         if self.shape.device.type == "cpu":
             parts["scores given back"] = self._scores()
             parts["threads, first calls"] = _RUNTIME_BYTES
-            if on_torch is not None:
-                weights = sum(_size(p) for p in on_torch[1].parameters())
-                parts["copies of torch's convolutions"] = round(_TORCH_CONVOLUTIONS * weights)
         seconds = self.rates.step_seconds(traced.costs, plan)
         sections = {name: self.rates.step_seconds(costs, plan) for name, costs in costs_by_section(traced).items()}
-        without = None if on_torch is None else on_torch[0]
         return Estimate(
             plan,
             self.shape,
             parts,
             traced.workspace,
             seconds,
-            without,
             sections,
             traced.placements,
             None if self.shape.device.type == "cpu" else self._allocations(traced),

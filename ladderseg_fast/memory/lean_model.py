@@ -26,10 +26,6 @@ class LeanModel(Protocol):
     def section_names(self) -> list[str]:
         """The sections that a MemoryPlan may name, in the order of the forward pass."""
 
-    @property
-    def on_torch(self) -> tuple[str, nn.Module] | None:
-        """The part that torch runs even in lean steps: its name, and the module that holds it; or None."""
-
     def lean_scores(
         self, images: Tensor, plan: MemoryPlan | None = None, workspace: Workspace | None = None
     ) -> tuple[Tensor, ...]:

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from .. import ops
 from ..lean import MemoryPlan, Workspace
 from ..lean.arena import Placement, Recording
-from ..lean.stages import ContextStage, DenseBlockStage, Stage, TransitionUpStage
+from ..lean.stages import ContextStage, DenseBlockStage, ResidualStage, Stage, TransitionUpStage
 from ..lean.workspace import Phase
 from ..ops.backend import backend_of, using
 from ..ops.cost import Cost
 from .caching_allocator import GRANULARITY
 from .lean_model import LeanModel
 from .live_tensors import LiveTensors
+
+#: Stages that compute a section of the encoder.
+SECTION_STAGES = (DenseBlockStage, ResidualStage)
 
 
 @dataclass
@@ -84,14 +87,15 @@ def owners(traced: Trace) -> list[str | None]:
 
     The context layer counts as a section. An average pooling between two sections belongs to the one that it reads.
     """
-    blocks = {m.stage.writes for m in traced.moments if isinstance(m.stage, DenseBlockStage)}
+    blocks = {m.stage.writes for m in traced.moments if isinstance(m.stage, SECTION_STAGES)}
     owner_of_stage: dict[object, str | None] = {}
     current = None
     for moment in traced.moments:
         if moment.phase is not Phase.FORWARD or moment.stage is None:
             continue
         others = blocks.intersection(moment.stage.reads).difference({moment.stage.writes})
-        if isinstance(moment.stage, ContextStage) or (moment.stage.writes in blocks and not others):
+        of_its_own = isinstance(moment.stage, (ContextStage, ResidualStage))  # whatever it reads
+        if of_its_own or (moment.stage.writes in blocks and not others):
             current = moment.stage.writes
         elif not others:
             current = None

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
-from ..lean import MemoryPlan, Workspace
 from ..lean.examination import Examination, know
 from ..lean.stages import Stage
 from ..nn import Features
@@ -39,8 +38,8 @@ class Encoder(ABC, Generic[F]):
     #: Class of `features`.
     features_class: ClassVar[type[Features]]
     layout: ClassVar[Layout]
-    #: Name, for the user, of the part that torch runs even in lean steps; None: the lean program runs everything.
-    on_torch: ClassVar[str | None] = None
+    #: Features, none of them a section of memory plans, that backward makes again instead of keeping them.
+    made_again: ClassVar[frozenset[str]] = frozenset()
 
     #: All families of encoders.
     families: ClassVar[list[type["Encoder[Any]"]]] = []
@@ -85,16 +84,10 @@ class Encoder(ABC, Generic[F]):
 
     @abstractmethod
     def stages(self, features: F, skips: Mapping[str, Stage]) -> Iterator[Stage]:
-        """The stages of a lean program from "images", or from the features of `run_on_torch`, to all features.
+        """The stages of a lean program from "images" to all features.
 
         skips: projection of each skip connection, by its source; it is inserted right after the source is written.
         """
-
-    def run_on_torch(
-        self, features: F, images: Tensor, plan: MemoryPlan, workspace: Workspace | None
-    ) -> dict[str, Tensor]:
-        """The features by name that torch computes, for encoders with a part `on_torch`."""
-        raise NotImplementedError
 
 
 def count_layers(state: Mapping[str, Tensor], pattern: re.Pattern[str]) -> tuple[int, ...]:

@@ -9,13 +9,13 @@ from ..lean import MemoryPlan
 from ..lean.examination import Examination
 from ..lean.program import Program
 from ..lean.sections import context_stages, skip_stage
-from ..lean.stages import HeadStage, Repeatable, Stage, TransitionUpStage
+from ..lean.stages import HeadStage, Repeatable, ResidualStage, Stage, TransitionUpStage
 from ..nn import Context, Head, PyramidContext, TransitionUp
 from .network import Network
 
 
 def program_of(network: Network, plan: MemoryPlan) -> Program:
-    """The program of `network`, from "images", or from the features that the encoder's part on torch computes.
+    """The program of `network`, from "images".
 
     Raises:
         ValueError: `plan` recomputes a section that an average pooling leads to.
@@ -23,11 +23,12 @@ def program_of(network: Network, plan: MemoryPlan) -> Program:
     ups, encoder = network.transitions_up, network.design.encoder
     skips = {name: skip_stage(up, name, _skip_name(name)) for name, up in ups.items()}
     stages = [*encoder.stages(network.features, skips), *_decoder_stages(network, plan)]
-    inputs = ("images",) if encoder.on_torch is None else (*ups, network.deepest)
     outputs = ("logits",) if network.aux_head is None else ("logits", "aux")
-    written = {stage.writes for stage in stages}
+    # A residual layer makes again what it has not kept; its output stays, since the next one reads it.
+    written = {stage.writes for stage in stages if not isinstance(stage, ResidualStage)}
     sections = written.intersection(network.features.channels)
-    program = Program(stages, inputs, outputs, frozenset(name for name in sections if plan.section(name).recompute))
+    recomputed = frozenset(name for name in sections if plan.section(name).recompute)
+    program = Program(stages, ("images",), outputs, recomputed | encoder.made_again)
     for name in program.recomputed:
         if not all(isinstance(stage, Repeatable) for stage in program.writers(name)):
             raise ValueError(f"the memory plan recomputes {name}, which an average pooling leads to")

@@ -1,4 +1,4 @@
-"""Every configuration of the paper's tables, by name."""
+"""Every configuration of the paper's tables, and the ladder on other ResNets, by name."""
 
 import fnmatch
 import os
@@ -20,7 +20,7 @@ class Configuration:
     """A model class with its arguments."""
 
     title: str
-    """The paper's name for it."""
+    """The paper's name for it, or one in the same style."""
     model_class: type[SegmentationModel]
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -41,7 +41,10 @@ CONFIGURATIONS: dict[str, Configuration] = {
     ),
     "densenet121_32x": Configuration("DenseNet-121 32x", DenseNet32x, {"backbone": "densenet121"}),
     "dilated_densenet121": Configuration("Dilated 8x DenseNet-121 4x", DilatedDenseNet, {"backbone": "densenet121"}),
+    "ladder_resnet18": Configuration("LadderResNet-18 4x", LadderResNet, {"backbone": "resnet18"}),
+    "ladder_resnet34": Configuration("LadderResNet-34 4x", LadderResNet, {"backbone": "resnet34"}),
     "ladder_resnet50": Configuration("LadderResNet-50 4x", LadderResNet),
+    "ladder_resnet101": Configuration("LadderResNet-101 4x", LadderResNet, {"backbone": "resnet101"}),
     "resnet50_32x": Configuration("ResNet-50 32x", ResNet32x),
     "dilated_resnet50": Configuration("Dilated 8x ResNet-50 4x", DilatedResNet),
 }
@@ -53,7 +56,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def full_name(name: str) -> str:
-    """Returns `name` if list_models() has it; for a DenseNet such as "densenet121", the name of the ladder on it.
+    """Returns `name` if list_models() has it; for a backbone such as "densenet121", the name of the ladder on it.
 
     Raises:
         ValueError: `name` is neither.
@@ -75,7 +78,7 @@ def create_model(
     """Creates a model of the paper.
 
     Args:
-        name: one of list_models(), or a DenseNet's name as in full_name.
+        name: one of list_models(), or a backbone's name as in full_name.
         num_classes: K, 1 to 256.
         in_channels: channels of the images; pretrained weights of the first convolution are adapted to them.
         weights: None for random weights; a file with pretrained weights of the encoder; "imagenet" to download them

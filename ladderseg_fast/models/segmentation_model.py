@@ -149,26 +149,17 @@ class SegmentationModel(Network):
         """
         programs = check_modules(self, partial(examine, self))
         plan = plan or lean.MemoryPlan.default(images.device)
-        encoder, program = self.design.encoder, programs.get(plan.key)
+        program = programs.get(plan.key)
         if program is None:
             if len(programs) >= _MOST_PROGRAMS:
                 programs.clear()
             program = programs[plan.key] = program_of(self, plan)
-        maps = {"images": images}
-        if encoder.on_torch is not None:
-            maps = encoder.run_on_torch(self.features, images, plan, workspace)
-        return run(program, [maps[name] for name in program.inputs], plan, workspace)
+        return run(program, [images], plan, workspace)
 
     @property
     def section_names(self) -> list[str]:
         """The sections that a lean.MemoryPlan may name, in the order of the forward pass."""
         return [*self.features.channels, "context"]
-
-    @property
-    def on_torch(self) -> tuple[str, nn.Module] | None:
-        """The part that torch runs even in lean steps: its name, and the module that holds it; or None."""
-        name = self.design.encoder.on_torch
-        return None if name is None else (name, self.features)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from .densenet import DENSENETS, DenseNetFeatures, DenseNetShape, Section
 from .features import Features
 from .head import Head
 from .pyramid_context import PyramidContext
-from .resnet import ResidualUnit, ResNetFeatures
+from .resnet import RESNETS, BasicBlock, Bottleneck, ResNetFeatures, ResNetShape
 from .transition import Transition
 from .transition_up import TransitionUp
 
@@ -15,6 +15,9 @@ __all__ = [
     "DENSENETS",
     "BasicDenseBlock",
     "BasicDenseLayer",
+    "RESNETS",
+    "BasicBlock",
+    "Bottleneck",
     "Context",
     "DenseBlock",
     "DenseLayer",
@@ -24,7 +27,7 @@ __all__ = [
     "Head",
     "PyramidContext",
     "ResNetFeatures",
-    "ResidualUnit",
+    "ResNetShape",
     "Section",
     "Transition",
     "TransitionUp",

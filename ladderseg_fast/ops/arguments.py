@@ -35,13 +35,6 @@ class Norm:
         shift = torch.zeros_like(mean) if beta is None else beta
         return Norm(mean.contiguous(), scale.contiguous(), shift.contiguous())
 
-    @staticmethod
-    def identity(channels: int, like: Tensor) -> "Norm":
-        """Makes a norm that changes nothing: of maps with the dtype and device of `like`, unless they are negative."""
-        ones = torch.ones(channels, dtype=real_dtype(like.dtype), device=like.device)
-        zeros = torch.zeros_like(ones)
-        return Norm(zeros, ones, zeros)
-
     def part(self, channels: slice) -> "Norm":
         """Batch norm of some channels."""
         return Norm(self.mean[channels], self.scale[channels], self.shift[channels])

@@ -65,37 +65,24 @@ def test_methods_are_compared(benchmark_copy: Path) -> None:
     assert recorded[0]["result"]["peak_resident_bytes"] > 0
 
 
-def test_wrong_gradients_are_not_timed(benchmark_copy: Path) -> None:
+def test_wrong_gradients_and_networks_that_are_left_alone_are_not_timed(benchmark_copy: Path) -> None:
     path = benchmark_copy / "other_networks.py"
     source = """
 
-def _slanted(model):
-    model.features.norm0.bias.register_hook(lambda gradient: 1.001 * gradient)
-
-
-NETWORKS["torchvision-densenet121"] = OtherNetwork(
-    "slanted", _torchvision("densenet121"), _slanted, "a slant", dense=False
-)
-"""
-    path.write_text(path.read_text() + source)
-    finished = run(benchmark_copy, "--networks", "torchvision-densenet121")
-    assert finished.returncode == 1
-    assert rows(finished.stdout)["checkpoint"][0].startswith("failed: wrong result: float64 gradient differs by")
-
-
-def test_a_network_that_is_left_alone_is_not_timed(benchmark_copy: Path) -> None:
-    path = benchmark_copy / "other_networks.py"
-    source = """
-
-def _without_norms():
+def _unknown():
     return nn.Sequential(nn.Conv2d(3, CLASSES, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-NETWORKS["torchvision-densenet121"] = OtherNetwork(
-    "unknown", _without_norms, lambda model: None, "nothing", dense=False
-)
+def _slanted(model):
+    model[0].bias.register_hook(lambda gradient: 1.001 * gradient)
+
+
+NETWORKS["torchvision-densenet121"] = OtherNetwork("unknown", _unknown, _slanted, "a slant", dense=False)
 """
     path.write_text(path.read_text() + source)
     finished = run(benchmark_copy, "--networks", "torchvision-densenet121")
     assert finished.returncode == 1
-    assert "NothingConverted" in rows(finished.stdout)["converted"][0]
+    table = rows(finished.stdout)
+    assert table["checkpoint"][0].startswith("failed: wrong result: float64 gradient differs by")
+    assert table["converted"][0] == "failed: NothingConverted: no part of it is known"
+    assert table["plain"][1] == "1.00"

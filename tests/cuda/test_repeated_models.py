@@ -48,7 +48,7 @@ def ladder_with_pyramid() -> SegmentationModel:
 
 
 def ladder_on_resnet() -> SegmentationModel:
-    return LadderResNet(CLASSES)
+    return LadderResNet(CLASSES, backbone="resnet18")
 
 
 @pytest.mark.parametrize(

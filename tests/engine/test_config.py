@@ -160,7 +160,7 @@ def test_files_that_are_refused(tmp_path, text, message):
         ("training.class_weights=equal", "training.class_weights must be one of balanced, got 'equal'"),
         ("training.autocast=bfloat16", r'training.autocast has no effect on the CPU with model.memory = "lean"'),
         ("training.autocast=float8", "training.autocast must be one of bfloat16, float16"),
-        ("model.name=resnet18", "model.name must be one of densenet121_32x, .*, got 'resnet18'"),
+        ("model.name=vgg16", "model.name must be one of densenet121_32x, .*, got 'vgg16'"),
         ("model.memory=small", "model.memory must be lean, plain, a budget"),
         ("model.channels_last=true", 'model.channels_last needs model.memory = "plain"'),
         ("data.kind=imagenet", "data.kind must be one of camvid, "),

@@ -15,7 +15,16 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from ladderseg_fast import LadderDenseNet, LadderResNet, SegmentationModel, lean
 from ladderseg_fast.models import DilatedDenseNet
-from ladderseg_fast.nn import BasicDenseBlock, DenseBlock, Head, PyramidContext, Transition, TransitionUp
+from ladderseg_fast.nn import (
+    BasicBlock,
+    BasicDenseBlock,
+    Bottleneck,
+    DenseBlock,
+    Head,
+    PyramidContext,
+    Transition,
+    TransitionUp,
+)
 
 pytestmark = pytest.mark.real_use
 
@@ -219,9 +228,32 @@ def test_permanent_pruning() -> None:
 
 def test_edit_of_a_resnet() -> None:
     model = LadderResNet(CLASSES)
+    images = torch.zeros(2, 3, 64, 64)
+    hook = model.features.layer3[0].register_forward_hook(lambda *arguments: None)
+    with pytest.raises(lean.UnsupportedModuleError, match=r"features.layer3.0 has a forward hook"):
+        model(images)
+    hook.remove()
+    model.features.layer2[1].relu = nn.SiLU()
+    with pytest.raises(lean.UnsupportedModuleError, match=r"features.layer2.1.relu is a SiLU"):
+        model(images)
+    model.features.layer2[1].relu = nn.ReLU()
+    model.features.layer2[0].downsample[0].stride = (1, 1)
+    with pytest.raises(lean.UnsupportedModuleError, match=r"features.layer2.0.downsample.0 has stride=\(1, 1\)"):
+        model(images)
+    model.features.layer2[0].downsample[0].stride = (2, 2)
+    model.features.layer1.append(BasicBlock(256, 64))
+    with pytest.raises(
+        lean.UnsupportedModuleError, match=r"features.layer1.3 gives|features.layer2.0 reads|layer2 reads"
+    ):
+        model(images)
+    del model.features.layer1[3]
+    model.features.layer4[1].downsample = nn.Sequential(nn.AvgPool2d(1), nn.Conv2d(2048, 2048, 1), nn.BatchNorm2d(2048))
+    with pytest.raises(lean.UnsupportedModuleError, match=r"features.layer4.1.downsample has 3 modules"):
+        model(images)
+    model.features.layer4[1].downsample = None
     model.features.maxpool = nn.AvgPool2d(3, 2, 1)
     with pytest.raises(lean.UnsupportedModuleError, match="features.maxpool is an AvgPool2d"):
-        model(torch.zeros(2, 3, 64, 64))
+        model(images)
 
 
 @pytest.mark.parametrize(
@@ -229,16 +261,17 @@ def test_edit_of_a_resnet() -> None:
     [
         (lean.dense_block, DenseBlock(8, 2, 4), [(2, 8, 5, 6)]),
         (lean.basic_dense_block, BasicDenseBlock(8, 2, 4), [(2, 8, 5, 6)]),
+        (lean.residual_layer, nn.Sequential(Bottleneck(8, 2)), [(2, 8, 5, 6)]),
         (lean.transition, Transition(8, 4), [(2, 8, 5, 6)]),
         (lean.context, PyramidContext(8, 8, 4), [(2, 8, 5, 6)]),
         (lean.transition_up, TransitionUp(8, 6, 8, 4), [(2, 8, 3, 3), (2, 6, 5, 6)]),
         (lean.head, Head(8, 3), [(2, 8, 5, 6)]),
     ],
-    ids=["dense block", "basic dense block", "transition", "context", "transition-up", "head"],
+    ids=["dense block", "basic dense block", "residual layer", "transition", "context", "transition-up", "head"],
 )
 def test_single_sections(run: Callable[..., Tensor], module: nn.Module, shapes: list[tuple[int, ...]]) -> None:
     """A section by itself is not called either: its own hooks are refused as well."""
-    maps = [torch.randn(shape) for shape in shapes]
+    maps = [torch.rand(shape) for shape in shapes]
     run(module, *maps)
     hook = module.register_forward_hook(lambda *arguments: None)
     with pytest.raises(lean.UnsupportedModuleError, match=f"^{type(module).__name__} has a forward hook"):

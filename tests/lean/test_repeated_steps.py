@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from ladderseg_fast import lean
 from ladderseg_fast.lean import workspace
+from ladderseg_fast.lean.program import Program, run
 from ladderseg_fast.lean.recorder import Recorder
-from ladderseg_fast.nn import Head, PyramidContext, TransitionUp
+from ladderseg_fast.lean.stages import HeadStage, ResidualStage
+from ladderseg_fast.nn import BasicBlock, Bottleneck, Head, PyramidContext, TransitionUp
 from ladderseg_fast.ops.backend import EmulatedCuda
 
 
@@ -48,7 +50,22 @@ def run_stem(module: nn.Sequential, x: Tensor, workspace: lean.Workspace) -> Ten
     return lean.stem(module[0], module[1], x, workspace=workspace)
 
 
+def run_units(module: nn.Sequential, x: Tensor, workspace: lean.Workspace) -> Tensor:
+    """Residual units and a head. A step whose backward reads an output is not repeated, so units alone are not."""
+    stages = [ResidualStage(module[:-1], "x", "layer"), HeadStage(module[-1], "layer", "out")]
+    plan = lean.MemoryPlan(chunk_bytes=2048)  # in strips, those of patches too
+    return run(Program(stages, ("x",), ("out",)), [x.relu()], plan, workspace)[0]
+
+
 SECTIONS: dict[str, Callable[[], Steps]] = {
+    "bottlenecks": lambda: SectionSteps(
+        run_units,
+        nn.Sequential(Bottleneck(8, 4, stride=2), Bottleneck(16, 4), Bottleneck(16, 4), Head(16, 3)),
+        (8, 7, 8),
+    ),
+    "basic blocks": lambda: SectionSteps(
+        run_units, nn.Sequential(BasicBlock(8, 8), BasicBlock(8, 16, stride=2), Head(16, 3)), (8, 7, 8)
+    ),
     "pyramid": lambda: SectionSteps(lean.context, PyramidContext(16, 8), (16, 6, 8)),
     "head": lambda: SectionSteps(lean.head, Head(8, 3), (8, 4, 5)),
     "transition_up": lambda: SectionSteps(lean.transition_up, TransitionUp(4, 8, 4, 4), (4, 2, 3), (8, 4, 6)),

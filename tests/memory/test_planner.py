@@ -8,7 +8,7 @@ import pytest
 import torch
 from support.ladder_models import CLASSES, make_images, make_labels, make_model, training_loss
 
-from ladderseg_fast import LadderDenseNet, create_model, memory
+from ladderseg_fast import LadderDenseNet, LadderResNet, create_model, memory
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
 from ladderseg_fast.memory.choices import Choices, Option, whole_plans
 from ladderseg_fast.memory.cost_model import Rates
@@ -42,9 +42,10 @@ def tiny() -> LadderDenseNet:
 
 
 @lru_cache
-def choices_of(whole: int) -> Choices:
+def choices_of(whole: int, name: str = "tiny") -> Choices:
     shape = StepShape(LARGE[0], *LARGE[2:], torch.float32, torch.device("cpu"))
-    model = on_meta(make_model(dtype=torch.float32), torch.float32)
+    model = make_model(dtype=torch.float32) if name == "tiny" else LadderResNet(CLASSES, backbone=name)
+    model = on_meta(model, torch.float32)
     return Choices(model, shape, whole_plans(shape)[whole], Rates.default("cpu", 2))
 
 
@@ -52,7 +53,8 @@ def some_combination(choices: Choices, chance: random.Random) -> tuple[frozenset
     """Skips that are kept, and an option that is possible with them for each section."""
     kept = chance.choice(list(choices.skip_sets()))
     possible = {
-        name: [o for o in each if not o.plan.recompute or name in kept] for name, each in choices.options.items()
+        name: [o for o in each if not o.plan.recompute or name in kept or not choices.has_skip(name)]
+        for name, each in choices.options.items()
     }
     return kept, {name: chance.choice(each) for name, each in possible.items()}
 
@@ -82,6 +84,28 @@ def test_estimated_workspace_is_what_a_step_takes(plan: MemoryPlan) -> None:
     assert estimate.peak == sum(estimate.parts.values())
 
 
+RESIDUAL_PLANS = {
+    "default": MemoryPlan(),
+    "everything kept": MemoryPlan(sections={f"layer{i}": SectionPlan(1, keep_skip=True) for i in (1, 2, 3)}),
+    "made again": MemoryPlan(
+        sections={name: SectionPlan(None, recompute=True, keep_skip=True) for name in ("layer1", "layer3", "layer4a")}
+    ),
+    "in strips": MemoryPlan(1 << 14, sections={"layer2": SectionPlan(None, 1 << 15)}),
+}
+
+
+@pytest.mark.parametrize("plan", RESIDUAL_PLANS.values(), ids=RESIDUAL_PLANS)
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+def test_estimated_workspace_of_a_resnet(backbone: str, plan: MemoryPlan) -> None:
+    model = LadderResNet(CLASSES, backbone=backbone)
+    estimate = memory.estimate(model, SMALL, plan)
+    model.memory_plan = plan
+    for _ in range(3):
+        loss = training_loss(model, make_images(2, *SMALL[2:], dtype=torch.float32), make_labels(2, *SMALL[2:]))
+        loss.backward()
+    assert model._workspace.arena_size == estimate.workspace
+
+
 def test_nothing_is_allocated(tiny: LadderDenseNet) -> None:
     """More than any machine has is estimated like anything else, and the model is left alone."""
     parameters = {name: parameter.clone() for name, parameter in tiny.state_dict().items()}
@@ -101,11 +125,13 @@ def test_parts(tiny: LadderDenseNet) -> None:
     assert parts["kept: db1"] >= 2 * 32 * 32 * 96 * 4  # its buffer: 64 channels and one layer at 1/4
 
 
-@pytest.mark.parametrize("whole", range(4))
-def test_memory_and_time_are_additive(whole: int) -> None:
+@pytest.mark.parametrize(
+    ("model", "whole", "combinations"), [*(("tiny", whole, 12) for whole in range(4)), ("resnet18", 1, 6)]
+)
+def test_memory_and_time_are_additive(model: str, whole: int, combinations: int) -> None:
     """What the options say of any combination is exactly what a step with it takes."""
-    choices, chance = choices_of(whole), random.Random(whole)
-    for _ in range(12):
+    choices, chance = choices_of(whole, model), random.Random(whole)
+    for _ in range(combinations):
         kept, options = some_combination(choices, chance)
         traced = trace(choices._model, choices._shape, choices.plan(options, kept), whole=False)
         assert most_in_use(choices, kept, options) == max(moment.peak for moment in traced.moments)

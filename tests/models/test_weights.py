@@ -240,6 +240,7 @@ def test_densenets_are_recognised(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "blocks", "convolutions", "inner"),
     [
+        ("resnet18", (2, 2, 2, 2), 2, (64, 64)),
         ("resnet34", (3, 4, 6, 3), 2, (64, 64)),
         ("resnet50", (3, 4, 6, 3), 3, (64, 64)),
         ("resnet101", (3, 4, 23, 3), 3, (64, 64)),
@@ -260,5 +261,5 @@ def test_resnets_are_recognised(name: str | None, blocks: tuple, convolutions: i
 def test_arguments(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match='weights must be a file\'s path or "imagenet", got bool'):
         load_encoder_weights(tiny_densenet(), True, "densenet121")
-    with pytest.raises(ValueError, match="architecture must be one of .*, densenet201, .*resnet50, got 'vgg16'"):
+    with pytest.raises(ValueError, match="architecture must be one of .*, densenet201, .*resnet152, got 'vgg16'"):
         load_encoder_weights(tiny_densenet(), tmp_path / "weights.pth", "vgg16")

@@ -12,6 +12,7 @@ from support import torchvision_networks
 from support.encoder_checkpoints import ENCODERS, Trap, network_state, old_names, tiny_densenet
 
 from ladderseg_fast.models.weights import MissingPackageError, load_encoder_weights
+from ladderseg_fast.nn import RESNETS
 
 
 @pytest.fixture
@@ -130,5 +131,5 @@ def test_timm_without_network(absent: None, tmp_path: Path, monkeypatch: pytest.
 def test_timm_knows_the_names() -> None:
     """The tags of torchvision's weights exist under the names that the download asks for."""
     timm = torchvision_networks.timm()
-    for architecture in ("densenet121", "densenet161", "densenet169", "densenet201", "resnet50"):
+    for architecture in ("densenet121", "densenet161", "densenet169", "densenet201", *RESNETS):
         assert timm.models.get_pretrained_cfg(f"{architecture}.tv_in1k").has_weights

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ladderseg_fast import create_model
 from ladderseg_fast.models.weights import load_encoder_weights
-from ladderseg_fast.nn import DENSENETS, DenseNetFeatures, ResNetFeatures
+from ladderseg_fast.nn import DENSENETS, RESNETS, DenseNetFeatures, ResNetFeatures
 
 DENSE_BLOCKS = {f"db{i}": f"features.denseblock{i}" for i in range(1, 5)}
 STAGES = {f"layer{i}": f"layer{i}" for i in range(1, 5)}
@@ -76,16 +76,28 @@ def test_split_of_the_fourth_block(tmp_path: Path) -> None:
     assert torch.equal(last.conv2.weight, theirs.conv2.weight)
 
 
-def test_torchvisions_resnet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", RESNETS)
+def test_torchvisions_resnet(tmp_path: Path, architecture: str) -> None:
     torchvision = torchvision_networks.torchvision()
-    network = randomise(torchvision.models.get_model("resnet50", weights=None))
+    network = randomise(torchvision.models.get_model(architecture, weights=None))
     torch.save(network.state_dict(), tmp_path / "weights.pth")
-    encoder = ResNetFeatures()
-    load_encoder_weights(encoder, tmp_path / "weights.pth", "resnet50")
+    encoder = ResNetFeatures(RESNETS[architecture])
+    load_encoder_weights(encoder, tmp_path / "weights.pth", architecture)
     compare(encoder, network, STAGES)
 
 
-@pytest.mark.parametrize("architecture", ["densenet121", "resnet50"])
+def test_torchvisions_dilated_resnet() -> None:
+    torchvision = torchvision_networks.torchvision()
+    dilated = [False, True, True]
+    network = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=dilated)
+    encoder = ResNetFeatures(dilated=True)
+    encoder.load_state_dict({key: t for key, t in randomise(network).state_dict().items() if not key.startswith("fc.")})
+    compare(encoder, network, STAGES)
+    with pytest.raises(ValueError, match="dilation must be 1 in a basic block"):
+        ResNetFeatures(RESNETS["resnet18"], dilated=True)
+
+
+@pytest.mark.parametrize("architecture", ["densenet121", "resnet18", "resnet50"])
 def test_timms_networks(tmp_path: Path, architecture: str) -> None:
     timm = torchvision_networks.timm()
     network = timm.create_model(architecture, pretrained=False, num_classes=7)
@@ -99,6 +111,7 @@ def test_timms_networks(tmp_path: Path, architecture: str) -> None:
             ):
                 nn.init.uniform_(tensor, low, high)
     save_file(network.state_dict(), tmp_path / "model.safetensors")
-    encoder = ResNetFeatures() if architecture == "resnet50" else densenet(architecture)
+    of_resnet = architecture in RESNETS
+    encoder = ResNetFeatures(RESNETS[architecture]) if of_resnet else densenet(architecture)
     load_encoder_weights(encoder, tmp_path / "model.safetensors", architecture)
-    compare(encoder, network, STAGES if architecture == "resnet50" else DENSE_BLOCKS)
+    compare(encoder, network, STAGES if of_resnet else DENSE_BLOCKS)

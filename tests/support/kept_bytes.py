@@ -1,4 +1,4 @@
-"""What autograd keeps between forward and backward."""
+"""The memory that a forward pass leaves for its backward."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,14 @@ from torch import Tensor
 
 
 def kept_bytes(forward: Callable[[], Tensor]) -> int:
-    """Bytes of the distinct storages that autograd keeps for the backward of what `forward` returns."""
-    storages = {}
+    """Bytes of the distinct maps and parameters that autograd keeps for backward."""
+    sizes: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
+        sizes[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = forward()
     del output
-    return sum(storages.values())
+    return sum(sizes.values())

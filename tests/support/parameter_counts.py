@@ -11,6 +11,9 @@ PARAMETER_COUNTS = {
     "ladder_densenet169_split34": 15_925_670,
     "ladder_densenet169_spp": 16_384_422,
     "ladder_densenet201": 21_369_766,
+    "ladder_resnet101": 45_829_990,
+    "ladder_resnet18": 13_342_438,
+    "ladder_resnet34": 23_450_598,
     "ladder_resnet50": 26_837_862,
     "resnet50_32x": 25_154_259,
 }

@@ -9,6 +9,7 @@ from .pooling import AveragePoolStage, CopyStage, LastChannelsStage, MaxPoolStag
 from .projection import ProjectionStage
 from .pyramid import PyramidStage
 from .rectified import RectifiedStage
+from .residual import ResidualStage
 from .stage import Repeatable, Stage
 from .stem import StemStage
 from .transition import TransitionStage
@@ -29,6 +30,7 @@ __all__ = [
     "PyramidStage",
     "RectifiedStage",
     "Repeatable",
+    "ResidualStage",
     "Stage",
     "StemStage",
     "TransitionStage",

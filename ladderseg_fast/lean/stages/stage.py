@@ -15,6 +15,7 @@ class Stage(ABC):
     writes: the feature whose gradient the backward consumes.
     keeps: features whose values the backward needs.
     modules: modules whose parameters the stage uses.
+    overwrites_gradient: whether the backward overwrites the gradient of `writes`.
     any_strides: whether the features read may have any strides; otherwise they are pixel-major.
     forward_weights: weights that the forward uses, in order; so that many can be prepared together.
     backward_weights: weights that the backward uses, in order.
@@ -24,6 +25,7 @@ class Stage(ABC):
     writes: str
     keeps: tuple[str, ...]
     modules: tuple[nn.Module, ...]
+    overwrites_gradient: bool = False
     any_strides: bool = False
     forward_weights: tuple[WeightUse, ...] = ()
     backward_weights: tuple[WeightUse, ...] = ()

@@ -26,7 +26,7 @@ def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], a
         features: a DenseNet or ResNet encoder with torchvision's child names, e.g. nn.DenseNetFeatures.
         weights: a .safetensors file, a file that torch.save wrote (.pth, .pt; read with weights_only, so that no code
             in it runs), or "imagenet", which downloads with torchvision's code or else timm's.
-        architecture: "densenet121", "densenet161", "densenet169", "densenet201" or "resnet50".
+        architecture: an architecture of one of the families of encoders, such as "densenet121" or "resnet50".
 
     Raises:
         TypeError: `weights` is neither a str nor a path.

@@ -1,4 +1,4 @@
-"""Mistakes in bn_add_relu.cu and bn_relu_patches.cu: the end of a residual unit, and a strided convolution's patches."""
+"""Mistakes in the kernels of residual units: their ends (bn_add_relu.cu), and strided patches (bn_relu_patches.cu)."""
 
 from pathlib import Path
 

@@ -1,0 +1,117 @@
+import copy
+
+import pytest
+import torch
+from support.kept_bytes import kept_bytes
+from support.lean_equals_plain import assert_lean_equals_plain, random_maps, randomise, set_mode
+from support.stage_suite import StageSuite
+from torch import Tensor, nn
+
+from ladderseg_fast import lean
+from ladderseg_fast.lean import MemoryPlan, SectionPlan
+from ladderseg_fast.nn import BasicBlock, Bottleneck
+
+
+class ResidualSuite(StageSuite):
+    """Layers read what a ReLU gives."""
+
+    def lean(self, module: nn.Module, x: Tensor, **options: object) -> Tensor:
+        return lean.residual_layer(module, x.relu(), **options)
+
+    def plain(self, module: nn.Module, x: Tensor) -> Tensor:
+        return module(x.relu())
+
+
+class TestBottlenecks(ResidualSuite):
+    """A stride, a projection, and units without either."""
+
+    shapes = [((2, 6, 5, 7),), ((1, 6, 10, 4),), ((3, 6, 2, 1),), ((2, 6, 21, 34),)]
+    usual = ((2, 6, 5, 7),)
+    single_value = ((1, 6, 1, 1),)
+
+    def make(self) -> nn.Module:
+        return nn.Sequential(Bottleneck(6, 3, stride=2), Bottleneck(12, 3), Bottleneck(12, 3))
+
+
+class TestDilatedBottlenecks(ResidualSuite):
+    """A projection with stride 1."""
+
+    shapes = [((2, 6, 5, 7),), ((2, 6, 17, 20),)]
+    usual = ((2, 6, 5, 7),)
+    single_value = ((1, 6, 1, 1),)
+
+    def make(self) -> nn.Module:
+        return nn.Sequential(Bottleneck(6, 3), Bottleneck(12, 3, dilation=2))
+
+
+class TestBasicBlocks(ResidualSuite):
+    shapes = [((2, 6, 5, 7),), ((1, 6, 10, 4),), ((3, 6, 2, 1),), ((2, 6, 21, 34),)]
+    usual = ((2, 6, 5, 7),)
+    single_value = ((1, 6, 1, 1),)
+
+    def make(self) -> nn.Module:
+        return nn.Sequential(BasicBlock(6, 9, stride=2), BasicBlock(9, 9))
+
+
+class TestUnitsWithoutProjection(ResidualSuite):
+    """The first unit adds its input itself."""
+
+    shapes = [((2, 12, 5, 7),)]
+    usual = ((2, 12, 5, 7),)
+    single_value = ((1, 12, 1, 1),)
+
+    def make(self) -> nn.Module:
+        return nn.Sequential(Bottleneck(12, 3), BasicBlock(12, 12))
+
+
+def test_negative_input() -> None:
+    """What no ReLU gives would go through one all the same."""
+    layer = nn.Sequential(Bottleneck(4, 1))
+    with pytest.raises(ValueError, match="x must not be negative"):
+        lean.residual_layer(layer, torch.full((1, 4, 3, 3), -1.0))
+
+
+@pytest.mark.parametrize("mode", ["train", "frozen"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        SectionPlan(1, keep_skip=True),
+        SectionPlan(None, bottleneck_bytes=200),
+        SectionPlan(None, recompute=True, keep_skip=True),
+        SectionPlan(1, bottleneck_bytes=1, recompute=True, keep_skip=True),
+    ],
+    ids=["kept", "strips", "made again", "made again, then kept"],
+)
+def test_section_plans(plan: SectionPlan, mode: str) -> None:
+    """On a layer of more units than backward makes again at once."""
+    basic = [BasicBlock(8, 8) for _ in range(2)]
+    layer = nn.Sequential(Bottleneck(4, 2, stride=2), *(Bottleneck(8, 2) for _ in range(6)), *basic).double()
+    set_mode(randomise(layer), mode)
+    steps = [[x.double().requires_grad_()] for x in random_maps([(2, 4, 9, 10)], seed=3)]
+    options = {"plan": MemoryPlan(sections={"layer": plan})}
+    assert_lean_equals_plain(
+        layer,
+        lambda module, x: lean.residual_layer(module, x.relu(), **options),
+        lambda module, x: module(x.relu()),
+        steps,
+    )
+
+
+def test_gradient_that_is_given_stays() -> None:
+    """Backward overwrites the gradient of the output, but not the caller's tensor."""
+    layer = nn.Sequential(Bottleneck(4, 1))
+    output = lean.residual_layer(layer, torch.rand(2, 4, 5, 5))
+    grad = torch.randn(output.shape).contiguous(memory_format=torch.channels_last)
+    before = grad.clone()
+    output.backward(grad)
+    assert torch.equal(grad, before)
+
+
+def test_keeps_a_map_and_a_quarter() -> None:
+    """Of eight maps as large as the output that a plain layer of two units keeps, with their quarters."""
+    layer = nn.Sequential(Bottleneck(64, 16), Bottleneck(64, 16))
+    x = torch.rand(1, 64, 32, 32).contiguous(memory_format=torch.channels_last).requires_grad_()
+    kept = kept_bytes(lambda: lean.residual_layer(layer, x))
+    parameters = sum(parameter.numel() for parameter in layer.parameters())
+    assert kept < 1.02 * (2 + 2 / 4) * 64 * 32 * 32 * 4 + 8 * parameters  # the input, too
+    assert kept < 0.4 * kept_bytes(lambda: copy.deepcopy(layer)(x))
