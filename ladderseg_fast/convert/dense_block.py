@@ -18,6 +18,7 @@ from ..lean.examination import Examination, UnsupportedModuleError, know
 from ..lean.module_check import watch
 from ..lean.program import Program, run
 from ..lean.sections import basic_dense_block_stages
+from ..ops.backend import backend_of
 from ..ops.layout import is_channels_last
 from .lean_module import LeanModule, LeanState, Replacement, expect_channels, laid_out
 
@@ -75,12 +76,12 @@ class LeanUsersBlock(LeanModule):
         derived = self.lean_checked()
         layers = _layers(self)
         expect_channels(self.lean_state.path, x, layers[0].norm.num_features)
-        channels_last = is_channels_last(x)
+        channels_last, copies = is_channels_last(x), backend_of(x.device).repeats_steps
 
         def program(plan: MemoryPlan) -> Program:
-            return _program(layers, self._block_state.new_only, channels_last)
+            return _program(layers, self._block_state.new_only, channels_last, copies)
 
-        (out,) = self.lean_run(derived, program, x, self.lean_plan(x), key=channels_last)
+        (out,) = self.lean_run(derived, program, x, self.lean_plan(x), key=(channels_last, copies))
         return laid_out(out, self.lean_channels_last(x))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -197,8 +198,8 @@ def _watched_facts(module: nn.Module) -> Facts:
     return _facts(module)
 
 
-def _program(layers: Sequence[Layer], new_only: bool, channels_last: bool) -> Program:
-    return Program(basic_dense_block_stages(layers, new_only, channels_last, "x", "out"), ("x",), ("out",))
+def _program(layers: Sequence[Layer], new_only: bool, channels_last: bool, copies: bool = False) -> Program:
+    return Program(basic_dense_block_stages(layers, new_only, channels_last, "x", "out", copies), ("x",), ("out",))
 
 
 def _compare(path: str, module: nn.Module, kind: type[nn.Module]) -> bool:

@@ -65,7 +65,9 @@ class LeanResidualLayer(LeanPart, nn.Sequential):
 
     @classmethod
     def lean_stages(cls, chain: StageChain, name: str, module: Any) -> None:
-        chain.residual_layer(name, list(module.children()))
+        units = list(module.children())
+        last = max(number for number in (2, 3) if hasattr(units[-1], f"conv{number}"))
+        chain.residual_layer(name, units, getattr(units[-1], f"conv{last}").out_channels)
 
 
 def _has_rectified_stem(network: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..lean import MemoryPlan, opaque
 from ..lean.examination import HOOKS, Examination, UnsupportedModuleError
 from ..lean.program import Program
+from ..ops.backend import backend_of
 from .lean_module import LeanModule, LeanState, Replacement, expect_channels, expect_rectified, laid_out
 from .lean_part import LeanPart
 from .stage_chain import StageChain
@@ -83,14 +84,15 @@ class LeanSequence(LeanModule):
         if "segments" not in derived:
             derived["segments"] = self._lean_segments(Examination())
         channels_last, plan = self.lean_channels_last(x), self.lean_plan(x)
+        copies = backend_of(x.device).repeats_steps
         for number, segment in enumerate(derived["segments"]):
             if segment.parts:
                 expect_channels(state.path, x, segment.channels)
                 first = converted_part(self.get_submodule(segment.names[0]))
                 if first is not None and first.lean_rectified:
                     expect_rectified(state.path, x)
-                make = partial(self._lean_program, segment, channels_last)
-                (x,) = self.lean_run(derived, make, x, plan, key=(number, channels_last))
+                make = partial(self._lean_program, segment, channels_last, copies)
+                (x,) = self.lean_run(derived, make, x, plan, key=(number, channels_last, copies))
             else:
                 x = self.get_submodule(segment.names[0])(x)
         return laid_out(x, channels_last)
@@ -98,8 +100,8 @@ class LeanSequence(LeanModule):
     def lean_sections(self) -> list[str]:
         return [name for name in self.lean_names(self) if isinstance(self.get_submodule(name), LeanPart)]
 
-    def _lean_program(self, segment: Segment, channels_last: bool, plan: MemoryPlan) -> Program:
-        chain, names, stem = StageChain(channels_last), segment.names, self.lean_state.others
+    def _lean_program(self, segment: Segment, channels_last: bool, copies: bool, plan: MemoryPlan) -> Program:
+        chain, names, stem = StageChain(channels_last, copies), segment.names, self.lean_state.others
         if _begins_with(names, stem):
             conv, norm = (self.get_submodule(name) for name in stem[:2])
             assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)

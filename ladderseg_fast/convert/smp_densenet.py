@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..lean import MemoryPlan, opaque
 from ..lean.examination import MAX_POOL, Examination, UnsupportedModuleError
 from ..lean.program import Program
+from ..ops.backend import backend_of
 from .densenet_parts import LeanTransition
 from .lean_module import LeanModule, LeanState, Replacement, expect_channels, laid_out
 from .lean_part import LeanPart
@@ -64,11 +65,12 @@ class LeanDenseNetEncoder(LeanModule, DenseNetEncoder):
         # The programs read the result of the ReLU in this layout.
         x = features.relu0(features.norm0(features.conv0(x.contiguous(memory_format=torch.channels_last))))
         maps.append(x)
+        copies = backend_of(x.device).repeats_steps
         for number, segment in enumerate(derived["segments"]):
             if segment.parts:
                 expect_channels(self.lean_state.path, x, segment.channels)
-                make = partial(self._lean_program, segment, channels_last)
-                outputs = self.lean_run(derived, make, x, plan, key=(number, channels_last))
+                make = partial(self._lean_program, segment, channels_last, copies)
+                outputs = self.lean_run(derived, make, x, plan, key=(number, channels_last, copies))
                 x = outputs[-1]
                 maps += outputs if segment.names[-1] == self._lean_last else outputs[:-1]
             elif segment.names[0].startswith("transition"):
@@ -91,8 +93,8 @@ class LeanDenseNetEncoder(LeanModule, DenseNetEncoder):
         """The transition of which only batch norm and ReLU run; "" if all transitions run."""
         return f"transition{self._depth - 1}" if 2 <= self._depth < 5 else ""
 
-    def _lean_program(self, segment: Segment, channels_last: bool, plan: MemoryPlan) -> Program:
-        chain = StageChain(channels_last)
+    def _lean_program(self, segment: Segment, channels_last: bool, copies: bool, plan: MemoryPlan) -> Program:
+        chain = StageChain(channels_last, copies)
         for name in segment.names:
             module: Any = self.features.get_submodule(name)
             if name == "pool0":

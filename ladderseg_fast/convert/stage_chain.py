@@ -27,14 +27,16 @@ class StageChain:
     sections by the names of dense blocks.
 
     channels_last: whether torch would run the parts on channels_last maps.
+    copies_result: whether the result is a copy, which no backward pass reads: otherwise steps are not repeated.
     """
 
-    def __init__(self, channels_last: bool = False) -> None:
-        self.channels_last = channels_last
+    def __init__(self, channels_last: bool = False, copies_result: bool = False) -> None:
+        self.channels_last, self.copies_result = channels_last, copies_result
         self._stages: list[Stage] = []
         self._source = "x"
         self._outputs: list[str] = []
         self._stem: str | None = None
+        self._channels = 0  # of the result, if it is a dense block's or a residual layer's
         self._made_again: set[str] = set()
         self._pending: tuple[str, int, Callable[[str, int], Stage]] | None = None
 
@@ -59,6 +61,7 @@ class StageChain:
         else:
             self._stages.append(CopyStage(self._source, name, channels))
         self._stages.append(DenseBlockStage(block, name))
+        self._channels = channels
         self._source = name
 
     def transition(self, name: str, transition: Any) -> None:
@@ -72,12 +75,13 @@ class StageChain:
         self._stages.append(RectifiedStage(norm, source, name))
         self._outputs.append(name)
 
-    def residual_layer(self, name: str, units: list[Any]) -> None:
-        """Adds residual units. A stem before them is made again from the images in backward."""
+    def residual_layer(self, name: str, units: list[Any], channels: int) -> None:
+        """Adds residual units that give so many `channels`; backward makes a stem before them again from the images."""
         source = self.source
         if source == self._stem:
             self._made_again.add(source)
         self._stages.append(ResidualStage(units, source, name))
+        self._channels = channels
         self._source = name
 
     @property
@@ -92,7 +96,11 @@ class StageChain:
         Raises:
             ValueError: the plan recomputes a section that cannot be recomputed.
         """
-        outputs = (*self._outputs, self.source) if with_result else tuple(self._outputs)
+        result = self.source
+        if with_result and self.copies_result and isinstance(self._stages[-1], (DenseBlockStage, ResidualStage)):
+            self._stages.append(CopyStage(result, "result", self._channels))
+            result = "result"
+        outputs = (*self._outputs, result) if with_result else tuple(self._outputs)
         # A residual layer makes again what it has not kept; its output stays.
         names = {stage.writes for stage in self._stages if not isinstance(stage, ResidualStage)}
         names = {name for name in names if plan.section(name).recompute} | self._made_again

@@ -15,32 +15,32 @@ class BoundDropout:
     """Dropout as `module` does it in one step.
 
     module: the key of the mask that backward needs.
-    channels_last: whether the map that the plain module reads is; single elements are drawn in the order of memory.
     p: the probability of a zero, more than 0.
     """
 
     module: Dropout
-    channels_last: bool
     p: float
 
     @staticmethod
-    def now(module: nn.Module, channels_last: bool) -> "BoundDropout | None":
+    def now(module: nn.Module) -> "BoundDropout | None":
         """Dropout as `module` is set at present; None if it changes nothing."""
         if not isinstance(module, Dropout) or not module.training or module.p == 0:
             return None
-        return BoundDropout(module, channels_last, module.p)
+        return BoundDropout(module, module.p)
 
-    def apply(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor, channels_last: bool) -> Tensor:
         """Multiplies x [N, C, H, W] in place; returns the mask for `apply_again`.
 
         Torch's generator gives the numbers that it would give to the module, and ends in the same state.
+
+        channels_last: whether the map that the plain module reads is; single elements are drawn in the order of memory.
         """
         n, c, h, w = x.shape
         if isinstance(self.module, nn.Dropout2d):
             factors = self._of_channels(x.new_empty((n, c, 1, 1)))
             x.mul_(factors)
             return factors
-        order = torch.channels_last if self.channels_last else torch.contiguous_format
+        order = torch.channels_last if channels_last else torch.contiguous_format
         ones = torch.empty((n, c, h, w), dtype=x.dtype, device=x.device, memory_format=order).fill_(1)
         factors = F.dropout(ones, self.p)
         x.mul_(factors)

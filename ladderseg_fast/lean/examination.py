@@ -241,7 +241,7 @@ class Examination:
         assert reads is not None
         return reads, channels
 
-    def _residual_unit(self, path: str, unit: nn.Module) -> tuple[int, int]:
+    def _residual_unit(self, path: str, unit: Any) -> tuple[int, int]:
         kind = next((kind for kind in _UNITS if isinstance(unit, kind)), None)
         if kind is None:
             raise UnsupportedModuleError(path, f"is {_described(unit)}, expected a residual unit")
@@ -266,7 +266,7 @@ class Examination:
 
     def _projection_shortcut(self, path: str, shortcut: nn.Module, reads: int, channels: int, stride: int) -> None:
         self.itself(path, shortcut, nn.Sequential)
-        parts = list(shortcut.children())
+        parts: list[Any] = list(shortcut.children())
         if len(parts) != 2:
             raise UnsupportedModuleError(path, f"has {len(parts)} modules, expected a convolution and its batch norm")
         found = self._convolution(f"{path}.0", parts[0], 1, reads, stride)

@@ -20,20 +20,22 @@ from .stages import (
 
 
 def basic_dense_block_stages(
-    layers: Sequence[BasicLayer], new_only: bool, channels_last: bool, source: str, target: str
+    layers: Sequence[BasicLayer], new_only: bool, channels_last: bool, source: str, target: str, copies: bool = False
 ) -> list[Stage]:
     """Stages that run layers without bottleneck from feature `source` to feature `target`.
 
     new_only: `target` is the channels that the layers add, without those of `source`.
     channels_last: whether the plain layers would read a map in this layout.
+    copies: `target` is a copy, which no backward pass reads: steps with other results are not repeated.
     """
     channels = layers[0].norm.num_features
-    block = "block" if new_only else target
+    copies = copies or new_only
+    block = "block" if copies else target
     stages: list[Stage] = [
         CopyStage(source, block, channels + sum(layer.conv.out_channels for layer in layers)),
         BasicDenseBlockStage(layers, block, channels_last),
     ]
-    return [*stages, LastChannelsStage(block, target, channels)] if new_only else stages
+    return [*stages, LastChannelsStage(block, target, channels if new_only else 0)] if copies else stages
 
 
 def transition_stage(transition: Transition, source: str, target: str) -> Stage:

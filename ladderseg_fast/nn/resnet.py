@@ -153,11 +153,10 @@ class ResNetFeatures(Features):
 
     def layer(self, name: str) -> nn.Sequential:
         """The units that lead to output `name`."""
-        if name.startswith("layer4"):
-            return {"layer4": self.layer4, "layer4a": self.layer4[:-1], "layer4b": self.layer4[-1:]}[name]
-        units = self.get_submodule(name)
+        units = self.get_submodule(name[: len("layer1")])
         assert isinstance(units, nn.Sequential)
-        return units
+        half = {"layer4a": slice(None, -1), "layer4b": slice(-1, None)}.get(name)
+        return units if half is None else nn.Sequential(*list(units)[half])
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Outputs by name; [N, in_channels, H, W] -> [N, channels[name], h, w]."""

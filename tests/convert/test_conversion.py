@@ -4,13 +4,14 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 import torch.distributed as dist
 from support.converted_equals_plain import assert_converted_equals_plain, make_images
 from support.lean_equals_plain import randomise
-from support.other_densenets import torchvision_densenet
+from support.other_densenets import smp_densenet, torchvision_densenet
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrizations
@@ -140,12 +141,25 @@ def test_plain_memory() -> None:
     assert_same_step(plain, converted)
 
 
-def test_plan() -> None:
-    plain, converted = models()
-    plan = MemoryPlan(sections={"denseblock1": SectionPlan(None, recompute=True, keep_skip=True)})
-    convert(converted, memory=plan)
-    assert converted.features.lean_state.plan == plan
-    assert_same_step(plain, converted)
+PLANS = {
+    "strips": MemoryPlan(chunk_bytes=3000, keep_bottlenecks_from=None),
+    "strips of bottlenecks": MemoryPlan(sections={"denseblock2": SectionPlan(None, bottleneck_bytes=3000)}),
+    "close together": MemoryPlan(spread=False, keep_bottlenecks_from=1),
+    "recomputed": MemoryPlan(
+        sections={f"denseblock{i}": SectionPlan(None, recompute=True, keep_skip=True) for i in (1, 2, 3, 4)}
+    ),
+}
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("make", [torchvision_densenet, smp_densenet])
+def test_plan(make: Callable[[], nn.Module], plan: str) -> None:
+    model = make()
+    convert(model, memory=PLANS[plan])
+    converted = [module for module in model.modules() if isinstance(module, LeanModule)]
+    assert all(module.lean_state.plan == PLANS[plan] for module in converted)
+    with_plan = partial(convert, memory=PLANS[plan])
+    assert_converted_equals_plain(model, "train", (2, 3, 64, 96), convert=with_plan)
 
 
 def test_unknown_memory() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from emulator.emulation import emulated
 from support.comparison import assert_near, assert_same_bits
 from support.kept_bytes import kept_bytes
 from support.lean_equals_plain import MODES, assert_lean_equals_plain, randomise, set_mode
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from ladderseg_fast import convert, lean
 from ladderseg_fast.convert import declare_dense_block
+from ladderseg_fast.ops.backend import using
 
 pytestmark = pytest.mark.real_use
 
@@ -162,6 +164,30 @@ def test_layout_and_draws_stay(layout: torch.memory_format) -> None:
     actual = converted(block, x)
     assert actual.stride() == expected.stride()
     assert torch.equal(actual == 0, expected == 0)
+
+
+@pytest.mark.parametrize("upsample", [False, True])
+def test_steps_on_cuda_are_repeated(upsample: bool) -> None:
+    """On an emulated device: the third step and later ones, whose dropout takes the generator's next numbers."""
+    results = {}
+    for repeats in (False, True):
+        backend = emulated("sm_80")
+        with using(backend):
+            backend.repeats_steps = repeats
+            block = randomise(NamedBlock(6, 4, 3, upsample)).float()
+            convert(block)
+            torch.manual_seed(0)
+            results[repeats] = []
+            for step in range(4):
+                x = make_input(dtype=torch.float32, seed=step).detach().requires_grad_()
+                output = block(x)
+                output.square().sum().backward()
+                results[repeats] += [output.detach().clone(), x.grad]
+            counts = block.lean_state.workspace.recordings.counts
+            backend.repeats_steps = True
+        assert counts["repeated"] == (4 if repeats else 0)
+    for actual, expected in zip(results[True], results[False]):
+        assert_near(actual, expected, "step", tolerance=1e-5)
 
 
 def test_conversion_changes_nothing_that_others_see() -> None:

@@ -95,6 +95,7 @@ def test_edited_unit_is_left_alone() -> None:
     assert report.left["layer3"] == "layer3.0.relu is a GELU, expected ReLU"
     assert report.left["layer4"] == "reads what layer3 gives, which may be negative"
     assert_converted_equals_plain(model, "train", (2, 3, 64, 64))
+    convert(model)
     model.layer1[1].bn3.register_forward_hook(lambda *_: None)
     with pytest.raises(lean.UnsupportedModuleError, match="^ResNet.layer1.1.bn3 has a forward hook"):
         model(make_images(1, 3, 64, 64))

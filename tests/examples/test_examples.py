@@ -1,5 +1,6 @@
 """The scripts of examples/, each as a whole and at a size that takes seconds."""
 
+import importlib.util
 import re
 import runpy
 import sys
@@ -32,7 +33,8 @@ def losses(output: str) -> list[float]:
 
 
 def needs(library: str) -> None:
-    torchvision_networks.torchvision()  # which these libraries import
+    if importlib.util.find_spec("torchvision") is not None:
+        torchvision_networks.torchvision()  # which these libraries import if it is there
     pytest.importorskip(library, reason=f"the example is about {library}, an optional dependency")
 
 

@@ -171,6 +171,23 @@ def test_infinite_values_where_dropout_is_zero() -> None:
     assert expected.isnan().any() and expected[:, -4:].isinf().any()
 
 
+def test_spectral_norm() -> None:
+    """It changes its state whenever the weight is computed: once a step."""
+    block, inputs = with_dropout("elements", 0.3), [[make_input()] for _ in range(3)]
+    for layer in block.layers:
+        nn.utils.parametrizations.spectral_norm(layer.conv)
+
+    def lean_step(module: nn.Module, x: Tensor) -> Tensor:
+        torch.manual_seed(6)
+        return lean.basic_dense_block(module, x)
+
+    def plain(module: nn.Module, x: Tensor) -> Tensor:
+        torch.manual_seed(6)
+        return module(x)
+
+    assert_lean_equals_plain(block, lean_step, plain, inputs)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_backward_twice_has_the_same_mask(kind: str) -> None:
     block, x = with_dropout(kind, 0.5), make_input()

@@ -97,6 +97,17 @@ def test_section_plans(plan: SectionPlan, mode: str) -> None:
     )
 
 
+@pytest.mark.parametrize("first", [1, 2, 8])
+def test_first_units_are_constant(first: int) -> None:
+    """Backward ends at the first unit that has a gradient to make."""
+    layer = nn.Sequential(Bottleneck(4, 2, stride=2), *(Bottleneck(8, 2) for _ in range(8))).double()
+    randomise(layer)
+    for unit in layer[:first]:
+        unit.requires_grad_(False)
+    maps = [[x.double().relu()] for x in random_maps([(2, 4, 9, 10)], seed=3)]
+    assert_lean_equals_plain(layer, lean.residual_layer, lambda module, x: module(x), maps)
+
+
 def test_gradient_that_is_given_stays() -> None:
     """Backward overwrites the gradient of the output, but not the caller's tensor."""
     layer = nn.Sequential(Bottleneck(4, 1))

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from support.ladder_models import in_mode, make_images, make_model
-from support.lean_equals_plain import MODES, assert_lean_equals_plain, set_mode
+from support.ladder_models import CLASSES, in_mode, make_images, make_model
+from support.lean_equals_plain import MODES, assert_lean_equals_plain, randomise, set_mode
 from torch import Tensor
 
-from ladderseg_fast import LadderDenseNet
+from ladderseg_fast import LadderDenseNet, LadderResNet
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
 
 ALL = ("db1", "db2", "db3", "db4a", "db4b", "context")
@@ -90,3 +90,21 @@ def test_statistics_are_updated_once() -> None:
     model(make_images(2, 131, 129)).logits.sum().backward()
     counts = {int(value) for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
     assert counts == {8}
+
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4a", "layer4b")
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        of(LAYERS, 1, keep_skip=True),
+        of(LAYERS, None, bottleneck_bytes=1 << 14),
+        of(LAYERS, None, recompute=True, keep_skip=True) | of(["layer2"], 1),
+    ],
+    ids=["everything kept", "strips", "made again"],
+)
+def test_residual_layers(sections: dict[str, SectionPlan]) -> None:
+    model = randomise(LadderResNet(CLASSES, backbone="resnet18")).double()
+    model.memory_plan = MemoryPlan(sections=sections)
+    check(model, [[make_images(2, 65, 70)]])

@@ -1,36 +1,37 @@
 """Training steps of other people's models, converted and not."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from support.lean_equals_plain import assert_lean_equals_plain, randomise, set_mode
 from torch import Tensor, nn
 
-from ladderseg_fast import convert
+import ladderseg_fast
 
 
 def make_images(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def unconverted(model: nn.Module, *inputs: Tensor) -> Tensor | Sequence[Tensor]:
-    """What `model` computes without conversion; encoders of features also return their input, which is left out."""
-    outputs = model(*inputs)
-    return outputs[1:] if isinstance(outputs, list) else outputs
-
-
-def converted(model: nn.Module, *inputs: Tensor) -> Tensor | Sequence[Tensor]:
-    """The same after conversion."""
-    convert(model)
-    return unconverted(model, *inputs)
-
-
 def assert_converted_equals_plain(
-    model: nn.Module, mode: str, *shapes: Sequence[int], dtype: torch.dtype = torch.float64, **options: Any
+    model: nn.Module,
+    mode: str,
+    *shapes: Sequence[int],
+    dtype: torch.dtype = torch.float64,
+    convert: Callable[[nn.Module], object] = ladderseg_fast.convert,
 ) -> None:
-    """Two training steps for each shape of images: outputs, gradients, running statistics and counters agree."""
+    """A training step for each shape of images: outputs, gradients, running statistics and counters agree."""
+    ladderseg_fast.convert.undo(model)
     model = randomise(model).to(dtype)
     set_mode(model, mode)
     steps = [[make_images(*shape, dtype=dtype, seed=i).requires_grad_(i % 2 == 0)] for i, shape in enumerate(shapes)]
-    assert_lean_equals_plain(model, converted, unconverted, steps, learning_rate=1e-3, **options)
+
+    def plain(model: nn.Module, images: Tensor) -> Tensor | Sequence[Tensor]:
+        outputs = model(images)
+        return outputs[1:] if isinstance(outputs, list) else outputs  # encoders return the images too
+
+    def converted(model: nn.Module, images: Tensor) -> Tensor | Sequence[Tensor]:
+        convert(model)
+        return plain(model, images)
+
+    assert_lean_equals_plain(model, converted, plain, steps, learning_rate=1e-3)

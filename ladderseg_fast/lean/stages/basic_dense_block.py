@@ -41,12 +41,11 @@ class _Layer:
     conv: nn.Conv2d
     dropout: BoundDropout | None
     dilation: int
+    channels_last: bool
 
     @staticmethod
     def of(layer: BasicLayer, channels_last: bool) -> "_Layer":
-        # A convolution of torch's gives such a map if its input or its weight is one.
-        dropout = BoundDropout.now(layer.drop, channels_last or is_channels_last(layer.conv.weight))
-        return _Layer(layer.norm, layer.conv, dropout, dilation_of(layer.conv))
+        return _Layer(layer.norm, layer.conv, BoundDropout.now(layer.drop), dilation_of(layer.conv), channels_last)
 
     @property
     def written(self) -> slice:
@@ -73,7 +72,8 @@ class _Layer:
         if statistics is not None:
             feature.set_statistics(self.written.start, statistics)
         if self.dropout is not None:
-            mask = self.dropout.apply(out)
+            # A convolution of torch's gives such a map if its input or its weight is one.
+            mask = self.dropout.apply(out, self.channels_last or is_channels_last(step.weight(self.conv)))
             if step.keep:
                 step.bottlenecks[self.dropout.module] = mask
 

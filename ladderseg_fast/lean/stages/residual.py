@@ -1,7 +1,7 @@
 """A layer of a ResNet: residual units, one after the other.
 
 Forward keeps the last hidden map of each unit, in a bottleneck a quarter as large as the unit's output, and some
-outputs in between. Backward makes the other outputs again from these, section by section of a few units.
+outputs in between. Backward makes the other outputs again from these, a few at a time.
 """
 
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ from .residual_backward import UnitBackward
 from .residual_unit import ResidualUnit
 from .stage import Stage
 
-#: Most units whose outputs backward makes again at a time: outputs kept and outputs made again are about as many in a
-#: ResNet-101's third layer.
-_UNITS_AT_ONCE = 6
+#: Units from one output that is kept in between to the next. In a ResNet-101's third layer about as many are kept as
+#: are made again at a time.
+_UNITS_APART = 6
 
 
 class ResidualStage(Stage):
@@ -31,6 +31,8 @@ class ResidualStage(Stage):
 
     def __init__(self, units: Iterable[Any], source: str, target: str) -> None:
         self.units = [ResidualUnit.of(unit, target) for unit in units]
+        # Making half of the outputs first, and the others again later, holds fewer of them for 2 % of the time.
+        self._at_once = max(1, min(len(self.units), _UNITS_APART) // 2)
         self.reads = (source,)
         self.keeps = (source, target)
         self.writes = target
@@ -51,22 +53,26 @@ class ResidualStage(Stage):
 
     def backward(self, step: BackwardPass) -> None:
         gradient, out = step.gradient_of(self.writes), step.features[self.writes].data
-        grad, place = gradient.corrected(0, out.shape[1]), gradient.data
+        grad: Gradient | None = gradient.corrected(0, out.shape[1])
+        place: Tensor | None = gradient.data
         del gradient
         step.drop_gradient(self.writes)
         identity = self._identity(step)
         first, stop = self._first_wanted(step), len(self.units)
         while stop > first:
+            assert grad is not None and place is not None
             start = self._first_at_once(step, stop)
+            low = max(start, stop - self._at_once)
             work = UnitBackward(self.units[stop - 1], step, identity)
             if early := self.units[stop - 1].ends_without_input(step):  # then `out` is freed before inputs are made
                 work.rectify(None, out, grad, place)
                 del out, grad, place  # a projection frees the latter
                 step.done_with(self.writes, self)
-            inputs = self._inputs(step, start, stop, identity)
-            for number in reversed(range(max(start, first), stop)):
+            inputs = self._inputs(step, start, low, stop, identity)
+            for number in reversed(range(max(low, first), stop)):
                 x = inputs.pop()
                 if not early:
+                    assert grad is not None and place is not None
                     work = UnitBackward(self.units[number], step, identity)
                     work.rectify(x, out, grad, place)
                     del grad, place
@@ -75,31 +81,33 @@ class ResidualStage(Stage):
                 wanted = number > first or self.reads[0] in step.needed
                 place = work.finish(x, partial(self._target, step, number, x), wanted)
                 grad = None if place is None else Gradient(place)
-            stop = start
+            stop = low
         if self.reads[0] in step.needed and self.units[0].projection is None:
             assert place is not None
             step.hand_on_gradient(self.reads[0], place)
 
     def _target(self, step: BackwardPass, number: int, x: Tensor) -> tuple[Tensor | None, bool]:
-        """Where the gradient of x, the input of a unit with a projection, goes, and whether the unit must add to it."""
+        """Place for the gradient of x, the input of a unit with a projection; and whether the unit must add to it."""
         if number > 0:
             return step.workspace.take(x, *x.shape), False
         gradient, accumulate = step.gradient_for(self.reads[0], x.shape[1])
         return None if gradient is None else gradient.data, accumulate
 
-    def _inputs(self, step: BackwardPass, start: int, stop: int, identity: Norm) -> list[Tensor]:
-        """The inputs of units [start, stop), kept or made again."""
+    def _inputs(self, step: BackwardPass, start: int, low: int, stop: int, identity: Norm) -> list[Tensor]:
+        """The inputs of units [low, stop), made again from that of unit `start`, which is kept."""
         if start == 0:
             x = step.features[self.reads[0]].data
         else:
-            x = step.bottlenecks.pop(self.units[start - 1].norms[-1])
+            x = step.bottlenecks[self.units[start - 1].norms[-1]]
+        if low == start > 0:
+            del step.bottlenecks[self.units[start - 1].norms[-1]]
         inputs = [x]
-        for unit in self.units[start : stop - 1]:
-            inputs.append(unit.forward_again(step, inputs[-1], identity))
+        for number, unit in enumerate(self.units[start : stop - 1], start=start):
+            inputs = [*(inputs if number >= low else []), unit.forward_again(step, inputs[-1], identity)]
         return inputs
 
     def _keeps_output(self, step: ForwardPass, number: int) -> bool:
-        return not step.plan.residual_section(self.writes).recompute and (number + 1) % _UNITS_AT_ONCE == 0
+        return not step.plan.residual_section(self.writes).recompute and (number + 1) % _UNITS_APART == 0
 
     def _first_at_once(self, step: BackwardPass, stop: int) -> int:
         """The first of the units up to `stop` whose backward runs next: the output of the one before is kept."""

@@ -27,11 +27,11 @@ class Ends:
     """The terms of a unit's sum in a strip of rows, before their batch norms."""
 
     result: Tensor
-    """Of the last convolution."""
+    """Result of the last convolution."""
     shortcut: Tensor | None
-    """Of the projection; None: there is none."""
+    """Result of the projection; None: there is none."""
     read: Tensor | None
-    """What the projection reads there: the input, or every second of its pixels."""
+    """Pixels that the projection reads there: those of the input, or every second one."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class ResidualUnit:
     def _shortcut(
         self, step: ForwardPass | BackwardPass, x: Tensor, identity: Norm, strip: Strip, statistics: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the shortcut reads for a strip of the output, its map before batch norm, and the map's statistics."""
+        """Pixels that the shortcut reads for a strip of the output, its map before batch norm, the map's statistics."""
         read = x[strip.images, :, strip.rows]
         if self.projection is None:
             return read, read, None

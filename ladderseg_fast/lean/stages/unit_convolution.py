@@ -9,9 +9,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from ...ops.arguments import BnSums, Gradient, Norm
+from ...ops.backend import backend_of, real_dtype
 from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
 from ...ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ...ops.bn_relu_patches import bn_relu_patches_backward, bn_relu_patches_forward
@@ -21,6 +23,9 @@ from ...ops.strips import Strip, strips
 from ..passes import BackwardPass, ForwardPass
 from ..weights import Form, WeightUse
 from .bottleneck import dilation_of
+
+#: Most numbers of a weight, and multiple of channels, for which a backward runs at a time on a CPU.
+_WEIGHT_AT_ONCE, _ROUND = 640 << 10, 64
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Spatial(UnitConvolution):
     """A 3x3 convolution with stride 1."""
 
     dilation: int
-    """In the forward pass; later changes do not affect the backward of that pass."""
+    """Dilation in the forward pass; later changes do not affect the backward of that pass."""
 
     @property
     def forward_use(self) -> WeightUse:
@@ -128,14 +133,25 @@ class Spatial(UnitConvolution):
         accumulate: bool = False,
         weight: Tensor | None = None,
     ) -> tuple[Tensor | None, BnSums | None]:
-        used = step.weights.backward(self.conv) if weight is None else weight
         direct = grad_x is not None and not accumulate
         data = grad_x if direct else step.workspace.take(x, *x.shape)
         assert data is not None
-        result = bn_relu_conv3x3_backward(grad, x, norm, used, self.dilation, data, want_weight=step.wants(self.conv))
+        gradient, found = _WeightGradient(self.conv, x), []
+        for part in _channels_at_once(x, 9 * self.conv.out_channels):
+            grad_weight, sums = bn_relu_conv3x3_backward(
+                grad,
+                x[:, part],
+                norm.part(part),
+                step.weights.backward(self.conv, part) if weight is None else weight[:, part],
+                self.dilation,
+                data[:, part],
+                want_weight=step.wants(self.conv),
+            )
+            gradient.put(part, grad_weight)
+            found.append(sums)
         if grad_x is not None and not direct:
             grad_x += data
-        return result
+        return gradient.value, _joined(found)
 
 
 @dataclass(frozen=True)
@@ -167,21 +183,23 @@ class Patched(UnitConvolution):
         weight: Tensor | None = None,
     ) -> tuple[Tensor | None, BnSums | None]:
         assert weight is None, "a unit ends with a convolution of stride 1"
-        weight = self._weight(step)
-        identity = step.identity(weight.shape[1])
+        identity = step.identity(9 * x.shape[1])
         data = step.workspace.take(x, *x.shape) if grad_x is not None and accumulate else grad_x
-        totals = StripTotals()
+        gradient, totals = _WeightGradient(self.conv, x), StripTotals()
         for strip in self._strips(step, grad.grad, x):
             patches = self._patches(step, x, norm, strip, grad.grad)
             grad_patches = None if data is None else step.workspace.take(patches, *patches.shape)
-            grad_weight, sums = bn_relu_conv1x1_backward(
-                grad.part(strip.images, strip.rows),
-                patches,
-                identity,
-                weight,
-                grad_patches,
-                want_weight=step.wants(self.conv),
-            )
+            for taps in _taps_at_once(x, self.conv.out_channels):
+                part = slice(taps.start * x.shape[1], taps.stop * x.shape[1])
+                grad_weight, _ = bn_relu_conv1x1_backward(
+                    grad.part(strip.images, strip.rows),
+                    patches[:, part],
+                    identity.part(part),
+                    self._weight(step, taps),
+                    None if grad_patches is None else grad_patches[:, part],
+                    want_weight=step.wants(self.conv),
+                )
+                gradient.add_taps(taps, grad_weight)
             if data is not None and grad_patches is not None:
                 rows, above = _rows_read(strip, x)
                 sums = bn_relu_patches_backward(
@@ -192,23 +210,17 @@ class Patched(UnitConvolution):
                     first_row=above,
                     add_first_row=above > 0,
                 )
-            totals.add(sums, grad_weight)
+                totals.add(sums)
         if grad_x is not None and data is not grad_x:
             assert data is not None
             grad_x += data
-        return self._gradient_of_weight(totals.grad_weight), None if grad_x is None else totals.sums
+        return gradient.value, None if grad_x is None else totals.sums
 
-    def _weight(self, step: ForwardPass | BackwardPass) -> Tensor:
-        """The weight [M, 9 * C, 1, 1] for patches: their channels are ordered by tap."""
+    def _weight(self, step: ForwardPass | BackwardPass, taps: slice = slice(0, 9)) -> Tensor:
+        """The weight [M, taps * C, 1, 1] for some taps of patches, whose channels are ordered by tap."""
         weight = step.weights.plain(self.conv)
-        return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1, 1, 1)
-
-    def _gradient_of_weight(self, gradient: Tensor | None) -> Tensor | None:
-        """The weight's gradient [M, C, 3, 3] from that of `_weight`."""
-        if gradient is None:
-            return None
-        outputs = gradient.shape[0]
-        return gradient.view(outputs, 3, 3, -1).permute(0, 3, 1, 2).contiguous()
+        outputs = weight.shape[0]
+        return weight.reshape(outputs, -1, 9)[:, :, taps].permute(0, 2, 1).reshape(outputs, -1, 1, 1)
 
     def _strips(self, step: ForwardPass | BackwardPass, out: Tensor, x: Tensor) -> Iterator[Strip]:
         """Strips of the result, as large as the plan lets patches be."""
@@ -228,6 +240,66 @@ def _rows_read(strip: Strip, x: Tensor) -> tuple[slice, int]:
     """Rows of `x` that the strip's patches read, and how many of them lie above the centres of the first ones."""
     above = min(1, strip.rows.start)
     return slice(2 * strip.rows.start - above, min(x.shape[2], 2 * strip.rows.stop)), above
+
+
+class _WeightGradient:
+    """The gradient of a 3x3 convolution's weight, put together from parts."""
+
+    def __init__(self, conv: nn.Conv2d, like: Tensor) -> None:
+        self.value: Tensor | None = None
+        self._shape = conv.out_channels, conv.in_channels, 3, 3
+        self._like, self._taps = like, 0
+
+    def put(self, channels: slice, part: Tensor | None) -> None:
+        """Takes over the gradient of some input channels."""
+        if part is None:
+            return
+        if part.shape == self._shape:
+            self.value = part
+        else:
+            self._room()[:, channels] = part
+
+    def add_taps(self, taps: slice, part: Tensor | None) -> None:
+        """Adds the gradient [M, taps * C, 1, 1] of some taps; the first strip comes to each tap first."""
+        if part is None:
+            return
+        outputs, channels = self._shape[:2]
+        place = self._room().view(outputs, channels, 9)[:, :, taps]
+        part = part.view(outputs, -1, channels).permute(0, 2, 1)
+        if taps.stop > self._taps:
+            self._taps = taps.stop
+            place.copy_(part)
+        else:
+            place.add_(part)
+
+    def _room(self) -> Tensor:
+        if self.value is None:
+            dtype = real_dtype(self._like.dtype)
+            self.value = torch.empty(self._shape, dtype=dtype, device=self._like.device)
+        return self.value
+
+
+def _channels_at_once(x: Tensor, factor: int) -> list[slice]:
+    """Ranges of the channels of x for which a backward runs at a time: on a CPU its threads hold gradients of weights.
+
+    factor: numbers of a weight per channel of x.
+    """
+    channels = x.shape[1]
+    most = channels if backend_of(x.device).on_gpu else max(_ROUND, _WEIGHT_AT_ONCE // factor // _ROUND * _ROUND)
+    return [slice(start, min(start + most, channels)) for start in range(0, channels, most)]
+
+
+def _taps_at_once(x: Tensor, outputs: int) -> list[slice]:
+    """Ranges of the nine taps, likewise."""
+    most = 9 if backend_of(x.device).on_gpu else max(1, min(9, _WEIGHT_AT_ONCE // (outputs * x.shape[1])))
+    return [slice(start, min(start + most, 9)) for start in range(0, 9, most)]
+
+
+def _joined(sums: list[BnSums]) -> BnSums:
+    """The sums of all channels from those of the parts."""
+    if len(sums) == 1:
+        return sums[0]
+    return BnSums(torch.cat([each.masked for each in sums]), torch.cat([each.centred for each in sums]))
 
 
 def stride_of(conv: nn.Conv2d) -> int:
