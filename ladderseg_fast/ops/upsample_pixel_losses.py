@@ -55,6 +55,7 @@ def _write(
     ignore_index: int,
     label_smoothing: float,
     align_corners: bool,
+    *,
     losses: Tensor | None = None,
     class_sums: Tensor | None = None,
 ) -> Tensor:

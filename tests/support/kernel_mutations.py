@@ -19,6 +19,7 @@ from ops import (
     test_bn_relu_patches,
     test_prepared_weights,
     test_stem,
+    test_upsample_dice_loss,
 )
 from support.comparison import FLOAT64_TOLERANCE, assert_near
 from support.operator_suite import Arguments
@@ -147,6 +148,13 @@ def run_case(case: Case) -> None:
     if case.suite == "prepared_weights":
         arguments = (Form.forward,) if case.method == "test_some_input_channels" else ()
         getattr(test_prepared_weights, case.method)(getattr(torch, case.dtype), *arguments)
+        return
+    if case.suite == "dice":
+        test_upsample_dice_loss.test_equals_reference(case.shape, {}, getattr(torch, case.dtype))
+        return
+    if case.suite == "smoothed_losses":
+        losses, options = SUITES["upsample_cross_entropy"], {"label_smoothing": 0.2, "reduction": "none"}
+        losses.check(losses.prepared(case.shape, getattr(torch, case.dtype), align_corners=True, **options))
         return
     suite = ProductStatistics() if case.suite == "product_statistics" else SUITES[case.suite]
     if case.method:

@@ -16,6 +16,8 @@ from support.kernel_mutations import (
 UPSAMPLE = Case("upsample_project_concat", (1, 8, 7, 9, 12, 4, 5, 8))
 CROSS_ENTROPY = Case("upsample_cross_entropy", (2, 5, 5, 7, 18, 26))
 CROSS_ENTROPY_GROUPS = Case("upsample_cross_entropy", (1, 33, 3, 4, 9, 11))
+SMOOTHED_LOSSES = Case("smoothed_losses", (1, 23, 3, 4, 9, 11))
+DICE = Case("dice", (1, 23, 3, 4, 9, 11))
 ARGMAX = Case("upsample_argmax", (1, 5, 3, 4, 9, 11))
 
 MUTATIONS = [
@@ -50,7 +52,7 @@ MUTATIONS = [
         "losses added up without barrier",
         CROSS_ENTROPY,
         "upsample_cross_entropy",
-        "upsample_cross_entropy.cu",
+        "loss_sums.cuh",
         "    __syncthreads();\n    if (threadIdx.x < half) {",
         "    if (threadIdx.x < half) {",
         RACE,
@@ -59,7 +61,7 @@ MUTATIONS = [
         "cell gathered for the left neighbour only",
         CROSS_ENTROPY,
         "upsample_cross_entropy",
-        "upsample_cross_entropy.cu",
+        "coarse_walk.cuh",
         "    carried = right;\n",
         "",
         WRONG,
@@ -72,6 +74,60 @@ MUTATIONS = [
         "  if (lane >= kClasses) return;\n",
         "  if (lane >= count) return;\n",
         r"which was never written",
+    ),
+    Mutation(
+        "corners not aligned",
+        SMOOTHED_LOSSES,
+        "upsample_pixel_losses",
+        "bilinear.cuh",
+        "align_corners ? coarse - 1 : coarse",
+        "coarse",
+        WRONG,
+    ),
+    Mutation(
+        "label smoothing missing in the gradient",
+        SMOOTHED_LOSSES,
+        "upsample_pixel_losses",
+        "upsample_pixel_losses.cu",
+        " - weight * values.shares[k]",
+        "",
+        WRONG,
+    ),
+    Mutation(
+        "pixel weight missing in the gradient",
+        SMOOTHED_LOSSES,
+        "upsample_pixel_losses",
+        "upsample_pixel_losses.cu",
+        "const Real target = weight * (",
+        "const Real target = (",
+        WRONG,
+    ),
+    Mutation(
+        "softmax of other classes missing in the gradient of class sums",
+        DICE,
+        "upsample_pixel_losses",
+        "upsample_pixel_losses.cu",
+        "(predicted[r] + of_label) * inverse",
+        "of_label * inverse",
+        WRONG,
+    ),
+    Mutation(
+        "class sums of a thread read without barrier",
+        DICE,
+        "upsample_pixel_losses",
+        "upsample_pixel_losses.cu",
+        "  __syncthreads();\n  constexpr int share",
+        "  constexpr int share",
+        RACE,
+    ),
+    Mutation(
+        "class sums without the last block",
+        DICE,
+        "upsample_pixel_losses",
+        "upsample_pixel_losses.cu",
+        "part < args.parts_per_image",
+        "part + 1 < args.parts_per_image",
+        WRONG,
     ),
     Mutation(
         "classes beyond the last read",
