@@ -8,11 +8,12 @@ from torch import Tensor
 
 from .backend import real_dtype
 from .checks import check_labels, check_weights_of_classes
-from .labelled_scores import check_label_smoothing, readable, scores_and_weights
+from .labelled_scores import check_label_smoothing, check_labelled_scores, readable, scores_and_weights
+from .layout import pixel_major
+from .loss_kernels import write_pixel_losses
 from .registration import operator, reference_of
 from .upsample import plain_upsample
 from .upsample_cross_entropy import reduced_loss
-from .upsample_pixel_losses import pixel_losses
 
 
 def upsample_ohem_cross_entropy(
@@ -134,12 +135,16 @@ def _hardest(
     align_corners: bool,
 ) -> Tensor:
     """1 for pixels [N, H, W] that are kept, else 0; ignored ones may have either. `number` or `share` is min_kept."""
-    losses = pixel_losses(logits, labels, ignore_index=ignore_index, align_corners=align_corners)
+    check_labelled_scores(logits, labels, None)
+    labels = readable(labels)
+    losses = torch.empty(labels.shape, dtype=real_dtype(logits.dtype), device=logits.device)
+    # Labels out of range have loss 0 here; the loss of the kept pixels reports them.
+    write_pixel_losses(pixel_major(logits), labels, None, ignore_index, losses, None, align_corners=align_corners)
     min_kept = share or number
     cutoff = losses.new_full((), torch.inf)
     if min_kept > 0:
         # Ignored pixels have loss 0: no larger than any other, so they come last.
-        counted = (readable(labels) != ignore_index).sum()
+        counted = (labels != ignore_index).sum()
         cutoff = kth_largest(losses, _number_of(min_kept, counted))
     if threshold is not None:
         cutoff = cutoff.clamp(max=-math.log(threshold))

@@ -8,7 +8,8 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "loss.py"
 
 
 def test_losses_are_measured_and_checked() -> None:
-    options = "--cases cityscapes-4 --losses ohem,cross_entropy_dice --shrink 8 --batch 1 --threads 1 --steps 1 --repeats 1 --tcmalloc".split()
+    size = "--cases cityscapes-4 --losses ohem,cross_entropy_dice --shrink 8 --batch 1 --threads 1".split()
+    options = [*size, *"--steps 1 --repeats 1 --tcmalloc".split()]
     command = [sys.executable, str(SCRIPT), *options, ""]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
