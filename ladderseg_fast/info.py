@@ -9,6 +9,7 @@ import torch
 from . import _core
 from ._version import __version__
 from .cuda import images
+from .lean import tensor_guards
 from .memory.rates import load_rates
 
 _OPENMP_LIBRARIES = ("libgomp", "libiomp", "libomp")
@@ -34,6 +35,7 @@ def info() -> dict[str, str]:
         "supported by this CPU": " ".join(_core.supported_instruction_sets()),
         "in use": _core.instruction_set(),
         "CUDA kernels": images.describe(),
+        "lean steps on GPUs": _steps(),
         "cost model of memory plans": _cost_model(),
         "torch": f"{torch.__version__}, {Path(torch.__file__).parent}",
         "torch threads": str(torch.get_num_threads()),
@@ -41,6 +43,11 @@ def info() -> dict[str, str]:
         "Python": f"{platform.python_version()}, {sys.executable}",
         "platform": platform.platform(),
     }
+
+
+def _steps() -> str:
+    """Whether later steps on GPUs take less of the host's time than the first."""
+    return "repeated" if tensor_guards.are_available() else "interpreted, since this torch has no TensorGuards as known"
 
 
 def _cost_model() -> str:

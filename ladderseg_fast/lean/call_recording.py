@@ -26,8 +26,17 @@ Gradients = tuple[Tensor | None, ...]
 #: Recordings that are begun of steps with the same facts: some are never finished, for lack of a backward pass.
 _MOST_ATTEMPTS = 3
 
-#: Whether increment_version takes several tensors: not in older releases of torch.
-_INCREMENTS_SEVERAL = torch.autograd.graph.increment_version.__annotations__.get("tensor") is not Tensor
+
+def _increments_several() -> bool:
+    """Whether increment_version takes several tensors: not in older releases of torch."""
+    try:
+        torch.autograd.graph.increment_version([])
+    except (RuntimeError, TypeError):
+        return False
+    return True
+
+
+_INCREMENTS_SEVERAL = _increments_several()
 
 
 class ProgramCall(Protocol):

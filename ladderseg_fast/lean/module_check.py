@@ -84,7 +84,7 @@ class _Snapshot:
             self._columns.append((numbers, names))
             if kind in _WITH_TENSORS:
                 self._with_tensors += numbers
-        self._seen = list(self._facts(root))
+        self._seen = [*map(_kept, self._facts(root))]
 
     def holds(self, root: nn.Module) -> bool:
         """Whether nothing that matters has changed since the examination."""
@@ -114,6 +114,11 @@ class _Snapshot:
             tables = [*map(read, some)]
             yield from _keys(tables)
             yield from map(getattr, chain.from_iterable(map(_values, tables)), repeat("shape"), repeat(None))
+
+
+def _kept(fact: object) -> object:
+    """`fact` with copies of the lists in it, which a user may change in place: torch takes lists for tuples."""
+    return [list(each) if isinstance(each, list) else each for each in fact] if isinstance(fact, list) else fact
 
 
 def _keys(tables: list[dict[str, Any]]) -> Iterator[object]:

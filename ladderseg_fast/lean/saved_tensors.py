@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch._C._dynamo.guards import TensorGuards
 
 from ..ops import transforms
+from .tensor_guards import Guards, guards_of
 
 
 class SavedKinds:
@@ -16,7 +16,7 @@ class SavedKinds:
         """repeated: whether backward passes of many calls compare their tensors with these."""
         self._kinds = [*map(_kind, tensors)]
         self._repeated = repeated
-        self._guards: TensorGuards | None = None  # of tensors that have passed
+        self._guards: Guards | None = None  # of tensors that have passed
 
     def checked(self, tensors: list[Tensor], who: str) -> list[Tensor]:
         """Returns `tensors`, unpacked in the backward pass `who`, with their values in memory.
@@ -35,7 +35,7 @@ class SavedKinds:
         transforms.refuse_transforms(who, tensors)
         tensors = [tensor.resolve_neg() for tensor in tensors]
         if self._repeated:
-            self._guards = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+            self._guards = guards_of(tensors)
         return tensors
 
 

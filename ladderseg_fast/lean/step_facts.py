@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch._C._dynamo.guards import TensorGuards
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
 from ..ops import transforms
 from ..ops.backend import Cuda
+from . import tensor_guards
 from .plan import MemoryPlan
 
 _read_norm = attrgetter("training", "momentum", "eps", "track_running_stats")
@@ -39,9 +39,10 @@ class ProgramOfStages(Protocol):
 
 
 def is_usual(backend: Cuda) -> bool:
-    """Whether nothing observes or changes what torch's operators and the kernels do."""
+    """Whether nothing observes or changes what torch's operators and the kernels do; and facts can be compared."""
     return (
         backend.repeats_steps
+        and tensor_guards.are_available()
         and not backend.observers
         and torch._C._len_torch_dispatch_stack() == 0
         and all(isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
@@ -78,9 +79,8 @@ class FrozenFacts:
 
     def __init__(self, values: list[Any], alignments: list[int | None], tensors: Sequence[Tensor]) -> None:
         self._values, self._alignments = values, alignments
-        # It keeps the types, sizes, strides, dtypes, devices, dispatch keys (the negative bit is one of them) and
-        # requires_grad of tensors, and compares in C++: reading all of them in Python takes half a millisecond.
-        self._guards = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+        # Reading the facts of all tensors in Python takes half a millisecond.
+        self._guards = tensor_guards.guards_of(tensors)
 
     def are(self, facts: StepFacts) -> bool:
         """Whether `facts` are these; never if a tensor occurs twice."""

@@ -78,7 +78,7 @@ class Workspace:
         self.recordings = Recordings()
         self._arenas: dict[Hashable, int] = {}  # bytes by owner
         self._most_in_arenas = 0
-        self._constants: dict[tuple[float, torch.dtype, torch.device], Tensor] = {}
+        self._constants: dict[tuple[float, int, torch.dtype, torch.device], Tensor] = {}
 
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
         """Begins a step of kind `key`: steps with the same key most likely take the same maps.
@@ -179,17 +179,20 @@ class Workspace:
         return tensor
 
     def constant(self, value: float, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """A vector [count] of equal numbers, made once. Nothing may write to it."""
-        key = value, dtype, device
+        """A vector [count] of equal numbers, made once. Nothing may write to it.
+
+        It stays until `release`: CUDA graphs may read it, which do not keep it.
+        """
+        key = value, count, dtype, device
         with self._lock:
             vector = self._constants.get(key)
-            if vector is None or len(vector) < count:
+            if vector is None:
                 vector = torch.empty(count, dtype=dtype, device=device).fill_(value)
                 if not backend_of(device).is_capturing(device):  # a CUDA graph makes it again whenever it runs
                     self._constants[key] = vector
         if (at_work := recorder.active()) is not None:
             at_work.add_constant(vector)
-        return vector[:count]
+        return vector
 
     def release(self) -> None:
         """Returns memory that is not in use to the system. CUDA graphs of earlier steps must not run any more."""

@@ -152,6 +152,18 @@ def test_changed_module(name: str, mode: str) -> None:
         model(IMAGES)
 
 
+def test_lists_changed_in_place() -> None:
+    """Torch takes lists for tuples."""
+    model = edited(setting(f"{LAYER}.conv2", dilation=[1, 1], padding=[1, 1])).eval()
+    conv = model.get_submodule(f"{LAYER}.conv2")
+    before = model(IMAGES).logits
+    conv.dilation[:] = conv.padding[:] = [2, 2]
+    assert not torch.equal(model(IMAGES).logits, before)
+    conv.padding[:] = [1, 1]
+    with pytest.raises(lean.UnsupportedModuleError):
+        model(IMAGES)
+
+
 @pytest.mark.parametrize("path", [LAYER, f"{LAYER}.conv1", f"{LAYER}.relu2", "features", "context", "head", "up1.norm"])
 @pytest.mark.parametrize("kind", ["forward_hook", "forward_pre_hook", "full_backward_hook", "full_backward_pre_hook"])
 def test_hook_inside(path: str, kind: str) -> None:

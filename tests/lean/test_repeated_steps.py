@@ -15,7 +15,7 @@ from support.repeated_steps import Steps, compare, make_maps, settle
 from torch import Tensor, nn
 
 from ladderseg_fast import lean
-from ladderseg_fast.lean import workspace
+from ladderseg_fast.lean import call_recording, workspace
 from ladderseg_fast.lean.program import Program, run
 from ladderseg_fast.lean.recorder import Recorder
 from ladderseg_fast.lean.stages import HeadStage, ResidualStage
@@ -377,6 +377,27 @@ def test_unknown_operator_that_writes(change: Callable[[Tensor], Tensor]) -> Non
         assert recorder.failure is None
         change(x)
     assert recorder.failure is not None
+
+
+def test_torch_that_increments_one_version_at_a_time(device: EmulatedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As releases before the one that takes several tensors do."""
+    increment = torch.autograd.graph.increment_version
+
+    def of_one(tensor) -> None:  # without annotations, as in some of them
+        if not isinstance(tensor, Tensor):
+            raise RuntimeError("increment_version expect a Tensor as input")
+        increment(tensor)
+
+    assert call_recording._increments_several()
+    monkeypatch.setattr(torch.autograd.graph, "increment_version", of_one)
+    assert not call_recording._increments_several()
+    monkeypatch.setattr(call_recording, "_INCREMENTS_SEVERAL", False)
+
+    def scenario(steps: Steps) -> None:
+        for _ in range(3):
+            steps()
+
+    assert compare(device, scenario)["repeated"] == 2
 
 
 def test_memory_in_a_cuda_graph(device: EmulatedCuda, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -79,6 +80,22 @@ def test_release_keeps_what_is_in_use() -> None:
     del kept
     workspace.release()
     assert workspace.resident == 0
+
+
+def test_constants_stay_until_release() -> None:
+    """CUDA graphs may read them, even if other programs have asked for longer ones since."""
+    workspace = Workspace()
+
+    def constant(count: int) -> torch.Tensor:
+        return workspace.constant(1.0, count, torch.float32, torch.device("cpu"))
+
+    first = weakref.ref(constant(4))
+    assert constant(8).tolist() == [1.0] * 8
+    gc.collect()
+    assert first() is not None and constant(4) is first()
+    workspace.release()
+    gc.collect()
+    assert first() is None
 
 
 def test_spread_pixels() -> None:
