@@ -2,6 +2,8 @@ import copy
 
 import pytest
 import torch
+from emulator.emulation import emulated
+from support.comparison import relative_error
 from support.kept_bytes import kept_bytes
 from support.lean_equals_plain import assert_lean_equals_plain, random_maps, randomise, set_mode
 from support.stage_suite import StageSuite
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from ladderseg_fast import lean
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
 from ladderseg_fast.nn import BasicBlock, Bottleneck
+from ladderseg_fast.ops.backend import using
 
 
 class ResidualSuite(StageSuite):
@@ -126,3 +129,31 @@ def test_keeps_a_map_and_a_quarter() -> None:
     parameters = sum(parameter.numel() for parameter in layer.parameters())
     assert kept < 1.02 * (2 + 2 / 4) * 64 * 32 * 32 * 4 + 8 * parameters  # the input, too
     assert kept < 0.4 * kept_bytes(lambda: copy.deepcopy(layer)(x))
+
+
+@pytest.mark.parametrize("units", ["bottlenecks", "basic blocks"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 5e-6), (torch.float16, 1e-2)], ids=str
+)
+def test_on_an_emulated_device(units: str, dtype: torch.dtype, tolerance: float) -> None:
+    """Outputs and all gradients are near those of plain float64; float16 is that of torch.autocast."""
+    if units == "bottlenecks":
+        layer = nn.Sequential(Bottleneck(8, 4, stride=2), Bottleneck(16, 4))
+    else:
+        layer = nn.Sequential(BasicBlock(8, 8), BasicBlock(8, 16, stride=2))
+    exact = randomise(layer).double()
+    layer = copy.deepcopy(exact).to(torch.float64 if dtype == torch.float64 else torch.float32)
+    x, grad = random_maps([(2, 8, 7, 10), (2, 16, 4, 5)], seed=3)
+    inputs = x.relu().requires_grad_(), x.relu().to(layer[0].conv1.weight.dtype).requires_grad_()
+    exact(inputs[0]).backward(grad)
+    with using(emulated("sm_80")):
+        with torch.autocast("cpu", dtype=torch.float16, enabled=dtype == torch.float16):
+            output = lean.residual_layer(layer, inputs[1])
+        output.backward(grad.to(output.dtype))
+    assert output.dtype == dtype
+    # Where the input is 0, only the shortcut's gradient counts: what lies before would stop it.
+    found = [torch.where(x > 0, each.grad.double(), 0.0) for each in inputs]
+    pairs = {"x": (found[1], found[0])}
+    pairs |= {n: (p.grad, q.grad) for (n, p), q in zip(layer.named_parameters(), exact.parameters())}
+    for name, (actual, expected) in pairs.items():
+        assert relative_error([actual], [expected]) < tolerance, name
