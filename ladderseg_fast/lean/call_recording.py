@@ -17,7 +17,15 @@ from .recorded_step import RecordedPass, RecordedStep
 from .recorder import Recorder, View, is_dense
 from .recordings import Entry, Finished, Kept, KeptNorm
 from .saved_tensors import SavedKinds
-from .step_facts import FrozenFacts, ProgramOfStages, buffers_of, facts_of_backward, facts_of_forward, is_usual
+from .step_facts import (
+    FrozenFacts,
+    ProgramOfStages,
+    buffers_of,
+    facts_of_backward,
+    facts_of_forward,
+    is_usual,
+    layout_of,
+)
 from .workspace import Arena, Workspace
 
 Tensors = tuple[Tensor, ...]
@@ -181,7 +189,7 @@ class CallRecording:
             counts["interpreted"] += 1
             return interpret(saved)
         with autocast.disabled(call.like.device):  # it would be among the dispatch keys, and nothing depends on it
-            facts = facts_of_backward(self._backend, wanted, grads).frozen()
+            facts = facts_of_backward(self._backend, wanted, saved[:count], grads).frozen()
         present = [grad for grad in grads if grad is not None]
         recorder.check_apart([*saved, *present])
         grad_blocks = recorder.add_tensors(present)
@@ -246,6 +254,7 @@ class CallRepetition:
         self._buffers = buffers
         self._arena: Arena | None = arena
         self._made: dict[int, Tensor] = {}
+        self._needed_layouts: list[object] = []
 
     def forward(self, call: ProgramCall, tensors: Sequence[Tensor]) -> Tensors:
         """Repeats the forward pass on inputs and parameters."""
@@ -256,6 +265,7 @@ class CallRepetition:
             self._arena = None
         else:
             call.shapes = self._finished.kept.shapes
+            self._needed_layouts = [layout_of(tensors[number]) for number in self._finished.needed_inputs]
         return tuple(output for output in outputs if output is not None)
 
     def kinds(self, saved: Sequence[Tensor]) -> SavedKinds:
@@ -284,8 +294,7 @@ class CallRepetition:
         assert self._arena is not None, "the pass before was the last"
         usual = final and is_usual(self._backend) and backend_of(call.like.device) is self._backend
         expected = self._finished.backward_facts
-        with autocast.disabled(call.like.device):
-            same = usual and expected is not None and expected.are(facts_of_backward(self._backend, wanted, grads))
+        same = usual and expected is not None and self._has_facts(expected, call, saved, wanted, grads)
         if same:
             gradients = self._repeat(call, 1, [*saved, *(grad for grad in grads if grad is not None)])
             saved.clear()
@@ -298,6 +307,21 @@ class CallRepetition:
             self._arena = None
             self._made.clear()
         return tuple(gradients)
+
+    def _has_facts(
+        self,
+        expected: FrozenFacts,
+        call: ProgramCall,
+        saved: Sequence[Tensor],
+        wanted: Sequence[bool],
+        grads: Sequence[Tensor | None],
+    ) -> bool:
+        """Whether a backward pass has these facts, and finds the inputs as they were."""
+        count = len(call.parameter_keys)
+        if [*map(layout_of, saved[count:])] != self._needed_layouts:
+            return False
+        with autocast.disabled(call.like.device):
+            return expected.are(facts_of_backward(self._backend, wanted, saved[:count], grads))
 
     def _repeat(self, call: ProgramCall, number: int, given: Sequence[Tensor]) -> list[Tensor | None]:
         device = call.like.device

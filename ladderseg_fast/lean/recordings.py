@@ -105,6 +105,9 @@ class Recordings:
                 if entry.facts.are(facts):
                     self._entries.append(self._entries.pop(i))
                     return entry, False
-            entry = Entry(facts.frozen())
-            self._entries = [*self._entries[1 - _MOST :], entry]
+            entry, others = Entry(facts.frozen()), self._entries
+            if facts.has_twins:
+                entry.failure = "a tensor is used in two places"
+                others = [each for each in others if each.failure != entry.failure]
+            self._entries = [*others[1 - _MOST :], entry]
             return entry, True

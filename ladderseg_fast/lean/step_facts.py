@@ -69,6 +69,11 @@ class StepFacts:
         addresses = map(Tensor.data_ptr, tensors)
         self._alignments = [address % _ALIGNMENT if address else None for address in addresses]
 
+    @property
+    def has_twins(self) -> bool:
+        """Whether a tensor occurs twice: frozen, such facts are not those of any pass."""
+        return len(set(map(id, self._tensors))) < len(self._tensors)
+
     def frozen(self) -> "FrozenFacts":
         """The same facts, without the tensors."""
         return FrozenFacts(self._values, self._alignments, self._tensors)
@@ -113,10 +118,20 @@ def facts_of_forward(
     return StepFacts(values, [*tensors, *present])
 
 
-def facts_of_backward(backend: Cuda, wanted: Sequence[bool], grads: Sequence[Tensor | None]) -> StepFacts:
-    """Facts of the backward pass of a call whose forward pass has certain facts."""
+def facts_of_backward(
+    backend: Cuda, wanted: Sequence[bool], parameters: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> StepFacts:
+    """Facts of the backward pass of a call whose forward pass has certain facts.
+
+    parameters: those of the forward pass, perhaps elsewhere by now: autograd does not notice `weight.data = x`.
+    """
     values: list[Any] = [tuple(wanted), *_facts_of_settings(backend), *(grad is None for grad in grads)]
-    return StepFacts(values, [grad for grad in grads if grad is not None])
+    return StepFacts(values, [*parameters, *(grad for grad in grads if grad is not None)])
+
+
+def layout_of(tensor: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    """Alignment, size and strides."""
+    return tensor.data_ptr() % _ALIGNMENT, tensor.size(), tensor.stride()
 
 
 def _facts_of_settings(backend: Cuda) -> tuple[Any, ...]:

@@ -86,6 +86,22 @@ def test_every_section(device: EmulatedCuda, section: str) -> None:
     assert compare(device, scenario, SECTIONS[section]) == {"interpreted": 2, "recorded": 2, "repeated": 4}
 
 
+def test_one_parameter_in_two_places(device: EmulatedCuda) -> None:
+    """Interpreted, for a reason that is stored once, beside the recordings of other steps."""
+
+    def scenario(steps: Steps) -> None:
+        norm = steps.module.norm
+        beta = norm.bias
+        for step in range(12):
+            norm.bias = norm.weight if 2 <= step < 11 else beta
+            steps()
+
+    steps = Steps()
+    assert compare(device, scenario)["repeated"] == 2
+    scenario(steps)
+    assert len(steps.workspace.recordings.failures) == 1
+
+
 def test_retained_graph(device: EmulatedCuda) -> None:
     """Backward twice gives the same gradients twice; both passes are interpreted, after a repeated forward pass."""
 

@@ -115,6 +115,35 @@ def test_edit_of_the_module(device: EmulatedCuda, edit: Callable[[Steps], None])
     assert counts["repeated"] == (8 if EDITS[edit] else 4 if repeats_again else 2)
 
 
+@pytest.mark.parametrize("edit", [other_storage, wide_weight, unaligned_weight], ids=lambda edit: edit.__name__)
+def test_weight_with_other_memory_before_backward(device: EmulatedCuda, edit: Callable[[Steps], None]) -> None:
+    """Autograd does not notice it. Backward reads the new values, wherever they are."""
+
+    def scenario(steps: Steps) -> None:
+        settle(steps)
+        for _ in range(2):
+            x = make_maps(steps.count)
+            out = steps.forward(x)
+            edit(steps)
+            steps.backward(x, out)
+
+    assert compare(device, scenario)["repeated"] == (4 if edit is other_storage else 1)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_input_with_other_memory_before_backward(device: EmulatedCuda, aligned: bool) -> None:
+    def scenario(steps: Steps) -> None:
+        for step in range(5):
+            x = make_maps(step).detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+            out = steps.forward(x)
+            if step >= 2:
+                memory = torch.zeros(x.numel() + 4)[4 if aligned else 1 :][: x.numel()].view(2, 4, 6, 8)
+                x.data = memory.permute(0, 3, 1, 2).copy_(2 * x.data)
+            steps.backward(x, out)
+
+    assert compare(device, scenario)["repeated"] == (6 if aligned else 1)
+
+
 def test_refused_edits_are_refused_after_repeated_steps(device: EmulatedCuda) -> None:
     steps = Steps()
     for _ in range(3):
