@@ -1,6 +1,8 @@
 """The loss of the hardest pixels: which are kept, its values and gradients."""
 
 import math
+import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from support.operator_suite import evaluate, random
 from torch import Tensor
 
 from ladderseg_fast import ops
-from ladderseg_fast.ops.upsample_ohem_cross_entropy import kth_largest
+from ladderseg_fast.ops.upsample_ohem_cross_entropy import by_bits, by_digits, kth_largest
 
 IGNORED = 255
 
@@ -118,8 +120,12 @@ def test_same_bits_every_time() -> None:
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
 
 
+@pytest.mark.parametrize("find", [by_bits, by_digits])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_kth_largest(dtype: torch.dtype) -> None:
+def test_kth_largest(dtype: torch.dtype, find: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[by_bits.__module__]  # the package has a function of the same name
+    monkeypatch.setattr(module, "by_digits", find)  # what a CPU takes
+    monkeypatch.setattr(module, "_PART", 50)
     values = random(11, 13, seed=4, low=0.0, high=50.0).to(dtype)
     values.view(-1)[:6] = torch.tensor([0.0, torch.inf, 1e-40, 3.5, 3.5, 3.5], dtype=dtype)
     ordered = values.flatten().sort(descending=True).values
