@@ -42,13 +42,13 @@ def is_usual(backend: Cuda) -> bool:
     """Whether nothing observes or changes what torch's operators and the kernels do; and facts can be compared."""
     return (
         backend.repeats_steps
-        and tensor_guards.are_available()
         and not backend.observers
         and torch._C._len_torch_dispatch_stack() == 0
         and all(isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
         and not torch.are_deterministic_algorithms_enabled()
         and not torch.is_anomaly_enabled()
         and not transforms.are_active()
+        and tensor_guards.are_available()
     )
 
 

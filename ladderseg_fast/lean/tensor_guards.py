@@ -5,6 +5,7 @@ then lean steps are interpreted, not repeated.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Protocol
 
 import torch
@@ -23,21 +24,23 @@ class Guards(Protocol):
 
 
 def are_available() -> bool:
-    """Whether this torch has guards that work as they are used here."""
-    return _kind is not None
+    """Whether this torch has guards that work as they are used here; to be asked outside of torch's dispatch modes."""
+    return _kind() is not None
 
 
 def guards_of(tensors: Sequence[Tensor]) -> Guards:
     """Guards of the facts of these tensors, for `Guards.check`; only if they are available."""
-    assert _kind is not None
-    return _made(_kind, *tensors)
+    kind = _kind()
+    assert kind is not None
+    return _made(kind, *tensors)
 
 
 def _made(kind: Callable[..., Guards], *tensors: Tensor) -> Guards:
     return kind(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
 
 
-def _known() -> Callable[..., Guards] | None:
+@cache
+def _kind() -> Callable[..., Guards] | None:
     try:
         from torch._C._dynamo.guards import TensorGuards
     except ImportError:
@@ -73,6 +76,3 @@ def _works(kind: Callable[..., Guards]) -> bool:
         )
     except (AttributeError, RuntimeError, TypeError):
         return False
-
-
-_kind = _known()
