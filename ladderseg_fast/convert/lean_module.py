@@ -10,12 +10,14 @@ from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from ..lean import MemoryPlan, Workspace, opaque
 from ..lean.examination import Examination, know
 from ..lean.module_check import check_modules
 from ..lean.program import Program, run
 from ..ops.deferred_checks import expect
+from ..ops.layout import is_channels_last
 from .budget import PartBudget, PlannedPart
 
 
@@ -94,8 +96,23 @@ class LeanModule(nn.Module):
         return cls if isinstance(module, cls) else cls.lean_replaces
 
     def forward(self, x: Tensor) -> Any:
-        """Result of the replaced class for x [N, C, H, W]: from a lean program, or as before the conversion."""
-        return self.lean_forward(x) if self.lean_state.lean else super().forward(x)
+        """Result of the replaced class for x [N, C, H, W]: from a lean program, or as before the conversion.
+
+        An empty batch runs as before: there is no memory to save.
+
+        Raises:
+            RuntimeError: torch.fx traces the forward pass.
+        """
+        if not self.lean_state.lean:
+            return super().forward(x)
+        if isinstance(x, Proxy):
+            raise RuntimeError(
+                f"{self.lean_state.path} is converted and cannot be traced by torch.fx (create_feature_extractor): "
+                "ladderseg_fast.convert.undo(model) restores it"
+            )
+        if x.dim() == 4 and len(x) == 0:
+            return super().forward(x)
+        return self.lean_forward(x)
 
     @opaque
     def lean_forward(self, x: Tensor) -> Any:
@@ -133,8 +150,8 @@ class LeanModule(nn.Module):
         """Whether torch would run the module on channels_last maps for x [N, C, H, W]."""
         # Not the attribute, which a parametrization would compute once more.
         weights = (child._parameters.get("weight") for child in self.modules() if isinstance(child, nn.Conv2d))
-        first = next((weight for weight in weights if weight is not None), x)
-        return not (x.is_contiguous() and first.is_contiguous())
+        first = next((weight for weight in weights if weight is not None), None)
+        return is_channels_last(x) or (first is not None and not first.is_contiguous())
 
     def lean_plan(self, x: Tensor) -> MemoryPlan:
         """The plan for a step on x [N, C, H, W].
@@ -159,7 +176,16 @@ class LeanModule(nn.Module):
         name = "program", key, plan.key
         if name not in derived:
             derived[name] = make(plan)
-        return list(run(derived[name], [x], plan, self.lean_state.workspace))
+        return list(run(derived[name], [_with_gradient_laid_out(x)], plan, self.lean_state.workspace))
+
+
+def _with_gradient_laid_out(x: Tensor) -> Tensor:
+    """The same map as x [N, C, H, W], whose gradient gets torch's layout: `torch.autograd.grad` returns it as it is."""
+    if not (torch.is_grad_enabled() and x.requires_grad) or is_channels_last(x):
+        return x
+    x = x.view_as(x)
+    x.register_hook(Tensor.contiguous)
+    return x
 
 
 def laid_out(out: Tensor, channels_last: bool) -> Tensor:

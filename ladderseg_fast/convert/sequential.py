@@ -92,10 +92,11 @@ class LeanSequence(LeanModule):
                 if first is not None and first.lean_rectified:
                     expect_rectified(state.path, x)
                 make = partial(self._lean_program, segment, channels_last, copies)
-                (x,) = self.lean_run(derived, make, x, plan, key=(number, channels_last, copies))
+                (out,) = self.lean_run(derived, make, x, plan, key=(number, channels_last, copies))
+                x = laid_out(out, channels_last)  # in which dropout draws its numbers, and which hooks see
             else:
                 x = self.get_submodule(segment.names[0])(x)
-        return laid_out(x, channels_last)
+        return x
 
     def lean_sections(self) -> list[str]:
         return [name for name in self.lean_names(self) if isinstance(self.get_submodule(name), LeanPart)]
@@ -183,7 +184,7 @@ def _find_stem(path: str, sequence: nn.Module, names: tuple[str, ...], left: dic
     if not isinstance(sequence.get_submodule(names[0]), nn.Conv2d):
         return ()
     why: dict[str, str] = {}
-    for stem in (names[:4], names[:3]):
+    for stem in (names[:4], names[:3]) if len(names) > 2 else ():
         try:
             _look_at_stem(Examination(), path, sequence, stem)
             return stem

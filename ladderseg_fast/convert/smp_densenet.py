@@ -73,7 +73,9 @@ class LeanDenseNetEncoder(LeanModule, DenseNetEncoder):
                 outputs = self.lean_run(derived, make, x, plan, key=(number, channels_last, copies))
                 x = outputs[-1]
                 maps += outputs if segment.names[-1] == self._lean_last else outputs[:-1]
-            elif segment.names[0].startswith("transition"):
+                continue
+            x = laid_out(x, channels_last)  # in which dropout draws its numbers, and which hooks see
+            if segment.names[0].startswith("transition"):
                 transition = features.get_submodule(segment.names[0])
                 x = transition.relu(transition.norm(x))
                 maps.append(x)
@@ -82,7 +84,7 @@ class LeanDenseNetEncoder(LeanModule, DenseNetEncoder):
             else:
                 x = features.get_submodule(segment.names[0])(x)
         if self._depth == 5:
-            maps.append(features.norm5(x))
+            maps.append(features.norm5(laid_out(x, channels_last)))
         return [maps[0], *(laid_out(each, channels_last) for each in maps[1:])]
 
     def lean_sections(self) -> list[str]:

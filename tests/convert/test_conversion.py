@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from support.converted_equals_plain import assert_converted_equals_plain, make_images
 from support.lean_equals_plain import randomise
-from support.other_densenets import smp_densenet, torchvision_densenet
+from support.other_densenets import smp_densenet, timm_densenet, torchvision_densenet
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrizations
@@ -109,6 +109,24 @@ def test_layout() -> None:
     for model in (plain, converted):
         model.to(memory_format=torch.channels_last)
     assert converted.features(IMAGES).stride() == plain.features(IMAGES).stride()
+
+
+def test_layout_of_maps_that_are_neither() -> None:
+    """Such as a range of channels, or rows and columns transposed: torch returns contiguous maps for these."""
+    plain, converted = models()
+    maps = make_images(2, 32, 12, 10)
+    for x in (maps[:, 16:], maps[:, :16].transpose(2, 3), maps[:, :16, ::2]):
+        expected = plain.features.denseblock1(x)
+        assert converted.features.denseblock1(x).stride() == expected.stride() == expected.contiguous().stride()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_layout_of_gradients(layout: torch.memory_format) -> None:
+    """Attacks and penalties view the images' gradient as a matrix."""
+    images = IMAGES.contiguous(memory_format=layout).requires_grad_()
+    expected, actual = (torch.autograd.grad(model(images).sum(), images)[0] for model in models())
+    assert actual.stride() == expected.stride()
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.autocast.*")
@@ -228,8 +246,46 @@ def test_edited_part_is_left_alone_and_named(edit: str) -> None:
     assert report.left[path].startswith(message)
     assert not isinstance(model.get_submodule(path), LeanModule)
     assert sum(isinstance(module, LeanModule) for module in model.modules()) == 7
-    if edit != "dropout":
-        assert_converted_equals_plain(model, "train", (2, 3, 64, 64))
+    assert_converted_equals_plain(model, "train" if edit != "dropout" else "eval", (2, 3, 64, 64))
+
+
+def with_dropout_in_a_layer(model: nn.Module) -> nn.Module:
+    block = getattr(model, "features", model).denseblock3
+    block.denselayer1.drop_rate = 0.4
+    return model
+
+
+def with_dropout_in_the_stem(model: nn.Module) -> nn.Module:
+    model.features.pool0 = nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.Dropout(0.3))
+    return model
+
+
+MODELS_WITH_DROPOUT: dict[str, Callable[[], nn.Module]] = {
+    "torchvision": lambda: with_dropout_in_a_layer(torchvision_densenet()),
+    "timm": lambda: with_dropout_in_a_layer(timm_densenet()),
+    "smp": lambda: with_dropout_in_a_layer(smp_densenet()),
+    "stem": lambda: with_dropout_in_the_stem(torchvision_densenet()),
+    "smp's stem": lambda: with_dropout_in_the_stem(smp_densenet()),
+}
+
+
+@pytest.mark.parametrize("name", MODELS_WITH_DROPOUT)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_dropout_between_programs_draws_the_same(name: str, layout: torch.memory_format) -> None:
+    """It draws in the order of the elements in memory, so it must get maps in the layout that it got before."""
+    plain = randomise(MODELS_WITH_DROPOUT[name]()).double()
+    model = copy.deepcopy(plain)
+    assert convert(model).converted
+    images = IMAGES.contiguous(memory_format=layout)
+    results = []
+    for each in (plain, model):
+        torch.manual_seed(0)
+        outputs = each(images)
+        results.append((outputs if isinstance(outputs, list) else [outputs], torch.get_rng_state()))
+    (expected, state), (actual, state_after) = results
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    assert torch.equal(state, state_after)
 
 
 @pytest.mark.parametrize("edit", EDITS)
@@ -272,6 +328,32 @@ def test_parametrizations_are_followed() -> None:
     assert_same_step(plain, converted)
 
 
+def strange_stems(features: nn.Sequential) -> dict[str, list[nn.Module]]:
+    conv, norm, relu, pool, block, transition, *_ = features
+    rest = [block, transition]
+    return {
+        "relu0": [conv, norm, nn.SiLU(), pool, *rest],
+        "pool0": [conv, norm, relu, nn.AvgPool2d(3, 2, 1), *rest],
+        "no ReLU": [conv, norm, pool, *rest],
+        "no pooling": [conv, norm, relu, *rest],
+        "no batch norm": [conv, *rest],
+        "one part": [conv, block],
+    }
+
+
+@pytest.mark.parametrize("name", ["relu0", "pool0", "no ReLU", "no pooling", "no batch norm", "one part"])
+def test_parts_after_another_stem(name: str) -> None:
+    model = nn.Sequential(*strange_stems(torchvision_densenet().features)[name])
+    (description,) = convert(model, dry_run=True).converted.values()
+    assert description == ("dense block" if name == "one part" else "dense block, transition")
+    assert_converted_equals_plain(model, "train", (2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("make", [torchvision_densenet, timm_densenet, smp_densenet])
+def test_empty_batch(make: Callable[[], nn.Module]) -> None:
+    assert_converted_equals_plain(make(), "eval", (0, 3, 64, 64))
+
+
 def test_wrong_number_of_channels() -> None:
     _, model = models()
     with pytest.raises(ValueError, match=r"the input of features must be \[N, 3, H, W\], got shape \(2, 1, 64, 64\)"):
@@ -296,5 +378,8 @@ def test_tracing_is_refused() -> None:
         torch.export.export(converted.eval(), (IMAGES,))
     with pytest.raises(RuntimeError, match="cannot be scripted"):
         torch.jit.script(converted)
+    with pytest.raises(RuntimeError, match="features is converted and cannot be traced by torch.fx"):
+        torch.fx.symbolic_trace(converted)
     convert.undo(converted)
     torch.jit.script(converted)
+    torch.fx.symbolic_trace(converted)
