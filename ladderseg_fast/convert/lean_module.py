@@ -6,6 +6,7 @@ So parameters, their names, hooks on the module, optimizers and checkpoints stay
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, ClassVar, NoReturn
 
 import torch
@@ -95,24 +96,31 @@ class LeanModule(nn.Module):
         """The class that an unedited `module` has: this one, or if it is not converted the one that this replaces."""
         return cls if isinstance(module, cls) else cls.lean_replaces
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         """Result of the replaced class for x [N, C, H, W]: from a lean program, or as before the conversion.
 
-        An empty batch runs as before: there is no memory to save.
+        The replaced class gives x its name.
+        """
+        if named:
+            inputs = signature(self.lean_replaces.forward).bind(self, *inputs, **named).args[1:]
+        if len(inputs) == 1 and self.lean_runs(inputs[0]):
+            return self.lean_forward(inputs[0])
+        return super().forward(*inputs)
+
+    def lean_runs(self, x: Tensor) -> bool:
+        """Whether x [N, C, H, W] runs lean: not if `memory` is "plain", nor in an empty batch, which takes no memory.
 
         Raises:
-            RuntimeError: torch.fx traces the forward pass.
+            RuntimeError: torch.fx traces the module.
         """
         if not self.lean_state.lean:
-            return super().forward(x)
+            return False
         if isinstance(x, Proxy):
             raise RuntimeError(
                 f"{self.lean_state.path} is converted and cannot be traced by torch.fx (create_feature_extractor): "
                 "ladderseg_fast.convert.undo(model) restores it"
             )
-        if x.dim() == 4 and len(x) == 0:
-            return super().forward(x)
-        return self.lean_forward(x)
+        return x.dim() != 4 or len(x) > 0
 
     @opaque
     def lean_forward(self, x: Tensor) -> Any:

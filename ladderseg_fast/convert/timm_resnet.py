@@ -23,13 +23,13 @@ class LeanTimmResNet(LeanSequence, ResNet):
     def lean_names(cls, module: nn.Module) -> tuple[str, ...]:
         return "conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3", "layer4"
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         """Class scores [N, K] of x [N, C, H, W]."""
-        return ResNet.forward(self, x)
+        return ResNet.forward(self, *inputs, **named)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Result of the last layer for x [N, C, H, W]."""
-        return self.lean_forward(x) if self.lean_state.lean else super().forward_features(x)
+        return self.lean_forward(x) if self.lean_runs(x) else super().forward_features(x)
 
     @opaque
     def lean_forward(self, x: Tensor) -> Tensor:

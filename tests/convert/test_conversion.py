@@ -349,6 +349,25 @@ def test_parts_after_another_stem(name: str) -> None:
     assert_converted_equals_plain(model, "train", (2, 3, 32, 32))
 
 
+def test_inputs_by_name() -> None:
+    plain, converted = models()
+    for model in (plain, converted):
+        model.eval()
+    maps = make_images(2, 16, 12, 10)
+    names = {
+        "": ("input", IMAGES),
+        "denseblock1": ("init_features", maps),
+        "transition1": ("input", maps.repeat(1, 2, 1, 1)),
+    }
+    for path, (name, x) in names.items():
+        expected, actual = (model.features.get_submodule(path)(**{name: x}) for model in (plain, converted))
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+    with pytest.raises(TypeError, match="missing a required argument: 'input'"):
+        converted.features(y=IMAGES)
+    with pytest.raises(TypeError, match="takes 2 positional arguments but 3 were given"):
+        converted.features(IMAGES, IMAGES)
+
+
 @pytest.mark.parametrize("make", [torchvision_densenet, timm_densenet, smp_densenet])
 def test_empty_batch(make: Callable[[], nn.Module]) -> None:
     assert_converted_equals_plain(make(), "eval", (0, 3, 64, 64))
