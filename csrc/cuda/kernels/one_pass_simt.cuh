@@ -257,8 +257,11 @@ struct SimtPass {
           maps.move(args);
         }
         __syncthreads();
-#if __CUDA_ARCH__ >= 1200  // where the compiler would keep addresses, and spill others
+        // Where a compiler would keep addresses, and spill others.
+#if __CUDA_ARCH__ >= 1200
         thread = thread_again();
+#elif __CUDA_ARCH__ >= 900
+        if constexpr (sizeof(Element) == 2) thread = thread_again();
 #endif
         multiply_by_y(i * kSide, memory);
         __syncthreads();
