@@ -57,6 +57,12 @@ _INTEGERS = (
 )
 
 
+def check_tensor(name: str, x: object) -> None:
+    """Checks that `x` is a tensor, not such as a dictionary of a model's outputs."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+
+
 def check_labels(labels: Tensor) -> None:
     """Checks that `labels` have an integer dtype."""
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:

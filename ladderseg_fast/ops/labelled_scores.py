@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .autocast import float32_in_autocast
 from .backend import real_dtype
-from .checks import check_labels, check_map, check_vector, check_weights_of_classes
+from .checks import check_labels, check_map, check_tensor, check_vector, check_weights_of_classes
 from .transforms import refuse_tangents
 
 #: Dtype to which labels are converted if the core does not read theirs.
@@ -19,18 +19,22 @@ _READABLE = {
 
 
 def scores_and_weights(
-    name: str, logits: Tensor, class_weights: Tensor | None, label_smoothing: float
+    name: str, logits: Tensor, labels: Tensor, class_weights: Tensor | None, label_smoothing: float
 ) -> tuple[Tensor, Tensor | None]:
     """Logits in the dtype of losses under torch.autocast, and class weights in the dtype that the kernels read.
 
     Raises:
-        TypeError: class_weights are no tensor of real numbers.
+        TypeError: logits or labels are no tensor, or class_weights none of real numbers.
         ValueError: label_smoothing is not in [0, 1].
-        RuntimeError: the operator `name` would lose tangents.
+        RuntimeError: the operator `name` would lose tangents, or the gradient of class_weights.
     """
+    check_tensor("logits", logits)
+    check_tensor("labels", labels)
     logits = float32_in_autocast(logits)
     if class_weights is not None:
         check_weights_of_classes(class_weights)
+        if class_weights.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(f"class_weights have no gradient in {name}, but require one; detach() them")
         class_weights = class_weights.to(real_dtype(logits.dtype))
     check_label_smoothing(label_smoothing)
     refuse_tangents(name, (logits, class_weights))

@@ -58,12 +58,13 @@ def upsample_cross_entropy(
         ValueError: a label is out of range, a shape or device does not fit, or another argument has a value that it
             cannot have. On CUDA a later call reports the label, because waiting for the device would cost time.
         TypeError: a dtype does not fit.
+        RuntimeError: class_weights require a gradient.
     Source: ALGORITHMS.md section 5, loss.
     Equivalent to: ops.reference.upsample_cross_entropy. Only with reduction "none", a pixel whose incoming gradient is
         0 adds 0 to the gradient even if its logits are NaN.
     """
     _check_reduction(reduction)
-    logits, class_weights = scores_and_weights("upsample_cross_entropy", logits, class_weights, label_smoothing)
+    logits, class_weights = scores_and_weights("upsample_cross_entropy", logits, labels, class_weights, label_smoothing)
     if reduction == "none":
         losses = pixel_losses(logits, labels, class_weights, ignore_index, label_smoothing, align_corners)
         return losses.to(logits.dtype)

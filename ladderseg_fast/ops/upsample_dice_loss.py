@@ -45,7 +45,7 @@ def upsample_dice_loss(
     Equivalent to: ops.reference.upsample_dice_loss.
     """
     _check_constants(smooth, eps)
-    logits, _ = scores_and_weights("upsample_dice_loss", logits, None, 0.0)
+    logits, _ = scores_and_weights("upsample_dice_loss", logits, labels, None, 0.0)
     losses, sums = softmax_sums(logits, labels, ignore_index=ignore_index, align_corners=align_corners)
     return (_dice_loss(sums, smooth, eps, per_image) + _nan_like(losses[0])).to(logits.dtype)
 
@@ -101,12 +101,12 @@ def upsample_cross_entropy_dice_loss(
     Returns:
         Scalar of the dtype of logits (float32 in a region of torch.autocast).
     Raises:
-        ValueError, TypeError: as the two losses.
+        ValueError, TypeError, RuntimeError: as the two losses.
     Equivalent to: ops.reference.upsample_cross_entropy_dice_loss.
     """
     _check_constants(smooth, eps)
     logits, class_weights = scores_and_weights(
-        "upsample_cross_entropy_dice_loss", logits, class_weights, label_smoothing
+        "upsample_cross_entropy_dice_loss", logits, labels, class_weights, label_smoothing
     )
     losses, sums = softmax_sums(logits, labels, class_weights, ignore_index, label_smoothing, align_corners)
     total = losses[1].detach()

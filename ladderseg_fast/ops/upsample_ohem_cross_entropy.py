@@ -1,6 +1,8 @@
 """Cross entropy of upsampled logits over the hardest pixels: online hard example mining."""
 
 import math
+from numbers import Real
+from operator import index
 
 import torch
 import torch.nn.functional as F
@@ -47,13 +49,16 @@ def upsample_ohem_cross_entropy(
         0, with a gradient of 0, if none is kept.
     Raises:
         ValueError: see upsample_cross_entropy; also, if nothing would be kept, whatever the logits.
-        TypeError: a dtype does not fit.
+        TypeError: a dtype does not fit, or min_kept is no number.
+        RuntimeError: class_weights require a gradient.
     Source: Shrivastava, Gupta and Girshick, Training Region-based Object Detectors with Online Hard Example Mining,
         2016; with a threshold and a least number as in segmentation (CCNet, HRNet).
     Equivalent to: ops.reference.upsample_ohem_cross_entropy.
     """
-    _check_selection(threshold, min_kept)
-    logits, class_weights = scores_and_weights("upsample_ohem_cross_entropy", logits, class_weights, label_smoothing)
+    min_kept = _checked_selection(threshold, min_kept)
+    logits, class_weights = scores_and_weights(
+        "upsample_ohem_cross_entropy", logits, labels, class_weights, label_smoothing
+    )
     number, share = (0, min_kept) if isinstance(min_kept, float) else (min_kept, 0.0)
     kept = _hardest(logits.detach(), labels, ignore_index, threshold, number, share, align_corners)
     return reduced_loss(logits, labels, class_weights, ignore_index, "mean", label_smoothing, align_corners, kept)
@@ -71,7 +76,7 @@ def _plain(
     align_corners: bool = False,
 ) -> Tensor:
     """Mean cross entropy of logits [N, K, h, w], upsampled to labels [N, H, W], over the hardest pixels."""
-    _check_selection(threshold, min_kept)
+    min_kept = _checked_selection(threshold, min_kept)
     check_label_smoothing(label_smoothing)
     check_labels(labels)
     labels = labels.long()
@@ -101,15 +106,30 @@ def _plain(
     return (losses.where(kept, 0.0).sum(dtype=wide) / total.where(total != 0, 1)).to(losses.dtype)
 
 
-def _check_selection(threshold: float | None, min_kept: int | float) -> None:
+def _checked_selection(threshold: float | None, min_kept: int | float) -> int | float:
+    """Checks both; returns min_kept as Python's int or float, whichever of NumPy's numbers it is."""
     if threshold is not None and not 0.0 < threshold <= 1.0:
         raise ValueError(f"threshold must be a probability in (0, 1] or None, got {threshold}")
-    if isinstance(min_kept, float) and not 0.0 <= min_kept <= 1.0:
-        raise ValueError(f"min_kept must be a share in [0, 1] if it is a float, got {min_kept}")
-    if min_kept < 0:
-        raise ValueError(f"min_kept must not be negative, got {min_kept}")
-    if threshold is None and min_kept == 0:
+    kept = _python_number(min_kept)
+    if isinstance(kept, float) and not 0.0 <= kept <= 1.0:
+        raise ValueError(f"min_kept must be a share in [0, 1] if it is a float, got {kept}")
+    if kept < 0:
+        raise ValueError(f"min_kept must not be negative, got {kept}")
+    if threshold is None and kept == 0:
         raise ValueError("min_kept must be positive if threshold is None, otherwise no pixel is kept")
+    return kept
+
+
+def _python_number(min_kept: int | float) -> int | float:
+    # In this order: every integer is a real number too, and a share must not be cut down to an integer.
+    if hasattr(min_kept, "__index__"):
+        try:
+            return index(min_kept)
+        except TypeError:  # a tensor, but not one integer
+            pass
+    if isinstance(min_kept, Real):
+        return float(min_kept)
+    raise TypeError(f"min_kept must be an int or a float, got {min_kept!r}")
 
 
 def _number_of(min_kept: int | float, counted: Tensor) -> Tensor:

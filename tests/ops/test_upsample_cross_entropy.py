@@ -231,6 +231,29 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
                     torch.zeros(2, 4, 2, 3), torch.zeros(2, 5, 6, dtype=torch.int64), weights
                 )
 
+    def test_class_weights_have_no_gradient(self) -> None:
+        """Refused, as in F.cross_entropy, unless nothing is differentiated."""
+        arguments = self.prepared(self.small)
+        logits, labels = arguments["logits"], arguments["labels"]
+        weights = torch.ones(4, dtype=arguments["class_weights"].dtype, device=logits.device, requires_grad=True)
+        for name in ("upsample_cross_entropy", "upsample_ohem_cross_entropy", "upsample_cross_entropy_dice_loss"):
+            for implementation in (ops, ops.reference):
+                function = getattr(implementation, name)
+                with pytest.raises(RuntimeError, match=r"weight"):
+                    function(logits, labels, weights)
+                with torch.no_grad():
+                    assert function(logits, labels, weights) == function(logits, labels, weights.detach())
+
+    def test_no_tensors(self) -> None:
+        """Such as the dictionary that a network of torchvision gives."""
+        logits, labels = torch.zeros(2, 4, 2, 3), torch.zeros(2, 5, 6, dtype=torch.int64)
+        names = "cross_entropy", "ohem_cross_entropy", "dice_loss", "cross_entropy_dice_loss"
+        for function in (getattr(ops, f"upsample_{name}") for name in names):
+            with pytest.raises(TypeError, match=r"^logits must be a tensor, got dict"):
+                function({"out": logits}, labels)
+            with pytest.raises(TypeError, match=r"^labels must be a tensor, got list"):
+                function(logits, labels.tolist())
+
     def test_large_scores_do_not_overflow(self) -> None:
         logits = 1000.0 * self.arguments(self.large)["logits"]
         self.check(self.prepared(self.large, logits=logits))

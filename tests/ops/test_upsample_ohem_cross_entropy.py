@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -153,6 +154,24 @@ def test_bad_arguments(options: dict, name: str) -> None:
     logits, labels = torch.zeros(1, 3, 2, 2), torch.zeros(1, 4, 4, dtype=torch.int64)
     with pytest.raises(ValueError, match=rf"\b{name}\b"):
         ops.upsample_ohem_cross_entropy(logits, labels, **options)
+
+
+@pytest.mark.parametrize("number", [np.int64(5), np.float32(0.25), np.float64(0.25), torch.tensor(5)], ids=repr)
+def test_number_of_another_library(number: object) -> None:
+    """Integers are numbers of pixels, and all others shares: none is cut down to an integer."""
+    logits, labels = logits_and_labels(2, 5, 4, 6, 13, 17)
+    expected = ops.upsample_ohem_cross_entropy(logits, labels, threshold=0.01, min_kept=number.item())
+    for implementation in (ops, ops.reference):
+        loss = implementation.upsample_ohem_cross_entropy(logits, labels, threshold=0.01, min_kept=number)
+        assert_near(loss, expected, "loss")
+
+
+@pytest.mark.parametrize("min_kept", [None, "all", torch.tensor(0.25), torch.ones(2)], ids=repr)
+def test_min_kept_is_no_number(min_kept: object) -> None:
+    logits, labels = torch.zeros(1, 3, 2, 2), torch.zeros(1, 4, 4, dtype=torch.int64)
+    for implementation in (ops, ops.reference):
+        with pytest.raises(TypeError, match="min_kept must be an int or a float"):
+            implementation.upsample_ohem_cross_entropy(logits, labels, min_kept=min_kept)
 
 
 def test_label_out_of_range() -> None:
