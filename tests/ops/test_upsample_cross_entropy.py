@@ -258,6 +258,13 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
         logits = 1000.0 * self.arguments(self.large)["logits"]
         self.check(self.prepared(self.large, logits=logits))
 
+    def test_large_scores_with_label_smoothing(self) -> None:
+        """Only differences of scores count: what all have in common costs no digits. No upsampling rounds them here."""
+        for shape in ((2, 19, 5, 7, 5, 7), (1, 64, 5, 7, 5, 7)):
+            logits = 10000.0 + self.arguments(shape)["logits"].float()
+            for reduction in ("mean", "none"):
+                self.check(self.prepared(shape, logits=logits, label_smoothing=0.2, reduction=reduction))
+
     @pytest.mark.parametrize("label", [4, 254, 256, -1, -100, 2**40])
     def test_label_out_of_range(self, label: int) -> None:
         arguments = self.prepared(self.small)

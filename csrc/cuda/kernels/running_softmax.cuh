@@ -14,7 +14,7 @@ struct Classes {
 
 // Nothing but the sum of the terms.
 struct NoOtherSums {
-  LADDERSEG_DEVICE void scale(Real) {}
+  LADDERSEG_DEVICE void rebase(Real, Real) {}
   LADDERSEG_DEVICE void add(int, Real, Real) {}
 };
 
@@ -23,7 +23,8 @@ struct RunningSoftmax {
   Real maximum, sum, at_label;
   int label;
 
-  // `others` sees every term, and the factor by which terms so far change.
+  // `others` sees every term with its score, taken from the largest so far; and when that rises, by how much, and the
+  // factor by which terms so far change.
   template <class OtherSums>
   LADDERSEG_DEVICE void add(const Real (&value)[kGroup], Classes classes, OtherSums& others) {
     Real highest = maximum;
@@ -33,13 +34,13 @@ struct RunningSoftmax {
     const Real offset = highest == -infinity() ? Real(0) : highest;
     const Real factor = exp_nonpositive(maximum - offset);
     sum *= factor;
-    others.scale(factor);
+    others.rebase(factor, offset - (maximum == -infinity() ? Real(0) : maximum));
 #pragma unroll
     for (int k = 0; k < kGroup; ++k) {
       if (k < classes.count) {
-        const Real term = exp_nonpositive(value[k] - offset);
+        const Real score = value[k] - offset, term = exp_nonpositive(score);
         sum += term;
-        others.add(k, term, value[k]);
+        others.add(k, term, score);
       }
       at_label = classes.first + k == label ? value[k] : at_label;
     }

@@ -54,19 +54,23 @@ struct ClassValues {
   }
 };
 
-// Sums over the classes of a pixel beside that of the softmax's terms.
+// Sums over the classes of a pixel beside that of the softmax's terms. Scores count from the largest, so that large
+// ones do not cancel each other.
 struct OtherSums {
   const ClassValues& of;
   bool smoothing;
   Real predicted;  // terms times `predicted`
-  Real scores;     // scores times shares
+  Real distances;  // distances of the scores from the largest, times shares
   Real shares;
 
-  LADDERSEG_DEVICE void scale(Real factor) { predicted *= factor; }
-  LADDERSEG_DEVICE void add(int k, Real term, Real value) {
+  LADDERSEG_DEVICE void rebase(Real factor, Real rise) {
+    predicted *= factor;
+    if (smoothing) distances = fused_multiply_add(shares, rise, distances);
+  }
+  LADDERSEG_DEVICE void add(int k, Real term, Real score) {
     predicted = fused_multiply_add(term, of.predicted[k], predicted);
     if (smoothing) {
-      scores = fused_multiply_add(of.shares[k], value, scores);
+      distances = fused_multiply_add(of.shares[k], -score, distances);
       shares += of.shares[k];
     }
   }
@@ -119,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 2)
         OtherSums others = {values, smoothing, predicted[r], smoothed[r], shares_before};
         softmax[r].add(value, classes, others);
         predicted[r] = others.predicted;
-        smoothed[r] = others.scores;
+        smoothed[r] = others.distances;
         shares = others.shares;
       }
     }
@@ -137,7 +141,7 @@ extern "C" __global__ void __launch_bounds__(kScoreThreads, 2)
         const Real at_label = kept * class_of_label, total = at_label + shares;
         const Real logarithm = natural_log(pixel.sum);
         loss = at_label * (logarithm + (pixel.maximum - pixel.at_label));
-        if (smoothing) loss += shares * (logarithm + pixel.maximum) - smoothed[r];
+        if (smoothing) loss += fused_multiply_add(shares, logarithm, smoothed[r]);
         if (weight != Real(0)) {
           sums.loss += static_cast<double>(weight) * static_cast<double>(loss);
           sums.weight += static_cast<double>(weight) * static_cast<double>(class_of_label);

@@ -94,6 +94,15 @@ MUTATIONS = [
         WRONG,
     ),
     Mutation(
+        "label smoothing counts from the largest score of each group of classes",
+        SMOOTHED_LOSSES,
+        "upsample_pixel_losses",
+        "upsample_pixel_losses.cu",
+        "    if (smoothing) distances = fused_multiply_add(shares, rise, distances);\n",
+        "",
+        WRONG,
+    ),
+    Mutation(
         "pixel weight missing in the gradient",
         SMOOTHED_LOSSES,
         "upsample_pixel_losses",
