@@ -231,7 +231,7 @@ class Examination:
         if not units:
             raise UnsupportedModuleError(path, "has no unit")
         reads, channels = None, 0
-        for name, unit in units.named_children():
+        for name, unit in units._modules.items():  # named_children leaves out a unit that is there before
             found, after = self._residual_unit(f"{path}.{name}", unit)
             if reads is None:
                 reads = found

@@ -101,6 +101,19 @@ def test_edited_unit_is_left_alone() -> None:
         model(make_images(1, 3, 64, 64))
 
 
+def test_repeated_unit_is_left_alone() -> None:
+    """The plain layer runs it twice."""
+    model = torchvision_resnet()
+    model.layer1[1] = model.layer1[0] = model.layer1[1]
+    report = convert(model)
+    assert report.left["layer1"] == "layer1.1.conv1 is the same module as layer1.0.conv1"
+    model = torchvision_resnet()
+    convert(model)
+    model.layer1[0] = model.layer1[1]
+    with pytest.raises(lean.UnsupportedModuleError, match="^ResNet.layer1.1.conv1 is the same module as"):
+        model(make_images(1, 3, 64, 64))
+
+
 def test_layer_that_may_read_negative_values_is_left_alone() -> None:
     """A lean layer takes what a ReLU gives."""
     model = torchvision_resnet()
