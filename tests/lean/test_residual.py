@@ -77,7 +77,9 @@ def test_negative_input() -> None:
 def test_repeated_unit() -> None:
     """The maps that backward needs are kept once for each module."""
     unit = BasicBlock(4, 4)
-    with pytest.raises(lean.UnsupportedModuleError, match="^Sequential.1.conv1 is the same module as Sequential.0.conv1"):
+    with pytest.raises(
+        lean.UnsupportedModuleError, match="^Sequential.1.conv1 is the same module as Sequential.0.conv1"
+    ):
         lean.residual_layer(nn.Sequential(unit, unit), torch.rand(1, 4, 3, 3))
 
 
