@@ -161,7 +161,7 @@ def _look_at_layers(look: Examination, path: str, module: nn.Module) -> None:
             look.itself(f"{path}.{name}", child, nn.ModuleList)
     channels = None
     for name, layer in _named_layers(module):
-        where, names = f"{path}.{name}", [name for name, _ in layer.named_children()]
+        where, names = f"{path}.{name}", list(layer._modules)  # those that are there twice, too
         if not 3 <= len(names) <= 4:
             raise UnsupportedModuleError(where, f"has {len(names)} modules, expected BN, ReLU, conv 3x3, dropout")
         look.itself(where, layer, type(layer))

@@ -266,7 +266,7 @@ class Examination:
 
     def _projection_shortcut(self, path: str, shortcut: nn.Module, reads: int, channels: int, stride: int) -> None:
         self.itself(path, shortcut, nn.Sequential)
-        parts: list[Any] = list(shortcut.children())
+        parts: list[Any] = list(shortcut._modules.values())
         if len(parts) != 2:
             raise UnsupportedModuleError(path, f"has {len(parts)} modules, expected a convolution and its batch norm")
         found = self._convolution(f"{path}.0", parts[0], 1, reads, stride)

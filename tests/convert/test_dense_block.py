@@ -251,6 +251,16 @@ def test_edits(name: str) -> None:
         block(make_input(dtype=torch.float32))
 
 
+def test_a_module_that_runs_twice_is_refused() -> None:
+    """It is one child, but two steps of a sequence."""
+    block = ChildrenBlock(6, 4, 2)
+    convert(block)
+    block(make_input(dtype=torch.float32))
+    block.layer1.append(block.layer1[1])
+    with pytest.raises(lean.UnsupportedModuleError, match="layer1.3 is a ReLU, expected Dropout2d"):
+        block(make_input(dtype=torch.float32))
+
+
 def test_an_attribute_that_changes_is_refused() -> None:
     block = NamedBlock(6, 4, 3)
     convert(block)
