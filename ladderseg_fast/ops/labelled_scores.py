@@ -71,5 +71,5 @@ def invalid_label(labels: Tensor, pixel: int, classes: int, ignore_index: int) -
     image, y, x = pixel // (height * width), pixel // width % height, pixel % width
     return (
         f"labels must be in [0, {classes}) or equal to ignore_index={ignore_index}, "
-        f"got {int(labels[image, y, x])} at image {image}, row {y}, column {x}"
+        f"got {labels[image, y, x].item()} at image {image}, row {y}, column {x}"
     )

@@ -1,5 +1,7 @@
 """Soft Dice loss of upsampled logits, alone and with the cross entropy, without full-resolution probabilities."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -151,7 +153,7 @@ def _nan_like(loss: Tensor) -> Tensor:
 
 
 def _check_constants(smooth: float, eps: float) -> None:
-    if not smooth >= 0.0:
-        raise ValueError(f"smooth must not be negative, got {smooth}")
-    if not eps > 0.0:
-        raise ValueError(f"eps must be positive, got {eps}")
+    if not 0.0 <= smooth < math.inf:
+        raise ValueError(f"smooth must be finite and not negative, got {smooth}")
+    if not 0.0 < eps < math.inf:
+        raise ValueError(f"eps must be finite and positive, got {eps}")

@@ -272,6 +272,12 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
         with pytest.raises(ValueError, match=rf"\blabels\b.*{label}\b"):
             ops.upsample_cross_entropy(**arguments)
 
+    def test_label_beyond_int64(self) -> None:
+        arguments = self.prepared(self.small)
+        arguments["labels"] = torch.full_like(arguments["labels"], -5).to(torch.uint64)
+        with pytest.raises(ValueError, match=rf"\blabels\b.*got {2**64 - 5} at image"):
+            ops.upsample_cross_entropy(**arguments)
+
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bool, torch.complex64], ids=str)
     def test_labels_are_no_integers(self, dtype: torch.dtype) -> None:
         labels = torch.zeros(2, 5, 6, dtype=dtype)

@@ -124,7 +124,14 @@ def test_same_bits_every_time() -> None:
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [({"smooth": -1.0}, "smooth"), ({"smooth": torch.nan}, "smooth"), ({"eps": 0.0}, "eps"), ({"eps": -1.0}, "eps")],
+    [
+        ({"smooth": -1.0}, "smooth"),
+        ({"smooth": torch.nan}, "smooth"),
+        ({"smooth": torch.inf}, "smooth"),
+        ({"eps": 0.0}, "eps"),
+        ({"eps": torch.inf}, "eps"),
+        ({"eps": -1.0}, "eps"),
+    ],
     ids=str,
 )
 def test_bad_arguments(options: dict, name: str) -> None:
