@@ -23,8 +23,8 @@ MUTATIONS = [
         ONE_PASS,
         "bn_relu_conv1x1_backward",
         "one_pass_simt.cuh",
-        "        __syncthreads();\n#if __CUDA_ARCH__",
-        "#if __CUDA_ARCH__",
+        "        __syncthreads();\n        // Where a compiler",
+        "        // Where a compiler",
         RACE,
     ),
     Mutation(
