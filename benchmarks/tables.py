@@ -1,7 +1,7 @@
 """Makes the tables of measurements in the documents from the files in benchmarks/results.
 
 A table stands between <!-- table: NAME --> and <!-- end -->; nobody types it. `python benchmarks/tables.py` replaces
-all of them. Each shows the latest results of every device, with the revision that was measured.
+all of them. Each shows the latest results of every device that it can, with the revision that was measured.
 """
 
 import argparse
@@ -18,13 +18,16 @@ from results_file import FOLDER, Measurement, Results
 
 ROOT = Path(__file__).parents[1]
 
-DOCUMENTS = ("README.md", "docs/memory.md", "docs/roofline.md")
+DOCUMENTS = ("README.md", "docs/convert.md", "docs/memory.md", "docs/roofline.md")
 
 #: Order of the rows.
 METHODS = (
     *("plain", "plain-lean-loss", "compile", "compile-lean-loss"),
     *("checkpoint-bottleneck", "checkpoint-layer", "checkpoint-layer-lean-loss", "lean"),
 )
+
+#: The model of the tables of CPU steps.
+_MODEL = "ladder_densenet121"
 
 #: Kernels with less than this share of the time in every column are put together.
 _LEAST_SHARE = 0.015
@@ -62,28 +65,27 @@ def filled(text: str) -> str:
 
 
 def table(name: str) -> str:
-    """A table of TABLES for each device, with what was measured above it; empty if nothing was."""
-    sections = []
+    """A table of TABLES for each device, of its latest file that has some of it, with what was measured above it."""
+    sections: dict[str, str] = {}
     on_cpu = name.startswith("cpu")
-    for path, results in latest_results():
-        if ("capability" in results.device) == on_cpu:
+    for path, results in all_results():
+        device = results.device["name"]
+        if device in sections or ("capability" in results.device) == on_cpu:
             continue
         rows = TABLES[name](results)
         if len(rows) > 1:
-            sections.append(f"{_heading(path, results)}\n\n{markdown_table(rows)}\n")
-    return "\n" + "\n".join(sections)
+            sections[device] = f"{_heading(path, results)}\n\n{markdown_table(rows)}\n"
+    return "\n" + "\n".join(sections.values())
 
 
-def latest_results() -> list[tuple[Path, Results]]:
-    """The latest file of each device, the latest of all first."""
+def all_results() -> list[tuple[Path, Results]]:
+    """All files of results, the latest first."""
 
     def age(item: tuple[Path, Results]) -> tuple[str, int]:
         number = _END.search(item[0].stem)
         return item[1].date or "", int(number[1]) if number else 1
 
-    files = sorted(((path, Results.load(path)) for path in sorted(FOLDER.glob("*.json"))), key=age, reverse=True)
-    devices = dict.fromkeys(results.device["name"] for _, results in files)
-    return [next(item for item in files if item[1].device["name"] == device) for device in devices]
+    return sorted(((path, Results.load(path)) for path in sorted(FOLDER.glob("*.json"))), key=age, reverse=True)
 
 
 def steps(results: Results) -> list[list[str]]:
@@ -103,8 +105,9 @@ def steps(results: Results) -> list[list[str]]:
 
 
 def cpu_steps(results: Results) -> list[list[str]]:
-    """Memory and time of training steps and predictions by method; columns are what was measured, in that order."""
-    measured = [each for each in results.measurements if each.kind in ("step", "prediction") and each.result]
+    """Memory and time of LDN-121's steps and predictions by method; columns are what was measured, in that order."""
+    of_model = (each for each in results.measurements if each.options.get("model") == _MODEL)
+    measured = [each for each in of_model if each.kind in ("step", "prediction") and each.result]
     columns = list(dict.fromkeys((each.kind, each.options["batch"], each.options["size"]) for each in measured))
     names = {True: "a step of {} x {}", False: "a prediction of {} x {}"}
     rows = [["", *(names[kind == "step"].format(batch, size) for kind, batch, size in columns)]]
@@ -127,15 +130,33 @@ def _cpu_cell(measurement: Measurement | None) -> str:
     return f"{result['peak_resident_bytes'] / 1e9:.2f} GB, {result['median_ms'] / 1e3:.2f} s"
 
 
-def _cpu_ratios(found: dict[tuple[str, str], Measurement]) -> str:
-    """Memory of lean by the least of the others, and time by that of the fastest; empty if there is nothing else."""
-    lean = found.get(("lean", ""))
-    others = [each.result for (method, _), each in found.items() if method != "lean"]
+def _cpu_ratios(found: dict[tuple[str, str], Measurement], ours: str = "lean") -> str:
+    """Memory of our method by the least of the others, and time by the fastest's; empty if there is nothing else."""
+    lean = found.get((ours, ""))
+    others = [each.result for (method, _), each in found.items() if method != ours]
     if lean is None or not others:
         return ""
     keys = "peak_resident_bytes", "median_ms"
     memory, time = (lean.result[key] / min(other[key] for other in others) for key in keys)
     return f"{memory:.2f}, {time:.2f}"
+
+
+def converted(results: Results) -> list[list[str]]:
+    """Memory and time of training steps of other libraries' networks; of each method with the faster allocator."""
+    found: dict[str, dict[str, Measurement]] = {}
+    for each in results.of_kind("converted step"):
+        options = each.options
+        methods = found.setdefault(f"{options['network']}, {options['batch']} x {options['size']}", {})
+        known = methods.get(options["method"])
+        if known is None or each.result["median_ms"] < known.result["median_ms"]:
+            methods[options["method"]] = each
+    names = "plain", "checkpoint", "converted"
+    rows = [["a step of", *names, "converted / plain"]]
+    for network_name, methods in found.items():
+        cells = [_cpu_cell(methods.get(name)) for name in names]
+        compared = {(name, ""): methods[name] for name in ("plain", "converted") if name in methods}
+        rows.append([network_name, *cells, _cpu_ratios(compared, ours="converted")])
+    return rows
 
 
 def kernels(results: Results) -> list[list[str]]:
@@ -180,6 +201,7 @@ def memory(results: Results) -> list[list[str]]:
 
 TABLES: dict[str, Callable[[Results], list[list[str]]]] = {
     "cpu steps": cpu_steps,
+    "cpu converted": converted,
     "gpu steps": steps,
     "gpu kernels": kernels,
     "gpu memory": memory,

@@ -1,6 +1,7 @@
 """benchmarks/tables.py: the documents have the tables that it makes; what a table says of measurements."""
 
 import importlib
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,8 +74,17 @@ def test_steps(modules: SimpleNamespace) -> None:
 
 
 def test_steps_on_a_cpu(modules: SimpleNamespace) -> None:
-    def run(kind: str, method: str, seconds: float, gigabytes: float, allocator: str = "", batch: int = 2) -> tuple:
-        options = {"method": method, "batch": batch, "size": "64x128"} | ({"allocator": allocator} if allocator else {})
+    def run(
+        kind: str,
+        method: str,
+        seconds: float,
+        gigabytes: float,
+        allocator: str = "",
+        batch: int = 2,
+        model: str = "ladder_densenet121",
+    ) -> tuple:
+        options = {"method": method, "model": model, "batch": batch, "size": "64x128"}
+        options |= {"allocator": allocator} if allocator else {}
         return kind, options, {"median_ms": 1e3 * seconds, "peak_resident_bytes": 1e9 * gigabytes}
 
     found = results(
@@ -84,6 +94,7 @@ def test_steps_on_a_cpu(modules: SimpleNamespace) -> None:
         run("step", "plain", 4.0, 9.0, "tcmalloc"),
         run("step", "checkpoint-layer-lean-loss", 5.0, 2.0, "tcmalloc"),
         run("prediction", "lean", 0.25, 0.1, batch=1),
+        run("step", "lean", 7.0, 7.0, model="ladder_resnet50"),
     )
     assert modules.tables.cpu_steps(found) == [
         ["", "a step of 2 x 64x128", "a prediction of 1 x 64x128"],
@@ -93,6 +104,25 @@ def test_steps_on_a_cpu(modules: SimpleNamespace) -> None:
         ["**lean**", "0.50 GB, 1.00 s", "0.10 GB, 0.25 s"],
         ["lean / the best other", "0.25, 0.25", ""],
     ]
+
+
+def test_converted_networks(modules: SimpleNamespace) -> None:
+    def run(method: str, seconds: float, gigabytes: float, allocator: str = "") -> tuple:
+        options = {"method": method, "network": "a net", "batch": 2, "size": "64x128", "allocator": allocator}
+        return "converted step", options, {"median_ms": 1e3 * seconds, "peak_resident_bytes": 1e9 * gigabytes}
+
+    found = results(
+        modules,
+        run("plain", 4.0, 8.0),
+        run("plain", 2.0, 9.0, "tcmalloc"),
+        run("checkpoint", 5.0, 3.0),
+        run("converted", 1.0, 1.0),
+    )
+    assert modules.tables.converted(found) == [
+        ["a step of", "plain", "checkpoint", "converted", "converted / plain"],
+        ["a net, 2 x 64x128", "9.00 GB, 2.00 s", "3.00 GB, 5.00 s", "1.00 GB, 1.00 s", "0.11, 0.50"],
+    ]
+    assert len(modules.tables.converted(results(modules))) == 1
 
 
 def test_tables_of_gpus_have_no_cpu(modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +175,7 @@ def test_memory(modules: SimpleNamespace) -> None:
     assert (row[4:], other[4:]) == (["220.0 MB", "200.0 MB", "+10.0 %"], ["", "", ""])
 
 
-def test_the_latest_file_of_every_device(
+def test_the_latest_file_of_a_device_that_has_the_table(
     modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(modules.tables, "FOLDER", tmp_path)
@@ -155,7 +185,12 @@ def test_the_latest_file_of_every_device(
         ("t4_2030-12-30_9", "2030-12-30"),
         ("h200_2030-12-31", "2030-12-31"),
     ):
-        made = results(modules, date=date)
+        measured = [] if name.startswith("h200") else [step("lean", 30.0, 1e9)]
+        made = results(modules, *measured, date=date)
         made.device = {"name": name.partition("_")[0], "capability": "9.0"}
+        made.software["torch"] = "2.13.0"
         made.save(tmp_path / f"{name}.json")
-    assert [path.stem for path, _ in modules.tables.latest_results()] == ["h200_2030-12-31", "t4_2030-12-30_10"]
+    monkeypatch.setattr(modules.tables, "ROOT", tmp_path)
+    stems = [path.stem for path, _ in modules.tables.all_results()]
+    assert stems == ["h200_2030-12-31", "t4_2030-12-30_10", "t4_2030-12-30_9", "t4_1234567"]
+    assert re.findall(r"`(\w[\w-]*)\.json`", modules.tables.table("gpu steps")) == ["t4_2030-12-30_10"]
