@@ -44,7 +44,6 @@ class PlannedPart(nn.Module):
 
     num_classes = 1
     min_size = 1
-    on_torch = None
 
     def __init__(self, module: Plannable, in_channels: int) -> None:
         super().__init__()
