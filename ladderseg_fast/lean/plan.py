@@ -21,7 +21,7 @@ class SectionPlan:
         first convolutions of bottlenecks, and of the second ones of basic blocks.
     bottleneck_bytes: backward recomputes a bottleneck in strips of so many bytes, twice in training: for batch norm's
         sums, and for the gradient. None: all of it at once. In a residual layer: the result of a bottleneck's last
-        convolution; None: in strips of half of MemoryPlan.chunk_bytes.
+        convolution; None: at once up to twice MemoryPlan.chunk_bytes, beyond that in strips of half of it.
     recompute: the section's features are not kept; backward recomputes them from the section's input, and from then on
         keeps bottlenecks as `keep_bottlenecks_from` says. Not for a section that an average pooling leads to.
         In a residual layer the output is kept all the same, and the hidden maps are not.

@@ -226,7 +226,11 @@ class ResidualUnit:
 
     def strips(self, step: ForwardPass | BackwardPass, out: Tensor) -> Iterator[Strip]:
         """Strips of the output; one if the last convolution is not 1x1, which would repeat work at their edges."""
-        size = self._plan(step).bottleneck_bytes or step.plan.chunk_bytes // 2  # a projection has a map as large
+        size = self._plan(step).bottleneck_bytes
+        if size is None:
+            # Backward makes the result for each strip twice, but once if there is one strip.
+            whole = out.numel() * out.element_size() <= 2 * step.plan.chunk_bytes
+            size = out.numel() * out.element_size() if whole else step.plan.chunk_bytes // 2  # a projection has as much
         pointwise = isinstance(self.convolutions[-1], Pointwise)
         return _pieces(out, size // (out.shape[1] * out.element_size()) if pointwise else out.numel())
 
