@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-RESULTS = sorted((BENCHMARKS / "results").glob("*.json"))
 STEP_OPTIONS = "--size 128x128 --batch 2 --threads 2 --warmup 1 --steps 1".split()
 
 
@@ -25,7 +24,9 @@ def rows(output: str) -> list[list[str]]:
 
 @pytest.mark.slow
 def test_training_and_prediction_are_timed(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(BENCHMARKS, tmp_path / "benchmarks"))
+    # A recorded result of this very day would be added to: there is none.
+    copy = shutil.copytree(BENCHMARKS, tmp_path / "benchmarks", ignore=shutil.ignore_patterns("*.json"))
+    folder = Path(copy)
     options = "--methods plain,plain-lean-loss,lean --repeats 1 --record --tcmalloc".split()
     finished = run("speed.py", *options, "", folder=folder)
     assert finished.returncode == 0, finished.stderr
@@ -38,7 +39,7 @@ def test_training_and_prediction_are_timed(tmp_path: Path) -> None:
         assert all(re.fullmatch(r"\d+\.\d\d s", row[1]) for row in task)
         assert min(float(row[2]) for row in task if row[0] != "lean") == 1.0
     assert "LadderLoss(memory" in finished.stdout
-    (path,) = {*(folder / "results").glob("*.json")} - {folder / "results" / each.name for each in RESULTS}
+    (path,) = (folder / "results").glob("*.json")
     recorded = json.loads(path.read_text())["measurements"]
     assert [each["name"] for each in recorded] == [
         *(f"training {method} 2 x 128x128" for method in ("plain", "plain-lean-loss", "lean")),
