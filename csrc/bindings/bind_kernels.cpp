@@ -66,14 +66,23 @@ void define_on_cuda(py::module_& module, const char* kernel, Arguments (*argumen
 void register_kernels(py::module_& module) {
   std::vector<std::string> names;
 #define CPU_PROBE(name, Arguments)
+#define ON_CPU(name)                                                                                         \
+  define_on_cpu(module, #name, arguments_of::name<float>, arguments_of::name<double>, &Kernels<float>::name, \
+                &Kernels<double>::name);
+#define ON_CUDA(name) define_on_cuda(module, #name, arguments_of::name<void>, cuda::name);
+#define CPU_KERNEL(name, Arguments) \
+  names.push_back(#name);           \
+  ON_CPU(name)
 #define CUDA_KERNEL(name, Arguments) \
   names.push_back(#name);            \
-  define_on_cuda(module, #name, arguments_of::name<void>, cuda::name);
-#define KERNEL(name, Arguments)                                                                              \
-  define_on_cpu(module, #name, arguments_of::name<float>, arguments_of::name<double>, &Kernels<float>::name, \
-                &Kernels<double>::name);                                                                     \
-  CUDA_KERNEL(name, Arguments)
+  ON_CUDA(name)
+#define KERNEL(name, Arguments) \
+  names.push_back(#name);       \
+  ON_CPU(name)                  \
+  ON_CUDA(name)
 #include "ladderseg/kernels.def"
+#undef ON_CPU
+#undef ON_CUDA
 
   module.def(
       "kernel_names", [names = py::tuple(py::cast(names))] { return py::typing::Tuple<py::str, py::ellipsis>(names); },

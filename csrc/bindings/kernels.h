@@ -144,6 +144,19 @@ BnReluConv1x1Backward<T> bn_relu_conv1x1_backward(const Checks& checks, const Gr
 }
 
 template <class T>
+BnReluConv1x1Weight<T> bn_relu_conv1x1_weight(const Checks& checks, const Gradient& grad_output, const Map& input,
+                                              const Norm& norm, const Memory& centre, const Memory& grad_weight) {
+  const Map& grad = grad_output.grad;
+  checks.gradient(grad_output);
+  checks.map("input", input, grad.n, grad.h, grad.w, input.c);
+  checks.norm(norm, input.c);
+  checks.optional_vector("centre", centre, input.c);
+  checks.expect(grad_weight.given, "grad_weight has no memory");
+  checks.grad_weight(grad_weight, grad.c * input.c);
+  return {grad_output, input, norm, centre, grad_weight};
+}
+
+template <class T>
 BnReluConv3x3Forward<T> bn_relu_conv3x3_forward(const Checks& checks, const Map& input, int64_t input_first_row,
                                                 const Norm& norm, const Memory& weight, int64_t dilation,
                                                 const Map& output, bool accumulate, const Memory& output_mean,

@@ -3,7 +3,7 @@
 
 #include "bn_sums.h"
 #include "conv1x1_tile.h"
-#include "corrected_gradient.h"
+#include "conv1x1_weight_gradient.h"
 #include "operators.h"
 #include "parallel.h"
 #include "statistics.h"
@@ -65,16 +65,14 @@ struct Conv1x1Backward {
 
   const BnReluConv1x1Backward<T>& args;
   const int64_t channels, outputs;
-  const int64_t blocks;         // of input channels
-  const int64_t padded;         // channels, rounded up to whole blocks
-  const int64_t padded_output;  // outputs, rounded up to whole register block rows
-  const int64_t grad_row;       // elements from pixel to pixel of the tile of grad_output
+  const int64_t blocks;  // of input channels
+  const int64_t padded;  // channels, rounded up to whole blocks
   ScratchLayout shared, own;
-  const Region<T> packed;                   // weight as panels [blocks][outputs][columns]
-  const Region<T> mean, scale, shift;       // [padded]
-  const Region<T> grad_output;              // [kTilePixels, grad_row]
+  const Region<T> packed;              // weight as panels [blocks][outputs][columns]
+  const Region<T> mean, scale, shift;  // [padded]
+  const GradientTile<T> grad_output;
   const Region<T> g, y, x_edge, grad_edge;  // [kTilePixels, columns]
-  const Region<T> grad_weight;              // [blocks][padded_output][columns]
+  const WeightGradient<T> grad_weight;
   const BnSumsScratch<T> sums;
 
   explicit Conv1x1Backward(const BnReluConv1x1Backward<T>& arguments)
@@ -83,18 +81,16 @@ struct Conv1x1Backward {
         outputs(args.grad_output.grad.c),
         blocks(round_up(channels, columns) / columns),
         padded(blocks * columns),
-        padded_output(round_up<int64_t>(outputs, Block::rows)),
-        grad_row(padded_output + kRowPadding),
         packed(shared.add<T>(padded * outputs)),
         mean(shared.add<T>(padded)),
         scale(shared.add<T>(padded)),
         shift(shared.add<T>(padded)),
-        grad_output(own.add<T>(kTilePixels * grad_row)),
+        grad_output(own, outputs),
         g(own.add<T>(kTilePixels * columns)),
         y(own.add<T>(kTilePixels * columns)),
         x_edge(own.add<T>(kTilePixels * columns)),
         grad_edge(own.add<T>(kTilePixels * columns)),
-        grad_weight(own.add<T>(args.grad_weight ? padded * padded_output : 0)),
+        grad_weight(own, args.grad_weight ? outputs : 0, channels),
         sums(own, padded) {}
 
   // weight [M, C] as panels [C / columns][M][columns], zeros beyond C; likewise the norm's vectors.
@@ -116,16 +112,7 @@ struct Conv1x1Backward {
 
   LADDERSEG_INLINE void start(char* base) const {
     sums.start(base, padded);
-    if (args.grad_weight) std::memset(grad_weight.in(base), 0, padded * padded_output * sizeof(T));
-  }
-
-  LADDERSEG_INLINE void load_grad_output(char* base, int64_t first_pixel, int64_t pixels, int64_t rows) const {
-    for (int64_t p = 0; p < rows; ++p) {
-      T* __restrict to = grad_output.in(base) + p * grad_row;
-      const int64_t width = p < pixels ? outputs : 0;
-      if (width) gradient_pixel(args.grad_output, first_pixel + p, width, to);
-      for (int64_t m = width; m < padded_output; ++m) to[m] = T(0);
-    }
+    grad_weight.start(base);
   }
 
   // Computes mask, grad_input, sums and y of `pixels` x `columns` elements.
@@ -181,14 +168,15 @@ struct Conv1x1Backward {
   LADDERSEG_INLINE void tile(char* scratch, char* base, int64_t first_pixel, int64_t pixels,
                              int64_t next_pixels) const {
     const int64_t rows = round_up<int64_t>(pixels, Block::rows);
-    load_grad_output(base, first_pixel, pixels, rows);
+    grad_output.load(base, args.grad_output, first_pixel, pixels);
     const T* const go = grad_output.in(base);
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * columns;
       const T* panel = packed.in(scratch) + block * outputs * columns;
       for (int64_t p = 0; p < rows; p += Block::rows) {
         prefetch_next(first_pixel, pixels, next_pixels, block, p / Block::rows, rows / Block::rows);
-        multiply<false>(outputs, go + p * grad_row, grad_row, 1, panel, g.in(base) + p * columns, columns);
+        multiply<false>(outputs, go + p * grad_output.row, grad_output.row, 1, panel, g.in(base) + p * columns,
+                        columns);
       }
       if (first + columns <= channels && args.grad_input.data)
         backward_elements<accumulate>(scratch, base, first, pixels, args.input.pixel(first_pixel) + first,
@@ -196,10 +184,7 @@ struct Conv1x1Backward {
                                       args.grad_input.pixel_stride);
       else
         backward_edge<accumulate>(scratch, base, first, first_pixel, pixels);
-      if (!args.grad_weight) continue;
-      T* to = grad_weight.in(base) + block * padded_output * columns;
-      for (int64_t m = 0; m < padded_output; m += Block::rows)
-        multiply<true>(pixels, go + m, 1, grad_row, y.in(base), to + m * columns, columns);
+      if (args.grad_weight) grad_weight.add(base, block, grad_output, y.in(base), pixels);
     }
     sums.flush(base, padded);
   }
@@ -222,18 +207,6 @@ struct Conv1x1Backward {
     };
     outputs_of(args.grad_output.grad);
     if (args.grad_output.input.data) outputs_of(args.grad_output.input);
-  }
-
-  // Adds the members' weight gradients in their order, for the output channels `mine`.
-  template <class MemberBase>
-  LADDERSEG_INLINE void finish_weight(int team, const MemberBase& base_of, Range mine) const {
-    for (int64_t m = mine.begin; m < mine.end; ++m)
-      for (int64_t c = 0; c < channels; ++c) {
-        const int64_t at = (c / columns * padded_output + m) * columns + c % columns;
-        T sum = T(0);
-        for (int member = 0; member < team; ++member) sum += grad_weight.in(base_of(member))[at];
-        args.grad_weight[m * channels + c] = sum;
-      }
   }
 };
 
@@ -258,14 +231,58 @@ void bn_relu_conv1x1_backward(const BnReluConv1x1Backward<T>& args, int threads)
         work.template tile<false>(scratch, base, p, pixels, next);
     }
     barrier(team);
-    if (args.grad_weight) work.finish_weight(team, base_of, split(work.outputs, member, team));
+    if (args.grad_weight) work.grad_weight.finish(team, base_of, split(work.outputs, member, team), args.grad_weight);
     // The totals are padded, the caller's arrays are not: finish() reads the first `channels` of each.
     if (member == 0) work.sums.finish(team, base_of, work.channels, args.sums);
   });
 }
 
+template <class T>
+void bn_relu_conv1x1_weight(const BnReluConv1x1Weight<T>& args, int threads) {
+  constexpr int64_t columns = RegisterBlock<T>::columns;
+  const int64_t channels = args.input.c, outputs = args.grad_output.grad.c;
+  ScratchLayout own;
+  const GradientTile<T> grad_output(own, outputs);
+  const Region<T> y = own.add<T>(kTilePixels * columns);
+  const WeightGradient<T> grad_weight(own, outputs, channels);
+  char* const scratch = reserve_scratch(threads * own.bytes);
+  const auto base_of = [&](int member) { return scratch + member * own.bytes; };
+
+  parallel(threads, [&](int member, int team) {
+    char* const base = base_of(member);
+    grad_weight.start(base);
+    const Range range = split(args.input.pixels(), member, team, RegisterBlock<T>::rows);
+    for (int64_t p = range.begin; p < range.end; p += kTilePixels) {
+      const int64_t pixels = smaller(kTilePixels, range.end - p);
+      const int64_t next = smaller(kTilePixels, range.end - p - pixels);
+      grad_output.load(base, args.grad_output, p, pixels);
+      for (int64_t block = 0; block < grad_weight.blocks; ++block) {
+        const int64_t first = block * columns, width = smaller(columns, channels - first);
+        const Norm<T> norm{args.norm.mean + first, args.norm.scale + first, args.norm.shift + first};
+        for (int64_t i = 0; i < pixels; ++i) {
+          T* const to = y.in(base) + i * columns;
+          bn_relu_pixel(width, args.input.pixel(p + i) + first, norm, to);
+          if (args.centre)
+            for (int64_t j = 0; j < width; ++j) to[j] -= args.centre[first + j];
+          for (int64_t j = width; j < columns; ++j) to[j] = T(0);
+        }
+        const auto prefetch_next = [&](const FeatureMap<const T>& map) {
+          if (map.data) prefetch_rows(map.pixel(p + pixels), map.pixel_stride, next, map.c, block, grad_weight.blocks);
+        };
+        prefetch_next(args.input);
+        prefetch_next(args.grad_output.grad);
+        prefetch_next(args.grad_output.input);
+        grad_weight.add(base, block, grad_output, y.in(base), pixels);
+      }
+    }
+    barrier(team);
+    grad_weight.finish(team, base_of, split(outputs, member, team), args.grad_weight);
+  });
+}
+
 LADDERSEG_INSTANTIATE(bn_relu_conv1x1_forward)
 LADDERSEG_INSTANTIATE(bn_relu_conv1x1_backward)
+LADDERSEG_INSTANTIATE(bn_relu_conv1x1_weight)
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

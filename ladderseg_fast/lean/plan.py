@@ -11,6 +11,13 @@ from ..ops.backend import backend_of
 MIB = 1 << 20
 
 
+def _check_positive(plan: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(plan, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
 @dataclass(frozen=True)
 class SectionPlan:
     """Choices for one section of the encoder (a dense block or a residual layer, or a part), or for the context layer.
@@ -26,24 +33,33 @@ class SectionPlan:
         keeps bottlenecks as `keep_bottlenecks_from` says. Not for a section that an average pooling leads to.
         In a residual layer the output is kept all the same, and the hidden maps are not.
     keep_skip: the projection that the transition-up reads is kept instead of recomputed; `recompute` needs it.
+    keep_outputs_from: in a residual layer, outputs of so many channels and more are kept, all of them and not every
+        sixth; None: none. Not with `recompute`.
 
     Raises:
-        ValueError: a number is not positive, or `recompute` lacks `keep_skip`.
+        ValueError: a number is not positive, `recompute` lacks `keep_skip`, or `keep_outputs_from` comes with it.
     """
 
     keep_bottlenecks_from: int | None = 512
     bottleneck_bytes: int | None = None
     recompute: bool = False
     keep_skip: bool = False
+    keep_outputs_from: int | None = None
 
     def __post_init__(self) -> None:
-        _check_positive(self, "keep_bottlenecks_from", "bottleneck_bytes")
+        _check_positive(self, "keep_bottlenecks_from", "bottleneck_bytes", "keep_outputs_from")
         if self.recompute and not self.keep_skip:
             raise ValueError("a section that is recomputed must keep its skip connection: keep_skip must be True")
+        if self.recompute and self.keep_outputs_from is not None:
+            raise ValueError("a section that is recomputed keeps no outputs: keep_outputs_from must be None")
 
     def keeps_bottleneck(self, channels: int) -> bool:
         """Whether the result of a 1x1 convolution that reads so many channels is kept for backward."""
         return self.keep_bottlenecks_from is not None and channels >= self.keep_bottlenecks_from
+
+    def keeps_output(self, channels: int) -> bool:
+        """Whether all outputs of a residual layer with so many channels are kept for backward."""
+        return self.keep_outputs_from is not None and channels >= self.keep_outputs_from
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,8 @@ class MemoryPlan:
     spread: maps whose pixels would compete for few sets of a cache get one more cache line per pixel: 6 to 12 % of a
         map for 6 to 13 % of a product's time (Workspace.take).
     keep_bottlenecks_from: as in SectionPlan, for the dense blocks and the context layer that `sections` does not name.
+    residual: plan of the residual layers that `sections` does not name; usually only what saves a 3x3 convolution is
+        kept.
     sections: plans of single sections, by name ("db1", "db2", ..., "layer1", ..., "context").
 
     memory.plan finds a plan that fits into a budget.
@@ -70,6 +88,7 @@ class MemoryPlan:
     transition_up_bytes: int = 32 * MIB
     spread: bool = True
     keep_bottlenecks_from: int | None = 512
+    residual: SectionPlan = SectionPlan(None)
     sections: Mapping[str, SectionPlan] = field(default_factory=dict, hash=False)
 
     @staticmethod
@@ -104,7 +123,8 @@ class MemoryPlan:
         """
         try:
             sections = {name: SectionPlan(**section) for name, section in content.get("sections", {}).items()}
-            return MemoryPlan(**{**content, "sections": sections})
+            residual = SectionPlan(**content.get("residual", {"keep_bottlenecks_from": None}))
+            return MemoryPlan(**{**content, "residual": residual, "sections": sections})
         except (AttributeError, TypeError) as error:
             raise ValueError(f"not the content of a memory plan: {error}") from error
 
@@ -113,12 +133,5 @@ class MemoryPlan:
         return self.sections.get(name) or SectionPlan(self.keep_bottlenecks_from)
 
     def residual_section(self, name: str) -> SectionPlan:
-        """Plan of the residual layer `name`: unless it is named, it keeps only what saves a 3x3 convolution."""
-        return self.sections.get(name) or SectionPlan(None)
-
-
-def _check_positive(plan: SectionPlan | MemoryPlan, *names: str) -> None:
-    for name in names:
-        value = getattr(plan, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be positive, got {value}")
+        """Plan of the residual layer `name`."""
+        return self.sections.get(name) or self.residual

@@ -43,6 +43,7 @@ def _variants(shape: StepShape) -> dict[str, SectionPlan]:
         "recompute": SectionPlan(None, recompute=True, keep_skip=True),
         "recompute in strips": SectionPlan(None, strip_bytes, recompute=True, keep_skip=True),
         "kept": SectionPlan(1),
+        "all kept": SectionPlan(1, keep_outputs_from=1),
     }
 
 
@@ -90,7 +91,7 @@ class Choices:
     @cached_property
     def options(self) -> dict[str, list[Option]]:
         """Options by section, in the order of the forward pass; the fastest first."""
-        variants = ["recompute", "recompute in strips", *(["kept"] if self._residual else [])]
+        variants = ["recompute", "recompute in strips", *(["kept", "all kept"] if self._residual else [])]
         traces = {variant: self._trace(variant) for variant in variants}
         traces |= {"plain": self._plain, "strips": self._with_skips}
         return {name: sorted(self._section_options(name, traces), key=lambda o: o.seconds) for name in self.sections}

@@ -1,12 +1,13 @@
 """Batch norm, rectification and 1x1 convolution in one pass."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import _core
 from . import autocast, reference
 from .arguments import BnSums, Gradient, Norm, empty_weight_gradient, readable_weight, statistics_to_write
-from .backend import launch
+from .backend import launch, real_dtype
 from .cost import pixels
 from .kernel import kernel
 from .pointers import feature_map, memories, memory
@@ -91,6 +92,22 @@ def bn_relu_conv1x1_backward(
         sums.pointers(),
     )
     return grad_weight, sums
+
+
+@kernel("bn_relu_conv1x1_weight", "conv1x1_backward", lambda grad, x, **_: 2.0 * grad.grad.shape[1] * x.numel())
+def bn_relu_conv1x1_weight(grad: Gradient, x: Tensor, norm: Norm, centre: Tensor | None = None) -> Tensor:
+    """The gradient [M, C, 1, 1] of the weight alone, if the convolution reads bn_relu(x) - centre; on the CPU only.
+
+    Args:
+        grad: [N, M, H, W].
+        x: [N, C, H, W].
+        centre: [C] or None, for 0.
+    """
+    shape = (grad.grad.shape[1], x.shape[1], 1, 1)
+    grad_weight = torch.empty(shape, dtype=real_dtype(x.dtype), device=x.device)
+    pointers = grad.pointers(), feature_map(x), norm.pointers(), memory(centre), memory(grad_weight)
+    launch(_core.bn_relu_conv1x1_weight, x, *pointers)
+    return grad_weight
 
 
 _operator = bn_relu_operator(

@@ -4,6 +4,7 @@ import pytest
 import torch
 from emulator.emulation import emulated
 from support.comparison import relative_error
+from support.devices import cpu_only
 from support.kept_bytes import kept_bytes
 from support.lean_equals_plain import assert_lean_equals_plain, random_maps, randomise, set_mode
 from support.stage_suite import StageSuite
@@ -45,6 +46,30 @@ class TestDilatedBottlenecks(ResidualSuite):
 
     def make(self) -> nn.Module:
         return nn.Sequential(Bottleneck(6, 3), Bottleneck(12, 3, dilation=2))
+
+
+@cpu_only
+class TestWideBottlenecks(ResidualSuite):
+    """Maps wide and large enough for backward to do without the results of the last convolutions."""
+
+    shapes = [((2, 20, 31, 35),), ((1, 20, 44, 45),)]
+    usual = ((2, 20, 31, 35),)
+    single_value = ((1, 20, 1, 1),)
+
+    def make(self) -> nn.Module:
+        return nn.Sequential(Bottleneck(20, 33, stride=2), Bottleneck(132, 33), Bottleneck(132, 33))
+
+
+@cpu_only
+class TestWideDilatedBottlenecks(ResidualSuite):
+    """The same with a projection that reads the input itself."""
+
+    shapes = [((2, 35, 15, 19),)]
+    usual = ((2, 35, 15, 19),)
+    single_value = ((1, 35, 1, 1),)
+
+    def make(self) -> nn.Module:
+        return nn.Sequential(Bottleneck(35, 32), Bottleneck(128, 32, dilation=2))
 
 
 class TestBasicBlocks(ResidualSuite):
@@ -91,8 +116,9 @@ def test_repeated_unit() -> None:
         SectionPlan(None, bottleneck_bytes=200),
         SectionPlan(None, recompute=True, keep_skip=True),
         SectionPlan(1, bottleneck_bytes=1, recompute=True, keep_skip=True),
+        SectionPlan(None, keep_outputs_from=8),
     ],
-    ids=["kept", "strips", "made again", "made again, then kept"],
+    ids=["kept", "strips", "made again", "made again, then kept", "outputs kept"],
 )
 def test_section_plans(plan: SectionPlan, mode: str) -> None:
     """On a layer of more units than backward makes again at once."""

@@ -18,7 +18,7 @@ from ladderseg_fast.ops.batch_norm import batch_norm_backward, batch_norm_forwar
 from ladderseg_fast.ops.bn_add_relu import bn_add_relu_backward, bn_add_relu_forward
 from ladderseg_fast.ops.bn_relu import bn_relu_backward, bn_relu_forward
 from ladderseg_fast.ops.bn_relu_avgpool2 import bn_relu_avgpool2_backward, bn_relu_avgpool2_forward
-from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward, bn_relu_conv1x1_weight
 from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ladderseg_fast.ops.bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
 from ladderseg_fast.ops.bn_relu_patches import bn_relu_patches_backward, bn_relu_patches_forward
@@ -109,6 +109,7 @@ CALLS = [
         (a_gradient(M), a_map(C), a_norm(C), torch.randn(M, C, 1, 1), a_map(C), True),
         (),
     ),
+    (bn_relu_conv1x1_weight, (a_gradient(M), a_map(C), a_norm(C)), ()),
     (bn_relu_conv3x3_forward, (a_map(C), a_norm(C), torch.randn(M, C, 3, 3), 1, a_map(M)), (4,)),
     (
         bn_relu_conv3x3_backward,

@@ -2,14 +2,14 @@ import pytest
 import torch
 from support.bn_operator_suite import VECTORS, BnConvOperatorSuite, bn_arguments
 from support.comparison import assert_near
-from support.devices import cuda_only, tensor_cores_only
+from support.devices import cpu_only, cuda_only, tensor_cores_only
 from support.operator_suite import evaluate, random
 from torch import Tensor
 
 from ladderseg_fast.ops import layout, reference
 from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
 from ladderseg_fast.ops.backend import backend_of, real_dtype
-from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward
+from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_weight
 
 
 class TestBnReluConv1x1(BnConvOperatorSuite):
@@ -97,6 +97,26 @@ def check_deferred_correction(outputs: int, aligned: bool, dtype: torch.dtype, t
     assert_near(sums.masked, masked.sum(dim=(0, 2, 3)), "sum of m", tolerance)
     centred = masked * (x.double() - norm.mean.double().view(1, -1, 1, 1))
     assert_near(sums.centred, centred.sum(dim=(0, 2, 3)), "sum of m * (x - mean)", tolerance)
+
+
+@cpu_only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("outputs, channels, height", [(1, 1, 1), (5, 33, 7), (40, 40, 0), (72, 70, 31)])
+def test_weight_alone(outputs: int, channels: int, height: int, dtype: torch.dtype) -> None:
+    """Products of deviations are exact where means are large: nothing is subtracted after it has been added up."""
+    arguments = bn_arguments(random(2, channels, height, 15, seed=0, low=-2.0, high=2.0))
+    norm = Norm.of(*(arguments[key].to(dtype) for key in VECTORS))
+    norm.shift += 1000.0
+    x, grad = (layout.pixel_major(random(2, c, height, 15, seed=c).to(dtype)) for c in (channels, outputs))
+    zeros, constant = torch.zeros(outputs, dtype=dtype), torch.full((outputs,), 0.5, dtype=dtype)
+    gradient = Gradient(grad, grad, Correction(zeros, constant, zeros))
+    y = reference.bn_relu(x.double(), norm.mean.double(), norm.scale.double(), None, norm.shift.double())
+    for centre in (None, norm.shift):
+        found = bn_relu_conv1x1_weight(gradient, x, norm, centre)
+        less = y if centre is None else y - centre.double().view(1, -1, 1, 1)
+        expected = torch.einsum("nmhw,nchw->mc", grad.double() - 0.5, less)
+        tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+        assert_near(found.double().flatten(1), expected, f"weight with centre {centre is not None}", tolerance)
 
 
 def _misaligned(vector: Tensor) -> Tensor:

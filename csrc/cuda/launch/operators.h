@@ -12,6 +12,7 @@ namespace ladderseg::cuda {
 
 #define KERNEL(name, Arguments) void name(const Queue&, const Arguments<void>&);
 #define CUDA_KERNEL(name, Arguments) KERNEL(name, Arguments)
+#define CPU_KERNEL(name, Arguments)
 #define CPU_PROBE(name, Arguments)
 #include "ladderseg/kernels.def"
 

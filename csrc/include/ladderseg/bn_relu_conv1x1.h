@@ -4,7 +4,10 @@
 //   backward:  g[p, c] = sum_m weight[m, c] * grad_output[p, m],   masked where y > 0
 //              grad_input (+)= scale * g,   sums of BnSums,   grad_weight[m, c] = sum_p grad_output[p, m] * y[p, c]
 //
-// y and g exist only as tiles in cache. The forward can deliver the statistics of its output on the way.
+//   weight:    grad_weight[m, c] = sum_p grad_output[p, m] * (y[p, c] - centre[c])
+//
+// y and g exist only as tiles in cache. The forward can deliver the statistics of its output on the way. `weight` serves
+// products of deviations (ALGORITHMS.md section 8): near-equal numbers are subtracted before anything is added up.
 #pragma once
 
 #include "feature_map.h"
@@ -31,6 +34,15 @@ struct BnReluConv1x1Backward {
   bool accumulate;           // add to grad_input instead of overwriting it
   T* grad_weight;            // [M, C] or nullptr
   BnSums sums;
+};
+
+template <class T>
+struct BnReluConv1x1Weight {
+  Gradient<T> grad_output;    // [P, M]
+  FeatureMap<const T> input;  // [P, C]
+  Norm<T> norm;
+  const T* centre;  // [C] or nullptr for 0
+  T* grad_weight;   // [M, C]
 };
 
 }  // namespace ladderseg

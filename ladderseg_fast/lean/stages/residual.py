@@ -107,7 +107,9 @@ class ResidualStage(Stage):
         return inputs
 
     def _keeps_output(self, step: ForwardPass, number: int) -> bool:
-        return not step.plan.residual_section(self.writes).recompute and (number + 1) % _UNITS_APART == 0
+        plan = step.plan.residual_section(self.writes)
+        all_kept = plan.keeps_output(self.units[number].out_channels)
+        return all_kept or (not plan.recompute and (number + 1) % _UNITS_APART == 0)
 
     def _first_at_once(self, step: BackwardPass, stop: int) -> int:
         """The first of the units up to `stop` whose backward runs next: the output of the one before is kept."""

@@ -210,19 +210,29 @@ class ResidualUnit:
         self, step: ForwardPass | BackwardPass, x: Tensor, identity: Norm, strip: Strip, statistics: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Pixels that the shortcut reads for a strip of the output, its map before batch norm, the map's statistics."""
-        read = x[strip.images, :, strip.rows]
+        read = self.read(step, x, strip.images, strip.rows)
         if self.projection is None:
             return read, read, None
-        stride = stride_of(self.projection)
-        if stride > 1:
-            rows = slice(stride * strip.rows.start, stride * strip.rows.stop, stride)
-            strided = x[strip.images, :, rows, ::stride]
-            read = step.workspace.take(x, *strided.shape).copy_(strided)
         n, _, h, w = read.shape
         shortcut = step.workspace.take(x, n, self.out_channels, h, w)
         weight, norm = step.weights.plain(self.projection), identity.part(slice(self.in_channels))
         found = bn_relu_conv1x1_forward(read, norm, weight, shortcut, statistics=statistics)
         return read, shortcut, found
+
+    def read(
+        self,
+        step: ForwardPass | BackwardPass,
+        x: Tensor,
+        images: slice = slice(None),
+        rows: slice = slice(0, None),
+    ) -> Tensor:
+        """Pixels of x that the shortcut reads for some rows of the output: those of x, or every second one."""
+        stride = 1 if self.projection is None else stride_of(self.projection)
+        if stride == 1:
+            return x[images, :, rows]
+        stop = None if rows.stop is None else stride * rows.stop
+        strided = x[images, :, stride * rows.start : stop : stride, ::stride]
+        return step.workspace.take(x, *strided.shape).copy_(strided)
 
     def strips(self, step: ForwardPass | BackwardPass, out: Tensor) -> Iterator[Strip]:
         """Strips of the output; one if the last convolution is not 1x1, which would repeat work at their edges."""

@@ -1,0 +1,80 @@
+// The gradient of a 1x1 convolution's weight, tile by tile.
+#pragma once
+
+#include <cstring>
+
+#include "conv1x1_tile.h"
+#include "corrected_gradient.h"
+
+namespace ladderseg {
+namespace LADDERSEG_ISA {
+
+// A tile of grad_output in one member's scratch, corrected, with zeros up to whole register blocks.
+template <class T>
+struct GradientTile {
+  const int64_t outputs;
+  const int64_t padded;   // outputs, rounded up to whole register block rows
+  const int64_t row;      // elements from pixel to pixel
+  const Region<T> pixel;  // [kTilePixels, row]
+
+  LADDERSEG_INLINE GradientTile(ScratchLayout& layout, int64_t outputs)
+      : outputs(outputs),
+        padded(round_up<int64_t>(outputs, RegisterBlock<T>::rows)),
+        row(padded + kRowPadding),
+        pixel(layout.add<T>(kTilePixels * row)) {}
+
+  LADDERSEG_INLINE T* in(char* base) const { return pixel.in(base); }
+
+  LADDERSEG_INLINE void load(char* base, const Gradient<T>& gradient, int64_t first_pixel, int64_t pixels) const {
+    const int64_t rows = round_up<int64_t>(pixels, RegisterBlock<T>::rows);
+    for (int64_t p = 0; p < rows; ++p) {
+      T* __restrict to = in(base) + p * row;
+      const int64_t width = p < pixels ? outputs : 0;
+      if (width) gradient_pixel(gradient, first_pixel + p, width, to);
+      for (int64_t m = width; m < padded; ++m) to[m] = T(0);
+    }
+  }
+};
+
+// One member's part of the gradient of a weight [outputs, channels], in blocks of one register block's columns.
+template <class T>
+struct WeightGradient {
+  static constexpr int64_t columns = RegisterBlock<T>::columns;
+  const int64_t channels;
+  const int64_t blocks;  // of channels
+  const int64_t padded;  // outputs, rounded up to whole register block rows
+  const Region<T> part;  // [blocks][padded][columns]
+
+  LADDERSEG_INLINE WeightGradient(ScratchLayout& layout, int64_t outputs, int64_t channels)
+      : channels(channels),
+        blocks(round_up(channels, columns) / columns),
+        padded(round_up<int64_t>(outputs, RegisterBlock<T>::rows)),
+        part(layout.add<T>(blocks * padded * columns)) {}
+
+  LADDERSEG_INLINE void start(char* base) const {
+    std::memset(part.in(base), 0, blocks * padded * columns * sizeof(T));
+  }
+
+  // Adds the products of a tile's gradient with `block` of the convolution's inputs, y [pixels, columns].
+  LADDERSEG_INLINE void add(char* base, int64_t block, const GradientTile<T>& gradient, const T* y,
+                            int64_t pixels) const {
+    T* const to = part.in(base) + block * padded * columns;
+    for (int64_t m = 0; m < padded; m += RegisterBlock<T>::rows)
+      multiply<true>(pixels, gradient.in(base) + m, 1, gradient.row, y, to + m * columns, columns);
+  }
+
+  // Writes the sum of the members' parts, added in their order, for the outputs `mine`.
+  template <class MemberBase>
+  LADDERSEG_INLINE void finish(int team, const MemberBase& base_of, Range mine, T* grad_weight) const {
+    for (int64_t m = mine.begin; m < mine.end; ++m)
+      for (int64_t c = 0; c < channels; ++c) {
+        const int64_t at = (c / columns * padded + m) * columns + c % columns;
+        T sum = T(0);
+        for (int member = 0; member < team; ++member) sum += part.in(base_of(member))[at];
+        grad_weight[m * channels + c] = sum;
+      }
+  }
+};
+
+}  // namespace LADDERSEG_ISA
+}  // namespace ladderseg

@@ -1,0 +1,115 @@
+"""Backward of a 1x1 convolution and the batch norm after it, without the convolution's result.
+
+The result is linear in the convolution's input, so whatever batch norm's backward needs of it follows from two products
+of matrices that have no pixels: see ALGORITHMS.md section 8.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ...ops.arguments import BnSums, Correction, Gradient, Norm
+from ...ops.bn_relu import bn_relu_forward
+from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_weight
+from ...ops.channel_statistics import mean_and_variance
+from ...ops.running_statistics import RunningStatistics
+from ...ops.strips import strips
+from ..passes import BackwardPass
+
+
+class UnmadeResult:
+    """The result [N, M, H, W] of `conv` on y = bn_relu(x [N, C, H, W]), which batch norm `after` reads.
+
+    Args:
+        norm: the batch norm before `conv`.
+        identity: batch norm of at least M channels which changes nothing.
+    """
+
+    def __init__(
+        self, step: BackwardPass, conv: nn.Conv2d, after: nn.BatchNorm2d, x: Tensor, norm: Norm, identity: Norm
+    ) -> None:
+        self._step, self._x, self._norm, self._identity = step, x, norm, identity
+        self._conv, self._after = conv, after
+        self._grad: Gradient | None = None
+        self._through_norm: tuple[Tensor, Tensor] | None = None
+
+    def finish_norm(self, grad: Tensor, masked: Tensor) -> None:
+        """Makes the gradients of the weight and of `after`, from grad [N, M, H, W] of what `after` gives.
+
+        masked: sum of grad, [M] float64.
+        """
+        step, after = self._step, self._after
+        weight = step.weight(self._conv).flatten(1)
+        outputs = len(weight)
+        bound = step.norms[after].with_scale(self._identity.scale[:outputs])
+        scale = step.norms[after].norm.scale.view(-1, 1)
+        self._grad, mean = Gradient(grad), None
+        if bound.batch_statistics:
+            self._grad = self._less(grad, (masked / bound.positions).to(weight.dtype))
+            mean, covariance = self._moments()
+        grad_weight = bn_relu_conv1x1_weight(self._grad, self._x, self._norm, mean).flatten(1)
+        centred = (weight.double() * grad_weight).sum(1)
+        if not bound.batch_statistics:
+            centred -= bound.norm.mean * masked
+        correction = step.finish_norm(after, BnSums(masked, centred), bound)
+        if correction is not None:
+            slope = correction.slope.view(-1, 1)
+            grad_weight -= slope * (weight @ covariance)
+            self._through_norm = mean, weight.t() @ (-slope * scale * weight)
+        step.add_gradient(self._conv, (scale * grad_weight).view(outputs, -1, 1, 1))
+
+    def backward(self, grad_x: Tensor, accumulate: bool) -> BnSums:
+        """Computes grad_x (+)= norm.scale * m; returns the sums of m. Runs after finish_norm."""
+        step, x, norm = self._step, self._x, self._norm
+        assert self._grad is not None
+        scale = step.norms[self._after].norm.scale.view(-1, 1, 1, 1)
+        weight = scale * step.weight(self._conv)
+        _, sums = bn_relu_conv1x1_backward(self._grad, x, norm, weight, grad_x, accumulate, want_weight=False)
+        if self._through_norm is not None:
+            mean, weight = self._through_norm
+            for images, rows in self._parts():
+                y = self._rectified(images, rows)
+                _, found = bn_relu_conv1x1_backward(
+                    self._less(y, mean),
+                    x[images, :, rows],
+                    norm,
+                    weight[:, :, None, None],
+                    grad_x[images, :, rows],
+                    accumulate=True,
+                    want_weight=False,
+                )
+                sums.plus(found)
+        return sums
+
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        """The mean of y [C], and the sum over all pixels of (y - mean) (y - mean)^T [C, C]."""
+        running, parts = RunningStatistics(), []
+        for images, rows in self._parts():
+            y = self._rectified(images, rows)
+            statistics, count = mean_and_variance(y), y.numel() // y.shape[1]
+            mean = statistics[0].to(y.dtype)
+            scatter = bn_relu_conv1x1_weight(self._less(y, mean), self._x[images, :, rows], self._norm, mean)
+            running.add(count, statistics)
+            parts.append((count, statistics[0], scatter.flatten(1)))
+        mean = running.result()[0]
+        covariance = torch.zeros_like(parts[0][2])
+        for count, part_mean, scatter in parts:
+            away = (part_mean - mean).to(scatter.dtype)
+            covariance += scatter.addr_(away, away, alpha=count)
+        return mean.to(covariance.dtype), covariance
+
+    def _parts(self) -> list[tuple[slice, slice]]:
+        """Images and rows of x of which y is made at a time."""
+        n, c, h, w = self._x.shape
+        pixels = max(1, self._step.plan.chunk_bytes // (c * self._x.element_size()))
+        return [(strip.images, strip.rows) for strip in strips(n, h, w, pixels, halo=0)]
+
+    def _rectified(self, images: slice, rows: slice) -> Tensor:
+        x = self._x[images, :, rows]
+        y = self._step.workspace.take(x, *x.shape)
+        bn_relu_forward(x, self._norm, y)
+        return y
+
+    def _less(self, grad: Tensor, constant: Tensor) -> Gradient:
+        """The gradient grad - constant."""
+        zeros = self._identity.mean[: len(constant)]
+        return Gradient(grad, grad, Correction(zeros, constant, zeros))
