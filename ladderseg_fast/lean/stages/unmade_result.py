@@ -42,18 +42,21 @@ class UnmadeResult:
         outputs = len(weight)
         bound = step.norms[after].with_scale(self._identity.scale[:outputs])
         scale = step.norms[after].norm.scale.view(-1, 1)
-        self._grad, mean = Gradient(grad), None
+        self._grad = Gradient(grad)
+        moments: tuple[Tensor, Tensor] | None = None
         if bound.batch_statistics:
             self._grad = self._less(grad, (masked / bound.positions).to(weight.dtype))
-            mean, covariance = self._moments()
-        grad_weight = bn_relu_conv1x1_weight(self._grad, self._x, self._norm, mean).flatten(1)
+            moments = self._moments()
+        centre = None if moments is None else moments[0]
+        grad_weight = bn_relu_conv1x1_weight(self._grad, self._x, self._norm, centre).flatten(1)
         centred = (weight.double() * grad_weight).sum(1)
         if not bound.batch_statistics:
             centred -= bound.norm.mean * masked
         correction = step.finish_norm(after, BnSums(masked, centred), bound)
-        if correction is not None:
+        if correction is not None and moments is not None:
+            mean, scatter = moments
             slope = correction.slope.view(-1, 1)
-            grad_weight -= slope * (weight @ covariance)
+            grad_weight -= slope * (weight @ scatter)
             self._through_norm = mean, weight.t() @ (-slope * scale * weight)
         step.add_gradient(self._conv, (scale * grad_weight).view(outputs, -1, 1, 1))
 
@@ -91,11 +94,11 @@ class UnmadeResult:
             running.add(count, statistics)
             parts.append((count, statistics[0], scatter.flatten(1)))
         mean = running.result()[0]
-        covariance = torch.zeros_like(parts[0][2])
+        total = torch.zeros_like(parts[0][2])
         for count, part_mean, scatter in parts:
             away = (part_mean - mean).to(scatter.dtype)
-            covariance += scatter.addr_(away, away, alpha=count)
-        return mean.to(covariance.dtype), covariance
+            total += scatter.addr_(away, away, alpha=count)
+        return mean.to(total.dtype), total
 
     def _parts(self) -> list[tuple[slice, slice]]:
         """Images and rows of x of which y is made at a time."""
