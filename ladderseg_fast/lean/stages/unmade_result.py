@@ -58,7 +58,7 @@ class UnmadeResult:
             slope = correction.slope.view(-1, 1)
             grad_weight -= slope * (weight @ scatter)
             self._through_norm = mean, weight.t() @ (-slope * scale * weight)
-        step.add_gradient(self._conv, (scale * grad_weight).view(outputs, -1, 1, 1))
+        step.add_gradient(self._conv, grad_weight.mul_(scale).view(outputs, -1, 1, 1))
 
     def backward(self, grad_x: Tensor, accumulate: bool) -> BnSums:
         """Computes grad_x (+)= norm.scale * m; returns the sums of m. Runs after finish_norm."""
