@@ -6,6 +6,7 @@
 #include "gemm.h"
 #include "prefetch.h"
 #include "scratch.h"
+#include "transpose.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
@@ -23,16 +24,12 @@ constexpr int64_t kRowPadding = 16;
 template <class T>
 LADDERSEG_INLINE void pack_transposed(const T* weight, int64_t outputs, int64_t channels, int64_t first_panel,
                                       int64_t last_panel, T* packed) {
-  constexpr int64_t columns = RegisterBlock<T>::columns;
-  constexpr int64_t block = 32;  // of channels: the block written stays in the first-level cache
+  constexpr int64_t columns = RegisterBlock<T>::columns, lanes = Simd<T>::lanes;
   for (int64_t panel = first_panel; panel < last_panel; ++panel)
-    for (int64_t first = 0; first < channels; first += block) {
-      const int64_t last = smaller(channels, first + block);
-      for (int64_t j = 0; j < columns; ++j) {
-        const int64_t m = panel * columns + j;
-        T* to = packed + panel * channels * columns + j;
-        for (int64_t c = first; c < last; ++c) to[c * columns] = m < outputs ? weight[m * channels + c] : T(0);
-      }
+    for (int64_t j = 0; j < columns; j += lanes) {
+      const int64_t first = smaller(panel * columns + j, outputs), rows = smaller(lanes, outputs - first);
+      transpose_rows(weight + first * channels, channels, rows, channels, packed + panel * channels * columns + j,
+                     columns);
     }
 }
 

@@ -1,0 +1,71 @@
+// Transposes of matrices: squares of one vector's width in registers.
+#pragma once
+
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "prefetch.h"
+#include "simd.h"
+
+namespace ladderseg {
+namespace LADDERSEG_ISA {
+
+// Elements from_0, to_0, from_1, to_1 ... of the first (half = 0) or the second half of two vectors.
+template <class T, int half, size_t... lane>
+LADDERSEG_INLINE typename Simd<T>::Vector interleave(typename Simd<T>::Vector a, typename Simd<T>::Vector b,
+                                                     std::index_sequence<lane...>) {
+  constexpr int lanes = Simd<T>::lanes;
+  using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  typedef Integer Indices __attribute__((vector_size(LADDERSEG_VECTOR_BYTES)));
+  return __builtin_shuffle(a, b, Indices{static_cast<Integer>((half * lanes + lane) / 2 + lane % 2 * lanes)...});
+}
+
+// to[j * to_row + i] = from[i * from_row + j] for i, j < lanes.
+//
+// A perfect shuffle of the rows, log2(lanes) times: each time rows i and i + lanes / 2 become rows 2 * i and 2 * i + 1.
+template <class T>
+LADDERSEG_INLINE void transpose_square(const T* from, int64_t from_row, T* to, int64_t to_row) {
+  constexpr int lanes = Simd<T>::lanes;
+  constexpr std::make_index_sequence<lanes> all{};
+  typename Simd<T>::Vector row[lanes], shuffled[lanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i) row[i] = load(from + i * from_row);
+#pragma GCC unroll 4
+  for (int step = 1; step < lanes; step *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < lanes / 2; ++i) {
+      shuffled[2 * i] = interleave<T, 0>(row[i], row[i + lanes / 2], all);
+      shuffled[2 * i + 1] = interleave<T, 1>(row[i], row[i + lanes / 2], all);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i) row[i] = shuffled[i];
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i) store(to + i * to_row, row[i]);
+}
+
+// to[j * to_row + i] = from[i * from_row + j] for i < rows, j < columns, and zero for rows <= i < lanes.
+template <class T>
+LADDERSEG_INLINE void transpose_rows(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to,
+                                     int64_t to_row) {
+  constexpr int64_t lanes = Simd<T>::lanes;
+  // The rows lie too far apart for the processor's own prefetching.
+  constexpr int64_t ahead = 4 * kCacheLine / static_cast<int64_t>(sizeof(T));
+  for (int64_t j = 0; j < columns; j += lanes) {
+    const int64_t width = smaller(lanes, columns - j);
+    if (rows == lanes && width == lanes) {
+      if (j + ahead < columns)
+        for (int64_t i = 0; i < lanes; ++i) __builtin_prefetch(from + i * from_row + j + ahead);
+      transpose_square(from + j, from_row, to + j * to_row, to_row);
+      continue;
+    }
+    T part[lanes * lanes] = {}, transposed[lanes * lanes];
+    for (int64_t i = 0; i < rows; ++i) std::memcpy(part + i * lanes, from + i * from_row + j, width * sizeof(T));
+    transpose_square(part, lanes, transposed, lanes);
+    for (int64_t k = 0; k < width; ++k) std::memcpy(to + (j + k) * to_row, transposed + k * lanes, lanes * sizeof(T));
+  }
+}
+
+}  // namespace LADDERSEG_ISA
+}  // namespace ladderseg
