@@ -14,20 +14,20 @@ namespace LADDERSEG_ISA {
 template <class T>
 void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>& args, int threads) {
   const int64_t channels = args.input.c, outputs = args.output.c;
-  const int64_t panels = round_up<int64_t>(outputs, RegisterBlock<T>::columns) / RegisterBlock<T>::columns;
+  constexpr int64_t columns = RegisterBlock<T>::columns;
   const bool want_statistics = args.output_mean != nullptr;
   ScratchLayout shared;
-  const Region<T> packed = shared.add<T>(panels * RegisterBlock<T>::columns * channels);
+  const Region<T> packed = shared.add<T>(round_up(outputs, columns) * channels);
   const Region<int64_t> counts = shared.add<int64_t>(threads);
   ScratchLayout own;
-  const ProjectionTile<T> tile(own, outputs);
+  const ProjectionTile<T> tile(own, channels, outputs);
   const StatisticsScratch<T> statistics(own, outputs);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
   const auto base_of = [&](int member) { return scratch + shared.bytes + member * own.bytes; };
 
   parallel(threads, [&](int member, int team) {
     char* const base = base_of(member);
-    const Range mine = split(panels, member, team);
+    const Range mine = split(tile.panels, member, team);
     pack_transposed(args.weight, outputs, channels, mine.begin, mine.end, packed.in(scratch));
     barrier(team);
 
@@ -36,12 +36,13 @@ void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>& args, int threads) {
     for (int64_t p = range.begin; p < range.end; p += kTilePixels) {
       const int64_t pixels = smaller(kTilePixels, range.end - p);
       const int64_t next = smaller(kTilePixels, range.end - p - pixels);
-      tile.run(base, args.input.pixel(p), args.input.pixel_stride, pixels, next, channels, outputs, args.norm,
-               packed.in(scratch), args.output.pixel(p), args.output.pixel_stride);
-      const T* product = tile.product.in(base);
-      for (int64_t i = 0; i < pixels; ++i)
-        std::memcpy(args.output.pixel(p + i), product + i * tile.product_row, outputs * sizeof(T));
-      if (want_statistics) statistics.add(running, base, product, pixels, tile.product_row, outputs);
+      tile.run(base, args.input.pixel(p), args.input.pixel_stride, pixels, next, args.norm, packed.in(scratch),
+               args.output.pixel(p), args.output.pixel_stride,
+               [&](int64_t m, int64_t count, const T* product) __attribute__((always_inline)) {
+                 copy_products(product, pixels, count, args.output.pixel(p) + m, args.output.pixel_stride);
+                 if (want_statistics) statistics.add_part(base, product, pixels, columns, m, count);
+               });
+      if (want_statistics) statistics.merge_tile(running, base, pixels, outputs);
     }
     if (!want_statistics) return;
     counts.in(scratch)[member] = running.count;

@@ -34,19 +34,33 @@ LADDERSEG_INLINE void merge(RunningStatistics& into, int64_t channels, int64_t c
   into.count += count;
 }
 
-// Statistics of a tile in cache, in two passes. The sums are in T because the tile has few rows. The second pass takes
-// deviations d from a rounded mean; the sum of the d corrects the rounding.
+// Mean and sum of squared deviations of a tile in cache, in two passes. The sums are in T because the tile has few
+// rows. The second pass takes deviations d from a rounded mean; the sum of the d corrects the rounding.
 template <class T>
-LADDERSEG_INLINE void add_tile(RunningStatistics& into, const T* tile, int64_t rows, int64_t row_stride,
-                               int64_t channels, T* __restrict centre, T* __restrict sum, T* __restrict square,
-                               double* mean, double* deviation) {
-  if (rows == 0) return;
+LADDERSEG_INLINE void tile_statistics(const T* tile, int64_t rows, int64_t row_stride, int64_t channels,
+                                      T* __restrict centre, T* __restrict sum, T* __restrict square,
+                                      double* __restrict mean, double* __restrict deviation) {
   for (int64_t c = 0; c < channels; ++c) centre[c] = sum[c] = square[c] = T(0);
-  for (int64_t r = 0; r < rows; ++r)
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    const T* at = tile + r * row_stride;
+    for (int64_t c = 0; c < channels; ++c)
+      centre[c] += (at[c] + at[row_stride + c]) + (at[2 * row_stride + c] + at[3 * row_stride + c]);
+  }
+  for (; r < rows; ++r)
     for (int64_t c = 0; c < channels; ++c) centre[c] += tile[r * row_stride + c];
   const T share = T(1) / static_cast<T>(rows);
   for (int64_t c = 0; c < channels; ++c) centre[c] *= share;
-  for (int64_t r = 0; r < rows; ++r)
+  for (r = 0; r + 4 <= rows; r += 4) {
+    const T* at = tile + r * row_stride;
+    for (int64_t c = 0; c < channels; ++c) {
+      const T d0 = at[c] - centre[c], d1 = at[row_stride + c] - centre[c];
+      const T d2 = at[2 * row_stride + c] - centre[c], d3 = at[3 * row_stride + c] - centre[c];
+      sum[c] += (d0 + d1) + (d2 + d3);
+      square[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3);
+    }
+  }
+  for (; r < rows; ++r)
     for (int64_t c = 0; c < channels; ++c) {
       const T d = tile[r * row_stride + c] - centre[c];
       sum[c] += d;
@@ -59,10 +73,9 @@ LADDERSEG_INLINE void add_tile(RunningStatistics& into, const T* tile, int64_t r
     mean[c] = static_cast<double>(centre[c]) + (shift == shift ? shift : 0.0);
     deviation[c] = static_cast<double>(square[c]) - count * shift * shift;
   }
-  merge(into, channels, rows, mean, deviation);
 }
 
-// One member's working memory for add_tile and its result.
+// One member's working memory for the statistics of its tiles, and its result.
 template <class T>
 struct StatisticsScratch {
   Region<double> mean, deviation, tile_mean, tile_deviation;
@@ -79,10 +92,23 @@ struct StatisticsScratch {
 
   LADDERSEG_INLINE RunningStatistics start(char* base) const { return {0, mean.in(base), deviation.in(base)}; }
 
+  // The statistics of channels [first, first + channels) of a tile, which begins at the first of them; then merge_tile,
+  // once for all channels.
+  LADDERSEG_INLINE void add_part(char* base, const T* tile, int64_t rows, int64_t row_stride, int64_t first,
+                                 int64_t channels) const {
+    tile_statistics(tile, rows, row_stride, channels, centre.in(base), sum.in(base), square.in(base),
+                    tile_mean.in(base) + first, tile_deviation.in(base) + first);
+  }
+
+  LADDERSEG_INLINE void merge_tile(RunningStatistics& into, char* base, int64_t rows, int64_t channels) const {
+    merge(into, channels, rows, tile_mean.in(base), tile_deviation.in(base));
+  }
+
   LADDERSEG_INLINE void add(RunningStatistics& into, char* base, const T* tile, int64_t rows, int64_t row_stride,
                             int64_t channels) const {
-    add_tile(into, tile, rows, row_stride, channels, centre.in(base), sum.in(base), square.in(base), tile_mean.in(base),
-             tile_deviation.in(base));
+    if (rows == 0) return;
+    add_part(base, tile, rows, row_stride, 0, channels);
+    merge_tile(into, base, rows, channels);
   }
 };
 
