@@ -136,8 +136,9 @@ class Spatial(UnitConvolution):
         direct = grad_x is not None and not accumulate
         data = grad_x if direct else step.workspace.take(x, *x.shape)
         assert data is not None
-        gradient, found = _WeightGradient(self.conv, x), []
-        for part in _channels_at_once(x, 9 * self.conv.out_channels):
+        parts = _channels_at_once(x, 9 * self.conv.out_channels)
+        gradient, found = _WeightGradient(step, self.conv, len(parts)), []
+        for part in parts:
             grad_weight, sums = bn_relu_conv3x3_backward(
                 grad,
                 x[:, part],
@@ -185,17 +186,19 @@ class Patched(UnitConvolution):
         assert weight is None, "a unit ends with a convolution of stride 1"
         identity = step.identity(9 * x.shape[1])
         data = step.workspace.take(x, *x.shape) if grad_x is not None and accumulate else grad_x
-        gradient, totals = _WeightGradient(self.conv, x), StripTotals()
+        taps_at_once = _taps_at_once(x, self.conv.out_channels)
+        gradient, totals = _WeightGradient(step, self.conv, len(taps_at_once)), StripTotals()
+        weight = self._weight(step)
         for strip in self._strips(step, grad.grad, x):
             patches = self._patches(step, x, norm, strip, grad.grad)
             grad_patches = None if data is None else step.workspace.take(patches, *patches.shape)
-            for taps in _taps_at_once(x, self.conv.out_channels):
+            for taps in taps_at_once:
                 part = slice(taps.start * x.shape[1], taps.stop * x.shape[1])
                 grad_weight, _ = bn_relu_conv1x1_backward(
                     grad.part(strip.images, strip.rows),
                     patches[:, part],
                     identity.part(part),
-                    self._weight(step, taps),
+                    weight[:, part],
                     None if grad_patches is None else grad_patches[:, part],
                     want_weight=step.wants(self.conv),
                 )
@@ -216,11 +219,11 @@ class Patched(UnitConvolution):
             grad_x += data
         return gradient.value, None if grad_x is None else totals.sums
 
-    def _weight(self, step: ForwardPass | BackwardPass, taps: slice = slice(0, 9)) -> Tensor:
-        """The weight [M, taps * C, 1, 1] for some taps of patches, whose channels are ordered by tap."""
+    def _weight(self, step: ForwardPass | BackwardPass) -> Tensor:
+        """The weight [M, 9 * C, 1, 1] for patches, whose channels are ordered by tap."""
         weight = step.weights.plain(self.conv)
         outputs = weight.shape[0]
-        return weight.reshape(outputs, -1, 9)[:, :, taps].permute(0, 2, 1).reshape(outputs, -1, 1, 1)
+        return weight.reshape(outputs, -1, 9).permute(0, 2, 1).reshape(outputs, -1, 1, 1)
 
     def _strips(self, step: ForwardPass | BackwardPass, out: Tensor, x: Tensor) -> Iterator[Strip]:
         """Strips of the result, as large as the plan lets patches be."""
@@ -243,12 +246,17 @@ def _rows_read(strip: Strip, x: Tensor) -> tuple[slice, int]:
 
 
 class _WeightGradient:
-    """The gradient of a 3x3 convolution's weight, put together from parts."""
+    """The gradient of a 3x3 convolution's weight, put together from parts.
 
-    def __init__(self, conv: nn.Conv2d, like: Tensor) -> None:
-        self.value: Tensor | None = None
+    It outlives the parts. So it is allocated before them, or the system's heap would keep their place empty below it.
+    """
+
+    def __init__(self, step: BackwardPass, conv: nn.Conv2d, parts: int) -> None:
         self._shape = conv.out_channels, conv.in_channels, 3, 3
-        self._like, self._taps = like, 0
+        self._like, self._taps = step.like, 0
+        self.value: Tensor | None = None
+        if parts > 1 and step.wants(conv):
+            self._room()
 
     def put(self, channels: slice, part: Tensor | None) -> None:
         """Takes over the gradient of some input channels."""

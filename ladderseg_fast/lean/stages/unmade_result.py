@@ -15,6 +15,9 @@ from ...ops.running_statistics import RunningStatistics
 from ...ops.strips import strips
 from ..passes import BackwardPass
 
+#: Rows of a weight that are multiplied in double precision at a time: copies of all of it would spread out the heap.
+_ROWS = 256
+
 
 class UnmadeResult:
     """The result [N, M, H, W] of `conv` on y = bn_relu(x [N, C, H, W]), which batch norm `after` reads.
@@ -49,7 +52,8 @@ class UnmadeResult:
             moments = self._moments()
         centre = None if moments is None else moments[0]
         grad_weight = bn_relu_conv1x1_weight(self._grad, self._x, self._norm, centre).flatten(1)
-        centred = (weight.double() * grad_weight).sum(1)
+        rows = zip(weight.split(_ROWS), grad_weight.split(_ROWS))
+        centred = torch.cat([(some.double() * grad).sum(1) for some, grad in rows])
         if not bound.batch_statistics:
             centred -= bound.norm.mean * masked
         correction = step.finish_norm(after, BnSums(masked, centred), bound)
