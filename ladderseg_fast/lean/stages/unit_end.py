@@ -65,7 +65,7 @@ class UnitEnd(ABC):
 
 
 class _UnmadeEnd(UnitEnd):
-    """Without making the results of the last convolution and of the projection again."""
+    """The end without the results of the last convolution and of the projection."""
 
     def rectify(self, x: Tensor | None, out: Tensor, grad: Gradient, place: Tensor) -> None:
         unit, step, identity = self._unit, self._step, self._identity
@@ -89,7 +89,7 @@ class _UnmadeEnd(UnitEnd):
 
 
 class _MadeEnd(UnitEnd):
-    """With these results made again, strip by strip."""
+    """The end with these results, made again strip by strip."""
 
     def __init__(self, unit: ResidualUnit, step: BackwardPass, identity: Norm, hidden: Tensor) -> None:
         super().__init__(unit, step, identity, hidden)
