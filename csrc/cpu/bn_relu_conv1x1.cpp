@@ -185,7 +185,8 @@ struct Conv1x1Backward {
                                       args.grad_input.pixel_stride);
       else
         backward_edge<accumulate>(scratch, base, first, first_pixel, pixels);
-      if (args.grad_weight) grad_weight.add(base, block, grad_output, y.in(base), pixels);
+      const T* const next_panel = block + 1 < blocks ? panel + outputs * columns : nullptr;
+      if (args.grad_weight) grad_weight.add(base, block, grad_output, y.in(base), pixels, next_panel);
     }
     sums.flush(base, padded);
   }

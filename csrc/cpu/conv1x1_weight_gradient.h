@@ -55,24 +55,33 @@ struct WeightGradient {
     std::memset(part.in(base), 0, blocks * padded * columns * sizeof(T));
   }
 
-  // Adds the products of a tile's gradient with `block` of the convolution's inputs, y [pixels, columns].
-  LADDERSEG_INLINE void add(char* base, int64_t block, const GradientTile<T>& gradient, const T* y,
-                            int64_t pixels) const {
+  // Adds the products of a tile's gradient with `block` of the convolution's inputs, y [pixels, columns]. What is read
+  // next is requested: the sums, and `next_panel` [outputs, columns] of a weight, if any.
+  LADDERSEG_INLINE void add(char* base, int64_t block, const GradientTile<T>& gradient, const T* y, int64_t pixels,
+                            const T* next_panel = nullptr) const {
+    constexpr int64_t rows = RegisterBlock<T>::rows;
     T* const to = part.in(base) + block * padded * columns;
-    for (int64_t m = 0; m < padded; m += RegisterBlock<T>::rows)
+    for (int64_t m = 0; m < padded; m += rows) {
+      prefetch(to + (m + rows) * columns, rows * columns);
+      if (next_panel) prefetch(next_panel + m * columns, smaller(rows, gradient.outputs - m) * columns);
       multiply<true>(pixels, gradient.in(base) + m, 1, gradient.row, y, to + m * columns, columns);
+    }
   }
 
   // Writes the sum of the members' parts, added in their order, for the outputs `mine`.
   template <class MemberBase>
   LADDERSEG_INLINE void finish(int team, const MemberBase& base_of, Range mine, T* grad_weight) const {
-    for (int64_t m = mine.begin; m < mine.end; ++m)
-      for (int64_t c = 0; c < channels; ++c) {
-        const int64_t at = (c / columns * padded + m) * columns + c % columns;
-        T sum = T(0);
-        for (int member = 0; member < team; ++member) sum += part.in(base_of(member))[at];
-        grad_weight[m * channels + c] = sum;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t first = block * columns, width = smaller(columns, channels - first);
+      for (int64_t m = mine.begin; m < mine.end; ++m) {
+        T sum[columns] = {};
+        for (int member = 0; member < team; ++member) {
+          const T* from = part.in(base_of(member)) + (block * padded + m) * columns;
+          for (int64_t j = 0; j < columns; ++j) sum[j] += from[j];
+        }
+        std::memcpy(grad_weight + m * channels + first, sum, width * sizeof(T));
       }
+    }
   }
 };
 
