@@ -96,9 +96,9 @@ struct ProjectionTile {
             const T* a = normalised.in(base) + (done / kDepth * kTilePixels + i * Block::rows) * kNormalisedRow;
             T* c = product + i * Block::rows * Block::columns;
             if (first + done == 0)
-              multiply<false>(depth, a, kNormalisedRow, 1, b, c, Block::columns);
+              multiply_part<false>(depth, a, b, c);
             else
-              multiply<true>(depth, a, kNormalisedRow, 1, b, c, Block::columns);
+              multiply_part<true>(depth, a, b, c);
           }
         }
         if (last) finish(m, count, product);
@@ -107,6 +107,12 @@ struct ProjectionTile {
   }
 
  private:
+  // A function of its own: the registers of its loop do not depend on what is inlined around it.
+  template <bool accumulate>
+  static __attribute__((noinline)) void multiply_part(int64_t depth, const T* normalised, const T* packed, T* product) {
+    multiply<accumulate>(depth, normalised, kNormalisedRow, 1, packed, product, Block::columns);
+  }
+
   LADDERSEG_INLINE void normalise(char* base, const T* x, int64_t pixel_stride, int64_t pixels, int64_t rows,
                                   const Norm<T>& norm, int64_t first, int64_t width) const {
     for (int64_t done = 0; done < width; done += kDepth) {

@@ -9,7 +9,11 @@ from torch import Tensor
 from ladderseg_fast.ops import layout, reference
 from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
 from ladderseg_fast.ops.backend import backend_of, real_dtype
-from ladderseg_fast.ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_weight
+from ladderseg_fast.ops.bn_relu_conv1x1 import (
+    bn_relu_conv1x1_backward,
+    bn_relu_conv1x1_forward,
+    bn_relu_conv1x1_weight,
+)
 
 
 class TestBnReluConv1x1(BnConvOperatorSuite):
@@ -26,6 +30,7 @@ class TestBnReluConv1x1(BnConvOperatorSuite):
         (1, 64, 1, 1300, 1),
         (1, 300, 2, 3, 130),
         (2, 520, 3, 5, 17),
+        (1, 530, 9, 13, 70),  # on a CPU several panels of outputs wait for the sums over the last input channels
         (2, 72, 9, 16, 128),  # whole 16-byte rows in every type: the way of tensor cores
         (1, 200, 11, 13, 40),
         (1, 64, 3, 50, 264),
@@ -58,6 +63,21 @@ class TestBnReluConv1x1(BnConvOperatorSuite):
         assert not torch.equal(actual["output 0"], exact["output 0"])
         monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", False)
         assert_near(evaluate(self.operator(), arguments)["output 0"], exact["output 0"], "in float32", tolerance=2e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-13)], ids=str)
+@pytest.mark.parametrize(("channels", "outputs"), [(40, 19), (40, 70), (530, 70)])
+def test_statistics_of_the_output(channels: int, outputs: int, dtype: torch.dtype, tolerance: float) -> None:
+    """Of several tiles of pixels, the last not full, and several panels of outputs."""
+    arguments = bn_arguments(random(1, channels, 9, 23, seed=0, low=-2.0, high=2.0))
+    x = layout.pixel_major(arguments["x"].to(dtype))
+    norm = Norm.of(*(arguments[key].to(dtype) for key in VECTORS))
+    # The means are larger than the deviations.
+    weight = random(outputs, channels, 1, 1, seed=6, low=0.9, high=1.0).to(dtype)
+    out = layout.empty(x, 1, outputs, 9, 23)
+    statistics = bn_relu_conv1x1_forward(x, norm, weight, out, True)
+    exact = torch.stack([out.double().mean((0, 2, 3)), out.double().var((0, 2, 3), unbiased=False)])
+    assert_near(statistics, exact, "statistics", tolerance)
 
 
 @pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "misaligned"])
