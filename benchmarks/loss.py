@@ -18,6 +18,7 @@ from speed import choice_list
 #: Labels and logits: classes, stride, height and width of the labels.
 CASES = {
     "cityscapes-4": (19, 4, 1024, 2048),
+    "cityscapes-8": (19, 8, 1024, 2048),
     "cityscapes-32": (19, 32, 1024, 2048),
     "ade20k-4": (150, 4, 512, 512),
 }
