@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..lean import MemoryPlan, opaque
 from ..lean.examination import Examination, UnsupportedModuleError, know
+from ..lean.joint_batch import BATCH_NORMS, BatchNorm
 from ..lean.module_check import watch
 from ..lean.program import Program, run
 from ..lean.sections import basic_dense_block_stages
@@ -45,7 +46,7 @@ class BlockState(LeanState):
 class Layer:
     """The modules of a layer; `drop` is an identity if there is no dropout."""
 
-    norm: nn.BatchNorm2d
+    norm: BatchNorm
     conv: nn.Conv2d
     drop: nn.Module
 
@@ -145,7 +146,7 @@ def _layers(module: nn.Module) -> list[Layer]:
     found = []
     for _, layer in _named_layers(module):
         norm, _, conv, *drop = layer.children()
-        assert isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, BATCH_NORMS) and isinstance(conv, nn.Conv2d)
         found.append(Layer(norm, conv, drop[0] if drop else nn.Identity()))
     return found
 

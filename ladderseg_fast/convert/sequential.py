@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..lean import MemoryPlan, opaque
 from ..lean.examination import HOOKS, Examination, UnsupportedModuleError
+from ..lean.joint_batch import BATCH_NORMS
 from ..lean.program import Program
 from ..ops.backend import backend_of
 from .lean_module import LeanModule, LeanState, Replacement, expect_channels, expect_rectified, laid_out
@@ -105,7 +106,7 @@ class LeanSequence(LeanModule):
         chain, names, stem = StageChain(channels_last, copies), segment.names, self.lean_state.others
         if _begins_with(names, stem):
             conv, norm = (self.get_submodule(name) for name in stem[:2])
-            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            assert isinstance(conv, nn.Conv2d) and isinstance(norm, BATCH_NORMS)
             chain.stem("stem", conv, norm)
             names = names[len(stem) :]
         for name in names:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ..lean import MemoryPlan
+from ..lean.joint_batch import BatchNorm
 from ..lean.program import Program
 from ..lean.stages import (
     CopyStage,
@@ -40,7 +41,7 @@ class StageChain:
         self._made_again: set[str] = set()
         self._pending: tuple[str, int, Callable[[str, int], Stage]] | None = None
 
-    def stem(self, name: str, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    def stem(self, name: str, conv: nn.Conv2d, norm: BatchNorm) -> None:
         """Adds conv 7x7 with stride 2 - BN - ReLU - max pooling."""
         source = self._source
         self._pending = name, conv.out_channels, lambda target, c: StemStage(conv, norm, source, target, c)
@@ -70,7 +71,7 @@ class StageChain:
         self._stages.append(TransitionStage(transition, self._source, name))
         self._source = name
 
-    def rectified(self, name: str, norm: nn.BatchNorm2d, source: str) -> None:
+    def rectified(self, name: str, norm: BatchNorm, source: str) -> None:
         """Adds BN - ReLU of feature `source` as an output beside the chain."""
         self._stages.append(RectifiedStage(norm, source, name))
         self._outputs.append(name)

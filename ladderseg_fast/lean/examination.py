@@ -20,6 +20,7 @@ from ..nn import (
     Transition,
     TransitionUp,
 )
+from .joint_batch import BatchNorm
 from .stages.bottleneck import dilation_of
 
 #: Methods that call a module, and methods that a module computes with: a module may not override any of them, nor may
@@ -44,7 +45,7 @@ def know(*kinds: type[nn.Module]) -> None:
     _GENUINE.update((kind, methods(kind, _COMPUTES)) for kind in kinds)
 
 
-know(nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.AvgPool2d, nn.MaxPool2d, nn.Identity)
+know(nn.Conv2d, nn.BatchNorm2d, nn.SyncBatchNorm, nn.ReLU, nn.AvgPool2d, nn.MaxPool2d, nn.Identity)
 know(nn.Dropout, nn.Dropout2d, nn.ModuleList, nn.Sequential)
 know(
     *(
@@ -71,10 +72,10 @@ know_units(BasicBlock, "relu")
 know_units(Bottleneck, "relu")
 
 #: Batch norms of other libraries that end in their ReLU, by class: their modules, by name, and what these must be.
-_WITH_RELU: dict[type[nn.BatchNorm2d], Mapping[str, type[nn.Module]]] = {}
+_WITH_RELU: dict[type[BatchNorm], Mapping[str, type[nn.Module]]] = {}
 
 
-def know_norm_with_relu(kind: type[nn.BatchNorm2d], **parts: type[nn.Module]) -> None:
+def know_norm_with_relu(kind: type[BatchNorm], **parts: type[nn.Module]) -> None:
     """Registers a batch norm that ends in its ReLU, if its modules are of the classes `parts`."""
     know(kind)
     _WITH_RELU[kind] = parts
@@ -136,7 +137,7 @@ class Examination:
         self.itself(f"{path}.{pool}", getattr(module, pool), nn.MaxPool2d, MAX_POOL)
         return channels
 
-    def stem_modules(self, conv_path: str, conv: nn.Conv2d, norm_path: str, norm: nn.BatchNorm2d) -> int:
+    def stem_modules(self, conv_path: str, conv: nn.Conv2d, norm_path: str, norm: BatchNorm) -> int:
         """Examines the 7x7 convolution with stride 2, and its batch norm; returns their output channels."""
         return self._norm(norm_path, norm, self._convolution(conv_path, conv, 7, stride=2))
 
@@ -345,12 +346,14 @@ class Examination:
     def _norm(
         self,
         path: str,
-        norm: nn.BatchNorm2d,
+        norm: BatchNorm,
         channels: int | None = None,
-        kind: type[nn.BatchNorm2d] = nn.BatchNorm2d,
+        kind: type[BatchNorm] = nn.BatchNorm2d,
     ) -> int:
         """Examines a batch norm of `channels` (None: any number) and returns its number of channels."""
         self._once(path, norm)
+        if kind is nn.BatchNorm2d and isinstance(norm, nn.SyncBatchNorm):
+            kind = nn.SyncBatchNorm
         self.itself(path, norm, kind)
         found = norm.num_features
         if channels is not None:

@@ -1,12 +1,47 @@
 """A feature map that several stages read, and its gradient."""
 
+from dataclasses import dataclass, field
+
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from ..ops.affine_correction import write
 from ..ops.arguments import Correction, Gradient
 from ..ops.backend import real_dtype
 from ..ops.channel_statistics import mean_and_variance
+from .joint_batch import JointBatch, joint_correction, joint_statistics
+
+
+@dataclass
+class _Joint:
+    """Statistics of the first `known` channels of a feature over the batches of several processes."""
+
+    statistics: Tensor
+    """[2, F] float64; rows are contiguous."""
+    batch: JointBatch | None = None
+    known: int = 0
+
+
+@dataclass
+class _Deferred:
+    """Correction of a feature's gradient that awaits all readers which share their statistics.
+
+    Of a joint batch, it is that for sums of this process, until `joint_correction` has been applied to the channels
+    `joined`.
+    """
+
+    correction: Correction
+    joint: JointBatch | None
+    joined: set[int] = field(default_factory=set)
+
+    def part(self, span: slice) -> Correction:
+        """The correction of some channels, to which all of their readers have added."""
+        if self.joint is not None:
+            rest = [channel for channel in range(span.start, span.stop) if channel not in self.joined]
+            if rest:
+                joint_correction(self.correction.part(slice(rest[0], rest[-1] + 1)), self.joint)
+                self.joined.update(rest)
+        return self.correction.part(span)
 
 
 class Feature:
@@ -19,6 +54,7 @@ class Feature:
         self.data = data
         self._statistics: Tensor | None = None  # [2, F] float64; rows are contiguous
         self._known = 0  # channels [0, _known) have statistics
+        self._joint: dict[distributed.ProcessGroup, _Joint] = {}
 
     @property
     def positions(self) -> int:
@@ -41,6 +77,20 @@ class Feature:
             mean_and_variance(unknown, self.new_statistics(self._known, stop))
         assert self._statistics is not None
         return self._statistics[:, :stop]
+
+    def joint_statistics(self, stop: int, group: "distributed.ProcessGroup") -> tuple[Tensor, JointBatch]:
+        """The same for the batches of all processes of `group`; those of a channel are exchanged once."""
+        joint = self._joint.get(group)
+        if joint is None:
+            of_all = torch.empty((2, self.data.shape[1]), dtype=torch.float64, device=self.data.device)
+            joint = self._joint[group] = _Joint(of_all)
+        if joint.known < stop:
+            own = self.statistics(stop)[:, joint.known :]
+            new, joint.batch = joint_statistics(own, self.positions, group)
+            joint.statistics[:, joint.known : stop] = new
+            joint.known = stop
+        assert joint.batch is not None
+        return joint.statistics[:, :stop], joint.batch
 
     def new_statistics(self, start: int, stop: int) -> Tensor:
         """Place for the statistics [2, stop - start] float64 of channels that the caller is about to write.
@@ -73,29 +123,37 @@ class FeatureGradient:
     def __init__(self, data: Tensor) -> None:
         self.data = data
         self._feature: Feature | None = None  # kept from the first deferral on, for its values
-        self._correction: Correction | None = None
+        self._deferred: dict[distributed.ProcessGroup | None, _Deferred] = {}
 
     def channels(self, stop: int) -> Tensor:
         """The first `stop` channels, for a reader to add to."""
         return self.data[:, :stop]
 
-    def deferred(self, feature: Feature) -> Correction:
-        """Correction to which a reader of the first channels of `feature` adds its batch norm's correction."""
-        if self._correction is None:
+    def deferred(self, feature: Feature, joint: JointBatch | None = None) -> Correction:
+        """Correction to which a reader of the first channels of `feature` adds its batch norm's correction.
+
+        joint: the batch of several processes, if the reader's statistics are those of one.
+        """
+        group = None if joint is None else joint.group
+        if group not in self._deferred:
             channels = self.data.shape[1]
-            self._correction = Correction.zeros(channels, real_dtype(self.data.dtype), self.data.device)
+            correction = Correction.zeros(channels, real_dtype(self.data.dtype), self.data.device)
+            self._deferred[group] = _Deferred(correction, joint)
             self._feature = feature
-        return self._correction
+        return self._deferred[group].correction
 
     def settle(self) -> None:
         """Applies the deferred correction in place, and drops the reference to the feature."""
         write(self.corrected(0, self.data.shape[1]), self.data)
-        self._correction = self._feature = None
+        self._deferred, self._feature = {}, None
 
     def corrected(self, start: int, stop: int) -> Gradient:
         """The finished gradient of channels [start, stop), once all of their readers have added to it."""
         span = slice(start, stop)
         grad = self.data[:, span]
-        if self._correction is None or self._feature is None:
+        if self._feature is None:
             return Gradient(grad)
-        return Gradient(grad, self._feature.data[:, span], self._correction.part(span))
+        first, *others = [each.part(span) for each in self._deferred.values()]
+        for other in others:
+            first = first.plus(other)
+        return Gradient(grad, self._feature.data[:, span], first)

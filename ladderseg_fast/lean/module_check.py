@@ -143,12 +143,13 @@ _ATTRIBUTES: dict[type[nn.Module], tuple[str, ...]] = {
         "padding_mode",
     ),
     nn.BatchNorm2d: ("num_features", "track_running_stats"),
+    nn.SyncBatchNorm: ("num_features", "track_running_stats"),
     nn.AvgPool2d: (*AVERAGE_POOL,),
     nn.MaxPool2d: (*MAX_POOL,),
     nn.Dropout: ("p", "training"),
     nn.Dropout2d: ("p", "training"),
 }
-_WITH_TENSORS = (nn.Conv2d, nn.BatchNorm2d)
+_WITH_TENSORS = (nn.Conv2d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 def watch(kind: type[nn.Module], *names: str) -> None:

@@ -11,6 +11,7 @@ from ..ops.arguments import BnSums, Correction, Norm
 from ..ops.backend import real_dtype
 from .batch_norm import BoundNorm, NormGradients, bind, uses_batch_statistics
 from .feature import Feature, FeatureGradient
+from .joint_batch import BatchNorm, JointBatch, group_of, joint_statistics
 from .plan import MemoryPlan
 from .weights import PassWeights
 from .workspace import Workspace
@@ -77,26 +78,42 @@ class ForwardPass(_Pass):
         feature = self.features[name] = Feature(data)
         return feature
 
-    def bind_to_feature(self, module: nn.BatchNorm2d, feature: Feature, channels: int) -> BoundNorm:
+    def bind_to_feature(self, module: BatchNorm, feature: Feature, channels: int) -> BoundNorm:
         """Binds the batch norm that reads the first `channels` of `feature`."""
-        statistics = feature.statistics(channels) if uses_batch_statistics(module) else None
-        return self.bind(module, statistics, feature.positions, feature.data.dtype)
+        group = group_of(module, feature.data.device)
+        if not uses_batch_statistics(module):
+            return self._bind(module, None, feature.positions, feature.data.dtype)
+        if group is None:
+            return self._bind(module, feature.statistics(channels), feature.positions, feature.data.dtype)
+        statistics, joint = feature.joint_statistics(channels, group)
+        return self._bind(module, statistics, feature.positions, feature.data.dtype, joint)
 
-    def bind(
+    def bind(self, module: BatchNorm, statistics: Tensor | None, positions: int, dtype: torch.dtype) -> BoundNorm:
+        """Binds a batch norm whose input has these batch statistics [2, C] (None: it uses its running statistics).
+
+        They are those of this process; a nn.SyncBatchNorm normalises with those of all.
+        """
+        group = None if statistics is None else group_of(module, statistics.device)
+        if statistics is None or group is None:
+            return self._bind(module, statistics, positions, dtype)
+        statistics, joint = joint_statistics(statistics, positions, group)
+        return self._bind(module, statistics, positions, dtype, joint)
+
+    def _bind(
         self,
-        module: nn.BatchNorm2d,
+        module: BatchNorm,
         statistics: Tensor | None,
         positions: int,
         dtype: torch.dtype,
+        joint: JointBatch | None = None,
     ) -> BoundNorm:
-        """Binds a batch norm whose input has these batch statistics [2, C] (None: it uses its running statistics)."""
         gamma, beta = self.parameter(module), self.parameter(module, "bias")
         if module.training:
             self._check_own_statistics(module)
-        bound = self.norms[module] = bind(module, gamma, beta, statistics, positions, dtype)
+        bound = self.norms[module] = bind(module, gamma, beta, statistics, positions, dtype, joint)
         return bound
 
-    def _check_own_statistics(self, module: nn.BatchNorm2d) -> None:
+    def _check_own_statistics(self, module: BatchNorm) -> None:
         """Refuses shared running statistics: stages would not update them in the order of the plain modules."""
         for buffer in module._buffers.values():
             if buffer is not None and self._updated.setdefault(id(buffer), module) is not module:
@@ -138,7 +155,7 @@ class BackwardPass(_Pass):
         before = self.parameter_gradients.get(key)
         self.parameter_gradients[key] = gradient if before is None else before + gradient
 
-    def finish_norm(self, module: nn.BatchNorm2d, sums: BnSums, bound: BoundNorm | None = None) -> Correction | None:
+    def finish_norm(self, module: BatchNorm, sums: BnSums, bound: BoundNorm | None = None) -> Correction | None:
         """Adds the gradients of gamma and beta; returns the correction for the writer of the input's gradient.
 
         bound: the norm in the form that this writer assumes, if it is another than the forward pass's.
@@ -146,14 +163,14 @@ class BackwardPass(_Pass):
         return self._deliver(module, (bound or self.norms[module]).backward(sums))
 
     def finish_norm_of(
-        self, feature: Feature, module: nn.BatchNorm2d, sums: BnSums, gradient: FeatureGradient | None
+        self, feature: Feature, module: BatchNorm, sums: BnSums, gradient: FeatureGradient | None
     ) -> None:
         """Does the same for a reader of the first channels of `feature`, and defers the correction in its gradient."""
         bound = self.norms[module]
-        deferred = None if gradient is None or not bound.batch_statistics else gradient.deferred(feature)
+        deferred = None if gradient is None or not bound.batch_statistics else gradient.deferred(feature, bound.joint)
         self._deliver(module, bound.backward(sums, deferred))
 
-    def _deliver(self, module: nn.BatchNorm2d, gradients: NormGradients) -> Correction | None:
+    def _deliver(self, module: BatchNorm, gradients: NormGradients) -> Correction | None:
         self.add_gradient(module, gradients.gamma)
         self.add_gradient(module, gradients.beta, "bias")
         return gradients.correction

@@ -17,6 +17,7 @@ from .batch_norm import BoundNorm
 from .call_recording import CallRecording, CallRepetition, recording_of
 from .double_backward import refuse_double_backward
 from .feature import Feature
+from .joint_batch import BATCH_NORMS, BatchNorm
 from .opaque import opaque
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
@@ -44,9 +45,9 @@ class Program:
         return list(dict.fromkeys(module for stage in self.stages for module in stage.modules))
 
     @cached_property
-    def norms(self) -> list[nn.BatchNorm2d]:
+    def norms(self) -> list[BatchNorm]:
         """The batch norms among the modules."""
-        return [module for module in self.modules if isinstance(module, nn.BatchNorm2d)]
+        return [module for module in self.modules if isinstance(module, BATCH_NORMS)]
 
     @cached_property
     def _keys(self) -> list[ParameterKey]:

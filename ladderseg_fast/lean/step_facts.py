@@ -12,6 +12,7 @@ from torch.utils._device import DeviceContext
 from ..ops import transforms
 from ..ops.backend import Cuda
 from . import tensor_guards
+from .joint_batch import BatchNorm, group_of
 from .plan import MemoryPlan
 
 _read_norm = attrgetter("training", "momentum", "eps", "track_running_stats")
@@ -35,7 +36,7 @@ class ProgramOfStages(Protocol):
     @property
     def modules(self) -> list[nn.Module]: ...
     @property
-    def norms(self) -> list[nn.BatchNorm2d]: ...
+    def norms(self) -> list[BatchNorm]: ...
 
 
 def is_usual(backend: Cuda) -> bool:
@@ -52,7 +53,7 @@ def is_usual(backend: Cuda) -> bool:
     )
 
 
-def buffers_of(norms: Sequence[nn.BatchNorm2d]) -> list[Tensor | None]:
+def buffers_of(norms: Sequence[BatchNorm]) -> list[Tensor | None]:
     """The buffers of batch norms, three each."""
     buffers = []
     for norm in norms:
@@ -113,6 +114,7 @@ def facts_of_forward(
     for stage in program.stages:
         values += [type(stage), vars(stage)]
     values += map(_read_norm, program.norms)
+    values += [group_of(norm, like.device) for norm in program.norms if isinstance(norm, nn.SyncBatchNorm)]
     values += [buffer is None for buffer in buffers]
     values.append(len(set(map(id, present))))  # shared ones are refused
     return StepFacts(values, [*tensors, *present])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import lean, ops
+from ..lean.joint_batch import BATCH_NORMS
 from ..lean.module_check import check_modules
 from ..lean.program import run
 from .design import Design
@@ -107,7 +108,7 @@ class SegmentationModel(Network):
         super().train(mode)
         if self.frozen_bn:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, BATCH_NORMS):
                     module.training = False
         return self
 

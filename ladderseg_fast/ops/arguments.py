@@ -101,6 +101,11 @@ class Correction:
         """Correction of some channels."""
         return Correction(self.mean[channels], self.constant[channels], self.slope[channels])
 
+    def plus(self, other: "Correction") -> "Correction":
+        """The sum of two corrections of the same channels, perhaps with another mean each."""
+        constant = self.constant + other.constant + other.slope * (self.mean - other.mean)
+        return Correction(self.mean, constant, self.slope + other.slope)
+
 
 @dataclass
 class Gradient:

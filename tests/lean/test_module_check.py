@@ -188,9 +188,14 @@ def test_hook_of_all_modules() -> None:
 
 
 def test_synchronised_batch_norm() -> None:
-    model = nn.SyncBatchNorm.convert_sync_batchnorm(make_model(dtype=torch.float32)).eval()
-    with pytest.raises(lean.UnsupportedModuleError, match="is a SyncBatchNorm, expected BatchNorm2d"):
-        model(IMAGES)
+    """Without a process group it is ordinary batch norm; tests/distributed has the rest."""
+    model = make_model(dtype=torch.float32)
+    expected = model(IMAGES).logits
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(make_model(dtype=torch.float32))
+    assert torch.equal(synchronised(IMAGES).logits, expected)
+    synchronised.get_submodule(LAYER).norm1.num_features += 1
+    with pytest.raises(lean.UnsupportedModuleError, match="expected \\(49,\\)"):
+        synchronised(IMAGES)
 
 
 class Plain(nn.Conv2d):

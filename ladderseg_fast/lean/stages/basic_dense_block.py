@@ -16,6 +16,7 @@ from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
 from ..dropout import BoundDropout
 from ..feature import Feature, FeatureGradient
+from ..joint_batch import BatchNorm
 from ..passes import BackwardPass, ForwardPass
 from ..weights import Form, WeightUse
 from .bottleneck import dilation_of
@@ -26,7 +27,7 @@ class BasicLayer(Protocol):
     """The modules of a layer, such as nn.BasicDenseLayer."""
 
     @property
-    def norm(self) -> nn.BatchNorm2d: ...
+    def norm(self) -> BatchNorm: ...
     @property
     def conv(self) -> nn.Conv2d: ...
     @property
@@ -37,7 +38,7 @@ class BasicLayer(Protocol):
 class _Layer:
     """BN - ReLU - conv 3x3 - dropout from the first channels of a feature to those that follow."""
 
-    norm: nn.BatchNorm2d
+    norm: BatchNorm
     conv: nn.Conv2d
     dropout: BoundDropout | None
     dilation: int

@@ -1,8 +1,7 @@
 """BN - ReLU of a feature, for readers outside of the program."""
 
-from torch import nn
-
 from ...ops.bn_relu import bn_relu_backward, bn_relu_forward
+from ..joint_batch import BatchNorm
 from ..passes import BackwardPass, ForwardPass
 from .stage import Stage
 
@@ -14,7 +13,7 @@ class RectifiedStage(Stage):
     readers, so each reader adds its own.
     """
 
-    def __init__(self, norm: nn.BatchNorm2d, source: str, target: str) -> None:
+    def __init__(self, norm: BatchNorm, source: str, target: str) -> None:
         self.norm = norm
         self.reads = self.keeps = (source,)
         self.writes = target

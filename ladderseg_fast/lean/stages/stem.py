@@ -13,6 +13,7 @@ from ...ops.backend import real_dtype
 from ...ops.bn_relu import bn_relu_forward
 from ...ops.stem import stem_backward_images, stem_backward_sums, stem_backward_weight, stem_forward
 from ..batch_norm import uses_batch_statistics
+from ..joint_batch import BatchNorm
 from ..passes import BackwardPass, ForwardPass
 from ..weights import Form, WeightUse
 from .stage import Repeatable, Stage
@@ -23,7 +24,7 @@ class StemStage(Stage, Repeatable):
 
     any_strides = True
 
-    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, source: str, target: str, channels: int) -> None:
+    def __init__(self, conv: nn.Conv2d, norm: BatchNorm, source: str, target: str, channels: int) -> None:
         self.conv, self.norm = conv, norm
         self.channels = channels
         self.reads = self.keeps = (source,)

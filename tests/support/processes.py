@@ -1,0 +1,88 @@
+"""Functions run by several processes at once, with a gloo process group, for tests of distributed training."""
+
+import datetime
+import io
+import multiprocessing
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+#: Seconds after which a collective call gives up, and in which all processes must have ended.
+_COLLECTIVE, _ALL = 60, 120
+
+#: Starts processes from one that has loaded torch already, and nothing else.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["torch", "torch.distributed", "ladderseg_fast"])
+
+
+def run_in_processes(function: Callable[..., Any], count: int, folder: Path, *arguments: Any) -> list[Any]:
+    """function(rank, *arguments) in each of `count` processes of a group; returns the results by rank.
+
+    `function` is one of a module in tests/support, which the processes can import. `folder` is for the file where they
+    meet.
+    """
+    rendezvous = f"file://{folder / 'rendezvous'}"
+    results, processes = [], []
+    for rank in range(count):
+        receiver, sender = _context.Pipe(duplex=False)
+        # Daemons end with the process that runs the tests.
+        process = _context.Process(
+            target=_run, args=(sender, function, rank, count, rendezvous, arguments), daemon=True
+        )
+        process.start()
+        sender.close()
+        results.append(receiver)
+        processes.append(process)
+    try:
+        return _received(results)
+    finally:
+        for process in processes:
+            process.join(timeout=5)
+            if process.is_alive():
+                process.kill()
+
+
+def _received(results: list[Connection]) -> list[Any]:
+    found: dict[int, Any] = {}
+    end = datetime.datetime.now() + datetime.timedelta(seconds=_ALL)
+    while len(found) < len(results):
+        left = (end - datetime.datetime.now()).total_seconds()
+        ready = wait([each for rank, each in enumerate(results) if rank not in found], timeout=max(0.0, left))
+        assert ready, f"of {len(results)} processes, {sorted(found)} have ended in {_ALL} seconds"
+        for rank, each in enumerate(results):
+            if each in ready:
+                try:
+                    error, found[rank] = torch.load(io.BytesIO(each.recv_bytes()), weights_only=False)
+                except EOFError:
+                    error = "it ended without a result"
+                assert error is None, f"process {rank}: {error}"
+    return [found[rank] for rank in range(len(results))]
+
+
+def _run(
+    sender: Connection, function: Callable[..., Any], rank: int, count: int, rendezvous: str, arguments: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    try:
+        timeout = datetime.timedelta(seconds=_COLLECTIVE)
+        distributed.init_process_group(
+            "gloo", init_method=rendezvous, rank=rank, world_size=count, timeout=timeout
+        )
+        _send(sender, None, function(rank, *arguments))
+    except BaseException:
+        _send(sender, traceback.format_exc(), None)
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _send(sender: Connection, error: str | None, result: Any) -> None:
+    """Sends copies of tensors: shared memory would be gone with this process."""
+    content = io.BytesIO()
+    torch.save((error, result), content)
+    sender.send_bytes(content.getvalue())
