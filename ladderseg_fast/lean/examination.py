@@ -447,6 +447,8 @@ def _described(module: object) -> str:
 
 def _remedy(hook: object) -> str:
     """Advice on how to remove one of torch's own hooks."""
+    if str(getattr(hook, "__module__", "")).startswith("torch.distributed."):
+        return " (fully_shard takes a network as a whole, or sections that `convert` has put into one)"
     home = type(hook).__module__
     if home == "torch.nn.utils.prune":
         return " (torch.nn.utils.prune.remove makes pruning permanent)"

@@ -1,20 +1,18 @@
-"""What each of four processes runs for tests/distributed; the tests compare the results."""
+"""What each of four processes runs for tests/distributed, which compare the results."""
 
-import time
-from collections.abc import Mapping
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import torch
-from support.joint_training import SMALL, Training, train
+from support.joint_training import SMALL, Training, compared, train
 from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import fully_shard
 
-from ladderseg_fast import LadderDenseNet, LadderResNet, SegmentationModel
+from ladderseg_fast import LadderResNet, SegmentationModel
 
-#: Images of four processes: of different sizes, one of them with a single position at 1/64.
+#: Images of different sizes, one of them with a single position at 1/64 of its resolution.
 SIZES = ((1, 64, 64), (2, 64, 96), (1, 130, 64), (1, 97, 128))
-
-EQUAL = Training(steps=10)
 
 
 def freeze_batch_norms(model: SegmentationModel) -> None:
@@ -28,51 +26,119 @@ def freeze_encoder(model: SegmentationModel) -> None:
     model.features.requires_grad_(False)
 
 
-def cumulative(model: SegmentationModel) -> None:
-    """Batch norms with the averages of all batches, and without affine parameters."""
+def change_options(model: SegmentationModel) -> None:
+    """Batch norms with the averages of all batches; one without affine parameters, one with its own statistics."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
-    model.features.norm0.weight = model.features.norm0.bias = None
-    model.features.norm0.affine = False
+    first, last = model.features.norm0, model.head.norm
+    model.features.norm0 = nn.BatchNorm2d(first.num_features, affine=False, dtype=torch.float64)
+    own = nn.BatchNorm2d(last.num_features, track_running_stats=False, dtype=torch.float64)
+    model.head.norm = own
 
 
-#: Trainings by all four processes, compared with one process.
+_LONG = Training(steps=10)
+
+#: Trainings by so many processes, compared with one process.
 JOINT = {
-    "float64": EQUAL,
-    "float32": replace(EQUAL, dtype=torch.float32),
-    "strips": replace(EQUAL, memory=SMALL, steps=2),
+    "four": (4, _LONG),
+    "pair": (2, replace(_LONG, sizes=((1, 64, 128),))),
+    "pair in float32": (2, replace(_LONG, dtype=torch.float32, sizes=((1, 64, 128),))),
+    "pair on a ResNet": (2, replace(_LONG, model=LadderResNet, sizes=((1, 64, 128),))),
 }
 
-#: The same by two pairs of processes, each with the same batches.
-PAIRS = {"resnet": replace(EQUAL, model=LadderResNet)}
+#: Trainings by four processes, lean and plain.
+FOUR = {"sizes": Training(sizes=SIZES, ignored=(3,))}
 
-#: Trainings, lean and plain.
-UNEQUAL = Training(sizes=SIZES, ignored=(3,))
-BOTH = {
-    "sizes": UNEQUAL,
-    "strips": replace(UNEQUAL, memory=SMALL),
-    "some frozen": replace(UNEQUAL, edit=freeze_batch_norms),
-    "encoder without gradients": replace(UNEQUAL, edit=freeze_encoder, data_parallel={"find_unused_parameters": True}),
-    "cumulative": replace(UNEQUAL, edit=cumulative),
-    "encoder alone": replace(UNEQUAL, sizes=tuple((2, h, w) for _, h, w in SIZES), synchronised=("features",)),
-    "pyramid": replace(UNEQUAL, options={"context": "pyramid"}),
+#: Trainings by pairs, lean and plain. Of the first process all labels are ignored.
+_UNEQUAL = Training(sizes=SIZES[:2], ignored=(0,))
+_LARGER = replace(_UNEQUAL, sizes=((1, 128, 128), (2, 64, 128)))
+PAIRS = {
+    "strips": replace(_UNEQUAL, memory=SMALL),
+    "frozen batch norms": replace(_LARGER, edit=freeze_batch_norms),
+    "frozen encoder": replace(_UNEQUAL, edit=freeze_encoder),
+    "options": replace(_LARGER, edit=change_options),
+    "encoder alone": replace(_LARGER, synchronised=("features",)),
+    "pyramid": replace(_UNEQUAL, options={"context": "pyramid"}),
+    "ResNet": replace(_UNEQUAL, model=LadderResNet),
+    "accumulation": replace(_UNEQUAL, accumulate=2),
+}
+
+#: Settings of DistributedDataParallel around models with batch norms of their own, lean and plain.
+_OWN = Training(sizes=((1, 128, 128), (2, 64, 128)), synchronised=())
+SETTINGS = {
+    "default": _OWN,
+    "find_unused_parameters": replace(_OWN, data_parallel={"find_unused_parameters": True}, auxiliary_only=True),
+    "no_sync": replace(_OWN, accumulate=2),
+    "gradient_as_bucket_view": replace(_OWN, data_parallel={"gradient_as_bucket_view": True}),
+    "static_graph": replace(_OWN, data_parallel={"static_graph": True}, steps=2),
+    "broadcast_buffers": replace(_OWN, data_parallel={"broadcast_buffers": False}),
 }
 
 
-def run(rank: int) -> dict[str, dict[str, Tensor]]:
-    pairs = [distributed.new_group([0, 1]), distributed.new_group([2, 3])]
-    done = {}
-    def note(name, f, *a):
-        s=time.time(); c=time.process_time(); done[name]=f(*a)
-        if rank == 0: print(name, time.time()-s, time.process_time()-c, flush=True)
-    for name, training in JOINT.items():
-        note(f"joint: {name}", train,training, rank)
-    first = rank // 2 * 2
-    for name, training in PAIRS.items():
-        if first == 0:
-          note(f"pairs: {name}", train,training, rank, pairs[0], 0)
-    for name, training in BOTH.items():
-        note(f"lean: {name}", train,training, rank)
-        note(f"plain: {name}", train,replace(training, memory="plain"), rank)
+def run(rank: int) -> dict[str, Any]:
+    """The results by name, of those trainings in which the process takes part."""
+    warnings.simplefilter("ignore")  # of DistributedDataParallel, about unused parameters and names of settings
+    groups = [distributed.new_group([0, 1]), distributed.new_group([2, 3])]
+    pair, first = rank // 2, rank // 2 * 2
+    group = groups[pair]
+    done: dict[str, Any] = {}
+
+    def both(name: str, training: Training, *arguments: Any) -> None:
+        for memory in (training.memory, "plain"):
+            word = "plain" if memory == "plain" else "lean"
+            done[f"{name}: {word}"] = train(replace(training, memory=memory), rank, *arguments)
+
+    done["four"] = train(JOINT["four"][1], rank)
+    for name in ("pair on a ResNet",) if pair else ("pair", "pair in float32"):
+        done[name] = train(JOINT[name][1], rank, group, first)
+    for name, training in FOUR.items():
+        both(name, training)
+    for number, (name, training) in enumerate((PAIRS | SETTINGS).items()):
+        if number % 2 == pair:
+            both(name, training, group, first)
+    if pair == 0:
+        done["unused"] = _unused(rank, group)
+        done["sharded"] = {memory: _sharded(memory, rank, group) for memory in ("lean", "plain")}
+        done["refusal"] = _refusal(group)
+    import time
+
+    print(rank, time.process_time())
     return done
+
+
+def _unused(rank: int, group: Any) -> dict[str, Tensor]:
+    """Steps in which the main head has no gradient, though DistributedDataParallel has not been told."""
+    return train(replace(_OWN, auxiliary_only=True), rank, group)
+
+
+def _sharded(memory: str, rank: int, group: Any) -> dict[str, Tensor]:
+    """Losses and parameters of two steps of a model that fully_shard has taken as a whole."""
+    training = replace(_OWN, memory=memory, steps=2)
+    model = training.make()
+    fully_shard(model, mesh=_mesh(group))
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
+    done = {}
+    for step in range(training.steps):
+        images, labels = training.batch(rank, step)
+        optimiser.zero_grad()
+        loss = training.loss(model(images), labels)
+        loss.backward()
+        optimiser.step()
+        done[f"step {step}: loss"] = loss.detach()
+    return done | {name: compared(parameter.full_tensor()) for name, parameter in model.named_parameters()}
+
+
+def _refusal(group: Any) -> str:
+    """What the model says if fully_shard has taken a section of it alone."""
+    model = _OWN.make()
+    fully_shard(model.features.denseblock1, mesh=_mesh(group))
+    try:
+        model(_OWN.batch(0, 0)[0])
+    except TypeError as error:
+        return str(error)
+    return "nothing"
+
+
+def _mesh(group: Any) -> Any:
+    return distributed.DeviceMesh.from_group(group, "cpu")

@@ -17,7 +17,7 @@ _COLLECTIVE, _ALL = 60, 120
 
 #: Starts processes from one that has loaded torch already, and nothing else.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torch.distributed", "ladderseg_fast"])
+_context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "ladderseg_fast"])
 
 
 def run_in_processes(function: Callable[..., Any], count: int, folder: Path, *arguments: Any) -> list[Any]:
@@ -70,9 +70,7 @@ def _run(
     torch.set_num_threads(1)
     try:
         timeout = datetime.timedelta(seconds=_COLLECTIVE)
-        distributed.init_process_group(
-            "gloo", init_method=rendezvous, rank=rank, world_size=count, timeout=timeout
-        )
+        distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=count, timeout=timeout)
         _send(sender, None, function(rank, *arguments))
     except BaseException:
         _send(sender, traceback.format_exc(), None)

@@ -37,13 +37,16 @@ class ReferenceSyncBatchNorm(nn.SyncBatchNorm):
         mean = _Sum.apply(x.sum(dim=(0, 2, 3)), group) / count
         centred = x - mean.view(1, -1, 1, 1)
         variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3)), group) / count
-        with torch.no_grad():
-            self.num_batches_tracked.add_(1)
-            momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean, momentum)
-            self.running_var.lerp_(variance * (count / (count - 1)), momentum)
+        if self.track_running_stats:
+            self._follow(mean.detach(), (variance * (count / (count - 1))).detach())
         y = centred * (variance + self.eps).rsqrt().view(1, -1, 1, 1)
         return y if self.weight is None else y * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        self.num_batches_tracked.add_(1)
+        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(variance, momentum)
 
 
 def use_reference(module: nn.Module) -> nn.Module:

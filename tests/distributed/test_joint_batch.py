@@ -1,0 +1,97 @@
+"""nn.SyncBatchNorm in lean models, DistributedDataParallel and fully_shard around them: four gloo processes."""
+
+from typing import Any
+
+import pytest
+import torch
+from support.comparison import assert_near, assert_same_bits, magnitude
+from support.joint_batch_checks import FOUR, JOINT, PAIRS, SETTINGS, run
+from support.joint_training import train_alone
+from support.processes import run_in_processes
+from torch import Tensor
+
+Results = dict[str, Tensor]
+
+#: By dtype, the tolerance; and what share of the largest gradient is the least size that others are compared at: some
+#: cancel to nothing but rounding.
+_TOLERANCES = {torch.float64: (1e-10, 0.1), torch.float32: (1e-5, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Results of each process."""
+    return run_in_processes(run, 4, tmp_path_factory.mktemp("rendezvous"))
+
+
+def taking_part(ranks: list[dict[str, Any]], name: str) -> list[Any]:
+    return [results[name] for results in ranks if name in results]
+
+
+def assert_equal(actual: Results, expected: Results, dtype: torch.dtype = torch.float64) -> None:
+    assert actual.keys() == expected.keys()
+    tolerance, share = _TOLERANCES[dtype]
+    scale = share * max((magnitude(x) for name, x in expected.items() if "gradient" in name), default=0.0)
+    for name, value in expected.items():
+        if value.is_floating_point():
+            assert_near(actual[name], value, name, tolerance, scale if "gradient" in name else 0.0)
+        else:
+            assert torch.equal(actual[name], value), name
+
+
+def assert_same_on_all(results: list[Results]) -> None:
+    """Gradients, running statistics and weights are the same bits in all processes."""
+    for other in results[1:]:
+        for name, value in results[0].items():
+            if "loss" not in name:
+                assert_same_bits(other[name], value, name)
+
+
+@pytest.mark.parametrize("name", JOINT)
+def test_equals_one_process(ranks: list[dict[str, Any]], name: str) -> None:
+    count, training = JOINT[name]
+    results = taking_part(ranks, name)
+    assert len(results) == count
+    alone = train_alone(training, count)
+    for rank, result in enumerate(results):
+        others = {f"rank {other}: " for other in range(count)} - {f"rank {rank}: "}
+        expected = {key: value for key, value in alone.items() if not key.startswith(tuple(others))}
+        found = {f"rank {rank}: {key}" if "loss" in key else key: value for key, value in result.items()}
+        assert_equal(found, expected, training.dtype)
+    assert_same_on_all(results)
+
+
+@pytest.mark.parametrize("name", [*FOUR, *PAIRS])
+def test_equals_plain(ranks: list[dict[str, Any]], name: str) -> None:
+    lean, plain = (taking_part(ranks, f"{name}: {memory}") for memory in ("lean", "plain"))
+    assert len(lean) == len(plain) == (4 if name in FOUR else 2)
+    for actual, expected in zip(lean, plain):
+        assert_equal(actual, expected)
+    if name != "encoder alone":  # whose other running statistics are each process's own
+        assert_same_on_all(lean)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_data_parallel(ranks: list[dict[str, Any]], name: str) -> None:
+    lean, plain = (taking_part(ranks, f"{name}: {memory}") for memory in ("lean", "plain"))
+    assert len(lean) == len(plain) == 2
+    for actual, expected in zip(lean, plain):
+        assert_equal(actual, expected)
+
+
+def test_unused_parameters_that_nobody_announced(ranks: list[dict[str, Any]]) -> None:
+    """Those have gradients of 0, and the others what they would have if somebody had; plain models raise an error."""
+    announced = taking_part(ranks, "find_unused_parameters: lean")
+    for actual, expected in zip(taking_part(ranks, "unused"), announced, strict=True):
+        unused = actual.keys() - expected.keys()
+        assert unused and all(actual[name].count_nonzero() == 0 for name in unused)
+        assert_equal(
+            {name: actual[name] for name in expected if "gradient" in name or "loss" in name},
+            {name: value for name, value in expected.items() if "gradient" in name or "loss" in name},
+        )
+
+
+def test_fully_shard(ranks: list[dict[str, Any]]) -> None:
+    for result in taking_part(ranks, "sharded"):
+        assert_equal(result["lean"], result["plain"])
+    for message in taking_part(ranks, "refusal"):
+        assert "features.denseblock1 has a forward pre-hook" in message and "fully_shard takes a network" in message
