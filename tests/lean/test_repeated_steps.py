@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.comparison import assert_same_bits
 from support.lean_equals_plain import randomise
-from support.repeated_steps import Steps, compare, make_maps, settle
+from support.repeated_steps import Steps, compare, make_maps, make_transition, settle
 from torch import Tensor, nn
 
 from ladderseg_fast import lean
@@ -100,6 +100,39 @@ def test_one_parameter_in_two_places(device: EmulatedCuda) -> None:
     assert compare(device, scenario)["repeated"] == 2
     scenario(steps)
     assert len(steps.workspace.recordings.failures) == 1
+
+
+def test_collective_calls(device: EmulatedCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps in which batch norms exchange statistics are interpreted, those before and after are not."""
+    module = nn.SyncBatchNorm.convert_sync_batchnorm(make_transition())
+    calls, group = [], object()
+
+    def gather(outputs: list[Tensor], own: Tensor, group: object) -> None:
+        """As if there were two processes with the same batch."""
+        calls.append("gather")
+        for output in outputs:
+            output.copy_(own)
+
+    def reduce(both: Tensor, group: object) -> None:
+        calls.append("reduce")
+        both.mul_(2)
+
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather", gather)
+    monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
+
+    def scenario(steps: Steps) -> None:
+        for step in range(12):
+            monkeypatch.setattr(torch.distributed, "is_initialized", lambda here=4 <= step < 8: here)
+            steps.module.norm.process_group = group if 4 <= step < 8 else None
+            steps()
+
+    steps = Steps(module)
+    assert compare(device, scenario, lambda: Steps(copy.deepcopy(module)))["repeated"] == 2 * (2 + 4)
+    calls.clear()
+    scenario(steps)
+    assert calls == ["gather", "reduce"] * 4
+    assert steps.workspace.recordings.failures == ["batch norms exchange statistics with other processes"]
 
 
 def test_retained_graph(device: EmulatedCuda) -> None:
