@@ -97,8 +97,12 @@ class LeanModule(nn.Module):
 
     @classmethod
     def lean_kind(cls, module: nn.Module) -> type[nn.Module]:
-        """The class that an unedited `module` has: this one, or if it is not converted the one that this replaces."""
-        return cls if isinstance(module, cls) else cls.lean_replaces
+        """The class that an unedited `module` has: this one, or if it is not converted the one that this replaces.
+
+        torch's fully_shard makes a subclass of the module's class; the declared class is meant then.
+        """
+        declared = next(each for each in cls.__mro__ if "lean_replaces" in vars(each))
+        return declared if isinstance(module, declared) else cls.lean_replaces
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         """Result of the replaced class for x [N, C, H, W]: from a lean program, or as before the conversion.

@@ -1,6 +1,6 @@
 """timm's DenseNets: their dense blocks and transitions, whose batch norms end in their ReLU."""
 
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, SyncBatchNormAct
 from timm.models.densenet import DenseBlock, DenseLayer, DenseTransition
 from torch import nn
 
@@ -10,7 +10,8 @@ from .densenet_parts import LeanDenseBlock, LeanTransition
 
 know(DenseLayer)
 watch(DenseLayer, "drop_rate")
-know_norm_with_relu(BatchNormAct2d, drop=nn.Identity, act=nn.ReLU)
+for _norm in (BatchNormAct2d, SyncBatchNormAct):
+    know_norm_with_relu(_norm, drop=nn.Identity, act=nn.ReLU)
 
 
 class LeanTimmBlock(LeanDenseBlock, DenseBlock):

@@ -327,7 +327,7 @@ class Examination:
     def norm_relu(self, path: str, module: nn.Module, norm: str, relu: str, channels: int | None = None) -> int:
         """Examines BN - ReLU of `channels` (None: any number), given their names in `module`; returns the channels.
 
-        A batch norm that ends in its ReLU is both; any other needs a ReLU (`relu` is not "").
+        A batch norm that ends in its ReLU is both; any other needs a ReLU, which is there.
         """
         child = getattr(module, norm)
         for kind, parts in _WITH_RELU.items():
@@ -336,7 +336,7 @@ class Examination:
                     self.itself(f"{path}.{norm}.{name}", getattr(child, name), part)
                 return self._norm(f"{path}.{norm}", child, channels, kind)
         found = self._norm(f"{path}.{norm}", child, channels)
-        if not relu:
+        if not hasattr(module, relu):
             raise UnsupportedModuleError(f"{path}.{norm}", "does not end in a ReLU")
         self._relu(f"{path}.{relu}", getattr(module, relu))
         return found

@@ -1,11 +1,15 @@
 """timm's DenseNets, converted."""
 
+import copy
+
 import pytest
 import torch
 from support import torchvision_networks
+from support.comparison import assert_near
 from support.converted_equals_plain import assert_converted_equals_plain, make_images
 from support.lean_equals_plain import MODES
 from support.other_densenets import timm_densenet
+from torch import nn
 
 from ladderseg_fast import convert
 
@@ -69,3 +73,16 @@ def test_intermediate_features() -> None:
     for one, other in zip(actual, expected):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
         assert one.stride() == other.stride()
+
+
+def test_synchronised_batch_norms() -> None:
+    """Those of timm end in their ReLU; what torch puts in their place has lost it."""
+    x = torch.randn(2, 3, 64, 64)
+    model = timm_densenet()
+    expected = copy.deepcopy(model)(x)
+    synchronised = torchvision_networks.timm().layers.convert_sync_batchnorm(model)
+    assert convert(synchronised).converted == {"features": "stem, 4 dense blocks, 3 transitions"}
+    assert_near(synchronised(x), expected, "class scores", tolerance=1e-5)
+    report = convert(nn.SyncBatchNorm.convert_sync_batchnorm(timm_densenet()))
+    assert report.converted == {}
+    assert "does not end in a ReLU" in report.left["features.denseblock1"]

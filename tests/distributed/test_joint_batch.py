@@ -95,3 +95,14 @@ def test_fully_shard(ranks: list[dict[str, Any]]) -> None:
         assert_equal(result["lean"], result["plain"])
     for message in taking_part(ranks, "refusal"):
         assert "features.denseblock1 has a forward pre-hook" in message and "fully_shard takes a network" in message
+
+
+def test_converted_models(ranks: list[dict[str, Any]]) -> None:
+    """In either order of the conversions; and fully_shard takes converted parts one by one."""
+    results = taking_part(ranks, "converted")
+    if not results:
+        pytest.skip("torchvision is not installed")
+    for result in results:
+        for way in ("converted", "converted last"):
+            assert_equal(result[way], result["reference"])
+        assert_equal(result["shards of parts"], result["shards of the reference"])

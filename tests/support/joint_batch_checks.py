@@ -1,15 +1,20 @@
 """What each of four processes runs for tests/distributed, which compare the results."""
 
+import importlib.util
 import warnings
 from dataclasses import replace
 from typing import Any
 
 import torch
 from support.joint_training import SMALL, Training, compared, train
+from support.ladder_models import make_images
+from support.lean_equals_plain import away_from_kinks, randomise
+from support.other_densenets import torchvision_densenet
+from support.reference_batch_norm import use_reference
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import fully_shard
 
-from ladderseg_fast import LadderResNet, SegmentationModel
+from ladderseg_fast import LadderResNet, SegmentationModel, convert
 
 #: Images of different sizes, one of them with a single position at 1/64 of its resolution.
 SIZES = ((1, 64, 64), (2, 64, 96), (1, 130, 64), (1, 97, 128))
@@ -43,7 +48,7 @@ _LONG = Training(steps=10)
 JOINT = {
     "four": (4, _LONG),
     "pair": (2, replace(_LONG, sizes=((1, 64, 128),))),
-    "pair in float32": (2, replace(_LONG, dtype=torch.float32, sizes=((1, 64, 128),))),
+    "pair in float32": (2, replace(_LONG, dtype=torch.float32, sizes=((1, 128, 128),))),
     "pair on a ResNet": (2, replace(_LONG, model=LadderResNet, sizes=((1, 64, 128),))),
 }
 
@@ -76,6 +81,10 @@ SETTINGS = {
 }
 
 
+#: Ways to a DenseNet of torchvision whose parts run lean: with synchronised batch norms, or with sharded parameters.
+CONVERTED = ("reference", "converted", "converted last", "shards of the reference", "shards of parts")
+
+
 def run(rank: int) -> dict[str, Any]:
     """The results by name, of those trainings in which the process takes part."""
     warnings.simplefilter("ignore")  # of DistributedDataParallel, about unused parameters and names of settings
@@ -101,6 +110,8 @@ def run(rank: int) -> dict[str, Any]:
         done["unused"] = _unused(rank, group)
         done["sharded"] = {memory: _sharded(memory, rank, group) for memory in ("lean", "plain")}
         done["refusal"] = _refusal(group)
+    elif importlib.util.find_spec("torchvision"):
+        done["converted"] = {way: _converted(way, rank - first, group) for way in CONVERTED}
     import time
 
     print(rank, time.process_time())
@@ -142,3 +153,25 @@ def _refusal(group: Any) -> str:
 
 def _mesh(group: Any) -> Any:
     return distributed.DeviceMesh.from_group(group, "cpu")
+
+
+def _converted(way: str, rank: int, group: Any) -> dict[str, Tensor]:
+    """Class scores and gradients of a step."""
+    torch.manual_seed(0)
+    model = away_from_kinks(randomise(torchvision_densenet())).double()
+    sharded = way.startswith("shards")
+    if way == "converted last":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model, group)
+    if way in ("converted", "converted last", "shards of parts"):
+        convert(model)
+    if not sharded and way != "converted last":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model, group)
+    if sharded:
+        for part in (model.features.denseblock1, model.features.transition2, model):
+            fully_shard(part, mesh=_mesh(group))
+    else:
+        use_reference(model if way == "reference" else nn.ModuleList([model.features.norm5]))
+    scores = model(make_images(1 + rank, 64, 64, seed=rank))
+    scores.square().sum().backward()
+    gradients = {name: p.grad.full_tensor() if sharded else p.grad for name, p in model.named_parameters()}
+    return {"scores": scores.detach()} | {f"gradient of {name}": each for name, each in gradients.items()}
