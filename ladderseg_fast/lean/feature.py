@@ -86,7 +86,7 @@ class Feature:
             joint = self._joint[group] = _Joint(of_all)
         if joint.known < stop:
             own = self.statistics(stop)[:, joint.known :]
-            new, joint.batch = joint_statistics(own, self.positions, group)
+            new, joint.batch = joint_statistics(own, self.positions, self.data.dtype, group)
             joint.statistics[:, joint.known : stop] = new
             joint.known = stop
         assert joint.batch is not None

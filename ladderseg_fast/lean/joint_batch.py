@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..ops.arguments import Correction
+from ..ops.backend import real_dtype
 from . import recorder
 
 #: The classes of batch norms that programs compute.
@@ -43,20 +44,21 @@ def group_of(module: nn.Module, device: torch.device) -> "distributed.ProcessGro
 
 
 def joint_statistics(
-    statistics: Tensor, positions: int, group: "distributed.ProcessGroup"
+    statistics: Tensor, positions: int, dtype: torch.dtype, group: "distributed.ProcessGroup"
 ) -> tuple[Tensor, JointBatch]:
     """Mean and biased variance [2, C] float64 of the joint batch, from those of this process's positions.
 
-    One collective call. All processes compute the same bits, from the same numbers in the same order.
+    One collective call, of 2 C + 1 numbers in the real dtype of maps of `dtype`: they are as exact as the maps' own
+    values. All processes compute the same bits, from the same numbers in the same order.
     """
     _note()
     channels = statistics.shape[1]
-    own = statistics.new_empty(2 * channels + 1)
+    own = statistics.new_empty(2 * channels + 1, dtype=real_dtype(dtype))
     own[:-1].view_as(statistics).copy_(statistics)
     own[-1] = positions
     gathered = own.new_empty(distributed.get_world_size(group), len(own))
     distributed.all_gather([*gathered.unbind()], own, group)
-    means, variances, counts = gathered.split([channels, channels, 1], dim=1)
+    means, variances, counts = gathered.double().split([channels, channels, 1], dim=1)
     total = counts.sum()
     shares = counts / total
     mean = (shares * means).sum(dim=0)

@@ -96,7 +96,7 @@ class ForwardPass(_Pass):
         group = None if statistics is None else group_of(module, statistics.device)
         if statistics is None or group is None:
             return self._bind(module, statistics, positions, dtype)
-        statistics, joint = joint_statistics(statistics, positions, group)
+        statistics, joint = joint_statistics(statistics, positions, dtype, group)
         return self._bind(module, statistics, positions, dtype, joint)
 
     def _bind(
