@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..lean import MemoryPlan, opaque
 from ..lean.examination import Examination, UnsupportedModuleError, know
-from ..lean.joint_batch import BATCH_NORMS, BatchNorm
+from ..lean.joint_batch import BATCH_NORMS, BatchNorm, groups_to_share
 from ..lean.module_check import watch
 from ..lean.program import Program, run
 from ..lean.sections import basic_dense_block_stages
@@ -213,10 +213,10 @@ def _compare(path: str, module: nn.Module, kind: type[nn.Module]) -> bool:
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
-        plain = copy.deepcopy(module).cpu().double().requires_grad_()
+        plain = copy.deepcopy(module, groups_to_share(module)).cpu().double().requires_grad_()
         plain.__class__ = kind
         _randomise(plain)
-        twin = copy.deepcopy(plain)
+        twin = copy.deepcopy(plain, groups_to_share(plain))
         channels = _layers(plain)[0].norm.num_features
         new_only = False
         for training, (height, width) in ((training, size) for training in (True, False) for size in _SIZES):

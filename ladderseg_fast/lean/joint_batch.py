@@ -5,6 +5,7 @@ processes of a group call these functions in the same order, with as many channe
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -41,6 +42,12 @@ def group_of(module: nn.Module, device: torch.device) -> "distributed.ProcessGro
         return None
     group = module.process_group or distributed.group.WORLD
     return group if distributed.get_world_size(group) > 1 else None
+
+
+def groups_to_share(module: nn.Module) -> dict[int, Any]:
+    """A memo for copy.deepcopy(module, memo): the copy has the same process groups, of which there is no copy."""
+    groups = [child.process_group for child in module.modules() if isinstance(child, nn.SyncBatchNorm)]
+    return {id(group): group for group in groups if group is not None}
 
 
 def joint_statistics(

@@ -23,7 +23,7 @@ def check_modules(root: nn.Module, examine: Callable[[Examination], None] | None
 
     The program follows, and therefore allows: any values of parameters and buffers, other numbers of channels that fit
     together, parametrizations, dilation of a dense layer's 3x3 convolution (with its padding), eps, momentum, affine
-    and the mode of batch norms, a head's bias, probability and mode of dropouts.
+    and the mode of batch norms, nn.SyncBatchNorm in their place, a head's bias, probability and mode of dropouts.
 
     Args:
         root: a section of nn/, or a network that consists of these.

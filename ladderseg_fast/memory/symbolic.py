@@ -5,7 +5,6 @@ import math
 from collections.abc import Hashable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from .. import ops
 from ..lean import MemoryPlan, Workspace
 from ..lean.arena import Placement, Recording
+from ..lean.joint_batch import groups_to_share
 from ..lean.stages import ContextStage, DenseBlockStage, ResidualStage, Stage, TransitionUpStage
 from ..lean.workspace import Phase
 from ..ops.backend import backend_of, using
@@ -128,7 +128,7 @@ class StepShape:
 
 def on_meta(model: LeanModel, dtype: torch.dtype) -> LeanModel:
     """Copy of `model` without memory, with floating-point tensors of `dtype`."""
-    memo: dict[int, Any] = {}
+    memo = groups_to_share(model)
     for parameter in model.parameters():
         empty = torch.empty_like(parameter, device="meta", dtype=dtype)
         memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
