@@ -93,8 +93,10 @@ def test_unused_parameters_that_nobody_announced(ranks: list[dict[str, Any]]) ->
 def test_fully_shard(ranks: list[dict[str, Any]]) -> None:
     for result in taking_part(ranks, "sharded"):
         assert_equal(result["lean"], result["plain"])
-    for message in taking_part(ranks, "refusal"):
-        assert "features.denseblock1 has a forward pre-hook" in message and "fully_shard takes a network" in message
+    for of_section, of_shards in taking_part(ranks, "refusal"):
+        assert "features.denseblock1 has a forward pre-hook" in of_section
+        assert "fully_shard takes a network as a whole" in of_section
+        assert "cannot run on a DTensor" in of_shards
 
 
 def test_converted_models(ranks: list[dict[str, Any]]) -> None:

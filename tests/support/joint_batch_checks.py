@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -140,13 +141,19 @@ def _sharded(memory: str, rank: int, group: Any) -> dict[str, Tensor]:
     return done | {name: compared(parameter.full_tensor()) for name, parameter in model.named_parameters()}
 
 
-def _refusal(group: Any) -> str:
-    """What the model says if fully_shard has taken a section of it alone."""
-    model = _OWN.make()
-    fully_shard(model.features.denseblock1, mesh=_mesh(group))
+def _refusal(group: Any) -> tuple[str, str]:
+    """What the model says if fully_shard has taken a section of it alone, and if its parameters are in shards."""
+    images, _ = _OWN.batch(0, 0)
+    section, whole = _OWN.make(), _OWN.make()
+    fully_shard(section.features.denseblock1, mesh=_mesh(group))
+    fully_shard(whole, mesh=_mesh(group))
+    return _error(section, images), _error(whole.lean_scores, images)
+
+
+def _error(forward: Callable[[Tensor], object], images: Tensor) -> str:
     try:
-        model(_OWN.batch(0, 0)[0])
-    except TypeError as error:
+        forward(images)
+    except (RuntimeError, TypeError) as error:
         return str(error)
     return "nothing"
 
