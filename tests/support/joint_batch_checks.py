@@ -54,7 +54,10 @@ JOINT = {
 }
 
 #: Trainings by four processes, lean and plain.
-FOUR = {"sizes": Training(sizes=SIZES, ignored=(3,))}
+FOUR = {
+    "sizes": Training(sizes=SIZES, ignored=(3,)),
+    "encoder in pairs": Training(sizes=((2, 64, 128),)),
+}
 
 #: Trainings by pairs, lean and plain. Of the first process all labels are ignored.
 _UNEQUAL = Training(sizes=SIZES[:2], ignored=(0,))
@@ -103,7 +106,7 @@ def run(rank: int) -> dict[str, Any]:
     for name in ("pair on a ResNet",) if pair else ("pair", "pair in float32"):
         done[name] = train(JOINT[name][1], rank, group, first)
     for name, training in FOUR.items():
-        both(name, training)
+        both(name, training, None, 0, group if name == "encoder in pairs" else None)
     for number, (name, training) in enumerate((PAIRS | SETTINGS).items()):
         if number % 2 == pair:
             both(name, training, group, first)

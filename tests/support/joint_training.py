@@ -100,11 +100,18 @@ def convert(model: SegmentationModel, parts: tuple[str, ...] | None, group: Any)
         use_reference(model)
 
 
-def train(training: Training, rank: int, group: Any = None, first: int = 0) -> dict[str, Tensor]:
-    """Runs the steps as one process of `group`, whose first one has the rank `first`."""
+def train(
+    training: Training, rank: int, group: Any = None, first: int = 0, encoder_group: Any = None
+) -> dict[str, Tensor]:
+    """Runs the steps as one process of `group`, whose first one has the rank `first`.
+
+    encoder_group: the processes that share the encoder's statistics, if they are others.
+    """
     model = training.make()
     parallel = DistributedDataParallel(model, process_group=group, **training.data_parallel)
     convert(model, training.synchronised, group)  # on the CPU not before: DistributedDataParallel refuses it
+    if encoder_group is not None:
+        convert(model, ("features",), encoder_group)
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
     done: dict[str, Tensor] = {}
     for step in range(training.steps):
