@@ -213,10 +213,10 @@ def _compare(path: str, module: nn.Module, kind: type[nn.Module]) -> bool:
     """
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(0)
-        plain = copy.deepcopy(module, groups_to_share(module)).cpu().double().requires_grad_()
+        plain = copy.deepcopy(module, groups_to_share(module.modules())).cpu().double().requires_grad_()
         plain.__class__ = kind
         _randomise(plain)
-        twin = copy.deepcopy(plain, groups_to_share(plain))
+        twin = copy.deepcopy(plain, groups_to_share(plain.modules()))
         channels = _layers(plain)[0].norm.num_features
         new_only = False
         for training, (height, width) in ((training, size) for training in (True, False) for size in _SIZES):

@@ -4,6 +4,7 @@ Statistics and corrections (ALGORITHMS.md section 4) are made from the process's
 processes of a group call these functions in the same order, with as many channels: they run the same program.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +45,9 @@ def group_of(module: nn.Module, device: torch.device) -> "distributed.ProcessGro
     return group if distributed.get_world_size(group) > 1 else None
 
 
-def groups_to_share(module: nn.Module) -> dict[int, Any]:
-    """A memo for copy.deepcopy(module, memo): the copy has the same process groups, of which there is no copy."""
-    groups = [child.process_group for child in module.modules() if isinstance(child, nn.SyncBatchNorm)]
+def groups_to_share(modules: Iterable[nn.Module]) -> dict[int, Any]:
+    """A memo for copy.deepcopy of a tree with these modules: its process groups, of which there is no copy, stay."""
+    groups = [child.process_group for child in modules if isinstance(child, nn.SyncBatchNorm)]
     return {id(group): group for group in groups if group is not None}
 
 

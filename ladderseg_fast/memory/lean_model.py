@@ -37,5 +37,8 @@ class LeanModel(Protocol):
     def buffers(self) -> Iterator[Tensor]:
         """Same as nn.Module's."""
 
+    def modules(self) -> Iterator[nn.Module]:
+        """Same as nn.Module's."""
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Same as nn.Module's."""

@@ -128,7 +128,7 @@ class StepShape:
 
 def on_meta(model: LeanModel, dtype: torch.dtype) -> LeanModel:
     """Copy of `model` without memory, with floating-point tensors of `dtype`."""
-    memo = groups_to_share(model)
+    memo = groups_to_share(model.modules())
     for parameter in model.parameters():
         empty = torch.empty_like(parameter, device="meta", dtype=dtype)
         memo[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
