@@ -99,6 +99,12 @@ def test_fully_shard(ranks: list[dict[str, Any]]) -> None:
         assert "cannot run on a DTensor" in of_shards
 
 
+def test_wide_residual_units(ranks: list[dict[str, Any]]) -> None:
+    """Their backward needs the results of the last convolutions, or the means of all processes."""
+    for result in taking_part(ranks, "units"):
+        assert_equal(result["lean"], result["plain"])
+
+
 def test_converted_models(ranks: list[dict[str, Any]]) -> None:
     """In either order of the conversions; and fully_shard takes converted parts one by one."""
     results = taking_part(ranks, "converted")

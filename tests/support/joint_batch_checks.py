@@ -15,7 +15,8 @@ from support.reference_batch_norm import use_reference
 from torch import Tensor, distributed, nn
 from torch.distributed.fsdp import fully_shard
 
-from ladderseg_fast import LadderResNet, SegmentationModel, convert
+from ladderseg_fast import LadderResNet, SegmentationModel, convert, lean
+from ladderseg_fast.nn import Bottleneck
 
 #: Images of different sizes, one of them with a single position at 1/64 of its resolution.
 SIZES = ((1, 64, 64), (2, 64, 96), (1, 130, 64), (1, 97, 128))
@@ -114,11 +115,9 @@ def run(rank: int) -> dict[str, Any]:
         done["unused"] = _unused(rank, group)
         done["sharded"] = {memory: _sharded(memory, rank, group) for memory in ("lean", "plain")}
         done["refusal"] = _refusal(group)
+        done["units"] = {memory: _units(memory, rank, group) for memory in ("lean", "plain")}
     elif importlib.util.find_spec("torchvision"):
         done["converted"] = {way: _converted(way, rank - first, group) for way in CONVERTED}
-    import time
-
-    print(rank, time.process_time())
     return done
 
 
@@ -142,6 +141,18 @@ def _sharded(memory: str, rank: int, group: Any) -> dict[str, Tensor]:
         optimiser.step()
         done[f"step {step}: loss"] = loss.detach()
     return done | {name: compared(parameter.full_tensor()) for name, parameter in model.named_parameters()}
+
+
+def _units(memory: str, rank: int, group: Any) -> dict[str, Tensor]:
+    """Output and gradients of residual units, of which one process alone would not make the widest maps again."""
+    torch.manual_seed(0)
+    layer = randomise(nn.Sequential(Bottleneck(16, 32), Bottleneck(128, 32))).double()
+    layer = nn.SyncBatchNorm.convert_sync_batchnorm(layer, group)
+    x = torch.rand(1 + rank, 16, 20, 20, dtype=torch.float64, requires_grad=True)
+    out = lean.residual_layer(layer, x) if memory == "lean" else use_reference(layer)(x)
+    out.square().sum().backward()
+    gradients = {f"gradient of {name}": p.grad for name, p in layer.named_parameters()}
+    return {"output": out.detach(), "gradient of x": x.grad} | gradients
 
 
 def _refusal(group: Any) -> tuple[str, str]:

@@ -38,8 +38,12 @@ class UnitEnd(ABC):
         n, channels, h, w = hidden.shape
         read = max(channels, 0 if unit.projection is None else unit.in_channels)
         large = channels >= _CHANNELS and n * h * w >= _PIXELS_PER_CHANNEL * read
-        # On a GPU traffic takes the time, and the two matrices would be torch's, whose calls take the host's.
-        products = large and isinstance(unit.convolutions[-1], Pointwise) and not backend_of(hidden.device).on_gpu
+        # On a GPU traffic takes the time, and the two matrices would be torch's, whose calls take the host's. If more
+        # processes than this one share the batch, deviations from its means are not known here.
+        norms = (unit.norms[-1], *(() if unit.projection_norm is None else (unit.projection_norm,)))
+        own = all(step.norms[norm].joint is None for norm in norms)
+        here = own and not backend_of(hidden.device).on_gpu
+        products = here and large and isinstance(unit.convolutions[-1], Pointwise)
         return (_UnmadeEnd if products else _MadeEnd)(unit, step, identity, hidden)
 
     def __init__(self, unit: ResidualUnit, step: BackwardPass, identity: Norm, hidden: Tensor) -> None:
