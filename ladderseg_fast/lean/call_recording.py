@@ -28,7 +28,7 @@ from .step_facts import (
 )
 from .workspace import Arena, Workspace
 
-Tensors = tuple[Tensor, ...]
+Tensors = tuple[Tensor | None, ...]
 Gradients = tuple[Tensor | None, ...]
 
 #: Recordings that are begun of steps with the same facts: some are never finished, for lack of a backward pass.
@@ -137,7 +137,7 @@ class CallRecording:
     ) -> Tensors:
         """Interprets and records the forward pass on inputs and parameters."""
         recorder = self._recorder
-        count = len(call.program.inputs)
+        count = call.program.given
         recorder.check_apart([*tensors, *self._buffers])
         blocks = recorder.add_tensors([*tensors, *self._buffers])
         self._input_blocks, self._parameter_blocks = blocks[:count], blocks[count : len(tensors)]
@@ -266,7 +266,7 @@ class CallRepetition:
         else:
             call.shapes = self._finished.kept.shapes
             self._needed_layouts = [layout_of(tensors[number]) for number in self._finished.needed_inputs]
-        return tuple(output for output in outputs if output is not None)
+        return tuple(outputs)
 
     def kinds(self, saved: Sequence[Tensor]) -> SavedKinds:
         """Kinds that the tensors saved for backward must have; the same in all repetitions."""

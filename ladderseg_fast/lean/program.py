@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..ops import autocast
 from ..ops.affine_correction import write
+from ..ops.arguments import Gradient
 from ..ops.backend import backend_of, real_dtype
 from ..ops.layout import pixel_major
 from ..ops.transforms import refuse_transforms
@@ -32,12 +33,27 @@ class Program:
     """A sequence of `stages` from the features named `inputs` to the features named `outputs`.
 
     Backward recomputes the features `recomputed` instead of keeping them: their stages are Repeatable.
+
+    A part of a larger program (parts.py) hands on more than maps, so that cutting changes no bit:
+
+    statistics_in: inputs that come with the statistics of their channels.
+    statistics_out: outputs that are returned with theirs, as far as the stages have computed them.
+    deferred: inputs among `statistics_in` whose gradients are returned with the correction of their batch norms beside
+        them, for the part that writes the feature to apply: as the gradient of the statistics.
     """
 
     stages: Sequence[Stage]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     recomputed: frozenset[str] = frozenset()
+    statistics_in: tuple[str, ...] = ()
+    statistics_out: tuple[str, ...] = ()
+    deferred: frozenset[str] = frozenset()
+
+    @property
+    def given(self) -> int:
+        """Number of the tensors that a call gets besides parameters."""
+        return len(self.inputs) + len(self.statistics_in)
 
     @cached_property
     def modules(self) -> list[nn.Module]:
@@ -113,6 +129,8 @@ def run(
 ) -> tuple[Tensor, ...]:
     """Runs `program` on `inputs` [N, C, H, W] and returns its outputs; differentiable once.
 
+    The program is whole: it has no `statistics_in` and no `statistics_out`; `run_part` is for others.
+
     In a region of torch.autocast on CUDA, features and outputs have the dtype of the region, whatever the inputs have.
     Sums, statistics and the gradients of float32 parameters stay float32. On the CPU torch.autocast has no effect, and
     a warning says so.
@@ -123,13 +141,31 @@ def run(
         TypeError: the dtype of an input or parameter has no kernels on the device, or does not fit the first input's.
         ValueError: an input is empty or not a 4-d tensor; or one value per channel for batch norm in training mode.
     """
+    outputs, _ = run_part(program, inputs, (), plan or MemoryPlan.default(inputs[0].device), workspace or Workspace())
+    return outputs
+
+
+def run_part(
+    program: Program, inputs: Sequence[Tensor], statistics: Sequence[Tensor], plan: MemoryPlan, workspace: Workspace
+) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
+    """Runs a program that may be a part of another, as `run` does.
+
+    Args:
+        statistics: for each of `program.statistics_in`, what the part that wrote it returned.
+
+    Returns:
+        The outputs; and for each of `program.statistics_out` a tensor [3, F] float64 of mean, biased variance and
+        zeros, or None if its statistics are not known. Its gradient is the deferred correction, in the form of
+        FeatureGradient.vectors.
+
+    Raises: as `run`.
+    """
     parameters = program.parameters()
     inputs = [x.resolve_neg() for x in inputs]
-    tensors = (*inputs, *parameters.values())
+    tensors = (*inputs, *statistics, *parameters.values())
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     device = inputs[0].device
     like = torch.empty(0, dtype=autocast.feature_dtype(inputs[0].dtype, device), device=device)
-    plan, workspace = plan or MemoryPlan.default(device), workspace or Workspace()
     call = _Call(program, plan, workspace, list(parameters), like, keep)
     if backend_of(device).repeats_steps:
         call.recording = recording_of(call, tensors, keep, call.hooked)
@@ -139,9 +175,12 @@ def run(
     if keep:
         # Leads from the gradients back to the inputs even where only a pixel-major copy of an input is kept.
         link = sum(x[:0].sum() for x in inputs if x.requires_grad)
-        return _ProgramFunction.apply(call, link if isinstance(link, Tensor) else None, *tensors)
-    with torch.no_grad():
-        return call.forward(tensors)
+        results = _ProgramFunction.apply(call, link if isinstance(link, Tensor) else None, *tensors)
+    else:
+        with torch.no_grad():
+            results = call.forward(tensors)
+    count = len(program.outputs)
+    return results[:count], results[count:]
 
 
 def _check(
@@ -197,8 +236,11 @@ class _Call:
         self.shapes: dict[str, torch.Size] = {}
         self.recording: CallRecording | CallRepetition | None = None
 
-    def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Runs the forward pass on inputs and parameters; leaves what is to be kept for `maps_to_save`."""
+    def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """Runs the forward pass on inputs, their statistics, and parameters; leaves what `maps_to_save` gives.
+
+        Returns the outputs, then what run_part returns for each of `statistics_out`.
+        """
         recording = self.recording
         if isinstance(recording, CallRepetition):
             return recording.forward(self, tensors)
@@ -207,12 +249,14 @@ class _Call:
         self.workspace.recordings.counts["interpreted"] += 1
         return self._interpret_forward(tensors)
 
-    def _interpret_forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def _interpret_forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         program, keep = self.program, self.keep
         count = len(program.inputs)
         maps = (x.to(self.like.dtype) for x in tensors[:count])
         features = {name: Feature(program.readable(name, x)) for name, x in zip(program.inputs, maps)}
-        parameters = dict(zip(self.parameter_keys, tensors[count:]))
+        for name, statistics in zip(program.statistics_in, tensors[count:]):
+            features[name].set_statistics(0, statistics[:2])
+        parameters = dict(zip(self.parameter_keys, tensors[program.given :]))
         shapes = tuple(x.shape for x in tensors[:count])
         self.workspace.begin((shapes, self.like.dtype, keep, self.plan), self.like.device, self.plan.spread)
         weights = PassWeights(parameters, self.like, (use for stage in program.stages for use in stage.forward_weights))
@@ -233,7 +277,8 @@ class _Call:
             self.norms = step.norms
             self.features = {name: features[name] for name in kept}
             self.bottlenecks = step.bottlenecks
-        return tuple(features[name].data for name in program.outputs)
+        outputs = (features[name].data for name in program.outputs)
+        return *outputs, *(_statistics(features[name]) for name in program.statistics_out)
 
     def kinds(self, saved: Sequence[Tensor]) -> SavedKinds:
         """Kinds that the tensors saved for backward, parameters and `maps_to_save`, must have."""
@@ -272,7 +317,7 @@ class _Call:
         self, saved: list[Tensor], wanted: Sequence[bool], grads: Sequence[Tensor | None]
     ) -> tuple[Tensor | None, ...]:
         program = self.program
-        count, parameter_count = len(program.inputs), len(self.parameter_keys)
+        count, parameter_count = program.given, len(self.parameter_keys)
         parameters = dict(zip(self.parameter_keys, saved[:parameter_count]))
         maps = iter(saved[parameter_count:])
         features = {name: Feature(program.readable(name, next(maps))) for name in program.kept()}
@@ -280,7 +325,7 @@ class _Call:
         saved.clear()
         del maps
         wanted_keys = {key for key, want in zip(self.parameter_keys, wanted[count:]) if want}
-        wanted_inputs = [name for name, want in zip(program.inputs, wanted[:count]) if want]
+        wanted_inputs = [name for name, want in zip(program.inputs, wanted) if want]
         needed = program.needed(wanted_keys, wanted_inputs)
         last_users = {name: stage for stage in reversed(program.stages) for name in stage.keeps}
         step = BackwardPass(
@@ -303,13 +348,17 @@ class _Call:
         for name, grad in zip(program.outputs, grads):
             if grad is not None:
                 step.set_gradient(name, grad.to(self.like.dtype), shared=name in changed)
+        for name, vectors in zip(program.statistics_out, grads[len(program.outputs) :]):
+            if vectors is not None:
+                step.gradient_of(name).defer(vectors)
         self._run_backward(step)
         input_grads = [self._input_gradient(step, name) for name in program.inputs]
+        statistics_grads = [self._deferred_vectors(step, name) for name in program.statistics_in]
         parameter_grads = [
             None if gradient is None else gradient.to(parameters[key].dtype)
             for key, gradient in ((key, step.parameter_gradients.get(key)) for key in self.parameter_keys)
         ]
-        return *input_grads, *parameter_grads
+        return *input_grads, *statistics_grads, *parameter_grads
 
     def _run_backward(self, step: BackwardPass) -> None:
         stages = self.program.stages
@@ -339,7 +388,23 @@ class _Call:
         gradient = step.feature_gradients.get(name)
         if gradient is None:
             return None
-        return write(gradient.corrected(0, gradient.data.shape[1]), torch.empty_like(gradient.data))
+        deferred = name in self.program.deferred
+        value = Gradient(gradient.data) if deferred else gradient.corrected(0, gradient.data.shape[1])
+        return write(value, torch.empty_like(gradient.data))
+
+    def _deferred_vectors(self, step: BackwardPass, name: str) -> Tensor | None:
+        gradient = step.feature_gradients.get(name)
+        return None if gradient is None or name not in self.program.deferred else gradient.vectors()
+
+
+def _statistics(feature: Feature) -> Tensor | None:
+    """What run_part returns for an output."""
+    known = feature.known_statistics
+    if known is None:
+        return None
+    statistics = torch.zeros((3, known.shape[1]), dtype=known.dtype, device=known.device)
+    statistics[:2].copy_(known)
+    return statistics
 
 
 def _hooks_are_active() -> bool | None:
@@ -368,11 +433,10 @@ def _copies(maps: list[Tensor]) -> list[Tensor]:
 
 class _ProgramFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor | None, ...]:
         outputs = call.forward(tensors)
-        count = len(call.program.inputs)
-        parameters = tensors[count:]
-        maps = call.maps_to_save(tensors[:count])
+        parameters = tensors[call.program.given :]
+        maps = call.maps_to_save(tensors[: call.program.given])
         # Hooks may keep an alias of a map after its place in the workspace has been returned and taken again.
         if call.hooked:
             maps = _copies(maps)

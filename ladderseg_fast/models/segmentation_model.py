@@ -1,7 +1,7 @@
 """The common base of the paper's models: how they run, and how they are saved and loaded."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
@@ -18,8 +18,9 @@ from .first_step import place_first_step
 from .memory_argument import BudgetPlans, budget_plans, memory_mode
 from .network import Network
 from .output import LadderOutput
+from .placement import DevicePlacement, devices_of, move, placement_of
 from .pretrained import SavedModel, check_class, read_pretrained, write_pretrained
-from .programs import examine, program_of
+from .programs import examine, parted_program_of, program_of
 from .state import describe, state_problems
 from .weights import load_encoder_weights
 
@@ -82,6 +83,7 @@ class SegmentationModel(Network):
         self.frozen_bn = frozen_bn
         self.pretrained = weights is not None
         self._workspace = lean.Workspace()
+        self._placement: DevicePlacement | None = None
         if weights is not None:
             load_encoder_weights(self.features, weights, design.encoder.architecture)
         self.train()
@@ -112,6 +114,51 @@ class SegmentationModel(Network):
                     module.training = False
         return self
 
+    @property
+    def placement(self) -> DevicePlacement | None:
+        """Devices and cuts of a model on several devices, see `place`; None for a model on one device."""
+        return self._placement
+
+    def place(
+        self, devices: Sequence[torch.device | str] | torch.device | str, after: str | Sequence[str] = ()
+    ) -> "SegmentationModel":
+        """Moves the model to `devices`: its first sections to the first of them, the last to the last. Returns itself.
+
+        `after` names the last section on each device but the last: one name, or one less than there are devices, in the
+        order of the forward pass. Names are those of the sections of memory plans ("db2", "layer3", "context"), of
+        transitions-up ("up1"), and of modules that end a section, as in the state_dict ("denseblock2").
+
+        Images go to the first device. All scores are on the last one, where labels and loss belong. Batch norms see
+        whole batches. A budget in `memory` is that of each device. One device makes an ordinary model again, as does
+        `to` with a device. A device that is given twice stands for two: each part has its own memory.
+
+        Raises:
+            ValueError: there are too many or too few names or one is not known, a device does not exist, or parts on
+                different devices share a parameter.
+        """
+        if isinstance(devices, (str, torch.device)):
+            devices = [devices]
+        if not devices:
+            raise ValueError("devices must name at least one device")
+        placement = placement_of(self, devices, after)
+        if len(placement.devices) == 1:
+            self._placement = None
+            return self.to(placement.devices[0])
+        move(self, placement)
+        self.release_workspace()
+        self._placement = placement
+        return self
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "SegmentationModel":
+        """Called by `to`, `cuda`, `cpu`, `float` and others; a placement ends if all has been moved to one device."""
+        super()._apply(fn, recurse)
+        placement = self._placement
+        if placement is not None:
+            found = set(devices_of(self))
+            if len(found) == 1 and found != set(placement.devices):
+                self._placement = None
+        return self
+
     def forward(self, images: Tensor) -> LadderOutput:
         """Class scores of `images` [N, in_channels, H, W], H and W at least `min_size`.
 
@@ -119,13 +166,21 @@ class SegmentationModel(Network):
             ValueError: `images` has another shape; or one value per channel in training mode, as in nn.BatchNorm2d.
             memory.BudgetError: (a ValueError) no plan for these images fits into the budget.
             TypeError: `images` does not have the parameters' dtype.
+            RuntimeError: the model is on several devices, and `memory` is "plain".
         """
         self._check_images(images)
-        return self._forward_lean(images) if self.memory == "lean" else super().forward(images)
+        if self.memory == "lean":
+            return self._forward_lean(images)
+        if self._placement is not None:
+            raise RuntimeError('a model on several devices runs only with memory="lean"; place() with one device first')
+        return super().forward(images)
 
     @lean.opaque
     def _forward_lean(self, images: Tensor) -> LadderOutput:
         plan = self.memory_plan
+        if self._placement is not None:
+            logits, *aux = self.lean_scores(images, plan)
+            return LadderOutput(logits, aux[0] if aux else None)
         if self._budget_plans is not None:
             plan = self._budget_plans.plan_for(self, images, self._workspace)
         else:
@@ -142,20 +197,23 @@ class SegmentationModel(Network):
         Args:
             images: [N, in_channels, H, W].
             plan: None for the default on the images' device.
-            workspace: None: buffers are reused within the call only.
+            workspace: None: buffers are reused within the call only. A model on several devices has its own, and runs
+                on one device with a workspace or on shapes alone.
 
         Raises:
             UnsupportedModuleError: a module no longer computes what the program computes in its place.
-            ValueError: the plan recomputes a section that an average pooling leads to.
+            ValueError: the plan recomputes a section that an average pooling leads to; or a parameter of a model on
+                several devices has been moved by hand.
         """
         programs = check_modules(self, partial(examine, self))
         plan = plan or lean.MemoryPlan.default(images.device)
-        program = programs.get(plan.key)
-        if program is None:
-            if len(programs) >= _MOST_PROGRAMS:
-                programs.clear()
-            program = programs[plan.key] = program_of(self, plan)
-        return run(program, [images], plan, workspace)
+        placement = None if workspace is not None or images.device.type == "meta" else self._placement
+        if placement is None:
+            program = _stored(programs, plan.key, lambda: program_of(self, plan))
+            return run(program, [images], plan, workspace)
+        cuts = placement.cuts
+        parted = _stored(programs, (plan.key, cuts), lambda: parted_program_of(self, plan, cuts))
+        return placement.run(self, parted, images, plan)
 
     @property
     def section_names(self) -> list[str]:
@@ -252,10 +310,22 @@ class SegmentationModel(Network):
     def release_workspace(self) -> None:
         """Returns the buffers that lean steps reuse to the allocator; the next step makes new ones."""
         self._workspace.release()
+        if self._placement is not None:
+            for workspace in self._placement.workspaces:
+                workspace.release()
 
     def extra_repr(self) -> str:
         options = [f"{key}={value!r}" for key, value in self.configuration.items()]
         return ", ".join([*options, f"memory={self.memory!r}"])
+
+
+def _stored(programs: dict[Any, Any], key: object, make: Callable[[], Any]) -> Any:
+    """The program stored under `key`, or a new one; stored are only the latest few."""
+    if key not in programs:
+        if len(programs) >= _MOST_PROGRAMS:
+            programs.clear()
+        programs[key] = make()
+    return programs[key]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from .basic_dense_block import BasicDenseBlockStage, BasicLayer
 from .context import ContextStage
 from .convolution import ConvolutionStage
 from .dense_block import DenseBlockStage
+from .hand_on import HandOnStage
 from .head import HeadStage
 from .pooling import AveragePoolStage, CopyStage, LastChannelsStage, MaxPoolStage
 from .projection import ProjectionStage
@@ -23,6 +24,7 @@ __all__ = [
     "ConvolutionStage",
     "CopyStage",
     "DenseBlockStage",
+    "HandOnStage",
     "HeadStage",
     "LastChannelsStage",
     "MaxPoolStage",
