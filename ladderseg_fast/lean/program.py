@@ -398,7 +398,7 @@ class _Call:
 
 
 def _statistics(feature: Feature) -> Tensor | None:
-    """What run_part returns for an output."""
+    """Statistics of an output, as run_part returns them."""
     known = feature.known_statistics
     if known is None:
         return None

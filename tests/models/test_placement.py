@@ -4,7 +4,9 @@ torch has one CPU. Given twice, it stands for two devices: each part has its wor
 """
 
 import copy
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ from support.lean_equals_plain import randomise
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, LadderResNet
+from ladderseg_fast.lean import MemoryPlan, SectionPlan
 from ladderseg_fast.models import DenseNet32x, DilatedDenseNet
+from ladderseg_fast.models.placement import DevicePlacement, move
 from ladderseg_fast.models.programs import program_sections
 from ladderseg_fast.models.segmentation_model import SegmentationModel
 from ladderseg_fast.nn import RESNETS, BasicBlock
@@ -76,14 +80,209 @@ def test_every_section_on_a_device_of_its_own(name: str) -> None:
         assert_same(one_step(cut, seed), one_step(model, seed))
 
 
-@pytest.mark.parametrize("section", ["db1", "db2", "db3", "db4a", "db4b", "context", "up1", "up2", "up3", "up4"])
+@pytest.mark.parametrize("section", ["db2", "db4a", "db4b", "context", "up2"])
 def test_two_devices(section: str) -> None:
     model = made("ladder")
     assert_same(one_step(placed(model, section)), one_step(model))
 
 
-@pytest.mark.parametrize("section", ["layer1", "layer4a", "layer4b"])
+@pytest.mark.parametrize("section", ["layer1", "layer4b"])
 def test_two_devices_of_a_resnet(section: str) -> None:
     """A layer's output is read on both sides."""
     model = made("resnet")
     assert_same(one_step(placed(model, section)), one_step(model))
+
+
+def in_mode(model: SegmentationModel, mode: str) -> SegmentationModel:
+    if mode == "frozen":
+        model.frozen_bn = True
+    return model.train(mode != "evaluation")
+
+
+@pytest.mark.parametrize("mode", ["training", "frozen", "evaluation"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        MemoryPlan(),
+        MemoryPlan(1 << 15, 1 << 15, spread=False, keep_bottlenecks_from=None),
+        MemoryPlan(
+            sections={
+                "db1": SectionPlan(None, recompute=True, keep_skip=True),
+                "db3": SectionPlan(1, recompute=True, keep_skip=True),
+                "db4a": SectionPlan(None, bottleneck_bytes=4096, keep_skip=True),
+                "context": SectionPlan(1),
+            }
+        ),
+    ],
+    ids=["default", "strips", "recomputed"],
+)
+def test_plans_and_modes(plan: MemoryPlan, mode: str) -> None:
+    model = in_mode(made("ladder", torch.float64), mode)
+    model.memory_plan = plan
+    cut = placed(model, "db2", "db4b")
+    for seed in (0, 1):
+        assert_same(one_step(cut, seed), one_step(model, seed))
+
+
+def test_predictions() -> None:
+    model = made("ladder")
+    cut = placed(model, "db3")
+    for _ in range(2):
+        assert torch.equal(
+            cut.predict(make_images(*SIZE, dtype=torch.float32)), model.predict(make_images(*SIZE).float())
+        )
+
+
+def test_backward_twice() -> None:
+    """Each time the same gradients are added; and a graph that is kept outlives the next step."""
+    found = []
+    for model in (made("ladder"), placed(made("ladder"), "db1", "db4a")):
+        output = model(make_images(*SIZE, dtype=torch.float32))
+        loss = LadderLoss()(output, make_labels(*SIZE))
+        loss.backward(retain_graph=True)
+        one_step(model, 1)
+        loss.backward()
+        found.append({name: p.grad for name, p in model.named_parameters()})
+    assert_same(found[1], found[0])
+
+
+@pytest.mark.parametrize("head", ["logits", "aux"])
+def test_parameters_that_no_gradient_reaches(head: str) -> None:
+    """They have none; nor have those that need none, in one part or in all of a part."""
+    found = []
+    for model in (made("ladder"), placed(made("ladder"), "db2", "context")):
+        model.features.conv0.requires_grad_(False)
+        for name in ("norm0", "denseblock1", "transition1", "denseblock2", "transition2"):
+            getattr(model.features, name).requires_grad_(False)
+        for up in (model.up3, model.up4):
+            up.skip_norm.requires_grad_(False)
+            up.skip_conv.requires_grad_(False)
+        getattr(model(make_images(*SIZE, dtype=torch.float32)), head).square().sum().backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert_same(found[1], found[0])
+    assert found[0] and not any("denseblock2" in name for name in found[0])
+
+
+def test_each_part_has_a_workspace() -> None:
+    """Together they hold about what one holds: the parts do not use each other's memory."""
+    model = made("ladder")
+    cut = placed(model, "db2")
+    for seed in (0, 1):
+        one_step(model, seed)
+        one_step(cut, seed)
+    assert cut.placement is not None
+    first, second = (workspace.resident for workspace in cut.placement.workspaces)
+    assert 0 < first < model._workspace.resident and 0 < second < model._workspace.resident
+    assert cut._workspace.resident == 0
+    cut.release_workspace()
+    assert [workspace.resident for workspace in cut.placement.workspaces] == [0, 0]
+
+
+def test_names_of_cuts() -> None:
+    model = made("ladder")
+    for name, section in (
+        ("denseblock2", "db2"),
+        ("features.denseblock2", "db2"),
+        ("db4a", "db4a"),
+        ("denseblock4", "db4b"),
+        ("context", "context"),
+        ("up1", "up1"),
+    ):
+        cut = placed(model, name)
+        assert cut.placement is not None and cut.placement.cuts == (section,)
+
+
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ("head", r"after must name one of db1 \(denseblock1\), db2 .* up4, got 'head'"),
+        ("transition2", "got 'transition2'"),
+        (["db1", "db2"], "one section less than there are devices, got 2 for 2 devices"),
+        ((), "one section less than there are devices, got 0 for 2 devices"),
+    ],
+)
+def test_other_names_are_refused(after: str | list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made("ladder").place(["cpu", "cpu"], after)
+
+
+def test_cuts_out_of_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="in the order of the forward pass"):
+        made("ladder").place(["cpu"] * 3, ["db2", "denseblock2"])
+
+
+@pytest.mark.parametrize(("devices", "message"), [(["cpu", "cuda:99"], "cuda:99"), (["cpu", "meta"], "meta"), ([], "")])
+def test_devices_that_do_not_exist(devices: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"device.*{message}"):
+        made("ladder").place(devices, "db2")
+
+
+def test_one_device_undoes() -> None:
+    model = made("ladder")
+    expected = one_step(copy.deepcopy(model))
+    cut = placed(model, "db2")
+    assert cut.place("cpu") is cut and cut.placement is None
+    assert_same(one_step(cut), expected)
+    assert cut._workspace.resident > 0
+
+
+def test_copies_are_placed_too() -> None:
+    model = placed(made("ladder"), "db2")
+    one_step(model)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.placement == model.placement
+        assert twin.placement.workspaces[0] is not model.placement.workspaces[0]
+        assert_same(one_step(twin, 1), one_step(copy.deepcopy(model), 1))
+
+
+def test_state_is_that_of_one_device(tmp_path: Path) -> None:
+    model = made("ladder")
+    cut = placed(made("ladder"), "db2")
+    assert [*cut.state_dict()] == [*model.state_dict()]
+    one_step(model)
+    cut.load_state_dict(model.state_dict())
+    assert_same(one_step(cut, 1), one_step(model, 1))
+    cut.save_pretrained(tmp_path / "model.safetensors")
+    assert_same(LadderDenseNet.from_pretrained(tmp_path / "model.safetensors").state_dict(), model.state_dict())
+
+
+def test_casts_keep_the_placement() -> None:
+    model = made("ladder")
+    cut = placed(model, "db2").double()
+    assert cut.placement is not None
+    assert_same(one_step(cut), one_step(model.double()))
+
+
+def test_moving_everything_to_one_device_ends_the_placement() -> None:
+    """As on a machine with two GPUs after model.to("cuda:0")."""
+    assert placed(made("ladder"), "db2").to("meta").placement is None
+
+
+def test_what_is_moved_by_hand_is_named() -> None:
+    model = placed(made("ladder"), "db2")
+    model.features.denseblock3.denselayer1.norm1.to("meta")
+    with pytest.raises(ValueError, match=r"features.denseblock3.denselayer1.norm1.weight is on meta.*place\(\) again"):
+        model(make_images(*SIZE, dtype=torch.float32))
+
+
+def test_images_on_another_device() -> None:
+    model = placed(made("ladder"), "db2")
+    with pytest.raises(ValueError, match="images must be on cpu"):
+        model(make_images(*SIZE, dtype=torch.float32).to("meta"))
+
+
+def test_plain_is_refused() -> None:
+    model = placed(made("ladder"), "db2")
+    model.memory = "plain"
+    with pytest.raises(RuntimeError, match='only with memory="lean"'):
+        model(make_images(*SIZE, dtype=torch.float32))
+
+
+def test_shared_parameters() -> None:
+    """Between devices they are refused; between stand-ins they lie in both."""
+    model = made("ladder")
+    model.up4.conv.weight = model.up1.conv.weight
+    twin = copy.deepcopy(model)
+    assert_same(one_step(placed(model, "up1")), one_step(twin))
+    with pytest.raises(ValueError, match=r"up1.conv.weight is used in parts of the model on cpu and on meta"):
+        move(model, DevicePlacement((torch.device("cpu"), torch.device("meta")), ("up1",), ()))
