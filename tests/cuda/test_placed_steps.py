@@ -40,7 +40,7 @@ def results_of_steps(model: SegmentationModel, autocast: torch.dtype | None, ste
 @pytest.mark.parametrize(
     ("after", "autocast"),
     [
-        (["db2"], None),
+        pytest.param(["db2"], None, marks=pytest.mark.slow),
         pytest.param(["db4b"], torch.float16, marks=pytest.mark.slow),
         pytest.param(["db1", "db4a", "context"], None, marks=pytest.mark.slow),
     ],
