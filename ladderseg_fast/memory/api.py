@@ -13,7 +13,9 @@ from . import symbolic
 from .byte_sizes import format_bytes, parse_bytes
 from .cost_model import Rates
 from .estimate import OPTIMIZERS, Estimate, StepEstimator
-from .lean_model import LeanModel
+from .lean_model import LeanModel, PartedModel
+from .part_steps import PartSteps
+from .parts_planner import PartsPlanner
 from .planner import BudgetError, PlannedStep, Planner
 from .rates import load_rates
 from .symbolic import StepShape, on_meta, trace
@@ -79,6 +81,33 @@ def planner_for(
 ) -> Planner:
     """Planner for several budgets, and for the smallest and the fastest step. Takes the arguments of `plan`."""
     return Planner(_step(model, _checked(input_shape), dtype, device, optimizer, num_classes, rates))
+
+
+def parts_planner_for(
+    model: PartedModel | str,
+    input_shape: Sequence[int],
+    devices: int,
+    cuts: Sequence[str] | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    optimizer: str = "adam",
+    num_classes: int = 19,
+    rates: Rates | None = None,
+) -> PartsPlanner:
+    """Planner for a model on several devices, such as SegmentationModel.place makes. Takes the arguments of `plan`.
+
+    Args:
+        devices: number of devices, all of the kind of `device`.
+        cuts: sections after which the cuts lie; None: the planner chooses.
+
+    Raises:
+        ValueError: there are more devices than sections, or an argument is out of range.
+        TypeError: the device has no kernels for `dtype`, or the model cannot be cut.
+    """
+    step = _step(model, _checked(input_shape), dtype, device, optimizer, num_classes, rates)
+    if not isinstance(step.model, PartedModel):
+        raise TypeError(f"{type(step.model).__name__} cannot be cut into parts")
+    return PartsPlanner(PartSteps(step.model, step.shape, optimizer, step.rates), devices, cuts)
 
 
 def estimate(

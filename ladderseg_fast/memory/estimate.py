@@ -1,10 +1,10 @@
 """The peak memory of a training step, and its parts."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import torch
+from torch import Tensor
 
 from ..lean import MemoryPlan
 from ..lean.arena import Placement
@@ -58,47 +58,52 @@ class Estimate:
         return None if self.allocations is None else self.allocations.most_reserved()
 
 
-class StepEstimator:
-    """A training step that can be estimated for any plan.
+class DeviceStep:
+    """What a device holds besides the maps of a training step, and the estimate of such a step.
 
     Args:
-        model: a model on the meta device.
+        parameters, buffers: those on the device, themselves on the meta device.
+        inputs: sizes in bytes of the images and labels on the device.
+        scores: bytes of the class scores at 1/4 that are made on the device.
         optimizer: one of OPTIMIZERS.
     """
 
-    def __init__(self, model: LeanModel, shape: StepShape, optimizer: str, rates: Rates) -> None:
-        self.model, self.shape, self.rates = model, shape, rates
-        self._optimizer = optimizer
-        parameters = [p for p in model.parameters() if p.requires_grad]
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        buffers: Sequence[Tensor],
+        inputs: Sequence[int],
+        scores: int,
+        shape: StepShape,
+        optimizer: str,
+        rates: Rates,
+    ) -> None:
+        self.shape, self.rates = shape, rates
+        self._inputs, self._scores, self._optimizer = inputs, scores, optimizer
         on_cpu = shape.device.type == "cpu"
-        self._size = _size if on_cpu else _size_on_cuda
-        self._gradient_sizes = [self._size(p) for p in parameters]
-        self.gradients = sum(self._gradient_sizes)
-        self._model_sizes = [self._size(t) for t in (*model.parameters(), *model.buffers())]
-        self.fixed = {
+        size = _size if on_cpu else _size_on_cuda
+        self._gradient_sizes = [size(p) for p in parameters if p.requires_grad]
+        self._gradients = sum(self._gradient_sizes)
+        self._model_sizes = [size(t) for t in (*parameters, *buffers)]
+        self._fixed = {
             "parameters and buffers": sum(self._model_sizes),
-            "gradients": self.gradients,
-            "optimizer": round(OPTIMIZERS[optimizer] * self.gradients * (1.0 + _ALLOCATOR_SHARE * on_cpu)),
-            "images and labels": sum(self._inputs()),
+            "gradients": self._gradients,
+            "optimizer": round(OPTIMIZERS[optimizer] * self._gradients * (1.0 + _ALLOCATOR_SHARE * on_cpu)),
+            "images and labels": sum(inputs),
         }
         # An optimizer works on one parameter at a time on the CPU, on lists of all parameters on CUDA.
         largest = max(self._gradient_sizes, default=0)
-        self._update = 0 if optimizer == "none" else 2 * largest if on_cpu else 2 * self.gradients
+        self._update = 0 if optimizer == "none" else 2 * largest if on_cpu else 2 * self._gradients
 
-    def like(self, shape: StepShape) -> "StepEstimator":
-        """The same step with another shape."""
-        return StepEstimator(self.model, shape, self._optimizer, self.rates)
-
-    def estimate(self, plan: MemoryPlan) -> Estimate:
-        """Estimates a step with `plan`."""
-        traced = trace(self.model, self.shape, plan)
-        parts = dict(self.fixed)
+    def estimate(self, traced: Trace, plan: MemoryPlan) -> Estimate:
+        """Estimates the step that has been `traced`, with `plan`."""
+        parts = dict(self._fixed)
         for name, size in traced.kept.items():
             parts[f"kept: {name}"] = size
         parts["workspace beyond what is kept"] = traced.workspace - sum(traced.kept.values())
-        parts["scores, loss, vectors"] = max(self._update, traced.tensors - self.gradients)
+        parts["scores, loss, vectors"] = max(self._update, traced.tensors - self._gradients)
         if self.shape.device.type == "cpu":
-            parts["scores given back"] = self._scores()
+            parts["scores given back"] = self._scores  # of which the system's allocator keeps as many bytes
             parts["threads, first calls"] = _RUNTIME_BYTES
         seconds = self.rates.step_seconds(traced.costs, plan)
         sections = {name: self.rates.step_seconds(costs, plan) for name, costs in costs_by_section(traced).items()}
@@ -114,27 +119,49 @@ class StepEstimator:
         )
 
     def _allocations(self, traced: Trace) -> Allocations:
-        model = [*self._model_sizes, *self._inputs()]
+        model = [*self._model_sizes, *self._inputs]
         state = self._gradient_sizes * OPTIMIZERS[self._optimizer]
         update = self._gradient_sizes * (0 if self._optimizer == "none" else 2)
         return Allocations(model, traced.workspace, traced, state, update)
 
-    def _scores(self) -> int:
-        """Bytes of the class scores at 1/4: the system's allocator keeps as many bytes of freed scores."""
-        shape = self.shape
-        pixels = shape.batch * (shape.height // 4) * (shape.width // 4)
-        return pixels * self.model.num_classes * shape.dtype.itemsize
 
-    def _inputs(self) -> tuple[int, int]:
-        """Bytes of the images and of the labels."""
-        shape = self.shape
-        pixels = shape.batch * shape.height * shape.width
-        return pixels * self.model.in_channels * shape.parameter_dtype.itemsize, pixels
+class StepEstimator:
+    """A training step that can be estimated for any plan.
+
+    Args:
+        model: a model on the meta device.
+        optimizer: one of OPTIMIZERS.
+    """
+
+    def __init__(self, model: LeanModel, shape: StepShape, optimizer: str, rates: Rates) -> None:
+        self.model, self.shape, self.optimizer, self.rates = model, shape, optimizer, rates
+        inputs, scores = input_bytes(model, shape), score_bytes(model, shape)
+        parameters, buffers = [*model.parameters()], [*model.buffers()]
+        self._device = DeviceStep(parameters, buffers, inputs, scores, shape, optimizer, rates)
+
+    def like(self, shape: StepShape) -> "StepEstimator":
+        """The same step with another shape."""
+        return StepEstimator(self.model, shape, self.optimizer, self.rates)
+
+    def estimate(self, plan: MemoryPlan) -> Estimate:
+        """Estimates a step with `plan`."""
+        return self._device.estimate(trace(self.model, self.shape, plan), plan)
 
 
-def _size(tensor: torch.Tensor) -> int:
+def input_bytes(model: LeanModel, shape: StepShape) -> tuple[int, int]:
+    """Bytes of the images and of the labels."""
+    pixels = shape.batch * shape.height * shape.width
+    return pixels * model.in_channels * shape.parameter_dtype.itemsize, pixels
+
+
+def score_bytes(model: LeanModel, shape: StepShape) -> int:
+    """Bytes of the class scores at 1/4."""
+    return shape.batch * (shape.height // 4) * (shape.width // 4) * model.num_classes * shape.dtype.itemsize
+
+
+def _size(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def _size_on_cuda(tensor: torch.Tensor) -> int:
+def _size_on_cuda(tensor: Tensor) -> int:
     return rounded(_size(tensor))

@@ -1,11 +1,12 @@
 """The interface through which the planner uses a model."""
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from ..lean import MemoryPlan, Workspace
+from ..lean.parts import PartedProgram
 
 
 class LeanModel(Protocol):
@@ -42,3 +43,15 @@ class LeanModel(Protocol):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Same as nn.Module's."""
+
+
+@runtime_checkable
+class PartedModel(LeanModel, Protocol):
+    """A LeanModel whose program can be cut between sections, for several devices."""
+
+    @property
+    def cut_sections(self) -> list[str]:
+        """The sections after which a cut may lie, in the order of the forward pass."""
+
+    def parted_program(self, plan: MemoryPlan, cuts: Sequence[str]) -> PartedProgram:
+        """The program from "images" to all scores, in parts that end after the sections `cuts`."""

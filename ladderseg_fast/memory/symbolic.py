@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 
@@ -144,18 +144,32 @@ def trace(model: LeanModel, shape: StepShape, plan: MemoryPlan, whole: bool = Tr
     It runs forward, loss and backward as on `shape.device`. While it runs as on CUDA, no other thread launches CUDA
     kernels. Without `whole` it finds only the moments, in less time.
     """
-    images, labels = _inputs(model, shape)
-    if not whole:
-        watcher = _Watcher(None)
-        _run(model, images, labels, shape, plan, watcher, None)
+    images, labels = inputs_on_meta(model, shape)
+    tensors = [images, labels, *model.parameters(), *model.buffers()]
+    try:
+        return traced(_step(model, images, labels, shape, plan), shape, tensors, whole)
+    finally:
         model.zero_grad(set_to_none=True)
+
+
+def traced(
+    forward: Callable[["Watcher"], Tensor], shape: StepShape, known: Sequence[Tensor], whole: bool = True
+) -> Trace:
+    """Traces a step on the meta device whose loss is `forward` of a workspace.
+
+    known: the tensors that are there before the step; gradients of theirs go with the trace. `whole` is as in `trace`.
+    """
+    if not whole:
+        watcher = Watcher(None)
+        _run(forward, shape, watcher, None)
         return Trace(watcher.moments, {}, {}, 0, [], 0)
     granularity = 1 if shape.device.type == "cpu" else GRANULARITY
-    tensors = LiveTensors([images, labels, *model.parameters(), *model.buffers()], granularity)
-    watcher = _Watcher(tensors)
-    _run(model, images, labels, shape, plan, watcher, tensors)
+    tensors = LiveTensors(known, granularity)
+    watcher = Watcher(tensors)
+    _run(forward, shape, watcher, tensors)
     events_of_step = len(tensors.events)
-    model.zero_grad(set_to_none=True)
+    for tensor in known:
+        tensor.grad = None
     return Trace(watcher.moments, watcher.placements(), watcher.kept, tensors.most, tensors.events, events_of_step)
 
 
@@ -164,46 +178,51 @@ def placements(model: LeanModel, shape: StepShape, plan: MemoryPlan) -> dict[Has
 
     It is found as by `trace`, in less time.
     """
-    watcher = _Watcher(None)
-    _run(model, *_inputs(model, shape), shape, plan, watcher, None)
+    watcher = Watcher(None)
+    _run(_step(model, *inputs_on_meta(model, shape), shape, plan), shape, watcher, None)
     model.zero_grad(set_to_none=True)
     return watcher.placements()
 
 
-def _inputs(model: LeanModel, shape: StepShape) -> tuple[Tensor, Tensor]:
+def inputs_on_meta(model: LeanModel, shape: StepShape) -> tuple[Tensor, Tensor]:
     """Images and labels on the meta device."""
     images = torch.empty(shape.batch, model.in_channels, shape.height, shape.width, device="meta")
     labels = torch.empty(shape.batch, shape.height, shape.width, dtype=torch.uint8, device="meta")
     return images.to(shape.parameter_dtype), labels
 
 
-def _run(
-    model: LeanModel,
-    images: Tensor,
-    labels: Tensor,
-    shape: StepShape,
-    plan: MemoryPlan,
-    watcher: "_Watcher",
-    tensors: LiveTensors | None,
-) -> None:
-    """Runs one step under the eyes of `watcher` and `tensors`; the model has its gradients then."""
+def _step(
+    model: LeanModel, images: Tensor, labels: Tensor, shape: StepShape, plan: MemoryPlan
+) -> Callable[["Watcher"], Tensor]:
     model.zero_grad(set_to_none=True)
+
+    def forward(watcher: Watcher) -> Tensor:
+        return loss_of(model.lean_scores(images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
+
+    return forward
+
+
+def _run(
+    forward: Callable[["Watcher"], Tensor], shape: StepShape, watcher: "Watcher", tensors: LiveTensors | None
+) -> None:
+    """Runs one step under the eyes of `watcher` and `tensors`; the parameters have their gradients then."""
     with ExitStack() as stack:
         backend = stack.enter_context(using(backend_of(shape.device).on_shapes(shape.device)))
         stack.enter_context(backend.observed_by(watcher.saw))
         stack.enter_context(tensors or nullcontext())
-        loss = _loss(model.lean_scores(images.to(shape.dtype), plan, watcher), labels, shape.parameter_dtype)
+        loss = forward(watcher)
         watcher.enter_loss()
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
 
 
-def _loss(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
+def loss_of(scores: Sequence[Tensor], labels: Tensor, dtype: torch.dtype) -> Tensor:
     """Loss like models.LadderLoss; it casts the scores as torch.autocast, which the meta device lacks, would."""
     first, *others = (ops.upsample_cross_entropy(each.to(dtype), labels) for each in scores)
     return sum(others, first)
 
 
-class _Watcher(Workspace):
+class Watcher(Workspace):
     """Workspace that records the memory and the kernels of each stage."""
 
     def __init__(self, tensors: LiveTensors | None) -> None:

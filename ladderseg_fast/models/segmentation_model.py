@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .. import lean, ops
 from ..lean.joint_batch import BATCH_NORMS
 from ..lean.module_check import check_modules
+from ..lean.parts import PartedProgram
 from ..lean.program import run
 from .design import Design
 from .first_step import place_first_step
@@ -20,7 +21,7 @@ from .network import Network
 from .output import LadderOutput
 from .placement import DevicePlacement, devices_of, move, placement_of
 from .pretrained import SavedModel, check_class, read_pretrained, write_pretrained
-from .programs import examine, parted_program_of, program_of
+from .programs import examine, parted_program_of, program_of, program_sections
 from .state import describe, state_problems
 from .weights import load_encoder_weights
 
@@ -214,6 +215,15 @@ class SegmentationModel(Network):
         cuts = placement.cuts
         parted = _stored(programs, (plan.key, cuts), lambda: parted_program_of(self, plan, cuts))
         return placement.run(self, parted, images, plan)
+
+    @property
+    def cut_sections(self) -> list[str]:
+        """The sections after which `place` may cut, in the order of the forward pass."""
+        return program_sections(self)[:-1]
+
+    def parted_program(self, plan: lean.MemoryPlan, cuts: Sequence[str]) -> PartedProgram:
+        """The lean program in parts that end after the sections `cuts`, some of `cut_sections`, in order."""
+        return parted_program_of(self, plan, cuts)
 
     @property
     def section_names(self) -> list[str]:
