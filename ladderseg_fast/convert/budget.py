@@ -30,7 +30,7 @@ class PartBudget(BudgetPlans):
     feature maps are compared with what was planned.
     """
 
-    def _check_process(self, kind: Any, device: torch.device) -> None:
+    def _check_process(self, part: Any) -> None:
         """The rest of the process is not planned."""
 
 

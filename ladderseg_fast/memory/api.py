@@ -84,7 +84,7 @@ def planner_for(
 
 
 def parts_planner_for(
-    model: PartedModel | str,
+    model: LeanModel | str,
     input_shape: Sequence[int],
     devices: int,
     cuts: Sequence[str] | None = None,

@@ -59,7 +59,7 @@ class Estimate:
 
 
 class DeviceStep:
-    """What a device holds besides the maps of a training step, and the estimate of such a step.
+    """Estimates of training steps on a device, from what it holds besides their maps.
 
     Args:
         parameters, buffers: those on the device, themselves on the meta device.

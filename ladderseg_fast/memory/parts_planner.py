@@ -11,7 +11,7 @@ from .part_steps import PartSteps
 from .planner import BudgetError, Planner
 
 #: Searches of a plan for all devices together end when its limit is known up to this share.
-_RESOLUTION = 0.01
+_RESOLUTION = 0.03
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from .. import lean, memory
 from ..memory.lean_model import LeanModel
 from ..ops import autocast
+from .placement import DevicePlacement
 
 _MODES = ("lean", "plain")
 
@@ -46,12 +47,25 @@ def _budget(value: object) -> int | None:
 
 
 @dataclass
-class _Kind:
-    """Steps of one kind: their plan, and the memory in use and its peak when the first one began."""
+class _OnDevice:
+    """The part of the steps of one kind that is on one device: its prediction, and the memory when the first one began.
 
-    planned: memory.PlannedStep
+    in_use: bytes in use on `device`, and `peak` their peak.
+    """
+
+    estimate: memory.Estimate
+    workspace: lean.Workspace
+    device: torch.device
     in_use: int | None
     peak: int
+
+
+@dataclass
+class _Kind:
+    """Steps of one kind: their plan, and their part on each device."""
+
+    plan: lean.MemoryPlan
+    parts: list[_OnDevice]
     steps: int = 0
 
 
@@ -71,40 +85,66 @@ class BudgetPlans:
     def __reduce__(self) -> tuple:
         return type(self), (self.budget,)
 
-    def plan_for(self, model: LeanModel, images: Tensor, workspace: lean.Workspace) -> lean.MemoryPlan | None:
+    def plan_for(
+        self, model: LeanModel, images: Tensor, workspace: lean.Workspace, placement: DevicePlacement | None = None
+    ) -> lean.MemoryPlan | None:
         """The plan for a step with these images; None if no backward pass will follow.
 
-        Warns, once for each kind of step, if the steps before this one took more memory than predicted.
+        The budget is that of each device if there are several. Warns, once for each kind of step, if the steps before
+        this one took more memory than predicted.
 
         Raises:
             memory.BudgetError: no plan fits.
         """
         if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in model.parameters()):
             return None
-        device = images.device
-        dtype = autocast.feature_dtype(images.dtype, device)
-        key = tuple(images.shape), dtype, device, model.training
+        dtype = autocast.feature_dtype(images.dtype, images.device)
+        where = None if placement is None else (placement.devices, placement.cuts)
+        key = tuple(images.shape), dtype, images.device, model.training, where
         if key not in self._kinds:
-            planned = memory.plan(model, images.shape, dtype, self.budget, device)
-            workspace.expect(planned.estimate.placements)
-            self._kinds[key] = _Kind(planned, memory.memory_in_use(device), memory.peak_memory(device))
+            self._kinds[key] = self._planned(model, images, dtype, workspace, placement)
         kind = self._kinds[key]
         if kind.steps == _STEPS_UNTIL_SETTLED:
-            self._check(kind, workspace.arena_size, device)
+            for part in kind.parts:
+                self._check(part, alone=placement is None or len(set(placement.devices)) == len(placement.devices))
         kind.steps += 1
-        return kind.planned.plan
+        return kind.plan
 
-    def _check(self, kind: _Kind, workspace: int, device: torch.device) -> None:
-        self._compare("its feature maps", workspace, kind.planned.estimate.workspace)
-        self._check_process(kind, device)
+    def _planned(
+        self,
+        model: LeanModel,
+        images: Tensor,
+        dtype: torch.dtype,
+        workspace: lean.Workspace,
+        placement: DevicePlacement | None,
+    ) -> _Kind:
+        device, shape = images.device, images.shape
+        if placement is None:
+            planned = memory.plan(model, shape, dtype, self.budget, device)
+            plan, where = planned.plan, [(planned.estimate, workspace, device)]
+        else:
+            planner = memory.parts_planner_for(model, shape, len(placement.devices), placement.cuts, dtype, device)
+            parts = planner.plan(self.budget)
+            plan, where = parts.plan, [*zip(parts.estimates, placement.workspaces, placement.devices)]
+        for estimate, own, _ in where:
+            own.expect(estimate.placements)
+        return _Kind(
+            plan, [_OnDevice(*each, memory.memory_in_use(each[2]), memory.peak_memory(each[2])) for each in where]
+        )
 
-    def _check_process(self, kind: _Kind, device: torch.device) -> None:
-        estimate = kind.planned.estimate
+    def _check(self, part: _OnDevice, alone: bool) -> None:
+        """Compares with the prediction; `alone`: no other part of the model is on the same device."""
+        self._compare("its feature maps", part.workspace.arena_size, part.estimate.workspace)
+        if alone:
+            self._check_process(part)
+
+    def _check_process(self, part: _OnDevice) -> None:
+        estimate, device = part.estimate, part.device
         peak = memory.peak_memory(device)
-        if kind.in_use is not None and peak > kind.peak:  # else the peak is from before these steps
+        if part.in_use is not None and peak > part.peak:  # else the peak is from before these steps
             there = estimate.parts["parameters and buffers"] + estimate.parts["images and labels"]
             what = f"tensors on {device}" if device.type == "cuda" else "the process"
-            self._compare(what, peak, kind.in_use + estimate.peak - there)
+            self._compare(what, peak, part.in_use + estimate.peak - there)
 
     def _compare(self, what: str, actual: int, predicted: int) -> None:
         if actual - predicted <= max(_TOLERANCE_SHARE * predicted, _TOLERANCE_BYTES):
@@ -116,3 +156,8 @@ class BudgetPlans:
             RuntimeWarning,
             stacklevel=7,
         )
+
+
+def _memory_now(device: torch.device) -> tuple[int | None, int]:
+    """Bytes in use, and their peak so far."""
+    return memory.memory_in_use(device), memory.peak_memory(device)

@@ -178,15 +178,12 @@ class SegmentationModel(Network):
 
     @lean.opaque
     def _forward_lean(self, images: Tensor) -> LadderOutput:
-        plan = self.memory_plan
-        if self._placement is not None:
-            logits, *aux = self.lean_scores(images, plan)
-            return LadderOutput(logits, aux[0] if aux else None)
+        plan, placement = self.memory_plan, self._placement
         if self._budget_plans is not None:
-            plan = self._budget_plans.plan_for(self, images, self._workspace)
+            plan = self._budget_plans.plan_for(self, images, self._workspace, placement)
         else:
-            place_first_step(self, images.shape, images.dtype, images.device, plan, self._workspace)
-        logits, *aux = self.lean_scores(images, plan, self._workspace)
+            place_first_step(self, images.shape, images.dtype, images.device, plan, self._workspace, placement)
+        logits, *aux = self.lean_scores(images, plan, self._workspace if placement is None else None)
         return LadderOutput(logits, aux[0] if aux else None)
 
     @lean.opaque

@@ -5,24 +5,27 @@ torch has one CPU. Given twice, it stands for two devices: each part has its wor
 
 import copy
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from emulator.emulation import emulated
 from support.comparison import assert_same_bits
 from support.ladder_models import CLASSES, TINY, make_images, make_labels
 from support.lean_equals_plain import randomise
 from torch import Tensor
 
-from ladderseg_fast import LadderDenseNet, LadderLoss, LadderResNet
-from ladderseg_fast.lean import MemoryPlan, SectionPlan
+from ladderseg_fast import LadderDenseNet, LadderLoss, LadderResNet, memory
+from ladderseg_fast.lean import MemoryPlan, SectionPlan, workspace
 from ladderseg_fast.models import DenseNet32x, DilatedDenseNet
 from ladderseg_fast.models.placement import DevicePlacement, move
 from ladderseg_fast.models.programs import program_sections
 from ladderseg_fast.models.segmentation_model import SegmentationModel
 from ladderseg_fast.nn import RESNETS, BasicBlock
 from ladderseg_fast.nn.resnet import ResNetShape
+from ladderseg_fast.ops.backend import using
 
 SIZE = 2, 67, 65
 
@@ -286,3 +289,38 @@ def test_shared_parameters() -> None:
     assert_same(one_step(placed(model, "up1")), one_step(twin))
     with pytest.raises(ValueError, match=r"up1.conv.weight is used in parts of the model on cpu and on meta"):
         move(model, DevicePlacement((torch.device("cpu"), torch.device("meta")), ("up1",), ()))
+
+
+def test_a_budget_is_that_of_each_device() -> None:
+    """It is planned for these cuts; the first step's maps lie where the plan says."""
+    model = placed(made("ladder"), "db2")
+    planner = memory.parts_planner_for(model, (2, 3, *SIZE[1:]), 2, ["db2"])
+    model.memory = max(estimate.peak for estimate in planner.fastest.estimates)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in range(4):
+            one_step(model, seed)
+    sizes = [workspace.arena_size for workspace in model.placement.workspaces]
+    assert sizes == [estimate.workspace for estimate in planner.fastest.estimates]
+    model.memory = "1MB"
+    with pytest.raises(memory.BudgetError, match="on 2 devices fits into 1.0 MB on each"):
+        one_step(model)
+
+
+def test_the_first_step_on_a_gpu_takes_one_block_per_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    model = placed(made("ladder"), "db2")
+
+    def noted(size: int, device: torch.device) -> Tensor:
+        if device.type == "meta":
+            return torch.empty(size, dtype=torch.uint8, device=device)
+        sizes.append(size)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(workspace, "fresh_buffer", noted)
+    with using(emulated("sm_80")):
+        with pytest.raises(RuntimeError, match="enough"):
+            model(make_images(*SIZE, dtype=torch.float32))
+        plan = MemoryPlan.default(torch.device("cpu"))
+        planner = memory.parts_planner_for(model, (2, 3, *SIZE[1:]), 2, ["db2"], device="cpu")
+        assert sizes == [planner.with_plan(plan).estimates[0].workspace]
