@@ -62,6 +62,23 @@ def add_device(group: argparse._ActionsContainer, dest: str = "device", default:
     )
 
 
+def add_cut_after(group: argparse._ActionsContainer, dest: str = "cut_after", default: Any = ()) -> None:
+    """Adds --cut-after, whose names SegmentationModel.place understands."""
+    group.add_argument(
+        "--cut-after",
+        dest=dest,
+        default=default,
+        type=names,
+        metavar="NAME[,NAME]",
+        help="last section on each device but the last, such as db2 or denseblock2 (default: where the peaks balance)",
+    )
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names from a text: "db2,up1" gives ("db2", "up1")."""
+    return tuple(text.split(","))
+
+
 def add_workers(group: argparse._ActionsContainer, dest: str = "workers", default: str | None = None) -> None:
     """Adds --workers, without which engine.workers.suitable_workers decides."""
     group.add_argument(

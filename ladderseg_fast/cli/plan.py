@@ -2,14 +2,16 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 
 import torch
 
 from .. import memory
 from ..engine.device import AUTO, find_device
-from ..memory import Estimate, PlannedStep
+from ..lean import MemoryPlan
+from ..memory import Estimate, PlannedParts, PlannedStep
 from ..memory.rates import measure_rates, store_rates
-from .arguments import image_size, model_name, path, positive_int
+from .arguments import add_cut_after, image_size, model_name, path, positive_int
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -40,6 +42,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="cpu, cuda or cuda:N; the device need not exist here (default: the GPU if there is one)",
     )
     parser.add_argument("--optimizer", choices=memory.OPTIMIZERS, default="adam", help="default: %(default)s")
+    parser.add_argument(
+        "--devices",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="devices that the model is cut for, with the budget of each (default: 1); prints where to cut",
+    )
+    add_cut_after(parser)
     largest = parser.add_mutually_exclusive_group()
     largest.add_argument("--max-batch", action="store_true", help="find the most images of this size that fit")
     largest.add_argument("--max-size", action="store_true", help="find the largest images of these proportions")
@@ -65,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         "optimizer": arguments.optimizer,
         "num_classes": arguments.classes,
     }
+    if arguments.devices > 1 or arguments.cut_after:
+        return plan_parts(arguments, common)
     batch, size = largest_that_fits(arguments, common)
     planner = memory.planner_for(arguments.model, (batch, 3, *size), **common)
     if arguments.budget is None:
@@ -95,7 +107,14 @@ def report(arguments: argparse.Namespace, planned: PlannedStep, source: str) -> 
     estimate, fastest = planned.estimate, planned.fastest
     shape = estimate.shape
     what = f"{arguments.model}, {shape.batch} x {shape.height}x{shape.width}, {arguments.dtype} on {arguments.device}"
-    lines = [f"{what}, optimizer {arguments.optimizer}", "", *bytes_table(estimate), "", *choices(planned), ""]
+    lines = [
+        f"{what}, optimizer {arguments.optimizer}",
+        "",
+        *bytes_table(estimate),
+        "",
+        *choices(planned.plan, planned.costs),
+        "",
+    ]
     lines.append(f"predicted peak: {memory.format_bytes(estimate.peak)}" + _of_budget(arguments.budget))
     if estimate.reserved is not None:
         reserved = memory.format_bytes(estimate.reserved)
@@ -111,21 +130,62 @@ def report(arguments: argparse.Namespace, planned: PlannedStep, source: str) -> 
     return "\n".join(lines)
 
 
+def plan_parts(arguments: argparse.Namespace, common: dict) -> int:
+    """Prints the table of a model on several devices; returns 0."""
+    if arguments.max_batch or arguments.max_size:
+        raise ValueError("--max-batch and --max-size are for one device, not for --devices")
+    shape, cuts = (arguments.batch, 3, *arguments.size), arguments.cut_after or None
+    planner = memory.parts_planner_for(arguments.model, shape, arguments.devices, cuts, **common)
+    planned = planner.fastest if arguments.budget is None else planner.plan(arguments.budget)
+    print(report_of_parts(arguments, planned))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(parts_as_json(arguments, planned), indent=2) + "\n")
+    return 0
+
+
+def report_of_parts(arguments: argparse.Namespace, planned: PlannedParts) -> str:
+    """Text that the command prints for several devices."""
+    shape, count = planned.estimates[0].shape, len(planned.estimates)
+    what = f"{arguments.model}, {shape.batch} x {shape.height}x{shape.width}, {arguments.dtype} on {count} devices"
+    rows = [("", [f"device {i}" for i in range(count)])]
+    rows.append(("sections", [f"{names[0]} to {names[-1]}" for names in planned.sections]))
+    names = dict.fromkeys(name for estimate in planned.estimates for name in estimate.parts)
+    kept = [name for name in names if name.startswith("kept: ")]
+    before = [*planned.estimates[0].parts].index("images and labels") + 1
+    for name in dict.fromkeys([*[*names][:before], *kept, *names]):
+        sizes = [estimate.parts.get(name, 0) for estimate in planned.estimates]
+        if any(sizes):
+            rows.append((name, [memory.format_bytes(size) if size else "" for size in sizes]))
+    rows.append(("predicted peak", [memory.format_bytes(estimate.peak) for estimate in planned.estimates]))
+    reserved = [estimate.reserved for estimate in planned.estimates]
+    if all(size is not None for size in reserved):
+        rows.append(("reserved by torch", [memory.format_bytes(size) for size in reserved if size is not None]))
+    width, column = (max(map(len, texts)) for texts in ([name for name, _ in rows], [t for _, ts in rows for t in ts]))
+    table = [f"{name:{width}}" + "".join(f"  {text:>{column}}" for text in texts) for name, texts in rows]
+    budget = "" if arguments.budget is None else f", within {memory.format_bytes(arguments.budget)} on each device"
+    lines = [f"{what}, optimizer {arguments.optimizer}", "", *table, "", *choices(planned.plan, planned.costs), ""]
+    lines.append(f"cut after {', '.join(planned.cuts)}{budget}")
+    lines.append(
+        f"predicted time: {planned.seconds / planned.fastest.seconds:.2f} of the fastest plan's on one device "
+        f"({planned.seconds:.2f} s and {planned.fastest.seconds:.2f} s), without the copies between devices"
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def bytes_table(estimate: Estimate) -> list[str]:
     """Table of where the bytes go."""
     width = max(len(name) for name in estimate.parts)
     return [f"{name:{width}}  {memory.format_bytes(size):>9}" for name, size in estimate.parts.items() if size]
 
 
-def choices(planned: PlannedStep) -> list[str]:
-    """Lines about the plan's choices, one per section, and by how much each is slower than recomputing nothing."""
-    plan = planned.plan
+def choices(plan: MemoryPlan, costs: Mapping[str, float]) -> list[str]:
+    """Lines about the plan's choices, one per section, and what each `costs` in seconds beyond recomputing nothing."""
     lines = ["what the plan chooses:"]
     for name, section in plan.sections.items():
         parts = []
         if section.recompute:
             parts.append("recomputed from its input")
-        if name not in planned.costs:
+        if name not in costs:
             pass  # it has no bottlenecks: a stage of a ResNet
         elif section.keep_bottlenecks_from is None:
             parts.append("no bottleneck kept")
@@ -136,10 +196,10 @@ def choices(planned: PlannedStep) -> list[str]:
         if section.keep_skip:
             parts.append("skip connection kept")
         if parts:
-            lines.append(f"  {name}: {', '.join(parts)}{_cost(planned, name)}")
+            lines.append(f"  {name}: {', '.join(parts)}{_cost(costs, name)}")
     strips = plan.transition_up_bytes
     how = "whole" if strips >= 1 << 60 else f"in strips of {memory.format_bytes(strips)}"
-    lines.append(f"  transitions up: {how}{_cost(planned, 'transitions up')}")
+    lines.append(f"  transitions up: {how}{_cost(costs, 'transitions up')}")
     if not plan.spread:
         lines.append("  pixels close together, which costs every section a share of its time")
     return lines
@@ -168,6 +228,34 @@ def as_json(arguments: argparse.Namespace, planned: PlannedStep) -> dict:
     }
 
 
+def parts_as_json(arguments: argparse.Namespace, planned: PlannedParts) -> dict:
+    """Everything that the command knows about several devices, for --json."""
+    shape = planned.estimates[0].shape
+    return {
+        "model": arguments.model,
+        "batch": shape.batch,
+        "size": [shape.height, shape.width],
+        "dtype": arguments.dtype,
+        "device": arguments.device,
+        "optimizer": arguments.optimizer,
+        "budget_bytes": arguments.budget,
+        "cut_after": list(planned.cuts),
+        "devices": [
+            {
+                "sections": list(sections),
+                "peak_bytes": estimate.peak,
+                "reserved_bytes": estimate.reserved,
+                "parts_bytes": estimate.parts,
+                "seconds": estimate.seconds,
+            }
+            for sections, estimate in zip(planned.sections, planned.estimates)
+        ],
+        "fastest_seconds": planned.fastest.seconds,
+        "costs_seconds": planned.costs,
+        "plan": planned.plan.as_dict(),
+    }
+
+
 def size_of_memory(text: str) -> int:
     """Bytes from a text such as "8GiB"."""
     try:
@@ -185,8 +273,8 @@ def device_name(text: str) -> str:
     raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}")
 
 
-def _cost(planned: PlannedStep, name: str) -> str:
-    seconds = planned.costs.get(name, 0.0)
+def _cost(costs: Mapping[str, float], name: str) -> str:
+    seconds = costs.get(name, 0.0)
     return f" (+{seconds:.2f} s)" if seconds >= 0.005 else ""
 
 

@@ -98,15 +98,16 @@ def parts_planner_for(
 
     Args:
         devices: number of devices, all of the kind of `device`.
-        cuts: sections after which the cuts lie; None: the planner chooses.
+        cuts: sections after which the cuts lie, as SegmentationModel.place takes them; None: the planner chooses.
 
     Raises:
-        ValueError: there are more devices than sections, or an argument is out of range.
+        ValueError: there are more devices than sections, a section is not known, or an argument is out of range.
         TypeError: the device has no kernels for `dtype`, or the model cannot be cut.
     """
     step = _step(model, _checked(input_shape), dtype, device, optimizer, num_classes, rates)
     if not isinstance(step.model, PartedModel):
         raise TypeError(f"{type(step.model).__name__} cannot be cut into parts")
+    cuts = None if cuts is None else step.model.cuts_after(cuts)
     return PartsPlanner(PartSteps(step.model, step.shape, optimizer, step.rates), devices, cuts)
 
 

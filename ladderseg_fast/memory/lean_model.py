@@ -53,5 +53,8 @@ class PartedModel(LeanModel, Protocol):
     def cut_sections(self) -> list[str]:
         """The sections after which a cut may lie, in the order of the forward pass."""
 
+    def cuts_after(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The sections among `cut_sections` that users call by these names; ValueError for others."""
+
     def parted_program(self, plan: MemoryPlan, cuts: Sequence[str]) -> PartedProgram:
         """The program from "images" to all scores, in parts that end after the sections `cuts`."""

@@ -28,12 +28,12 @@ class PartSteps:
         optimizer: one of OPTIMIZERS.
 
     Attributes:
-        sections: the sections in the order of the forward pass; the last one has no name for users.
+        sections: the sections in the order of the forward pass; no cut lies after the last, "head".
     """
 
     def __init__(self, model: PartedModel, shape: StepShape, optimizer: str, rates: Rates) -> None:
         self.model, self.shape, self.optimizer, self.rates = model, shape, optimizer, rates
-        self.sections = [*model.cut_sections, "the end"]
+        self.sections = [*model.cut_sections, "head"]
         self._images, self._labels = inputs_on_meta(model, shape)
         self._features = self._features_between_sections()
         self._estimates: dict[tuple[object, int, int], Estimate] = {}

@@ -65,6 +65,16 @@ def placement_of(
         raise ValueError(
             f"after must name one section less than there are devices, got {len(names)} for {len(found)} devices"
         )
+    cuts = cuts_after(network, names)
+    return DevicePlacement(found, cuts, tuple(Workspace() for _ in found))
+
+
+def cuts_after(network: Network, names: Sequence[str]) -> tuple[str, ...]:
+    """Sections after which cuts lie, from the names that a user gives.
+
+    Raises:
+        ValueError: a name is not known, or they are not in the order of the forward pass.
+    """
     known = cut_names(network)
     for name in names:
         if name not in known:
@@ -73,7 +83,7 @@ def placement_of(
     order = [*dict.fromkeys(known.values())]
     if any(order.index(one) >= order.index(other) for one, other in zip(cuts, cuts[1:])):
         raise ValueError(f"after must name sections in the order of the forward pass ({', '.join(order)}), got {names}")
-    return DevicePlacement(found, cuts, tuple(Workspace() for _ in found))
+    return cuts
 
 
 def move(network: Network, placement: DevicePlacement) -> None:

@@ -19,7 +19,7 @@ from .first_step import place_first_step
 from .memory_argument import BudgetPlans, budget_plans, memory_mode
 from .network import Network
 from .output import LadderOutput
-from .placement import DevicePlacement, devices_of, move, placement_of
+from .placement import DevicePlacement, cuts_after, devices_of, move, placement_of
 from .pretrained import SavedModel, check_class, read_pretrained, write_pretrained
 from .programs import examine, parted_program_of, program_of, program_sections
 from .state import describe, state_problems
@@ -217,6 +217,14 @@ class SegmentationModel(Network):
     def cut_sections(self) -> list[str]:
         """The sections after which `place` may cut, in the order of the forward pass."""
         return program_sections(self)[:-1]
+
+    def cuts_after(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The sections among `cut_sections` that end where these do, by the names that `place` takes.
+
+        Raises:
+            ValueError: a name is not known, or they are not in the order of the forward pass.
+        """
+        return cuts_after(self, names)
 
     def parted_program(self, plan: lean.MemoryPlan, cuts: Sequence[str]) -> PartedProgram:
         """The lean program in parts that end after the sections `cuts`, some of `cut_sections`, in order."""

@@ -115,3 +115,33 @@ def test_bad_options(options: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([*STEP, *options])
     assert caught.value.code == 2
+
+
+def test_several_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A column for each; the same in the file; and the cut that was asked for, by torchvision's name."""
+    file = tmp_path / "plan.json"
+    assert main([*STEP, "--devices", "2", "--json", str(file), "--budget", "8GB"]) == 0
+    out, content = capsys.readouterr().out, json.loads(file.read_text())
+    first, second = content["devices"]
+    assert f"cut after {content['cut_after'][0]}, within 8.00 GB on each device" in out
+    assert first["sections"][-1] == content["cut_after"][0] and second["sections"][-1] == "head"
+    peaks = [format_bytes(each["peak_bytes"]) for each in (first, second)]
+    assert re.search(rf"predicted peak +{peaks[0]} +{peaks[1]}\n", out)
+    assert re.search(r"predicted time: 1\.\d\d of the fastest plan's on one device", out)
+    assert main([*STEP, "--devices", "2", "--cut-after", "denseblock3"]) == 0
+    assert re.search(r"cut after db3\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--devices", "3", "--cut-after", "db2"], "one less than the 3 devices, got db2"),
+        (["--cut-after", "db2"], "one less than the 1 devices, got db2"),
+        (["--devices", "2", "--cut-after", "db9"], "after must name one of db1"),
+        (["--devices", "99"], "devices must be 1 to 11"),
+        (["--devices", "2", "--max-batch", "--budget", "1GB"], "for one device"),
+    ],
+)
+def test_what_several_devices_refuse(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*STEP, *options]) == 2
+    assert message in capsys.readouterr().err
