@@ -51,14 +51,17 @@ def add_checkpoint(parser: argparse.ArgumentParser, name: str, metavar: str) -> 
     )
 
 
-def add_device(group: argparse._ActionsContainer, dest: str = "device", default: str = AUTO) -> None:
-    """Adds --device, which engine.device.find_device understands."""
+def add_device(
+    group: argparse._ActionsContainer, dest: str = "device", default: str = AUTO, several: bool = False
+) -> None:
+    """Adds --device, which engine.device.find_device understands, or find_devices if `several` are possible."""
+    more = "; several, such as cuda:0,cuda:1, hold a part of the model each" if several else ""
     group.add_argument(
         "--device",
         dest=dest,
         default=default,
         metavar="NAME",
-        help="cpu, cuda or cuda:N (default: the GPU if there is one)",
+        help=f"cpu, cuda or cuda:N (default: the GPU if there is one){more}",
     )
 
 
@@ -68,15 +71,16 @@ def add_cut_after(group: argparse._ActionsContainer, dest: str = "cut_after", de
         "--cut-after",
         dest=dest,
         default=default,
-        type=names,
+        type=names_or_auto,
         metavar="NAME[,NAME]",
-        help="last section on each device but the last, such as db2 or denseblock2 (default: where the peaks balance)",
+        help="last section on each device but the last, such as db2 or denseblock2 (default: auto, where the peaks "
+        "balance)",
     )
 
 
-def names(text: str) -> tuple[str, ...]:
-    """Names from a text: "db2,up1" gives ("db2", "up1")."""
-    return tuple(text.split(","))
+def names_or_auto(text: str) -> tuple[str, ...] | None:
+    """Names from a text: "db2,up1" gives ("db2", "up1"); AUTO gives None."""
+    return None if text == AUTO else tuple(text.split(","))
 
 
 def add_workers(group: argparse._ActionsContainer, dest: str = "workers", default: str | None = None) -> None:

@@ -9,11 +9,12 @@ from ..data import DATA_SETS, SegmentationDataset
 from ..engine import Config, RunDirectory, TrainingResult, train
 from ..engine.config import decided
 from ..engine.config_tables import Layer, build_config, parse_assignments, read_config_file
-from ..engine.device import find_device
+from ..engine.device import find_devices
 from ..engine.loaders import open_splits
 from ..engine.typical_size import typical_size
 from ..memory import format_bytes, peak_memory
 from .arguments import (
+    add_cut_after,
     add_data_options,
     add_device,
     add_workers,
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         resume=resume,
     )
-    peak = peak_memory(find_device(config.training.device))
+    peak = max(map(peak_memory, find_devices(config.training.device)))
     print(summary(config, result, directory, len(validation_set), peak))
     return 0
 
@@ -204,7 +205,8 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="lean training; or plain: ordinary PyTorch modules; or a budget such as 8GiB, which a lean step is "
         "planned into (default: lean)",
     )
-    add_device(group, "training.device", argparse.SUPPRESS)
+    add_device(group, "training.device", argparse.SUPPRESS, several=True)
+    add_cut_after(group, "training.cut_after", argparse.SUPPRESS)
 
 
 def _add_training(group: argparse._ArgumentGroup) -> None:

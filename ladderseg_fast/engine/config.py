@@ -11,7 +11,7 @@ import torch
 
 from ..data import DATA_SETS, Augmentation, DataSetKind, SegmentationDataset, data_set_options, option_owners
 from ..models import list_models, memory_mode
-from .device import AUTO, find_device
+from .device import AUTO, find_device, find_devices
 from .workers import suitable_workers
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -226,7 +226,10 @@ class TrainingConfig:
     seed: int = 0
     """Seed of the initial weights and of everything that is drawn at random."""
     device: str = AUTO
-    """"cpu", "cuda", "cuda:N", or "auto": see find_device."""
+    """"cpu", "cuda", "cuda:N", or "auto": see find_device. Several, such as "cuda:0,cuda:1", hold a part of the model
+    each: see find_devices."""
+    cut_after: tuple[str, ...] | None = None
+    """Last section on each of several devices but the last; None: where the predicted peaks balance."""
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -311,7 +314,18 @@ class Config:
     def __post_init__(self) -> None:
         if self.model.weights is not None and self.training.init_from is not None:
             raise ValueError("model.weights and training.init_from exclude each other: each decides the first weights")
-        on_cpu = self.training.device == "cpu" or (self.training.device == AUTO and find_device(AUTO).type == "cpu")
+        several = "," in self.training.device
+        if several and self.model.mode == "plain":
+            raise ValueError(
+                'training.device names several devices, which only model.memory = "lean" or a budget can use'
+            )
+        if self.training.cut_after is not None and not several:
+            raise ValueError(
+                "training.cut_after needs several devices in training.device, such as cuda:0,cuda:1; "
+                "--cut-after auto takes it back"
+            )
+        first = self.training.device.partition(",")[0]
+        on_cpu = first == "cpu" or (first == AUTO and find_device(AUTO).type == "cpu")
         if self.training.autocast is not None and on_cpu and self.model.mode == "lean":
             raise ValueError(
                 'training.autocast has no effect on the CPU with model.memory = "lean", which computes in float32 '
@@ -341,17 +355,21 @@ class Config:
                 f"training.epochs must be at most {MOST_STEPS} steps, got {training.epochs} epochs of {images} images, "
                 f"which are {steps} steps"
             )
-        device = find_device(training.device)
+        devices = find_devices(training.device)
         return replace(
             self,
             model=replace(self.model, weights=self._absolute_weights()),
             data=replace(
                 self.data.with_absolute_paths(),
                 size=self.data.resolved_size(),
-                workers=self._workers(device),
+                workers=self._workers(devices[0]),
             ),
             training=replace(
-                training, steps=steps, epochs=None, init_from=_absolute(training.init_from), device=str(device)
+                training,
+                steps=steps,
+                epochs=None,
+                init_from=_absolute(training.init_from),
+                device=",".join(map(str, devices)),
             ),
             output=replace(
                 output,

@@ -14,8 +14,10 @@ from ..models import LadderLoss, SegmentationModel, create_model
 from ..models.state import load_state
 from ..nn import DenseNetFeatures
 from .config import Config, decided
+from .device import find_devices
 from .first_weights import is_whole_model, read_first_weights, take_what_fits
 from .optimizer import make_optimizer, scale_learning_rate
+from .placement import place
 from .schedule import learning_rate_factor
 from .weight_average import WeightAverage
 
@@ -26,7 +28,7 @@ class Learner:
     Args:
         config: a resolved configuration.
         num_classes: K.
-        device: device of the model and its batches.
+        device: device of the model, or of its first part, and of the images.
         resumed: the weights come from restore(); the first weights are not read.
 
     Raises:
@@ -44,6 +46,10 @@ class Learner:
         check_sizes(config, model)
         # torch declares no memory_format for modules.
         self.model = model.to(device, memory_format=self.layout).train()  # type: ignore[call-overload]
+        #: Devices of the parts of the model; batches begin on the first, and losses end on the last.
+        self.devices = find_devices(config.training.device)
+        #: Sentence about the parts; None if there is but one.
+        self.cut = place(self.model, config, self.devices) if len(self.devices) > 1 else None
         weights = config.training.class_weights
         self.weigh_classes(weights if isinstance(weights, tuple) else None)
         self.optimizer = make_optimizer(config.training, self.model)
@@ -71,7 +77,7 @@ class Learner:
             )
         tensor = None if weights is None else torch.tensor(weights, dtype=torch.float32)
         self.loss = LadderLoss(IGNORE_INDEX, tensor, self.config.training.aux_weight, self.config.model.memory)
-        self.loss.to(self.device)
+        self.loss.to(self.devices[-1])
 
     @property
     def class_weights(self) -> list[float] | None:
@@ -88,7 +94,7 @@ class Learner:
         Such a batch leaves no trace if `on_nonfinite` is "skip".
         """
         images = images.to(self.device, memory_format=self.layout, non_blocking=True)
-        labels = labels.to(self.device, non_blocking=True)
+        labels = labels.to(self.devices[-1], non_blocking=True)
         statistics = self._statistics() if self.config.training.on_nonfinite == "skip" else []
         with self._autocast():
             loss = self.loss(self.model(images), labels)
@@ -157,7 +163,7 @@ class Learner:
             self.scaler.load_state_dict(state["scaler"])
             for name, parameter in self.model.named_parameters():
                 gradient = state["gradients"].get(name)
-                parameter.grad = None if gradient is None else gradient.to(self.device)
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
             self.weigh_classes(state["class_weights"])
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"not the state of a training of {self.config.model.name} ({error})") from error

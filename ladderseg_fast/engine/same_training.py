@@ -12,6 +12,7 @@ MAY_CHANGE = (
     "data.root",
     "data.workers",
     "training.device",
+    "training.cut_after",
     "output.directory",
     "output.evaluate_every",
     "output.checkpoint_every",

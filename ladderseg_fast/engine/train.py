@@ -17,7 +17,7 @@ from .class_weights import median_frequency_weights
 from .config import BALANCED, Config, decided
 from .config_tables import build_config, config_text, read_config_file
 from .curve import write_curve
-from .device import find_device
+from .device import find_devices
 from .errors import Interrupted, NonFiniteError, SystemRefusal
 from .git_revision import GitRevision, git_revision
 from .image_memory import check_images_fit
@@ -126,7 +126,7 @@ class _Trainer:
         self.training_set = training_set
         self.run = run
         self.stream = stream
-        self.device = find_device(config.training.device)
+        self.device = find_devices(config.training.device)[0]
         self.validation = Validation(config, validation_set, self.device, stream)
         self.label_set = training_set.label_set
         self.names = names_digest(training_set)
@@ -157,6 +157,7 @@ class _Trainer:
             self.run.write_config(config_text(self.config, revision))
         if self.learner.taken is not None:
             print(self.learner.taken, file=self.stream, flush=True)
+        self._say_where()
         if self.config.training.class_weights == BALANCED:
             self.learner.weigh_classes(self._balanced_weights(interrupt))
         self.recorder = Recorder(self.config, self.run, step=0)
@@ -188,6 +189,7 @@ class _Trainer:
         if steps != steps_before:
             text += f", formerly of {steps_before}: the learning rate follows the new length"
         print(text, file=self.stream, flush=True)
+        self._say_where()
         before, now = state["threads"], torch.get_num_threads()
         if before != now:
             text = f"{self.run.last} was written with {before} threads, now there are {now}: the last bits will differ"
@@ -196,6 +198,10 @@ class _Trainer:
             set_random_states(state["random"])
         except ValueError as error:
             raise ValueError(f"{self.run.last} cannot be resumed: {error}") from error
+
+    def _say_where(self) -> None:
+        if self.learner.cut is not None:
+            print(self.learner.cut, file=self.stream, flush=True)
 
     def _write_length(self, revision: GitRevision | None) -> None:
         """Brings config.toml to a length that has changed, so that the run can be resumed with its own settings again.
@@ -348,7 +354,7 @@ class _Trainer:
         self.losses = []
         self.result.losses.append(loss)
         pace.step_done()
-        peak = peak_memory(self.device)
+        peak = max(map(peak_memory, self.learner.devices))
         images = training.batch * training.accumulate
         self.recorder.step(
             step=step + 1,

@@ -1,6 +1,7 @@
 """Predictions for each device of a model in parts, and the cuts and plans that balance them."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -80,3 +81,16 @@ def test_a_budget_is_that_of_each_device() -> None:
 def test_as_many_devices_as_sections_at_most() -> None:
     with pytest.raises(ValueError, match="devices must be 1 to 11, a section for each, got 12"):
         memory.parts_planner_for("densenet121", LARGE, 12)
+
+
+@pytest.mark.parametrize("backbone", ["densenet121", "densenet169"])
+def test_the_table_of_the_documents(backbone: str) -> None:
+    """docs/distributed.md says what the planner predicts."""
+    text = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")
+    planner = memory.parts_planner_for(backbone, LARGE, 2, device="cuda")
+    default = MemoryPlan.default(torch.device("cuda"))
+    for what, planned in (("", planner.with_plan(default)), (", nothing recomputed", planner.fastest)):
+        whole = planner.whole.step.estimate(planned.plan)
+        sizes = [memory.format_bytes(each.peak) for each in (*planned.estimates, whole)]
+        row = [f"LDN-{backbone[-3:]}{what}", f"`{planned.cuts[0]}`", *sizes]
+        assert f"| {' | '.join(row)} |" in text

@@ -28,6 +28,7 @@ def evaluate(
     """
     matrix = ConfusionMatrix(model.num_classes)
     for done, (images, labels, *_) in enumerate(batches, start=1):
-        matrix.add(model.predict(images.to(device)), labels.to(device))
+        found = model.predict(images.to(device))  # on the last device of a model on several
+        matrix.add(found, labels.to(found.device))
         on_batch(done)
     return matrix.scores()
