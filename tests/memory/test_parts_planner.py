@@ -9,6 +9,7 @@ from support.ladder_models import CLASSES, make_images, make_labels, make_model
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, memory
 from ladderseg_fast.lean import MemoryPlan
+from ladderseg_fast.memory import parts_planner
 
 SMALL = 2, 3, 131, 129
 LARGE = 2, 3, 1024, 2048
@@ -18,8 +19,7 @@ def planner(model: LadderDenseNet | str, shape: tuple[int, ...] = SMALL, *cuts: 
     return memory.parts_planner_for(model, shape, len(cuts) + 1, cuts, num_classes=CLASSES)
 
 
-@pytest.mark.parametrize("cuts", [("db2",), ("db1", "db4b", "up2")])
-@pytest.mark.parametrize("mode", ["training", "half frozen"])
+@pytest.mark.parametrize(("cuts", "mode"), [(("db2",), "training"), (("db1", "db4b", "up2"), "half frozen")])
 def test_maps_take_what_is_predicted(cuts: tuple[str, ...], mode: str) -> None:
     """To the byte, on every device."""
     model = make_model(dtype=torch.float32)
@@ -54,9 +54,8 @@ def test_parts_hold_the_model_together() -> None:
     assert max(first.peak, second.peak) < whole.peak
 
 
-@pytest.mark.parametrize("devices", [2, 3])
-def test_the_cuts_balance_the_peaks(devices: int) -> None:
-    plan = MemoryPlan()
+def test_the_cuts_balance_the_peaks() -> None:
+    plan, devices = MemoryPlan(), 3
     planner = memory.parts_planner_for(make_model(dtype=torch.float32), LARGE, devices)
     found, end = planner.with_plan(plan), len(planner.steps.sections) - 1
     peaks = {}
@@ -67,7 +66,8 @@ def test_the_cuts_balance_the_peaks(devices: int) -> None:
     assert found.peak == peaks[found.cuts] == min(peaks.values())
 
 
-def test_a_budget_is_that_of_each_device() -> None:
+def test_a_budget_is_that_of_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts_planner, "_PLANS", 3)
     planner = memory.parts_planner_for(make_model(dtype=torch.float32), LARGE, 2)
     assert planner.plan(planner.fastest.peak) == planner.fastest
     budget = (planner.fastest.peak + planner.with_plan(planner.whole.smallest.plan).peak) // 2
@@ -83,7 +83,7 @@ def test_as_many_devices_as_sections_at_most() -> None:
         memory.parts_planner_for("densenet121", LARGE, 12)
 
 
-@pytest.mark.parametrize("backbone", ["densenet121", "densenet169"])
+@pytest.mark.parametrize("backbone", ["densenet121", pytest.param("densenet169", marks=pytest.mark.slow)])
 def test_the_table_of_the_documents(backbone: str) -> None:
     """docs/distributed.md says what the planner predicts."""
     text = (Path(__file__).parents[2] / "docs" / "distributed.md").read_text(encoding="utf-8")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, LadderResNet, memory
 from ladderseg_fast.lean import MemoryPlan, SectionPlan, workspace
+from ladderseg_fast.memory import parts_planner
 from ladderseg_fast.models import DenseNet32x, DilatedDenseNet
 from ladderseg_fast.models.placement import DevicePlacement, move
 from ladderseg_fast.models.programs import program_sections
@@ -83,16 +84,9 @@ def test_every_section_on_a_device_of_its_own(name: str) -> None:
         assert_same(one_step(cut, seed), one_step(model, seed))
 
 
-@pytest.mark.parametrize("section", ["db2", "db4a", "db4b", "context", "up2"])
+@pytest.mark.parametrize("section", ["db2", "db4b"])
 def test_two_devices(section: str) -> None:
     model = made("ladder")
-    assert_same(one_step(placed(model, section)), one_step(model))
-
-
-@pytest.mark.parametrize("section", ["layer1", "layer4b"])
-def test_two_devices_of_a_resnet(section: str) -> None:
-    """A layer's output is read on both sides."""
-    model = made("resnet")
     assert_same(one_step(placed(model, section)), one_step(model))
 
 
@@ -102,29 +96,28 @@ def in_mode(model: SegmentationModel, mode: str) -> SegmentationModel:
     return model.train(mode != "evaluation")
 
 
-@pytest.mark.parametrize("mode", ["training", "frozen", "evaluation"])
+PLANS = {
+    "default": MemoryPlan(),
+    "strips": MemoryPlan(1 << 16, 1 << 16, spread=False, keep_bottlenecks_from=None),
+    "recomputed": MemoryPlan(
+        sections={
+            "db1": SectionPlan(None, recompute=True, keep_skip=True),
+            "db3": SectionPlan(1, recompute=True, keep_skip=True),
+            "db4a": SectionPlan(None, bottleneck_bytes=1 << 14, keep_skip=True),
+            "context": SectionPlan(1),
+        }
+    ),
+}
+
+
 @pytest.mark.parametrize(
-    "plan",
-    [
-        MemoryPlan(),
-        MemoryPlan(1 << 15, 1 << 15, spread=False, keep_bottlenecks_from=None),
-        MemoryPlan(
-            sections={
-                "db1": SectionPlan(None, recompute=True, keep_skip=True),
-                "db3": SectionPlan(1, recompute=True, keep_skip=True),
-                "db4a": SectionPlan(None, bottleneck_bytes=4096, keep_skip=True),
-                "context": SectionPlan(1),
-            }
-        ),
-    ],
-    ids=["default", "strips", "recomputed"],
+    ("plan", "mode"),
+    [("strips", "training"), ("recomputed", "training"), ("recomputed", "frozen"), ("default", "evaluation")],
 )
-def test_plans_and_modes(plan: MemoryPlan, mode: str) -> None:
+def test_plans_and_modes(plan: str, mode: str) -> None:
     model = in_mode(made("ladder", torch.float64), mode)
-    model.memory_plan = plan
-    cut = placed(model, "db2", "db4b")
-    for seed in (0, 1):
-        assert_same(one_step(cut, seed), one_step(model, seed))
+    model.memory_plan = PLANS[plan]
+    assert_same(one_step(placed(model, "db2", "db4b")), one_step(model))
 
 
 def test_predictions() -> None:
@@ -291,8 +284,9 @@ def test_shared_parameters() -> None:
         move(model, DevicePlacement((torch.device("cpu"), torch.device("meta")), ("up1",), ()))
 
 
-def test_a_budget_is_that_of_each_device() -> None:
+def test_a_budget_is_that_of_each_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is planned for these cuts; the first step's maps lie where the plan says."""
+    monkeypatch.setattr(parts_planner, "_PLANS", 1)
     model = placed(made("ladder"), "db2")
     planner = memory.parts_planner_for(model, (2, 3, *SIZE[1:]), 2, ["db2"])
     model.memory = max(estimate.peak for estimate in planner.fastest.estimates)
