@@ -142,29 +142,20 @@ class FeatureGradient:
             self._feature = feature
         return self._deferred[group].correction
 
-    def defer(self, vectors: Tensor) -> None:
-        """Takes over a correction, given as `vectors` gives it, of a gradient that is to be handed on."""
-        correction = Correction.empty(self.data.shape[1], real_dtype(self.data.dtype), self.data.device)
-        correction.constant.copy_(vectors[0])
-        correction.slope.copy_(vectors[1])
-        correction.mean.copy_(vectors[2])
-        self._correction = correction
+    def take_over(self, correction: Correction, feature: Feature | None) -> None:
+        """Makes `correction` what is deferred of this gradient, of which nothing is; `feature`: None for now."""
+        self._correction, self._feature = correction, feature
+
+    def to_hand_on(self) -> Correction | None:
+        """Correction that is deferred, for another part of the program to apply."""
+        return self._correction
 
     def hand_on(self, feature: Feature, target: "FeatureGradient") -> None:
         """Makes `target`, a new gradient of `feature`, equal to this one, the correction included."""
         target.data.copy_(self.data)
-        if self._correction is not None:
-            target._correction, target._feature = self._correction, feature
-
-    def vectors(self) -> Tensor | None:
-        """The deferred correction [3, F] float64: constant, slope and mean; None if nothing is deferred."""
-        correction = self._correction
-        if correction is None:
-            return None
-        vectors = torch.empty((3, self.data.shape[1]), dtype=torch.float64, device=self.data.device)
-        for row, vector in enumerate((correction.constant, correction.slope, correction.mean)):
-            vectors[row].copy_(vector)
-        return vectors
+        correction = self.to_hand_on()
+        if correction is not None:
+            target.take_over(correction, feature)
 
     def settle(self) -> None:
         """Applies the deferred correction in place, and drops the reference to the feature."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..ops import autocast
 from ..ops.affine_correction import write
-from ..ops.arguments import Gradient
+from ..ops.arguments import Correction, Gradient
 from ..ops.backend import backend_of, real_dtype
 from ..ops.layout import pixel_major
 from ..ops.transforms import refuse_transforms
@@ -155,8 +155,8 @@ def run_part(
 
     Returns:
         The outputs; and for each of `program.statistics_out` a tensor [3, F] float64 of mean, biased variance and
-        zeros, or None if its statistics are not known. Its gradient is the deferred correction, in the form of
-        FeatureGradient.vectors.
+        zeros, or None if its statistics are not known. Its gradient is the deferred correction, as
+        Correction.vectors gives it.
 
     Raises: as `run`.
     """
@@ -350,7 +350,8 @@ class _Call:
                 step.set_gradient(name, grad.to(self.like.dtype), shared=name in changed)
         for name, vectors in zip(program.statistics_out, grads[len(program.outputs) :]):
             if vectors is not None:
-                step.gradient_of(name).defer(vectors)
+                correction = Correction.of_vectors(vectors, real_dtype(self.like.dtype))
+                step.gradient_of(name).take_over(correction, None)
         self._run_backward(step)
         input_grads = [self._input_gradient(step, name) for name in program.inputs]
         statistics_grads = [self._deferred_vectors(step, name) for name in program.statistics_in]
@@ -388,13 +389,14 @@ class _Call:
         gradient = step.feature_gradients.get(name)
         if gradient is None:
             return None
-        deferred = name in self.program.deferred
+        deferred = name in self.program.deferred and gradient.to_hand_on() is not None
         value = Gradient(gradient.data) if deferred else gradient.corrected(0, gradient.data.shape[1])
         return write(value, torch.empty_like(gradient.data))
 
     def _deferred_vectors(self, step: BackwardPass, name: str) -> Tensor | None:
         gradient = step.feature_gradients.get(name)
-        return None if gradient is None or name not in self.program.deferred else gradient.vectors()
+        correction = None if gradient is None or name not in self.program.deferred else gradient.to_hand_on()
+        return None if correction is None else correction.vectors()
 
 
 def _statistics(feature: Feature) -> Tensor | None:

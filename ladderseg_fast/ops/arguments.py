@@ -97,6 +97,21 @@ class Correction:
         """Makes a correction that subtracts nothing."""
         return Correction(*torch.zeros((3, channels), dtype=dtype, device=device))
 
+    @staticmethod
+    def of_vectors(vectors: Tensor, dtype: torch.dtype) -> "Correction":
+        """The correction of which `vectors` gave these, in `dtype`."""
+        correction = Correction.empty(vectors.shape[1], dtype, vectors.device)
+        for row, vector in enumerate((correction.mean, correction.constant, correction.slope)):
+            vector.copy_(vectors[row])
+        return correction
+
+    def vectors(self) -> Tensor:
+        """Mean, constant and slope [3, C] float64."""
+        vectors = torch.empty((3, len(self.mean)), dtype=torch.float64, device=self.mean.device)
+        for row, vector in enumerate((self.mean, self.constant, self.slope)):
+            vectors[row].copy_(vector)
+        return vectors
+
     def part(self, channels: slice) -> "Correction":
         """Correction of some channels."""
         return Correction(self.mean[channels], self.constant[channels], self.slope[channels])
