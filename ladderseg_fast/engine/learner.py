@@ -47,7 +47,7 @@ class Learner:
         # torch declares no memory_format for modules.
         self.model = model.to(device, memory_format=self.layout).train()  # type: ignore[call-overload]
         #: Devices of the parts of the model; batches begin on the first, and losses end on the last.
-        self.devices = find_devices(config.training.device)
+        self.devices = find_devices(config.training.device) if "," in config.training.device else [device]
         #: Sentence about the parts; None if there is but one.
         self.cut = place(self.model, config, self.devices) if len(self.devices) > 1 else None
         weights = config.training.class_weights
