@@ -144,11 +144,14 @@ class FeatureGradient:
 
     def take_over(self, correction: Correction, feature: Feature | None) -> None:
         """Makes `correction` what is deferred of this gradient, of which nothing is; `feature`: None for now."""
-        self._correction, self._feature = correction, feature
+        self._deferred, self._feature = {None: _Deferred(correction, None)}, feature
 
     def to_hand_on(self) -> Correction | None:
-        """Correction that is deferred, for another part of the program to apply."""
-        return self._correction
+        """Correction that is deferred, for another part of the program to apply.
+
+        That of a joint batch is complete then: other readers, in the other part, may add to the sum.
+        """
+        return self._sum(slice(0, self.data.shape[1])) if self._deferred else None
 
     def hand_on(self, feature: Feature, target: "FeatureGradient") -> None:
         """Makes `target`, a new gradient of `feature`, equal to this one, the correction included."""
@@ -168,7 +171,11 @@ class FeatureGradient:
         grad = self.data[:, span]
         if self._feature is None:
             return Gradient(grad)
+        return Gradient(grad, self._feature.data[:, span], self._sum(span))
+
+    def _sum(self, span: slice) -> Correction:
+        """The correction of some channels by all readers."""
         first, *others = [each.part(span) for each in self._deferred.values()]
         for other in others:
             first = first.plus(other)
-        return Gradient(grad, self._feature.data[:, span], first)
+        return first
