@@ -70,6 +70,12 @@ def test_equals_plain(ranks: list[dict[str, Any]], name: str) -> None:
         assert_same_on_all(lean)
 
 
+def test_placed_model(ranks: list[dict[str, Any]]) -> None:
+    """Readers of a feature on two devices share its statistics with other processes."""
+    for placed, plain in zip(taking_part(ranks, "placed"), taking_part(ranks, "strips: plain"), strict=True):
+        assert_equal(placed, plain)
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_of_data_parallel(ranks: list[dict[str, Any]], name: str) -> None:
     lean, plain = (taking_part(ranks, f"{name}: {memory}") for memory in ("lean", "plain"))

@@ -33,6 +33,11 @@ def freeze_encoder(model: SegmentationModel) -> None:
     model.features.requires_grad_(False)
 
 
+def place(model: SegmentationModel) -> None:
+    """Its parts are on two devices, which are the same one."""
+    model.place(["cpu", "cpu"], after="denseblock2")
+
+
 def change_options(model: SegmentationModel) -> None:
     """Batch norms with the averages of all batches; one without affine parameters, one with its own statistics."""
     for module in model.modules():
@@ -115,6 +120,7 @@ def run(rank: int) -> dict[str, Any]:
         done["unused"] = _unused(rank, group)
         done["sharded"] = {memory: _sharded(memory, rank, group) for memory in ("lean", "plain")}
         done["refusal"] = _refusal(group)
+        done["placed"] = train(replace(_UNEQUAL, edit=place), rank, group, first)
         done["units"] = {memory: _units(memory, rank, group) for memory in ("lean", "plain")}
     elif importlib.util.find_spec("torchvision"):
         done["converted"] = {way: _converted(way, rank - first, group) for way in CONVERTED}
