@@ -4,12 +4,14 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from ..data import DATA_SETS, SegmentationDataset
 from ..engine import Config, RunDirectory, TrainingResult, train
 from ..engine.config import decided
 from ..engine.config_tables import Layer, build_config, parse_assignments, read_config_file
 from ..engine.device import find_devices
+from ..engine.distributed import World, joined
 from ..engine.loaders import open_splits
 from ..engine.typical_size import typical_size
 from ..memory import format_bytes, peak_memory
@@ -52,12 +54,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains as the arguments say and prints the summary."""
+    with joined() as world:
+        return _train(arguments, world)
+
+
+def _train(arguments: argparse.Namespace, world: World) -> int:
+    stream = world.stream(sys.stderr)
     resume = arguments.resume is not None
     config = read_settings(arguments)
     training_set, validation_set = open_splits(config.data)
     if not resume and validation_set.whole:
-        print(split_in_words(config, len(training_set), len(validation_set)), file=sys.stderr)
-    config = with_size(config, training_set).resolved(len(training_set))
+        print(split_in_words(config, len(training_set), len(validation_set)), file=stream)
+    config = with_size(config, training_set, stream).resolved(len(training_set), world.local_size)
     directory = RunDirectory(Path(decided(config.output.directory)))
     result = train(
         config,
@@ -67,9 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr,
         overwrite=arguments.overwrite,
         resume=resume,
+        world=world,
     )
     peak = max(map(peak_memory, find_devices(config.training.device)))
-    print(summary(config, result, directory, len(validation_set), peak))
+    if world.is_first:
+        print(summary(config, result, directory, len(validation_set), peak))
     return 0
 
 
@@ -81,15 +91,15 @@ def split_in_words(config: Config, training: int, validation: int) -> str:
     return f"{data.root} has no splits: {sizes}, chosen {how}"
 
 
-def with_size(config: Config, training_set: SegmentationDataset) -> Config:
-    """Gives `config` a size that suits the training images, and prints a sentence about it, if it has no size."""
+def with_size(config: Config, training_set: SegmentationDataset, stream: TextIO) -> Config:
+    """Gives `config` a size that suits the training images, and says so on `stream`, if it has no size."""
     if config.data.size is not None or config.data.data_set.default_size is not None:
         return config
     size, own = typical_size(training_set)
     print(
         f"data.size (--size) is not set: training at {size[0]}x{size[1]}, as the median size of the images is "
         f"{own[0]}x{own[1]} (height x width)",
-        file=sys.stderr,
+        file=stream,
     )
     return replace(config, data=replace(config.data, size=size))
 
@@ -211,7 +221,11 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
 
 def _add_training(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--batch", dest="training.batch", type=positive_int, metavar="N", help="images per forward pass (default: 2)"
+        "--batch",
+        dest="training.batch",
+        type=positive_int,
+        metavar="N",
+        help="images per forward pass, of all processes together (default: 2)",
     )
     length = group.add_mutually_exclusive_group()
     length.add_argument(
@@ -236,6 +250,12 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         dest="training.init_from",
         metavar="RUN",
         help="start from those weights of another run, a checkpoint or an encoder that fit",
+    )
+    group.add_argument(
+        "--sync-bn",
+        dest="training.sync_bn",
+        action="store_true",
+        help="under torchrun: batch norm's statistics are those of the whole batch, not of each process's share",
     )
     group.add_argument("--seed", dest="training.seed", type=non_negative_int, metavar="N", help="default: 0")
 

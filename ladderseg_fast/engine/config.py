@@ -189,7 +189,7 @@ class TrainingConfig:
     """
 
     batch: int = 2
-    """Images per forward pass."""
+    """Images per forward pass, of all processes together if several train."""
     accumulate: int = 1
     """Batches whose gradients are averaged for one step."""
     steps: int | None = None
@@ -230,6 +230,8 @@ class TrainingConfig:
     each: see find_devices."""
     cut_after: tuple[str, ...] | None = None
     """Last section on each of several devices but the last; None: where the predicted peaks balance."""
+    sync_bn: bool = False
+    """Whether batch norm's statistics are those of the whole batch if several processes share it."""
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -314,6 +316,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.model.weights is not None and self.training.init_from is not None:
             raise ValueError("model.weights and training.init_from exclude each other: each decides the first weights")
+        if self.training.sync_bn and self.model.frozen_bn:
+            raise ValueError("training.sync_bn and model.frozen_bn exclude each other: frozen statistics do not change")
         several = "," in self.training.device
         if several and self.model.mode == "plain":
             raise ValueError(
@@ -337,11 +341,11 @@ class Config:
         """Whether the encoder starts from trained weights."""
         return self.model.weights is not None or self.training.init_from is not None
 
-    def resolved(self, images: int) -> "Config":
+    def resolved(self, images: int, processes: int = 1) -> "Config":
         """Configuration with everything decided that was left open: sizes, lengths, intervals, device, processes,
         absolute paths.
 
-        It is for a training split of `images`, and for this machine.
+        It is for a training split of `images`, and for this machine, on which `processes` train together.
 
         Raises:
             ValueError: `data.size` is not set and the kind of data has no default, the epochs are too many steps, or
@@ -362,7 +366,7 @@ class Config:
             data=replace(
                 self.data.with_absolute_paths(),
                 size=self.data.resolved_size(),
-                workers=self._workers(devices[0]),
+                workers=self._workers(devices[0], processes),
             ),
             training=replace(
                 training,
@@ -405,14 +409,14 @@ class Config:
             OutputConfig(**tables["output"]),
         )
 
-    def _workers(self, device: torch.device) -> int:
-        """Value of `data.workers`, or the number that suits a training on `device`."""
+    def _workers(self, device: torch.device, processes: int) -> int:
+        """Value of `data.workers`, or the number that suits one of `processes` that train together on `device`."""
         if self.data.workers is not None:
             return self.data.workers
         height, width = self.data.crop or self.data.resolved_size()
         # An image of float32 and its labels.
-        batch_bytes = self.training.batch * height * width * (3 * 4 + 1)
-        return suitable_workers(device, batch_bytes)
+        batch_bytes = self.training.batch // processes * height * width * (3 * 4 + 1)
+        return suitable_workers(device, batch_bytes, processes)
 
     def _absolute_weights(self) -> str | None:
         return self.model.weights if self.model.weights == IMAGENET else _absolute(self.model.weights)

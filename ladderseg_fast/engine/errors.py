@@ -21,3 +21,7 @@ class Interrupted(RuntimeError):
     def __init__(self, message: str, number: signal.Signals) -> None:
         super().__init__(message)
         self.signal = number
+
+
+class RankError(SystemRefusal):
+    """Another process of the same run failed or is gone; the message names it by its rank."""

@@ -2,16 +2,18 @@
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from ..data import (
     IMAGENET_NORMALISATION,
+    Draw,
     SegmentationDataset,
     SegmentationTensors,
     TrainingBatches,
     check_pairs,
 )
 from .config import Config, DataConfig, decided
+from .distributed import World
 from .interrupt import ignore_interrupts
 
 #: images [N, 3, H, W] float32, labels [N, H, W] uint8, indices [N] of the samples in their data set.
@@ -37,29 +39,43 @@ def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationData
     return train, val
 
 
-def training_loader(config: Config, training_set: SegmentationDataset, start: int, count: int) -> Loader:
-    """Loader of `count` batches, from batch number `start` of the training on: the same whatever came before."""
+def training_loader(config: Config, training_set: SegmentationDataset, start: int, count: int, world: World) -> Loader:
+    """Loader of this process's share of `count` batches, from batch number `start` of the training on: the same
+    whatever came before.
+    """
     training = config.training
     batches = TrainingBatches(
-        len(training_set), training.batch, start + count, training.seed, start, config.data.augmentation()
+        len(training_set),
+        training.batch,
+        start + count,
+        training.seed,
+        start,
+        config.data.augmentation(),
+        world.rank,
+        world.size,
     )
     tensors = SegmentationTensors(training_set, config.data.size, IMAGENET_NORMALISATION, config.data.crop)
-    return _loader(config, tensors, batch_sampler=batches)
+    return _loader(config, tensors, batches)
 
 
-def validation_loader(config: Config, validation_set: SegmentationDataset) -> Loader:
-    """Loader of all samples in their order."""
+def validation_loader(config: Config, validation_set: SegmentationDataset, world: World) -> Loader:
+    """Loader of all samples in their order, or of every `world.size`-th batch of them, as large as a share of a
+    training batch: each sample is in one process's batches.
+    """
     tensors = SegmentationTensors(validation_set, config.data.size, IMAGENET_NORMALISATION)
-    return _loader(config, tensors, batch_size=config.training.batch)
+    return _loader(config, tensors, validation_batches(config, len(validation_set), world)[world.rank :: world.size])
 
 
-def _loader(
-    config: Config, tensors: SegmentationTensors, batch_size: int = 1, batch_sampler: TrainingBatches | None = None
-) -> Loader:
+def validation_batches(config: Config, samples: int, world: World) -> list[list[int]]:
+    """Indices of the samples in each batch of an evaluation, those of all processes."""
+    size = config.training.batch // world.size
+    return [list(range(start, min(start + size, samples))) for start in range(0, samples, size)]
+
+
+def _loader(config: Config, tensors: SegmentationTensors, batches: Sampler[list[Draw]] | list[list[int]]) -> Loader:
     return DataLoader(
         tensors,
-        batch_size=batch_size,
-        batch_sampler=batch_sampler,
+        batch_sampler=batches,
         num_workers=decided(config.data.workers),
         worker_init_fn=ignore_interrupts,
         pin_memory=config.training.device.startswith("cuda"),

@@ -14,11 +14,11 @@ Record = dict[str, Any]
 class RunLog:
     """Records of a run, in the file `path`. Each has a "kind":
 
-    - "start" {config, version, git_revision, git_modified, threads, class_weights, colours: {class: [red, green,
-      blue]}}: the run begins. git_revision is the commit that is checked out in the working directory, None if there is
-      none.
-    - "resume" {step, steps_before, config, version, git_revision, git_modified, threads}: it goes on after `step`
-      steps. steps_before was its length until then; config has the one from here on.
+    - "start" {config, version, git_revision, git_modified, threads, processes, class_weights, colours: {class: [red,
+      green, blue]}}: the run begins. git_revision is the commit that is checked out in the working directory, None if
+      there is none. processes is the number of those that train together.
+    - "resume" {step, steps_before, config, version, git_revision, git_modified, threads, processes}: it goes on after
+      `step` steps. steps_before was its length until then; config has the one from here on.
     - "step" {step, epoch, loss, learning_rate, seconds, data_wait_seconds, images_per_second, peak_memory_bytes}
     - "skip" {step, batch, loss, files}: after `step` steps, batch number `batch` was left out, because its loss was
       "nan", "inf" or "-inf".

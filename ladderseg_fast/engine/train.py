@@ -1,6 +1,7 @@
 """The training loop; by default with the recipe of the paper (Kreso, Krapac, Segvic 2017, section 4)."""
 
 import math
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +19,8 @@ from .config import BALANCED, Config, decided
 from .config_tables import build_config, config_text, read_config_file
 from .curve import write_curve
 from .device import find_devices
-from .errors import Interrupted, NonFiniteError, SystemRefusal
+from .distributed import World
+from .errors import Interrupted, NonFiniteError, RankError, SystemRefusal
 from .git_revision import GitRevision, git_revision
 from .image_memory import check_images_fit
 from .interrupt import InterruptRequest, child_signals_held
@@ -30,7 +32,7 @@ from .random_state import get_random_states, seed_all, set_random_states
 from .recorder import Recorder
 from .refusals import refusal, refusals_named
 from .run_directory import RunDirectory
-from .run_log import RunLog
+from .run_log import Record, RunLog
 from .same_training import check_same_training, length_before, names_digest
 from .tensorboard import check_tensorboard
 from .training_result import Evaluation, TrainingResult
@@ -55,11 +57,15 @@ def train(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    world: World | None = None,
 ) -> TrainingResult:
     """Trains a model as `config` says; `run` gets what RunDirectory lists. The progress goes to `stream`.
 
-    On a CPU, configuration, data and the number of threads decide every bit of the result: whatever `data.workers` is,
-    however often the training was stopped or killed, and resumed.
+    The processes of `world` train together: each batch is shared between them, and the first one alone writes `run` and
+    `stream`. What they need of `run` it tells the others.
+
+    On a CPU, configuration, data and the numbers of threads and processes decide every bit of the result: whatever
+    `data.workers` is, however often the training was stopped or killed, and resumed.
 
     Args:
         overwrite: an earlier run in `run` is replaced.
@@ -77,32 +83,43 @@ def train(
         BlockingIOError: another training is at work in `run`.
         ValueError: the data cannot be used, or no pixel of `validation_set` has a class; a setting does not fit them,
             the model or this machine; or the run to resume is of another training.
+        RankError: another process of `world` failed or is gone.
         MissingPackageError: a setting needs a package that is not installed.
     """
+    world = world or World()
+    stream = world.stream(stream)
     if not resume:
-        run.check_free(overwrite)
-    config = config.resolved(len(training_set))
+        world.first(lambda: run.check_free(overwrite))
+    config = config.resolved(len(training_set), world.local_size)
+    if config.training.batch % world.size:
+        raise ValueError(
+            f"training.batch must be divisible by the {world.size} processes, which share each batch, "
+            f"got {config.training.batch}"
+        )
     check_images_fit(config)
     with refusals_named(), ExitStack() as stack:
-        there = run.path.is_dir()
-        if there:
+
+        def take_lock() -> None:
             stack.enter_context(run.lock(stream))
-        checkpoint = load_checkpoint(run.last) if resume and run.last.exists() else None
+
+        there = world.first(run.path.is_dir)
+        if there:
+            world.first(take_lock)
+        checkpoint = world.first(lambda: load_checkpoint(run.last) if resume and run.last.exists() else None)
         if checkpoint is not None:
             check_same_training(run.last, checkpoint, config, training_set)
         try:
             check_something_counts(validation_set)
         except ValueError as error:
             raise ValueError(f"the validation split cannot be used for scores: {error}") from error
-        trainer = _Trainer(config, training_set, validation_set, run, stream, resumed=checkpoint is not None)
+        trainer = _Trainer(config, training_set, validation_set, run, stream, checkpoint is not None, world)
         if not there:
             # Not before all has been checked: what is refused leaves no directory behind.
-            stack.enter_context(run.lock(stream))
+            world.first(take_lock)
         interrupt = stack.enter_context(InterruptRequest())
         if checkpoint is None:
             # A run that was killed early begins again with its settings, which were perhaps edited meanwhile.
-            keep_config = resume and run.config.exists() and not run.config_is_ours()
-            trainer.begin(interrupt, overwrite or resume, keep_config)
+            trainer.begin(interrupt, overwrite or resume, resume)
         else:
             trainer.resume(checkpoint)
         trainer.fit(interrupt)
@@ -120,18 +137,20 @@ class _Trainer:
         run: RunDirectory,
         stream: TextIO,
         resumed: bool,
+        world: World,
     ) -> None:
         self.config = config
+        self.world = world
         self.steps = decided(config.training.steps)
         self.training_set = training_set
         self.run = run
         self.stream = stream
-        self.device = find_devices(config.training.device)[0]
-        self.validation = Validation(config, validation_set, self.device, stream)
+        self.device = world.device(*find_devices(config.training.device))
+        self.validation = Validation(config, validation_set, self.device, stream, world)
         self.label_set = training_set.label_set
         self.names = names_digest(training_set)
         seed_all(config.training.seed)
-        self.learner = Learner(config, len(self.label_set), self.device, resumed)
+        self.learner = Learner(config, len(self.label_set), self.device, resumed, world)
         self.result = TrainingResult()
         #: Batches drawn so far, those left out among them.
         self.batches = 0
@@ -146,8 +165,19 @@ class _Trainer:
         if config.output.tensorboard:
             check_tensorboard()
 
-    def begin(self, interrupt: InterruptRequest, overwrite: bool, keep_config: bool) -> None:
+    def begin(self, interrupt: InterruptRequest, overwrite: bool, resume: bool) -> None:
         """Makes the run's directory, and weighs the classes by their frequency if the configuration says so."""
+        revision = self.world.first(lambda: self._make_directory(overwrite, resume))
+        if self.config.training.class_weights == BALANCED:
+            self.learner.weigh_classes(self.world.first(lambda: self._balanced_weights(interrupt)))
+        self.recorder = Recorder(self.config, self.run, 0, self.world)
+        colours = dict(zip(self.label_set.names, self.label_set.palette, strict=True))
+        self.recorder.begin("start", revision, class_weights=self.learner.class_weights, colours=colours)
+
+    def _make_directory(self, overwrite: bool, resume: bool) -> GitRevision | None:
+        """Makes the run's directory with its settings; returns the revision of the user's files."""
+        # A run that was killed early begins again with its settings, which were perhaps edited meanwhile.
+        keep_config = resume and self.run.config.exists() and not self.run.config_is_ours()
         warning = look_for_classes(self.training_set)
         if warning is not None:
             print(f"warning: training images: {warning}", file=self.stream, flush=True)
@@ -158,32 +188,26 @@ class _Trainer:
         if self.learner.taken is not None:
             print(self.learner.taken, file=self.stream, flush=True)
         self._say_where()
-        if self.config.training.class_weights == BALANCED:
-            self.learner.weigh_classes(self._balanced_weights(interrupt))
-        self.recorder = Recorder(self.config, self.run, step=0)
-        colours = dict(zip(self.label_set.names, self.label_set.palette, strict=True))
-        self.recorder.begin("start", revision, class_weights=self.learner.class_weights, colours=colours)
+        return revision
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Restores the state that `checkpoint` holds, and cuts the log there; the length may have changed."""
-        state, revision = checkpoint.training_state, git_revision(Path.cwd())
+        state = checkpoint.training_state
         assert state is not None, "check_same_training refuses such a checkpoint"
         steps_before, steps = length_before(checkpoint, self.config), self.steps
-        self.run.take_up()
-        if steps != steps_before:
-            self._write_length(revision)
         self.batches, self.losses = state["batches"], list(state["losses"])
         self.saved = self.batches
-        self.result = TrainingResult.from_records(RunLog(self.run.log).cut(checkpoint.step, self.batches))
+        revision, records = self.world.first(lambda: self._take_up(checkpoint.step, steps != steps_before))
+        self.result = TrainingResult.from_records(records)
         if self.result.ended and steps == steps_before:
             self.result.overlays = sorted(self.run.overlays.glob("*.png"))
             return
         self.result.ended = False
         try:
-            self.learner.restore(checkpoint.state, state["learner"])
+            self.learner.restore(checkpoint.state, state["learner"], len(self.losses))
         except ValueError as error:
             raise ValueError(f"{self.run.last} cannot be resumed: {error}") from error
-        self.recorder = Recorder(self.config, self.run, checkpoint.step)
+        self.recorder = Recorder(self.config, self.run, checkpoint.step, self.world)
         self.recorder.begin("resume", revision, step=checkpoint.step, steps_before=steps_before)
         text = f"resumed at step {checkpoint.step} of {steps}"
         if steps != steps_before:
@@ -194,6 +218,15 @@ class _Trainer:
         if before != now:
             text = f"{self.run.last} was written with {before} threads, now there are {now}: the last bits will differ"
             print(text, file=self.stream, flush=True)
+        before, now = state.get("processes", 1), self.world.size
+        if before != now:
+            text = (
+                f"{self.run.last} was written by {before} {'process' if before == 1 else 'processes'}, now there are "
+                f"{now}: each batch has the same images, but the last bits will differ"
+            )
+            if not (self.config.training.sync_bn or self.config.model.frozen_bn):
+                text += ", and batch norm sees other shares of a batch"
+            print(text, file=self.stream, flush=True)
         try:
             set_random_states(state["random"])
         except ValueError as error:
@@ -202,6 +235,16 @@ class _Trainer:
     def _say_where(self) -> None:
         if self.learner.cut is not None:
             print(self.learner.cut, file=self.stream, flush=True)
+
+    def _take_up(self, step: int, new_length: bool) -> tuple[GitRevision | None, list[Record]]:
+        """Makes the directory ready to continue after `step` steps; returns the revision of the user's files, and the
+        records up to there.
+        """
+        revision = git_revision(Path.cwd())
+        self.run.take_up()
+        if new_length:
+            self._write_length(revision)
+        return revision, RunLog(self.run.log).cut(step, self.batches)
 
     def _write_length(self, revision: GitRevision | None) -> None:
         """Brings config.toml to a length that has changed, so that the run can be resumed with its own settings again.
@@ -227,15 +270,21 @@ class _Trainer:
                 # A resumed run may have stopped between a step and its evaluation.
                 self._evaluate_if_due(interrupt)
                 self._train(interrupt)
-                with self.learner.result() as model:
-                    self.result.overlays = self.validation.draw_overlays(model, self.run.overlays, self.run.will_write)
+                self.result.overlays = self.world.first(self._draw_overlays)
             except Interrupted:
+                self.world.leaving()
                 self.save()
                 self.draw_curve()
                 raise
-            except Exception as error:
-                unsaved = self.whole and self.saved != self.batches
+            except Exception as raised:
+                self.world.leaving()
+                error = self.world.explained(raised)
+                # Of several processes, each has but its part of an unfinished step.
+                alone = self.world.size == 1 or (self.world.is_first and not self.losses)
+                unsaved = self.whole and self.saved != self.batches and alone
                 kept = self._saved_now() if unsaved else self._last_checkpoint()
+                if isinstance(error, RankError):
+                    raise RankError(f"{error}; {kept}") from raised
                 reason = refusal(error)
                 if reason is not None:
                     advice = "" if isinstance(error, BrokenPipeError) else f"; {_LESS}"
@@ -243,11 +292,18 @@ class _Trainer:
                 if unsaved:
                     self.progress.note(kept)
                 raise
-            self.recorder.end(self.result.step)
+            self.world.first(lambda: self.recorder.end(self.result.step))
             self.result.ended = True
 
     def save(self) -> None:
-        """Writes the checkpoint to continue from, unless the model is broken."""
+        """Writes the checkpoint to continue from, unless the model is broken; a call of all processes together."""
+        if self.losses:
+            self.learner.unite()
+        self.world.first(self._save_here)
+        self.saved = self.batches
+
+    def _save_here(self) -> None:
+        """Writes the checkpoint from the state of this process."""
         if not self.learner.is_finite():
             raise NonFiniteError(f"a weight is not finite after step {self.result.step}; {self._advice()}")
         self.recorder.sync()
@@ -258,14 +314,14 @@ class _Trainer:
             "images": len(self.training_set),
             "names": self.names,
             "threads": torch.get_num_threads(),
+            "processes": self.world.size,
             "random": get_random_states(),
         }
         save_checkpoint(self.run.last, self._checkpoint(training_state))
-        self.saved = self.batches
 
     def draw_curve(self) -> None:
-        """Writes the curve of the steps and evaluations so far."""
-        if self.result.losses:
+        """Writes the curve of the steps and evaluations so far, in the first process."""
+        if self.result.losses and self.world.is_first:
             model, data, training = self.config.model, self.config.data, self.config.training
             height, width = decided(data.size)
             title = f"{model.name} ({model.memory}), {data.kind}, {height}x{width}, batch {training.batch}"
@@ -274,7 +330,7 @@ class _Trainer:
     def _saved_now(self) -> str:
         """Saves after an error, and says what there is to continue from."""
         try:
-            self.save()
+            self._save_here()
         except Exception as error:  # whatever it is: the error that is under way comes first, and this one is told
             return f"step {self.result.step} could not be saved ({error}); {self._last_checkpoint()}"
         return f"saved {self.run.last} at step {self.result.step} of {self.steps}"
@@ -292,7 +348,7 @@ class _Trainer:
     def _train(self, interrupt: InterruptRequest) -> None:
         """Runs the steps that are left."""
         pace = Pace()
-        for images, labels, indices in self._remaining_batches():
+        for images, labels, indices in self._batches_of_all():
             pace.batch_arrived()
             self._stop_if(interrupt)
             with self._changing():
@@ -311,11 +367,21 @@ class _Trainer:
                 self._stop_if(interrupt)
                 pace.batch_done()
 
+    def _batches_of_all(self) -> Iterator[Batch]:
+        """Remaining batches; if one process cannot load its share of a batch, none has it."""
+        batches = self._remaining_batches()
+        while True:
+            with self.world.together():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
     def _remaining_batches(self) -> Iterator[Batch]:
-        """Batches for the steps that are left, and more if some are skipped."""
+        """This process's shares of the batches for the steps that are left, and more if some are skipped."""
         accumulate = self.config.training.accumulate
         while missing := (self.steps - self.result.step) * accumulate - len(self.losses):
-            yield from training_loader(self.config, self.training_set, self.batches, missing)
+            yield from training_loader(self.config, self.training_set, self.batches, missing, self.world)
 
     def _take(self, images: Tensor, labels: Tensor, indices: Tensor) -> str | None:
         """Gathers the gradients of one batch; returns what to say about it if it teaches nothing."""
@@ -324,7 +390,9 @@ class _Trainer:
         if math.isfinite(loss):
             self.losses.append(loss)
             self.skips = 0
-            return None if loss != 0.0 or self.learner.counts(labels) else self._log_empty(indices)
+            if loss != 0.0 or any(self.world.gather(self.learner.counts(labels))):
+                return None
+            return self._log_empty(indices)
         files = self._files_of(indices)
         what = f"loss is {loss} at step {self.result.step + 1} of {self.steps} ({', '.join(files)})"
         if self.config.training.on_nonfinite == "stop" or self.skips == _MOST_SKIPS:
@@ -387,7 +455,7 @@ class _Trainer:
             scores = self.validation.scores(model, step, lambda: self._stop_if(interrupt))
         self.result.evaluations.append(Evaluation(step, scores.miou, scores.pixel_accuracy))
         if self.result.best is not None and self.result.best.step == step:
-            save_checkpoint(self.run.best, self._checkpoint(None))
+            self.world.first(lambda: save_checkpoint(self.run.best, self._checkpoint(None)))
         # Last: a run that is resumed here evaluates again unless all of it was done.
         self.recorder.evaluation(
             step=step,
@@ -399,6 +467,10 @@ class _Trainer:
         )
         self.draw_curve()
         return True
+
+    def _draw_overlays(self) -> list[Path]:
+        with self.learner.result() as model:
+            return self.validation.draw_overlays(model, self.run.overlays, self.run.will_write)
 
     def _checkpoint(self, training_state: dict[str, Any] | None) -> Checkpoint:
         return Checkpoint(
@@ -428,17 +500,18 @@ class _Trainer:
         return round(self.batches * self.config.training.batch / len(self.training_set), 4)
 
     def _files_of(self, indices: Tensor) -> list[str]:
-        """Names of the samples of a batch."""
-        return [name for index in indices.tolist() for name in self._files(index)]
+        """Names of the samples of a batch, of which this process has the share `indices`."""
+        return [name for share in self.world.gather(indices.tolist()) for index in share for name in self._files(index)]
 
     def _files(self, index: int) -> list[str]:
         """Name of sample `index` of the training split: its files, or its name if it is drawn."""
         return [str(path) for path in self.training_set.files(index)] or [self.training_set.name(index)]
 
     def _stop_if(self, interrupt: InterruptRequest) -> None:
-        if interrupt.pending is not None:
+        number = self.world.largest(interrupt.pending or 0)
+        if number:
             text = f"interrupted at step {self.result.step} of {self.steps}; saved {self.run.last}"
-            raise Interrupted(text, interrupt.pending)
+            raise Interrupted(text, signal.Signals(number))
 
     def _advice(self) -> str:
         return f"a lower learning rate may help; {self._last_checkpoint()}"

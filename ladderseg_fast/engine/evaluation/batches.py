@@ -14,6 +14,7 @@ def evaluate(
     batches: Iterable[Sequence[Tensor]],
     device: torch.device,
     on_batch: Callable[[int], None] = lambda done: None,
+    on_counts: Callable[[Tensor], None] = lambda counts: None,
 ) -> Scores:
     """Scores of `model`'s labels at the size of the batches' images.
 
@@ -22,6 +23,7 @@ def evaluate(
     Args:
         batches: images [N, 3, H, W] and labels [N, H, W]; further entries of a batch are ignored.
         on_batch: called with the number of batches done so far.
+        on_counts: called with the confusion matrix [K, K] in the end; may add the counts of other processes to it.
 
     Raises:
         ValueError: a label is not a class, or no pixel has one.
@@ -31,4 +33,5 @@ def evaluate(
         found = model.predict(images.to(device))  # on the last device of a model on several
         matrix.add(found, labels.to(found.device))
         on_batch(done)
+    on_counts(matrix.counts)
     return matrix.scores()
