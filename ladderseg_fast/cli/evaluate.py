@@ -10,6 +10,7 @@ from ..atomic_file import atomic_write
 from ..data import DATA_SETS, RESULT_FORMATS, SegmentationDataset, open_data_set
 from ..engine import Checkpoint, RunDirectory, build_model, load_checkpoint
 from ..engine.device import find_device
+from ..engine.distributed import World, joined
 from ..engine.evaluation import (
     DataSetScores,
     Export,
@@ -84,6 +85,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates as the arguments say, and prints the table."""
+    with joined() as world:
+        return _run(arguments, world)
+
+
+def _run(arguments: argparse.Namespace, world: World) -> int:
     _check(arguments)
     checkpoint = load_checkpoint(arguments.model)
     options = _split_options(arguments.data, checkpoint)
@@ -91,29 +97,37 @@ def run(arguments: argparse.Namespace) -> int:
     if not samples.labelled:
         _check_unlabelled(arguments)
     _check_classes(checkpoint, samples)
-    device = find_device(arguments.device)
+    device = world.device(find_device(arguments.device))
     model = build_model(checkpoint, device)
     views = Views(_network_size(arguments.size, checkpoint), arguments.scales, arguments.flip)
     if views.size is not None:
         check_network_size(views.size, model.min_size)
-    workers = suitable_workers(device) if arguments.workers is None else arguments.workers
-    job = _Job(model, samples, checkpoint, views, workers, arguments.size is not None)
+    workers = arguments.workers
+    if workers is None:
+        workers = suitable_workers(device, networks=world.local_size)
+    job = _Job(model, samples, checkpoint, views, workers, arguments.size is not None, world)
     export = Export(arguments.export[0], Path(arguments.export[1]), samples.label_set) if arguments.export else None
     worst = WorstImages(arguments.worst) if arguments.worst else None
     if worst is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
     if samples.labelled:
         result = _evaluate(job, not arguments.no_iiou, worst, export)
-        print(_title(arguments, job), score_table(result, samples.label_set), sep="\n\n")
-        if arguments.json is not None:
-            _write_json(arguments, job, result)
-        if worst is not None:
-            print(f"written to {arguments.out}: {len(worst.write(samples, arguments.out))} images")
+        world.first(lambda: _report(arguments, job, result, worst))
     elif export is not None:
         _predict(job, export)
     if export is not None:
-        print(f"written to {export.directory}: {export.count} predictions")
+        count = sum(world.gather(export.count))
+        world.first(lambda: print(f"written to {export.directory}: {count} predictions"))
     return 0
+
+
+def _report(arguments: argparse.Namespace, job: "_Job", result: DataSetScores, worst: WorstImages | None) -> None:
+    """Prints and writes what is asked for of `result`."""
+    print(_title(arguments, job), score_table(result, job.samples.label_set), sep="\n\n")
+    if arguments.json is not None:
+        _write_json(arguments, job, result)
+    if worst is not None:
+        print(f"written to {arguments.out}: {len(worst.write(job.samples, arguments.out))} images")
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,13 @@ class _Job:
     workers: int
     size_chosen: bool
     """Whether --size chose the size."""
+    world: World
+    """The processes that share the samples."""
+
+    @property
+    def share(self) -> int:
+        """Number of this process's samples."""
+        return len(range(self.world.rank, len(self.samples), self.world.size))
 
     def note_size(self, prediction: Prediction, shrunk: ShrunkImages) -> None:
         """Adds the image to `shrunk`, unless the user chose the size at which the network saw it."""
@@ -137,7 +158,7 @@ class _Job:
 
 def _evaluate(job: _Job, instances: bool, worst: WorstImages | None, export: Export | None) -> DataSetScores:
     """Scores all samples, and offers each prediction to `worst` and `export`."""
-    with Progress(sys.stderr, "evaluate", len(job.samples)) as progress:
+    with Progress(job.world.stream(sys.stderr), "evaluate", job.share) as progress:
         shrunk = ShrunkImages(progress.note)
 
         def on_image(prediction: Prediction, image: ImageScores) -> None:
@@ -146,23 +167,27 @@ def _evaluate(job: _Job, instances: bool, worst: WorstImages | None, export: Exp
             if export is not None:
                 export.write(prediction)
             job.note_size(prediction, shrunk)
-            progress.update(prediction.index + 1, "")
+            progress.update(prediction.index // job.world.size + 1, "")
 
         scores = evaluate_data_set(
-            job.model, job.samples, job.checkpoint.normalisation, job.views, job.workers, instances, on_image
+            job.model, job.samples, job.checkpoint.normalisation, job.views, job.workers, instances, on_image, job.world
         )
-        shrunk.finish()
+        if worst is not None:
+            worst.add_all(other for rank, other in enumerate(job.world.gather(worst)) if rank != job.world.rank)
+        shrunk.finish(job.world)
         return scores
 
 
 def _predict(job: _Job, export: Export) -> None:
-    with Progress(sys.stderr, "predict", len(job.samples)) as progress:
+    with Progress(job.world.stream(sys.stderr), "predict", job.share) as progress:
         shrunk = ShrunkImages(progress.note)
-        for prediction in predictions(job.model, job.samples, job.checkpoint.normalisation, job.views, job.workers):
+        for prediction in predictions(
+            job.model, job.samples, job.checkpoint.normalisation, job.views, job.workers, job.world
+        ):
             export.write(prediction)
             job.note_size(prediction, shrunk)
-            progress.update(prediction.index + 1, "")
-        shrunk.finish()
+            progress.update(prediction.index // job.world.size + 1, "")
+        shrunk.finish(job.world)
 
 
 def _title(arguments: argparse.Namespace, job: _Job) -> str:

@@ -11,6 +11,7 @@ from typing import TextIO
 from .._version import __version__
 from ..cuda.images import KernelsUnavailableError
 from ..engine import Interrupted, NonFiniteError, SystemRefusal
+from ..engine.distributed import check_alone
 from ..engine.refusals import refusals_named
 from ..models.weights import MissingPackageError
 from . import data, evaluate, plan, predict, report, train
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         with refusals_named():
+            if arguments.run not in (train.run, evaluate.run):
+                check_alone()
             status = arguments.run(arguments)
             if sys.stdout is not None:
                 sys.stdout.flush()

@@ -1,6 +1,6 @@
 """Something computed of every sample of a data set, in loader processes if there are any."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -17,13 +17,15 @@ def map_samples(
     samples: Samples,
     workers: int,
     worker_init_fn: Callable[[int], None] | None = None,
+    indices: Sequence[int] | None = None,
 ) -> Iterator[Result]:
     """Yields `function(samples, index)` for every index in order, computed in `workers` processes (0: in this one).
 
-    Each process first calls `worker_init_fn` with its number. Raises what `function` raises.
+    With `indices`, it does so for these, in their order. Each process first calls `worker_init_fn` with its number.
+    Raises what `function` raises.
     """
     yield from DataLoader(
-        _Mapped(function, samples),
+        _Mapped(function, samples, range(len(samples)) if indices is None else indices),
         batch_size=None,
         num_workers=workers,
         # The default would make tensors of arrays.
@@ -35,14 +37,14 @@ def map_samples(
 
 
 class _Mapped(Dataset[Result], Generic[Samples, Result]):
-    def __init__(self, function: Callable[[Samples, int], Result], samples: Samples) -> None:
-        self._function, self._samples = function, samples
+    def __init__(self, function: Callable[[Samples, int], Result], samples: Samples, indices: Sequence[int]) -> None:
+        self._function, self._samples, self._indices = function, samples, indices
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._indices)
 
-    def __getitem__(self, index: int) -> Result:
-        return self._function(self._samples, index)
+    def __getitem__(self, place: int) -> Result:
+        return self._function(self._samples, self._indices[place])
 
 
 def _unchanged(result: Result) -> Result:

@@ -209,6 +209,13 @@ def joined() -> Iterator[World]:
             dist.destroy_process_group()
 
 
+def check_alone() -> None:
+    """Raises ValueError if this is one of several processes, of a program that does not share its work."""
+    size = _numbers()["WORLD_SIZE"]
+    if size > 1:
+        raise ValueError(f"this command needs one process, but it was started as {size}; start it without torchrun")
+
+
 def _join(numbers: dict[str, int]) -> tuple[World, RankWatch]:
     rank, size = numbers["RANK"], numbers["WORLD_SIZE"]
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"

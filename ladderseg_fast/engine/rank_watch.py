@@ -122,6 +122,7 @@ class RankWatch:
         if self._leaving.is_set():
             return
         print(f"ladderseg: error: {failure}; rank {self._rank} ends, too", file=sys.stderr, flush=True)
+        self.left()
         os._exit(_STATUS)
 
     def _call(self, function: Callable[[], object]) -> object:

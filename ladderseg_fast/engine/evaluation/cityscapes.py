@@ -106,7 +106,14 @@ class InstanceCounts:
         owner = class_of_id[present]
         weight = _AVERAGE_SIZE_OF[owner] / size[present]
         for total, pixels in ((self.all, size), (self.as_class, as_class), (self.as_category, as_category)):
-            np.add.at(total, owner, weight * pixels[present])
+            # An image's sum first, as where images are counted apart and add_counts brings them together.
+            total += np.bincount(owner, weight * pixels[present], minlength=_CLASSES)
+
+    def add_counts(self, other: "InstanceCounts") -> None:
+        """Adds what `other` has counted."""
+        self.all += other.all
+        self.as_class += other.as_class
+        self.as_category += other.as_category
 
 
 def cityscapes_scores(confusion: Tensor, instances: InstanceCounts | None) -> CityscapesScores:

@@ -1,5 +1,6 @@
 """Images on which a model does worst."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +35,14 @@ class WorstImages:
         """Considers one image; images without a labelled pixel have no mIoU and are passed over."""
         if image.scores is None:
             return
-        self._worst.append(_Bad(image.index, image.scores, prediction.labels))
-        self._worst.sort(key=lambda bad: bad.scores.miou)
-        del self._worst[self.count :]
+        self._keep([*self._worst, _Bad(image.index, image.scores, prediction.labels)])
+
+    def add_all(self, others: Iterable["WorstImages"]) -> None:
+        """Considers the images that `others` kept."""
+        self._keep([bad for other in (self, *others) for bad in other._worst])
+
+    def _keep(self, candidates: list[_Bad]) -> None:
+        self._worst = sorted(candidates, key=lambda bad: (bad.scores.miou, bad.index))[: self.count]
 
     def write(self, samples: SegmentationDataset, directory: Path) -> list[Path]:
         """Writes RANK_NAME.png for each image, the worst first, and returns the paths.
