@@ -23,10 +23,11 @@ LAYERS = (
     ("data",),
     ("engine",),
     ("cli", "info"),
+    ("__main__",),
 )
 
 #: What is run, and so need not be imported: the package itself, and its commands.
-RUN = {PACKAGE, f"{PACKAGE}.cli.main", f"{PACKAGE}.info"}
+RUN = {PACKAGE, f"{PACKAGE}.__main__", f"{PACKAGE}.cli.main", f"{PACKAGE}.info"}
 
 Graph = dict[str, set[str]]
 

@@ -1,10 +1,12 @@
 """The processes that work on one training or evaluation together, as `torchrun` starts them."""
 
 import contextlib
+import gc
 import os
 import re
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -235,9 +237,7 @@ def _leave_after(error: BaseException, world: World, watch: RankWatch) -> None:
     """
     if not isinstance(error, RankError):
         watch.report(f"rank {world.rank}: {_text(error)}")
-    # The others, which may wait for an answer from here, get an error now.
-    with contextlib.suppress(RuntimeError):
-        dist.destroy_process_group()
+    _hang_up(error)
     if world.is_first:
         # The launcher ends all processes when the first of the others has left, and this one has something to say yet.
         if threading.current_thread() is threading.main_thread():
@@ -251,6 +251,20 @@ def _leave_after(error: BaseException, world: World, watch: RankWatch) -> None:
     watch.left()
     if said:
         raise SystemExit(128 + error.signal if isinstance(error, Interrupted) else 2) from error
+
+
+def _hang_up(error: BaseException) -> None:
+    """Closes the connections, so that who waits for an answer from here gets an error.
+
+    They stay open as long as anything uses the group: a model in a function that `error` has ended, for one.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
+    with contextlib.suppress(RuntimeError):
+        dist.destroy_process_group()
+    gc.collect()
 
 
 def _numbers() -> dict[str, int]:

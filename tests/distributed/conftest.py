@@ -1,0 +1,62 @@
+"""Commands that two processes have run together, once for all tests."""
+
+from pathlib import Path
+
+import pytest
+from support.ladder_models import TINY
+from support.rank_processes import Command, Ended, run_ranks
+from support.tiny_training import register_tiny_model
+
+#: A training whose result does not depend on how images are shared: batch norm's statistics are frozen.
+FROZEN = [
+    *("--model", TINY, "--size", "64x96", "--batch", "4", "--steps", "4", "--eval-every", "2", "--device", "cpu"),
+    *("--workers", "0", "--lr", "0.05", "--set", "output.overlays=1", "--set", "model.frozen_bn=true"),
+    *("--set", "training.optimizer=sgd", "--set", "data.scale=[0.7,1.4]", "--set", "data.crop=[64,64]"),
+]
+#: The same with what else has a state; the steps are of two batches.
+MORE = [
+    *(*FROZEN, "--set", "training.accumulate=2", "--set", "training.ema_decay=0.9"),
+    *("--set", "training.class_weights=[1,2,0,1,1,3,1,1,1,1,1]", "--set", "training.clip_norm=0.5"),
+]
+#: The paper's recipe, where each process has its own batch norm.
+OWN = ["--model", TINY, "--size", "64x96", "--batch", "4", "--steps", "4", "--device", "cpu", "--workers", "0"]
+
+
+def commands(at: Path) -> dict[str, Command]:
+    """The commands by name; runs are in the directory `at`."""
+    train = ["train", *FROZEN, "--out"]
+    return {
+        "frozen": Command([*train, str(at / "frozen")]),
+        "evaluated": Command(["evaluate", str(at / "frozen"), "--data", "street", "--json", str(at / "two.json")]),
+        "drawn": Command(
+            [*("evaluate", str(at / "frozen"), "--data", "street", "--worst", "3"), "--out", str(at / "worst")]
+        ),
+        "own": Command(["train", *OWN, "--out", str(at / "own")]),
+        "repeated": Command(["train", *OWN, "--out", str(at / "repeated")], (1, "signal", 2)),
+        "went on": Command(["train", "--resume", str(at / "repeated")]),
+        "stopped": Command(["train", *MORE, "--out", str(at / "stopped")], (1, "signal", 3)),
+        "odd": Command(["train", *FROZEN, "--batch", "3", "--out", str(at / "odd")]),
+        "predicted": Command(["predict", str(at / "frozen"), "none.jpg", "--out", str(at / "predicted")]),
+        "full disk": Command([*train, str(at / "full")], (0, "full disk", 4)),
+        "broken image": Command([*train, str(at / "broken"), "--eval-every", "4"], (1, "broken image", 6)),
+        "bug": Command([*train, str(at / "bug")], (1, "bug", 2)),
+    }
+
+
+@pytest.fixture(scope="package", autouse=True)
+def tiny_model() -> None:
+    """A model with few layers beside the real ones."""
+    register_tiny_model()
+
+
+@pytest.fixture(scope="package")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of the runs."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="package")
+def ended(runs: Path) -> dict[str, list[Ended]]:
+    """What the commands came to, by name and rank."""
+    listed = commands(runs)
+    return dict(zip(listed, run_ranks(2, runs / "processes", list(listed.values())), strict=True))
