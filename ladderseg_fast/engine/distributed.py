@@ -282,7 +282,7 @@ def _numbers() -> dict[str, int]:
 
 
 def _description(error: Exception) -> tuple[str, int | None]:
-    """What other processes need of `error`: its text, and the signal if it is Interrupted."""
+    """Facts about `error` for other processes: its text, and the signal if it is Interrupted."""
     return _text(error), error.signal if isinstance(error, Interrupted) else None
 
 

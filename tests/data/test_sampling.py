@@ -38,6 +38,18 @@ def test_every_batch_is_full_and_every_epoch_sees_every_image_once():
     assert len({tuple(epoch) for epoch in epochs}) > 1, "the order is never shuffled anew"
 
 
+def test_processes_share_each_batch():
+    """Whatever their number is, their shares together are the batch, in its order."""
+    whole = batches(batch=6, start=3, augmentation=EVERYTHING)
+    for parts in (1, 2, 3):
+        shares = [batches(batch=6, start=3, augmentation=EVERYTHING, part=part, parts=parts) for part in range(parts)]
+        assert {len(share) for batch in zip(*shares, strict=True) for share in batch} == {6 // parts}
+        assert [list(chain.from_iterable(batch)) for batch in zip(*shares, strict=True)] == whole
+    for part, parts in ((0, 4), (2, 2), (-1, 2)):
+        with pytest.raises(ValueError, match=f"batch must be divisible by parts .*, got 6, {parts} and {part}"):
+            batches(batch=6, part=part, parts=parts)
+
+
 def test_batch_larger_than_the_data_set():
     assert [len(batch) for batch in batches(batch=10, steps=2)] == [10, 10]
 

@@ -18,6 +18,8 @@ MORE = [
     *(*FROZEN, "--set", "training.accumulate=2", "--set", "training.ema_decay=0.9"),
     *("--set", "training.class_weights=[1,2,0,1,1,3,1,1,1,1,1]", "--set", "training.clip_norm=0.5"),
 ]
+#: Batches with a loss of NaN are left out.
+SKIP = ["--set", "training.on_nonfinite=skip"]
 #: The paper's recipe, where each process has its own batch norm.
 OWN = ["--model", TINY, "--size", "64x96", "--batch", "4", "--steps", "4", "--device", "cpu", "--workers", "0"]
 
@@ -35,6 +37,8 @@ def commands(at: Path) -> dict[str, Command]:
         "repeated": Command(["train", *OWN, "--out", str(at / "repeated")], (1, "signal", 2)),
         "went on": Command(["train", "--resume", str(at / "repeated")]),
         "stopped": Command(["train", *MORE, "--out", str(at / "stopped")], (1, "signal", 3)),
+        "skipped": Command([*train, str(at / "skipped"), *SKIP], (1, "not a number", 2)),
+        "not finite": Command([*train, str(at / "stopped early")], (1, "not a number", 2)),
         "odd": Command(["train", *FROZEN, "--batch", "3", "--out", str(at / "odd")]),
         "predicted": Command(["predict", str(at / "frozen"), "none.jpg", "--out", str(at / "predicted")]),
         "full disk": Command([*train, str(at / "full")], (0, "full disk", 4)),

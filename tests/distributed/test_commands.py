@@ -13,10 +13,11 @@ from ladderseg_fast.cli.main import main
 from ladderseg_fast.engine import RunDirectory, build_model, load_checkpoint
 from ladderseg_fast.engine.config_tables import build_config, read_config_file
 from ladderseg_fast.engine.distributed import World
+from ladderseg_fast.engine.learner import Learner
 from ladderseg_fast.engine.loaders import open_splits
 from ladderseg_fast.engine.validation import Validation
 
-from .conftest import FROZEN, MORE
+from .conftest import FROZEN, MORE, SKIP
 
 
 def records(path: Path, kind: str) -> list[dict]:
@@ -115,6 +116,29 @@ def test_two_then_four_then_one(runs, ended, tmp_path, capsys):
     assert [record["processes"] for record in records(run, "resume")] == [4, 1]
     assert main(["train", *MORE, "--out", str(tmp_path / "one")]) == 0
     check_same(run, tmp_path / "one")
+
+
+def test_batch_that_is_not_finite_in_one_is_skipped_by_all(runs, ended, tmp_path, monkeypatch):
+    assert [end.status for end in ended["skipped"]] == [0, 0], ended["skipped"]
+    original, calls = Learner.add_batch, []
+
+    def add_batch(self, images, labels):
+        calls.append(0)
+        return original(self, images * float("nan") if len(calls) == 2 else images, labels)
+
+    monkeypatch.setattr(Learner, "add_batch", add_batch)
+    assert main(["train", *FROZEN, *SKIP, "--out", str(tmp_path / "one")]) == 0
+    check_same(runs / "skipped", tmp_path / "one")
+    skipped = records(runs / "skipped", "skip")
+    assert len(skipped[0]["files"]) == 4
+    assert skipped == records(tmp_path / "one", "skip")
+
+
+def test_loss_that_is_not_finite_in_one_ends_all(ended):
+    first, other = ended["not finite"]
+    assert (first.status, other.status) == (2, 2)
+    assert "loss is nan at step 2 of 4 (" in first.errors
+    assert other.errors == ""
 
 
 def test_refused(ended):

@@ -40,6 +40,13 @@ def test_batches_fit_into_shared_memory():
     assert suitable_workers(CUDA, batch_bytes=10**9) == 0
 
 
+def test_networks_share_the_machine():
+    assert suitable_workers(CUDA, networks=2) == 2
+    assert suitable_workers(CPU, networks=2) == 0
+    assert suitable_workers(CUDA, batch_bytes=10**9 // 12, networks=2) == 1
+    assert settings({"data.workers": None, "training.device": "cpu"}).resolved(4, processes=2).data.workers == 0
+
+
 def test_settings_decide_and_are_recorded():
     open_settings = settings({"data.workers": None})
     assert open_settings.data.workers is None

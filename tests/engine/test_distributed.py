@@ -1,0 +1,60 @@
+"""The world of one process, and what a process of several is refused; tests/distributed has real ones."""
+
+import io
+
+import pytest
+import torch
+
+from ladderseg_fast.engine.distributed import World, check_alone, joined
+
+VARIABLES = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+
+
+def test_alone_without_a_launcher(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    check_alone()
+    with joined() as world:
+        assert (world.rank, world.size, world.is_first) == (0, 1, True)
+        tensor, stream = torch.ones(2), io.StringIO()
+        world.sum(tensor)
+        world.average([tensor])
+        assert tensor.tolist() == [1.0, 1.0]
+        assert world.largest(3) == 3
+        assert world.gather("a") == ["a"]
+        assert world.first(lambda: 5) == 5
+        assert world.stream(stream) is stream
+        assert world.device(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert not torch.distributed.is_initialized()
+
+
+def test_alone_if_the_launcher_starts_one(monkeypatch):
+    for name, value in (VARIABLES | {"RANK": "0", "WORLD_SIZE": "1"}).items():
+        monkeypatch.setenv(name, value)
+    with joined() as world:
+        assert world.size == 1
+
+
+def test_variables_that_are_missing_or_wrong(monkeypatch):
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RANK", "first")
+    with pytest.raises(ValueError, match="must be whole numbers, got .*first"), joined():
+        pass
+    monkeypatch.delenv("MASTER_PORT")
+    with pytest.raises(ValueError, match="MASTER_PORT is not: start the command by torchrun"), joined():
+        pass
+
+
+def test_each_process_has_a_gpu(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    second = World(rank=5, size=8, local_rank=1, local_size=4)
+    assert second.device(torch.device("cuda")) == torch.device("cuda:1")
+    assert chosen == [1]
+    assert second.device(torch.device("cpu")) == torch.device("cpu")
+    with pytest.raises(ValueError, match='device must be "cuda" or "cpu" with 8 processes, got "cuda:0"'):
+        second.device(torch.device("cuda:0"))
+    with pytest.raises(ValueError, match="4 processes on this machine, which need a GPU each, but torch finds 2"):
+        World(rank=2, size=8, local_rank=2, local_size=4).device(torch.device("cuda"))
