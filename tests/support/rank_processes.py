@@ -4,19 +4,30 @@ import contextlib
 import errno
 import io
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from support.tiny_training import register_tiny_model
+from torch.distributed import TCPStore
+
+from ladderseg_fast.cli.main import main
+from ladderseg_fast.data import StreetScenes
+from ladderseg_fast.engine.learner import Learner
+from ladderseg_fast.engine.run_log import RunLog
 
 #: Seconds after which processes that should have ended long ago are killed.
 TIMEOUT = 90
+
+#: Starts processes from one that has loaded torch already, and nothing else.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "ladderseg_fast"])
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,7 @@ class Ended:
 
 def run_ranks(size: int, directory: Path, commands: Sequence[Command]) -> list[list[Ended]]:
     """What each command came to, by rank, in `size` processes that `directory` gets files of."""
-    from torch.distributed import TCPStore
-
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "commands.json").write_text(json.dumps([asdict(command) for command in commands]))
     # Like torchrun's agent, this process holds the store.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     processes = []
@@ -55,37 +63,33 @@ def run_ranks(size: int, directory: Path, commands: Sequence[Command]) -> list[l
             "MASTER_PORT": store.port,
             "TORCHELASTIC_USE_AGENT_STORE": "True",
         }
-        environment = os.environ | {name: str(value) for name, value in variables.items()}
-        command = [sys.executable, __file__, str(directory)]
-        processes.append(
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        )
-    try:
-        printed = [process.communicate(timeout=TIMEOUT)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * size, "\n".join(printed)
+        environment = {name: str(value) for name, value in variables.items()}
+        process = _context.Process(target=_work, args=(directory, environment, list(commands)), daemon=True)
+        process.start()
+        processes.append(process)
+    end = time.monotonic() + TIMEOUT
+    for process in processes:
+        process.join(timeout=max(0.0, end - time.monotonic()))
+    for process in processes:
+        process.kill()
+    assert [process.exitcode for process in processes] == [0] * size, f"by rank, after {TIMEOUT} s at most"
     ended = [json.loads((directory / f"ended{rank}.json").read_text()) for rank in range(size)]
     return [[Ended(**results[i]) for results in ended] for i in range(len(commands))]
 
 
-def _work(directory: Path) -> None:
+def _work(directory: Path, environment: dict[str, str], commands: list[Command]) -> None:
     """Runs the commands in this process."""
-    from support.tiny_training import register_tiny_model
-
+    os.environ |= environment
     torch.set_num_threads(1)
     register_tiny_model()
     ended = []
-    for command in json.loads((directory / "commands.json").read_text()):
-        with _fault(command["fault"]):
-            ended.append(asdict(_run(command["arguments"])))
-    (directory / f"ended{os.environ['RANK']}.json").write_text(json.dumps(ended))
+    for command in commands:
+        with _fault(command.fault):
+            ended.append(asdict(_run(command.arguments)))
+    (directory / f"ended{environment['RANK']}.json").write_text(json.dumps(ended))
 
 
 def _run(arguments: list[str]) -> Ended:
-    from ladderseg_fast.cli.main import main
-
     handler = signal.getsignal(signal.SIGTERM)
     output, errors = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
@@ -102,10 +106,6 @@ def _run(arguments: list[str]) -> Ended:
 @contextlib.contextmanager
 def _fault(fault: tuple[int, str, int] | None) -> Iterator[None]:
     """Block in which, in this process, something goes wrong at a certain call."""
-    from ladderseg_fast.data import StreetScenes
-    from ladderseg_fast.engine.learner import Learner
-    from ladderseg_fast.engine.run_log import RunLog
-
     if fault is None or fault[0] != int(os.environ["RANK"]):
         yield
         return
@@ -139,8 +139,3 @@ def _fault(fault: tuple[int, str, int] | None) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, original)
-
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[1])
-    _work(Path(sys.argv[1]))
