@@ -63,13 +63,12 @@ class Learner:
         #: Sentence about what was taken of training.init_from; None without it.
         self.taken = taken
         check_sizes(config, model, self.world.size)
-        if config.training.sync_bn and self.world.size > 1:
-            if device.type == "cpu" and model.memory == "plain":
-                raise ValueError(
-                    'training.sync_bn needs model.memory = "lean" on the CPU: '
-                    "torch's own synchronised batch norm works on CUDA devices only"
-                )
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        synchronised = config.training.sync_bn and self.world.size > 1
+        if synchronised and device.type == "cpu" and model.memory == "plain":
+            raise ValueError(
+                'training.sync_bn needs model.memory = "lean" on the CPU: '
+                "torch's own synchronised batch norm works on CUDA devices only"
+            )
         # torch declares no memory_format for modules.
         self.model = model.to(device, memory_format=self.layout).train()  # type: ignore[call-overload]
         #: Devices of the parts of the model; batches begin on the first, and losses end on the last.
@@ -82,6 +81,9 @@ class Learner:
             # From here on, running statistics are averaged in update(), and not taken from the first process. The
             # argument of this name would also keep them from being so now, and is deprecated.
             self.replica.broadcast_buffers = False
+        if synchronised:
+            # Not before: on the CPU, DistributedDataParallel refuses modules that torch itself cannot run there.
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
         weights = config.training.class_weights
         self.weigh_classes(weights if isinstance(weights, tuple) else None)
         self.optimizer = make_optimizer(config.training, self.model)
