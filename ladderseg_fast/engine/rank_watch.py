@@ -13,10 +13,10 @@ from torch.distributed import Store
 _BEAT = 0.5
 #: Looks at another process, `_BEAT` apart, after which it counts as gone if it gave no sign; and if a call to all
 #: processes has failed already. Looks and not seconds, as this process may have been stopped for a while itself.
-_PATIENCE, _SHORT_PATIENCE = 120, 8
+_PATIENCE, _SHORT_PATIENCE = 40, 8
 #: Seconds in which the main thread may leave by itself once the run has failed. It cannot while a call that the failed
-#: process will never answer keeps it.
-_GRACE = 10.0
+#: process will never answer keeps it. With the patience it is less than the 30 s that torchrun grants.
+_GRACE = 5.0
 #: Exit status of a process that is ended here.
 _STATUS = 2
 

@@ -90,6 +90,11 @@ def train(
     stream = world.stream(stream)
     if not resume:
         world.first(lambda: run.check_free(overwrite))
+    if world.size > 1 and "," in config.training.device:
+        raise ValueError(
+            f"training.device must be one name with {world.size} processes, which have a device each, "
+            f"got {config.training.device!r}"
+        )
     config = config.resolved(len(training_set), world.local_size)
     if config.training.batch % world.size:
         raise ValueError(
