@@ -169,7 +169,7 @@ class World:
 
     def explained(self, error: Exception) -> Exception:
         """Reason of `error`: a RankError that names a process if it only says that one did not answer."""
-        if self._watch is None or isinstance(error, RankError):
+        if self._watch is None or isinstance(error, _SAID_ONCE):
             return error
         if not (isinstance(error, RuntimeError) and _COMMUNICATION.search(str(error))):
             return error
@@ -207,8 +207,7 @@ def joined() -> Iterator[World]:
         raise
     finally:
         watch.stop()
-        if dist.is_initialized():
-            dist.destroy_process_group()
+        _close()
 
 
 def check_alone() -> None:
@@ -254,16 +253,21 @@ def _leave_after(error: BaseException, world: World, watch: RankWatch) -> None:
 
 
 def _hang_up(error: BaseException) -> None:
-    """Closes the connections, so that who waits for an answer from here gets an error.
-
-    They stay open as long as anything uses the group: a model in a function that `error` has ended, for one.
-    """
+    """Closes the connections, so that who waits for an answer from here gets an error."""
+    # What the functions that `error` has ended still hold uses the group: a model, for one.
     found: BaseException | None = error
     while found is not None:
         traceback.clear_frames(found.__traceback__)
         found = found.__cause__ or found.__context__
-    with contextlib.suppress(RuntimeError):
-        dist.destroy_process_group()
+    _close()
+
+
+def _close() -> None:
+    """Ends the group of processes, and its connections."""
+    if dist.is_initialized():
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+    # The connections are open as long as anything uses the group; cycles of references do, to the end of the process.
     gc.collect()
 
 
