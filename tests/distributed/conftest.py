@@ -34,6 +34,7 @@ def commands(at: Path) -> dict[str, Command]:
             [*("evaluate", str(at / "frozen"), "--data", "street", "--worst", "3"), "--out", str(at / "worst")]
         ),
         "own": Command(["train", *OWN, "--out", str(at / "own")]),
+        "first step": Command(["train", *OWN, "--steps", "1", "--out", str(at / "first")]),
         "repeated": Command(["train", *OWN, "--out", str(at / "repeated")], (1, "signal", 2)),
         "went on": Command(["train", "--resume", str(at / "repeated")]),
         "stopped": Command(["train", *MORE, "--out", str(at / "stopped")], (1, "signal", 3)),

@@ -17,7 +17,7 @@ from ladderseg_fast.engine.learner import Learner
 from ladderseg_fast.engine.loaders import open_splits
 from ladderseg_fast.engine.validation import Validation
 
-from .conftest import FROZEN, MORE, SKIP
+from .conftest import FROZEN, MORE, OWN, SKIP
 
 
 def records(path: Path, kind: str) -> list[dict]:
@@ -92,6 +92,15 @@ def test_one_process_writes_the_run(runs, ended):
     assert len(records(runs / "own", "step")) == 4
     names = {path.name for path in (runs / "own").iterdir()}
     assert names == {"config.toml", "log.jsonl", "last.pt", "best.pt", "curve.png", "overlays", ".ladderseg.files"}
+
+
+def test_running_statistics_are_those_of_all_processes(runs, ended, tmp_path):
+    """The mean of the shares' means is the batch's, in the first batch norm of the first step."""
+    assert [end.status for end in ended["first step"]] == [0, 0], ended["first step"]
+    assert main(["train", *OWN, "--steps", "1", "--out", str(tmp_path / "one")]) == 0
+    two, one = (load_checkpoint(run / "last.pt").state for run in (runs / "first", tmp_path / "one"))
+    name = "features.norm0.running_mean"
+    torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6)
 
 
 def test_a_stopped_run_goes_on_with_the_same_bits(runs, ended):
