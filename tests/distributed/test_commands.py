@@ -153,12 +153,13 @@ def test_loss_that_is_not_finite_in_one_ends_all(ended):
 def test_refused(ended):
     for name, text in (
         ("odd", "training.batch must be divisible by the 2 processes, which share each batch, got 3"),
+        ("plain", 'training.sync_bn needs model.memory = "lean" on the CPU'),
         ("predicted", "this command needs one process, but it was started as 2"),
     ):
         first, other = ended[name]
         assert (first.status, other.status) == (2, 2)
         assert f"ladderseg: error: {text}" in first.errors
-    assert ended["odd"][1].errors == ""
+    assert ended["odd"][1].errors == ended["plain"][1].errors == ""
 
 
 def test_full_disk_of_the_first_ends_all(runs, ended):
