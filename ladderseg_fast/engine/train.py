@@ -150,7 +150,7 @@ class _Trainer:
         self.training_set = training_set
         self.run = run
         self.stream = stream
-        self.device = world.device(*find_devices(config.training.device))
+        self.device = world.device(find_devices(config.training.device)[0])
         self.validation = Validation(config, validation_set, self.device, stream, world)
         self.label_set = training_set.label_set
         self.names = names_digest(training_set)
