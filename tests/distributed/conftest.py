@@ -24,6 +24,10 @@ SKIP = ["--set", "training.on_nonfinite=skip"]
 OWN = ["--model", TINY, "--size", "64x96", "--batch", "4", "--steps", "4", "--device", "cpu", "--workers", "0"]
 
 
+#: Batch norm over the batch of all processes.
+JOINT = ["--sync-bn", "--set", "training.optimizer=sgd"]
+
+
 def commands(at: Path) -> dict[str, Command]:
     """The commands by name; runs are in the directory `at`."""
     train = ["train", *FROZEN, "--out"]
@@ -35,6 +39,7 @@ def commands(at: Path) -> dict[str, Command]:
         ),
         "own": Command(["train", *OWN, "--out", str(at / "own")]),
         "first step": Command(["train", *OWN, "--steps", "1", "--out", str(at / "first")]),
+        "joint": Command(["train", *OWN, *JOINT, "--out", str(at / "joint")]),
         "repeated": Command(["train", *OWN, "--out", str(at / "repeated")], (1, "signal", 2)),
         "went on": Command(["train", "--resume", str(at / "repeated")]),
         "stopped": Command(["train", *MORE, "--out", str(at / "stopped")], (1, "signal", 3)),

@@ -17,7 +17,7 @@ from ladderseg_fast.engine.learner import Learner
 from ladderseg_fast.engine.loaders import open_splits
 from ladderseg_fast.engine.validation import Validation
 
-from .conftest import FROZEN, MORE, OWN, SKIP
+from .conftest import FROZEN, JOINT, MORE, OWN, SKIP
 
 
 def records(path: Path, kind: str) -> list[dict]:
@@ -101,6 +101,18 @@ def test_running_statistics_are_those_of_all_processes(runs, ended, tmp_path):
     two, one = (load_checkpoint(run / "last.pt").state for run in (runs / "first", tmp_path / "one"))
     name = "features.norm0.running_mean"
     torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6)
+
+
+def test_synchronised_batch_norm_equals_one_process(runs, ended, tmp_path):
+    assert [end.status for end in ended["joint"]] == [0, 0], ended["joint"]
+    assert main(["train", *OWN, *JOINT, "--out", str(tmp_path / "one")]) == 0
+    two, one, own = (
+        [record["loss"] for record in records(run, "step")] for run in (runs / "joint", tmp_path / "one", runs / "own")
+    )
+    # Statistics of a few pixels magnify rounding.
+    assert two == pytest.approx(one, rel=1e-4)
+    assert two[0] == pytest.approx(one[0], rel=2e-6)
+    assert own[0] != pytest.approx(one[0], rel=1e-3), "where each has its own statistics, the loss is another"
 
 
 def test_a_stopped_run_goes_on_with_the_same_bits(runs, ended):
