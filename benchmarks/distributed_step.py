@@ -74,7 +74,7 @@ def share_steps(model: nn.Module, options: argparse.Namespace, buckets: list[int
     replica.broadcast_buffers = False
 
     def average(state: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
-        """What DistributedDataParallel does without a hook."""
+        """Averages a bucket over the processes, as DistributedDataParallel does without a hook."""
         gradients = bucket.buffer().div_(options.processes)
         buckets.append(gradients.nbytes)
         work = dist.all_reduce(gradients, async_op=True)

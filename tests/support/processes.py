@@ -16,8 +16,8 @@ from torch import distributed
 _COLLECTIVE, _ALL = 60, 120
 
 #: Starts processes from one that has loaded torch already, and nothing else.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "ladderseg_fast"])
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "ladderseg_fast"])
 
 
 def run_in_processes(function: Callable[..., Any], count: int, folder: Path, *arguments: Any) -> list[Any]:
@@ -29,11 +29,9 @@ def run_in_processes(function: Callable[..., Any], count: int, folder: Path, *ar
     rendezvous = f"file://{folder / 'rendezvous'}"
     results, processes = [], []
     for rank in range(count):
-        receiver, sender = _context.Pipe(duplex=False)
+        receiver, sender = context.Pipe(duplex=False)
         # Daemons end with the process that runs the tests.
-        process = _context.Process(
-            target=_run, args=(sender, function, rank, count, rendezvous, arguments), daemon=True
-        )
+        process = context.Process(target=_run, args=(sender, function, rank, count, rendezvous, arguments), daemon=True)
         process.start()
         sender.close()
         results.append(receiver)

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import io
 import json
-import multiprocessing
 import os
 import signal
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from support.processes import context
 from support.tiny_training import register_tiny_model
 from torch.distributed import TCPStore
 
@@ -24,10 +24,6 @@ from ladderseg_fast.engine.run_log import RunLog
 
 #: Seconds after which processes that should have ended long ago are killed.
 TIMEOUT = 90
-
-#: Starts processes from one that has loaded torch already, and nothing else.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "ladderseg_fast"])
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ def run_ranks(size: int, directory: Path, commands: Sequence[Command]) -> list[l
             "TORCHELASTIC_USE_AGENT_STORE": "True",
         }
         environment = {name: str(value) for name, value in variables.items()}
-        process = _context.Process(target=_work, args=(directory, environment, list(commands)), daemon=True)
+        process = context.Process(target=_work, args=(directory, environment, list(commands)), daemon=True)
         process.start()
         processes.append(process)
     end = time.monotonic() + TIMEOUT
