@@ -47,6 +47,7 @@ def commands(at: Path) -> dict[str, Command]:
         "not finite": Command([*train, str(at / "stopped early")], (1, "not a number", 2)),
         "odd": Command(["train", *FROZEN, "--batch", "3", "--out", str(at / "odd")]),
         "plain": Command(["train", *OWN, "--memory", "plain", "--sync-bn", "--out", str(at / "plain")]),
+        "several": Command(["train", *FROZEN, "--device", "cpu,cpu", "--out", str(at / "several")]),
         "predicted": Command(["predict", str(at / "frozen"), "none.jpg", "--out", str(at / "predicted")]),
         "full disk": Command([*train, str(at / "full")], (0, "full disk", 4)),
         "broken image": Command([*train, str(at / "broken"), "--eval-every", "4"], (1, "broken image", 6)),

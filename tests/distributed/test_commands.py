@@ -166,6 +166,7 @@ def test_refused(ended):
     for name, text in (
         ("odd", "training.batch must be divisible by the 2 processes, which share each batch, got 3"),
         ("plain", 'training.sync_bn needs model.memory = "lean" on the CPU'),
+        ("several", "training.device must be one name with 2 processes, which have a device each, got 'cpu,cpu'"),
         ("predicted", "this command needs one process, but it was started as 2"),
     ):
         first, other = ended[name]
