@@ -23,7 +23,7 @@ from .budget import PartBudget, PlannedPart
 
 #: Plan of residual layers, unless the user gives another: what small maps with many channels need is kept, and not made
 #: again. A converted ResNet-50 then takes a third of the memory that it took before, and no more time.
-_RESIDUAL = SectionPlan(keep_bottlenecks_from=512, keep_outputs_from=512)
+_RESIDUAL = SectionPlan(keep_bottlenecks_from=256, keep_outputs_from=512)
 
 
 @dataclass

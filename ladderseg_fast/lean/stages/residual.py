@@ -59,10 +59,13 @@ class ResidualStage(Stage):
         step.drop_gradient(self.writes)
         identity = self._identity(step)
         first, stop = self._first_wanted(step), len(self.units)
+        # A plan that keeps outputs elsewhere has room for those that are made again here.
+        roomy = step.plan.residual_section(self.writes).keep_outputs_from is not None
+        at_once = len(self.units) if roomy else self._at_once
         while stop > first:
             assert grad is not None and place is not None
             start = self._first_at_once(step, stop)
-            low = max(start, stop - self._at_once)
+            low = max(start, stop - at_once)
             work = UnitBackward(self.units[stop - 1], step, identity)
             if early := self.units[stop - 1].ends_without_input(step):  # then `out` is freed before inputs are made
                 work.rectify(None, out, grad, place)

@@ -62,9 +62,16 @@ class UnitBackward:
             grad_x = grad_read
             if wanted and stride > 1:
                 grad_x, accumulate = target()
+            if stride > 1 and grad_x is not None and grad_read is not None:
+                read = grad_x[:, :, ::stride, ::stride]
+                if accumulate:
+                    read += grad_read
+                else:
+                    grad_x.zero_()
+                    read.copy_(grad_read)
+                accumulate = True
+            grad_read = None  # frees it before the unit's largest maps are there
         self._inner(x, grad_hidden, sums, grad_x, accumulate)
-        if stride > 1 and grad_x is not None and grad_read is not None:
-            grad_x[:, :, ::stride, ::stride] += grad_read
         return grad_x
 
     def _inner(self, x: Tensor, grad: Tensor, sums: BnSums, grad_x: Tensor | None, accumulate: bool) -> None:
