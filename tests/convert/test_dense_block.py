@@ -204,6 +204,15 @@ def test_conversion_changes_nothing_that_others_see() -> None:
     assert isinstance(block, NamedBlock) and block.training
 
 
+def test_synchronised_batch_norms_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are compared by this process alone, on the CPU, where torch's module refuses to run."""
+    block = nn.SyncBatchNorm.convert_sync_batchnorm(NamedBlock(6, 4, 3))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
+    assert convert(block).converted == {"": "dense block without bottleneck"}
+    assert type(block.layers[0].norm) is nn.SyncBatchNorm
+
+
 def test_it_runs_lean() -> None:
     block, x = NamedBlock(48, 16, 5), torch.randn(1, 48, 32, 32, requires_grad=True)
     before = kept_bytes(lambda: block(x))
