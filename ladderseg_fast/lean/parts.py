@@ -163,8 +163,9 @@ class _Carry(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, device: torch.device) -> Tensor:
         ctx.source = x.device
+        ctx.set_materialize_grads(False)
         return x.to(device, copy=True)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.to(ctx.source, copy=True), None
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None]:
+        return None if grad is None else grad.to(ctx.source, copy=True), None

@@ -159,6 +159,16 @@ def test_parameters_that_no_gradient_reaches(head: str) -> None:
     assert found[0] and not any("denseblock2" in name for name in found[0])
 
 
+def test_skip_connections_that_no_gradient_reaches() -> None:
+    """The main head and the transitions-up are in one part with the auxiliary head; those before get no zeros."""
+    found = []
+    for model in (made("ladder"), placed(made("ladder"), "db2")):
+        model(make_images(*SIZE, dtype=torch.float32)).aux.square().sum().backward()
+        found.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert_same(found[1], found[0])
+    assert not any(name.startswith("up") for name in found[0])
+
+
 def test_each_part_has_a_workspace() -> None:
     """Together they hold about what one holds: the parts do not use each other's memory."""
     model = made("ladder")
