@@ -147,11 +147,12 @@ class FeatureGradient:
         self._deferred, self._feature = {None: _Deferred(correction, None)}, feature
 
     def to_hand_on(self) -> Correction | None:
-        """Correction that is deferred, for another part of the program to apply.
+        """Correction that is deferred, for another part of the program to apply: that of this process's statistics.
 
-        That of a joint batch is complete then: other readers, in the other part, may add to the sum.
+        Readers there that share them have the same mean. Corrections of joint batches are applied on this side.
         """
-        return self._sum(slice(0, self.data.shape[1])) if self._deferred else None
+        own = self._deferred.get(None)
+        return None if own is None else own.correction
 
     def hand_on(self, feature: Feature, target: "FeatureGradient") -> None:
         """Makes `target`, a new gradient of `feature`, equal to this one, the correction included."""
@@ -165,17 +166,17 @@ class FeatureGradient:
         write(self.corrected(0, self.data.shape[1]), self.data)
         self._deferred, self._feature = {}, None
 
-    def corrected(self, start: int, stop: int) -> Gradient:
-        """The finished gradient of channels [start, stop), once all of their readers have added to it."""
+    def corrected(self, start: int, stop: int, handed_on: bool = False) -> Gradient:
+        """The finished gradient of channels [start, stop), once all of their readers have added to it.
+
+        handed_on: whether what `to_hand_on` gives is left to another part of the program.
+        """
         span = slice(start, stop)
         grad = self.data[:, span]
-        if self._feature is None:
+        here = [each for group, each in self._deferred.items() if not (handed_on and group is None)]
+        if self._feature is None or not here:
             return Gradient(grad)
-        return Gradient(grad, self._feature.data[:, span], self._sum(span))
-
-    def _sum(self, span: slice) -> Correction:
-        """The correction of some channels by all readers."""
-        first, *others = [each.part(span) for each in self._deferred.values()]
+        correction, *others = [each.part(span) for each in here]
         for other in others:
-            first = first.plus(other)
-        return first
+            correction = correction.plus(other)
+        return Gradient(grad, self._feature.data[:, span], correction)

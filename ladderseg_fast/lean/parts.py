@@ -11,7 +11,8 @@ Cutting changes no bit of any result:
 - With a feature go the statistics of its channels, if the stage that wrote it has computed them in passing.
 - Batch norms defer the correction of their input's gradient (ALGORITHMS.md section 4), so that it is applied once for
   all readers. If readers of one feature are in both parts, the correction of the later part's readers goes back beside
-  the gradient, and the part that wrote the feature applies all of it.
+  the gradient, and the part that wrote the feature applies all of it. (Those of a batch that several processes share
+  are applied in each part: their mean is another.)
 - A feature that is read on both sides of a cut, or that its own part keeps for backward, exists on both devices.
 
 A transition-up that recomputes the projection of its skip connection must be in the same part as the dense block that

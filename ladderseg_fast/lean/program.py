@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..ops import autocast
 from ..ops.affine_correction import write
-from ..ops.arguments import Correction, Gradient
+from ..ops.arguments import Correction
 from ..ops.backend import backend_of, real_dtype
 from ..ops.layout import pixel_major
 from ..ops.transforms import refuse_transforms
@@ -39,7 +39,8 @@ class Program:
     statistics_in: inputs that come with the statistics of their channels.
     statistics_out: outputs that are returned with theirs, as far as the stages have computed them.
     deferred: inputs among `statistics_in` whose gradients are returned with the correction of their batch norms beside
-        them, for the part that writes the feature to apply: as the gradient of the statistics.
+        them, for the part that writes the feature to apply: as the gradient of the statistics. That of a joint batch,
+        whose statistics are others, is applied before.
     """
 
     stages: Sequence[Stage]
@@ -389,8 +390,7 @@ class _Call:
         gradient = step.feature_gradients.get(name)
         if gradient is None:
             return None
-        deferred = name in self.program.deferred and gradient.to_hand_on() is not None
-        value = Gradient(gradient.data) if deferred else gradient.corrected(0, gradient.data.shape[1])
+        value = gradient.corrected(0, gradient.data.shape[1], handed_on=name in self.program.deferred)
         return write(value, torch.empty_like(gradient.data))
 
     def _deferred_vectors(self, step: BackwardPass, name: str) -> Tensor | None:

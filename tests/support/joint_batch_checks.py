@@ -34,8 +34,9 @@ def freeze_encoder(model: SegmentationModel) -> None:
 
 
 def place(model: SegmentationModel) -> None:
-    """Its parts are on two devices, which are the same one."""
-    model.place(["cpu", "cpu"], after="denseblock2")
+    """Its parts are on two devices, which are the same one; both read the last dense block. Plain models have one."""
+    if model.memory != "plain":
+        model.place(["cpu", "cpu"], after="denseblock4")
 
 
 def change_options(model: SegmentationModel) -> None:
@@ -74,6 +75,7 @@ PAIRS = {
     "frozen encoder": replace(_UNEQUAL, edit=freeze_encoder),
     "options": replace(_LARGER, edit=change_options),
     "encoder alone": replace(_LARGER, synchronised=("features",)),
+    "encoder alone is not": replace(_LARGER, synchronised=("context",), edit=place),
     "pyramid": replace(_UNEQUAL, options={"context": "pyramid"}),
     "ResNet": replace(_UNEQUAL, model=LadderResNet),
     "accumulation": replace(_UNEQUAL, accumulate=2),
