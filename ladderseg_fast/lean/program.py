@@ -155,7 +155,7 @@ def run_part(
         statistics: for each of `program.statistics_in`, what the part that wrote it returned.
 
     Returns:
-        The outputs; and for each of `program.statistics_out` a tensor [3, F] float64 of mean, biased variance and
+        The outputs; and for each of `program.statistics_out` a tensor [4, F] float64 of mean, biased variance and
         zeros, or None if its statistics are not known. Its gradient is the deferred correction, as
         Correction.vectors gives it.
 
@@ -404,7 +404,7 @@ def _statistics(feature: Feature) -> Tensor | None:
     known = feature.known_statistics
     if known is None:
         return None
-    statistics = torch.zeros((3, known.shape[1]), dtype=known.dtype, device=known.device)
+    statistics = torch.zeros((4, known.shape[1]), dtype=known.dtype, device=known.device)
     statistics[:2].copy_(known)
     return statistics
 

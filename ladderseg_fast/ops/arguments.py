@@ -99,15 +99,17 @@ class Correction:
 
     @staticmethod
     def of_vectors(vectors: Tensor, dtype: torch.dtype) -> "Correction":
-        """The correction of which `vectors` gave these, in `dtype`."""
+        """The correction of which `vectors` gave these, or the sum of several with the same mean, in `dtype`."""
         correction = Correction.empty(vectors.shape[1], dtype, vectors.device)
-        for row, vector in enumerate((correction.mean, correction.constant, correction.slope)):
-            vector.copy_(vectors[row])
+        mean, constant, slope, count = vectors
+        correction.mean.copy_(mean / count)
+        correction.constant.copy_(constant)
+        correction.slope.copy_(slope)
         return correction
 
     def vectors(self) -> Tensor:
-        """Mean, constant and slope [3, C] float64."""
-        vectors = torch.empty((3, len(self.mean)), dtype=torch.float64, device=self.mean.device)
+        """Mean, constant, slope and ones [4, C] float64: autograd may add those of several parts of a program."""
+        vectors = torch.ones((4, len(self.mean)), dtype=torch.float64, device=self.mean.device)
         for row, vector in enumerate((self.mean, self.constant, self.slope)):
             vectors[row].copy_(vector)
         return vectors

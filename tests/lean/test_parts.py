@@ -6,7 +6,7 @@ matters: the block's own layers and the context layer share its statistics, and 
 
 import pytest
 import torch
-from support.comparison import assert_same_bits
+from support.comparison import assert_near, assert_same_bits
 from support.lean_equals_plain import randomise
 from torch import Tensor, nn
 
@@ -70,6 +70,24 @@ def assert_same_steps(actual: list[dict[str, Tensor]], expected: list[dict[str, 
 @pytest.mark.parametrize("cuts", [[2], [3], [2, 3]])
 def test_parts_equal_the_whole(cuts: list[int]) -> None:
     assert_same_steps(steps(cuts, [Workspace() for _ in [0, *cuts]], 2), steps(None, [Workspace()], 2))
+
+
+def test_readers_in_three_parts() -> None:
+    """Autograd adds the corrections that come back from two of them."""
+    modules = randomise(nn.Sequential(DenseBlock(8, 2, 4), Context(16, 8, 8), Context(16, 8, 8)), 0).double()
+    block, *contexts = modules
+    stages = [CopyStage("x", "block", block.out_channels), DenseBlockStage(block, "block")]
+    stages += [ContextStage(context, "block", name) for context, name in zip(contexts, ("first", "second"))]
+    program, found = Program(stages, ("x",), ("first", "second")), []
+    for cuts in ([], [2, 3]):
+        x = (5 + torch.randn(2, 8, 4, 6, generator=torch.Generator().manual_seed(0))).double().requires_grad_()
+        modules.zero_grad()
+        count = len(cuts) + 1
+        outs = PartedProgram(program, cuts).run([x], [CPU] * count, PLAN, [Workspace() for _ in range(count)])
+        sum((out.square() * (1 + number)).sum() for number, out in enumerate(outs)).backward()
+        found.append(results(modules.requires_grad_(), x, outs[0]))
+    for name in ("x", *(name for name, _ in modules.named_parameters())):
+        assert_near(found[1][name], found[0][name], name)
 
 
 def test_recorded_steps_of_parts(device: EmulatedCuda) -> None:
