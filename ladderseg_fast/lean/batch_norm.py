@@ -8,7 +8,7 @@ from torch import Tensor
 from ..ops.arguments import BnSums, Correction, Norm
 from ..ops.backend import real_dtype
 from ..ops.batch_norm import batch_norm_backward, batch_norm_forward
-from .joint_batch import BatchNorm, JointBatch, joint_correction
+from .joint_batch import BatchNorm, JointBatch, group_of, joint_correction
 
 
 class SingleValueError(ValueError):
@@ -127,7 +127,8 @@ def bind(
         TypeError, RuntimeError: running statistics are not floating, or require gradients.
         SingleValueError: batch statistics of a single value per channel, where nn.BatchNorm2d raises a ValueError.
     """
-    if statistics is not None and positions == 1 and joint is None:
+    # Where only shapes are computed, a batch norm that shares its statistics has no joint batch.
+    if statistics is not None and positions == 1 and group_of(module, torch.device("cpu")) is None:
         raise SingleValueError(f"Expected more than 1 value per channel when training, got 1 for {module}")
     if module.eps < 0 or (statistics is not None and module.eps == 0):
         expected = "positive in training" if statistics is not None else "at least 0"

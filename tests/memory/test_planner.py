@@ -293,3 +293,14 @@ def test_frozen_batch_norm(tiny: LadderDenseNet) -> None:
 def test_by_name() -> None:
     named = memory.estimate("densenet121", (2, 3, 64, 128), num_classes=CLASSES)
     assert named == memory.estimate(create_model("ladder_densenet121", CLASSES), (2, 3, 64, 128))
+
+
+def test_batch_norms_that_share_a_single_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process may have one value per channel, if all of them together have more."""
+    model = make_model(dtype=torch.float32)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        memory.estimate(model, (1, 3, 64, 64))
+    synchronised = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model, object())
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
+    assert memory.estimate(synchronised, (1, 3, 64, 64)).peak > 0
