@@ -246,7 +246,7 @@ def _let_alone(block: nn.Module) -> None:
     """Gives batch norms the statistics of this process: others do not compare, and torch's module needs a GPU."""
     for module in block.modules():
         if type(module) is nn.SyncBatchNorm:
-            module.__class__ = nn.BatchNorm2d
+            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]  # it becomes another class
             del module.process_group
 
 

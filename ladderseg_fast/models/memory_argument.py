@@ -156,8 +156,3 @@ class BudgetPlans:
             RuntimeWarning,
             stacklevel=7,
         )
-
-
-def _memory_now(device: torch.device) -> tuple[int | None, int]:
-    """Bytes in use, and their peak so far."""
-    return memory.memory_in_use(device), memory.peak_memory(device)

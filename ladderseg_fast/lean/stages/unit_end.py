@@ -8,6 +8,7 @@ this one too, and it takes the place of the output's gradient.
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
 from ...ops.arguments import BnSums, Correction, Gradient, Norm
@@ -15,6 +16,7 @@ from ...ops.backend import backend_of
 from ...ops.bn_add_relu import bn_add_relu_backward
 from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward
 from ...ops.strip_totals import StripTotals
+from ..joint_batch import group_of
 from ..passes import BackwardPass
 from .residual_unit import Ends, ResidualUnit
 from .unit_convolution import Pointwise
@@ -39,9 +41,10 @@ class UnitEnd(ABC):
         read = max(channels, 0 if unit.projection is None else unit.in_channels)
         large = channels >= _CHANNELS and n * h * w >= _PIXELS_PER_CHANNEL * read
         # On a GPU traffic takes the time, and the two matrices would be torch's, whose calls take the host's. If more
-        # processes than this one share the batch, deviations from its means are not known here.
+        # processes than this one share the batch, deviations from its means are not known here. Where only shapes are
+        # computed, a batch norm has no joint batch, but the group of processes of the step that is planned.
         norms = (unit.norms[-1], *(() if unit.projection_norm is None else (unit.projection_norm,)))
-        own = all(step.norms[norm].joint is None for norm in norms)
+        own = all(step.norms[norm].joint is None and group_of(norm, torch.device("cpu")) is None for norm in norms)
         here = own and not backend_of(hidden.device).on_gpu
         products = here and large and isinstance(unit.convolutions[-1], Pointwise)
         return (_UnmadeEnd if products else _MadeEnd)(unit, step, identity, hidden)
