@@ -72,6 +72,16 @@ class TestWideDilatedBottlenecks(ResidualSuite):
         return nn.Sequential(Bottleneck(35, 32), Bottleneck(128, 32, dilation=2))
 
 
+def test_hidden_maps_wider_than_the_output() -> None:
+    """Without the result of the last convolution, too."""
+    layer = nn.Sequential(Bottleneck(8, 40), Bottleneck(8, 40))
+    for unit in layer:
+        unit.conv3, unit.bn3, unit.downsample = nn.Conv2d(40, 8, 1, bias=False), nn.BatchNorm2d(8), None
+    randomise(layer).double()
+    steps = [[x.double().relu().requires_grad_()] for x in random_maps([(1, 8, 19, 20)], seed=3)]
+    assert_lean_equals_plain(layer, lambda m, x: lean.residual_layer(m, x.relu()), lambda m, x: m(x.relu()), steps)
+
+
 class TestBasicBlocks(ResidualSuite):
     shapes = [((2, 6, 5, 7),), ((1, 6, 10, 4),), ((3, 6, 2, 1),), ((2, 6, 21, 34),)]
     usual = ((2, 6, 5, 7),)

@@ -128,4 +128,5 @@ class ResidualStage(Stage):
         return next(numbers, len(self.units))
 
     def _identity(self, step: ForwardPass | BackwardPass) -> Norm:
-        return step.identity(max(max(unit.in_channels, unit.out_channels) for unit in self.units))
+        results = [each.conv.out_channels for unit in self.units for each in unit.convolutions]
+        return step.identity(max(*results, *(unit.in_channels for unit in self.units)))
