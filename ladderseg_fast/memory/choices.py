@@ -158,9 +158,12 @@ class Choices:
 
     def keep_everything(self) -> MemoryPlan:
         """The plan that recomputes nothing."""
-        return replace(
-            self.whole, sections={name: SectionPlan(1, keep_skip=True) for name in self._model.section_names}
-        )
+        everything = SectionPlan(1, keep_skip=True)
+        sections = {
+            name: replace(everything, keep_outputs_from=1) if name in self._residual else everything
+            for name in self._model.section_names
+        }
+        return replace(self.whole, sections=sections)
 
     def plan(self, sections: Mapping[str, Option], kept: frozenset[str]) -> MemoryPlan:
         """Plan with these options and the skips `kept`."""

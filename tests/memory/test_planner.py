@@ -195,6 +195,20 @@ def test_more_memory_is_never_slower(tiny: LadderDenseNet) -> None:
     assert planner.plan(10 * most).estimate == planner.fastest
 
 
+def test_a_resnet_that_recomputes_nothing() -> None:
+    """Not even outputs of its units."""
+    planner = memory.planner_for("ladder_resnet50", (2, 3, 256, 256))
+    assert planner.fastest.seconds == pytest.approx(planner._choices_of(0).least_seconds, rel=1e-9)
+
+
+def test_small_strips_of_a_resnet_take_no_more_memory() -> None:
+    """A backward that works strip by strip has one matrix of sums, however many strips there are."""
+    shape = 8, 3, 512, 1024
+    plans = MemoryPlan(1 << 23), MemoryPlan(1 << 20)
+    few, many = (memory.estimate("resnet50_32x", shape, plan, optimizer="none") for plan in plans)
+    assert many.parts["scores, loss, vectors"] <= few.parts["scores, loss, vectors"]
+
+
 def test_budget_that_cannot_be_met(tiny: LadderDenseNet) -> None:
     with pytest.raises(memory.BudgetError, match="smallest takes.*; of 1 x 131x129") as caught:
         memory.plan(tiny, SMALL, budget="20MB")

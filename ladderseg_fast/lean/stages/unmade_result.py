@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ...ops.arguments import BnSums, Correction, Gradient, Norm
+from ...ops.backend import real_dtype
 from ...ops.bn_relu import bn_relu_forward
 from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_weight
 from ...ops.channel_statistics import mean_and_variance
-from ...ops.running_statistics import RunningStatistics
 from ...ops.strips import strips
 from ..passes import BackwardPass
 
@@ -89,19 +89,21 @@ class UnmadeResult:
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         """The mean of y [C], and the sum over all pixels of (y - mean) (y - mean)^T [C, C]."""
-        running, parts = RunningStatistics(), []
+        c = self._x.shape[1]
+        done, mean = 0, torch.zeros(c, dtype=torch.float64, device=self._x.device)
+        total = torch.zeros((c, c), dtype=real_dtype(self._x.dtype), device=self._x.device)
         for images, rows in self._parts():
             y = self._rectified(images, rows)
-            statistics, count = mean_and_variance(y), y.numel() // y.shape[1]
-            mean = statistics[0].to(y.dtype)
-            scatter = bn_relu_conv1x1_weight(self._less(y, mean), self._x[images, :, rows], self._norm, mean)
-            running.add(count, statistics)
-            parts.append((count, statistics[0], scatter.flatten(1)))
-        mean = running.result()[0]
-        total = torch.zeros_like(parts[0][2])
-        for count, part_mean, scatter in parts:
-            away = (part_mean - mean).to(scatter.dtype)
-            total += scatter.addr_(away, away, alpha=count)
+            found, count = mean_and_variance(y)[0], y.numel() // c
+            centre = found.to(total.dtype)
+            scatter = bn_relu_conv1x1_weight(self._less(y, centre), self._x[images, :, rows], self._norm, centre)
+            total += scatter.flatten(1)
+            del y, scatter
+            if done:  # from the mean of both, by Chan's formula
+                away = (found - mean).to(total.dtype)
+                total.addr_(away, away, alpha=done * count / (done + count))
+            mean.lerp_(found, count / (done + count))
+            done += count
         return mean.to(total.dtype), total
 
     def _parts(self) -> list[tuple[slice, slice]]:
