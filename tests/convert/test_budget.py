@@ -45,8 +45,9 @@ def test_steps_take_what_was_planned(encoder: bool) -> None:
             step(converted)
         state = converted.lean_state
         (kind,) = state.budget._kinds.values()
-        assert kind.planned.estimate.peak <= budget
-        assert state.workspace.resident <= kind.planned.estimate.workspace
+        (part,) = kind.parts
+        assert part.estimate.peak <= budget
+        assert state.workspace.resident <= part.estimate.workspace
         used.append(state.workspace.resident)
         for (name, one), other in zip(converted.named_parameters(), plain.parameters(), strict=True):
             torch.testing.assert_close(one.grad, other.grad, rtol=2e-3, atol=2e-3, msg=name)
