@@ -6,8 +6,9 @@
 //
 //   weight:    grad_weight[m, c] = sum_p grad_output[p, m] * (y[p, c] - centre[c])
 //
-// y and g exist only as tiles in cache. The forward can deliver the statistics of its output on the way. `weight` serves
-// products of deviations (ALGORITHMS.md section 8): near-equal numbers are subtracted before anything is added up.
+// y and g exist only as tiles in cache. The forward can deliver the statistics of its output on the way. `weight`
+// serves products of deviations (ALGORITHMS.md section 8): near-equal numbers are subtracted before anything is added
+// up.
 #pragma once
 
 #include "feature_map.h"
