@@ -90,8 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, world: World) -> int:
-    _check(arguments)
-    checkpoint = load_checkpoint(arguments.model)
+    # The others may not see the run, and a training that goes on replaces its checkpoints.
+    world.first(lambda: _check(arguments))
+    checkpoint = world.first(lambda: load_checkpoint(arguments.model))
     options = _split_options(arguments.data, checkpoint)
     samples = open_data_set(arguments.data, arguments.root, arguments.split, **options)
     if not samples.labelled:
@@ -109,7 +110,7 @@ def _run(arguments: argparse.Namespace, world: World) -> int:
     export = Export(arguments.export[0], Path(arguments.export[1]), samples.label_set) if arguments.export else None
     worst = WorstImages(arguments.worst) if arguments.worst else None
     if worst is not None:
-        arguments.out.mkdir(parents=True, exist_ok=True)
+        world.first(lambda: arguments.out.mkdir(parents=True, exist_ok=True))
     if samples.labelled:
         result = _evaluate(job, not arguments.no_iiou, worst, export)
         world.first(lambda: _report(arguments, job, result, worst))

@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace, world: World) -> int:
     stream = world.stream(sys.stderr)
     resume = arguments.resume is not None
-    config = read_settings(arguments)
+    # The others may not see the directory of the run.
+    config = world.first(lambda: read_settings(arguments))
     training_set, validation_set = open_splits(config.data)
     if not resume and validation_set.whole:
         print(split_in_words(config, len(training_set), len(validation_set)), file=stream)

@@ -220,7 +220,8 @@ def check_alone() -> None:
 def _join(numbers: dict[str, int]) -> tuple[World, RankWatch]:
     rank, size = numbers["RANK"], numbers["WORLD_SIZE"]
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    prefix = f"ladderseg/{next(_groups)}"
+    # A launcher that starts all processes again may keep its store, which knows how the last start ended.
+    prefix = f"ladderseg/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_groups)}"
     store, _, _ = next(iter(dist.rendezvous("env://", rank, size, timeout=TIMEOUT)))
     dist.init_process_group(backend, store=dist.PrefixStore(prefix, store), rank=rank, world_size=size, timeout=TIMEOUT)
     own = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
@@ -274,7 +275,8 @@ def _close() -> None:
 def _numbers() -> dict[str, int]:
     """Numbers of the launcher's variables; those of one process if there are none."""
     alone = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    # Who starts one process may set no more than these two.
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
         return alone
     missing = [name for name in _VARIABLES if name not in os.environ]
     if missing:

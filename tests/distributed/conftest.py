@@ -33,7 +33,10 @@ def commands(at: Path) -> dict[str, Command]:
     train = ["train", *FROZEN, "--out"]
     return {
         "frozen": Command([*train, str(at / "frozen")]),
-        "evaluated": Command(["evaluate", str(at / "frozen"), "--data", "street", "--json", str(at / "two.json")]),
+        "evaluated": Command(
+            ["evaluate", str(at / "frozen"), "--data", "street", "--json", str(at / "two.json")],
+            (1, "no checkpoint", 1),
+        ),
         "drawn": Command(
             [*("evaluate", str(at / "frozen"), "--data", "street", "--worst", "3"), "--out", str(at / "worst")]
         ),
@@ -41,7 +44,7 @@ def commands(at: Path) -> dict[str, Command]:
         "first step": Command(["train", *OWN, "--steps", "1", "--out", str(at / "first")]),
         "joint": Command(["train", *OWN, *JOINT, "--out", str(at / "joint")]),
         "repeated": Command(["train", *OWN, "--out", str(at / "repeated")], (1, "signal", 2)),
-        "went on": Command(["train", "--resume", str(at / "repeated")]),
+        "went on": Command(["train", "--resume", str(at / "repeated")], (1, "no settings", 1)),
         "stopped": Command(["train", *MORE, "--out", str(at / "stopped")], (1, "signal", 3)),
         "skipped": Command([*train, str(at / "skipped"), *SKIP], (1, "not a number", 2)),
         "not finite": Command([*train, str(at / "stopped early")], (1, "not a number", 2)),

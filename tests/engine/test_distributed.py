@@ -1,10 +1,13 @@
 """The world of one process, and what a process of several is refused; tests/distributed has real ones."""
 
 import io
+from itertools import count
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
+from ladderseg_fast.engine import distributed
 from ladderseg_fast.engine.distributed import World, check_alone, joined
 
 VARIABLES = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
@@ -33,6 +36,33 @@ def test_alone_if_the_launcher_starts_one(monkeypatch):
         monkeypatch.setenv(name, value)
     with joined() as world:
         assert world.size == 1
+
+
+def test_alone_if_no_more_is_set_than_that_there_is_one(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    check_alone()
+    with joined() as world:
+        assert world.size == 1
+
+
+def test_failure_before_the_launcher_started_again_is_none_of_this_start(monkeypatch):
+    """torchrun --max-restarts keeps its store."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    variables = {"MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    for name, value in (VARIABLES | variables).items():
+        monkeypatch.setenv(name, value)
+    for restarts in ("0", "1"):
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", restarts)
+        monkeypatch.setattr(distributed, "_groups", count())  # as in a new process
+        _, watch = distributed._join({"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1})
+        watch.leaving()
+        assert not watch._failed.wait(timeout=1.5), watch._failure
+        watch.report("rank 0: a full disk")
+        watch.stop()
+        distributed._close()
 
 
 def test_variables_that_are_missing_or_wrong(monkeypatch):

@@ -17,6 +17,7 @@ from support.processes import context
 from support.tiny_training import register_tiny_model
 from torch.distributed import TCPStore
 
+from ladderseg_fast.cli import evaluate, train
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.data import StreetScenes
 from ladderseg_fast.engine.learner import Learner
@@ -106,13 +107,16 @@ def _fault(fault: tuple[int, str, int] | None) -> Iterator[None]:
         yield
         return
     _, what, at = fault
-    owner, name = {
+    faults: dict[str, tuple[Any, str]] = {
         "signal": (Learner, "add_batch"),
         "full disk": (RunLog, "append"),
         "broken image": (StreetScenes, "__getitem__"),
         "bug": (Learner, "update"),
         "not a number": (Learner, "add_batch"),
-    }[what]
+        "no settings": (train, "read_settings"),
+        "no checkpoint": (evaluate, "load_checkpoint"),
+    }
+    owner, name = faults[what]
     original, calls = getattr(owner, name), []
 
     def faulty(self: Any, *arguments: Any) -> Any:
@@ -124,6 +128,8 @@ def _fault(fault: tuple[int, str, int] | None) -> Iterator[None]:
                 raise ValueError("frame.png: truncated file")
             if what == "bug":
                 raise KeyError("a bug")
+            if what in ("no settings", "no checkpoint"):
+                raise FileNotFoundError("the run is on another machine")
             if what == "not a number":
                 images, labels = arguments
                 return original(self, images * float("nan"), labels)
