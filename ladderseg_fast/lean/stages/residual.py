@@ -31,8 +31,9 @@ class ResidualStage(Stage):
 
     def __init__(self, units: Iterable[Any], source: str, target: str) -> None:
         self.units = [ResidualUnit.of(unit, target) for unit in units]
-        # Making half of the outputs first, and the others again later, holds fewer of them for 2 % of the time.
-        self._at_once = max(1, min(len(self.units), _UNITS_APART) // 2)
+        # Making half of the outputs first, and the others again later, holds fewer of them for 2 % of the time. Half of
+        # three is one in the first layer, whose maps are the largest.
+        self._at_once = max(1, (min(len(self.units), _UNITS_APART) + (not self.units[0].is_narrow)) // 2)
         self.reads = (source,)
         self.keeps = (source, target)
         self.writes = target

@@ -63,6 +63,12 @@ class ResidualUnit:
         return self.convolutions[-1].conv.out_channels
 
     @property
+    def is_narrow(self) -> bool:
+        """Whether it widens a map of few channels: the first unit of the first layer."""
+        few = self.in_channels <= self.convolutions[0].conv.out_channels
+        return self.projection is not None and stride_of(self.projection) == 1 and few
+
+    @property
     def modules(self) -> tuple[nn.Module, ...]:
         own = [module for pair in zip(self.convolutions, self.norms) for module in (pair[0].conv, pair[1])]
         shortcut = (self.projection, self.projection_norm)
@@ -144,8 +150,7 @@ class ResidualUnit:
         if isinstance(step, ForwardPass) and (not step.keep or self._plan(step).recompute):
             return False
         if last_hidden:
-            # A layer's first unit without stride has a narrow input: little work makes its hidden maps again.
-            return not forward or self.projection is None or stride_of(self.projection) > 1
+            return not forward or not self.is_narrow  # little work makes the hidden maps again
         if number == len(self.convolutions) - 1 and isinstance(self.convolutions[number], Pointwise):
             return False  # the widest map, and the cheapest to make again
         return self._plan(step).keeps_bottleneck(self.convolutions[number].conv.in_channels)
