@@ -11,6 +11,7 @@ from ..engine.device import AUTO, find_device
 from ..lean import MemoryPlan
 from ..memory import Estimate, PlannedParts, PlannedStep
 from ..memory.rates import measure_rates, store_rates
+from ..memory.symbolic import StepShape
 from .arguments import add_cut_after, image_size, model_name, path, positive_int
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -205,10 +206,8 @@ def choices(plan: MemoryPlan, costs: Mapping[str, float]) -> list[str]:
     return lines
 
 
-def as_json(arguments: argparse.Namespace, planned: PlannedStep) -> dict:
-    """Everything that the command knows, for --json."""
-    estimate = planned.estimate
-    shape = estimate.shape
+def _step_as_json(arguments: argparse.Namespace, shape: StepShape) -> dict:
+    """The settings that the command was given."""
     return {
         "model": arguments.model,
         "batch": shape.batch,
@@ -217,6 +216,14 @@ def as_json(arguments: argparse.Namespace, planned: PlannedStep) -> dict:
         "device": arguments.device,
         "optimizer": arguments.optimizer,
         "budget_bytes": arguments.budget,
+    }
+
+
+def as_json(arguments: argparse.Namespace, planned: PlannedStep) -> dict:
+    """Everything that the command knows, for --json."""
+    estimate = planned.estimate
+    return {
+        **_step_as_json(arguments, estimate.shape),
         "peak_bytes": estimate.peak,
         "reserved_bytes": estimate.reserved,
         "parts_bytes": estimate.parts,
@@ -230,15 +237,8 @@ def as_json(arguments: argparse.Namespace, planned: PlannedStep) -> dict:
 
 def parts_as_json(arguments: argparse.Namespace, planned: PlannedParts) -> dict:
     """Everything that the command knows about several devices, for --json."""
-    shape = planned.estimates[0].shape
     return {
-        "model": arguments.model,
-        "batch": shape.batch,
-        "size": [shape.height, shape.width],
-        "dtype": arguments.dtype,
-        "device": arguments.device,
-        "optimizer": arguments.optimizer,
-        "budget_bytes": arguments.budget,
+        **_step_as_json(arguments, planned.estimates[0].shape),
         "cut_after": list(planned.cuts),
         "devices": [
             {

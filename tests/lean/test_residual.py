@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ladderseg_fast import lean
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
 from ladderseg_fast.nn import BasicBlock, Bottleneck
-from ladderseg_fast.ops.backend import using
+from ladderseg_fast.ops.backend import backend_of, using
 
 
 class ResidualSuite(StageSuite):
@@ -80,6 +80,17 @@ def test_hidden_maps_wider_than_the_output() -> None:
     randomise(layer).double()
     steps = [[x.double().relu().requires_grad_()] for x in random_maps([(1, 8, 19, 20)], seed=3)]
     assert_lean_equals_plain(layer, lambda m, x: lean.residual_layer(m, x.relu()), lambda m, x: m(x.relu()), steps)
+
+
+@cpu_only
+@pytest.mark.parametrize("channels, size, unmade", [(32, 16, 2), (31, 16, 0), (32, 15, 0)])
+def test_which_units_do_without_the_widest_map(channels: int, size: int, unmade: int) -> None:
+    """Those with a register block of channels, and eight pixels for each; one moment and one weight gradient."""
+    layer = nn.Sequential(Bottleneck(4 * channels, channels))
+    calls = []
+    with backend_of(torch.device("cpu")).observed_by(lambda kernel, cost: calls.append(kernel)):
+        lean.residual_layer(layer, torch.rand(1, 4 * channels, size, size)).sum().backward()
+    assert calls.count("bn_relu_conv1x1_weight") == unmade
 
 
 class TestBasicBlocks(ResidualSuite):

@@ -24,7 +24,7 @@ class UnmadeResult:
 
     Args:
         norm: the batch norm before `conv`.
-        identity: batch norm of at least M channels which changes nothing.
+        identity: batch norm of at least M and at least C channels which changes nothing.
     """
 
     def __init__(
