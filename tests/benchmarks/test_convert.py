@@ -11,7 +11,7 @@ import pytest
 from support import torchvision_networks
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-STEP_OPTIONS = "--size 64x64 --batch 2 --threads 1 --warmup 1 --steps 1 --repeats 1".split()
+STEP_OPTIONS = "--batch 2 --threads 1 --warmup 1 --steps 1 --repeats 1 --size".split()
 
 
 #: Python runs a module of this name when it starts: here so that torchvision can be imported with any torch.
@@ -26,10 +26,10 @@ sys.path.pop()
 """
 
 
-def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, size: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "sitecustomize.py").write_text(SITE)
     paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, str(folder / "convert.py"), *STEP_OPTIONS, *options, "--tcmalloc", ""]
+    command = [sys.executable, str(folder / "convert.py"), *STEP_OPTIONS, size, *options, "--tcmalloc", ""]
     environment = os.environ | {"PYTHONPATH": paths}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
@@ -48,12 +48,13 @@ def benchmark_copy(tmp_path: Path) -> Path:
 
 
 def test_methods_are_compared(benchmark_copy: Path) -> None:
-    finished = run(benchmark_copy, "--networks", "torchvision-densenet121", "--record")
+    # Large enough that maps, and not what else a process takes, decide about its peak.
+    finished = run(benchmark_copy, "160x160", "--networks", "torchvision-densenet121", "--record")
     assert finished.returncode == 0, finished.stderr
     table = rows(finished.stdout)
     assert [*table] == ["method", "plain", "checkpoint", "converted"]
     assert table["plain"][1] == "1.00"
-    assert float(table["converted"][1]) < 1.0
+    assert float(table["converted"][1]) < 0.8
     assert "checkpoint: memory_efficient=True." in finished.stdout
     assert "gradients agree to 1e-10 and 1e-08" in finished.stdout
     (path,) = (benchmark_copy / "results").glob("*.json")
@@ -80,7 +81,7 @@ def _slanted(model):
 NETWORKS["torchvision-densenet121"] = OtherNetwork("unknown", _unknown, _slanted, "a slant", dense=False)
 """
     path.write_text(path.read_text() + source)
-    finished = run(benchmark_copy, "--networks", "torchvision-densenet121")
+    finished = run(benchmark_copy, "64x64", "--networks", "torchvision-densenet121")
     assert finished.returncode == 1
     table = rows(finished.stdout)
     assert table["checkpoint"][0].startswith("failed: wrong result: float64 gradient differs by")
