@@ -1,29 +1,38 @@
 """`ladderseg predict` labels images with a trained model."""
 
 import argparse
-import gc
 import sys
+from collections.abc import Collection, Generator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Final, Literal, NamedTuple
 
-from ..data import LabelSet, check_image_size, read_image
-from ..engine import Checkpoint, SystemRefusal, build_model, load_checkpoint, predict_image, prediction_size
+from ..data import LabelSet, above_pixel_limit, pixel_limit
+from ..engine import Checkpoint, LabelledImage, UnusableImage, build_model, label_images, load_checkpoint
 from ..engine.device import find_device
-from ..engine.input_images import InputImage, find_images
+from ..engine.errors import SystemRefusal
+from ..engine.input_images import InputImage, InputImages, find_images, pictures, read_list
 from ..engine.legend import legend
-from ..engine.overlay import write_labels, write_overlay, write_png
-from ..engine.predict import SizeOrOwn
+from ..engine.overlay import write_png
+from ..engine.prediction_files import FILE_KINDS, check_packages
 from ..engine.progress import Progress
 from ..engine.refusals import refusals_named
+from ..engine.threads import map_behind
+from ..engine.video import check_video_package, count_frames
 from ..models import SegmentationModel
-from .arguments import add_checkpoint, add_device, image_size_or_own, path
+from .arguments import add_checkpoint, add_device, image_size_or_own, path, positive_int
 from .network_size import ShrunkImages, check_network_size
 
-#: The classes' colours, for all overlays of a call.
+#: The classes' colours, for all overlays and colour maps of a call.
 _LEGEND, _LEGEND_WIDTH = "legend.png", 600
+#: Stands for a list on the standard input.
+_LIST: Final = "-"
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds the sub-command and its options."""
+    kinds = "; ".join(f"{name}: NAME{kind.ending}, {kind.about}" for name, kind in FILE_KINDS.items())
     parser = commands.add_parser(
         "predict",
         help="label images with a trained model",
@@ -37,25 +46,45 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_checkpoint(parser, "checkpoint", "RUN")
     parser.add_argument(
         "images",
-        type=path,
+        type=_input,
         nargs="+",
-        metavar="IMAGE|DIRECTORY",
-        help="an image in any format that Pillow reads, or a directory of images; ladders need at least 64x64 pixels",
+        metavar="INPUT",
+        help="an image in any format that Pillow reads, a directory of images, a quoted pattern such as "
+        "'photos/**/*.jpg', a video, or - for a list of files, one a line, on the standard input; ladders need at "
+        "least 64x64 pixels",
     )
     parser.add_argument("--out", type=path, required=True, metavar="DIR", help="directory for the results")
     parser.add_argument(
         "-r", "--recursive", action="store_true", help="also label the images in subdirectories of a directory"
     )
     parser.add_argument(
-        "--overlays",
-        action="store_true",
-        help=f"also write NAME_overlay.png, the class colours over the image, and {_LEGEND}, their legend",
+        "--write",
+        type=_kinds,
+        default=("labels",),
+        metavar="WHAT[,WHAT]",
+        help=f"what to write (default: labels). {kinds}. Where colours are written, {_LEGEND} names them",
     )
     parser.add_argument(
         "--size",
         type=image_size_or_own,
         metavar="HxW|own",
         help="height and width of the images for the network, or their own (default: as many pixels as in training)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="label up to N consecutive images of one size for the network at once (default: 1)",
+    )
+    parser.add_argument(
+        "--every", type=positive_int, default=1, metavar="N", help="label every Nth frame of a video (default: 1)"
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=positive_int,
+        metavar="N",
+        help="read images of up to N pixels (default: 179 million, since a damaged file may announce any number)",
     )
     add_device(parser)
     parser.set_defaults(run=run)
@@ -64,83 +93,141 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Labels every image; returns 0 if all could be used, else 2."""
     out: Path = arguments.out
-    found = find_images(arguments.images, out, arguments.recursive)
+    found = _find(arguments)
     checkpoint = load_checkpoint(arguments.checkpoint)
     device = find_device(arguments.device)
     model = build_model(checkpoint, device)
     if isinstance(arguments.size, tuple):
         check_network_size(arguments.size, model.min_size)
     out.mkdir(parents=True, exist_ok=True)
-    if arguments.overlays:
+    if any(FILE_KINDS[name].coloured for name in arguments.write):
         _write_legend(out / _LEGEND, found.images, checkpoint.label_set)
-    labelled = 0
+    total = sum(count_frames(image.path, arguments.every) if image.is_video else 1 for image in found.images)
     # Where the bar cannot be rewritten in place, the lines of the images say how far it is.
-    with Progress(sys.stderr, "predict", len(found.images), plain_lines=0) as progress:
+    with Progress(sys.stderr, "predict", total, plain_lines=0) as progress, pixel_limit(arguments.max_pixels):
         for reason in found.unread:
             progress.note(f"ladderseg: error: {reason}")
         if found.others:
             progress.note(f"ladderseg: {found.others} files without an image's ending are left out")
-        job = _Job(arguments, checkpoint, model, ShrunkImages(progress.note))
-        for done, image in enumerate(found.images, start=1):
-            refused = False
-            try:
-                with refusals_named():
-                    written = job.label(image)
-            except (OSError, ValueError, SystemRefusal) as error:
-                named = str(error) if str(image.path) in str(error) else f"{image.path}: {error}"
-                progress.note(f"ladderseg: error: {named}")
-                refused = isinstance(error, SystemRefusal)
-            else:
-                progress.clear()
-                print(f"{image.path}: {', '.join(map(str, written))}", flush=True)
-                labelled += 1
-            if refused:
-                job.give_back()
-            progress.update(done, "")
-        job.shrunk.finish()
-    print(f"labelled {labelled} of {len(found.images)} images on {device}")
-    return 2 if found.unread or labelled < len(found.images) else 0
+        reports = _Reports(progress, ShrunkImages(progress.note) if arguments.size is None else None)
+        with closing(_results(arguments, found, checkpoint, model)) as results:
+            for result in results:
+                reports.add(result)
+        reports.finish()
+    print(f"labelled {reports.labelled} of {reports.images} images on {device}")
+    return 2 if found.unread or reports.labelled < reports.images else 0
 
 
-def _write_legend(file: Path, images: list[InputImage], label_set: LabelSet) -> None:
+def _input(text: str) -> Path | Literal["-"]:
+    return _LIST if text == _LIST else path(text)
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    """Names of FILE_KINDS, in its order."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in FILE_KINDS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"expected some of {', '.join(FILE_KINDS)}, got {unknown[0]!r}")
+    return tuple(name for name in FILE_KINDS if name in names)
+
+
+def _find(arguments: argparse.Namespace) -> InputImages:
+    """Images that the command line asks for; optional packages that they or their results need are there."""
+    check_packages(arguments.write)
+    if arguments.images.count(_LIST) > 1:
+        raise ValueError("the list on the standard input can be given once only")
+    inputs = [read_list(sys.stdin.buffer) if given == _LIST else given for given in arguments.images]
+    endings = [FILE_KINDS[name].ending for name in arguments.write]
+    found = find_images(inputs, arguments.out, arguments.recursive, endings)
+    if found.has_videos:
+        check_video_package()
+    return found
+
+
+def _write_legend(file: Path, images: Sequence[InputImage], label_set: LabelSet) -> None:
     if any(image.path.exists() and file.exists() and image.path.samefile(file) for image in images):
         raise ValueError(f"{file}, which shows the colours of the overlays, would overwrite an input image")
     write_png(file, legend(label_set, range(len(label_set)), _LEGEND_WIDTH))
 
 
-class _Job:
-    """Work to do on each image."""
+class _Result(NamedTuple):
+    """An image, the files that were written for it, or an error."""
 
-    def __init__(
-        self, arguments: argparse.Namespace, checkpoint: Checkpoint, model: SegmentationModel, shrunk: ShrunkImages
-    ) -> None:
-        self.shrunk = shrunk
-        self._size: SizeOrOwn | None = arguments.size
-        self._overlays: bool = arguments.overlays
-        self._checkpoint, self._model = checkpoint, model
+    image: InputImage
+    size: tuple[int, int] = (0, 0)
+    network_size: tuple[int, int] = (0, 0)
+    written: Sequence[Path] = ()
+    error: Exception | None = None
 
-    def label(self, image: InputImage) -> list[Path]:
-        """Writes the results for `image` and returns their paths.
 
-        Raises:
-            OSError, ValueError: the image cannot be used, or a result cannot be written.
-            RuntimeError, MemoryError: the system refuses memory.
-        """
-        checkpoint, label_set = self._checkpoint, self._checkpoint.label_set
-        pixels = read_image(image.path)
-        size = pixels.shape[:2]
-        check_image_size(image.path, size, self._model.min_size)
-        if self._size is None:
-            self.shrunk.add(image.path, size, prediction_size(size, checkpoint.size, self._model.min_size))
-        labels = predict_image(self._model, pixels, checkpoint.normalisation, checkpoint.size, self._size)
-        image.labels.parent.mkdir(parents=True, exist_ok=True)
-        write_labels(image.labels, labels, label_set)
-        if not self._overlays:
-            return [image.labels]
-        write_overlay(image.overlay, pixels, labels, label_set)
-        return [image.labels, image.overlay]
+def _results(
+    arguments: argparse.Namespace, found: InputImages, checkpoint: Checkpoint, model: SegmentationModel
+) -> Generator[_Result, None, None]:
+    """Results of all images, in their order. Threads read the next images and write the last ones."""
+    labelled = label_images(
+        model,
+        pictures(found.images, arguments.every),
+        checkpoint.normalisation,
+        checkpoint.size,
+        arguments.size,
+        read=partial(InputImage.read, least=model.min_size),
+        batch=arguments.batch,
+        probabilities=any(FILE_KINDS[name].probabilities for name in arguments.write),
+    )
+    write = partial(_write, kinds=arguments.write, label_set=checkpoint.label_set)
+    with closing(labelled):
+        yield from map_behind(write, labelled)
 
-    def give_back(self) -> None:
-        """Releases the memory that an image needed beyond the usual, so that the next image can have it."""
-        gc.collect()  # the error's frames, with all maps
-        self._model.release_workspace()
+
+def _write(
+    image: LabelledImage[InputImage] | UnusableImage[InputImage], kinds: Collection[str], label_set: LabelSet
+) -> _Result:
+    """Writes the results of one image."""
+    source = image.source
+    if isinstance(image, UnusableImage):
+        return _Result(source, error=image.error)
+    written = []
+    try:
+        with refusals_named():
+            source.result.parent.mkdir(parents=True, exist_ok=True)
+            for name in kinds:
+                written.append(source.output(FILE_KINDS[name].ending))
+                FILE_KINDS[name].write(written[-1], image, label_set)
+    except (OSError, ValueError, SystemRefusal) as error:
+        return _Result(source, error=error)
+    return _Result(source, image.labels.shape, image.network_size, written)
+
+
+class _Reports:
+    """Lines about the images, in their order.
+
+    Args:
+        shrunk: warns of images that are seen too small; None if the user chose the size.
+    """
+
+    def __init__(self, progress: Progress, shrunk: ShrunkImages | None) -> None:
+        self.images = self.labelled = 0
+        self._progress, self._shrunk = progress, shrunk
+
+    def add(self, result: _Result) -> None:
+        """Prints what became of an image."""
+        self.images += 1
+        if result.error is not None:
+            self._progress.note(f"ladderseg: error: {_reason(result.image, result.error)}")
+        else:
+            if self._shrunk is not None:
+                self._shrunk.add(result.image, result.size, result.network_size)
+            self._progress.clear()
+            print(f"{result.image}: {', '.join(map(str, result.written))}", flush=True)
+            self.labelled += 1
+        self._progress.update(self.images, "")
+
+    def finish(self) -> None:
+        """Prints what is known after the last image."""
+        if self._shrunk is not None:
+            self._shrunk.finish()
+
+
+def _reason(image: InputImage, error: Exception) -> str:
+    text = str(error) if str(image.path) in str(error) else f"{image}: {error}"
+    return f"{text}; --max-pixels N reads images of up to N pixels" if above_pixel_limit(error) else text

@@ -29,6 +29,7 @@ from .open_data_set import (
     register_data_set,
 )
 from .pair_check import check_pairs
+from .pixel_limit import above_pixel_limit, pixel_limit
 from .result_format import ResultFormat
 from .sample import Sample, SegmentationDataset
 from .sample_map import map_samples
@@ -81,6 +82,7 @@ __all__ = [
     "StreetScenes",
     "Survey",
     "TrainingBatches",
+    "above_pixel_limit",
     "absent_classes_warning",
     "change_colours",
     "check_image_size",
@@ -95,6 +97,7 @@ __all__ = [
     "map_samples",
     "open_data_set",
     "option_owners",
+    "pixel_limit",
     "read_annotation",
     "read_classes",
     "read_classes_list",

@@ -4,7 +4,7 @@ from .checkpoint import Checkpoint, build_model, load_checkpoint, save_checkpoin
 from .config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
 from .errors import Interrupted, NonFiniteError, SystemRefusal
 from .evaluation import ConfusionMatrix, Scores, evaluate
-from .predict import predict_image, prediction_size
+from .predict import LabelledImage, UnusableImage, label_images, predict_image, prediction_size
 from .run_directory import RunDirectory
 from .run_log import RunLog
 from .schedule import learning_rate_factor
@@ -18,6 +18,7 @@ __all__ = [
     "DataConfig",
     "Evaluation",
     "Interrupted",
+    "LabelledImage",
     "ModelConfig",
     "NonFiniteError",
     "OutputConfig",
@@ -27,8 +28,10 @@ __all__ = [
     "SystemRefusal",
     "TrainingConfig",
     "TrainingResult",
+    "UnusableImage",
     "build_model",
     "evaluate",
+    "label_images",
     "learning_rate_factor",
     "load_checkpoint",
     "predict_image",

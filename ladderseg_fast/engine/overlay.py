@@ -23,6 +23,11 @@ def write_overlay(path: Path, image: np.ndarray, labels: np.ndarray, label_set: 
     write_png(path, image_from_array(overlay(image, labels, label_set)))
 
 
+def write_colours(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
+    """Writes the class colours of `labels` [H, W] uint8 as an RGB PNG, as write_overlay does."""
+    write_png(path, image_from_array(label_set.colour_table()[labels]))
+
+
 def write_labels(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
     """Writes `labels` [H, W] uint8 as a palette PNG of 8 bits, as write_overlay does.
 

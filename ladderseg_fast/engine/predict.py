@@ -1,16 +1,53 @@
-"""Labels of single images of any size."""
+"""Labels of single images of any size, and of many, whose next ones are read while these are computed."""
 
-from typing import Final, Literal
+import gc
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Generic, Literal, TypeVar
 
 import numpy as np
+import torch
 
-from ..data import Normalisation
+from .. import ops
+from ..data import Normalisation, read_image, resize_image
 from ..models import SegmentationModel
-from .evaluation import Views, label_image
+from ..models.segmentation_model import evaluating
+from .errors import SystemRefusal
+from .evaluation.averaging import mean_probabilities
+from .refusals import refusals_named
+from .threads import map_ahead, suitable_threads
 
 #: Stands for a size: every image is seen at its own.
 OWN_SIZE: Final = "own"
 SizeOrOwn = tuple[int, int] | Literal["own"]
+
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True)
+class LabelledImage(Generic[Source]):
+    """An image with the model's answer.
+
+    pixels: [H, W, 3] uint8, as it was read; labels: [H, W] uint8 class numbers.
+    probabilities: [K, H, W] float16, if they were asked for.
+    network_size: (height, width) at which the network saw it.
+    """
+
+    source: Source
+    pixels: np.ndarray
+    labels: np.ndarray
+    probabilities: np.ndarray | None
+    network_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class UnusableImage(Generic[Source]):
+    """An image that has no labels: an OSError or ValueError if it cannot be read, a SystemRefusal if memory lacks."""
+
+    source: Source
+    error: OSError | ValueError | SystemRefusal
 
 
 def prediction_size(image_size: tuple[int, int], trained_size: tuple[int, int], least: int) -> tuple[int, int]:
@@ -37,6 +74,135 @@ def predict_image(
     Args:
         size: (height, width) at which the network sees it; OWN_SIZE: its own; None: `prediction_size`.
     """
+    seen = _network_size(image.shape[:2], trained_size, size, model.min_size)
+    (result,) = _label(model, [_Prepared(None, image, normalisation, seen)], probabilities=False)
+    return result.labels
+
+
+def read_source(source: Path | np.ndarray) -> np.ndarray:
+    """Pixels [H, W, 3] uint8 of an image file, or the array [H, W, 3] uint8 itself."""
+    return source if isinstance(source, np.ndarray) else read_image(source)
+
+
+def label_images(
+    model: SegmentationModel,
+    sources: Iterable[Source],
+    normalisation: Normalisation,
+    trained_size: tuple[int, int],
+    size: SizeOrOwn | None = None,
+    read: Callable[[Source], np.ndarray] = read_source,  # type: ignore[assignment]
+    batch: int = 1,
+    probabilities: bool = False,
+) -> Generator[LabelledImage[Source] | UnusableImage[Source], None, None]:
+    """Labels the images `sources`, one after the other, in their order.
+
+    Threads read, resize and normalise the next images while the network computes. At most about `batch` images plus a
+    few are in memory, however many there are. An image that cannot be read has an UnusableImage in its place.
+
+    Args:
+        sources: paths of image files, or arrays [H, W, 3] uint8; anything else that `read` understands. Threads step
+            through it.
+        size: as for predict_image.
+        read: gives the pixels [H, W, 3] uint8 of a source; called in threads. Its OSError and ValueError are reported.
+        batch: greatest number of consecutive images of one size for the network that it computes at once.
+        probabilities: also give the probabilities of all classes. These need 2 bytes per class and pixel.
+    """
+
+    def prepare(source: Source) -> _Prepared[Source] | UnusableImage[Source]:
+        try:
+            with refusals_named():
+                pixels = read(source)
+                seen = _network_size(pixels.shape[:2], trained_size, size, model.min_size)
+                return _Prepared(source, pixels, normalisation, seen)
+        except (OSError, ValueError, SystemRefusal) as error:
+            return UnusableImage(source, error)
+
+    with closing(map_ahead(prepare, sources, ahead=batch + suitable_threads())) as prepared:
+        for group in _groups(prepared, batch):
+            yield from _label_group(model, group, probabilities)
+
+
+class _Prepared(Generic[Source]):
+    """An image and its tensor for the network, [3, h, w] float32."""
+
+    def __init__(
+        self, source: Source, pixels: np.ndarray, normalisation: Normalisation, network_size: tuple[int, int]
+    ) -> None:
+        self.source, self.pixels, self.network_size = source, pixels, network_size
+        self.tensor = normalisation(resize_image(pixels, network_size))
+
+
+def _network_size(
+    image_size: tuple[int, int], trained_size: tuple[int, int], size: SizeOrOwn | None, least: int
+) -> tuple[int, int]:
     if size is None:
-        size = prediction_size(image.shape[:2], trained_size, model.min_size)
-    return label_image(model, image, normalisation, Views(None if isinstance(size, str) else size)).cpu().numpy()
+        return prediction_size(image_size, trained_size, least)
+    height, width = image_size if size == OWN_SIZE else size
+    return max(least, height), max(least, width)
+
+
+def _groups(
+    prepared: Iterable["_Prepared[Source] | UnusableImage[Source]"], batch: int
+) -> Iterator[list["_Prepared[Source] | UnusableImage[Source]"]]:
+    """Lists of consecutive entries whose images, at most `batch`, have one size for the network."""
+    group: list[_Prepared[Source] | UnusableImage[Source]] = []
+    images, size = 0, None
+    for entry in prepared:
+        if isinstance(entry, _Prepared):
+            if images and entry.network_size != size:
+                yield group
+                group, images = [], 0
+            images, size = images + 1, entry.network_size
+        group.append(entry)
+        if images in (0, batch):
+            yield group
+            group, images = [], 0
+    if group:
+        yield group
+
+
+def _label_group(
+    model: SegmentationModel, group: "Sequence[_Prepared[Source] | UnusableImage[Source]]", probabilities: bool
+) -> Iterator[LabelledImage[Source] | UnusableImage[Source]]:
+    """Results for `group` in its order. If memory lacks for its images together, they are labelled one by one."""
+    images = [entry for entry in group if isinstance(entry, _Prepared)]
+    try:
+        with refusals_named():
+            labelled = iter(_label(model, images, probabilities) if images else [])
+    except (OSError, ValueError) as error:
+        refused: OSError | ValueError | SystemRefusal = error
+    except SystemRefusal as error:
+        refused = SystemRefusal(str(error))
+    else:
+        for entry in group:
+            yield next(labelled) if isinstance(entry, _Prepared) else entry
+        return
+    if isinstance(refused, SystemRefusal):
+        gc.collect()  # the error's frames, with all maps
+        model.release_workspace()  # what was needed beyond the usual can be the next image's
+    if len(images) == 1:
+        for entry in group:
+            yield UnusableImage(entry.source, refused) if isinstance(entry, _Prepared) else entry
+        return
+    for entry in group:
+        yield from _label_group(model, [entry], probabilities)
+
+
+@torch.no_grad()
+def _label(
+    model: SegmentationModel, images: "Sequence[_Prepared[Source]]", probabilities: bool
+) -> list[LabelledImage[Source]]:
+    """Labels of `images`, which have one size for the network, each at its own size.
+
+    The logits, at about a quarter of the network's size, are upsampled bilinearly straight to the image's.
+    """
+    device = next(model.parameters()).device
+    with evaluating(model):
+        logits = model(torch.stack([image.tensor for image in images]).to(device)).logits
+    results = []
+    for image, scores in zip(images, logits.split(1), strict=True):
+        size = image.pixels.shape[:2]
+        labels = ops.upsample_argmax(scores, size)[0].cpu().numpy()
+        shares = mean_probabilities([scores], size)[0].cpu().numpy() if probabilities else None
+        results.append(LabelledImage(image.source, image.pixels, labels, shares, image.network_size))
+    return results

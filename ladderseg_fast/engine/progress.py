@@ -44,7 +44,11 @@ class Progress:
                 raise
 
     def update(self, done: int, details: str) -> None:
-        """Shows that `done` of the total are finished; `details` is the rest of the line."""
+        """Shows that `done` of the total are finished; `details` is the rest of the line.
+
+        A total that was estimated too low grows.
+        """
+        self._total = max(self._total, done)
         if self._in_place:
             filled = _BAR_WIDTH * done // self._total
             bar = "#" * filled + "." * (_BAR_WIDTH - filled)

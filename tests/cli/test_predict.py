@@ -13,6 +13,7 @@ from PIL import Image
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.cuda.images import KernelsUnavailableError
 from ladderseg_fast.data import STREET_LABELS, StreetScenes
+from ladderseg_fast.engine.predict import _label
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def names(directory):
 
 def test_writes_labels_and_overlays(trained, images, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
-    assert predict(trained, images, out, "--overlays") == 0
+    assert predict(trained, images, out, "--write", "labels,overlays") == 0
     assert names(out) == ["legend.png", "one_labels.png", "one_overlay.png", "two_labels.png", "two_overlay.png"]
     for path in images:
         size = Image.open(path).size
@@ -57,11 +58,11 @@ def test_overlays_are_written_on_request_only(trained, images, tmp_path):
 
 @pytest.mark.real_use
 def test_legend_beside_overlays(trained, images, tmp_path, capsys):
-    assert predict(trained, images, tmp_path / "out", "--overlays") == 0
+    assert predict(trained, images, tmp_path / "out", "--write", "labels,overlays") == 0
     assert "legend.png" in names(tmp_path / "out")
     mine = tmp_path / "out" / "legend.png"
     mine.write_bytes(images[0].read_bytes())
-    assert predict(trained, [mine], tmp_path / "out", "--overlays") == 2
+    assert predict(trained, [mine], tmp_path / "out", "--write", "labels,overlays") == 2
     assert "would overwrite an input image" in capsys.readouterr().err
     assert mine.read_bytes() == images[0].read_bytes()
 
@@ -219,15 +220,21 @@ def test_name_that_the_terminal_cannot_encode(trained, images, tmp_path, monkeyp
     assert stdout.readline().startswith(f"{tmp_path}/\\udcff.jpg: ")
 
 
+def refuse_memory_for(height, monkeypatch):
+    """Lets the network ask for too much memory if one of its images has `height` rows."""
+
+    def label(model, images, probabilities):
+        if any(len(image.pixels) == height for image in images):
+            torch.empty(1 << 50)
+        return _label(model, images, probabilities)
+
+    monkeypatch.setattr("ladderseg_fast.engine.predict._label", label)
+
+
 @pytest.mark.real_use
 def test_memory_that_is_refused_for_one_image(trained, images, tmp_path, capsys, monkeypatch):
     """As for one of 10000x10000 at its own size; the others are still done."""
-    from ladderseg_fast.engine.evaluation import label_image
-
-    def label(model, image, *others):
-        return torch.empty(1 << 50) if len(image) == 64 else label_image(model, image, *others)
-
-    monkeypatch.setattr("ladderseg_fast.engine.predict.label_image", label)
+    refuse_memory_for(64, monkeypatch)
     assert predict(trained, images, tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert re.fullmatch(rf"ladderseg: error: {images[0]}: the system refused .* of memory\n", error)
@@ -262,7 +269,7 @@ def test_gpu_without_kernels_is_one_line(trained, images, tmp_path, capsys, monk
     def label(*arguments):
         raise KernelsUnavailableError("no CUDA kernels bn_relu_float32 for a device of compute capability 9.0")
 
-    monkeypatch.setattr("ladderseg_fast.engine.predict.label_image", label)
+    monkeypatch.setattr("ladderseg_fast.engine.predict._label", label)
     assert predict(trained, images, tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert re.fullmatch(r"ladderseg: error: no CUDA kernels .* 9\.0; --device cpu does without them\n", error)

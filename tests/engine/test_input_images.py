@@ -18,7 +18,7 @@ def touch(root: Path, *names: str) -> None:
 
 def results(paths: list[Path], out: Path, recursive: bool = False) -> dict[str, str]:
     found = find_images(paths, out, recursive)
-    return {str(image.path): str(image.labels.relative_to(out)) for image in found.images}
+    return {str(image.path): str(image.output("_labels.png").relative_to(out)) for image in found.images}
 
 
 def test_names_never_collide(tmp_path: Path) -> None:

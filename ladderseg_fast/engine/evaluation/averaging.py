@@ -1,12 +1,12 @@
-"""Most probable class of several predictions together, computed in strips of rows."""
+"""Probabilities, and most probable class, of one or several predictions together, computed in strips of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ...ops.strips import strips
+from ...ops.strips import Strip, strips
 
 #: Numbers in the class scores of one strip. Three such maps exist at once: upsampled scores, probabilities, their sum.
 STRIP_VALUES = 2**21
@@ -24,15 +24,30 @@ def argmax_of_mean(scores: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
 
     Equivalent to: the argmax of the sum of F.interpolate(s, size, mode="bilinear").softmax(1) over `scores`.
     """
+    labels = torch.empty((len(scores[0]), *size), dtype=torch.uint8, device=scores[0].device)
+    for strip, total in _strips_of_sum(scores, size):
+        labels[strip.images, strip.rows] = total.argmax(1).to(torch.uint8)
+    return labels
+
+
+def mean_probabilities(scores: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Mean of the softmax probabilities of all `scores`, upsampled as argmax_of_mean does: [N, K, H, W] float16."""
+    images, classes = scores[0].shape[:2]
+    mean = torch.empty((images, classes, *size), dtype=torch.float16, device=scores[0].device)
+    for strip, total in _strips_of_sum(scores, size):
+        mean[strip.images, :, strip.rows] = total / len(scores)
+    return mean
+
+
+def _strips_of_sum(scores: Sequence[Tensor], size: tuple[int, int]) -> Iterator[tuple[Strip, Tensor]]:
+    """Pieces of the images, and the sum [n, K, rows, W] of the probabilities there."""
     height, width = size
     images, classes = scores[0].shape[:2]
-    labels = torch.empty((images, height, width), dtype=torch.uint8, device=scores[0].device)
     for strip in strips(images, height, width, max_pixels=max(1, STRIP_VALUES // classes), halo=0):
         total = _upsampled_rows(scores[0][strip.images], size, strip.rows).softmax(1)
         for more in scores[1:]:
             total += _upsampled_rows(more[strip.images], size, strip.rows).softmax(1)
-        labels[strip.images, strip.rows] = total.argmax(1).to(torch.uint8)
-    return labels
+        yield strip, total
 
 
 def _upsampled_rows(scores: Tensor, size: tuple[int, int], rows: slice) -> Tensor:
