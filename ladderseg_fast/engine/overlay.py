@@ -29,14 +29,19 @@ def write_colours(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
 
 
 def write_labels(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
-    """Writes `labels` [H, W] uint8 as a palette PNG of 8 bits, as write_overlay does.
+    """Writes `labels` [H, W] uint8 as labels_picture makes a PNG of them, as write_overlay does."""
+    write_png(path, labels_picture(labels, label_set))
+
+
+def labels_picture(labels: np.ndarray, label_set: LabelSet) -> Image.Image:
+    """Palette picture of 8 bits of `labels` [H, W] uint8.
 
     Its pixel values are the class indices; viewers show the class colours.
     """
     picture = image_from_array(labels)
     # All 256 colours: with a shorter palette Pillow would store fewer bits per pixel.
     picture.putpalette(label_set.colour_table().tobytes())
-    write_png(path, picture)
+    return picture
 
 
 def write_png(path: Path, picture: Image.Image) -> None:

@@ -1,14 +1,24 @@
 """The scripts of examples/, each as a whole and at a size that takes seconds."""
 
 import importlib.util
+import io
 import re
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from support import torchvision_networks
+from support.ladder_models import TINY
+from support.tiny_training import register_tiny_model
+
+from ladderseg_fast.data import IMAGENET_NORMALISATION, STREET_LABELS, StreetScenes
+from ladderseg_fast.engine import Checkpoint, build_model, predict_image, save_checkpoint
+from ladderseg_fast.models import create_model
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -83,3 +93,28 @@ def test_accelerate_ladder(run: Run, tmp_path: Path) -> None:
     assert len(losses(output)) == 4
     assert "holds a model of" in output
     assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_label_server(tmp_path: Path) -> None:
+    for library in ("fastapi", "httpx"):
+        needs(library)
+    from fastapi.testclient import TestClient
+
+    register_tiny_model()
+    state = create_model(TINY, len(STREET_LABELS)).state_dict()
+    config = {"data": {"size": [64, 96]}}
+    checkpoint = Checkpoint(1, TINY, "lean", STREET_LABELS, (64, 96), IMAGENET_NORMALISATION, config, state)
+    save_checkpoint(tmp_path / "model.pt", checkpoint)
+    application = runpy.run_path(str(EXAMPLES / "label_server.py"))["label_server"](tmp_path / "model.pt")
+    client = TestClient(application)
+    pixels = StreetScenes(1, (70, 110))[0].image
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    answer = client.post("/labels", content=file.getvalue())
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    labels = Image.open(io.BytesIO(answer.content))
+    model = build_model(checkpoint, torch.device("cpu"))
+    expected = predict_image(model, pixels, IMAGENET_NORMALISATION, (64, 96))
+    assert labels.mode == "P" and (np.asarray(labels) == expected).all()
+    refused = client.post("/labels", content=file.getvalue()[:100])
+    assert refused.status_code == 400 and "cannot read the image" in refused.json()["detail"]
