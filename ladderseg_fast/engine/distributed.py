@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib
 import os
 import re
 import signal
@@ -219,6 +220,9 @@ def check_alone() -> None:
 
 def _join(numbers: dict[str, int]) -> tuple[World, RankWatch]:
     rank, size = numbers["RANK"], numbers["WORLD_SIZE"]
+    # DistributedDataParallel imports this module, whose functions keep, as a default argument, the group that there is
+    # at that time. Its connections would then stay open after an error, and the others would wait for an answer.
+    importlib.import_module("torch.distributed.nn.functional")
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     # A launcher that starts all processes again may keep its store, which knows how the last start ended.
     prefix = f"ladderseg/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_groups)}"
