@@ -9,7 +9,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from itertools import count
 from typing import Any, TextIO, TypeVar
@@ -46,8 +46,8 @@ _groups = count()
 class World:
     """Processes with ranks 0 to `size` - 1 that run the same program; this one alone by default.
 
-    Except `is_first`, `stream`, `device`, `leaving` and `explained`, every method is a call that all processes make
-    together, and in the same order.
+    Except `is_first`, `stream`, `writing`, `keeps`, `leaving` and `explained`, every method is a call that all
+    processes make together, and in the same order.
 
     Args:
         local_rank: number of this process on its machine.
@@ -162,6 +162,18 @@ class World:
             if error is not None:
                 raise error
             raise next(_error_of(rank, found) for rank, found in enumerate(described) if found is not None)
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Block in which this process writes a file; if another one fails meanwhile, there is a minute to finish it."""
+        return contextlib.nullcontext() if self._watch is None else self._watch.writing()
+
+    def keeps(self, kept: Callable[[], str]) -> None:
+        """Gives the words about the work that is not lost, for the case that this process has to be ended.
+
+        `kept` is held to the end, so it must not hold a model in DistributedDataParallel: nothing closed its group.
+        """
+        if self._watch is not None:
+            self._watch.kept = kept
 
     def leaving(self) -> None:
         """Says that this process ends after an error, as soon as it has saved what it can."""

@@ -5,7 +5,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch.distributed import Store
 
@@ -17,6 +18,8 @@ _PATIENCE, _SHORT_PATIENCE = 40, 8
 #: Seconds in which the main thread may leave by itself once the run has failed. It cannot while a call that the failed
 #: process will never answer keeps it. With the patience it is less than the 30 s that torchrun grants.
 _GRACE = 5.0
+#: Seconds in which a file that is being written may be finished after that.
+_FILE = 60.0
 #: Exit status of a process that is ended here.
 _STATUS = 2
 
@@ -29,6 +32,9 @@ class RankWatch:
 
     Args:
         store: a connection of its own, as the thread uses it at any time.
+
+    Attributes:
+        kept: what that line says of the work that is not lost, if anything.
     """
 
     def __init__(self, store: Store, rank: int, size: int) -> None:
@@ -36,6 +42,8 @@ class RankWatch:
         self._rank = rank
         self._watched = list(range(1, size)) if rank == 0 else [0]
         self._failure: str | None = None
+        self.kept: Callable[[], str] | None = None
+        self._writing = False
         self._failed, self._stopped, self._leaving = threading.Event(), threading.Event(), threading.Event()
         # The thread and the main thread share one connection, on which a call must not wait for another's answer.
         self._turn = threading.Lock()
@@ -46,6 +54,15 @@ class RankWatch:
     def leaving(self) -> None:
         """Says that the main thread is on its way out, and may take its time."""
         self._leaving.set()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Block in which the main thread writes a file, which it may finish before this process is ended."""
+        self._writing = True
+        try:
+            yield
+        finally:
+            self._writing = False
 
     def report(self, text: str) -> None:
         """Makes `text` the run's failure, unless it has one."""
@@ -117,11 +134,16 @@ class RankWatch:
         return None
 
     def _end_if_stuck(self, failure: str) -> None:
-        if self._stopped.wait(_GRACE):
-            return
-        if self._leaving.is_set():
-            return
-        print(f"ladderseg: error: {failure}; rank {self._rank} ends, too", file=sys.stderr, flush=True)
+        end = time.monotonic() + _FILE
+        while time.monotonic() < end:
+            writing = self._writing
+            if self._stopped.wait(_GRACE) or self._leaving.is_set():
+                return
+            # Who has written a file meanwhile has the whole grace to leave, too.
+            if not (writing or self._writing):
+                break
+        kept = "" if self.kept is None else f"; {self.kept()}"
+        print(f"ladderseg: error: {failure}{kept}; rank {self._rank} ends, too", file=sys.stderr, flush=True)
         self.left()
         os._exit(_STATUS)
 

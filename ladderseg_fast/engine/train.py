@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
@@ -270,6 +271,7 @@ class _Trainer:
         """Runs the rest of the training; if something ends it early, saves what it can, and says so."""
         if self.result.ended:
             return
+        self.world.keeps(partial(_last_in_words, self.run, self.world.is_first))
         with Progress(self.stream, "train", self.steps, done=self.result.step) as self.progress:
             try:
                 # A resumed run may have stopped between a step and its evaluation.
@@ -322,7 +324,7 @@ class _Trainer:
             "processes": self.world.size,
             "random": get_random_states(),
         }
-        save_checkpoint(self.run.last, self._checkpoint(training_state))
+        self._write(self.run.last, training_state)
 
     def draw_curve(self) -> None:
         """Writes the curve of the steps and evaluations so far, in the first process."""
@@ -460,7 +462,7 @@ class _Trainer:
             scores = self.validation.scores(model, step, lambda: self._stop_if(interrupt))
         self.result.evaluations.append(Evaluation(step, scores.miou, scores.pixel_accuracy))
         if self.result.best is not None and self.result.best.step == step:
-            self.world.first(lambda: save_checkpoint(self.run.best, self._checkpoint(None)))
+            self.world.first(lambda: self._write(self.run.best, None))
         # Last: a run that is resumed here evaluates again unless all of it was done.
         self.recorder.evaluation(
             step=step,
@@ -477,8 +479,9 @@ class _Trainer:
         with self.learner.result() as model:
             return self.validation.draw_overlays(model, self.run.overlays, self.run.will_write)
 
-    def _checkpoint(self, training_state: dict[str, Any] | None) -> Checkpoint:
-        return Checkpoint(
+    def _write(self, path: Path, training_state: dict[str, Any] | None) -> None:
+        """Writes the weights with `training_state` to `path`."""
+        checkpoint = Checkpoint(
             step=self.result.step,
             model=self.config.model.name,
             memory=self.config.model.memory,
@@ -489,6 +492,8 @@ class _Trainer:
             state=self.learner.result_weights(),
             training_state=training_state,
         )
+        with self.world.writing():
+            save_checkpoint(path, checkpoint)
 
     def _balanced_weights(self, interrupt: InterruptRequest) -> tuple[float, ...]:
         with Progress(self.stream, "count classes", len(self.training_set), plain_lines=0) as progress:
@@ -522,4 +527,11 @@ class _Trainer:
         return f"a lower learning rate may help; {self._last_checkpoint()}"
 
     def _last_checkpoint(self) -> str:
-        return f"the last checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint was written"
+        return _last_in_words(self.run, self.world.is_first)
+
+
+def _last_in_words(run: RunDirectory, sees: bool) -> str:
+    """Words about the last checkpoint of `run`, for a process that `sees` its directory, or may not see it."""
+    if run.last.exists():
+        return f"the last checkpoint is {run.last}"
+    return "no checkpoint was written" if sees else f"the last checkpoint, if any, is {run.last}"

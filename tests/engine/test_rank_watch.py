@@ -54,6 +54,27 @@ def test_one_that_is_gone_is_named_to_all_and_stuck_ones_end(ended, capsys):
     assert "; rank 0 ends, too" in said
 
 
+def test_a_file_is_finished_before_the_process_ends(ended, capsys):
+    (watch,) = start(1)
+    watch.kept = lambda: "the last checkpoint is last.pt"
+    with watch.writing():
+        watch.report("rank 1: no space")
+        time.sleep(0.7)  # longer than the grace
+        assert ended[0] == []
+    assert ended[1].wait(timeout=20)
+    stop([watch])
+    assert "error: rank 1: no space; the last checkpoint is last.pt; rank 0 ends, too" in capsys.readouterr().err
+
+
+def test_a_file_that_is_never_finished_does_not_keep_the_process(ended, monkeypatch):
+    monkeypatch.setattr(rank_watch, "_FILE", 0.5)
+    (watch,) = start(1)
+    with watch.writing():
+        watch.report("rank 1: no space")
+        assert ended[1].wait(timeout=20)
+    stop([watch])
+
+
 def test_once_a_call_has_failed_little_patience_is_left(ended, monkeypatch):
     monkeypatch.setattr(rank_watch, "_PATIENCE", 10**9)
     first, second = start(2)
