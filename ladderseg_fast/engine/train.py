@@ -175,7 +175,7 @@ class _Trainer:
         """Makes the run's directory, and weighs the classes by their frequency if the configuration says so."""
         revision = self.world.first(lambda: self._make_directory(overwrite, resume))
         if self.config.training.class_weights == BALANCED:
-            self.learner.weigh_classes(self.world.first(lambda: self._balanced_weights(interrupt)))
+            self.learner.weigh_classes(self._balanced_weights(interrupt))
         self.recorder = Recorder(self.config, self.run, 0, self.world)
         colours = dict(zip(self.label_set.names, self.label_set.palette, strict=True))
         self.recorder.begin("start", revision, class_weights=self.learner.class_weights, colours=colours)
@@ -503,7 +503,7 @@ class _Trainer:
                 if interrupt.pending:
                     raise Interrupted("interrupted before the first step", interrupt.pending)
 
-            return median_frequency_weights(self.training_set, decided(self.config.data.workers), on_sample)
+            return median_frequency_weights(self.training_set, decided(self.config.data.workers), on_sample, self.world)
 
     def _epoch(self) -> float:
         """Number of passes over the training images so far."""

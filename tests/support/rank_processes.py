@@ -20,6 +20,7 @@ from torch.distributed import TCPStore
 from ladderseg_fast.cli import evaluate, train
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.data import StreetScenes
+from ladderseg_fast.engine import class_weights
 from ladderseg_fast.engine.learner import Learner
 from ladderseg_fast.engine.run_log import RunLog
 
@@ -109,6 +110,7 @@ def _fault(fault: tuple[int, str, int] | None) -> Iterator[None]:
     _, what, at = fault
     faults: dict[str, tuple[Any, str]] = {
         "signal": (Learner, "add_batch"),
+        "signal while counting": (class_weights, "_pixel_counts"),
         "full disk": (RunLog, "append"),
         "broken image": (StreetScenes, "__getitem__"),
         "bug": (Learner, "update"),
