@@ -1,7 +1,8 @@
 """The argument `memory` of models, and the plans of models with a budget."""
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -62,11 +63,22 @@ class _OnDevice:
 
 @dataclass
 class _Kind:
-    """Steps of one kind: their plan, and their part on each device."""
+    """Steps of one kind: their plan, its prediction for each device, and their part on each device once they run."""
 
     plan: lean.MemoryPlan
-    parts: list[_OnDevice]
+    estimates: list[memory.Estimate]
+    parts: list[_OnDevice] = field(default_factory=list)
     steps: int = 0
+
+    def begin(self, workspaces: Sequence[lean.Workspace], devices: Sequence[torch.device]) -> None:
+        """Announces the places of the maps to the workspaces of the first step."""
+        for estimate, workspace in zip(self.estimates, workspaces, strict=True):
+            workspace.expect(estimate.placements)
+        self.parts = [
+            _OnDevice(*each, memory.memory_in_use(each[2]), memory.peak_memory(each[2]))
+            for each in zip(self.estimates, workspaces, devices, strict=True)
+        ]
+        self.steps = 0
 
 
 class BudgetPlans:
@@ -102,35 +114,32 @@ class BudgetPlans:
         where = None if placement is None else (placement.devices, placement.cuts)
         key = tuple(images.shape), dtype, images.device, model.training, where
         if key not in self._kinds:
-            self._kinds[key] = self._planned(model, images, dtype, workspace, placement)
+            self._kinds[key] = self._planned(model, images, dtype, placement)
         kind = self._kinds[key]
+        if not kind.parts:
+            one = [workspace], [images.device]
+            kind.begin(*(one if placement is None else (placement.workspaces, placement.devices)))
         if kind.steps == _STEPS_UNTIL_SETTLED:
             for part in kind.parts:
                 self._check(part, alone=placement is None or len(set(placement.devices)) == len(placement.devices))
         kind.steps += 1
         return kind.plan
 
+    def released(self) -> None:
+        """Called when the workspaces have been released or others take their place: they know no places any more."""
+        for kind in self._kinds.values():
+            kind.parts = []
+
     def _planned(
-        self,
-        model: LeanModel,
-        images: Tensor,
-        dtype: torch.dtype,
-        workspace: lean.Workspace,
-        placement: DevicePlacement | None,
+        self, model: LeanModel, images: Tensor, dtype: torch.dtype, placement: DevicePlacement | None
     ) -> _Kind:
         device, shape = images.device, images.shape
         if placement is None:
             planned = memory.plan(model, shape, dtype, self.budget, device)
-            plan, where = planned.plan, [(planned.estimate, workspace, device)]
-        else:
-            planner = memory.parts_planner_for(model, shape, len(placement.devices), placement.cuts, dtype, device)
-            parts = planner.plan(self.budget)
-            plan, where = parts.plan, [*zip(parts.estimates, placement.workspaces, placement.devices)]
-        for estimate, own, _ in where:
-            own.expect(estimate.placements)
-        return _Kind(
-            plan, [_OnDevice(*each, memory.memory_in_use(each[2]), memory.peak_memory(each[2])) for each in where]
-        )
+            return _Kind(planned.plan, [planned.estimate])
+        planner = memory.parts_planner_for(model, shape, len(placement.devices), placement.cuts, dtype, device)
+        parts = planner.plan(self.budget)
+        return _Kind(parts.plan, [*parts.estimates])
 
     def _check(self, part: _OnDevice, alone: bool) -> None:
         """Compares with the prediction; `alone`: no other part of the model is on the same device."""

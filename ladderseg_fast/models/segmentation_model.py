@@ -131,7 +131,8 @@ class SegmentationModel(Network):
 
         Images go to the first device. All scores are on the last one, where labels and loss belong. Batch norms see
         whole batches. A budget in `memory` is that of each device. One device makes an ordinary model again, as does
-        `to` with a device. A device that is given twice stands for two: each part has its own memory.
+        `to` with a device on which not all parts are. A device that is given twice stands for two: each part has its
+        own memory. If all parts are on one device, `to` that device moves nothing, and keeps them.
 
         Raises:
             ValueError: there are too many or too few names or one is not known, a device does not exist, or parts on
@@ -142,11 +143,11 @@ class SegmentationModel(Network):
         if not devices:
             raise ValueError("devices must name at least one device")
         placement = placement_of(self, devices, after)
+        self.release_workspace()
         if len(placement.devices) == 1:
             self._placement = None
             return self.to(placement.devices[0])
         move(self, placement)
-        self.release_workspace()
         self._placement = placement
         return self
 
@@ -157,6 +158,7 @@ class SegmentationModel(Network):
         if placement is not None:
             found = set(devices_of(self))
             if len(found) == 1 and found != set(placement.devices):
+                self.release_workspace()
                 self._placement = None
         return self
 
@@ -328,6 +330,8 @@ class SegmentationModel(Network):
         if self._placement is not None:
             for workspace in self._placement.workspaces:
                 workspace.release()
+        if self._budget_plans is not None:
+            self._budget_plans.released()
 
     def extra_repr(self) -> str:
         options = [f"{key}={value!r}" for key, value in self.configuration.items()]

@@ -4,8 +4,10 @@ torch has one CPU. Given twice, it stands for two devices: each part has its wor
 """
 
 import copy
+import gc
 import pickle
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,6 +266,12 @@ def test_moving_everything_to_one_device_ends_the_placement() -> None:
     assert placed(made("ladder"), "db2").to("meta").placement is None
 
 
+def test_parts_on_one_device_stay_where_all_is_moved_there() -> None:
+    """Libraries move each model to the device that it is on already."""
+    model = placed(made("ladder"), "db2")
+    assert model.to("cpu").cpu().placement is not None
+
+
 def test_what_is_moved_by_hand_is_named() -> None:
     model = placed(made("ladder"), "db2")
     model.features.denseblock3.denselayer1.norm1.to("meta")
@@ -306,7 +314,17 @@ def test_a_budget_is_that_of_each_device(monkeypatch: pytest.MonkeyPatch) -> Non
             one_step(model, seed)
     sizes = [workspace.arena_size for workspace in model.placement.workspaces]
     assert sizes == [estimate.workspace for estimate in planner.fastest.estimates]
-    model.memory = "1MB"
+    # What the workspaces have been told goes with their memory, and new ones know nothing yet.
+    for anew in (model.release_workspace, lambda: model.place(["cpu", "cpu"], "db2")):
+        anew()
+        assert [workspace.arena_size for workspace in model.placement.workspaces] == [0, 0]
+        one_step(model)
+        assert sizes == [workspace.arena_size for workspace in model.placement.workspaces]
+    old = weakref.ref(model.placement.workspaces[0])
+    model.place("cpu")
+    gc.collect()
+    assert old() is None, "its memory is free"
+    model.place(["cpu", "cpu"], "db2").memory = "1MB"
     with pytest.raises(memory.BudgetError, match="on 2 devices fits into 1.0 MB on each"):
         one_step(model)
 
