@@ -66,7 +66,7 @@ def _train(arguments: argparse.Namespace, world: World) -> int:
     training_set, validation_set = open_splits(config.data)
     if not resume and validation_set.whole:
         print(split_in_words(config, len(training_set), len(validation_set)), file=stream)
-    config = with_size(config, training_set, stream).resolved(len(training_set), world.local_size)
+    config = with_size(config, training_set, stream).resolved(len(training_set), world.size, world.local_size)
     directory = RunDirectory(Path(decided(config.output.directory)))
     result = train(
         config,

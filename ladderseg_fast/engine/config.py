@@ -341,11 +341,12 @@ class Config:
         """Whether the encoder starts from trained weights."""
         return self.model.weights is not None or self.training.init_from is not None
 
-    def resolved(self, images: int, processes: int = 1) -> "Config":
+    def resolved(self, images: int, processes: int = 1, here: int | None = None) -> "Config":
         """Configuration with everything decided that was left open: sizes, lengths, intervals, device, processes,
         absolute paths.
 
-        It is for a training split of `images`, and for this machine, on which `processes` train together.
+        It is for a training split of `images`, and for this machine, on which `here` (all, if None) of the `processes`
+        train that share each batch.
 
         Raises:
             ValueError: `data.size` is not set and the kind of data has no default, the epochs are too many steps, or
@@ -366,7 +367,7 @@ class Config:
             data=replace(
                 self.data.with_absolute_paths(),
                 size=self.data.resolved_size(),
-                workers=self._workers(devices[0], processes),
+                workers=self._workers(devices[0], processes, processes if here is None else here),
             ),
             training=replace(
                 training,
@@ -409,14 +410,14 @@ class Config:
             OutputConfig(**tables["output"]),
         )
 
-    def _workers(self, device: torch.device, processes: int) -> int:
-        """Value of `data.workers`, or the number that suits one of `processes` that train together on `device`."""
+    def _workers(self, device: torch.device, processes: int, here: int) -> int:
+        """Value of `data.workers`, or the number that suits each of the processes on this machine; see `resolved`."""
         if self.data.workers is not None:
             return self.data.workers
         height, width = self.data.crop or self.data.resolved_size()
         # An image of float32 and its labels.
         batch_bytes = self.training.batch // processes * height * width * (3 * 4 + 1)
-        return suitable_workers(device, batch_bytes, processes)
+        return suitable_workers(device, batch_bytes, here)
 
     def _absolute_weights(self) -> str | None:
         return self.model.weights if self.model.weights == IMAGENET else _absolute(self.model.weights)

@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import signal
+import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +34,8 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 #: Messages of gloo, NCCL and torch when a process does not answer.
 _COMMUNICATION = re.compile(r"gloo|NCCL|Connection (closed|reset)|ProcessGroup")
 
-#: Errors that a user can mend, which one process says for all.
-_SAID_ONCE = (OSError, ValueError, ImportError, NonFiniteError, SystemRefusal, Interrupted)
+#: Errors that a user can mend, or has made, which one process says for all.
+_SAID_ONCE = (OSError, ValueError, ImportError, NonFiniteError, SystemRefusal, Interrupted, KeyboardInterrupt)
 
 #: Seconds that a process that failed gives rank 0 to save and to say what happened.
 _LAST_WORDS = 25.0
@@ -73,22 +74,32 @@ class World:
         return stream if self.is_first else open(os.devnull, "w", encoding="utf-8")
 
     def device(self, device: torch.device) -> torch.device:
-        """Device of this process if the run was asked for on `device`: on CUDA that of its local rank.
+        """Device of this process if the run was asked for on `device`: on CUDA that of its local rank, or the only one
+        that the launcher shows it.
 
         Raises:
             ValueError: `device` is one certain GPU, which cannot be that of all processes, or there are too few.
+            RankError: there are too few on another machine.
         """
         if self.size == 1 or device.type != "cuda":
             return device
         if device.index is not None:
             raise ValueError(f'device must be "cuda" or "cpu" with {self.size} processes, got "{device}"')
-        if self.local_rank >= torch.cuda.device_count():
-            raise ValueError(
-                f"there are {self.local_size} processes on this machine, which need a GPU each, but torch finds "
-                f"{torch.cuda.device_count()}"
-            )
-        torch.cuda.set_device(self.local_rank)
-        return torch.device("cuda", self.local_rank)
+        found = torch.cuda.device_count()
+        number = 0 if found == 1 else self.local_rank
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        # Before version 2.5, torch may not tell a GPU's UUID.
+        uuid = getattr(torch.cuda.get_device_properties(number), "uuid", visible) if number < found else None
+        own = socket.gethostname(), number, str(uuid)
+        taken = self.gather(own).count(own) > 1
+        with self.together():
+            if number >= found or taken:
+                raise ValueError(
+                    f"there are {self.local_size} processes on this machine, which need a GPU each, but torch finds "
+                    f"{found}{'' if visible is None else f' (CUDA_VISIBLE_DEVICES={visible})'} in each of them"
+                )
+        torch.cuda.set_device(number)
+        return torch.device("cuda", number)
 
     def sum(self, tensor: Tensor) -> None:
         """Replaces `tensor` by the sum of all processes' tensors; the bits are the same in each."""
@@ -266,7 +277,7 @@ def _leave_after(error: BaseException, world: World, watch: RankWatch) -> None:
     said = isinstance(error, _SAID_ONCE) and watch.wait_until_left(0, _LAST_WORDS)
     watch.left()
     if said:
-        raise SystemExit(128 + error.signal if isinstance(error, Interrupted) else 2) from error
+        raise SystemExit(_status(error)) from error
 
 
 def _hang_up(error: BaseException) -> None:
@@ -303,6 +314,13 @@ def _numbers() -> dict[str, int]:
     return {name: int(text) for name, text in texts.items()}
 
 
+def _status(error: BaseException) -> int:
+    """Exit status of a process that `error` ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    return 128 + error.signal if isinstance(error, Interrupted) else 2
+
+
 def _description(error: Exception) -> tuple[str, int | None]:
     """Facts about `error` for other processes: its text, and the signal if it is Interrupted."""
     return _text(error), error.signal if isinstance(error, Interrupted) else None
@@ -315,5 +333,7 @@ def _error_of(rank: int, description: tuple[str, int | None]) -> Exception:
 
 def _text(error: BaseException) -> str:
     """Message of an error in one line, without the traceback that a loader process puts before it."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
     text = (str(error).strip() or type(error).__name__).splitlines()[-1]
     return text if isinstance(error, _SAID_ONCE) else f"{type(error).__name__}: {text}"

@@ -10,18 +10,20 @@ from .config import Config, decided
 _BYTES_PER_PIXEL = 12
 
 
-def check_images_fit(config: Config) -> None:
+def check_images_fit(config: Config, processes: int = 1, here: int = 1) -> None:
     """Raises ValueError if the images of one batch of the resolved `config` alone exceed the machine's memory.
 
-    Systems promise more than they have, and end the process that takes it.
+    Systems promise more than they have, and end the process that takes it. Of the `processes` that share each batch,
+    `here` are on this machine.
     """
     batch, whole = config.training.batch, decided(config.data.size)
     size = config.data.crop or whole
-    # Drawing and scaling make at least one image at its whole size, in bytes.
-    needed = max(batch * math.prod(size) * _BYTES_PER_PIXEL, 3 * math.prod(whole))
+    # Drawing and scaling make at least one image at its whole size, in bytes, in each process.
+    needed = max(batch // processes * math.prod(size) * _BYTES_PER_PIXEL, 3 * math.prod(whole)) * here
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
+        share = "" if here == processes else f" in {here} of {processes} processes"
         raise ValueError(
             f"training.batch = {batch} at data.{'crop' if config.data.crop else 'size'} = {size[0]}x{size[1]} is "
-            f"{format_bytes(needed)} for its images alone, and this machine has {format_bytes(there)}"
+            f"{format_bytes(needed)} for its images alone{share}, and this machine has {format_bytes(there)}"
         )

@@ -96,13 +96,13 @@ def train(
             f"training.device must be one name with {world.size} processes, which have a device each, "
             f"got {config.training.device!r}"
         )
-    config = config.resolved(len(training_set), world.local_size)
+    config = config.resolved(len(training_set), world.size, world.local_size)
     if config.training.batch % world.size:
         raise ValueError(
             f"training.batch must be divisible by the {world.size} processes, which share each batch, "
             f"got {config.training.batch}"
         )
-    check_images_fit(config)
+    check_images_fit(config, world.size, world.local_size)
     with refusals_named(), ExitStack() as stack:
 
         def take_lock() -> None:

@@ -42,6 +42,7 @@ def commands(at: Path) -> dict[str, Command]:
         "drawn": Command(
             [*("evaluate", str(at / "frozen"), "--data", "street", "--worst", "3"), "--out", str(at / "worst")]
         ),
+        "stopped by Ctrl-C": Command(["evaluate", str(at / "frozen"), "--data", "street"], (None, "Ctrl-C", 1)),
         "own": Command(["train", *OWN, "--out", str(at / "own")]),
         "first step": Command(["train", *OWN, "--steps", "1", "--out", str(at / "first")]),
         "joint": Command(["train", *OWN, *JOINT, "--out", str(at / "joint")]),

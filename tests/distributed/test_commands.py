@@ -86,6 +86,13 @@ def test_the_first_process_alone_speaks(ended):
     assert sum(line.startswith("train ") for line in ended["frozen"][0].errors.splitlines()) == 4
 
 
+def test_interrupted_evaluation_is_said_once(ended):
+    first, other = ended["stopped by Ctrl-C"]
+    assert (first.status, other.status) == (130, 130), ended["stopped by Ctrl-C"]
+    assert first.errors == "ladderseg: interrupted\n"
+    assert other.errors == ""
+
+
 def test_one_process_writes_the_run(runs, ended):
     assert ended["own"][0].status == 0
     assert [record["processes"] for record in records(runs / "own", "start")] == [2]

@@ -250,6 +250,16 @@ def test_images_that_no_machine_holds():
     check_images_fit(build_config([]).resolved(images=3))
 
 
+@pytest.mark.real_use
+def test_images_of_several_machines(monkeypatch):
+    """A machine holds those of its own processes."""
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 10, "SC_PAGE_SIZE": 12 * 64 * 64}.__getitem__)
+    config = build_config([parse_assignments(["training.batch=16", "data.size=[64, 64]"])]).resolved(images=3)
+    check_images_fit(config, processes=4, here=2)
+    with pytest.raises(ValueError, match="for its images alone in 3 of 4 processes, and this machine has"):
+        check_images_fit(config, processes=4, here=3)
+
+
 def test_settings_that_exclude_each_other():
     both = {"training.steps": 2, "training.epochs": 2}
     with pytest.raises(ValueError, match="training.steps and training.epochs exclude each other"):

@@ -1,7 +1,10 @@
 """The world of one process, and what a process of several is refused; tests/distributed has real ones."""
 
 import io
+import socket
+from contextlib import contextmanager
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,15 +79,55 @@ def test_variables_that_are_missing_or_wrong(monkeypatch):
         pass
 
 
-def test_each_process_has_a_gpu(monkeypatch):
-    chosen = []
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+class FakeWorld(World):
+    """Of processes that have these GPUs, besides this one's; an error is of this one."""
+
+    def __init__(self, *others, **numbers):
+        super().__init__(**numbers)
+        self.others = others
+
+    def gather(self, value):
+        return [value, *self.others]
+
+    @contextmanager
+    def together(self):
+        yield
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Names of the GPUs that torch finds, which may be changed, and the numbers of those that were chosen."""
+    names, chosen = ["a", "b"], []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(socket, "gethostname", lambda: "here")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: SimpleNamespace(uuid=names[number]))
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    second = World(rank=5, size=8, local_rank=1, local_size=4)
+    return names, chosen
+
+
+def test_each_process_has_a_gpu(gpus):
+    second = FakeWorld(("here", 0, "a"), ("there", 1, "b"), rank=5, size=8, local_rank=1, local_size=4)
     assert second.device(torch.device("cuda")) == torch.device("cuda:1")
-    assert chosen == [1]
+    assert gpus[1] == [1]
     assert second.device(torch.device("cpu")) == torch.device("cpu")
     with pytest.raises(ValueError, match='device must be "cuda" or "cpu" with 8 processes, got "cuda:0"'):
         second.device(torch.device("cuda:0"))
-    with pytest.raises(ValueError, match="4 processes on this machine, which need a GPU each, but torch finds 2"):
-        World(rank=2, size=8, local_rank=2, local_size=4).device(torch.device("cuda"))
+    with pytest.raises(ValueError, match="4 processes on this machine, which need a GPU each, but torch finds 2 in ea"):
+        FakeWorld(rank=2, size=8, local_rank=2, local_size=4).device(torch.device("cuda"))
+
+
+def test_each_process_sees_a_gpu_of_its_own(gpus, monkeypatch):
+    """As where SLURM binds one to each."""
+    names, chosen = gpus
+    names[:] = ["b"]
+    numbers = {"rank": 1, "size": 2, "local_rank": 1, "local_size": 2}
+    assert FakeWorld(("here", 0, "a"), **numbers).device(torch.device("cuda")) == torch.device("cuda:0")
+    assert chosen == [0]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    message = r"2 processes on this machine, .* finds 1 \(CUDA_VISIBLE_DEVICES=3\) in each of them"
+    with pytest.raises(ValueError, match=message):
+        FakeWorld(("here", 0, "b"), **numbers).device(torch.device("cuda"))
+    names.clear()
+    with pytest.raises(ValueError, match="torch finds 0"):
+        FakeWorld(("here", 0, "None"), **numbers).device(torch.device("cuda"))

@@ -47,6 +47,14 @@ def test_networks_share_the_machine():
     assert settings({"data.workers": None, "training.device": "cpu"}).resolved(4, processes=2).data.workers == 0
 
 
+def test_machines_share_a_batch(monkeypatch):
+    """A process has an eighth of it, whether all or one are on this machine: a share is 500 MB of shared memory."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    config = settings({"data.workers": None, "data.size": (1000, 1000), "training.batch": 8, "training.device": "cpu"})
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(2 * 3 * 4 * 13 * 10**6))
+    assert [config.resolved(4, 8, here).data.workers for here in (1, 2)] == [4, 2]
+
+
 def test_settings_decide_and_are_recorded():
     open_settings = settings({"data.workers": None})
     assert open_settings.data.workers is None

@@ -30,10 +30,12 @@ TIMEOUT = 90
 
 @dataclass(frozen=True)
 class Command:
-    """Arguments of `ladderseg`, and a fault in one process: its rank, what happens, and in which batch or call."""
+    """Arguments of `ladderseg`, and a fault in one process: its rank (None: all), what happens, and in which batch or
+    call.
+    """
 
     arguments: list[str]
-    fault: tuple[int, str, int] | None = None
+    fault: tuple[int | None, str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ def _run(arguments: list[str]) -> Ended:
 
 
 @contextlib.contextmanager
-def _fault(fault: tuple[int, str, int] | None) -> Iterator[None]:
+def _fault(fault: tuple[int | None, str, int] | None) -> Iterator[None]:
     """Block in which, in this process, something goes wrong at a certain call."""
-    if fault is None or fault[0] != int(os.environ["RANK"]):
+    if fault is None or fault[0] not in (None, int(os.environ["RANK"])):
         yield
         return
     _, what, at = fault
@@ -116,6 +118,7 @@ def _fault(fault: tuple[int, str, int] | None) -> Iterator[None]:
         "bug": (Learner, "update"),
         "not a number": (Learner, "add_batch"),
         "no settings": (train, "read_settings"),
+        "Ctrl-C": (evaluate, "open_data_set"),
         "no checkpoint": (evaluate, "load_checkpoint"),
     }
     owner, name = faults[what]
@@ -130,6 +133,8 @@ def _fault(fault: tuple[int, str, int] | None) -> Iterator[None]:
                 raise ValueError("frame.png: truncated file")
             if what == "bug":
                 raise KeyError("a bug")
+            if what == "Ctrl-C":
+                raise KeyboardInterrupt
             if what in ("no settings", "no checkpoint"):
                 raise FileNotFoundError("the run is on another machine")
             if what == "not a number":
