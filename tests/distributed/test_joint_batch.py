@@ -76,6 +76,18 @@ def test_placed_model(ranks: list[dict[str, Any]]) -> None:
         assert_equal(placed, plain)
 
 
+def test_gradients_of_parts_travel_early(ranks: list[dict[str, Any]]) -> None:
+    """While an earlier part on the same device still computes; of a whole model they wait for its end."""
+    for result in taking_part(ranks, "early"):
+        happened, gradients = result["whole"]
+        assert (happened[0], {*happened[1:]}) == ("part", {"bucket"})
+        early, same = result["in parts"]
+        buckets = "".join("p" if what == "part" else "b" for what in early).split("p")
+        assert len(buckets) == 4 and buckets[0] == "" and all(buckets[1:]), early
+        for name, gradient in gradients.items():
+            assert_same_bits(same[name], gradient, name)
+
+
 @pytest.mark.parametrize("name", SETTINGS)
 def test_settings_of_data_parallel(ranks: list[dict[str, Any]], name: str) -> None:
     lean, plain = (taking_part(ranks, f"{name}: {memory}") for memory in ("lean", "plain"))

@@ -13,9 +13,12 @@ from support.lean_equals_plain import away_from_kinks, randomise
 from support.other_densenets import torchvision_densenet
 from support.reference_batch_norm import use_reference
 from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from ladderseg_fast import LadderResNet, SegmentationModel, convert, lean
+from ladderseg_fast.lean import program
 from ladderseg_fast.nn import Bottleneck
 
 #: Images of different sizes, one of them with a single position at 1/64 of its resolution.
@@ -123,6 +126,7 @@ def run(rank: int) -> dict[str, Any]:
         done["sharded"] = {memory: _sharded(memory, rank, group) for memory in ("lean", "plain")}
         done["refusal"] = _refusal(group)
         done["placed"] = train(replace(_UNEQUAL, edit=place), rank, group, first)
+        done["early"] = {memory: _order(memory, rank, group) for memory in ("whole", "in parts")}
         done["units"] = {memory: _units(memory, rank, group) for memory in ("lean", "plain")}
     elif importlib.util.find_spec("torchvision"):
         done["converted"] = {way: _converted(way, rank - first, group) for way in CONVERTED}
@@ -161,6 +165,40 @@ def _units(memory: str, rank: int, group: Any) -> dict[str, Tensor]:
     out.square().sum().backward()
     gradients = {f"gradient of {name}": p.grad for name, p in layer.named_parameters()}
     return {"output": out.detach(), "gradient of x": x.grad} | gradients
+
+
+def _order(which: str, rank: int, group: Any) -> tuple[list[str], dict[str, Tensor]]:
+    """What happens in the backward pass of the second step, and its gradients; or of a model in parts on one device.
+
+    What happens is that a part has computed its gradients, and that a bucket of gradients begins to travel.
+    """
+    model = _OWN.make()
+    if which == "in parts":
+        model.place(["cpu"] * 3, after=["denseblock2", "context"])
+    parallel = DistributedDataParallel(model, process_group=group, bucket_cap_mb=0.02)
+    happened: list[str] = []
+
+    def send(state: Any, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
+        happened.append("bucket")
+        return allreduce_hook(state, bucket)
+
+    def compute(call: program._Call, *arguments: Any) -> Any:
+        gradients = original(call, *arguments)
+        happened.append("part")
+        return gradients
+
+    parallel.register_comm_hook(group, send)
+    original = program._Call.backward
+    program._Call.backward = compute
+    try:
+        for step in range(2):  # from the second on, buckets are those of the order in which gradients come
+            model.zero_grad()
+            happened.clear()
+            images, labels = _OWN.batch(rank, step)
+            _OWN.loss(parallel(images), labels).backward()
+    finally:
+        program._Call.backward = original
+    return happened, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
 def _refusal(group: Any) -> tuple[str, str]:
