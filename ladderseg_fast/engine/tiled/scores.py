@@ -1,0 +1,114 @@
+"""Scores of an image in overlapping tiles, blended, a row of tiles at a time."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from torch import Tensor
+
+from ...data import Normalisation
+from ...models import SegmentationModel
+from .blend import Band, fade
+from .grid import Axis, TileSize
+from .read_ahead import ReadAhead
+from .windows import Windows
+
+
+class TiledScores:
+    """Logits of `image`, computed tile by tile.
+
+    The model must be in evaluation mode.
+
+    Args:
+        image: [H, W, C], of the channels of `normalisation`; one channel stands for three equal ones.
+        on_tile: called with the number of tiles done, and of all.
+
+    Attributes:
+        rows: logits along the height of the image.
+
+    Raises:
+        ValueError: the tiles do not fit the network, the image is smaller than the network sees, or has other channels.
+    """
+
+    def __init__(
+        self,
+        model: SegmentationModel,
+        image: Windows,
+        normalisation: Normalisation,
+        tiles: TileSize,
+        on_tile: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        tiles.check(model.min_size)
+        _check_image(image, normalisation, model.min_size)
+        self._model, self._image, self._normalisation = model, image, normalisation
+        self._on_tile = on_tile
+        self._like = next(model.parameters())
+        self._down, self._across = (Axis.cover(length, tiles, model.min_size) for length in image.size)
+        #: Pixels of the image for one logit, along either side.
+        self._pitch = pitch = self._measured_pitch()
+        self._tile_rows = -(-tiles.tile // pitch)
+        self._seams_down = self._down.seams(tiles.overlap, pitch)
+        self._seams_across = self._across.seams(tiles.overlap, pitch)
+        self.rows = self._down.scores(pitch)
+
+    def __call__(self, needed: int = 0) -> Iterator[tuple[int, Tensor]]:
+        """Blended logits from a row not below `needed` on, with no tiles more than these take.
+
+        Yields:
+            The first row, and [rows, w, K], in which they follow each other until the last row of all. The memory is
+            used again for the next.
+        """
+        # The last row of tiles that has the needed logits without those of the row above.
+        start = max([0, *(i for i, seam in enumerate(self._seams_down, start=1) if seam.last <= needed)])
+        windows = [(*rows, *columns) for rows in self._down.spans[start:] for columns in self._across.spans]
+        band = Band(self._tile_rows, self._across.scores(self._pitch), self._seams_across)
+        above: Tensor | None = None
+        with ReadAhead(self._pixels, windows) as ahead:
+            for i in range(start, len(self._down.spans)):
+                self._fill(band, i, ahead)
+                top, bottom = self._down.spans[i]
+                offset, scores = top // self._pitch, band.rows(-(-(bottom - top) // self._pitch))
+                first, last = 0, len(scores)
+                if i > 0:
+                    seam = self._seams_down[i - 1]
+                    first = seam.last - offset
+                    if above is not None:
+                        blended = scores[seam.first - offset : first]
+                        blended.copy_(fade(above, blended, axis=0))
+                        first = seam.first - offset
+                if i < len(self._seams_down):
+                    seam = self._seams_down[i]
+                    last = seam.first - offset
+                    above = scores[last : seam.last - offset].clone()
+                yield first + offset, scores[first:last]
+
+    def _fill(self, band: Band, row: int, ahead: "ReadAhead[tuple[int, int, int, int], Tensor]") -> None:
+        """Computes the logits of a row of tiles."""
+        across = self._across.spans
+        for column, (left, _) in enumerate(across):
+            logits = self._model(ahead.next().to(self._like.device, self._like.dtype)).logits
+            band.add(column, left // self._pitch, logits)
+            self._on_tile(row * len(across) + column + 1, len(self._down.spans) * len(across))
+
+    def _measured_pitch(self) -> int:
+        least = self._model.min_size
+        logits = self._model(self._like.new_zeros((1, self._model.in_channels, least, least))).logits
+        return least // logits.shape[2]
+
+    def _pixels(self, window: tuple[int, int, int, int]) -> Tensor:
+        """Normalised pixels [1, C, h, w] of a window."""
+        pixels = self._image.read(*window)
+        channels = len(self._normalisation.mean)
+        if pixels.shape[2] != channels:
+            pixels = np.repeat(pixels, channels, axis=2)
+        return self._normalisation(pixels)[None]
+
+
+def _check_image(image: Windows, normalisation: Normalisation, least: int) -> None:
+    if min(image.size) < least:
+        height, width = image.size
+        raise ValueError(f"{image.name}: image is {height}x{width}, at least {least}x{least} (HxW) is needed")
+    channels = len(normalisation.mean)
+    if image.channels != channels and (image.channels, channels) != (1, 3):
+        raise ValueError(f"{image.name}: the image has {image.channels} channels, the network sees {channels}")
+    if image.dtype != np.uint8:
+        raise ValueError(f"{image.name}: the image has {image.dtype.itemsize * 8} bits per channel, the network sees 8")
