@@ -1,0 +1,147 @@
+"""PNG files read row by row."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.window_files import check_windows, chunk, picture, write_png
+
+from ladderseg_fast.engine.tiled import png_stream
+from ladderseg_fast.engine.tiled.png_windows import PngWindows
+
+
+@pytest.fixture(autouse=True, params=[1, 1 << 22])
+def batch(request, monkeypatch):
+    """Rows are decoded one by one, or all together."""
+    monkeypatch.setattr(png_stream, "_BATCH", request.param)
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour_type", "samples"), [(8, 0, 1), (8, 2, 3), (8, 4, 2), (8, 6, 4), (16, 0, 1), (16, 2, 3), (16, 4, 2)]
+)
+def test_every_filter_of_every_pixel(tmp_path, bits, colour_type, samples):
+    pixels = picture(samples, np.uint16 if bits == 16 else np.uint8)
+    write_png(tmp_path / "a.png", pixels, bits, colour_type)
+    with PngWindows(tmp_path / "a.png") as image:
+        check_windows(image, pixels[..., : 3 if samples > 2 else 1])
+
+
+def test_sixteen_bits_with_transparency(tmp_path):
+    pixels = picture(4, np.uint16)
+    write_png(tmp_path / "a.png", pixels, 16, 6)
+    with PngWindows(tmp_path / "a.png") as image:
+        check_windows(image, pixels[..., :3])
+
+
+@pytest.mark.parametrize("filters", [[0], [1], [2], [3], [4]])
+def test_one_filter_alone(tmp_path, filters):
+    pixels = picture(3)
+    write_png(tmp_path / "a.png", pixels, 8, 2, filters, pieces=1 << 20)
+    with PngWindows(tmp_path / "a.png") as image:
+        check_windows(image, pixels)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_greys_of_few_bits_reach_white(tmp_path, bits):
+    pixels = picture(1) % 2**bits
+    write_png(tmp_path / "a.png", pixels, bits, 0)
+    with PngWindows(tmp_path / "a.png") as image:
+        check_windows(image, pixels * np.uint8(255 // (2**bits - 1)))
+        assert np.array_equal(image.read(0, 70, 0, 90)[..., 0], np.asarray(Image.open(tmp_path / "a.png").convert("L")))
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8])
+def test_palettes_become_colours(tmp_path, bits):
+    indices = picture(1) % 2 ** min(bits, 6)
+    colours = np.random.default_rng(1).integers(0, 256, (2 ** min(bits, 6), 3), dtype=np.uint8)
+    write_png(tmp_path / "a.png", indices, bits, 3, before=chunk(b"PLTE", colours.tobytes()))
+    with PngWindows(tmp_path / "a.png") as image:
+        check_windows(image, colours[indices[..., 0]])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "LA"])
+def test_as_pillow_reads_what_it_wrote(tmp_path, mode):
+    Image.fromarray(picture(3, size=(80, 100))).convert(mode).save(tmp_path / "a.png")
+    expected = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
+    with PngWindows(tmp_path / "a.png") as image:
+        window = image.read(5, 77, 10, 100)
+    assert np.array_equal(np.broadcast_to(window, (72, 90, 3)), expected[5:77, 10:])
+
+
+def test_what_cannot_be_read_is_refused(tmp_path):
+    path = tmp_path / "a.png"
+    write_png(path, picture(3), 8, 2, interlace=1)
+    with pytest.raises(ValueError, match=r"a\.png: the PNG is interlaced, so it cannot be read row by row"):
+        PngWindows(path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(3)).save(path, exif=exif)
+    with pytest.raises(ValueError, match=r"stored turned \(EXIF orientation 6\)"):
+        PngWindows(path)
+
+
+def read_all(path):
+    with PngWindows(path) as image:
+        image.read(0, 20, 0, 90)
+        image.read(20, 70, 0, 90)
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.02, 0.3, 0.6, 0.95, 0.999])
+def test_a_truncated_file_is_noticed(tmp_path, share):
+    path = tmp_path / "a.png"
+    write_png(path, picture(3), 8, 2)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(OSError, match=r"a\.png: (truncated|not a PNG)"):
+        read_all(path)
+
+
+def test_damage_is_noticed(tmp_path):
+    path = tmp_path / "a.png"
+    write_png(path, picture(3), 8, 2)
+    whole = path.read_bytes()
+    for place in (20, len(whole) // 2, len(whole) - 20):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(OSError, match=r"a\.png: (damaged|truncated)"):
+            read_all(path)
+    # Correct checksums of wrong content.
+    for before, message in ((chunk(b"IHDR", struct.pack(">IIBBBBB", 90, 70, 3, 2, 0, 0, 0)), "not one of a PNG"),):
+        path.write_bytes(whole[:8] + before + whole[33:])
+        with pytest.raises(OSError, match=message):
+            read_all(path)
+    write_png(path, picture(1), 8, 3)
+    with pytest.raises(OSError, match="no palette"):
+        read_all(path)
+
+
+def test_fewer_rows_than_announced(tmp_path):
+    path = tmp_path / "a.png"
+    write_png(path, picture(3)[:50], 8, 2)
+    data = path.read_bytes()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 90, 70, 8, 2, 0, 0, 0))
+    path.write_bytes(data[:8] + header + data[33:])
+    with pytest.raises(OSError, match=r"truncated: its pixels end in row 50 of 70"):
+        read_all(path)
+
+
+def test_windows_beyond_the_image_are_refused(tmp_path):
+    write_png(tmp_path / "a.png", picture(3), 8, 2)
+    with PngWindows(tmp_path / "a.png") as image:
+        for window in ((0, 71, 0, 90), (0, 70, 0, 91), (-1, 70, 0, 90), (5, 5, 0, 90)):
+            with pytest.raises(ValueError, match="a window must be in the image, 70x90"):
+                image.read(*window)
+
+
+def test_stream_of_pillow_is_read_without_seeking_back(tmp_path):
+    """Rows that are still needed are kept: the file is read once."""
+    data = io.BytesIO()
+    Image.fromarray(picture(3)).save(data, "png")
+    (tmp_path / "a.png").write_bytes(data.getvalue())
+    with PngWindows(tmp_path / "a.png") as image:
+        stream = image._stream
+        for top in (0, 20, 40):
+            for left in (0, 30):
+                image.read(top, top + 30, left, left + 60)
+        assert image._stream is stream
