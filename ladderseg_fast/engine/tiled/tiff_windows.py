@@ -74,12 +74,11 @@ def _only_page(path: Path, file: Any) -> Any:
     except Exception as error:
         raise OSError(f"{path}: cannot read the TIFF ({error})") from error
     full = [page for page in pages if not (page.is_reduced or page.is_mask)] or pages[:1]
-    if len(full) != 1:
+    if len(full) > 1:
         raise ValueError(f"{path}: a single picture is expected, but the file holds {len(full)}")
-    page = full[0]
-    if 0 in (page.imagelength, page.imagewidth) or len(page.dataoffsets) == 0:
+    if not full or 0 in (full[0].imagelength, full[0].imagewidth) or len(full[0].dataoffsets) == 0:
         raise OSError(f"{path}: damaged: the TIFF has no pixels")
-    return page
+    return full[0]
 
 
 def _stored(path: Path, page: Any) -> MappedWindows | TiffSegments:

@@ -1,0 +1,204 @@
+"""TIFF files read in the tiles and strips that they are stored in."""
+
+import builtins
+
+import numpy as np
+import pytest
+from support.window_files import check_windows, picture
+
+from ladderseg_fast.engine.tiled.tiff_windows import TiffWindows
+from ladderseg_fast.models.weights import MissingPackageError
+
+tifffile = pytest.importorskip("tifffile")
+
+
+def write(path, pixels, **options):
+    tifffile.imwrite(path, pixels, **{"photometric": "rgb" if pixels.shape[-1] in (3, 4) else "minisblack", **options})
+
+
+LAYOUTS = {
+    "one strip": {},
+    "strips": {"rowsperstrip": 16},
+    "tiles": {"tile": (32, 48)},
+    "big": {"tile": (16, 16), "bigtiff": True},
+    "big-endian": {"byteorder": ">", "rowsperstrip": 20},
+    "deflate": {"rowsperstrip": 9, "compression": "zlib"},
+    "predictor": {"tile": (32, 32), "compression": "zlib", "predictor": True},
+    "planes": {"planarconfig": "separate", "tile": (32, 32)},
+    "planes of strips": {"planarconfig": "separate", "rowsperstrip": 11, "compression": "zlib"},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_layouts(tmp_path, layout, dtype):
+    options, pixels = LAYOUTS[layout], picture(3, dtype)
+    if options.get("planarconfig"):
+        write(tmp_path / "a.tif", np.moveaxis(pixels, -1, 0), **options, photometric="rgb")
+    else:
+        write(tmp_path / "a.tif", pixels, **options)
+    with TiffWindows(tmp_path / "a.tif") as image:
+        check_windows(image, pixels)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zstd", "packbits"])
+def test_compressions_of_imagecodecs(tmp_path, compression):
+    pytest.importorskip("imagecodecs")
+    write(tmp_path / "a.tif", picture(3), tile=(32, 32), compression=compression)
+    with TiffWindows(tmp_path / "a.tif") as image:
+        check_windows(image, picture(3))
+
+
+def test_jpeg_is_decoded_as_tifffile_does(tmp_path):
+    pytest.importorskip("imagecodecs")
+    write(tmp_path / "a.tif", picture(3), tile=(32, 32), compression="jpeg")
+    with TiffWindows(tmp_path / "a.tif") as image:
+        check_windows(image, tifffile.imread(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_bands(tmp_path, channels):
+    pixels = picture(channels, np.uint16)
+    planes = None if channels == 1 else "contig"
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        pixels.squeeze(),
+        photometric="minisblack",
+        planarconfig=planes,
+        compression="zlib",
+        rowsperstrip=8,
+    )
+    with TiffWindows(tmp_path / "a.tif") as image:
+        check_windows(image, pixels)
+
+
+def test_bilevel_white_is_zero_and_palettes(tmp_path):
+    path = tmp_path / "a.tif"
+    bits = picture(1)[..., 0] > 128
+    tifffile.imwrite(path, bits, photometric="minisblack", tile=(16, 16))
+    with TiffWindows(path) as image:
+        check_windows(image, bits[..., None].astype(np.uint8) * np.uint8(255))
+    write(path, picture(1)[..., 0], photometric="miniswhite")
+    with TiffWindows(path) as image:
+        check_windows(image, 255 - picture(1))
+    colours = np.random.default_rng(0).integers(0, 256, (256, 3))
+    tifffile.imwrite(path, picture(1)[..., 0], photometric="palette", colormap=(colours.T * 257).astype(np.uint16))
+    with TiffWindows(path) as image:
+        check_windows(image, colours[picture(1)[..., 0]].astype(np.uint8))
+
+
+def test_transparency_that_is_a_mask_is_dropped(tmp_path):
+    path, pixels = tmp_path / "a.tif", picture(4)
+    pixels[..., 3] = 255 * (pixels[..., 3] > 99)
+    write(path, pixels, extrasamples=["unassalpha"])
+    with TiffWindows(path) as image:
+        check_windows(image, pixels[..., :3])
+    write(path, picture(4), extrasamples=["unassalpha"])
+    with TiffWindows(path) as image, pytest.raises(ValueError, match=r"a\.tif: the band called alpha has values"):
+        image.read(0, 70, 0, 90)
+    write(path, picture(4), extrasamples=["unspecified"])
+    with TiffWindows(path) as image:
+        check_windows(image, picture(4))
+
+
+def test_smaller_copies_are_left_alone_and_several_pictures_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(picture(3), tile=(32, 32), photometric="rgb")
+        file.write(picture(3)[::2, ::2], tile=(32, 32), photometric="rgb", subfiletype=1)
+    with TiffWindows(path) as image:
+        check_windows(image, picture(3))
+    with tifffile.TiffWriter(path) as file:
+        file.write(picture(3), photometric="rgb")
+        file.write(picture(1), photometric="minisblack")
+    with pytest.raises(ValueError, match=r"a single picture is expected, but the file holds 2"):
+        TiffWindows(path)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "message"),
+    [
+        (picture(3).astype(np.float32), {}, "32 bits per channel, float32; whole numbers of 8 or 16 are read"),
+        (picture(3).astype(np.int16), {}, "16 bits per channel, int16"),
+        (picture(4), {"photometric": "separated"}, "colours are SEPARATED"),
+        (picture(3), {"extratags": [(274, 3, 1, 6, True)]}, r"stored turned \(orientation 6\)"),
+    ],
+)
+def test_pixels_that_cannot_be_used_are_refused(tmp_path, pixels, options, message):
+    write(tmp_path / "a.tif", pixels, **options)
+    with pytest.raises(ValueError, match=rf"a\.tif: .*{message}"):
+        TiffWindows(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("layout", ["one strip", "strips", "tiles", "deflate"])
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_truncated_file_is_noticed(tmp_path, layout, share):
+    """Directories of tifffile come first, so a cut file still opens."""
+    path = tmp_path / "a.tif"
+    write(path, picture(3), **LAYOUTS[layout])
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(OSError, match=r"a\.tif: .*(truncated|cannot read)"):
+        with TiffWindows(path) as image:
+            image.read(0, 70, 0, 90)
+
+
+def test_damage_is_noticed(tmp_path):
+    path = tmp_path / "a.tif"
+    write(path, picture(3), tile=(32, 32), compression="zlib")
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        start = file.pages[0].dataoffsets[3]
+    data[start : start + 20] = bytes(20)
+    path.write_bytes(data)
+    with TiffWindows(path) as image:
+        with pytest.raises(OSError, match=r"a\.tif: row 32, column 0: cannot decode the pixels"):
+            image.read(0, 70, 0, 90)
+    path.write_bytes(b"II*\0" + bytes(20))
+    with pytest.raises(OSError, match=r"a\.tif: "):
+        TiffWindows(path)
+
+
+def test_tiles_are_decoded_once_and_let_go(tmp_path):
+    write(tmp_path / "a.tif", picture(3, size=(256, 96)), tile=(16, 32), compression="zlib")
+    with TiffWindows(tmp_path / "a.tif") as image:
+        segments, seen = image._stored, []
+        decode = segments._segment
+        segments._segment = lambda *place: seen.append(place[1:3]) or decode(*place)
+        for top in range(0, 224, 32):
+            for left in (0, 32):
+                image.read(top, top + 48, left, left + 64)
+                assert len(segments._decoded) <= 9
+        assert len(seen) == len(set(seen)) == 15 * 3
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.tif"
+    write(path, picture(3))
+
+    def without(name, *arguments):
+        if name == "tifffile":
+            raise ImportError(name)
+        return original(name, *arguments)
+
+    original = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingPackageError, match=r'pip install "ladderseg_fast\[tiff\]"'):
+        TiffWindows(path)
+
+
+def test_missing_decoder_is_named(tmp_path):
+    write(tmp_path / "a.tif", picture(3), tile=(32, 32), compression="zlib")
+    with TiffWindows(tmp_path / "a.tif") as image:
+
+        class Page:
+            def __getattr__(self, name):
+                return getattr(page, name)
+
+            def decode(self, *arguments, **options):
+                raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+        page = image._stored._page
+        image._stored._page = Page()
+        with pytest.raises(MissingPackageError, match=r'imagecodecs: pip install "ladderseg_fast\[tiff\]"'):
+            image.read(0, 10, 0, 10)
