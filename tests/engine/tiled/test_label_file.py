@@ -135,7 +135,11 @@ def test_other_settings_begin_anew(tmp_path, format, changes, reason):
 
 def test_unfinished_labels_that_changed_begin_anew(tmp_path, format):
     path, partial = tmp_path / "a", tmp_path / f"a{PARTIAL}"
-    for damage in (lambda data: data[:-1], lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:], lambda data: b""):
+    for damage in (
+        lambda data: data[:-1],
+        lambda data: data[:60] + bytes([data[60] ^ 1]) + data[61:],
+        lambda data: b"",
+    ):
         unfinished(path, format)
         partial.write_bytes(damage(partial.read_bytes()))
         notes = []
