@@ -31,7 +31,7 @@ def test_no_more_tiles_than_needed(length):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("pitch", [4, 32])
 def test_seams_leave_context_and_do_not_touch(size, pitch):
-    """A tile counts only where it has a quarter of the overlap around, and between two seams some scores are its own."""
+    """A tile counts only where it has a quarter of the overlap around; between two seams some scores are its own."""
     for length in range(32, 1200, 13):
         axis = Axis.cover(length, size, 32)
         seams = axis.seams(size.overlap, pitch)

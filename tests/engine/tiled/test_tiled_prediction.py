@@ -97,16 +97,17 @@ def test_ladders_differ_by_the_context_that_tiles_lack():
     assert errors[-1] < 0.02
 
 
-def test_blend_is_smooth_where_tiles_disagree():
+@pytest.mark.parametrize("axis", [0, 1])
+def test_blend_is_smooth_where_tiles_disagree(axis):
     """Of a network that adds a tile's mean, no step between neighbours is larger than the seam's share of the jump."""
     image = np.zeros((160, 256, 3), np.uint8)
     image[:, 128:] = 255
     model = LocalNetwork(whole=True)
     model.layers[-1].weight.data.zero_()
     model.layers[-1].bias.data.zero_()
-    scores = tiled_logits(model, image, TILES)[1, 0]
-    steps = scores.diff()
-    jump = scores[-1] - scores[0]
+    scores = tiled_logits(model, np.ascontiguousarray(image.swapaxes(0, 1 - axis)), TILES)[1]
+    line = scores[0] if axis == 1 else scores[:, 0]
+    steps, jump = line.diff(), line[-1] - line[0]
     assert jump > 1
     assert steps.min() > -1e-12 and steps.max() < jump / 7.9  # the seam has eight scores
 
