@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from ..engine.video import check_video_package, count_frames
 from ..models import SegmentationModel
 from .arguments import add_checkpoint, add_device, image_size_or_own, path, positive_int
 from .network_size import ShrunkImages, check_network_size
+from .tiled_prediction import add_tile_options, check_tile_options, label_in_tiles, tiled_endings
 
 #: The classes' colours, for all overlays and colour maps of a call.
 _LEGEND, _LEGEND_WIDTH = "legend.png", 600
@@ -86,6 +87,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="N",
         help="read images of up to N pixels (default: 179 million, since a damaged file may announce any number)",
     )
+    add_tile_options(parser)
     add_device(parser)
     parser.set_defaults(run=run)
 
@@ -93,6 +95,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def run(arguments: argparse.Namespace) -> int:
     """Labels every image; returns 0 if all could be used, else 2."""
     out: Path = arguments.out
+    check_tile_options(arguments)
     found = _find(arguments)
     checkpoint = load_checkpoint(arguments.checkpoint)
     device = find_device(arguments.device)
@@ -102,20 +105,37 @@ def run(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     if any(FILE_KINDS[name].coloured for name in arguments.write):
         _write_legend(out / _LEGEND, found.images, checkpoint.label_set)
+    with pixel_limit(arguments.max_pixels):
+        if arguments.tile is None:
+            labelled, images = _label(arguments, found, checkpoint, model)
+        else:
+            _note_left_out(found, partial(print, file=sys.stderr, flush=True))
+            labelled, images = label_in_tiles(arguments, found.images, checkpoint, model), len(found.images)
+    print(f"labelled {labelled} of {images} images on {device}")
+    return 2 if found.unread or labelled < images else 0
+
+
+def _label(
+    arguments: argparse.Namespace, found: InputImages, checkpoint: Checkpoint, model: SegmentationModel
+) -> tuple[int, int]:
+    """Labels all images as wholes; returns how many of how many could be used, each frame of a video as one."""
     total = sum(count_frames(image.path, arguments.every) if image.is_video else 1 for image in found.images)
     # Where the bar cannot be rewritten in place, the lines of the images say how far it is.
-    with Progress(sys.stderr, "predict", total, plain_lines=0) as progress, pixel_limit(arguments.max_pixels):
-        for reason in found.unread:
-            progress.note(f"ladderseg: error: {reason}")
-        if found.others:
-            progress.note(f"ladderseg: {found.others} files without an image's ending are left out")
+    with Progress(sys.stderr, "predict", total, plain_lines=0) as progress:
+        _note_left_out(found, progress.note)
         reports = _Reports(progress, ShrunkImages(progress.note) if arguments.size is None else None)
         with closing(_results(arguments, found, checkpoint, model)) as results:
             for result in results:
                 reports.add(result)
         reports.finish()
-    print(f"labelled {reports.labelled} of {reports.images} images on {device}")
-    return 2 if found.unread or reports.labelled < reports.images else 0
+    return reports.labelled, reports.images
+
+
+def _note_left_out(found: InputImages, note: Callable[[str], None]) -> None:
+    for reason in found.unread:
+        note(f"ladderseg: error: {reason}")
+    if found.others:
+        note(f"ladderseg: {found.others} files without an image's ending are left out")
 
 
 def _input(text: str) -> Path | Literal["-"]:
@@ -138,6 +158,8 @@ def _find(arguments: argparse.Namespace) -> InputImages:
         raise ValueError("the list on the standard input can be given once only")
     inputs = [read_list(sys.stdin.buffer) if given == _LIST else given for given in arguments.images]
     endings = [FILE_KINDS[name].ending for name in arguments.write]
+    if arguments.tile is not None:
+        endings = tiled_endings(arguments)
     found = find_images(inputs, arguments.out, arguments.recursive, endings)
     if found.has_videos:
         check_video_package()

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..data import check_image_size, read_image
+from .tiled.zarr_windows import is_zarr
 from .video import frames_of, is_video
 
 #: Formats that Pillow opens only to say that it cannot read them.
@@ -117,9 +118,10 @@ def find_images(
 ) -> InputImages:
     """Finds the images among `inputs`: files, directories, patterns, and lists of files.
 
-    A file is taken as it is. A path that does not exist and has *, ? or [ in it is a pattern; its ** stands for any
-    directories. In a directory and for a pattern, files count whose endings are those of images; for a pattern those of
-    videos too. Hidden files do not count, nor do links to directories below a directory or a **.
+    A file is taken as it is, and so is a directory that is a Zarr array. A path that does not exist and has *, ? or [
+    in it is a pattern; its ** stands for any directories. In a directory and for a pattern, files count whose endings
+    are those of images; for a pattern those of videos too. Hidden files do not count, nor do links to directories below
+    a directory or a **.
 
     Results go below `out`, named after the image without its ending. For an image in a given directory they go into the
     same subdirectory there. The same holds for the directory before the first wildcard of a pattern, and for the one
@@ -157,7 +159,7 @@ def _group(given: Path | Sequence[Path], out: Path, recursive: bool, found: Inpu
     """Images that `given` stands for; what else is there is noted in `found`."""
     if not isinstance(given, Path):
         return _listed(given)
-    if os.path.isdir(given):
+    if os.path.isdir(given) and not is_zarr(given):
         return given, [(given / name, name) for name in _names_in(given, out, recursive, found)]
     if _WILD.search(str(given)) and not os.path.lexists(given):
         return _matches(given, out, found)
