@@ -30,7 +30,7 @@ _STRIP = 256
 
 
 class Enough(Exception):
-    """As many rows of tiles are done as were asked for."""
+    """Signal that as many rows of tiles are done as were asked for."""
 
 
 class FirstRows:

@@ -27,6 +27,7 @@ NAMESPACES = (
     "ladderseg_fast.engine",
     "ladderseg_fast.engine.evaluation",
     "ladderseg_fast.engine.report",
+    "ladderseg_fast.engine.tiled",
     "ladderseg_fast.cuda",
 )
 

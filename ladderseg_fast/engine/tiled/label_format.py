@@ -1,4 +1,4 @@
-"""What writes rows of labels in one format of files."""
+"""Interface of what writes rows of labels in one format of files."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol

@@ -36,7 +36,7 @@ _DECODERS: dict[int, tuple[str, tuple[str, ...]]] = {
 
 
 class PngHeader(NamedTuple):
-    """What a PNG says of itself before its pixels."""
+    """Facts about a PNG that stand before its pixels."""
 
     size: tuple[int, int]
     bits: int

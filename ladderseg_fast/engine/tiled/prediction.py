@@ -16,7 +16,7 @@ from .windows import Windows
 
 
 class LabelSink(Protocol):
-    """What takes labels from top to bottom."""
+    """Taker of labels from top to bottom."""
 
     @property
     def rows(self) -> int:

@@ -17,7 +17,7 @@ _ORIENTATION = "Orientation"
 
 
 class TiffForm(NamedTuple):
-    """What the numbers of a pixel are."""
+    """Meaning of the numbers of a pixel."""
 
     path: Path
     dtype: np.dtype
