@@ -14,7 +14,7 @@ from ..engine import Interrupted, NonFiniteError, SystemRefusal
 from ..engine.distributed import check_alone
 from ..engine.refusals import refusals_named
 from ..models.weights import MissingPackageError
-from . import data, evaluate, plan, predict, report, train
+from . import data, evaluate, export, plan, predict, report, train
 
 #: Exit statuses besides 0. An error is 2, as argparse has it; what a signal ends has 128 more than the signal's number.
 ERROR, INTERRUPTED, CLOSED_PIPE = 2, 128 + signal.SIGINT, 128 + signal.SIGPIPE
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_parser(commands)
     predict.add_parser(commands)
     evaluate.add_parser(commands)
+    export.add_parser(commands)
     report.add_parser(commands)
     data.add_parser(commands)
     plan.add_parser(commands)

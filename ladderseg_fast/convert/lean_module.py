@@ -16,6 +16,7 @@ from torch.fx import Proxy
 from ..lean import MemoryPlan, SectionPlan, Workspace, opaque
 from ..lean.examination import Examination, know
 from ..lean.module_check import check_modules
+from ..lean.opaque import is_exporting
 from ..lean.program import Program, run
 from ..ops.deferred_checks import expect
 from ..ops.layout import is_channels_last
@@ -116,12 +117,15 @@ class LeanModule(nn.Module):
         return super().forward(*inputs)
 
     def lean_runs(self, x: Tensor) -> bool:
-        """Whether x [N, C, H, W] runs lean: not if `memory` is "plain", nor in an empty batch, which takes no memory.
+        """Whether x [N, C, H, W] runs lean.
+
+        It does not if `memory` is "plain", nor in an empty batch, which takes no memory, nor in torch.export, whose
+        graph is that of the module before its conversion.
 
         Raises:
             RuntimeError: torch.fx traces the module.
         """
-        if not self.lean_state.lean:
+        if not self.lean_state.lean or is_exporting():
             return False
         if isinstance(x, Proxy):
             raise RuntimeError(

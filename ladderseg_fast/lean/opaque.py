@@ -1,4 +1,8 @@
-"""Lean steps under torch.compile: they run uncompiled, between the graphs of the code before and after them."""
+"""Lean steps under torch's compilers.
+
+Under torch.compile they run uncompiled, between the graphs of the code before and after them. In torch.export, whose
+graph must be whole, the plain modules run in their place.
+"""
 
 from collections.abc import Callable
 from functools import wraps
@@ -8,6 +12,18 @@ import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def is_exporting() -> bool:
+    """Whether torch.export is at work, so that the plain modules have to run. Always False before torch 2.7."""
+    return _is_exporting()
+
+
+def _never() -> bool:
+    return False
+
+
+_is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", _never)
 
 
 def opaque(function: Callable[P, R]) -> Callable[P, R]:

@@ -1,7 +1,7 @@
 """The common base of the paper's models: how they run, and how they are saved and loaded."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from .. import lean, ops
 from ..lean.joint_batch import BATCH_NORMS
 from ..lean.module_check import check_modules
+from ..lean.opaque import is_exporting
 from ..lean.parts import PartedProgram
 from ..lean.program import run
 from .design import Design
+from .export import Pixels, write_onnx
 from .first_step import place_first_step
 from .memory_argument import BudgetPlans, budget_plans, memory_mode
 from .network import Network
@@ -165,6 +167,8 @@ class SegmentationModel(Network):
     def forward(self, images: Tensor) -> LadderOutput:
         """Class scores of `images` [N, in_channels, H, W], H and W at least `min_size`.
 
+        In torch.export the plain modules run, whatever `memory` is.
+
         Raises:
             ValueError: `images` has another shape; or one value per channel in training mode, as in nn.BatchNorm2d.
             memory.BudgetError: (a ValueError) no plan for these images fits into the budget.
@@ -172,7 +176,7 @@ class SegmentationModel(Network):
             RuntimeError: the model is on several devices, and `memory` is "plain".
         """
         self._check_images(images)
-        if self.memory == "lean":
+        if self.memory == "lean" and not is_exporting():
             return self._forward_lean(images)
         if self._placement is not None:
             raise RuntimeError('a model on several devices runs only with memory="lean"; place() with one device first')
@@ -246,9 +250,44 @@ class SegmentationModel(Network):
         with evaluating(self):
             logits = self(images).logits
         size = images.shape[2], images.shape[3]
-        if self.memory == "lean":
+        if self.memory == "lean" and not is_exporting():
             return ops.upsample_argmax(logits, size)
         return ops.reference.upsample_argmax(logits, size)
+
+    def export_onnx(
+        self,
+        path: str | os.PathLike[str],
+        output: str = "labels",
+        pixels: Pixels | None = None,
+        metadata: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> None:
+        """Writes the model, in evaluation mode, to the ONNX file `path`: standard operators of opset 18.
+
+        The file has one input, "images" [batch, in_channels, height, width], and one output with the name of `output`.
+        Batch, height and width may vary; height and width are at least `min_size`. A crash or a full disk leaves an
+        earlier file at `path` intact.
+
+        Args:
+            output: "labels", uint8 [batch, height, width], as of `predict`; or "logits", float32 [batch, num_classes,
+                height, width], upsampled to the images' size.
+            pixels: None: the images are normalised, float32. Else the file takes pixels as Pixels describes them, and
+                normalises them itself.
+            metadata: further facts for the file, by name.
+            check: run the file with onnxruntime at two sizes before it is written. Scores must be the model's to 1e-4
+                of the largest, labels the model's wherever the two best scores are further apart than twice that.
+
+        Raises:
+            MissingPackageError: onnx, onnxscript, or onnxruntime for the check, is not installed.
+            OSError: the file cannot be written; the message names `path`.
+            TypeError: the parameters are not float32.
+            ValueError: `output` is another name, or `pixels` has not as many channels as the model.
+            RuntimeError: onnxruntime computes something else; or the model is on several devices.
+        """
+        if self._placement is not None:
+            raise RuntimeError("a model on several devices cannot be exported; place() with one device first")
+        with evaluating(self):
+            write_onnx(self, path, output, pixels, metadata or {}, check)
 
     def parameter_groups(self, lr: float, pretrained_divisor: float = 5) -> list[dict[str, Any]]:
         """Two groups for an optimizer: the encoder's parameters and all others, each with its learning rate.

@@ -388,13 +388,20 @@ def test_torch_compile_breaks_its_graph() -> None:
         torch.testing.assert_close(compiled(IMAGES), plain.eval()(IMAGES), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, "is_exporting"), reason="torch before 2.7")
+def test_torch_export_takes_the_module_before_its_conversion() -> None:
+    plain, converted = models()
+    program = torch.export.export(converted.eval(), (IMAGES,), strict=False)
+    targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+    assert {name.partition(".")[0] for name in targets} == {"aten"}
+    assert torch.equal(program.module()(IMAGES), plain.eval()(IMAGES))
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 def test_tracing_is_refused() -> None:
     _, converted = models()
     with pytest.raises(RuntimeError, match="cannot be traced"):
         torch.jit.trace(converted.eval(), IMAGES)
-    with pytest.raises(RuntimeError, match="cannot be exported"):
-        torch.export.export(converted.eval(), (IMAGES,))
     with pytest.raises(RuntimeError, match="cannot be scripted"):
         torch.jit.script(converted)
     with pytest.raises(RuntimeError, match="features is converted and cannot be traced by torch.fx"):
