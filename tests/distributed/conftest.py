@@ -79,4 +79,4 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ended(runs: Path) -> dict[str, list[Ended]]:
     """What the commands came to, by name and rank."""
     listed = commands(runs)
-    return dict(zip(listed, run_ranks(2, runs / "processes", list(listed.values())), strict=True))
+    return dict(zip(listed, run_ranks(2, list(listed.values())), strict=True))

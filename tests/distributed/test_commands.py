@@ -150,7 +150,7 @@ def test_two_then_four_then_one(runs, ended, tmp_path, capsys):
     """Stopped in the middle of a step each time; the images of the steps stay the same."""
     run = runs / "stopped"
     assert [end.status for end in ended["stopped"]] == [143, 143], ended["stopped"]
-    (four,) = run_ranks(4, tmp_path, [Command(["train", "--resume", str(run)], (3, "signal", 2))])
+    (four,) = run_ranks(4, [Command(["train", "--resume", str(run)], (3, "signal", 2))])
     assert [end.status for end in four] == [143] * 4, four
     assert "last.pt was written by 2 processes, now there are 4" in four[0].errors
     assert load_checkpoint(run / "last.pt").training_state["batches"] == 5

@@ -1,10 +1,10 @@
-"""Functions run by several processes at once, with a gloo process group, for tests of distributed training."""
+"""Functions run by several processes at once, for tests of distributed training; some with a gloo process group."""
 
 import datetime
 import io
 import multiprocessing
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,16 @@ context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "ladderseg_fast"])
 
 
-def run_in_processes(function: Callable[..., Any], count: int, folder: Path, *arguments: Any) -> list[Any]:
-    """function(rank, *arguments) in each of `count` processes of a group; returns the results by rank.
+def run_each(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Results of `function` in a process of its own for each of `arguments`.
 
-    `function` is one of a module in tests/support, which the processes can import. `folder` is for the file where they
-    meet.
+    `function` is one of a module in tests/support, which the processes can import.
     """
-    rendezvous = f"file://{folder / 'rendezvous'}"
     results, processes = [], []
-    for rank in range(count):
+    for each in arguments:
         receiver, sender = context.Pipe(duplex=False)
         # Daemons end with the process that runs the tests.
-        process = context.Process(target=_run, args=(sender, function, rank, count, rendezvous, arguments), daemon=True)
+        process = context.Process(target=_run, args=(sender, function, each), daemon=True)
         process.start()
         sender.close()
         results.append(receiver)
@@ -43,6 +41,15 @@ def run_in_processes(function: Callable[..., Any], count: int, folder: Path, *ar
             process.join(timeout=5)
             if process.is_alive():
                 process.kill()
+
+
+def run_in_processes(function: Callable[..., Any], count: int, folder: Path, *arguments: Any) -> list[Any]:
+    """function(rank, *arguments) in each of `count` processes of a group; returns the results by rank.
+
+    `folder` is for the file where they meet; for `function` see run_each.
+    """
+    rendezvous = f"file://{folder / 'rendezvous'}"
+    return run_each(_in_group, [(function, rank, count, rendezvous, arguments) for rank in range(count)])
 
 
 def _received(results: list[Connection]) -> list[Any]:
@@ -62,19 +69,23 @@ def _received(results: list[Connection]) -> list[Any]:
     return [found[rank] for rank in range(len(results))]
 
 
-def _run(
-    sender: Connection, function: Callable[..., Any], rank: int, count: int, rendezvous: str, arguments: tuple[Any, ...]
-) -> None:
+def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     try:
-        timeout = datetime.timedelta(seconds=_COLLECTIVE)
-        distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=count, timeout=timeout)
-        _send(sender, None, function(rank, *arguments))
+        _send(sender, None, function(*arguments))
     except BaseException:
         _send(sender, traceback.format_exc(), None)
+
+
+def _in_group(
+    function: Callable[..., Any], rank: int, count: int, rendezvous: str, arguments: tuple[Any, ...]
+) -> object:
+    timeout = datetime.timedelta(seconds=_COLLECTIVE)
+    distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=count, timeout=timeout)
+    try:
+        return function(rank, *arguments)
     finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+        distributed.destroy_process_group()
 
 
 def _send(sender: Connection, error: str | None, result: Any) -> None:

@@ -3,17 +3,13 @@
 import contextlib
 import errno
 import io
-import json
 import os
 import signal
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from support.processes import context
+from support.processes import run_each
 from support.tiny_training import register_tiny_model
 from torch.distributed import TCPStore
 
@@ -23,9 +19,6 @@ from ladderseg_fast.data import StreetScenes
 from ladderseg_fast.engine import class_weights
 from ladderseg_fast.engine.learner import Learner
 from ladderseg_fast.engine.run_log import RunLog
-
-#: Seconds after which processes that should have ended long ago are killed.
-TIMEOUT = 90
 
 
 @dataclass(frozen=True)
@@ -47,46 +40,30 @@ class Ended:
     errors: str
 
 
-def run_ranks(size: int, directory: Path, commands: Sequence[Command]) -> list[list[Ended]]:
-    """What each command came to, by rank, in `size` processes that `directory` gets files of."""
-    directory.mkdir(parents=True, exist_ok=True)
+def run_ranks(size: int, commands: Sequence[Command]) -> list[list[Ended]]:
+    """What each command came to, by rank, in `size` processes."""
     # Like torchrun's agent, this process holds the store.
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    processes = []
-    for rank in range(size):
-        variables = {
-            "RANK": rank,
-            "WORLD_SIZE": size,
-            "LOCAL_RANK": rank,
-            "LOCAL_WORLD_SIZE": size,
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": store.port,
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
-        }
-        environment = {name: str(value) for name, value in variables.items()}
-        process = context.Process(target=_work, args=(directory, environment, list(commands)), daemon=True)
-        process.start()
-        processes.append(process)
-    end = time.monotonic() + TIMEOUT
-    for process in processes:
-        process.join(timeout=max(0.0, end - time.monotonic()))
-    for process in processes:
-        process.kill()
-    assert [process.exitcode for process in processes] == [0] * size, f"by rank, after {TIMEOUT} s at most"
-    ended = [json.loads((directory / f"ended{rank}.json").read_text()) for rank in range(size)]
-    return [[Ended(**results[i]) for results in ended] for i in range(len(commands))]
+    shared = {
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": size,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": store.port,
+        "TORCHELASTIC_USE_AGENT_STORE": True,
+    }
+    ended = run_each(_work, [({**shared, "RANK": rank, "LOCAL_RANK": rank}, commands) for rank in range(size)])
+    return [list(ends) for ends in zip(*ended, strict=True)]
 
 
-def _work(directory: Path, environment: dict[str, str], commands: list[Command]) -> None:
+def _work(environment: dict[str, Any], commands: Sequence[Command]) -> list[Ended]:
     """Runs the commands in this process."""
-    os.environ |= environment
-    torch.set_num_threads(1)
+    os.environ |= {name: str(value) for name, value in environment.items()}
     register_tiny_model()
     ended = []
     for command in commands:
         with _fault(command.fault):
-            ended.append(asdict(_run(command.arguments)))
-    (directory / f"ended{environment['RANK']}.json").write_text(json.dumps(ended))
+            ended.append(_run(command.arguments))
+    return ended
 
 
 def _run(arguments: list[str]) -> Ended:
