@@ -21,11 +21,15 @@ class Recorder:
     Args:
         step: number of steps done before.
         world: the processes that train; the first one writes.
+
+    Attributes:
+        log: the file of the records.
     """
 
     def __init__(self, config: Config, run: RunDirectory, step: int, world: World) -> None:
         self._config = config
         self._world = world
+        self.log = run.log
         self._log = RunLog(run.log)
         events = config.output.tensorboard and world.is_first
         self._events = TensorBoardEvents(run.tensorboard, step) if events else None

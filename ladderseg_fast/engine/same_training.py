@@ -1,7 +1,11 @@
-"""Check that a training can continue from a checkpoint with a configuration and a data set."""
+"""Whether a training can continue from a checkpoint with a configuration and a data set, and with the same bits."""
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from ..data import SegmentationDataset, data_set_options
 from .checkpoint import Checkpoint
@@ -80,3 +84,21 @@ def check_same_training(path: Path, checkpoint: Checkpoint, config: Config, trai
             f"{path} cannot be resumed: the training split has other images than before, or lists them in another "
             "order, which decides what each step sees; training.init_from starts another training from its weights"
         )
+
+
+def other_roundings(path: Path, state: Mapping[str, Any], config: Config, processes: int) -> Iterator[str]:
+    """Sentences about why the result will differ in rounding from that of the training that left `state` in `path`.
+
+    `processes` continue it with `config`.
+    """
+    before, now = state["threads"], torch.get_num_threads()
+    if before != now:
+        yield f"{path} was written with {before} threads, now there are {now}: the last bits will differ"
+    before, now = state.get("processes", 1), processes
+    if before != now:
+        text = (
+            f"{path} was written by {before} {'process' if before == 1 else 'processes'}, now there are {now}: each "
+            "batch has the same images, but the last bits will differ"
+        )
+        own = not (config.training.sync_bn or config.model.frozen_bn)
+        yield f"{text}, and batch norm sees other shares of a batch" if own else text

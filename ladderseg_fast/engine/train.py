@@ -23,6 +23,7 @@ from .device import find_devices
 from .distributed import World
 from .errors import Interrupted, NonFiniteError, RankError, SystemRefusal
 from .git_revision import GitRevision, git_revision
+from .idle_batches import IdleBatches
 from .image_memory import check_images_fit
 from .interrupt import InterruptRequest, child_signals_held
 from .learner import Learner
@@ -34,13 +35,10 @@ from .recorder import Recorder
 from .refusals import refusal, refusals_named
 from .run_directory import RunDirectory
 from .run_log import Record, RunLog
-from .same_training import check_same_training, length_before, names_digest
+from .same_training import check_same_training, length_before, names_digest, other_roundings
 from .tensorboard import check_tensorboard
 from .training_result import Evaluation, TrainingResult
 from .validation import Validation
-
-#: Batches in a row without a finite loss that say that the weights are broken and not the images.
-_MOST_SKIPS = 10
 
 #: Advice for a training to which the system refuses memory.
 _LESS = (
@@ -162,10 +160,6 @@ class _Trainer:
         self.batches = 0
         #: Losses of the batches whose gradients wait for their step.
         self.losses: list[float] = []
-        #: Batches left out since the last that was not.
-        self.skips = 0
-        #: Batches, since this process began, of which no pixel counted.
-        self.empty = 0
         #: Whether weights, gradients, counters and log are those after the same batch; and the batches that were saved.
         self.whole, self.saved = True, 0
         if config.output.tensorboard:
@@ -220,18 +214,7 @@ class _Trainer:
             text += f", formerly of {steps_before}: the learning rate follows the new length"
         print(text, file=self.stream, flush=True)
         self._say_where()
-        before, now = state["threads"], torch.get_num_threads()
-        if before != now:
-            text = f"{self.run.last} was written with {before} threads, now there are {now}: the last bits will differ"
-            print(text, file=self.stream, flush=True)
-        before, now = state.get("processes", 1), self.world.size
-        if before != now:
-            text = (
-                f"{self.run.last} was written by {before} {'process' if before == 1 else 'processes'}, now there are "
-                f"{now}: each batch has the same images, but the last bits will differ"
-            )
-            if not (self.config.training.sync_bn or self.config.model.frozen_bn):
-                text += ", and batch norm sees other shares of a batch"
+        for text in other_roundings(self.run.last, state, self.config, self.world.size):
             print(text, file=self.stream, flush=True)
         try:
             set_random_states(state["random"])
@@ -271,6 +254,7 @@ class _Trainer:
         """Runs the rest of the training; if something ends it early, saves what it can, and says so."""
         if self.result.ended:
             return
+        self.idle = IdleBatches(self.config, self.training_set, self.recorder, self.world)
         self.world.keeps(partial(_last_in_words, self.run, self.world.is_first))
         with Progress(self.stream, "train", self.steps, done=self.result.step) as self.progress:
             try:
@@ -394,31 +378,13 @@ class _Trainer:
         """Gathers the gradients of one batch; returns what to say about it if it teaches nothing."""
         loss = self.learner.add_batch(images, labels)
         self.batches += 1
-        if math.isfinite(loss):
-            self.losses.append(loss)
-            self.skips = 0
-            if loss != 0.0 or any(self.world.gather(self.learner.counts(labels))):
-                return None
-            return self._log_empty(indices)
-        files = self._files_of(indices)
-        what = f"loss is {loss} at step {self.result.step + 1} of {self.steps} ({', '.join(files)})"
-        if self.config.training.on_nonfinite == "stop" or self.skips == _MOST_SKIPS:
-            raise NonFiniteError(f"{what}; {self._advice()}")
-        self.skips += 1
-        self.recorder.skip(step=self.result.step, batch=self.batches, loss=str(loss), files=files)
-        return f"{what}; the batch is skipped"
-
-    def _log_empty(self, indices: Tensor) -> str | None:
-        """Logs that no pixel of a batch counted, and says so the first time."""
-        files = self._files_of(indices)
-        self.recorder.empty(step=self.result.step, batch=self.batches, files=files)
-        self.empty += 1
-        if self.empty > 1:
+        if not math.isfinite(loss):
+            return self.idle.not_finite(loss, self.result.step, self.batches, indices, self._advice())
+        self.losses.append(loss)
+        self.idle.has_taught()
+        if loss != 0.0 or any(self.world.gather(self.learner.counts(labels))):
             return None
-        return (
-            f"no pixel of a batch counts in the loss ({', '.join(files)}): it teaches nothing; {self.run.log} will "
-            "list all such batches"
-        )
+        return self.idle.no_pixel(self.result.step, self.batches, indices)
 
     def _finish_step(self, pace: Pace) -> str:
         """Changes the weights by the gathered gradients, and logs the step; returns what to show of it."""
@@ -508,14 +474,6 @@ class _Trainer:
     def _epoch(self) -> float:
         """Number of passes over the training images so far."""
         return round(self.batches * self.config.training.batch / len(self.training_set), 4)
-
-    def _files_of(self, indices: Tensor) -> list[str]:
-        """Names of the samples of a batch, of which this process has the share `indices`."""
-        return [name for share in self.world.gather(indices.tolist()) for index in share for name in self._files(index)]
-
-    def _files(self, index: int) -> list[str]:
-        """Name of sample `index` of the training split: its files, or its name if it is drawn."""
-        return [str(path) for path in self.training_set.files(index)] or [self.training_set.name(index)]
 
     def _stop_if(self, interrupt: InterruptRequest) -> None:
         number = self.world.largest(interrupt.pending or 0)

@@ -4,7 +4,6 @@ import io
 import json
 import math
 import re
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from PIL import Image
 from support.tiny_training import SIZE, DrawnOnce, run_training, settings
 
 from ladderseg_fast.data import IGNORE_INDEX, StreetScenes
-from ladderseg_fast.engine import NonFiniteError, RunDirectory, build_model, load_checkpoint
+from ladderseg_fast.engine import NonFiniteError, RunDirectory, build_model, idle_batches, load_checkpoint
 from ladderseg_fast.engine.learner import Learner
 
 
@@ -168,8 +167,7 @@ def test_skipping_has_an_end(run, monkeypatch):
 
 
 def test_only_skips_in_a_row_count(run, monkeypatch):
-    # By its name: the package's attribute `train` is the function.
-    monkeypatch.setattr(import_module("ladderseg_fast.engine.train"), "_MOST_SKIPS", 1)
+    monkeypatch.setattr(idle_batches, "_MOST_SKIPS", 1)
     infinite_at(monkeypatch, 1, 3, 5)
     run_training(run.path, {"training.on_nonfinite": "skip", "training.steps": 3})
     assert len(records(run, "skip")) == 3
