@@ -1,6 +1,7 @@
 """Frames of videos, by PyAV, which is optional."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,8 @@ from ..models.weights import MissingPackageError
 VIDEO_ENDINGS = frozenset(
     (".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
 )
+#: A video may end this much before the length in its header, which may be rounded, or that of the last frame's start.
+_LOST_SECONDS = 0.5
 
 
 def is_video(path: Path) -> bool:
@@ -30,8 +33,7 @@ def count_frames(path: Path, every: int = 1) -> int:
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            seconds = float(container.duration or 0) / av.time_base
-            frames = stream.frames or round(seconds * float(stream.average_rate or 0))
+            frames = stream.frames or round(_seconds(container, stream) * float(stream.average_rate or 0))
     except (av.FFmpegError, OSError, IndexError):
         return 1
     return max(1, -(-frames // every))
@@ -40,32 +42,54 @@ def count_frames(path: Path, every: int = 1) -> int:
 def frames_of(path: Path, every: int = 1) -> Iterator[tuple[int, np.ndarray | OSError]]:
     """Numbers, from 0, and pixels [H, W, 3] uint8 of every `every`-th frame, upright, of the first video stream.
 
-    If the video cannot be opened, or read to the end that it announces, the last entry is an OSError that says so.
+    In place of a frame that is damaged there is an OSError; so there is after the last frame if the video cannot be
+    read to the end that its header announces, or not at all.
 
     Raises:
         MissingPackageError: PyAV is not installed.
     """
     av = _av()
-    number = packets = 0
+    number, packets, end = 0, 0, 0.0
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                yield 0, OSError(f"{path}: the file has no video stream")
-                return
+                raise OSError("it has no video")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             for packet in container.demux(stream):
                 packets += packet.size > 0
-                for frame in packet.decode():
+                for frame in _decoded(packet):
                     if number % every == 0:
-                        yield number, _upright(frame)
+                        damaged = frame is None or frame.is_corrupt
+                        yield number, OSError(f"{path}: frame {number} is damaged") if damaged else _upright(frame)
                     number += 1
-            announced = stream.frames
+                    end = max(end, (frame and frame.time) or 0.0)
+            if packets < stream.frames:
+                raise OSError(f"it is cut short after {packets} of {stream.frames} frames")
+            if not stream.frames and end < _seconds(container, stream) - _LOST_SECONDS:
+                raise OSError(f"it is cut short after {end:.1f} of {_seconds(container, stream):.1f} seconds")
+            if not number:
+                raise OSError("it has no frames")
     except (av.FFmpegError, OSError) as error:
-        yield number, OSError(f"{path}: cannot read frame {number} ({getattr(error, 'strerror', None) or error})")
-        return
-    if packets < announced or not number:
-        yield number, OSError(f"{path}: the file is cut short: it has {packets} of {announced} frames")
+        yield number, OSError(f"{path}: cannot read the video ({getattr(error, 'strerror', None) or error})")
+
+
+def _decoded(packet: "av.Packet") -> "Sequence[av.VideoFrame | None]":  # type: ignore[name-defined]  # noqa: F821
+    """Frames that `packet` completes; None in place of one that cannot be decoded."""
+    try:
+        return packet.decode()
+    except _av().InvalidDataError:
+        return [None]
+
+
+def _seconds(container: "av.InputContainer", stream: "av.VideoStream") -> float:  # type: ignore[name-defined]  # noqa: F821
+    """Length of the video that the header announces; 0 if it does not."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if match := re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", "")):  # Matroska's
+        return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
+    # The longest stream's, else.
+    return float(container.duration or 0) / _av().time_base if len(container.streams) == 1 else 0.0
 
 
 def _upright(frame: "av.VideoFrame") -> np.ndarray:  # type: ignore[name-defined]  # noqa: F821

@@ -1,0 +1,86 @@
+"""Frames of videos: which, in what colours, upright, and what is said of files that cannot be read."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.videos import grey_frames, write_video
+
+from ladderseg_fast.engine.video import check_video_package, count_frames, frames_of
+from ladderseg_fast.models.weights import MissingPackageError
+
+
+@pytest.mark.parametrize("ending", ["mp4", "avi", "mkv"])
+def test_every_nth_frame_is_read(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"grey.{ending}"
+    write_video(path, grey_frames(12))
+    for every, expected in ((1, list(range(12))), (5, [0, 5, 10]), (100, [0])):
+        frames = list(frames_of(path, every))
+        assert [number for number, _ in frames] == expected
+        assert count_frames(path, every) == len(expected)
+        for number, pixels in frames:
+            assert (pixels.shape, pixels.dtype) == ((64, 96, 3), np.uint8)
+            assert np.abs(pixels.astype(int) - 10 * number).max() <= 4
+
+
+@pytest.mark.parametrize("rotation", [0, 90, -90, 180])
+def test_frames_are_upright(tmp_path: Path, rotation: int) -> None:
+    """As of a telephone: the picture is stored sideways, and the file says how to turn it."""
+    path, stored = tmp_path / "turned.mp4", np.zeros((64, 96, 3), np.uint8)
+    stored[:32, :48] = (220, 40, 40)
+    write_video(path, [stored, stored], rotation=rotation)
+    _, pixels = next(frames_of(path))
+    expected = np.rot90(stored, rotation // 90)
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels.astype(int) - expected).mean() < 10
+
+
+def last_error(path: Path) -> str:
+    """What is said after the last frame."""
+    *_, (_, last) = frames_of(path)
+    assert isinstance(last, OSError)
+    return str(last)
+
+
+def test_cut_videos_are_named(tmp_path: Path) -> None:
+    noise = list(np.random.default_rng(0).integers(0, 256, (20, 64, 96, 3), dtype=np.uint8))
+    for ending, message in (
+        ("mkv", r"it is cut short after 1\.\d of 2\.0 seconds"),
+        ("avi", r"it is cut short after \d+ of 20 frames"),
+        ("mp4", r"it has no video|Invalid data"),
+    ):
+        path = tmp_path / f"cut.{ending}"
+        write_video(path, noise)
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) * 7 // 10])
+        assert re.search(rf"cut\.{ending}: cannot read the video \(({message})", last_error(path))
+
+
+def test_files_that_are_no_videos(tmp_path: Path) -> None:
+    for name, content in (("text.mp4", b"no video " * 100), ("empty.mp4", b"")):
+        (tmp_path / name).write_bytes(content)
+        assert f"{tmp_path / name}: cannot read the video (Invalid data" in last_error(tmp_path / name)
+        assert count_frames(tmp_path / name) == 1
+    assert "none.mp4: cannot read the video (No such file" in last_error(tmp_path / "none.mp4")
+
+
+def test_a_damaged_frame_does_not_end_the_video(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.mp4"
+    write_video(path, list(np.random.default_rng(0).integers(0, 256, (12, 64, 96, 3), dtype=np.uint8)))
+    content = bytearray(path.read_bytes())
+    start = content.index(b"mdat") + 4
+    middle = start + (content.index(b"moov") - start) // 2
+    content[middle : middle + 400] = bytes(400)
+    path.write_bytes(content)
+    frames = list(frames_of(path))
+    damaged = [str(pixels) for _, pixels in frames if isinstance(pixels, OSError)]
+    assert damaged and all("is damaged" in text for text in damaged)
+    assert isinstance(frames[-1][1], np.ndarray)
+
+
+def test_without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingPackageError, match=r'PyAV: pip install "ladderseg_fast\[video\]"'):
+        check_video_package()
