@@ -192,7 +192,7 @@ def _results(
         checkpoint.normalisation,
         checkpoint.size,
         arguments.size,
-        read=partial(InputImage.read, least=model.min_size),
+        read=lambda image: image.read(model.min_size),
         batch=arguments.batch,
         probabilities=any(FILE_KINDS[name].probabilities for name in arguments.write),
     )

@@ -80,7 +80,7 @@ def read_image(path: Path) -> np.ndarray:
             transparency with values between none and full.
     """
     header, image = _decode(path, check_image_header)
-    if header.format == "TIFF" and "A" in image.getbands():
+    if header.format == "TIFF" and image.mode != "LAB" and "A" in image.getbands():  # Lab's A is a colour
         _check_alpha_band(path, image, header)
     try:
         return np.asarray(image.convert("RGB"))

@@ -3,17 +3,23 @@
 import io
 import os
 import re
+import signal
+import struct
 import sys
+import threading
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.videos import grey_frames, write_video
 
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.cuda.images import KernelsUnavailableError
 from ladderseg_fast.data import STREET_LABELS, StreetScenes
 from ladderseg_fast.engine.predict import _label
+from ladderseg_fast.engine.prediction_files import FILE_KINDS
 
 
 @pytest.fixture
@@ -273,3 +279,202 @@ def test_gpu_without_kernels_is_one_line(trained, images, tmp_path, capsys, monk
     assert predict(trained, images, tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert re.fullmatch(r"ladderseg: error: no CUDA kernels .* 9\.0; --device cpu does without them\n", error)
+
+
+def test_everything_that_can_be_written(trained, images, tmp_path, capsys):
+    pytest.importorskip("tifffile", reason="TIFFs are written by tifffile, an optional dependency")
+    out = tmp_path / "out"
+    assert predict(trained, images, out, "--write", ",".join(FILE_KINDS), "--batch", "2") == 0
+    endings = [kind.ending for kind in FILE_KINDS.values()]
+    assert names(out) == sorted(["legend.png", *(name + ending for name in ("one", "two") for ending in endings)])
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"{images[0]}: " + ", ".join(str(out / f"one{ending}") for ending in endings)
+    labels = np.asarray(Image.open(out / "two_labels.png"))
+    shares = np.load(out / "two_probabilities.npz")["probabilities"]
+    assert shares.shape == (len(STREET_LABELS), *labels.shape)
+    assert np.abs(shares.astype(float).sum(0) - 1).max() < 0.01
+    assert np.mean(shares.argmax(0) == labels) > 0.99
+    assert predict(trained, images, tmp_path / "alone", "--write", "colours,colours") == 0
+    assert names(tmp_path / "alone") == ["legend.png", "one_colours.png", "two_colours.png"]
+
+
+def test_what_cannot_be_written(trained, images, tmp_path, capsys, monkeypatch):
+    with pytest.raises(SystemExit):
+        predict(trained, images, tmp_path / "out", "--write", "labels,lables")
+    assert "expected some of labels, overlays, colours," in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    assert predict(trained, images, tmp_path / "out", "--write", "probabilities-tiff") == 2
+    assert 'pip install "ladderseg_fast[tiff]"' in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_list_on_the_standard_input(trained, images, tmp_path, capsys, monkeypatch):
+    listed = "".join(f"{path}\n" for path in (images[1], tmp_path / "none.png", images[0]))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listed.encode())))
+    assert predict(trained, ["-"], tmp_path / "out") == 2
+    output = capsys.readouterr()
+    assert [line.partition(":")[0] for line in output.out.splitlines()[:2]] == [str(images[1]), str(images[0])]
+    assert output.err == f"ladderseg: error: {tmp_path / 'none.png'}: no such file\n"
+    assert predict(trained, ["-", "-"], tmp_path / "out") == 2
+    assert "can be given once only" in capsys.readouterr().err
+
+
+def test_pattern(trained, directory, tmp_path):
+    assert predict(trained, [directory / "**" / "*.png"], tmp_path / "out") == 0
+    assert sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png")) == [
+        "deep/one_labels.png",
+        "one_labels.png",
+    ]
+
+
+def test_video(trained, images, tmp_path, capsys, monkeypatch):
+    write_video(tmp_path / "film.avi", [StreetScenes(5, (64, 96))[i].image for i in range(5)])
+    write_video(tmp_path / "cut.mp4", grey_frames(3))
+    content = (tmp_path / "cut.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
+    out = tmp_path / "out"
+    inputs = [tmp_path / "cut.mp4", tmp_path / "film.avi", images[0]]
+    assert predict(trained, inputs, out, "--every", "2", "--batch", "2") == 2
+    assert names(out) == [
+        "film_000000_labels.png",
+        "film_000002_labels.png",
+        "film_000004_labels.png",
+        "one_labels.png",
+    ]
+    output = capsys.readouterr()
+    assert re.fullmatch(r"ladderseg: error: .*cut\.mp4: cannot read the video \(.*\)\n", output.err)
+    lines = output.out.splitlines()
+    assert lines[1] == f"{tmp_path / 'film.avi'} frame 2: {out / 'film_000002_labels.png'}"
+    assert lines[-1].startswith("labelled 4 of 5 images")
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert predict(trained, inputs, tmp_path / "without") == 2
+    assert 'pip install "ladderseg_fast[video]"' in capsys.readouterr().err
+    assert not (tmp_path / "without").exists()
+
+
+def test_images_above_the_limit_of_pixels(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # above twice that Pillow refuses
+    Image.new("RGB", (160, 100)).save(tmp_path / "large.png")
+    for options, status in (((), 2), (("--max-pixels", "15998"), 2), (("--max-pixels", "16000"), 0)):
+        assert predict(trained, [tmp_path / "large.png"], tmp_path / "out", *options) == status
+        error = capsys.readouterr().err
+        if status:
+            assert re.search(r"large\.png: .*16000 pixels.*; --max-pixels N reads images of up to N pixels", error)
+    assert Image.MAX_IMAGE_PIXELS == 5000
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Eight images, of which the fourth is damaged."""
+    paths = [tmp_path / f"{number}.png" for number in range(8)]
+    for number, path in enumerate(paths):
+        Image.fromarray(StreetScenes(8, (64, 96))[number].image).save(path)
+    paths[3].write_bytes(b"no image")
+    return paths
+
+
+@pytest.mark.parametrize("batch", ["1", "3"])
+def test_messages_are_in_the_order_of_the_images(trained, many, tmp_path, capfd, monkeypatch, batch):
+    monkeypatch.setattr(sys, "stderr", sys.stdout)
+    assert predict(trained, many, tmp_path / "out", "--batch", batch) == 2
+    lines = [line.removeprefix("ladderseg: error: ") for line in capfd.readouterr().out.splitlines()]
+    assert [line.partition(":")[0] for line in lines[:-1]] == [str(path) for path in many]
+    assert lines[-1].startswith("labelled 7 of 8 images")
+
+
+def test_a_full_disk(trained, many, tmp_path, capsys, monkeypatch):
+    """Of the second image's results, and no others'."""
+    monkeypatch.setattr("ladderseg_fast.atomic_file.os.fsync", full_disk_for("1_overlay.png"))
+    out = tmp_path / "out"
+    assert predict(trained, many[:3], out, "--write", "labels,overlays") == 2
+    error = capsys.readouterr().err
+    assert error == f"ladderseg: error: {many[1]}: cannot write {out / '1_overlay.png'}: No space left on device\n"
+    written = [f"{number}_{kind}.png" for number in range(3) for kind in ("labels", "overlay")]
+    assert names(out) == sorted([*(set(written) - {"1_overlay.png"}), "legend.png"])
+
+
+def full_disk_for(name):
+    """A stand-in for os.fsync that finds the disk full at the file that will be called `name`."""
+
+    def fsync(descriptor):
+        if name in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(28, "No space left on device")
+
+    return fsync
+
+
+def test_interrupt(trained, many, tmp_path, capsys, monkeypatch):
+    """Files that were begun are whole, and no thread goes on."""
+
+    def label(model, images, probabilities):
+        if str(images[0].source) == str(many[2]):
+            os.kill(os.getpid(), signal.SIGINT)
+        return _label(model, images, probabilities)
+
+    before = threading.active_count()
+    monkeypatch.setattr("ladderseg_fast.engine.predict._label", label)
+    assert predict(trained, many, tmp_path / "out") == 130
+    assert capsys.readouterr().err == "ladderseg: interrupted\n"
+    assert threading.active_count() == before
+    assert set(names(tmp_path / "out")) <= {"0_labels.png", "1_labels.png"}
+    for path in (tmp_path / "out").iterdir():
+        Image.open(path).load()
+
+
+def test_folder_of_bad_files(trained, tmp_path, capsys):
+    """The kinds of image files of docs/data.md."""
+    folder, scene = tmp_path / "folder", Image.fromarray(StreetScenes(1, (64, 96))[0].image)
+    bad = write_bad_images(folder, scene)
+    good = {
+        **{"grey.png": scene.convert("L"), "palette.png": scene.quantize(16), "bits.png": scene.convert("1")},
+        **{"alpha.png": scene.convert("RGBA"), "cmyk.jpg": scene.convert("CMYK"), "lab.tif": scene.convert("LAB")},
+    }
+    for name, picture in good.items():
+        picture.save(folder / name)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scene.save(folder / "turned.jpg", exif=exif)
+    scene.save(folder / "eyes.jpg", format="MPO", save_all=True, append_images=[scene])
+    assert predict(trained, [folder], tmp_path / "out") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == len(bad)
+    for line, (name, message) in zip(errors, sorted(bad.items()), strict=True):
+        assert re.match(rf"ladderseg: error: {re.escape(str(folder / name))}: .*{message}", line)
+    assert names(tmp_path / "out") == sorted(f"{name[:-4]}_labels.png" for name in (*good, "turned.jpg", "eyes.jpg"))
+    assert Image.open(tmp_path / "out" / "turned_labels.png").size == (64, 96)
+
+
+def write_bad_images(folder, scene):
+    """Writes image files that cannot be read; returns the pattern of the message for each name."""
+    folder.mkdir()
+    scene.save(folder / "cut.png")
+    (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:-200])
+    (folder / "empty.png").touch()
+    (folder / "text.png").write_text("no image")
+    (folder / "gone.png").symlink_to(folder / "nothing")
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    os.mkfifo(folder / "pipe.png")
+    scene.crop((0, 0, 96, 63)).save(folder / "low.png")
+    Image.fromarray(np.full((64, 96), 40000, np.uint16)).save(folder / "deep.png")
+    scene.save(folder / "moves.gif", save_all=True, append_images=[scene.rotate(180)])
+    scene.save(folder / "pages.tif", save_all=True, append_images=[scene])
+    smooth = scene.copy()
+    smooth.putalpha(Image.linear_gradient("L").resize(scene.size))
+    smooth.save(folder / "smooth.tif")
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (folder / "bomb.png").write_bytes(start + b"\0\0\0\0IDAT" + b"\0" * 100)
+    return {
+        "bomb.png": r"3600000000 pixels.*--max-pixels",
+        "cut.png": "cannot read the image",
+        "deep.png": "16 bits per channel",
+        "empty.png": "the file is empty",
+        "gone.png": "a symbolic link to no file",
+        "loop.png": "Too many levels of symbolic links",
+        "low.png": r"image is 63x96, at least 64x64 \(HxW\) is needed",
+        "moves.gif": "the file holds 2",
+        "pages.tif": "the file holds 2",
+        "pipe.png": "not an ordinary file",
+        "smooth.tif": "values between 0 and 255",
+        "text.png": "not an image",
+    }

@@ -130,6 +130,14 @@ def test_cmyk_jpeg_becomes_rgb(image, capsys):
     assert np.abs(accepted(path, capsys).image.astype(int) - (200, 60, 20)).max() <= 4
 
 
+def test_lab_tiff_becomes_rgb(image, capsys):
+    """Its second band is called A, as transparency is."""
+    path = image.with_suffix(".tif")
+    image.rename(path)
+    Image.merge("LAB", [Image.new("L", SIZE[::-1], value) for value in (128, 200, 30)]).save(path)
+    assert accepted(path, capsys).image.shape == (*SIZE, 3)
+
+
 def test_label_outside_the_classes(labels, capsys):
     values = random_labels([0, 7, 255], SIZE)
     values[5, 9] = values[20, 3] = 254

@@ -1,11 +1,12 @@
 """Which images a prediction is asked for, and where their results go."""
 
+import io
 import os
 from pathlib import Path
 
 import pytest
 
-from ladderseg_fast.engine.input_images import find_images
+from ladderseg_fast.engine.input_images import find_images, read_list
 
 pytestmark = pytest.mark.real_use
 
@@ -60,3 +61,93 @@ def test_links(tmp_path: Path) -> None:
     (tmp_path / "photos" / "loop.png").symlink_to(tmp_path / "photos" / "loop.png")
     found = results([tmp_path / "photos"], tmp_path / "out", recursive=True)
     assert sorted(map(os.path.basename, found)) == ["loop.png", "x.png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("photos/*.jpg", {"a.jpg": "a_labels.png"}),
+        ("photos/*", {"a.jpg": "a.jpg_labels.png", "a.png": "a.png_labels.png", "film.mp4": "film_labels.png"}),
+        ("photos/**/*.jpg", {"a.jpg": "a_labels.png", "deep/a.jpg": "deep/a_labels.png"}),
+        ("photos/**/deep/*.jp*", {"deep/a.jpg": "deep/a_labels.png"}),
+        ("photos/d*/a.[jp][pn]g", {"deep/a.jpg": "deep/a_labels.png"}),
+    ],
+)
+def test_patterns(tmp_path: Path, pattern: str, expected: dict[str, str]) -> None:
+    """Results keep the subdirectories below what stands before the first wildcard."""
+    touch(tmp_path, *(f"photos/{name}" for name in ("a.jpg", "a.png", "film.mp4", "deep/a.jpg", "notes.txt")))
+    touch(tmp_path, *(f"photos/{name}" for name in (".hidden.jpg", ".cache/a.jpg", "out/a_labels.jpg")))
+    (tmp_path / "photos" / "again").symlink_to(tmp_path / "photos")
+    found = results([tmp_path / pattern], tmp_path / "photos" / "out")
+    assert found == {f"{tmp_path}/photos/{name}": result for name, result in expected.items()}
+
+
+def test_pattern_of_a_whole_tree(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/a.jpg", "photos/deep/er/b.jpg", "photos/notes.txt", "photos/deep/table.h5")
+    found = find_images([tmp_path / "photos" / "**"], tmp_path / "out")
+    assert [str(image.output("").relative_to(tmp_path)) for image in found.images] == ["out/a", "out/deep/er/b"]
+    assert found.others == 2
+
+
+def test_pattern_that_nothing_matches(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/a.txt")
+    for pattern in ("photos/*.jpg", "photos/*", "none/*/*.jpg"):
+        with pytest.raises(ValueError, match=r"\*.*: no images or videos match this pattern"):
+            find_images([tmp_path / pattern], tmp_path / "out")
+    with pytest.raises(ValueError, match="--out must be another directory"):
+        find_images([tmp_path / "photos" / "*.txt"], tmp_path / "photos")
+
+
+def test_a_path_that_exists_is_no_pattern(tmp_path: Path) -> None:
+    touch(tmp_path, "a[1].png", "a1.png", "photos*/b.png")
+    assert results([tmp_path / "a[1].png", tmp_path / "photos*"], tmp_path / "out") == {
+        f"{tmp_path}/a[1].png": "a[1]_labels.png",
+        f"{tmp_path}/photos*/b.png": "b_labels.png",
+    }
+
+
+def test_list(tmp_path: Path) -> None:
+    """Results keep the subdirectories below the directory that has all files; nothing in it is a pattern."""
+    names = read_list(
+        io.BytesIO(os.fsencode(f"{tmp_path}/a/x.png\r\n\n{tmp_path}/b/x.png\n{tmp_path}/b/*\nrel\xff.png"))
+    )
+    assert [name.name for name in names] == ["x.png", "x.png", "*", "rel\xff.png"]
+    assert results([names[:3]], tmp_path / "out") == {
+        f"{tmp_path}/a/x.png": "a/x_labels.png",
+        f"{tmp_path}/b/*": "b/*_labels.png",
+        f"{tmp_path}/b/x.png": "b/x_labels.png",
+    }
+    assert results([names[:1]], tmp_path / "out") == {f"{tmp_path}/a/x.png": "x_labels.png"}
+    assert results([[Path("x.png"), Path("y/x.png")]], tmp_path / "out") == {
+        "x.png": "x_labels.png",
+        "y/x.png": "y/x_labels.png",
+    }
+    touch(tmp_path, "c/x.png")
+    assert results([names[:2], tmp_path / "c"], tmp_path / "out") == {
+        f"{tmp_path}/a/x.png": f"{tmp_path.name}/a/x_labels.png",
+        f"{tmp_path}/b/x.png": f"{tmp_path.name}/b/x_labels.png",
+        f"{tmp_path}/c/x.png": "c/x_labels.png",
+    }
+    assert find_images([[]], tmp_path / "out").images == []
+
+
+def test_results_of_frames_never_collide(tmp_path: Path) -> None:
+    """How many frames a video has is not known before, so no other result may have a name of one."""
+    touch(tmp_path, "film.mp4", "film.png", "film_000012.png", "film_12.png")
+    film, frame, other = (tmp_path / name for name in ("film.mp4", "film_000012.png", "film_12.png"))
+    with pytest.raises(ValueError, match=r"film\.mp4 and .*film_000012\.png would both be written to .*out"):
+        find_images([film, frame], tmp_path / "out")
+    with pytest.raises(ValueError, match=r"film\.mp4 and .*film_000012\.png would both be written to .*out"):
+        find_images([frame, film], tmp_path / "out")
+    assert len(find_images([film, other, tmp_path / "film.png"], tmp_path / "out").images) == 3
+    touch(tmp_path, "film_000012_labels.png")
+    with pytest.raises(ValueError, match=r"a result of .*film\.mp4 would overwrite the input image .*film_000012_lab"):
+        find_images([film, tmp_path / "film_000012_labels.png"], tmp_path)
+
+
+def test_only_the_results_that_are_written_may_collide(tmp_path: Path) -> None:
+    touch(tmp_path, "x.png", "x_overlay.png")
+    images = [tmp_path / "x.png", tmp_path / "x_overlay.png"]
+    assert len(find_images(images, tmp_path, endings=["_labels.png"]).images) == 2
+    with pytest.raises(ValueError, match=r"the result .*x_overlay\.png of .*x\.png would overwrite an input image"):
+        find_images(images, tmp_path, endings=["_labels.png", "_overlay.png"])
