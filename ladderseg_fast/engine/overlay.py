@@ -10,6 +10,8 @@ from ..data import LabelSet, image_from_array
 
 #: Share of the class colour in an overlay.
 _OPACITY = 0.5
+#: Level of zlib that makes a PNG of a photograph in a quarter of the usual time, a few percent larger.
+_QUICK = 2
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
@@ -20,7 +22,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.nd
 
 def write_overlay(path: Path, image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> None:
     """Writes the overlay as a PNG; an existing file is replaced only when the new one is complete."""
-    write_png(path, image_from_array(overlay(image, labels, label_set)))
+    write_png(path, image_from_array(overlay(image, labels, label_set)), _QUICK)
 
 
 def write_colours(path: Path, labels: np.ndarray, label_set: LabelSet) -> None:
@@ -44,7 +46,11 @@ def labels_picture(labels: np.ndarray, label_set: LabelSet) -> Image.Image:
     return picture
 
 
-def write_png(path: Path, picture: Image.Image) -> None:
-    """Writes `picture`, replacing an existing file only when the new one is complete."""
+def write_png(path: Path, picture: Image.Image, compression: int = 6) -> None:
+    """Writes `picture`, replacing an existing file only when the new one is complete.
+
+    Args:
+        compression: zlib's level, 0 to 9.
+    """
     with atomic_write(path) as file:
-        picture.save(file, format="PNG")
+        picture.save(file, format="PNG", compress_level=compression)
