@@ -252,4 +252,6 @@ class _Reports:
 
 def _reason(image: InputImage, error: Exception) -> str:
     text = str(error) if str(image.path) in str(error) else f"{image}: {error}"
-    return f"{text}; --max-pixels N reads images of up to N pixels" if above_pixel_limit(error) else text
+    if above_pixel_limit(error):
+        return f"{text}; --max-pixels N reads images of up to N pixels, and --tile N labels images of any size"
+    return text

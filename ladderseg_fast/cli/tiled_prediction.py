@@ -108,16 +108,17 @@ def _label(
 
 
 class _TileProgress:
-    """Bar of the tiles of one image, which begins with the first of them."""
+    """Bar of the tiles of one image."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
 
     def update(self, done: int, total: int) -> None:
-        """Shows that `done` of `total` tiles are labelled."""
+        """Shows that `done` of `total` tiles are labelled; first called before this command's first tile."""
         if self._progress is None:
-            self._progress = Progress(sys.stderr, "predict", total, done=done - 1)
-        self._progress.update(done, "tiles")
+            self._progress = Progress(sys.stderr, "predict", total, done=done)
+        else:
+            self._progress.update(done, "tiles")
 
     def __enter__(self) -> "_TileProgress":
         return self

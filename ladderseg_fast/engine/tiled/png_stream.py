@@ -19,6 +19,9 @@ _BATCH = 1 << 22
 _LARGEST_CHUNK = 1 << 20
 _ORIENTATION = 0x0112
 
+#: Bytes that a byte of a deflate stream can become at most, and so announce (zlib, technical details).
+_MOST_INFLATED = 1032
+
 #: By colour type: channels, and the bits per channel that the standard allows.
 _COLOUR_TYPES = {0: (1, (1, 2, 4, 8, 16)), 2: (3, (8, 16)), 3: (1, (1, 2, 4, 8)), 4: (2, (8, 16)), 6: (4, (8, 16))}
 _PALETTE = 3
@@ -121,7 +124,10 @@ class PngStream:
             if kind == b"IDAT":
                 if size == (0, 0) or (colour_type == _PALETTE) != (palette is not None):
                     raise OSError(f"{self._path}: damaged: no {'palette' if size[0] else 'header'} before its pixels")
-                return PngHeader(size, bits, colour_type, palette, orientation), length
+                header = PngHeader(size, bits, colour_type, palette, orientation)
+                if header.size[0] * (header.row_bytes + 1) > _MOST_INFLATED * self._path.stat().st_size:
+                    raise OSError(f"{self._path}: truncated: it is too short for {size[0]}x{size[1]} pixels")
+                return header, length
             content = self._content(length, kind)
             if kind == b"IHDR":
                 size, bits, colour_type = self._check_form(content)

@@ -1,6 +1,7 @@
 """Labels of an image in overlapping tiles, of which a row at a time is in memory."""
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Protocol
 
 import numpy as np
@@ -84,7 +85,8 @@ def predict_tiled(
     Args:
         image: [H, W, C], of the channels of `normalisation`; one channel stands for three equal ones.
         labels: takes the labels of rows from `labels.rows` on.
-        on_tile: called with the number of tiles done, those for the rows that were there included, and of all.
+        on_tile: called with the number of tiles done, those of an earlier call included, and of all: before the first
+            and after each.
 
     Raises:
         ValueError: `tiles` do not fit the network, the image is smaller than the network sees, or has other channels.
@@ -95,7 +97,8 @@ def predict_tiled(
         if labels.rows >= image.size[0]:
             return
         made = LabelRows(image.size, scores.rows, labels.rows)
-        for first, blended in scores(made.needs(labels.rows)):
-            for rows in made.add(first, blended):
-                labels.write(rows)
-            labels.synchronise()
+        with closing(scores(made.needs(labels.rows))) as strips:
+            for first, blended in strips:
+                for rows in made.add(first, blended):
+                    labels.write(rows)
+                labels.synchronise()

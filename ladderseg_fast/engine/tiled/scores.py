@@ -1,6 +1,6 @@
 """Scores of an image in overlapping tiles, blended, a row of tiles at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 
 import numpy as np
 from torch import Tensor
@@ -20,7 +20,7 @@ class TiledScores:
 
     Args:
         image: [H, W, C], of the channels of `normalisation`; one channel stands for three equal ones.
-        on_tile: called with the number of tiles done, and of all.
+        on_tile: called with the number of tiles done, and of all: before the first and after each.
 
     Attributes:
         rows: logits along the height of the image.
@@ -50,7 +50,7 @@ class TiledScores:
         self._seams_across = self._across.seams(tiles.overlap, pitch)
         self.rows = self._down.scores(pitch)
 
-    def __call__(self, needed: int = 0) -> Iterator[tuple[int, Tensor]]:
+    def __call__(self, needed: int = 0) -> Generator[tuple[int, Tensor], None, None]:
         """Blended logits from a row not below `needed` on, with no tiles more than these take.
 
         Yields:
@@ -59,9 +59,10 @@ class TiledScores:
         """
         # The last row of tiles that has the needed logits without those of the row above.
         start = max([0, *(i for i, seam in enumerate(self._seams_down, start=1) if seam.last <= needed)])
-        windows = [(*rows, *columns) for rows in self._down.spans[start:] for columns in self._across.spans]
+        windows = ((*rows, *columns) for rows in self._down.spans[start:] for columns in self._across.spans)
         band = Band(self._tile_rows, self._across.scores(self._pitch), self._seams_across)
         above: Tensor | None = None
+        self._count(start, 0)
         with ReadAhead(self._pixels, windows) as ahead:
             for i in range(start, len(self._down.spans)):
                 self._fill(band, i, ahead)
@@ -87,7 +88,11 @@ class TiledScores:
         for column, (left, _) in enumerate(across):
             logits = self._model(ahead.next().to(self._like.device, self._like.dtype)).logits
             band.add(column, left // self._pitch, logits)
-            self._on_tile(row * len(across) + column + 1, len(self._down.spans) * len(across))
+            self._count(row, column + 1)
+
+    def _count(self, row: int, column: int) -> None:
+        across = len(self._across.spans)
+        self._on_tile(row * across + column, len(self._down.spans) * across)
 
     def _measured_pitch(self) -> int:
         least = self._model.min_size

@@ -22,6 +22,7 @@ class TiffSegments:
 
     Raises:
         ValueError: a tile or strip is too large.
+        OSError: the file has fewer tiles or strips than its size needs.
     """
 
     def __init__(self, path: Path, page: Any) -> None:
@@ -37,6 +38,9 @@ class TiffSegments:
                 f"{path}: the image is stored in compressed strips of {self._rows} rows, too large to be decoded as a "
                 "whole: save it in tiles"
             )
+        known = min(len(page.dataoffsets), len(page.databytecounts))
+        if known < self._across * self._down * self._planes:
+            raise OSError(f"{path}: damaged: it does not say where all of its {height}x{width} pixels are")
         self._decoded: dict[tuple[int, int], np.ndarray] = {}
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
@@ -74,8 +78,6 @@ class TiffSegments:
         page = self._page
         index = (plane * self._down + down) * self._across + across
         where = f"{self._path}: row {down * self._rows}, column {across * self._columns}"
-        if index >= min(len(page.dataoffsets), len(page.databytecounts)):
-            raise OSError(f"{where}: damaged: the file does not say where the pixels are")
         offset, count = page.dataoffsets[index], page.databytecounts[index]
         if not count:  # left out by the writer
             return np.full((rows, columns, page.samplesperpixel // self._planes), page.nodata, page.dtype)

@@ -126,6 +126,19 @@ def test_fewer_rows_than_announced(tmp_path):
         read_all(path)
 
 
+def test_a_header_cannot_announce_more_than_the_file_may_hold(tmp_path):
+    path = tmp_path / "a.png"
+    write_png(path, picture(3), 8, 2)
+    data = path.read_bytes()
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0))
+    path.write_bytes(data[:8] + header + data[33:])
+    with pytest.raises(OSError, match=r"truncated: it is too short for 2147483647x2147483647 pixels"):
+        PngWindows(path)
+    write_png(path, np.zeros((1000, 3000, 3), np.uint8), 8, 2, [0], pieces=1 << 20)  # hardly anything is smaller
+    with PngWindows(path) as image:
+        assert not image.read(990, 1000, 0, 3000).any()
+
+
 def test_windows_beyond_the_image_are_refused(tmp_path):
     write_png(tmp_path / "a.png", picture(3), 8, 2)
     with PngWindows(tmp_path / "a.png") as image:

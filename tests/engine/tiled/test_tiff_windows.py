@@ -22,6 +22,7 @@ LAYOUTS = {
     "tiles": {"tile": (32, 48)},
     "big": {"tile": (16, 16), "bigtiff": True},
     "big-endian": {"byteorder": ">", "rowsperstrip": 20},
+    "big-endian tiles": {"byteorder": ">", "tile": (32, 32), "compression": "zlib"},
     "deflate": {"rowsperstrip": 9, "compression": "zlib"},
     "predictor": {"tile": (32, 32), "compression": "zlib", "predictor": True},
     "planes": {"planarconfig": "separate", "tile": (32, 32)},
@@ -156,6 +157,15 @@ def test_damage_is_noticed(tmp_path):
             image.read(0, 70, 0, 90)
     path.write_bytes(b"II*\0" + bytes(20))
     with pytest.raises(OSError, match=r"a\.tif: "):
+        TiffWindows(path)
+
+
+def test_fewer_tiles_than_the_size_needs(tmp_path):
+    path = tmp_path / "a.tif"
+    write(path, picture(3), tile=(32, 32), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["ImageLength"].overwrite(2**31 - 1)
+    with pytest.raises(OSError, match=r"a\.tif: damaged: it does not say where all of its 2147483647x90 pixels are"):
         TiffWindows(path)
 
 

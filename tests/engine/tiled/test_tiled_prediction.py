@@ -116,7 +116,7 @@ def test_tiles_have_few_shapes_and_are_counted():
     image, model, seen = picture(3, size=(350, 407)), LocalNetwork(), []
     tiled_labels(model, image, TILES, lambda done, total: seen.append((done, total)))
     tiles = model.shapes[1:]
-    assert len(tiles) == 12 and seen == [(i, 12) for i in range(1, 13)]
+    assert len(tiles) == 12 and seen == [(i, 12) for i in range(13)]
     assert set(tiles) == {(160, 160), (160, 151), (158, 160), (158, 151)}
 
 
@@ -197,6 +197,20 @@ def test_an_image_that_ends_early_is_reported_and_the_model_stays_as_it_was():
         predict_tiled(model, image, labels, NORMALISATION, TILES)
     assert 0 < labels.rows < 300
     assert model.training and model.layers[3].training
+
+
+class Announced:
+    """An image whose header announces more than any memory holds, and whose file ends at once."""
+
+    name, size, channels, dtype = "an image", (2**31 - 1, 2**31 - 1), 3, np.dtype(np.uint8)
+
+    def read(self, top, bottom, left, right):
+        raise OSError("an image: truncated")
+
+
+def test_an_announced_size_takes_no_memory():
+    with pytest.raises(OSError, match="truncated"):
+        predict_tiled(LocalNetwork(), Announced(), LabelArray((0, 0)), NORMALISATION, TileSize(2**20, 64))
 
 
 @pytest.mark.parametrize("chunk", [1, 2**21])
