@@ -13,8 +13,8 @@ from PIL import Image
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: Bytes of the file that are read at a time.
 _PIECE = 1 << 16
-#: Bytes of rows that are decoded at a time.
-_BATCH = 1 << 22
+#: Bytes of rows that are decoded at a time; some copies of them exist meanwhile.
+_BATCH = 1 << 20
 #: Bytes of a chunk that is kept whole; a palette has 768, orientation and the like take a few hundred.
 _LARGEST_CHUNK = 1 << 20
 _ORIENTATION = 0x0112
