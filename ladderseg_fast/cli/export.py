@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _facts(checkpoint: Checkpoint) -> dict[str, str]:
-    """What a user of the file has to know of the training, as JSON."""
+    """Facts of the training for users of the file, as JSON."""
     facts = {
         "model": checkpoint.model,
         "training_steps": checkpoint.step,

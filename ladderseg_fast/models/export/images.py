@@ -1,4 +1,4 @@
-"""What an exported model takes: pixels as files have them, or normalised images."""
+"""Input of an exported model: pixels as files have them, or normalised images."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Pixels:
     """
 
     mean: tuple[float, ...]
-    """Of each channel, in the unit of `largest`."""
+    """Mean of each channel, in the unit of `largest`."""
     std: tuple[float, ...]
     """Standard deviation of each channel, likewise."""
     largest: int = 255

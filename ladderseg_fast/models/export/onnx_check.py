@@ -50,7 +50,7 @@ def _session(content: bytes) -> Any:
 
 
 def _difference(found: Tensor, expected: Tensor) -> str | None:
-    """In what the scores [N, K, H, W] differ by more than allowed; None if they do not."""
+    """Text about scores [N, K, H, W] that differ by more than allowed; None if they do not."""
     if found.shape != expected.shape:
         return f"shape {tuple(found.shape)} instead of {tuple(expected.shape)}"
     largest, allowed = (found - expected).abs().max().item(), _allowed(expected)
@@ -60,7 +60,7 @@ def _difference(found: Tensor, expected: Tensor) -> str | None:
 
 
 def _wrong_labels(found: Tensor, scores: Tensor) -> str | None:
-    """In what labels [N, H, W] uint8 contradict `scores` [N, K, H, W]; None if they do not."""
+    """Text about labels [N, H, W] uint8 that contradict `scores` [N, K, H, W]; None if they do not."""
     expected = scores.argmax(dim=1).to(torch.uint8)
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return f"labels {found.dtype} {tuple(found.shape)} instead of {expected.dtype} {tuple(expected.shape)}"

@@ -97,7 +97,7 @@ def _tidy(proto: Any) -> None:
 
 
 def _description(network: Network, output: str, pixels: Pixels | None) -> dict[str, str]:
-    """What a program that runs the file has to know about images and output."""
+    """Facts about images and output for programs that run the file."""
     channels, least = network.in_channels, network.min_size
     facts = {
         "producer": f"ladderseg_fast {__version__}",

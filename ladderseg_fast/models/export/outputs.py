@@ -1,4 +1,4 @@
-"""What an exported model returns."""
+"""Outputs of an exported model."""
 
 #: Names of outputs: class labels, or class scores, both at the images' resolution.
 OUTPUTS = ("labels", "logits")
