@@ -5,6 +5,7 @@
 #include <pybind11/typing.h>
 
 #include "../cuda/launch/operators.h"
+#include "../cuda/runtime/recorded_launches.h"
 #include "kernels.h"
 
 namespace py = pybind11;
@@ -38,6 +39,21 @@ void define(py::module_& module, const char* kernel, const Run& run) {
       py::arg(), argument<Values>()...);
 }
 
+const Kernels<float>& kernels(float) { return *instruction_set().float32; }
+const Kernels<double>& kernels(double) { return *instruction_set().float64; }
+
+// Runs a kernel for elements of type T, and adds the call to the recording of this thread, if there is one.
+template <class T, class Arguments>
+void run_on_cpu(const char* kernel, Kernel<Arguments> Kernels<T>::* run, const Arguments& arguments, int threads) {
+  (kernels(T()).*run)(arguments, threads);
+  cuda::RecordedLaunches* const recorded = cuda::RecordedLaunches::started();
+  if (!recorded) return;
+  const auto again = [run](const void* repeated, int team) {
+    (kernels(T()).*run)(*static_cast<const Arguments*>(repeated), team);
+  };
+  recorded->add_on_cpu(kernel, again, &arguments, sizeof(Arguments), cuda::pointer_fields<Arguments>());
+}
+
 // Releases the GIL while the kernel runs.
 template <class Single, class Double, class... Values>
 void define_on_cpu(py::module_& module, const char* kernel, Single (*single)(const Checks&, Values...),
@@ -45,11 +61,10 @@ void define_on_cpu(py::module_& module, const char* kernel, Single (*single)(con
                    Kernel<Double> Kernels<double>::* run_double) {
   define<Cpu, Values...>(module, kernel, [=](const Checks& checks, const Cpu& cpu, Values... values) {
     const py::gil_scoped_release release;
-    const InstructionSet& set = instruction_set();
     if (cpu.double_precision)
-      (set.float64->*run_double)(double_(checks, values...), cpu.threads);
+      run_on_cpu(kernel, run_double, double_(checks, values...), cpu.threads);
     else
-      (set.float32->*run_single)(single(checks, values...), cpu.threads);
+      run_on_cpu(kernel, run_single, single(checks, values...), cpu.threads);
   });
 }
 

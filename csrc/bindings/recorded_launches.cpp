@@ -48,6 +48,13 @@ void register_recorded_launches(py::module_& module) {
             launches.repeat(first, last, pointer<void>(stream));
           },
           py::arg("first"), py::arg("last"), py::arg("stream"))
+      .def(
+          "repeat_on_cpu",
+          [](RecordedLaunches& launches, int64_t first, int64_t last, int threads) {
+            const py::gil_scoped_release release;
+            launches.repeat_on_cpu(first, last, threads);
+          },
+          py::arg("first"), py::arg("last"), py::arg("threads"))
       .def_property_readonly("launches", &RecordedLaunches::launches)
       .def_property_readonly("events", &RecordedLaunches::events)
       .def_property_readonly("failure", &RecordedLaunches::failure)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..ops import autocast
 from ..ops.arguments import Norm
-from ..ops.backend import Cuda, backend_of
+from ..ops.backend import Backend, backend_of
 from .batch_norm import BoundNorm
 from .feature import Feature
 from .passes import ParameterKey
@@ -75,7 +75,7 @@ def recording_of(
     """
     workspace, device = call.workspace, call.like.device
     backend = backend_of(device)
-    if not isinstance(backend, Cuda) or not workspace.repeats_steps or not is_usual(backend):
+    if not workspace.repeats_steps or not is_usual(backend, keep):
         return None
     if (keep and hooked is not False) or any(map(_is_replica, call.program.modules[:1])):
         return None
@@ -122,7 +122,7 @@ def _version(tensor: Tensor) -> int:
 class CallRecording:
     """A call that is interpreted and recorded. The call holds it, so it must not hold the call."""
 
-    def __init__(self, entry: Entry, backend: Cuda, buffers: list[Tensor]) -> None:
+    def __init__(self, entry: Entry, backend: Backend, buffers: list[Tensor]) -> None:
         self._entry, self._backend, self._buffers = entry, backend, buffers
         self._recorder = Recorder()
         self._input_blocks: list[int] = []
@@ -249,7 +249,7 @@ class CallRecording:
 class CallRepetition:
     """A call that repeats a recorded step. The call holds it, so it must not hold the call."""
 
-    def __init__(self, entry: Entry, finished: Finished, arena: Arena, backend: Cuda, buffers: list[Tensor]) -> None:
+    def __init__(self, entry: Entry, finished: Finished, arena: Arena, backend: Backend, buffers: list[Tensor]) -> None:
         self._entry, self._finished, self._backend = entry, finished, backend
         self._buffers = buffers
         self._arena: Arena | None = arena

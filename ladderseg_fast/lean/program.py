@@ -168,7 +168,7 @@ def run_part(
     device = inputs[0].device
     like = torch.empty(0, dtype=autocast.feature_dtype(inputs[0].dtype, device), device=device)
     call = _Call(program, plan, workspace, list(parameters), like, keep)
-    if backend_of(device).repeats_steps:
+    if backend_of(device).repeats(keep):
         call.recording = recording_of(call, tensors, keep, call.hooked)
     if not isinstance(call.recording, CallRepetition):  # whose tensors are like those of a call that has passed here
         refuse_transforms(_WHO, tensors)

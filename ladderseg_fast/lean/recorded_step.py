@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ..ops.backend import Cuda
+from ..ops.backend import Backend
 from .arena import Placement, Recording
 from .recorder import OperatorCall, Recorder, View
 
@@ -110,7 +110,7 @@ class RecordedStep:
         given: Sequence[Tensor],
         arena: Arena,
         made: dict[int, Tensor],
-        backend: Cuda,
+        backend: Backend,
         device: torch.device,
     ) -> list[Tensor | None]:
         """Repeats pass `number` on the tensors `given`, in the order in which they were recorded; returns its results.

@@ -10,7 +10,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
 from ..ops import transforms
-from ..ops.backend import Cuda
+from ..ops.backend import Backend
 from . import tensor_guards
 from .joint_batch import BatchNorm, group_of
 from .plan import MemoryPlan
@@ -47,10 +47,13 @@ class ProgramOfStages(Protocol):
     def norms(self) -> list[BatchNorm]: ...
 
 
-def is_usual(backend: Cuda) -> bool:
-    """Whether nothing observes or changes what torch's operators and the kernels do; and facts can be compared."""
+def is_usual(backend: Backend, keep: bool = True) -> bool:
+    """Whether `backend` repeats passes, nothing observes or changes what they do, and facts can be compared.
+
+    keep: passes that a backward pass may follow, and these.
+    """
     return (
-        backend.repeats_steps
+        backend.repeats(keep)
         and not backend.observers
         and torch._C._len_torch_dispatch_stack() == 0
         and all(isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
@@ -108,7 +111,7 @@ def facts_of_forward(
     plan: MemoryPlan,
     like: Tensor,
     keep: bool,
-    backend: Cuda,
+    backend: Backend,
     tensors: Sequence[Tensor],
     buffers: Sequence[Tensor | None],
 ) -> StepFacts:
@@ -130,7 +133,7 @@ def facts_of_forward(
 
 
 def facts_of_backward(
-    backend: Cuda, wanted: Sequence[bool], parameters: Sequence[Tensor], grads: Sequence[Tensor | None]
+    backend: Backend, wanted: Sequence[bool], parameters: Sequence[Tensor], grads: Sequence[Tensor | None]
 ) -> StepFacts:
     """Facts of the backward pass of a call whose forward pass has certain facts.
 
@@ -145,5 +148,5 @@ def layout_of(tensor: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
     return tensor.data_ptr() % _ALIGNMENT, tensor.size(), tensor.stride()
 
 
-def _facts_of_settings(backend: Cuda) -> tuple[Any, ...]:
+def _facts_of_settings(backend: Backend) -> tuple[Any, ...]:
     return backend, backend.may_round_to_tf32(), torch.is_inference_mode_enabled()

@@ -46,6 +46,7 @@ class Backend:
         symbolic: whether its tensors are shapes, on the meta device, that represent other tensors.
         tap_major_weights: whether kernels of 3x3 convolutions read weights tap by tap (prepared_weights.py).
         repeats_steps: whether the launches of a lean step are recorded and repeated (lean/recordings.py).
+        repeats_predictions: whether those of a pass without backward are, even if others are not.
         observers: called with the name and the cost of every kernel, in whichever thread.
     """
 
@@ -55,11 +56,24 @@ class Backend:
     symbolic = False
     tap_major_weights = False
     repeats_steps = False
+    repeats_predictions = False
     observers: tuple[Observer, ...] = ()
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
         """Runs a kernel of the core for maps like `x` [N, C, H, W]."""
         raise NotImplementedError
+
+    def repeats(self, keep: bool) -> bool:
+        """Whether passes are recorded and repeated; keep: those that a backward pass may follow."""
+        return self.repeats_steps or (self.repeats_predictions and not keep)
+
+    def repeat(self, launches: "_core.RecordedLaunches", first: int, last: int, device: torch.device) -> None:
+        """Repeats launches [first, last) on `device`."""
+        raise NotImplementedError
+
+    def may_round_to_tf32(self) -> bool:
+        """Whether float32 products may be rounded to tf32 at present."""
+        return False
 
     def on_shapes(self, device: torch.device) -> "Backend":
         """Backend of tensors on the meta device that represent this backend's tensors on `device`."""
@@ -92,9 +106,13 @@ class Cpu(Backend):
 
     device_type = "cpu"
     dtypes = (torch.float32, torch.float64)
+    repeats_predictions = True
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
         kernel(_core.Cpu(x.dtype is torch.float64, torch.get_num_threads()), *arguments)
+
+    def repeat(self, launches: "_core.RecordedLaunches", first: int, last: int, device: torch.device) -> None:
+        launches.repeat_on_cpu(first, last, torch.get_num_threads())
 
     def on_shapes(self, device: torch.device) -> Backend:
         return SymbolicCpu()
@@ -124,12 +142,11 @@ class Cuda(Backend):
             kernel(self._queue(x), *arguments)
 
     def repeat(self, launches: "_core.RecordedLaunches", first: int, last: int, device: torch.device) -> None:
-        """Repeats launches [first, last) on torch's current stream."""
+        """Repeats launches [first, last) on torch's current stream of `device`."""
         with self._launching:
             launches.repeat(first, last, self._stream(device)[1])
 
     def may_round_to_tf32(self) -> bool:
-        """Whether float32 products may be rounded to tf32 at present."""
         return _torch_allows_tf32() if self.allow_tf32 is None else self.allow_tf32
 
     def is_capturing(self, device: torch.device) -> bool:
@@ -193,6 +210,7 @@ class SymbolicCpu(Cpu):
 
     device_type = "meta"
     symbolic = True
+    repeats_predictions = False
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
         pass

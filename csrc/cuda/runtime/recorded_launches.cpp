@@ -70,23 +70,34 @@ void RecordedLaunches::fail(const std::string& reason) {
   if (failure_.empty()) failure_ = reason;
 }
 
-void RecordedLaunches::add(const Device& device, Function function, const std::string& kernel, const Launch& launch,
-                           const void* arguments, std::size_t bytes, const std::vector<std::size_t>& pointers) {
-  if (device_ && device_ != &device) return fail(kernel + " is launched on another device than kernels before it");
-  device_ = &device;
-  Recorded entry{function, kernel, launch.grid, launch.block, arguments_.size() * sizeof(uint64_t), {}, {}};
+bool RecordedLaunches::add_arguments(const std::string& kernel, const void* arguments, std::size_t bytes,
+                                     const std::vector<std::size_t>& pointers) {
+  const std::size_t start = arguments_.size() * sizeof(uint64_t);
   arguments_.resize(arguments_.size() + (bytes + sizeof(uint64_t) - 1) / sizeof(uint64_t));
-  char* const copy = reinterpret_cast<char*>(arguments_.data()) + entry.arguments;
+  char* const copy = reinterpret_cast<char*>(arguments_.data()) + start;
   std::memcpy(copy, arguments, bytes);
   for (const std::size_t at : pointers) {
     uintptr_t pointer = 0;
     std::memcpy(&pointer, copy + at, sizeof(pointer));
     if (!pointer) continue;
     const std::optional<Place> place = find(pointer);
-    if (!place) return fail("an argument of " + kernel + " points to memory of which the recording knows nothing");
+    if (!place) {
+      fail("an argument of " + kernel + " points to memory of which the recording knows nothing");
+      return false;
+    }
     use_block(place->block);
-    pointers_.push_back({entry.arguments + at, *place});
+    pointers_.push_back({start + at, *place});
   }
+  return true;
+}
+
+void RecordedLaunches::add(const Device& device, Function function, const std::string& kernel, const Launch& launch,
+                           const void* arguments, std::size_t bytes, const std::vector<std::size_t>& pointers) {
+  if (device_ ? device_ != &device : !launches_.empty())
+    return fail(kernel + " is launched on another device than kernels before it");
+  device_ = &device;
+  Recorded entry{function, kernel, launch.grid, launch.block, arguments_.size() * sizeof(uint64_t), {}, {}, {}};
+  if (!add_arguments(kernel, arguments, bytes, pointers)) return;
   for (const Buffer& buffer : launch.buffers) {
     const int64_t extent = buffer.rows > 0 ? (buffer.rows - 1) * buffer.row_stride + buffer.row_bytes : 0;
     if (!buffer.data || extent == 0) continue;
@@ -96,6 +107,15 @@ void RecordedLaunches::add(const Device& device, Function function, const std::s
     entry.buffers.push_back(buffer);
     entry.buffer_places.push_back(*place);
   }
+  launches_.push_back(std::move(entry));
+  ++events_;
+}
+
+void RecordedLaunches::add_on_cpu(const std::string& kernel, CpuKernel run, const void* arguments, std::size_t bytes,
+                                  const std::vector<std::size_t>& pointers) {
+  if (device_) return fail(kernel + " runs on another device than kernels before it");
+  Recorded entry{nullptr, kernel, {}, {}, arguments_.size() * sizeof(uint64_t), {}, {}, std::move(run)};
+  if (!add_arguments(kernel, arguments, bytes, pointers)) return;
   launches_.push_back(std::move(entry));
   ++events_;
 }
@@ -140,9 +160,21 @@ void RecordedLaunches::set_bases(const std::vector<int64_t>& slots, const std::v
   }
 }
 
-void RecordedLaunches::repeat(int64_t first, int64_t last, Stream stream) {
-  if (first < 0 || first > last || last > launches() || bases_.empty())
+void RecordedLaunches::check_range(int64_t first, int64_t last, bool on_cpu) const {
+  if (first < 0 || first > last || last > launches() || bases_.empty() ||
+      (first < last && on_cpu == (device_ != nullptr)))
     throw std::invalid_argument("there are no such launches");
+}
+
+void RecordedLaunches::repeat_on_cpu(int64_t first, int64_t last, int threads) {
+  check_range(first, last, true);
+  const char* const arguments = reinterpret_cast<const char*>(arguments_.data());
+  for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i)
+    launches_[i].run(arguments + launches_[i].arguments, threads);
+}
+
+void RecordedLaunches::repeat(int64_t first, int64_t last, Stream stream) {
+  check_range(first, last, false);
   if (first == last) return;
   const Driver& driver = device_->driver;
   const CurrentContext current(*device_);

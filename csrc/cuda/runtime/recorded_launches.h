@@ -1,4 +1,5 @@
-// The launches of a pass, recorded while they run, to be repeated with other memory.
+// The launches of a pass, recorded while they run, to be repeated with other memory. On the CPU, a launch is a kernel's
+// call.
 //
 // A recording knows memory as numbered blocks, which its owner announces as they are allocated. Every pointer among a
 // kernel's arguments becomes a place in a block. For repeating, each block gets a place in a slot: a piece of memory
@@ -6,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -26,6 +28,8 @@ class RecordedLaunches {
     int64_t first = -1, last = -1;
   };
 
+  using CpuKernel = std::function<void(const void* arguments, int threads)>;
+
   // Announces memory. It replaces all blocks that it overlaps: those have been freed. Returns the block's number.
   int64_t add_block(uintptr_t address, int64_t bytes);
   // The place of an address, if it is in a block.
@@ -44,6 +48,10 @@ class RecordedLaunches {
   void add(const Device& device, Function function, const std::string& kernel, const Launch& launch,
            const void* arguments, std::size_t bytes, const std::vector<std::size_t>& pointers);
 
+  // Adds a call of a kernel on the CPU, which `run` repeats, with the offsets of the pointers among its arguments.
+  void add_on_cpu(const std::string& kernel, CpuKernel run, const void* arguments, std::size_t bytes,
+                  const std::vector<std::size_t>& pointers);
+
   int64_t launches() const { return static_cast<int64_t>(launches_.size()); }
   int64_t events() const { return events_; }
   const std::vector<int64_t>& block_bytes() const { return block_bytes_; }
@@ -57,6 +65,8 @@ class RecordedLaunches {
   void set_bases(const std::vector<int64_t>& slots, const std::vector<uintptr_t>& addresses);
   // Enqueues launches [first, last) on a stream of their device. Throws std::runtime_error like `launch`.
   void repeat(int64_t first, int64_t last, Stream stream);
+  // Runs calls [first, last) of kernels on the CPU on teams of so many threads.
+  void repeat_on_cpu(int64_t first, int64_t last, int threads);
 
  private:
   struct Pointer {
@@ -70,8 +80,13 @@ class RecordedLaunches {
     std::size_t arguments;        // start of its arguments
     std::vector<Buffer> buffers;  // for a driver that checks the kernels
     std::vector<Place> buffer_places;
+    CpuKernel run;  // on the CPU, instead of the function
   };
 
+  // Copies a launch's arguments; false, and a failure, if one points to unknown memory.
+  bool add_arguments(const std::string& kernel, const void* arguments, std::size_t bytes,
+                     const std::vector<std::size_t>& pointers);
+  void check_range(int64_t first, int64_t last, bool on_cpu) const;
   void fail(const std::string& reason);
   void use_block(int64_t block);
   void write_pointers(std::size_t slot);
