@@ -1,6 +1,7 @@
 // Forward of BN-ReLU-conv3x3 by Winograd's filtering: see ladderseg/bn_relu_conv3x3.h and winograd.h.
 #include <cstring>
 
+#include "conv3x3_filter.h"
 #include "conv3x3_tile.h"
 #include "operators.h"
 #include "parallel.h"
@@ -8,84 +9,86 @@
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
+namespace {
 
 // weight [K, C, 3, 3] transformed, as panels [K / columns][kPoints][C][columns], for the input channels `mine`.
-template <class T>
+template <class Filter, class T>
 LADDERSEG_INLINE void pack_weight(const T* weight, int64_t outputs, int64_t channels, Range mine, T* packed) {
   constexpr int64_t columns = RegisterBlock<T>::columns;
   for (int64_t k = 0; k < outputs; k += columns)
     for (int64_t c = mine.begin; c < mine.end; ++c)
-      pack_transformed<false>(weight + (k * channels + c) * 9, channels * 9, smaller(columns, outputs - k), columns,
-                              packed + (k * kPoints * channels + c * columns), channels * columns);
+      pack_transformed<Filter, false>(weight + (k * channels + c) * 9, channels * 9, smaller(columns, outputs - k),
+                                      columns, packed + (k * kPoints<Filter> * channels + c * columns),
+                                      channels * columns);
 }
 
-template <class T>
-void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
-  constexpr int64_t columns = RegisterBlock<T>::columns;
+template <class Filter, class T>
+void forward(const BnReluConv3x3Forward<T>& args, int threads) {
+  constexpr int64_t columns = RegisterBlock<T>::columns, tile_pixels = kTilePixels<Filter>;
   const int64_t channels = args.input.c, outputs = args.output.c;
   const int64_t panels = round_up(outputs, columns) / columns;
   const bool want_statistics = args.output_mean != nullptr;
-  const TileGrid grid(args.output.n, args.output.h, args.output.w, args.dilation);
+  const TileGrid grid(args.output.n, args.output.h, args.output.w, args.dilation, Filter::results);
   const NormalisedSource<T> source{args.input, args.norm};
-  const int64_t block = block_tiles<T>(channels);
-  const FeatureMap<const T> written{args.output.data, args.output.n, args.output.h,
-                                    args.output.w,    outputs,       args.output.pixel_stride};
+  const int64_t block = block_tiles<T, Filter>(channels);
   ScratchLayout shared;
-  const Region<T> packed = shared.add<T>(panels * columns * kPoints * channels);
+  const Region<T> packed = shared.add<T>(panels * columns * kPoints<Filter> * channels);
   const Region<int64_t> counts = shared.add<int64_t>(threads);
   ScratchLayout own;
-  const InputTiles<T> input(own, channels, block);
-  const PanelProducts<T> products(own, block);
-  const TilePixels pixels(own, block);
-  const int64_t result_row = panels * columns;
-  const Region<T> result = own.add<T>(4 * block * result_row);
+  const InputTiles<T, Filter> input(own, channels, block);
+  const PanelProducts<T, Filter> products(own, block);
+  const TilePixels<Filter> pixels(own, block);
+  const Region<T> result = own.add<T>(tile_pixels * block * columns);
   const StatisticsScratch<T> statistics(own, outputs);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
   const auto base_of = [&](int member) { return scratch + shared.bytes + member * own.bytes; };
 
   parallel(threads, [&](int member, int team) {
     char* const base = base_of(member);
-    pack_weight(args.weight, outputs, channels, split(channels, member, team), packed.in(scratch));
+    pack_weight<Filter>(args.weight, outputs, channels, split(channels, member, team), packed.in(scratch));
     barrier(team);
 
     RunningStatistics running = statistics.start(base);
     const Range range = split(grid.count(), member, team);
     for (int64_t first = range.begin; first < range.end; first += block) {
-      const int64_t count = smaller(block, range.end - first);
-      input.fill(base, source, grid, args.input_first_row, first, count);
+      const int64_t count = smaller(block, range.end - first), next = smaller(block, range.end - first - block);
+      input.fill(base, source, grid, args.input_first_row, first, count, 0, channels);
       pixels.fill(base, grid, 0, grid.height, first, count);
       const int64_t* pixel = pixels.first.in(base);
+      T* const finished = result.in(base);
+      int64_t rows = 0;
       for (int64_t panel = 0; panel < panels; ++panel) {
-        const T* weight = packed.in(scratch) + panel * kPoints * channels * columns;
+        const T* weight = packed.in(scratch) + panel * kPoints<Filter> * channels * columns;
+        const auto written = channel_range(args.output, panel * columns, columns);
         products.run(base, input, count, weight, [&](int64_t part, int64_t parts) {
-          prefetch_tiles(args.input, grid, args.input_first_row - args.dilation, 4, first + block,
-                         smaller(block, range.end - first - block), panel * parts + part, panels * parts);
-          prefetch_tiles(written, grid, 0, 2, first, count, panel * parts + part, panels * parts);
+          prefetch_tiles(args.input, grid, args.input_first_row - args.dilation, Filter::inputs, first + block, next,
+                         panel * parts + part, panels * parts);
+          prefetch_tiles(written, grid, 0, Filter::results, first, count, part, parts);
         });
         for (int64_t j = 0; j < columns; j += Simd<T>::lanes) {
-          T* to = result.in(base) + panel * columns + j;
+          T* to = finished + j;
           for (int64_t t = 0; t < count; ++t) {
-            typename Simd<T>::Vector y[4];
-            transform_output(products.products.in(base) + t * columns + j, products.point_stride, y);
-            for (int64_t i = 0; i < 4; ++i) {
-              if (pixel[4 * t + i] < 0) continue;
+            typename Simd<T>::Vector y[tile_pixels];
+            transform_output<Filter>(products.products.in(base) + t * columns + j, products.point_stride, y);
+            for (int64_t i = 0; i < tile_pixels; ++i) {
+              if (pixel[tile_pixels * t + i] < 0) continue;
               store(to, y[i]);
-              to += result_row;
+              to += columns;
             }
           }
         }
+        rows = 0;
+        for (int64_t i = 0; i < tile_pixels * count; ++i) {
+          if (pixel[i] < 0) continue;
+          T* __restrict from = finished + rows++ * columns;
+          T* __restrict to = args.output.pixel(pixel[i]) + panel * columns;
+          if (args.accumulate)
+            for (int64_t k = 0; k < written.c; ++k) from[k] += to[k];
+          std::memcpy(to, from, written.c * sizeof(T));
+        }
+        if (want_statistics && rows > 0) statistics.add_part(base, finished, rows, columns, panel * columns, written.c);
       }
-      T* const finished = result.in(base);
-      int64_t rows = 0;
-      for (int64_t i = 0; i < 4 * count; ++i) {
-        if (pixel[i] < 0) continue;
-        T* __restrict from = finished + rows++ * result_row;
-        T* __restrict to = args.output.pixel(pixel[i]);
-        if (args.accumulate)
-          for (int64_t k = 0; k < outputs; ++k) from[k] += to[k];
-        std::memcpy(to, from, outputs * sizeof(T));
-      }
-      if (want_statistics) statistics.add(running, base, finished, rows, result_row, outputs);
+      if (want_statistics && rows > 0) statistics.merge_tile(running, base, rows, outputs);
     }
     if (!want_statistics) return;
     counts.in(scratch)[member] = running.count;
@@ -94,6 +97,15 @@ void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
       finish_statistics(team, counts.in(scratch), base_of, statistics.mean, statistics.deviation, outputs,
                         args.output_mean, args.output_variance);
   });
+}
+
+}  // namespace
+
+template <class T>
+void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
+  const auto& out = args.output;
+  with_filter(out.n, out.h, out.w, args.dilation, args.input.c, out.c,
+              [&](auto filter) { forward<decltype(filter)>(args, threads); });
 }
 
 LADDERSEG_INSTANTIATE(bn_relu_conv3x3_forward)

@@ -1,44 +1,47 @@
-// Minimal filtering F(2x2, 3x3) (Winograd 1980; Lavin and Gray, CVPR 2016): a 3x3 convolution of 2x2 pixels takes a
-// 4x4 tile of inputs and 16 multiplications instead of 36, exactly but for rounding:
+// Minimal filtering F(m x m, 3x3) (Winograd 1980; Lavin and Gray, CVPR 2016), the one-dimensional MinimalFilter in
+// both directions: a 3x3 convolution of m x m pixels takes a square of n = m + 2 inputs and n * n multiplications
+// instead of 9 * m * m, exactly but for rounding:
 //
 //   Y = A^T [(G w G^T) * (B^T d B)] A        d: input tile, w: filter, Y: output tile, *: element by element
 //
-//   B^T = 1  0 -1  0     G = 1    0    0      A^T = 1  1  1  0
-//         0  1  1  0         1/2  1/2  1/2          0  1 -1 -1
-//         0 -1  1  0         1/2 -1/2  1/2
-//         0  1  0 -1         0    0    1
-//
-// Summed over channels, each of the 16 points is a matrix product. Y is bilinear in d and w, so the gradient of w
-// takes the same 16 multiplications: dw = G^T [(A g A^T) * (B^T d B)] G with g the gradient of Y.
-// The rounding error is below that of sums over nine taps; with larger tiles it would be above (benchmarks/NOTES.md).
+// Summed over channels, each of the n * n points is a matrix product. Y is bilinear in d and w, so the gradient of w
+// takes the same multiplications: dw = G^T [(A g A^T) * (B^T d B)] G with g the gradient of Y.
 #pragma once
 
 #include "ladderseg/feature_map.h"
+#include "minimal_filter.h"
 #include "simd.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-constexpr int64_t kPoints = 16;
+// Points of a tile; point (i, j) of B^T d B is number inputs * i + j.
+template <class Filter>
+constexpr int64_t kPoints = Filter::inputs * Filter::inputs;
 
-// The 2x2 tiles of a map. With dilation d, the pixels (i * d + a, j * d + b) of each phase (a, b) form a map of their
-// own.
+// Pixels of a tile; pixel (i, j) is number results * i + j.
+template <class Filter>
+constexpr int64_t kTilePixels = Filter::results * Filter::results;
+
+// The tiles of a map, `side` x `side` pixels each. With dilation d, the pixels (i * d + a, j * d + b) of each phase
+// (a, b) form a map of their own.
 struct TileGrid {
-  int64_t images, height, width, dilation;
+  int64_t images, height, width, dilation, side;
   int64_t rows, columns;  // tiles of a phase; the last phases' may lie outside
 
-  TileGrid(int64_t images, int64_t height, int64_t width, int64_t dilation)
+  TileGrid(int64_t images, int64_t height, int64_t width, int64_t dilation, int64_t side)
       : images(images),
         height(height),
         width(width),
         dilation(dilation),
-        rows((height + 2 * dilation - 1) / (2 * dilation)),
-        columns((width + 2 * dilation - 1) / (2 * dilation)) {}
+        side(side),
+        rows((height + side * dilation - 1) / (side * dilation)),
+        columns((width + side * dilation - 1) / (side * dilation)) {}
 
   int64_t count() const { return images * dilation * dilation * rows * columns; }
 };
 
-// Consecutive tiles of one row: the first pixel (y, x) of the first; from tile to tile x grows by 2 * dilation.
+// Consecutive tiles of one row: the first pixel (y, x) of the first; from tile to tile x grows by side * dilation.
 struct TileRun {
   int64_t tiles, image, y, x;
 };
@@ -51,8 +54,8 @@ LADDERSEG_INLINE void for_each_run(const TileGrid& grid, int64_t first, int64_t 
     const int64_t phase = row / grid.rows % (grid.dilation * grid.dilation);
     const int64_t tiles = smaller(grid.columns - column, count - done);
     const TileRun run{tiles, row / grid.rows / (grid.dilation * grid.dilation),
-                      phase / grid.dilation + row % grid.rows * 2 * grid.dilation,
-                      phase % grid.dilation + column * 2 * grid.dilation};
+                      phase / grid.dilation + row % grid.rows * grid.side * grid.dilation,
+                      phase % grid.dilation + column * grid.side * grid.dilation};
     body(run, done);
     done += tiles;
   }
@@ -136,116 +139,146 @@ struct RowPixels {
   }
 };
 
+// Values of successive points.
+template <class V, class T, int n>
+LADDERSEG_INLINE void store_points(const V (&point)[n], T* to, int64_t point_stride) {
+#pragma GCC unroll 6
+  for (int j = 0; j < n; ++j) store_as<V>(to + j * point_stride, point[j]);
+}
+
 // B^T d B of a run's tiles for V channels: point i of tile t goes to to[i * point_stride + t * tile_stride].
 // `first_row` is the map's row at row 0 of the tiles' grid.
-template <class V, class Source, class T>
+template <class Filter, class V, class Source, class T>
 LADDERSEG_INLINE void transform_input(const Source& source, const TileRun& run, int64_t first_row, int64_t dilation,
                                       int64_t c, T* to, int64_t tile_stride, int64_t point_stride) {
+  constexpr int n = Filter::inputs, m = Filter::results;
   const auto channels = source.template channels<V>(c);
-  const RowPixels<4> rows(source.map, run.image, run.y + first_row - dilation, dilation);
-  struct Column {
-    V value[4];
-  };
-  const auto column = [&](int64_t x) __attribute__((always_inline)) {
-    V d[4] = {};
+  const RowPixels<n> rows(source.map, run.image, run.y + first_row - dilation, dilation);
+  V column[n][n];
+  const auto fill = [&](V(&points)[n], int64_t x) __attribute__((always_inline)) {
+    V d[n] = {};
     if (x >= 0 && x < rows.width)
-#pragma GCC unroll 4
-      for (int a = 0; a < 4; ++a)
+#pragma GCC unroll 6
+      for (int a = 0; a < n; ++a)
         if (rows.inside[a]) d[a] = channels.at(rows.pixel[a] + x);
-    return Column{{d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]}};
+    Filter::input(d, points);
   };
   // Neighbouring tiles share two columns.
-  Column first = column(run.x - dilation), second = column(run.x);
+  fill(column[0], run.x - dilation);
+  fill(column[1], run.x);
   for (int64_t t = 0; t < run.tiles; ++t) {
-    const int64_t x = run.x + 2 * t * dilation;
-    const Column third = column(x + dilation), fourth = column(x + 2 * dilation);
-    T* tile = to + t * tile_stride;
+    const int64_t x = run.x + m * t * dilation;
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      T* point = tile + 4 * i * point_stride;
-      store_as<V>(point, first.value[i] - third.value[i]);
-      store_as<V>(point + point_stride, second.value[i] + third.value[i]);
-      store_as<V>(point + 2 * point_stride, third.value[i] - second.value[i]);
-      store_as<V>(point + 3 * point_stride, second.value[i] - fourth.value[i]);
+    for (int j = 2; j < n; ++j) fill(column[j], x + (j - 1) * dilation);
+#pragma GCC unroll 6
+    for (int i = 0; i < n; ++i) {
+      V row[n], point[n];
+#pragma GCC unroll 6
+      for (int j = 0; j < n; ++j) row[j] = column[j][i];
+      Filter::input(row, point);
+      store_points(point, to + t * tile_stride + n * i * point_stride, point_stride);
     }
-    first = third;
-    second = fourth;
+#pragma GCC unroll 6
+    for (int i = 0; i < n; ++i) {
+      column[0][i] = column[m][i];
+      column[1][i] = column[m + 1][i];
+    }
   }
 }
 
 // A g A^T of a run's tiles for V channels, laid out like transform_input's; g is zero outside `grid`.
-template <class V, class Source, class T>
+template <class Filter, class V, class Source, class T>
 LADDERSEG_INLINE void transform_gradient(const Source& source, const TileGrid& grid, const TileRun& run,
                                          int64_t first_row, int64_t c, T* to, int64_t tile_stride,
                                          int64_t point_stride) {
+  constexpr int n = Filter::inputs, m = Filter::results;
   const auto channels = source.template channels<V>(c);
-  const RowPixels<2> rows(source.map, run.image, run.y + first_row, grid.dilation);
-  struct Column {
-    V value[4];
-  };
-  const auto column = [&](int64_t x) __attribute__((always_inline)) {
-    V g[2] = {};
-    if (x < grid.width)
-#pragma GCC unroll 2
-      for (int a = 0; a < 2; ++a)
-        if (rows.inside[a] && run.y + a * grid.dilation < grid.height) g[a] = channels.at(rows.pixel[a] + x);
-    return Column{{g[0], g[0] + g[1], g[0] - g[1], -g[1]}};
-  };
+  const RowPixels<m> rows(source.map, run.image, run.y + first_row, grid.dilation);
   for (int64_t t = 0; t < run.tiles; ++t) {
-    const int64_t x = run.x + 2 * t * grid.dilation;
-    const Column left = column(x), right = column(x + grid.dilation);
-    T* tile = to + t * tile_stride;
+    V column[m][n];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-      T* point = tile + 4 * i * point_stride;
-      store_as<V>(point, left.value[i]);
-      store_as<V>(point + point_stride, left.value[i] + right.value[i]);
-      store_as<V>(point + 2 * point_stride, left.value[i] - right.value[i]);
-      store_as<V>(point + 3 * point_stride, -right.value[i]);
+    for (int j = 0; j < m; ++j) {
+      const int64_t x = run.x + (m * t + j) * grid.dilation;
+      V g[m] = {};
+      if (x < grid.width)
+#pragma GCC unroll 4
+        for (int a = 0; a < m; ++a)
+          if (rows.inside[a] && run.y + a * grid.dilation < grid.height) g[a] = channels.at(rows.pixel[a] + x);
+      Filter::gradient(g, column[j]);
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < n; ++i) {
+      V row[m], point[n];
+#pragma GCC unroll 4
+      for (int j = 0; j < m; ++j) row[j] = column[j][i];
+      Filter::gradient(row, point);
+      store_points(point, to + t * tile_stride + n * i * point_stride, point_stride);
     }
   }
 }
 
-// A^T m A of one tile: its pixels (0, 0), (0, 1), (1, 0), (1, 1).
-template <class V, class T>
-LADDERSEG_INLINE void transform_output(const T* m, int64_t point_stride, V (&pixel)[4]) {
-  V upper[4], lower[4];
+// A^T m A of one tile: its pixels.
+template <class Filter, class V, class T>
+LADDERSEG_INLINE void transform_output(const T* points, int64_t point_stride, V (&pixel)[kTilePixels<Filter>]) {
+  constexpr int n = Filter::inputs, m = Filter::results;
+  V half[m][n];
+#pragma GCC unroll 6
+  for (int j = 0; j < n; ++j) {
+    V column[n], y[m];
+#pragma GCC unroll 6
+    for (int i = 0; i < n; ++i) column[i] = load_as<V>(points + (n * i + j) * point_stride);
+    Filter::result(column, y);
 #pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    const V a = load_as<V>(m + j * point_stride), b = load_as<V>(m + (4 + j) * point_stride);
-    const V c = load_as<V>(m + (8 + j) * point_stride), d = load_as<V>(m + (12 + j) * point_stride);
-    upper[j] = a + b + c;
-    lower[j] = b - c - d;
+    for (int a = 0; a < m; ++a) half[a][j] = y[a];
   }
-  pixel[0] = upper[0] + upper[1] + upper[2];
-  pixel[1] = upper[1] - upper[2] - upper[3];
-  pixel[2] = lower[0] + lower[1] + lower[2];
-  pixel[3] = lower[1] - lower[2] - lower[3];
+#pragma GCC unroll 4
+  for (int a = 0; a < m; ++a) {
+    V y[m];
+    Filter::result(half[a], y);
+#pragma GCC unroll 4
+    for (int b = 0; b < m; ++b) pixel[m * a + b] = y[b];
+  }
 }
 
 // G w G^T of filters w(u, v) = w[3 * u + v]; V is double or a vector of doubles: transformed weights are rounded once.
-template <class V>
-LADDERSEG_INLINE void transform_weight(const V (&w)[9], V (&point)[16]) {
-  V half[4][3];
+template <class Filter, class V>
+LADDERSEG_INLINE void transform_weight(const V (&w)[9], V (&point)[kPoints<Filter>]) {
+  constexpr int n = Filter::inputs;
+  V half[n][3];
   for (int v = 0; v < 3; ++v) {
-    const V a = w[v], b = w[3 + v], c = w[6 + v];
-    half[0][v] = a;
-    half[1][v] = 0.5 * (a + b + c);
-    half[2][v] = 0.5 * (a - b + c);
-    half[3][v] = c;
+    const V taps[3] = {w[v], w[3 + v], w[6 + v]};
+    V column[n];
+    Filter::weight(taps, column);
+    for (int i = 0; i < n; ++i) half[i][v] = column[i];
   }
-  for (int i = 0; i < 4; ++i) {
-    const V a = half[i][0], b = half[i][1], c = half[i][2];
-    point[4 * i] = a;
-    point[4 * i + 1] = 0.5 * (a + b + c);
-    point[4 * i + 2] = 0.5 * (a - b + c);
-    point[4 * i + 3] = c;
+  for (int i = 0; i < n; ++i) {
+    V row[n];
+    Filter::weight(half[i], row);
+    for (int j = 0; j < n; ++j) point[n * i + j] = row[j];
+  }
+}
+
+// G^T s G: from the sums at the points to the gradient of the filter.
+template <class Filter, class V>
+LADDERSEG_INLINE void transform_weight_gradient(const V (&s)[kPoints<Filter>], V (&grad)[9]) {
+  constexpr int n = Filter::inputs;
+  V half[3][n];
+  for (int j = 0; j < n; ++j) {
+    V column[n], taps[3];
+    for (int i = 0; i < n; ++i) column[i] = s[n * i + j];
+    Filter::weight_gradient(column, taps);
+    for (int u = 0; u < 3; ++u) half[u][j] = taps[u];
+  }
+  for (int u = 0; u < 3; ++u) {
+    V taps[3];
+    Filter::weight_gradient(half[u], taps);
+    for (int v = 0; v < 3; ++v) grad[3 * u + v] = taps[v];
   }
 }
 
 // Transformed filters side by side: point i of filter j goes to to[i * point_stride + j]. Filter j < count is at
 // weight + j * weight_stride, mirrored or not; filters from `count` to `columns` are zero.
-template <bool mirrored, class T>
+template <class Filter, bool mirrored, class T>
 LADDERSEG_INLINE void pack_transformed(const T* weight, int64_t weight_stride, int64_t count, int64_t columns, T* to,
                                        int64_t point_stride) {
   using Vector = Simd<double>::Vector;
@@ -258,29 +291,12 @@ LADDERSEG_INLINE void pack_transformed(const T* weight, int64_t weight_stride, i
       const T* filter = weight + (j + lane) * weight_stride;
       for (int tap = 0; tap < 9; ++tap) taps[tap][lane] = filter[mirrored ? 8 - tap : tap];
     }
-    Vector w[9], point[16];
+    Vector w[9], point[kPoints<Filter>];
     for (int tap = 0; tap < 9; ++tap)
       w[tap] = __builtin_convertvector(*reinterpret_cast<const Stored*>(taps[tap]), Vector);
-    transform_weight(w, point);
-    for (int i = 0; i < 16; ++i)
+    transform_weight<Filter>(w, point);
+    for (int i = 0; i < kPoints<Filter>; ++i)
       *reinterpret_cast<Stored*>(to + i * point_stride + j) = __builtin_convertvector(point[i], Narrow);
-  }
-}
-
-// G^T s G: from the sums at the points to the gradient of the filter.
-LADDERSEG_INLINE void transform_weight_gradient(const double (&s)[16], double (&grad)[9]) {
-  double half[3][4];
-  for (int j = 0; j < 4; ++j) {
-    const double a = s[j], b = s[4 + j], c = s[8 + j], d = s[12 + j];
-    half[0][j] = a + 0.5 * (b + c);
-    half[1][j] = 0.5 * (b - c);
-    half[2][j] = 0.5 * (b + c) + d;
-  }
-  for (int i = 0; i < 3; ++i) {
-    const double a = half[i][0], b = half[i][1], c = half[i][2], d = half[i][3];
-    grad[3 * i] = a + 0.5 * (b + c);
-    grad[3 * i + 1] = 0.5 * (b - c);
-    grad[3 * i + 2] = 0.5 * (b + c) + d;
   }
 }
 
