@@ -43,13 +43,16 @@ struct Conv3x3Backward {
   const int64_t weight_block;  // and of the weight gradient, a multiple of the former
   const int64_t blended_stride;
   ScratchLayout shared, own;
-  const Region<T> packed;             // [input_panels][points][outputs][columns]
+  const int64_t weight_stride;        // between the points of a panel of weights
+  const int64_t sums_stride;          // and of the sums of the weight gradient
+  const Region<T> packed;             // [input_panels][points][weight_stride] of [outputs][columns]
   const InputTiles<T, Filter> input;  // of a slice of y, for the weight gradient
   const Region<T> blended;            // A g A^T, [points][blended_stride] of [output_panels][weight_block][columns]
-  const Region<T> grad_weight;        // [points][output_panels][weight_rows][columns]
+  const Region<T> grad_weight;        // [points][sums_stride] of [output_panels][weight_rows][columns]
   const InputTiles<T, Filter> grad_output;  // of the gradient, for the data gradient
   const PanelProducts<T, Filter> products;
   const TilePixels<Filter> pixels;  // in grad_input and in input
+  const NextPixels<Filter> slice_pixels, next_input, next_grad;
   const BnSumsScratch<T> sums;
 
   explicit Conv3x3Backward(const BnReluConv3x3Backward<T>& arguments)
@@ -63,15 +66,20 @@ struct Conv3x3Backward {
         source{args.input, args.norm},
         gradient(args.grad_output),
         block(block_tiles<T, Filter>(outputs)),
-        weight_block(tiles_of_weight_gradient()),
+        weight_block(args.grad_weight ? tiles_of_weight_gradient() : block),
         blended_stride(output_panels * weight_block * columns + kTilePadding),
-        packed(shared.add<T>(input_panels * columns * points * outputs)),
+        weight_stride(PanelProducts<T, Filter>::weight_stride(outputs)),
+        sums_stride(output_panels * weight_rows * columns + kTilePadding),
+        packed(shared.add<T>(input_panels * points * weight_stride)),
         input(own, args.grad_weight ? smaller(kSliceChannels, channels) : 0, weight_block),
         blended(own.add<T>(args.grad_weight ? points * blended_stride : 0)),
-        grad_weight(own.add<T>(args.grad_weight ? points * output_panels * weight_rows * columns : 0)),
+        grad_weight(own.add<T>(args.grad_weight ? points * sums_stride : 0)),
         grad_output(own, outputs, block),
         products(own, block),
         pixels(own, block),
+        slice_pixels(own, weight_block),
+        next_input(own, block),
+        next_grad(own, block),
         sums(own, channels) {}
 
   int64_t tiles_of_weight_gradient() const {
@@ -85,14 +93,15 @@ struct Conv3x3Backward {
     for (int64_t c = 0; c < channels; c += columns)
       for (int64_t k = mine.begin; k < mine.end; ++k)
         pack_transformed<Filter, true>(args.weight + (k * channels + c) * 9, 9, smaller(columns, channels - c), columns,
-                                       packed.in(scratch) + (c * points * outputs + k * columns), outputs * columns);
+                                       packed.in(scratch) + c / columns * points * weight_stride + k * columns,
+                                       weight_stride);
   }
 
   void start(char* base) const {
     sums.start(base, channels);
     if (!args.grad_weight) return;
     std::memset(blended.in(base), 0, points * blended_stride * sizeof(T));
-    std::memset(grad_weight.in(base), 0, points * output_panels * weight_rows * columns * sizeof(T));
+    std::memset(grad_weight.in(base), 0, points * sums_stride * sizeof(T));
   }
 
   // Adds the sums over tiles [first, first + count).
@@ -104,16 +113,17 @@ struct Conv3x3Backward {
                                                 blended_stride);
       });
     });
+    const int64_t read = slice_pixels.fill(base, args.input, grid, args.input_first_row, first, count);
     for (int64_t from = 0; from < channels; from += kSliceChannels) {
       const int64_t width = smaller(kSliceChannels, channels - from);
       input.fill(base, source, grid, args.input_first_row, first, count, from, width);
       for (int64_t i = 0; i < points; ++i) {
         if (from + width < channels)
-          prefetch_tiles(channel_range(args.input, from + width, kSliceChannels), grid,
-                         args.input_first_row - grid.dilation, Filter::inputs, first, count, i, points);
+          prefetch_pixels(channel_range(args.input, from + width, kSliceChannels), slice_pixels.numbers.in(base), read,
+                          i, points);
         for (int64_t panel = 0; panel < output_panels; ++panel) {
           const T* b = blended.in(base) + i * blended_stride + panel * weight_block * columns;
-          T* to = grad_weight.in(base) + ((i * output_panels + panel) * weight_rows + from) * columns;
+          T* to = grad_weight.in(base) + i * sums_stride + (panel * weight_rows + from) * columns;
           for (int64_t c = 0; c < width; c += kWeightRows)
             multiply<true, T, kWeightRows>(count, input.tiles.in(base) + i * input.point_stride + c, 1, input.row, b,
                                            to + c * columns, columns);
@@ -122,32 +132,34 @@ struct Conv3x3Backward {
     }
   }
 
-  // Writes tiles [first, first + count); the tiles after them, up to `last`, come next.
+  // Writes tiles [first, first + count). Of the tiles before `last` that come a whole block of the weight gradient
+  // later, it prefetches what that reads first.
   void write_data_gradient(char* scratch, char* base, int64_t first, int64_t count, int64_t last) const {
     grad_output.fill(base, gradient, grid, args.grad_first_row, first, count, 0, outputs);
     pixels.fill(base, grid, args.input_first_row, args.input.h, first, count);
+    const int64_t later = first + weight_block, tiles = smaller(block, last - later);
+    const auto& [grad, x, mean, constant, slope] = args.grad_output;
+    const int64_t grads = next_grad.fill(base, grad, grid, args.grad_first_row, later, tiles);
+    const int64_t inputs = next_input.fill(base, args.input, grid, args.input_first_row, later, tiles);
     for (int64_t panel = 0; panel < input_panels; ++panel) {
-      const T* weight = packed.in(scratch) + panel * points * outputs * columns;
+      const T* weight = packed.in(scratch) + panel * points * weight_stride;
       const int64_t from = panel * columns;
       const auto read = channel_range(args.input, from, columns);
       const auto written = channel_range(args.grad_input, from, columns);
       products.run(base, grad_output, count, weight, [&](int64_t part, int64_t parts) {
-        prefetch_tiles(read, grid, args.input_first_row, Filter::results, first, count, part, parts);
-        prefetch_tiles(written, grid, 0, Filter::results, first, count, part, parts);
-        prefetch_next(first + count, last, panel * parts + part, input_panels * parts);
+        prefetch_pixels(read, pixels.second.in(base), tile_pixels * count, part, parts);
+        prefetch_pixels(written, pixels.first.in(base), tile_pixels * count, part, parts);
+        const int64_t all_part = panel * parts + part, all_parts = input_panels * parts;
+        prefetch_pixels(grad, next_grad.numbers.in(base), grads, all_part, all_parts);
+        if (corrected) prefetch_pixels(x, next_grad.numbers.in(base), grads, all_part, all_parts);
+        if (args.grad_weight)
+          prefetch_pixels(channel_range(args.input, 0, kSliceChannels), next_input.numbers.in(base), inputs, all_part,
+                          all_parts);
       });
       for_each_channel_vector<T>(written.c,
                                  [&](int64_t j, auto v) { backward_elements<decltype(v)>(base, from, j, count); });
     }
     sums.flush(base, channels);
-  }
-
-  // Prefetches part `part` of `parts` of the gradient that the block of tiles from `first` on, before `last`, reads.
-  LADDERSEG_INLINE void prefetch_next(int64_t first, int64_t last, int64_t part, int64_t parts) const {
-    const int64_t count = smaller(block, last - first), row = args.grad_first_row - grid.dilation;
-    const auto& [grad, x, mean, constant, slope] = args.grad_output;
-    prefetch_tiles(grad, grid, row, Filter::inputs, first, count, part, parts);
-    if (corrected) prefetch_tiles(x, grid, row, Filter::inputs, first, count, part, parts);
   }
 
   // Computes mask, grad_input and sums of V channels of the panel that begins at channel `from`.
@@ -189,7 +201,7 @@ struct Conv3x3Backward {
       for (int64_t c = mine.begin; c < mine.end; ++c) {
         Vector sum[points] = {}, grad[9];
         for (int64_t i = 0; i < points; ++i) {
-          const int64_t at = ((i * output_panels + k / columns) * weight_rows + c) * columns + k % columns;
+          const int64_t at = i * sums_stride + (k / columns * weight_rows + c) * columns + k % columns;
           for (int member = 0; member < team; ++member)
             sum[i] +=
                 __builtin_convertvector(*reinterpret_cast<const Stored*>(grad_weight.in(base_of(member)) + at), Vector);

@@ -11,15 +11,16 @@ namespace ladderseg {
 namespace LADDERSEG_ISA {
 namespace {
 
-// weight [K, C, 3, 3] transformed, as panels [K / columns][kPoints][C][columns], for the input channels `mine`.
+// weight [K, C, 3, 3] transformed, as panels [K / columns][kPoints][weight_stride] of [C][columns], for the input
+// channels `mine`.
 template <class Filter, class T>
 LADDERSEG_INLINE void pack_weight(const T* weight, int64_t outputs, int64_t channels, Range mine, T* packed) {
   constexpr int64_t columns = RegisterBlock<T>::columns;
+  const int64_t stride = PanelProducts<T, Filter>::weight_stride(channels);
   for (int64_t k = 0; k < outputs; k += columns)
     for (int64_t c = mine.begin; c < mine.end; ++c)
       pack_transformed<Filter, false>(weight + (k * channels + c) * 9, channels * 9, smaller(columns, outputs - k),
-                                      columns, packed + (k * kPoints<Filter> * channels + c * columns),
-                                      channels * columns);
+                                      columns, packed + k / columns * kPoints<Filter> * stride + c * columns, stride);
 }
 
 template <class Filter, class T>
@@ -32,12 +33,14 @@ void forward(const BnReluConv3x3Forward<T>& args, int threads) {
   const NormalisedSource<T> source{args.input, args.norm};
   const int64_t block = block_tiles<T, Filter>(channels);
   ScratchLayout shared;
-  const Region<T> packed = shared.add<T>(panels * columns * kPoints<Filter> * channels);
+  const int64_t panel_size = kPoints<Filter> * PanelProducts<T, Filter>::weight_stride(channels);
+  const Region<T> packed = shared.add<T>(panels * panel_size);
   const Region<int64_t> counts = shared.add<int64_t>(threads);
   ScratchLayout own;
   const InputTiles<T, Filter> input(own, channels, block);
   const PanelProducts<T, Filter> products(own, block);
   const TilePixels<Filter> pixels(own, block);
+  const NextPixels<Filter> next(own, block);
   const Region<T> result = own.add<T>(tile_pixels * block * columns);
   const StatisticsScratch<T> statistics(own, outputs);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
@@ -51,19 +54,20 @@ void forward(const BnReluConv3x3Forward<T>& args, int threads) {
     RunningStatistics running = statistics.start(base);
     const Range range = split(grid.count(), member, team);
     for (int64_t first = range.begin; first < range.end; first += block) {
-      const int64_t count = smaller(block, range.end - first), next = smaller(block, range.end - first - block);
+      const int64_t count = smaller(block, range.end - first);
       input.fill(base, source, grid, args.input_first_row, first, count, 0, channels);
       pixels.fill(base, grid, 0, grid.height, first, count);
+      const int64_t next_pixels = next.fill(base, args.input, grid, args.input_first_row, first + count,
+                                            smaller(block, range.end - first - count));
       const int64_t* pixel = pixels.first.in(base);
       T* const finished = result.in(base);
       int64_t rows = 0;
       for (int64_t panel = 0; panel < panels; ++panel) {
-        const T* weight = packed.in(scratch) + panel * kPoints<Filter> * channels * columns;
+        const T* weight = packed.in(scratch) + panel * panel_size;
         const auto written = channel_range(args.output, panel * columns, columns);
         products.run(base, input, count, weight, [&](int64_t part, int64_t parts) {
-          prefetch_tiles(args.input, grid, args.input_first_row - args.dilation, Filter::inputs, first + block, next,
-                         panel * parts + part, panels * parts);
-          prefetch_tiles(written, grid, 0, Filter::results, first, count, part, parts);
+          prefetch_pixels(args.input, next.numbers.in(base), next_pixels, panel * parts + part, panels * parts);
+          prefetch_pixels(written, pixel, tile_pixels * count, part, parts);
         });
         for (int64_t j = 0; j < columns; j += Simd<T>::lanes) {
           T* to = finished + j;

@@ -9,9 +9,9 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// Bytes of transformed tiles that a member works on at a time: about half of its second-level cache, through which the
+// Bytes of transformed tiles that a member works on at a time: they stay in its second-level cache, through which the
 // transformed weights pass.
-constexpr int64_t kBlockBytes = 448 * 1024;
+constexpr int64_t kBlockBytes = 224 * 1024;
 constexpr int64_t kMaxBlockTiles = 24;
 // Number of channels per partial sum of products: rounding grows with the length of a sum.
 constexpr int64_t kPartLength = 64;
@@ -62,18 +62,23 @@ struct PanelProducts {
   PanelProducts(ScratchLayout& layout, int64_t block)
       : point_stride(block * Block::columns + kTilePadding), products(layout.add<T>(kPoints<Filter> * point_stride)) {}
 
-  // `panel` is [kPoints][input.channels][columns]. Calls meanwhile(part, parts) for each of its parts.
+  // Distance between the points of a panel of transformed weights with `depth` input channels.
+  static LADDERSEG_INLINE int64_t weight_stride(int64_t depth) { return depth * Block::columns + kTilePadding; }
+
+  // `panel` is [kPoints][weight_stride] of [input.channels][columns]. Calls meanwhile(part, parts) before each of its
+  // products.
   template <class Meanwhile>
   LADDERSEG_INLINE void run(char* base, const InputTiles<T, Filter>& input, int64_t count, const T* panel,
                             const Meanwhile& meanwhile) const {
     const int64_t depth = input.channels;
+    const int64_t parts = round_up(depth, kPartLength) / kPartLength * kPoints<Filter>;
     for (int64_t i = 0; i < kPoints<Filter>; ++i) {
-      meanwhile(i, kPoints<Filter>);
       const T* a = input.tiles.in(base) + i * input.point_stride;
       T* c = products.in(base) + i * point_stride;
       for (int64_t first = 0; first < depth; first += kPartLength) {
+        meanwhile(i * parts / kPoints<Filter> + first / kPartLength, parts);
         const int64_t part = smaller(kPartLength, depth - first);
-        const T* b = panel + (i * depth + first) * Block::columns;
+        const T* b = panel + i * weight_stride(depth) + first * Block::columns;
         if (first == 0)
           multiply_tiles<false>(count, part, a, input.row, b, c);
         else
@@ -94,21 +99,41 @@ struct PanelProducts {
   }
 };
 
-// Prefetches the pixels of `map` under part `part` of `parts` of tiles [first, first + count), if the map has them.
-// A tile has `rows` rows from `first_row` on and as many columns of its own as the grid's tiles have pixels.
+// Numbers of the pixels of a map that a later block of tiles reads, to prefetch them in many small parts: requests
+// beyond what a core can wait for at a time are lost.
+template <class Filter>
+struct NextPixels {
+  Region<int64_t> numbers;
+
+  NextPixels(ScratchLayout& layout, int64_t block)
+      : numbers(layout.add<int64_t>(block * Filter::inputs * Filter::results)) {}
+
+  // Fills in the pixels under tiles [first, first + tiles) that the map has, and returns how many there are. Row 0 of
+  // the grid is row `first_row` of the map. Neighbouring tiles share two columns, which count once.
+  template <class T>
+  LADDERSEG_INLINE int64_t fill(char* base, const FeatureMap<const T>& map, const TileGrid& grid, int64_t first_row,
+                                int64_t first, int64_t tiles) const {
+    int64_t* to = numbers.in(base);
+    for_each_run(grid, first, tiles, [&](const TileRun& run, int64_t) {
+      for (int64_t a = -1; a < Filter::inputs - 1; ++a) {
+        const int64_t y = run.y + first_row + a * grid.dilation;
+        if (y < 0 || y >= map.h) continue;
+        const int64_t row = (run.image * map.h + y) * map.w;
+        const int64_t last = smaller(map.w, run.x + Filter::results * run.tiles * grid.dilation);
+        for (int64_t x = run.x; x < last; x += grid.dilation) *to++ = row + x;
+      }
+    });
+    return to - numbers.in(base);
+  }
+};
+
+// Prefetches part `part` of `parts` of the pixels of `map` with these numbers, those that are not negative.
 template <class T>
-LADDERSEG_INLINE void prefetch_tiles(const FeatureMap<const T>& map, const TileGrid& grid, int64_t first_row,
-                                     int64_t rows, int64_t first, int64_t count, int64_t part, int64_t parts) {
-  if (count <= 0) return;
-  const int64_t begin = count * part / parts, end = count * (part + 1) / parts;
-  for_each_run(grid, first + begin, end - begin, [&](const TileRun& run, int64_t) {
-    for (int64_t a = 0; a < rows; ++a) {
-      const int64_t y = run.y + first_row + a * grid.dilation;
-      if (y < 0 || y >= map.h) continue;
-      const int64_t last = smaller(map.w, run.x + grid.side * run.tiles * grid.dilation);
-      for (int64_t x = run.x; x < last; x += grid.dilation) prefetch(map.at(run.image, y, x), map.c);
-    }
-  });
+LADDERSEG_INLINE void prefetch_pixels(const FeatureMap<const T>& map, const int64_t* numbers, int64_t count,
+                                      int64_t part, int64_t parts) {
+  const int64_t end = count * (part + 1) / parts;
+  for (int64_t i = count * part / parts; i < end; ++i)
+    if (numbers[i] >= 0) prefetch(map.pixel(numbers[i]), map.c);
 }
 
 // Channels [from, from + channels) of a map, or as many as it has.

@@ -245,15 +245,19 @@ template <class Filter, class V>
 LADDERSEG_INLINE void transform_weight(const V (&w)[9], V (&point)[kPoints<Filter>]) {
   constexpr int n = Filter::inputs;
   V half[n][3];
+#pragma GCC unroll 3
   for (int v = 0; v < 3; ++v) {
     const V taps[3] = {w[v], w[3 + v], w[6 + v]};
     V column[n];
     Filter::weight(taps, column);
+#pragma GCC unroll 6
     for (int i = 0; i < n; ++i) half[i][v] = column[i];
   }
+#pragma GCC unroll 6
   for (int i = 0; i < n; ++i) {
     V row[n];
     Filter::weight(half[i], row);
+#pragma GCC unroll 6
     for (int j = 0; j < n; ++j) point[n * i + j] = row[j];
   }
 }
@@ -263,15 +267,20 @@ template <class Filter, class V>
 LADDERSEG_INLINE void transform_weight_gradient(const V (&s)[kPoints<Filter>], V (&grad)[9]) {
   constexpr int n = Filter::inputs;
   V half[3][n];
+#pragma GCC unroll 6
   for (int j = 0; j < n; ++j) {
     V column[n], taps[3];
+#pragma GCC unroll 6
     for (int i = 0; i < n; ++i) column[i] = s[n * i + j];
     Filter::weight_gradient(column, taps);
+#pragma GCC unroll 3
     for (int u = 0; u < 3; ++u) half[u][j] = taps[u];
   }
+#pragma GCC unroll 3
   for (int u = 0; u < 3; ++u) {
     V taps[3];
     Filter::weight_gradient(half[u], taps);
+#pragma GCC unroll 3
     for (int v = 0; v < 3; ++v) grad[3 * u + v] = taps[v];
   }
 }
@@ -292,9 +301,11 @@ LADDERSEG_INLINE void pack_transformed(const T* weight, int64_t weight_stride, i
       for (int tap = 0; tap < 9; ++tap) taps[tap][lane] = filter[mirrored ? 8 - tap : tap];
     }
     Vector w[9], point[kPoints<Filter>];
+#pragma GCC unroll 9
     for (int tap = 0; tap < 9; ++tap)
       w[tap] = __builtin_convertvector(*reinterpret_cast<const Stored*>(taps[tap]), Vector);
     transform_weight<Filter>(w, point);
+#pragma GCC unroll 36
     for (int i = 0; i < kPoints<Filter>; ++i)
       *reinterpret_cast<Stored*>(to + i * point_stride + j) = __builtin_convertvector(point[i], Narrow);
   }
