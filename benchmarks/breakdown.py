@@ -1,8 +1,8 @@
 """Time of a lean step, by operator of the core and by stage of the network.
 
-GFLOP are the multiplications and additions of the matrix products that were done (a 3x3 convolution does 4/9 of the
-plain sum's, see csrc/cpu/winograd.h). Their rate is compared with what the microkernel does on operands in the
-first-level cache. Runs in this process and averages the times of a few steps.
+GFLOP are the multiplications and additions of the matrix products that were done (a 3x3 convolution does a quarter or
+4/9 of the plain sum's, see csrc/cpu/winograd.h). Their rate is compared with what the microkernel does on operands in
+the first-level cache. Runs in this process and averages the times of a few steps.
 """
 
 import argparse

@@ -12,6 +12,7 @@
 #include "bind_kernels.h"
 #include "cuda.h"
 #include "ladderseg/contention.h"
+#include "ladderseg/conv3x3_tiles.h"
 #include "ladderseg/pages.h"
 #include "recorded_launches.h"
 
@@ -33,6 +34,12 @@ double product_rate(const Cpu& cpu, int64_t repeats) {
   else
     instruction_set().float32->product_rate({repeats, &operations}, cpu.threads);
   return operations;
+}
+
+int64_t conv3x3_products(int64_t images, int64_t height, int64_t width, int64_t dilation, int64_t inputs,
+                         int64_t outputs) {
+  const TileGrid grid = conv3x3_tiles(images, height, width, dilation, inputs, outputs);
+  return inputs * outputs * grid.products(grid.count());
 }
 
 std::vector<std::string> instruction_set_names(bool supported_only) {
@@ -101,6 +108,9 @@ void register_arguments(py::module_& module) {
 void register_processor(py::module_& module) {
   module.def("product_rate", &product_rate, py::arg("target"), py::arg("repeats"),
              "Do products in cache; returns how many operations they were.");
+  module.def("conv3x3_products", &conv3x3_products, py::arg("images"), py::arg("height"), py::arg("width"),
+             py::arg("dilation"), py::arg("inputs"), py::arg("outputs"),
+             "Multiplications of a 3x3 convolution, or of one of its two gradients.");
   module.def(
       "advise_huge_pages", [](Address data, size_t bytes) { advise_huge_pages(pointer<void>(data), bytes); },
       py::arg("data"), py::arg("bytes"), "Ask for huge pages in a fresh buffer.");

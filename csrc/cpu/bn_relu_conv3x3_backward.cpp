@@ -2,7 +2,6 @@
 #include <cstring>
 
 #include "bn_sums.h"
-#include "conv3x3_filter.h"
 #include "conv3x3_tile.h"
 #include "operators.h"
 #include "parallel.h"
@@ -55,14 +54,14 @@ struct Conv3x3Backward {
   const NextPixels<Filter> slice_pixels, next_input, next_grad;
   const BnSumsScratch<T> sums;
 
-  explicit Conv3x3Backward(const BnReluConv3x3Backward<T>& arguments)
+  Conv3x3Backward(const BnReluConv3x3Backward<T>& arguments, const TileGrid& tiles)
       : args(arguments),
         channels(args.input.c),
         outputs(args.grad_output.grad.c),
         input_panels(round_up(channels, columns) / columns),
         output_panels(round_up(outputs, columns) / columns),
         weight_rows(round_up<int64_t>(channels, kWeightRows)),
-        grid(args.grad_input.n, args.grad_input.h, args.grad_input.w, args.dilation, Filter::results),
+        grid(tiles),
         source{args.input, args.norm},
         gradient(args.grad_output),
         block(block_tiles<T, Filter>(outputs)),
@@ -215,8 +214,8 @@ struct Conv3x3Backward {
 };
 
 template <class Filter, bool corrected, class T>
-void backward(const BnReluConv3x3Backward<T>& args, int threads) {
-  const Conv3x3Backward<Filter, T, corrected> work(args);
+void backward(const BnReluConv3x3Backward<T>& args, const TileGrid& grid, int threads) {
+  const Conv3x3Backward<Filter, T, corrected> work(args, grid);
   char* const scratch = reserve_scratch(work.shared.bytes + threads * work.own.bytes);
   const auto base_of = [&](int member) { return scratch + work.shared.bytes + member * work.own.bytes; };
 
@@ -243,11 +242,12 @@ void backward(const BnReluConv3x3Backward<T>& args, int threads) {
 template <class T>
 void bn_relu_conv3x3_backward(const BnReluConv3x3Backward<T>& args, int threads) {
   const auto& out = args.grad_input;
-  with_filter(out.n, out.h, out.w, args.dilation, out.c, args.grad_output.grad.c, [&](auto filter) {
+  const TileGrid grid = conv3x3_tiles(out.n, out.h, out.w, args.dilation, out.c, args.grad_output.grad.c);
+  with_filter(grid, [&](auto filter) {
     if (args.grad_output.input.data)
-      backward<decltype(filter), true>(args, threads);
+      backward<decltype(filter), true>(args, grid, threads);
     else
-      backward<decltype(filter), false>(args, threads);
+      backward<decltype(filter), false>(args, grid, threads);
   });
 }
 

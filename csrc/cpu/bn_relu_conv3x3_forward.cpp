@@ -1,7 +1,6 @@
 // Forward of BN-ReLU-conv3x3 by Winograd's filtering: see ladderseg/bn_relu_conv3x3.h and winograd.h.
 #include <cstring>
 
-#include "conv3x3_filter.h"
 #include "conv3x3_tile.h"
 #include "operators.h"
 #include "parallel.h"
@@ -24,12 +23,11 @@ LADDERSEG_INLINE void pack_weight(const T* weight, int64_t outputs, int64_t chan
 }
 
 template <class Filter, class T>
-void forward(const BnReluConv3x3Forward<T>& args, int threads) {
+void forward(const BnReluConv3x3Forward<T>& args, const TileGrid& grid, int threads) {
   constexpr int64_t columns = RegisterBlock<T>::columns, tile_pixels = kTilePixels<Filter>;
   const int64_t channels = args.input.c, outputs = args.output.c;
   const int64_t panels = round_up(outputs, columns) / columns;
   const bool want_statistics = args.output_mean != nullptr;
-  const TileGrid grid(args.output.n, args.output.h, args.output.w, args.dilation, Filter::results);
   const NormalisedSource<T> source{args.input, args.norm};
   const int64_t block = block_tiles<T, Filter>(channels);
   ScratchLayout shared;
@@ -108,8 +106,8 @@ void forward(const BnReluConv3x3Forward<T>& args, int threads) {
 template <class T>
 void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
   const auto& out = args.output;
-  with_filter(out.n, out.h, out.w, args.dilation, args.input.c, out.c,
-              [&](auto filter) { forward<decltype(filter)>(args, threads); });
+  const TileGrid grid = conv3x3_tiles(out.n, out.h, out.w, args.dilation, args.input.c, out.c);
+  with_filter(grid, [&](auto filter) { forward<decltype(filter)>(args, grid, threads); });
 }
 
 LADDERSEG_INSTANTIATE(bn_relu_conv3x3_forward)

@@ -26,6 +26,15 @@ LADDERSEG_INLINE int64_t block_tiles(int64_t channels) {
   return fitting < rows ? rows : smaller(fitting, kMaxBlockTiles / rows * rows);
 }
 
+// Calls body(MinimalFilter{}) with the filter of the grid's tiles.
+template <class Body>
+LADDERSEG_INLINE void with_filter(const TileGrid& grid, const Body& body) {
+  if (grid.side == 2)
+    body(MinimalFilter<2>{});
+  else
+    body(MinimalFilter<4>{});
+}
+
 // Transformed input tiles of a block: point i, tile t, channel c at [i * point_stride + t * row + c].
 template <class T, class Filter>
 struct InputTiles {

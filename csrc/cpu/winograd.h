@@ -8,6 +8,7 @@
 // takes the same multiplications: dw = G^T [(A g A^T) * (B^T d B)] G with g the gradient of Y.
 #pragma once
 
+#include "ladderseg/conv3x3_tiles.h"
 #include "ladderseg/feature_map.h"
 #include "minimal_filter.h"
 #include "simd.h"
@@ -22,24 +23,6 @@ constexpr int64_t kPoints = Filter::inputs * Filter::inputs;
 // Pixels of a tile; pixel (i, j) is number results * i + j.
 template <class Filter>
 constexpr int64_t kTilePixels = Filter::results * Filter::results;
-
-// The tiles of a map, `side` x `side` pixels each. With dilation d, the pixels (i * d + a, j * d + b) of each phase
-// (a, b) form a map of their own.
-struct TileGrid {
-  int64_t images, height, width, dilation, side;
-  int64_t rows, columns;  // tiles of a phase; the last phases' may lie outside
-
-  TileGrid(int64_t images, int64_t height, int64_t width, int64_t dilation, int64_t side)
-      : images(images),
-        height(height),
-        width(width),
-        dilation(dilation),
-        side(side),
-        rows((height + side * dilation - 1) / (side * dilation)),
-        columns((width + side * dilation - 1) / (side * dilation)) {}
-
-  int64_t count() const { return images * dilation * dilation * rows * columns; }
-};
 
 // Consecutive tiles of one row: the first pixel (y, x) of the first; from tile to tile x grows by side * dilation.
 struct TileRun {

@@ -57,8 +57,8 @@ class Rates:
         return Rates(
             conv1x1_forward=86e9 * threads,
             conv1x1_backward=95e9 * threads,
-            conv3x3_forward=82e9 * threads,
-            conv3x3_backward=81e9 * threads,
+            conv3x3_forward=68e9 * threads,
+            conv3x3_backward=69e9 * threads,
             stem=85e9 * threads,
             cross_entropy=20e9 * threads,
             bandwidth=10e9,

@@ -46,9 +46,7 @@ EXPORT int64_t tile_count(int64_t images, int64_t height, int64_t width, int64_t
 // Side of the tiles that a convolution of these sizes takes.
 EXPORT int64_t chosen_side(int64_t images, int64_t height, int64_t width, int64_t dilation, int64_t inputs,
                            int64_t outputs) {
-  int64_t side = 0;
-  with_filter(images, height, width, dilation, inputs, outputs, [&](auto filter) { side = filter.results; });
-  return side;
+  return conv3x3_tiles(images, height, width, dilation, inputs, outputs).side;
 }
 
 // [image, y, x] of the first pixel of tiles first, ..., first + count - 1.

@@ -58,17 +58,20 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
         return super().arguments((*size, outputs)) | {"weight": weight, "dilation": dilation}
 
     @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf], ids=str)
-    def test_nan_and_infinity_propagate(self, value: float) -> None:
-        """They reach all results that they reach in plain PyTorch, and else only their neighbours'."""
-        arguments = self.arguments((1, 3, 12, 14, 4, 1))
+    @pytest.mark.parametrize(("size", "farther"), [((12, 14), 1), ((24, 28), 3)], ids=["2x2", "4x4"])
+    def test_nan_and_infinity_propagate(self, value: float, size: tuple[int, int], farther: int) -> None:
+        """They reach all results that they reach in plain PyTorch, and else only their tile's."""
+        arguments = self.arguments((1, 3, *size, 4, 1))
         arguments["x"][0, 1, 5, 6] = value
-        prepared = self.prepared((1, 3, 12, 14, 4, 1), x=arguments["x"])
+        prepared = self.prepared((1, 3, *size, 4, 1), x=arguments["x"])
         actual, expected = (evaluate(function, prepared) for function in (self.operator(), self.reference()))
         for key, plain in expected.items():
             assert (~actual[key].isfinite() | plain.isfinite()).all(), key
             if plain.dim() == 4 and key != "gradient of weight":
                 changed = (~actual[key].isfinite()).any(dim=1)[0].nonzero()
-                assert all(3 <= y <= 7 and 4 <= x <= 8 for y, x in changed.tolist()), key
+                assert all(
+                    4 - farther <= y <= 6 + farther and 5 - farther <= x <= 7 + farther for y, x in changed.tolist()
+                ), key
 
     @tensor_cores_only
     @pytest.mark.parametrize("size", [(2, 64, 9, 16, 32, 1), (1, 36, 7, 11, 48, 2)], ids=str)
