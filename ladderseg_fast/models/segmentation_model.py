@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar
+from itertools import chain, filterfalse
+from operator import attrgetter
+from typing import Any, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from ..lean.module_check import check_modules
 from ..lean.opaque import is_exporting
 from ..lean.parts import PartedProgram
 from ..lean.program import run
+from .class_probabilities import class_probabilities, plain_class_probabilities
 from .design import Design
 from .export import Pixels, write_onnx
 from .first_step import place_first_step
@@ -241,18 +244,38 @@ class SegmentationModel(Network):
         """The sections that a lean.MemoryPlan may name, in the order of the forward pass."""
         return [*self.features.channels, "context"]
 
+    @overload
+    def predict(self, images: Tensor, probabilities: Literal[False] = False) -> Tensor: ...
+    @overload
+    def predict(self, images: Tensor, probabilities: Literal[True]) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def predict(self, images: Tensor, probabilities: bool) -> Tensor | tuple[Tensor, Tensor]: ...
+
     @torch.no_grad()
-    def predict(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor, probabilities: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Class labels [N, H, W] uint8 of `images` [N, in_channels, H, W], at full resolution.
 
         BatchNorm uses its running statistics and leaves them alone, whatever mode the model is in.
+
+        Args:
+            probabilities: also returns the class probabilities [N, num_classes, H, W], the softmax of the bilinearly
+                upsampled logits: float32, of a model in float64 float64. They take num_classes numbers per pixel.
+
+        Raises: as `forward`; and
+            TypeError: `images` is no tensor, or `probabilities` no bool.
         """
+        if not isinstance(images, Tensor):
+            raise TypeError(f"images must be a tensor [N, {self.in_channels}, H, W], got {type(images).__name__}")
+        if not isinstance(probabilities, bool):
+            raise TypeError(f"probabilities must be True or False, got {probabilities!r}")
         with evaluating(self):
             logits = self(images).logits
         size = images.shape[2], images.shape[3]
-        if self.memory == "lean" and not is_exporting():
-            return ops.upsample_argmax(logits, size)
-        return ops.reference.upsample_argmax(logits, size)
+        plain = self.memory == "plain" or is_exporting()
+        labels = (ops.reference if plain else ops).upsample_argmax(logits, size)
+        if not probabilities:
+            return labels
+        return labels, (plain_class_probabilities if plain else class_probabilities)(logits, size)
 
     def export_onnx(
         self,
@@ -386,18 +409,22 @@ def _stored(programs: dict[Any, Any], key: object, make: Callable[[], Any]) -> A
     return programs[key]
 
 
+def _all_modules(model: nn.Module) -> list[nn.Module]:
+    """`model` and all modules below it; model.modules() would take half a millisecond."""
+    found = {model: None}
+    level = [model]
+    while level:
+        children = dict.fromkeys(chain.from_iterable(map(dict.values, map(attrgetter("_modules"), level))))
+        children.pop(None, None)
+        level = [*filterfalse(found.__contains__, children)]
+        found.update(dict.fromkeys(level))
+    return [*found]
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Region in evaluation mode; modules that were in training mode return to it afterwards."""
-    training: dict[nn.Module, None] = {}
-    pending, seen = [model], {model}
-    while pending:  # model.modules() would take half a millisecond
-        module = pending.pop()
-        if module.training:
-            training[module] = None
-        children = {child for child in module._modules.values() if child is not None}.difference(seen)
-        pending += children
-        seen |= children
+    training = [*filter(attrgetter("training"), _all_modules(model))]
     for module in training:
         module.training = False
     try:

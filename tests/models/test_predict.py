@@ -11,6 +11,7 @@ from support.lean_equals_plain import batch_norms
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet
+from ladderseg_fast.models import class_probabilities
 
 
 def settle(model: LadderDenseNet, images: Tensor) -> LadderDenseNet:
@@ -31,6 +32,33 @@ def test_is_the_best_class_of_the_upsampled_logits(size: tuple[int, int]) -> Non
         assert labels.dtype == torch.uint8
         assert torch.equal(labels, logits.argmax(dim=1).to(torch.uint8))
         assert len(labels.unique()) > 2  # else the comparison says little
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_probabilities(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Softmax of the upsampled logits, also in several strips of rows; the labels beside them are as without."""
+    images = make_images(2, 65, 97, dtype)
+    model = settle(make_model(dtype=dtype), images).eval()
+    for memory, values in (("lean", 2**20), ("lean", 4000), ("plain", 2**20)):
+        monkeypatch.setattr(class_probabilities, "_STRIP_VALUES", values)
+        model.memory = memory
+        with torch.no_grad():
+            expected = F.interpolate(model(images).logits, (65, 97), mode="bilinear").softmax(dim=1)
+        labels, probabilities = model.predict(images, probabilities=True)
+        assert probabilities.dtype == dtype and probabilities.is_contiguous() and not probabilities.requires_grad
+        torch.testing.assert_close(probabilities, expected, rtol=0, atol=1e-12 if dtype == torch.float64 else 1e-5)
+        assert torch.equal(labels, model.predict(images))
+
+
+def test_wrong_arguments() -> None:
+    model = make_model()
+    with pytest.raises(TypeError, match=r"images must be a tensor \[N, 3, H, W\], got ndarray"):
+        model.predict(make_images(1, 64, 64).numpy())
+    with pytest.raises(TypeError, match="probabilities must be True or False, got 1"):
+        model.predict(make_images(1, 64, 64), probabilities=1)
+    with pytest.raises(TypeError, match="images must be torch.float64 like"):
+        model.predict(make_images(1, 64, 64, torch.float32), probabilities=True)
+    assert all(module.training for module in model.modules())
 
 
 def test_in_training_mode() -> None:
