@@ -17,6 +17,7 @@ from ..lean.module_check import check_modules
 from ..lean.opaque import is_exporting
 from ..lean.parts import PartedProgram
 from ..lean.program import run
+from ..ops.upsample_argmax import upsample_argmax_forward
 from .class_probabilities import class_probabilities, plain_class_probabilities
 from .design import Design
 from .export import Pixels, write_onnx
@@ -271,11 +272,11 @@ class SegmentationModel(Network):
         with evaluating(self):
             logits = self(images).logits
         size = images.shape[2], images.shape[3]
-        plain = self.memory == "plain" or is_exporting()
-        labels = (ops.reference if plain else ops).upsample_argmax(logits, size)
-        if not probabilities:
-            return labels
-        return labels, (plain_class_probabilities if plain else class_probabilities)(logits, size)
+        if self.memory == "plain" or is_exporting():
+            labels = ops.reference.upsample_argmax(logits, size)
+            return (labels, plain_class_probabilities(logits, size)) if probabilities else labels
+        labels = (ops.upsample_argmax if torch.compiler.is_compiling() else upsample_argmax_forward)(logits, size)
+        return (labels, class_probabilities(logits, size)) if probabilities else labels
 
     def export_onnx(
         self,

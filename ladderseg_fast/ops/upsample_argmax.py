@@ -46,12 +46,20 @@ def write_labels(scores: Tensor, labels: Tensor, align_corners: bool = False) ->
     launch(_core.upsample_argmax, scores, feature_map(scores), memory(labels), *labels.shape[1:], align_corners)
 
 
-@operator("upsample_argmax", schema="(Tensor scores, SymInt[2] size, bool align_corners=False) -> Tensor")
-def _forward(scores: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+def upsample_argmax_forward(scores: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """The same as upsample_argmax, but no operator of torch: for scores that kernels have written.
+
+    The first call of an operator imports torch's compiler, which takes a second and 75 MB.
+    """
     _check(scores, size)
     labels = torch.empty((scores.shape[0], *size), dtype=torch.uint8, device=scores.device)
     write_labels(pixel_major(scores), labels, align_corners)
     return labels
+
+
+_forward = operator("upsample_argmax", schema="(Tensor scores, SymInt[2] size, bool align_corners=False) -> Tensor")(
+    upsample_argmax_forward
+)
 
 
 @_forward.register_fake
