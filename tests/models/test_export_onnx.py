@@ -33,7 +33,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DENSENETS, TINY, TINY_SHAPE)
-        model = pyramid()
+        model = pyramid().to(memory_format=torch.channels_last)
     model.export_onnx(path, "logits", metadata={"weather": "rain"})
     assert model.training and model.memory == "lean"
     return path

@@ -42,15 +42,15 @@ class ExportedNetwork(nn.Module):
 
 
 @torch.no_grad()
-def exported(network: ExportedNetwork, images: Tensor, least: int) -> "ExportedProgram":
-    """Graph of `network` in evaluation mode, for any batch size, and any height and width from `least`.
+def exported(network: ExportedNetwork, images: Tensor) -> "ExportedProgram":
+    """Graph of `network` in evaluation mode, for any batch size, height and width.
 
-    images: [N, C, H, W] to trace with, N at least 2. Torch takes it as a promise that no map in the network has a side
-    of one pixel if none has with these images; where it has one, the operators are the same.
+    images: [N, C, H, W] to trace with, N at least 2. Torch notes, as conditions of the graph, that no map in the
+    network has a side of one pixel if none has with these images. Where one has, the operators are the same.
     """
     from torch.export import Dim, export  # not above: it imports torch._dynamo, which takes a second
 
-    sizes = {0: Dim("batch", min=1), 2: Dim("height", min=least), 3: Dim("width", min=least)}
+    sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     program = export(network, (images,), dynamic_shapes=(sizes,), strict=False)
     if any(node.target in _FOR_ALL_SIZES for node in program.graph.nodes):
         program = program.run_decompositions(_FOR_ALL_SIZES)

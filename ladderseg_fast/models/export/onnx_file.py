@@ -61,14 +61,13 @@ def write_onnx(
 def _serialized(network: ExportedNetwork, pixels: Pixels | None, metadata: Mapping[str, str]) -> bytes:
     onnx = _package("onnx", "the export to ONNX")
     model = network.network
-    device, least = next(model.parameters()).device, 2 * model.min_size
-    # Not square, and no two maps in the network as large as each other.
-    images = torch.zeros(2, model.in_channels, least, 2 * least, dtype=torch.float32, device=device)
+    height, width = 2 * model.min_size, 4 * model.min_size
+    images = torch.zeros(2, model.in_channels, height, width, device=next(model.parameters()).device)
     images = images if pixels is None else images.to(pixels.dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch and onnxscript about themselves
         program = torch.onnx.export(
-            exported(network, images, least),
+            exported(network, images),
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
