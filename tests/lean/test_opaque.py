@@ -75,6 +75,15 @@ def test_fullgraph_is_refused_with_the_reason() -> None:
         torch.compile(make_model(), backend="eager", fullgraph=True)(make_images(2, 64, 64))
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_one_graph_break_for_the_whole_network(training: bool) -> None:
+    model, images, labels = make_model().train(training), make_images(2, 64, 64), make_labels(2, 64, 64)
+    explanation = torch._dynamo.explain(step)(model, images, labels)
+    (reason,) = explanation.break_reasons
+    assert 'memory="lean"' in reason.reason
+    assert torch.ops.ladderseg_fast.upsample_cross_entropy.default in explanation.ops_per_graph[-1]
+
+
 def test_the_compiler_is_not_loaded_for_those_who_do_not_compile() -> None:
     code = (
         "import sys, torch, ladderseg_fast; from ladderseg_fast.nn import DENSENETS, DenseNetShape\n"

@@ -147,9 +147,9 @@ def test_lean_loss_of_a_compiled_plain_model(layout: torch.memory_format, whole:
         if not compiled:
             loss = run(model)
         elif whole:
-            loss = torch.compile(run, backend="aot_eager")(model)
+            loss = torch.compile(run, backend="aot_eager", fullgraph=True)(model)
         else:
-            loss = run(torch.compile(model, backend="aot_eager"))
+            loss = run(torch.compile(model, backend="aot_eager", fullgraph=True))
         loss.backward()
         gradients.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
     for expected, found in zip(*gradients):

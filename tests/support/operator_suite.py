@@ -234,6 +234,15 @@ class OperatorSuite(ABC):
             without = self.prepared(self.small, layout=layout, gradients=False, **dict.fromkeys(self.optional))
             torch.library.opcheck(self.overload(), tuple(without.values()))
 
+    @cpu_only
+    def test_torch_compile_breaks_no_graph(self) -> None:
+        arguments = self.prepared(self.small)
+        expected = evaluate(self.operator(), arguments)
+        torch._dynamo.reset()
+        found = evaluate(torch.compile(self.operator(), backend="aot_eager", fullgraph=True), arguments)
+        for key, value in expected.items():
+            assert_same_bits(found[key].detach(), value.detach(), key)
+
     def test_signature_is_the_references(self) -> None:
         actual, expected = (inspect.signature(f).parameters.values() for f in (self.operator(), self.reference()))
         assert [(p.name, p.default) for p in actual] == [(p.name, p.default) for p in expected]
