@@ -116,7 +116,7 @@ def test_the_export_of_a_plain_model_can_be_saved(tmp_path: Path) -> None:
 
 @pytest.mark.real_use
 def test_labels_of_a_wrapper_that_exports() -> None:
-    """As docs/models.md has it."""
+    """Whoever has a lean model and a plain one gets the same labels from both."""
 
     class Labels(nn.Module):
         def __init__(self, model: nn.Module) -> None:
