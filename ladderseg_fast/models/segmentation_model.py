@@ -306,7 +306,8 @@ class SegmentationModel(Network):
             OSError: the file cannot be written; the message names `path`.
             TypeError: the parameters are not float32.
             ValueError: `output` is another name, or `pixels` has not as many channels as the model.
-            RuntimeError: onnxruntime computes something else; or the model is on several devices.
+            RuntimeError: onnxruntime computes something else; the model is on several devices; or torch is older than
+                2.7.
         """
         if self._placement is not None:
             raise RuntimeError("a model on several devices cannot be exported; place() with one device first")

@@ -102,6 +102,10 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         make_model().export_onnx(path)
     with pytest.raises(RuntimeError, match="several devices"):
         make_model(dtype=torch.float32).place(["cpu", "cpu"], after="db2").export_onnx(path)
+    with monkeypatch.context() as patch:
+        patch.delattr(torch.compiler, "is_exporting")
+        with pytest.raises(RuntimeError, match="the export to ONNX needs torch 2.7 or newer"):
+            model.export_onnx(path)
     for name, message in (
         (
             "onnxruntime",

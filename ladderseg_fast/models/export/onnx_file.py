@@ -44,6 +44,8 @@ def write_onnx(
 ) -> None:
     """Writes `network`, in evaluation mode, to the file `path`; SegmentationModel.export_onnx documents it."""
     check_output(output)
+    if not hasattr(torch.compiler, "is_exporting"):
+        raise RuntimeError(f"the export to ONNX needs torch 2.7 or newer, this is torch {torch.__version__}")
     check_packages(check)
     parameter = next(network.parameters())
     if parameter.dtype != torch.float32:
