@@ -17,7 +17,7 @@ from ladderseg_fast.engine.learner import Learner
 from ladderseg_fast.engine.loaders import open_splits
 from ladderseg_fast.engine.validation import Validation
 
-from .conftest import BALANCED, FROZEN, JOINT, MORE, OWN, SKIP
+from .conftest import FROZEN, JOINT, MORE, OWN, SKIP
 
 
 def records(path: Path, kind: str) -> list[dict]:
@@ -120,14 +120,6 @@ def test_synchronised_batch_norm_equals_one_process(runs, ended, tmp_path):
     assert two == pytest.approx(one, rel=1e-4)
     assert two[0] == pytest.approx(one[0], rel=2e-6)
     assert own[0] != pytest.approx(one[0], rel=1e-3), "where each has its own statistics, the loss is another"
-
-
-def test_all_processes_count_classes(runs, ended, tmp_path):
-    assert [end.status for end in ended["balanced"]] == [0, 0], ended["balanced"]
-    assert main(["train", *BALANCED, "--out", str(tmp_path / "one")]) == 0
-    two, one = (records(run, "start")[0]["class_weights"] for run in (runs / "balanced", tmp_path / "one"))
-    assert two == one
-    assert len(set(one)) > 2
 
 
 def test_signal_to_one_ends_the_count_of_all(runs, ended):

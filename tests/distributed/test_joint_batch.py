@@ -1,4 +1,6 @@
-"""nn.SyncBatchNorm in lean models, DistributedDataParallel and fully_shard around them: four gloo processes."""
+"""nn.SyncBatchNorm in lean models, DistributedDataParallel and fully_shard around them, and class weights: four gloo
+processes.
+"""
 
 from typing import Any
 
@@ -8,7 +10,10 @@ from support.comparison import assert_near, assert_same_bits, magnitude
 from support.joint_batch_checks import FOUR, JOINT, PAIRS, SETTINGS, run
 from support.joint_training import train_alone
 from support.processes import run_in_processes
+from support.tiny_training import DrawnOnce
 from torch import Tensor
+
+from ladderseg_fast.engine.class_weights import median_frequency_weights
 
 Results = dict[str, Tensor]
 
@@ -132,3 +137,10 @@ def test_converted_models(ranks: list[dict[str, Any]]) -> None:
         for way in ("converted", "converted last"):
             assert_equal(result[way], result["reference"])
         assert_equal(result["shards of parts"], result["shards of the reference"])
+
+
+def test_class_weights(ranks: list[dict[str, Any]]) -> None:
+    """They are those that one process counts, exactly."""
+    expected = median_frequency_weights(DrawnOnce(6, seed=0), 0, lambda done: None)
+    assert len(set(expected)) > 3
+    assert taking_part(ranks, "class weights") == [(expected, [4, 6])] * 4

@@ -12,12 +12,15 @@ from support.ladder_models import make_images
 from support.lean_equals_plain import away_from_kinks, randomise
 from support.other_densenets import torchvision_densenet
 from support.reference_batch_norm import use_reference
+from support.tiny_training import DrawnOnce
 from torch import Tensor, distributed, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from ladderseg_fast import LadderResNet, SegmentationModel, convert, lean
+from ladderseg_fast.engine.class_weights import median_frequency_weights
+from ladderseg_fast.engine.distributed import World
 from ladderseg_fast.lean import program
 from ladderseg_fast.nn import Bottleneck
 
@@ -113,6 +116,7 @@ def run(rank: int) -> dict[str, Any]:
             word = "plain" if memory == "plain" else "lean"
             done[f"{name}: {word}"] = train(replace(training, memory=memory), rank, *arguments)
 
+    done["class weights"] = _class_weights(World(rank, 4))
     done["four"] = train(JOINT["four"][1], rank)
     for name in ("pair on a ResNet",) if pair else ("pair", "pair in float32"):
         done[name] = train(JOINT[name][1], rank, group, first)
@@ -131,6 +135,12 @@ def run(rank: int) -> dict[str, Any]:
     elif importlib.util.find_spec("torchvision"):
         done["converted"] = {way: _converted(way, rank - first, group) for way in CONVERTED}
     return done
+
+
+def _class_weights(world: World) -> tuple[tuple[float, ...], list[int]]:
+    """Weights of the classes in images that the processes do not share evenly, and the numbers of images done."""
+    done: list[int] = []
+    return median_frequency_weights(DrawnOnce(6, seed=0), 0, done.append, world), done
 
 
 def _unused(rank: int, group: Any) -> dict[str, Tensor]:
