@@ -22,6 +22,7 @@ from ladderseg_fast.data import (
     Sample,
     SegmentationDataset,
 )
+from ladderseg_fast.engine.distributed import World
 from ladderseg_fast.engine.evaluation import (
     ConfusionMatrix,
     Export,
@@ -166,6 +167,24 @@ def test_split_without_labels(tmp_path, frames):
     found = list(predictions(model, samples, IMAGENET_NORMALISATION, OWN_SIZE))
     assert [prediction.index for prediction in found] == [0, 1, 2, 3]
     assert all(np.array_equal(p.labels, frame.prediction) for p, frame in zip(found, frames, strict=True))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_wait_for_each_other_on_the_way(rank):
+    """Equally often: one has 33 images, the other 32."""
+    meetings = []
+
+    class Pair(World):
+        def largest(self, number):
+            meetings.append(len(found))
+            return number
+
+    row, found = np.zeros((1, 2), np.uint8), []
+    samples, model = Listed([row] * 65), Recorded([row] * 65, 2)
+    for prediction in predictions(model, samples, IMAGENET_NORMALISATION, OWN_SIZE, world=Pair(rank, 2)):
+        found.append(prediction.index)
+    assert found == list(range(rank, 65, 2))
+    assert meetings == [0, 16, 32]
 
 
 def test_loader_processes_keep_the_order(cityscapes, frames):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from operator import getitem
 
 import numpy as np
@@ -37,6 +37,10 @@ class ImageScores:
     """None where no pixel of it has a class."""
 
 
+#: Images by which one process may be ahead of the others: at the end they would not wait for each other for long.
+_AHEAD = 16
+
+
 @dataclass(frozen=True)
 class DataSetScores:
     """Scores of a data set."""
@@ -65,8 +69,12 @@ def predictions(
     """
     world = world or World()
     indices = range(world.rank, len(samples), world.size)
-    for index, sample in zip(indices, map_samples(getitem, samples, workers, ignore_interrupts, indices), strict=True):
-        yield Prediction(index, sample, label_image(model, sample.image, normalisation, views).cpu().numpy())
+    read = zip(indices, map_samples(getitem, samples, workers, ignore_interrupts, indices), strict=True)
+    for done in range(0, len(samples), world.size):
+        if done // world.size % _AHEAD == 0:
+            world.largest(0)
+        for index, sample in islice(read, 1):
+            yield Prediction(index, sample, label_image(model, sample.image, normalisation, views).cpu().numpy())
 
 
 def evaluate_data_set(
