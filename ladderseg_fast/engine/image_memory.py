@@ -10,12 +10,13 @@ from .config import Config, decided
 _BYTES_PER_PIXEL = 12
 
 
-def check_images_fit(config: Config, processes: int = 1, here: int = 1) -> None:
+def check_images_fit(config: Config, processes: int = 1, here: int | None = None) -> None:
     """Raises ValueError if the images of one batch of the resolved `config` alone exceed the machine's memory.
 
     Systems promise more than they have, and end the process that takes it. Of the `processes` that share each batch,
-    `here` are on this machine.
+    `here` are on this machine; None: all are.
     """
+    here = processes if here is None else here
     batch, whole = config.training.batch, decided(config.data.size)
     size = config.data.crop or whole
     # Drawing and scaling make at least one image at its whole size, in bytes, in each process.
