@@ -15,11 +15,15 @@ _NUMPY = b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def open_windows(path: Path) -> Windows:
+def open_windows(path: Path, stored: bool = False) -> Windows:
     """Opens the image `path` for reading in windows.
 
     PNG files are read row by row, TIFF files in the tiles or strips that they are stored in, .npy files and Zarr arrays
     (directories) where the window is. All other formats that Pillow knows are read whole.
+
+    Args:
+        stored: the channels are those of the file. Otherwise palettes are RGB, greys of few bits are stretched to 8,
+            and transparency is dropped.
 
     Raises:
         OSError: there is no such file, or it is damaged, truncated or of no known format; or it has more pixels than
@@ -34,9 +38,9 @@ def open_windows(path: Path) -> Windows:
         with open(path, "rb") as file:
             head = file.read(len(SIGNATURE))
     if head == SIGNATURE:
-        return PngWindows(path)
+        return PngWindows(path, stored)
     if head[:4] in _TIFF:
-        return TiffWindows(path)
+        return TiffWindows(path, stored)
     if head[:6] == _NUMPY:
         return numpy_windows(path)
     return ArrayWindows(read_image(path), str(path))

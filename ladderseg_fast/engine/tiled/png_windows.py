@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .png_stream import PngStream
+from .png_stream import PngHeader, PngStream
 from .row_band import RowBand
 from .windows import OpenFile, check_window
 
@@ -18,24 +18,30 @@ class PngWindows(OpenFile):
 
     In memory are the rows from the top of the last window to its bottom, in the image's whole width.
 
+    Args:
+        stored: the channels are those of the file instead, transparency among them.
+
     Raises:
         OSError: the file cannot be read, or is damaged or truncated, as far as its header shows.
-        ValueError: it is interlaced, or stored turned according to its EXIF orientation.
+        ValueError: it is interlaced, or stored turned according to its EXIF orientation; or `stored`, and it has a
+            palette or less than 8 bits.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stored: bool = False) -> None:
         self.name = str(path)
         self._path = path
         self._stream = PngStream(path)
         header = self._stream.header
-        if header.orientation != 1:
+        try:
+            _check(path, header, stored)
+        except ValueError:
             self._stream.close()
-            raise ValueError(
-                f"{path}: the image is stored turned (EXIF orientation {header.orientation}), so its rows cannot be "
-                "read one by one: save it upright"
-            )
+            raise
         self.size = header.size
-        self.channels = 3 if header.palette is not None or header.samples >= 3 else 1
+        if stored:
+            self.channels = header.samples
+        else:
+            self.channels = 3 if header.palette is not None or header.samples >= 3 else 1
         self.dtype = np.dtype(np.uint16 if header.bits == 16 else np.uint8)
         self._band = RowBand(self._rows())
 
@@ -61,3 +67,14 @@ class PngWindows(OpenFile):
                 yield rows * np.uint8(_GREYS_OF_FEW_BITS[header.bits])
             else:
                 yield rows[..., : self.channels]
+
+
+def _check(path: Path, header: PngHeader, stored: bool) -> None:
+    if header.orientation != 1:
+        raise ValueError(
+            f"{path}: the image is stored turned (EXIF orientation {header.orientation}), so its rows cannot be read "
+            "one by one: save it upright"
+        )
+    if stored and (header.palette is not None or header.bits < 8):
+        form = "a palette" if header.palette is not None else f"{header.bits} bits per channel"
+        raise ValueError(f"{path}: the image has {form}; bands of 8 or 16 bits are expected")

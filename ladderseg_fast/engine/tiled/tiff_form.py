@@ -58,8 +58,11 @@ class TiffForm(NamedTuple):
             )
 
 
-def tiff_form(path: Path, page: Any) -> TiffForm:
+def tiff_form(path: Path, page: Any, stored: bool) -> TiffForm:
     """Form of the pixels of `page`, a tifffile.TiffPage.
+
+    Args:
+        stored: the channels are the numbers in the file, of 8 to 16 bits, transparency among them.
 
     Raises:
         ValueError: they cannot be used.
@@ -67,18 +70,24 @@ def tiff_form(path: Path, page: Any) -> TiffForm:
     dtype, photometric, samples = page.dtype, int(page.photometric), page.samplesperpixel
     if dtype is None or np.dtype(dtype) not in (np.bool_, np.uint8, np.uint16):
         bits, kind = page.bitspersample, np.dtype(dtype).name if dtype is not None else "unknown"
-        raise ValueError(f"{path}: the image has {bits} bits per channel, {kind}; whole numbers of 8 or 16 are read")
+        raise ValueError(f"{path}: the image has {bits} bits per channel, {kind}; whole numbers of 8 to 16 are read")
     if photometric not in _COLOURS or (photometric == _YCBCR and page.compression not in _JPEG):
         raise ValueError(
             f"{path}: the image's colours are {getattr(page.photometric, 'name', photometric)}; save it as grey or RGB"
         )
-    if page.bitspersample not in (1, 8, 16):
+    if page.bitspersample != 1 and not 8 <= page.bitspersample <= 16:
         raise ValueError(f"{path}: the image has {page.bitspersample} bits per channel; save it with 8 or 16")
     if page.ndim != (3 if samples > 1 else 2):
         raise ValueError(f"{path}: a picture of rows and columns is expected, but the TIFF has axes {page.dims}")
     orientation = page.tags.valueof(_ORIENTATION, 1)
     if orientation != 1:
         raise ValueError(f"{path}: the image is stored turned (orientation {orientation}): save it upright")
+    if stored:
+        if photometric in (_WHITE_IS_ZERO, _PALETTE) or page.dtype == np.bool_:
+            raise ValueError(
+                f"{path}: the image has {page.photometric.name} pixels; bands of 8 to 16 bits are expected"
+            )
+        return TiffForm(path, np.dtype(page.dtype), samples, palette=None, inverted=False, alpha=False)
     extra = samples - _COLOURS[photometric]
     alpha = extra == 1 and tuple(page.extrasamples)[:1] in [(kind,) for kind in _ALPHA]
     palette = None

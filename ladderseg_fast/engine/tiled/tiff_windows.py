@@ -19,18 +19,21 @@ class TiffWindows(OpenFile):
     between none and full. Where pixels are not compressed and follow each other, windows are mapped into memory;
     else tiles or strips are decoded.
 
+    Args:
+        stored: the channels are the numbers in the file, of 8 to 16 bits, transparency among them.
+
     Raises:
         OSError: the file cannot be read, or is damaged or truncated, as far as its header shows.
         ValueError: its pixels cannot be used, or it holds several pictures.
         MissingPackageError: (an ImportError) the package tifffile is not installed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stored: bool = False) -> None:
         self.name = str(path)
         self._file = _open(path)
         try:
             page = _only_page(path, self._file)
-            self._form = tiff_form(path, page)
+            self._form = tiff_form(path, page, stored)
             self.size = page.imagelength, page.imagewidth
             self.channels, self.dtype = self._form.channels, self._form.dtype
             self._stored = _stored(path, page)

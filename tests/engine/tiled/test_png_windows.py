@@ -82,6 +82,26 @@ def test_what_cannot_be_read_is_refused(tmp_path):
         PngWindows(path)
 
 
+@pytest.mark.parametrize(("bits", "colour_type", "samples"), [(8, 0, 1), (8, 6, 4), (16, 4, 2), (16, 6, 4)])
+def test_channels_as_they_are_stored(tmp_path, bits, colour_type, samples):
+    pixels = picture(samples, np.uint16 if bits == 16 else np.uint8)
+    write_png(tmp_path / "a.png", pixels, bits, colour_type)
+    with PngWindows(tmp_path / "a.png", stored=True) as image:
+        check_windows(image, pixels)
+
+
+def test_palettes_and_few_bits_are_no_bands(tmp_path):
+    path = tmp_path / "a.png"
+    write_png(path, picture(1) % 4, 2, 0)
+    with pytest.raises(
+        ValueError, match=r"a\.png: the image has 2 bits per channel; bands of 8 or 16 bits are expected"
+    ):
+        PngWindows(path, stored=True)
+    write_png(path, picture(1), 8, 3, before=chunk(b"PLTE", bytes(768)))
+    with pytest.raises(ValueError, match="the image has a palette"):
+        PngWindows(path, stored=True)
+
+
 def read_all(path):
     with PngWindows(path) as image:
         image.read(0, 20, 0, 90)

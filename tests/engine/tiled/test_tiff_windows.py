@@ -102,6 +102,27 @@ def test_transparency_that_is_a_mask_is_dropped(tmp_path):
         check_windows(image, picture(4))
 
 
+def test_channels_as_they_are_stored(tmp_path):
+    path = tmp_path / "a.tif"
+    for dtype in (np.uint8, np.uint16):
+        write(path, picture(4, dtype), extrasamples=["unassalpha"], tile=(32, 32), compression="zlib")
+        with TiffWindows(path, stored=True) as image:
+            check_windows(image, picture(4, dtype))
+    write(path, picture(1)[..., 0], photometric="miniswhite")
+    with pytest.raises(
+        ValueError, match=r"a\.tif: the image has MINISWHITE pixels; bands of 8 to 16 bits are expected"
+    ):
+        TiffWindows(path, stored=True)
+
+
+def test_bits_between_8_and_16(tmp_path):
+    pytest.importorskip("imagecodecs")
+    pixels = picture(3, np.uint16) >> 4
+    write(tmp_path / "a.tif", pixels, bitspersample=12, rowsperstrip=8)
+    with TiffWindows(tmp_path / "a.tif", stored=True) as image:
+        check_windows(image, pixels)
+
+
 def test_smaller_copies_are_left_alone_and_several_pictures_refused(tmp_path):
     path = tmp_path / "a.tif"
     with tifffile.TiffWriter(path) as file:
@@ -119,7 +140,7 @@ def test_smaller_copies_are_left_alone_and_several_pictures_refused(tmp_path):
 @pytest.mark.parametrize(
     ("pixels", "options", "message"),
     [
-        (picture(3).astype(np.float32), {}, "32 bits per channel, float32; whole numbers of 8 or 16 are read"),
+        (picture(3).astype(np.float32), {}, "32 bits per channel, float32; whole numbers of 8 to 16 are read"),
         (picture(3).astype(np.int16), {}, "16 bits per channel, int16"),
         (picture(4), {"photometric": "separated"}, "colours are SEPARATED"),
         (picture(3), {"extratags": [(274, 3, 1, 6, True)]}, r"stored turned \(orientation 6\)"),
