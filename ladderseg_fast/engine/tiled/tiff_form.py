@@ -84,9 +84,8 @@ def tiff_form(path: Path, page: Any, stored: bool) -> TiffForm:
         raise ValueError(f"{path}: the image is stored turned (orientation {orientation}): save it upright")
     if stored:
         if photometric in (_WHITE_IS_ZERO, _PALETTE) or page.dtype == np.bool_:
-            raise ValueError(
-                f"{path}: the image has {page.photometric.name} pixels; bands of 8 to 16 bits are expected"
-            )
+            kind = "1 bit per channel" if page.dtype == np.bool_ else f"{page.photometric.name} pixels"
+            raise ValueError(f"{path}: the image has {kind}; bands of 8 to 16 bits are expected")
         return TiffForm(path, np.dtype(page.dtype), samples, palette=None, inverted=False, alpha=False)
     extra = samples - _COLOURS[photometric]
     alpha = extra == 1 and tuple(page.extrasamples)[:1] in [(kind,) for kind in _ALPHA]
