@@ -154,9 +154,9 @@ def test_a_header_cannot_announce_more_than_the_file_may_hold(tmp_path):
     path.write_bytes(data[:8] + header + data[33:])
     with pytest.raises(OSError, match=r"truncated: it is too short for 2147483647x2147483647 pixels"):
         PngWindows(path)
-    write_png(path, np.zeros((1000, 3000, 3), np.uint8), 8, 2, [0], pieces=1 << 20)  # hardly anything is smaller
+    Image.new("RGB", (3000, 1000)).save(path, compress_level=9)  # hardly anything is smaller
     with PngWindows(path) as image:
-        assert not image.read(990, 1000, 0, 3000).any()
+        assert not image.read(0, 10, 0, 3000).any()
 
 
 def test_windows_beyond_the_image_are_refused(tmp_path):

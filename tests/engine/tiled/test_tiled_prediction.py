@@ -87,14 +87,14 @@ def test_one_tile_is_the_whole_image(memory):
 
 def test_ladders_differ_by_the_context_that_tiles_lack():
     """Most in the tiles' corners, less the larger the tiles."""
-    image, model = picture(3, size=(256, 704)), make_model()
+    image, model = picture(3, size=(128, 448)), make_model(dtype=torch.float32)
     expected = whole_logits(model, image)
     errors = [
         float((tiled_logits(model, image, TileSize(*sizes)) - expected).square().mean() / expected.var())
-        for sizes in ((128, 64), (256, 128), (512, 256))
+        for sizes in ((128, 64), (256, 128), (384, 192))
     ]
     assert errors == sorted(errors, reverse=True)
-    assert errors[-1] < 0.02
+    assert 0 < errors[-1] < 0.1, errors
 
 
 @pytest.mark.parametrize("axis", [0, 1])
