@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data import data_set_options
+from ..data.image_form import MOST_BANDS
 from ..engine.device import AUTO
 from ..engine.predict import OWN_SIZE, SizeOrOwn
 from ..models import list_models
@@ -102,6 +103,19 @@ def add_data_options(group: argparse._ActionsContainer) -> None:
             continue
         how = {"action": "store_true"} if option.type is bool else _TYPES[option.type]
         group.add_argument(option.flag, dest=f"data.{option.name}", default=argparse.SUPPRESS, help=option.help, **how)
+
+
+def add_image_form(group: argparse._ActionsContainer, prefix: str = "", default: Any = None) -> None:
+    """Adds --bands and --bits, which data.find_form understands, as `prefix` and their names."""
+    for name, unit in (("bands", f"channels of the images, 1 to {MOST_BANDS}"), ("bits", "bits of each, 8 to 16")):
+        group.add_argument(
+            f"--{name}",
+            dest=f"{prefix}{name}",
+            default=default,
+            type=positive_int,
+            metavar="N",
+            help=f"{unit} (default: those of the first image)",
+        )
 
 
 def model_name(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`ladderseg data` looks after data sets. Its one command so far is `check`."""
+"""`ladderseg data` looks after data sets: `check` reads every file, `statistics` measures the images' bands."""
 
 import argparse
 import sys
@@ -10,18 +10,23 @@ import numpy as np
 from ..data import (
     DATA_SETS,
     IGNORE_INDEX,
+    RGB,
+    DataSetKind,
     FilePairs,
     LabelSet,
     Survey,
     absent_classes_warning,
+    band_statistics,
     data_set_options,
+    find_form,
     open_data_set,
     option_owners,
     survey,
 )
+from ..engine.config_tables import format_toml
 from ..engine.interrupt import ignore_interrupts
 from ..engine.progress import Progress
-from .arguments import add_data_options, non_negative_int
+from .arguments import add_data_options, add_image_form, non_negative_int
 
 #: Sizes that the report lists one by one.
 _SIZES = 8
@@ -31,6 +36,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Adds the sub-command, its own sub-command and their options."""
     parser = commands.add_parser("data", help="look after data sets", description="Look after data sets.")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
+    _add_check(actions)
+    _add_statistics(actions)
+
+
+def _add_check(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     check = actions.add_parser(
         "check",
         help="read every file of a data set and say what is wrong",
@@ -39,32 +49,70 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "is named on stderr. What is right is counted: images, sizes, the classes' shares of the pixels, and what "
         "is ignored; a class without any pixel is a warning. The exit status is 0 if nothing is wrong, else 2.",
     )
-    kinds = [kind for kind in DATA_SETS.values() if not kind.drawn]
-    check.add_argument("--data", choices=[kind.name for kind in kinds], required=True, help="the kind of data set")
-    check.add_argument("--root", type=Path, required=True, metavar="DIR", help="where it is")
-    splits = "".join(f"; {kind.name} has {', '.join(kind.splits)}" for kind in kinds if kind.splits is not None)
+    _add_source(check)
     check.add_argument(
         "--split",
         nargs="+",
         default=["train", "val"],
         metavar="NAME",
-        help=f"splits to check (default: train val){splits}",
+        help=f"splits to check (default: train val){_splits_in_words()}",
     )
-    add_data_options(check)
-    check.add_argument(
+    check.set_defaults(run=run_check)
+
+
+def _add_statistics(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    statistics = actions.add_parser(
+        "statistics",
+        help="compute mean and deviation of the images' bands",
+        description="Compute mean and standard deviation of each band over all pixels of all images of a split, and "
+        "print them as lines of a configuration file.",
+        epilog="The values are shares of the greatest that a band can have: 255 for 8 bits, 65535 for 16. They do not "
+        "depend on the number of workers, and all images count at their own size. Labels are not read. A training "
+        "computes the same for images that are not RGB of 8 bits if its configuration has none.",
+    )
+    _add_source(statistics)
+    statistics.add_argument(
+        "--split", default="train", metavar="NAME", help=f"split to measure (default: train){_splits_in_words()}"
+    )
+    statistics.set_defaults(run=run_statistics)
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what is read, and how."""
+    parser.add_argument("--data", choices=[kind.name for kind in _read_kinds()], required=True, help="kind of data set")
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="where it is")
+    add_data_options(parser)
+    add_image_form(parser)
+    parser.add_argument(
         "--workers", type=non_negative_int, default=0, metavar="N", help="processes that read (default: this one)"
     )
-    check.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def _read_kinds() -> list[DataSetKind]:
+    """Kinds of data sets that are read from files."""
+    return [kind for kind in DATA_SETS.values() if not kind.drawn]
+
+
+def _splits_in_words() -> str:
+    return "".join(f"; {kind.name} has {', '.join(kind.splits)}" for kind in _read_kinds() if kind.splits is not None)
+
+
+def _open(arguments: argparse.Namespace, split: str) -> FilePairs:
+    samples = open_data_set(arguments.data, arguments.root, split, **_options(arguments))
+    assert isinstance(samples, FilePairs), "what is not drawn is files"
+    return samples
+
+
+def run_check(arguments: argparse.Namespace) -> int:
     """Checks every split; returns 0 if all is well, else 2."""
-    options = _options(arguments)
     broken = 0
     # All are opened before one is read: a misspelt split is no matter of minutes.
-    splits = {split: open_data_set(arguments.data, arguments.root, split, **options) for split in arguments.split}
+    splits = {split: _open(arguments, split) for split in arguments.split}
+    form = find_form(next(iter(splits.values())), arguments.bands, arguments.bits)
+    if form != RGB:
+        print(f"{arguments.data}: all images should have {form}")
     for split, samples in splits.items():
-        assert isinstance(samples, FilePairs), "what is not drawn is files"
+        samples.expect(form)
         with Progress(sys.stderr, f"check {split}", len(samples), plain_lines=0) as progress:
             found = survey(samples, arguments.workers, lambda done: progress.update(done, ""), ignore_interrupts)
         for problem in found.problems:
@@ -75,6 +123,19 @@ def run(arguments: argparse.Namespace) -> int:
         print(report(f"{arguments.data} {split}", found, samples.label_set))
         broken += found.broken
     return 2 if broken else 0
+
+
+def run_statistics(arguments: argparse.Namespace) -> int:
+    """Prints mean and deviation of every band; returns 0."""
+    samples = _open(arguments, arguments.split)
+    samples.expect(find_form(samples, arguments.bands, arguments.bits))
+    with Progress(sys.stderr, "measure bands", len(samples), plain_lines=0) as progress:
+        found = band_statistics(samples, arguments.workers, lambda done: progress.update(done, ""), ignore_interrupts)
+    print(f"# {samples.form}, measured in {_images(len(samples))} of {arguments.data} {arguments.split}")
+    form = found.form
+    values = {"bands": form.bands, "bits": form.bits, "mean": list(found.mean), "std": list(found.std)}
+    print(format_toml({"data": values}), end="")
+    return 0
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def _run(arguments: argparse.Namespace, world: World) -> int:
     if not samples.labelled:
         _check_unlabelled(arguments)
     _check_classes(checkpoint, samples)
+    samples.expect(checkpoint.normalisation.form)
     device = world.device(find_device(arguments.device))
     model = build_model(checkpoint, device)
     views = Views(_network_size(arguments.size, checkpoint), arguments.scales, arguments.flip)

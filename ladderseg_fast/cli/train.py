@@ -12,6 +12,7 @@ from ..engine.config import decided
 from ..engine.config_tables import Layer, build_config, parse_assignments, read_config_file
 from ..engine.device import find_devices
 from ..engine.distributed import World, joined
+from ..engine.image_statistics import with_form
 from ..engine.loaders import open_splits
 from ..engine.typical_size import typical_size
 from ..memory import format_bytes, peak_memory
@@ -19,6 +20,7 @@ from .arguments import (
     add_cut_after,
     add_data_options,
     add_device,
+    add_image_form,
     add_workers,
     image_size,
     model_name,
@@ -66,6 +68,7 @@ def _train(arguments: argparse.Namespace, world: World) -> int:
     training_set, validation_set = open_splits(config.data)
     if not resume and validation_set.whole:
         print(split_in_words(config, len(training_set), len(validation_set)), file=stream)
+    config = with_form(config, training_set, validation_set)
     config = with_size(config, training_set, stream).resolved(len(training_set), world.size, world.local_size)
     directory = RunDirectory(Path(decided(config.output.directory)))
     result = train(
@@ -192,6 +195,7 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         metavar="HxW",
         help=f"height and width to train at (default: {sizes}; else chosen by the images)",
     )
+    add_image_form(group, "data.", argparse.SUPPRESS)
     add_workers(group, "data.workers", argparse.SUPPRESS)
 
 

@@ -15,9 +15,12 @@ from .classes_file import read_classes
 from .classes_list import read_classes_list
 from .colour import change_colours
 from .data_set_kind import DataSetKind, Option
+from .display import displayed
 from .file_pairs import FilePair, FilePairs
+from .found_form import find_form
 from .image_files import check_image_size, image_from_array, read_annotation, read_image, read_instance_ids
 from .image_folder import ImageFolder
+from .image_form import RGB, ImageForm, check_form
 from .label_set import IGNORE_INDEX, LabelSet
 from .label_values import LabelValues
 from .open_data_set import (
@@ -34,6 +37,7 @@ from .result_format import ResultFormat
 from .sample import Sample, SegmentationDataset
 from .sample_map import map_samples
 from .sampling import TrainingBatches
+from .statistics import band_statistics
 from .street import STREET_LABELS, StreetScenes
 from .survey import Examination, Survey, examine, survey
 from .tensors import SegmentationTensors
@@ -57,6 +61,7 @@ __all__ = [
     "IGNORE_INDEX",
     "IMAGENET_NORMALISATION",
     "RESULT_FORMATS",
+    "RGB",
     "STREET_LABELS",
     "VOC_LABELS",
     "Augmentation",
@@ -70,6 +75,7 @@ __all__ = [
     "FilePair",
     "FilePairs",
     "ImageFolder",
+    "ImageForm",
     "LabelSet",
     "LabelValues",
     "Normalisation",
@@ -84,13 +90,17 @@ __all__ = [
     "TrainingBatches",
     "above_pixel_limit",
     "absent_classes_warning",
+    "band_statistics",
     "change_colours",
+    "check_form",
     "check_image_size",
     "check_pairs",
     "check_something_counts",
     "crop_or_pad",
     "data_set_options",
+    "displayed",
     "examine",
+    "find_form",
     "flip_horizontally",
     "image_from_array",
     "look_for_classes",

@@ -10,10 +10,11 @@ from .image_files import (
     check_annotation_header,
     check_image_header,
     read_annotation,
-    read_header,
     read_image,
     read_palette,
 )
+from .image_form import ImageForm
+from .image_header import read_header
 from .label_set import IGNORE_INDEX
 from .label_values import LabelValues
 from .sample import Sample, SegmentationDataset
@@ -33,12 +34,14 @@ class FilePair(NamedTuple):
 class FilePairs(SegmentationDataset):
     """Reads the samples of `pairs`; a derived class sets `label_set`.
 
-    The files need not exist or be whole: `check_pair` and access find out.
+    The files need not exist or be whole: `check_pair` and access find out. Images are RGB of 8 bits unless `expect`
+    says otherwise.
 
     Raises:
         ValueError: there are no pairs; on access, image and labels differ in size, a file is of the wrong form, or a
             label is not of the data set.
         OSError: on access, a file is missing or cannot be read.
+        MissingPackageError: on access, an image needs tifffile and imagecodecs, and these are not installed.
     """
 
     classes_advice: str | None = None
@@ -69,9 +72,13 @@ class FilePairs(SegmentationDataset):
         pair = self.pairs[index]
         return (pair.image,) if pair.labels is None else (pair.image, pair.labels)
 
+    def expect(self, form: ImageForm) -> None:
+        """Makes `form` that of all images; see SegmentationDataset. Any is possible until files are read."""
+        self.form = form
+
     def image(self, index: int) -> np.ndarray:
-        """Reads the image: [H, W, 3] uint8 RGB. Raises as access does."""
-        return read_image(self.pairs[index].image)
+        """Reads the image: [H, W, bands] of `form`. Raises as access does."""
+        return read_image(self.pairs[index].image, self.form)
 
     def annotation(self, index: int) -> np.ndarray:
         """Reads the label image as it is stored: uint8 [H, W] values, or [H, W, 3] colours if it is RGB.
@@ -118,7 +125,7 @@ class FilePairs(SegmentationDataset):
         """Raises what access would raise, as far as the headers of the files show it; decodes nothing."""
         pair = self.pairs[index]
         image = read_header(pair.image)
-        check_image_header(pair.image, image)
+        check_image_header(pair.image, image, self.form)
         if pair.labels is None:
             return
         labels = read_header(pair.labels)

@@ -2,7 +2,8 @@
 
 import re
 import struct
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -13,6 +14,11 @@ _HEAD = 1 << 16
 #: Bytes that hold the header of a PNG, of which a data set has thousands.
 _PNG_HEAD = 26
 
+#: Tags of one page of a TIFF, by their numbers.
+TiffTags = TiffImagePlugin.ImageFileDirectory_v2
+
+#: First bytes of a TIFF and of a BigTIFF, in either order of bytes.
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: TIFF 6.0's tags.
 _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 258, 262, 277, 338, 339
 #: Photometric interpretations: what they are called, and the bands that they are made of.
@@ -25,11 +31,20 @@ _TIFF_COLOURS: dict[int | None, tuple[str, int]] = {
     6: ("YCbCr", 3),
     8: ("Lab", 3),
 }
+#: Photometric interpretations whose channels are bands by themselves.
+_TIFF_PLAIN = (1, 2)
 _TIFF_KINDS = {1: "", 2: "signed ", 3: "floating-point ", 4: "", 5: "complex ", 6: "complex "}
 #: TIFF's values for an additional band that is transparency.
 _TIFF_ALPHA = (1, 2)
 
-_PNG_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+#: PNG's colour types: what they are called, and their channels.
+_PNG_COLOURS = {
+    0: ("grey", 1),
+    2: ("RGB", 3),
+    3: ("palette", 1),
+    4: ("grey with alpha", 2),
+    6: ("RGB with alpha", 4),
+}
 _BANDS = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "four bands"}
 
 #: Pillow's modes of more than 8 bits: of formats without a reader below.
@@ -47,6 +62,16 @@ class PixelForm(NamedTuple):
     """"signed ", "floating-point " or "complex ", else empty."""
     more: int = 0
     """Bands besides those of the colours, transparency not counted."""
+    channels: int = 3
+    """Number of all channels, transparency counted."""
+    plain: bool = True
+    """Whether each channel is a band by itself, of as many bits as the others, with 0 for the darkest: no palette, no
+    CMYK."""
+
+    @property
+    def alpha(self) -> bool:
+        """Whether a channel is marked as transparency."""
+        return "alpha" in self.colours
 
     @property
     def fits(self) -> bool:
@@ -66,13 +91,14 @@ def pixel_form(path: Path, image: Image.Image) -> PixelForm:
     Pillow's word is taken for formats that have 8 bits by definition.
     """
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return _tiff(image.tag_v2)
+        return tiff_form(image.tag_v2)
     reader = _READERS.get(image.format or "")
     form = None if reader is None else reader(_head(path, _PNG_HEAD if image.format == "PNG" else _HEAD))
     if form is not None:
         return form
     bits, kind = (16, "") if image.mode.startswith("I;16") else _DEEP_MODES.get(image.mode, (8, ""))
-    return PixelForm("grey" if image.mode.startswith(("I", "F")) else image.mode, bits, kind)
+    colours = "grey" if image.mode.startswith(("I", "F")) else image.mode
+    return PixelForm(colours, bits, kind, 0, len(image.getbands()), image.mode in ("L", "RGB"))
 
 
 def unknown_form(path: Path) -> PixelForm | None:
@@ -80,13 +106,11 @@ def unknown_form(path: Path) -> PixelForm | None:
     head = _head(path)
     if head[:2] == b"\xff\xd8":
         return _jpeg(head)
-    if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    pages = tiff_pages(path)
+    try:
+        return tiff_form(pages[0]) if pages else None
+    except TypeError:  # damaged tags
         return None
-    with open(path, "rb") as file:
-        try:
-            return _tiff(_tiff_tags(file))
-        except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error):
-            return None  # damaged: the caller's message says that it is not readable
 
 
 def _head(path: Path, length: int = _HEAD) -> bytes:
@@ -96,29 +120,51 @@ def _head(path: Path, length: int = _HEAD) -> bytes:
 
 def _png(head: bytes) -> PixelForm:
     # signature, length and name of IHDR, width, height, then these two (PNG 1.2, section 11.2.2)
-    return PixelForm(_PNG_COLOURS.get(head[25], f"colour type {head[25]}"), head[24])
+    colours, channels = _PNG_COLOURS.get(head[25], (f"colour type {head[25]}", 1))
+    return PixelForm(colours, head[24], channels=channels, plain=head[25] != 3)
 
 
-def _tiff(tags: TiffImagePlugin.ImageFileDirectory_v2) -> PixelForm:
+def tiff_form(tags: TiffTags) -> PixelForm:
+    """Finds the form that the tags of a page tell."""
     samples = tags.get(_SAMPLES, 1)
-    bits = max(_numbers(tags.get(_BITS, 1)))
+    widths = _numbers(tags.get(_BITS, 1))
     formats = {_TIFF_KINDS.get(number, "") for number in _numbers(tags.get(_FORMAT, 1))}
     colours, bands = _TIFF_COLOURS.get(tags.get(_PHOTOMETRIC), (f"photometric {tags.get(_PHOTOMETRIC)}", samples))
     more = max(0, samples - bands)
     if more == 1 and _numbers(tags.get(_EXTRA, ()))[:1] in [(kind,) for kind in _TIFF_ALPHA]:
         colours, more = f"{colours} with alpha", 0
-    return PixelForm(colours, bits, max(formats), more)
+    plain = tags.get(_PHOTOMETRIC) in _TIFF_PLAIN and len(set(widths)) == 1
+    return PixelForm(colours, max(widths), max(formats), more, samples, plain)
 
 
-def _tiff_tags(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
-    """Reads the tags of the first page."""
+def tiff_pages(path: Path) -> list[TiffTags]:
+    """Reads the tags of all pages of a TIFF; there are none if the file is no TIFF, or damaged."""
+    with open(path, "rb") as file:
+        if file.read(4) not in _TIFF_SIGNATURES:
+            return []
+        file.seek(0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of damage, which Pillow warns of, errors tell
+                return list(_tiff_pages(file))
+        except (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error):
+            return []  # damaged: the caller's message says that it is not readable
+
+
+def _tiff_pages(file: BinaryIO) -> Iterator[TiffTags]:
     header = file.read(8)
     if header[2:4] in (b"+\0", b"\0+"):
         header += file.read(8)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-    file.seek(tags.next)
-    tags.load(file)
-    return tags
+    place, places = TiffTags(header).next, set[int]()
+    while place:
+        if place in places:
+            raise ValueError("the list of pages is a circle")
+        places.add(place)
+        tags = TiffTags(header)
+        file.seek(place)
+        tags.load(file)
+        yield tags
+        place = tags.next
 
 
 def _numbers(value: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -131,7 +177,8 @@ def _jpeg(head: bytes) -> PixelForm | None:
     while place + 10 <= len(head) and head[place] == 0xFF:
         marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return PixelForm(_BANDS.get(head[place + 9], f"{head[place + 9]} bands"), head[place + 4])
+            count = head[place + 9]
+            return PixelForm(_BANDS.get(count, f"{count} bands"), head[place + 4], channels=count)
         place += 2 + length
     return None
 
@@ -144,7 +191,8 @@ def _jpeg2000(head: bytes) -> PixelForm | None:
     count = int.from_bytes(head[start + 40 : start + 42], "big")
     depths = head[start + 42 : start + 42 + 3 * count : 3]
     kind = "signed " if any(depth & 0x80 for depth in depths) else ""
-    return PixelForm(_BANDS.get(count, f"{count} bands"), max(depth & 0x7F for depth in depths) + 1, kind)
+    bits = max(depth & 0x7F for depth in depths) + 1
+    return PixelForm(_BANDS.get(count, f"{count} bands"), bits, kind, channels=count)
 
 
 def _avif(head: bytes) -> PixelForm | None:
@@ -161,11 +209,13 @@ def _pnm(head: bytes) -> PixelForm | None:
     words = re.sub(rb"#[^\r\n]*", b"", head).split(None, 4)
     if words[0] not in (b"P2", b"P3", b"P5", b"P6") or len(words) < 4 or not words[3].isdigit():
         return None
-    return PixelForm("RGB" if words[0] in (b"P3", b"P6") else "grey", 16 if int(words[3]) > 255 else 8)
+    colours, channels = ("RGB", 3) if words[0] in (b"P3", b"P6") else ("grey", 1)
+    return PixelForm(colours, 16 if int(words[3]) > 255 else 8, channels=channels)
 
 
 def _sgi(head: bytes) -> PixelForm:
-    return PixelForm(_BANDS.get(int.from_bytes(head[10:12], "big"), "grey"), 8 * head[3])
+    count = int.from_bytes(head[10:12], "big")
+    return PixelForm(_BANDS.get(count, "grey"), 8 * head[3], channels=count)
 
 
 #: By Pillow's name of the format: what finds the form in the file's first bytes, or None where they do not say.

@@ -12,7 +12,7 @@ from .transforms import Normalisation, crop_or_pad, flip_horizontally, resize_im
 
 
 class SegmentationTensors(Dataset[tuple[Tensor, Tensor, int]]):
-    """Tensors of `samples`: (image [3, H, W] float32, labels [H, W] uint8, index).
+    """Tensors of `samples`: (image [bands, H, W] float32, labels [H, W] uint8, index).
 
     An index selects an item; so does a Draw, which may also scale, crop, flip and recolour it, in this order.
 
@@ -53,5 +53,5 @@ class SegmentationTensors(Dataset[tuple[Tensor, Tensor, int]]):
             image, labels = crop_or_pad(image, labels, self.crop, draw.corner)
         if draw.flip:
             image, labels = flip_horizontally(image), flip_horizontally(labels)
-        image = change_colours(image, draw.colour)
+        image = change_colours(image, draw.colour, self.normalisation.form.most)
         return self.normalisation(image), torch.from_numpy(np.array(labels, order="C")), draw.index

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..atomic_file import atomic_write
-from ..data import LabelSet, Normalisation
+from ..data import RGB, LabelSet, Normalisation
 from ..models import SegmentationModel, create_model
 from ..models.state import load_state
 from ..tensor_digest import tensor_digest
@@ -18,6 +18,8 @@ from .run_directory import RunDirectory
 
 _FORMAT = "ladderseg checkpoint"
 _VERSION = 2
+#: Version for images of another form than RGB of 8 bits, which readers of version 2 do not know.
+_VERSION_OF_BANDS = 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Checkpoint:
     size: tuple[int, int]
     """(height, width) of the training images."""
     normalisation: Normalisation
+    """Normalisation of the images, and so their form."""
     config: dict[str, Any]
     """The training's settings, for the record: sections of names to numbers, strings, lists, None."""
     state: dict[str, Tensor]
@@ -55,7 +58,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     content = {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": _VERSION if checkpoint.normalisation.form == RGB else _VERSION_OF_BANDS,
         "step": checkpoint.step,
         "model": checkpoint.model,
         "memory": checkpoint.memory,
@@ -64,6 +67,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "size": list(checkpoint.size),
         "mean": list(checkpoint.normalisation.mean),
         "std": list(checkpoint.normalisation.std),
+        "bits": checkpoint.normalisation.bits,
         "config": checkpoint.config,
         "state": checkpoint.state,
         "training_state": checkpoint.training_state,
@@ -106,13 +110,15 @@ def checkpoint_in(content: Any, path: Path) -> Checkpoint | None:
     """
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         return None
-    if content.get("version") not in (1, _VERSION):
-        raise ValueError(f"{path}: checkpoint format {content.get('version')}, this release reads 1 and {_VERSION}")
+    if content.get("version") not in (1, _VERSION, _VERSION_OF_BANDS):
+        raise ValueError(
+            f"{path}: checkpoint format {content.get('version')}, this release reads 1 to {_VERSION_OF_BANDS}"
+        )
     # Files of release 0.1 have no digest, only the archive's checksums.
     if "digest" in content and content["digest"] != _digest(content):
         raise ValueError(f"{path}: damaged checkpoint (its tensors are not those that were written)")
     try:
-        return _from_content(content if content["version"] == _VERSION else _upgraded(content), path)
+        return _from_content(_upgraded(content) if content["version"] == 1 else content, path)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: incomplete checkpoint ({error})") from error
 
@@ -124,7 +130,8 @@ def build_model(checkpoint: Checkpoint, device: torch.device) -> SegmentationMod
         ValueError: no such model exists, or the state does not fit it.
     """
     try:
-        model = create_model(checkpoint.model, len(checkpoint.label_set), memory=checkpoint.memory)
+        bands = checkpoint.normalisation.form.bands
+        model = create_model(checkpoint.model, len(checkpoint.label_set), bands, memory=checkpoint.memory)
     except ValueError as error:
         raise ValueError(f"{checkpoint.source}: {error}") from error
     load_weights(model, checkpoint)
@@ -162,7 +169,7 @@ def _from_content(content: dict[str, Any], path: Path) -> Checkpoint:
         memory=content["memory"],
         label_set=LabelSet(tuple(names), tuple(tuple(colour) for colour in colours)),
         size=(height, width),
-        normalisation=Normalisation(tuple(content["mean"]), tuple(content["std"])),
+        normalisation=Normalisation(tuple(content["mean"]), tuple(content["std"]), content.get("bits", RGB.bits)),
         config=content["config"],
         state=content["state"],
         training_state=content["training_state"],

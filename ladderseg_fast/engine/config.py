@@ -9,7 +9,19 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..data import DATA_SETS, Augmentation, DataSetKind, SegmentationDataset, data_set_options, option_owners
+from ..data import (
+    DATA_SETS,
+    IMAGENET_NORMALISATION,
+    RGB,
+    Augmentation,
+    DataSetKind,
+    ImageForm,
+    Normalisation,
+    SegmentationDataset,
+    check_form,
+    data_set_options,
+    option_owners,
+)
 from ..models import list_models, memory_mode
 from .device import AUTO, find_device, find_devices
 from .workers import suitable_workers
@@ -98,6 +110,14 @@ class DataConfig:
     saturation: float = 0.0
     hue: float = 0.0
     """Greatest rotation of a training image's hues either way, in turns."""
+    bands: int | None = None
+    """Channels of the images, 1 to 32; None: those of the first training image. See find_form."""
+    bits: int | None = None
+    """Bits of each channel, 8 to 16; None: those of the first training image."""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    """Mean and standard deviation of each band, as shares of its greatest value; None: ImageNet's for RGB of 8 bits,
+    otherwise those of the training images, see band_statistics."""
     workers: int | None = None
     """Processes that load images; with 0 the training does it itself; None: see suitable_workers."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -111,6 +131,7 @@ class DataConfig:
         for name in ("size", "crop"):
             _check_size(f"data.{name}", getattr(self, name))
         _check_path("data.root", self.root)
+        self._check_bands()
         self.augmentation()
         height, width = self.size or self.data_set.default_size or (1, 1)
         if self.scale[1] > math.sqrt(MOST_PIXELS / (height * width)):
@@ -135,8 +156,37 @@ class DataConfig:
             raise ValueError(f"data.size is needed: data of kind {self.kind} has no default size")
         return size
 
+    @property
+    def form(self) -> ImageForm:
+        """Form of the images: `bands` and `bits`, or RGB of 8 bits as far as they are not set."""
+        given = None if self.mean is None else len(self.mean)
+        return ImageForm(self.bands or given or RGB.bands, self.bits or RGB.bits)
+
+    def with_form(self, form: ImageForm) -> "DataConfig":
+        """Configuration for images of `form`.
+
+        Raises:
+            ValueError: it is for others.
+        """
+        for name, value in (("bands", form.bands), ("bits", form.bits)):
+            own = getattr(self, name)
+            if own not in (None, value):
+                raise ValueError(f"data.{name} is {own}, but the images are {form}")
+        return replace(self, bands=form.bands, bits=form.bits)
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """Normalisation of the images; None if `mean` and `std` are to be computed from the training images."""
+        if self.mean is None or self.std is None:
+            return IMAGENET_NORMALISATION if self.form == RGB else None
+        return Normalisation(self.mean, self.std, self.form.bits)
+
+    def with_normalisation(self, normalisation: Normalisation) -> "DataConfig":
+        """Configuration with `normalisation`, for images of its form."""
+        return replace(self.with_form(normalisation.form), mean=normalisation.mean, std=normalisation.std)
+
     def open(self, split: str) -> SegmentationDataset:
-        """Opens the split of the data set.
+        """Opens the split of the data set, whose images are RGB of 8 bits until it is told to expect others.
 
         Raises:
             ValueError, OSError: open_data_set raised it.
@@ -161,6 +211,25 @@ class DataConfig:
             return Augmentation(self.flip, self.scale, self.brightness, self.contrast, self.saturation, self.hue)
         except ValueError as error:
             raise ValueError(f"data.{error}") from error
+
+    def _check_bands(self) -> None:
+        try:
+            check_form(self.bands, self.bits)
+        except ValueError as error:
+            raise ValueError(f"data.{error}") from error
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("data.mean and data.std need each other")
+        if self.mean is not None and self.std is not None:
+            try:
+                form = Normalisation(self.mean, self.std, self.form.bits).form
+            except ValueError as error:
+                raise ValueError(f"data.mean, data.std: {error}") from error
+            if self.bands not in (None, form.bands):
+                raise ValueError(f"data.mean must be {self.bands} numbers, one per band, got {form.bands}")
+        if self.form.bands != 3:
+            for name in ("saturation", "hue"):
+                if getattr(self, name):
+                    raise ValueError(f"data.{name} needs images of three bands, R, G and B, not of {self.form.bands}")
 
     def _all_options(self) -> dict[str, Any]:
         """`options` and the defaults of those that are not given; refuses those of other kinds, and wrong values."""
@@ -343,7 +412,7 @@ class Config:
 
     def resolved(self, images: int, processes: int = 1, here: int | None = None) -> "Config":
         """Configuration with everything decided that was left open: sizes, lengths, intervals, device, processes,
-        absolute paths.
+        absolute paths; and the normalisation, unless it is to be computed from the images.
 
         It is for a training split of `images`, and for this machine, on which `here` (all, if None) of the `processes`
         train that share each batch.
@@ -365,7 +434,7 @@ class Config:
             self,
             model=replace(self.model, weights=self._absolute_weights()),
             data=replace(
-                self.data.with_absolute_paths(),
+                self._normalised_data().with_absolute_paths(),
                 size=self.data.resolved_size(),
                 workers=self._workers(devices[0], processes, processes if here is None else here),
             ),
@@ -416,8 +485,16 @@ class Config:
             return self.data.workers
         height, width = self.data.crop or self.data.resolved_size()
         # An image of float32 and its labels.
-        batch_bytes = self.training.batch // processes * height * width * (3 * 4 + 1)
+        batch_bytes = self.training.batch // processes * height * width * (self.data.form.bands * 4 + 1)
         return suitable_workers(device, batch_bytes, here)
+
+    def _normalised_data(self) -> DataConfig:
+        normalisation = self.data.normalisation
+        return (
+            self.data.with_form(self.data.form)
+            if normalisation is None
+            else self.data.with_normalisation(normalisation)
+        )
 
     def _absolute_weights(self) -> str | None:
         return self.model.weights if self.model.weights == IMAGENET else _absolute(self.model.weights)

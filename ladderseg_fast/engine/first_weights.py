@@ -8,7 +8,7 @@ from torch import Tensor
 from ..models import SegmentationModel
 from ..models.pretrained import holds_model, read_pretrained
 from ..models.state import describe, state_problems
-from ..models.weights import read_state_dict, state_dict_in, without_wrappers
+from ..models.weights import adapt_first_convolution, adaptation, read_state_dict, state_dict_in, without_wrappers
 from ..torch_archive import load_torch_file
 from .checkpoint import checkpoint_in, load_checkpoint
 
@@ -42,13 +42,19 @@ def is_whole_model(state: Mapping[str, Tensor]) -> bool:
 def take_what_fits(model: SegmentationModel, state: Mapping[str, Tensor], source: str) -> str:
     """Copies into `model` each part (encoder, context layer, transitions-up, heads) that fits as a whole.
 
+    The encoder's weights for images of three channels are adapted to those of `model`; see adapt_first_convolution.
+
     Returns:
         What was taken, and what starts anew and why, in one line.
 
     Raises:
         ValueError: the encoder does not fit; the message names `source`. `model` is then unchanged.
     """
-    target = model.state_dict()
+    target, adapted = model.state_dict(), None
+    first = f"{_ENCODER}.{model.design.encoder.layout.first_convolution}"
+    if first in state:
+        adapted = adaptation(state[first], model.in_channels)
+        state = {**state, first: adapt_first_convolution(state[first], model.in_channels)}
     parts = list(dict.fromkeys(map(_part, target)))
     problems = {part: state_problems(_of(part, state), _of(part, target)) for part in parts}
     if problems[_ENCODER]:
@@ -60,7 +66,9 @@ def take_what_fits(model: SegmentationModel, state: Mapping[str, Tensor], source
     if anew:
         text += f"; new: {', '.join(anew)}"
     unused = sorted(_parts(state) - set(parts))
-    return f"{text}; not used: {', '.join(unused)}" if unused else text
+    if unused:
+        text += f"; not used: {', '.join(unused)}"
+    return text if adapted is None else f"{text}; {adapted}"
 
 
 def _reason(problems: Mapping[str, list[str]], there: bool) -> str:

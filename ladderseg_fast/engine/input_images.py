@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from ..data import check_image_size, read_image
+from ..data import RGB, ImageForm, check_image_size, read_image
 from .tiled.zarr_windows import is_zarr
 from .video import frames_of, is_video
 
@@ -41,13 +41,14 @@ class InputImage:
         """Path of the result whose name ends with `ending`, such as "_labels.png"."""
         return self.result.with_name(self.result.name + ending)
 
-    def read(self, least: int) -> np.ndarray:
-        """Pixels [H, W, 3] uint8.
+    def read(self, form: ImageForm, least: int) -> np.ndarray:
+        """Pixels [H, W, bands] of the form `form`.
 
         Raises:
             OSError, ValueError: the image cannot be used, or a side of it is below `least`.
+            MissingPackageError: it needs a package that is not installed.
         """
-        pixels = read_image(self.path)
+        pixels = read_image(self.path, form)
         check_image_size(self.path, pixels.shape[:2], least)
         return pixels
 
@@ -62,10 +63,12 @@ class InputFrame(InputImage):
     number: int
     content: np.ndarray | OSError
 
-    def read(self, least: int) -> np.ndarray:
+    def read(self, form: ImageForm, least: int) -> np.ndarray:
         """Pixels as InputImage gives them; raises what ended the video."""
         if isinstance(self.content, OSError):
             raise self.content
+        if form != RGB:
+            raise ValueError(f"{self.path}: {form} are expected, but the frames of a video are {RGB}")
         check_image_size(self.path, self.content.shape[:2], least)
         return self.content
 

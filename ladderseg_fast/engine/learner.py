@@ -60,7 +60,7 @@ class Learner:
         self.gathered = 0
         self.layout = torch.channels_last if config.model.channels_last else torch.contiguous_format
         model, taken = _make_model(config, num_classes, resumed or not self.world.is_first)
-        #: Sentence about what was taken of training.init_from; None without it.
+        #: Sentence about what was taken of training.init_from, or about weights adapted to the bands; None without it.
         self.taken = taken
         check_sizes(config, model, self.world.size)
         synchronised = config.training.sync_bn and self.world.size > 1
@@ -288,12 +288,16 @@ def check_sizes(config: Config, model: SegmentationModel, processes: int = 1) ->
 
 
 def _make_model(config: Config, num_classes: int, resumed: bool) -> tuple[SegmentationModel, str | None]:
-    """Model, and a sentence about what it took of training.init_from, if that is to be read."""
+    """Model, and a sentence about what it took of training.init_from, if that is to be read, or how the encoder's
+    weights were adapted to the images' bands.
+    """
     source, taken = config.training.init_from, None
     if resumed:
         model = _create(config, num_classes, None)
     elif source is None:
         model = _create(config, num_classes, config.model.weights)
+        if model.adaptation is not None:
+            taken = f"{config.model.weights}: {model.adaptation}"
     else:
         try:
             model, taken = _create_from(config, num_classes, source)
@@ -307,7 +311,12 @@ def _make_model(config: Config, num_classes: int, resumed: bool) -> tuple[Segmen
 def _create(config: Config, num_classes: int, weights: str | None) -> SegmentationModel:
     settings = config.model
     return create_model(
-        settings.name, num_classes, weights=weights, frozen_bn=settings.frozen_bn, memory=settings.memory
+        settings.name,
+        num_classes,
+        config.data.form.bands,
+        weights=weights,
+        frozen_bn=settings.frozen_bn,
+        memory=settings.memory,
     )
 
 
@@ -316,4 +325,6 @@ def _create_from(config: Config, num_classes: int, source: str) -> tuple[Segment
     if is_whole_model(state):
         model = _create(config, num_classes, None)
         return model, take_what_fits(model, state, source)
-    return _create(config, num_classes, source), f"{source}: took features, an encoder; everything else is new"
+    model = _create(config, num_classes, source)
+    taken = f"{source}: took features, an encoder; everything else is new"
+    return model, taken if model.adaptation is None else f"{taken}; {model.adaptation}"

@@ -4,19 +4,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from ..data import (
-    IMAGENET_NORMALISATION,
-    Draw,
-    SegmentationDataset,
-    SegmentationTensors,
-    TrainingBatches,
-    check_pairs,
-)
+from ..data import Draw, SegmentationDataset, SegmentationTensors, TrainingBatches, check_pairs, find_form
 from .config import Config, DataConfig, decided
 from .distributed import World
 from .interrupt import ignore_interrupts
 
-#: images [N, 3, H, W] float32, labels [N, H, W] uint8, indices [N] of the samples in their data set.
+#: images [N, bands, H, W] float32, labels [N, H, W] uint8, indices [N] of the samples in their data set.
 Batch = tuple[Tensor, Tensor, Tensor]
 #: What a loader iterates over are batches, but torch's type of one names what its data set holds.
 Loader = DataLoader[tuple[Tensor, Tensor, int]]
@@ -25,16 +18,21 @@ Loader = DataLoader[tuple[Tensor, Tensor, int]]
 def open_splits(data: DataConfig) -> tuple[SegmentationDataset, SegmentationDataset]:
     """Training and validation split, after a quick look at all of their files.
 
+    The images of both must have the form that `data` says, or that of the first training image.
+
     Raises:
-        ValueError: `data` has no size, a split comes without labels, or a file is missing or broken, as far as headers
-            show it.
+        ValueError: `data` has no size, a split comes without labels, or a file is missing, broken or of another form,
+            as far as headers show it.
         ValueError, OSError: open_data_set raised it.
+        MissingPackageError: the images need a package that is not installed.
     """
     splits = (data.train_split, data.val_split)
     train, val = (data.open(split) for split in splits)
+    form = find_form(train, data.bands or (None if data.mean is None else len(data.mean)), data.bits)
     for name, split, samples in (("train_split", data.train_split, train), ("val_split", data.val_split, val)):
         if not samples.labelled:
             raise ValueError(f"data.{name} must be a split with labels, {split!r} has none")
+        samples.expect(form)
         check_pairs(samples)
     return train, val
 
@@ -54,7 +52,8 @@ def training_loader(config: Config, training_set: SegmentationDataset, start: in
         world.rank,
         world.size,
     )
-    tensors = SegmentationTensors(training_set, config.data.size, IMAGENET_NORMALISATION, config.data.crop)
+    normalisation = decided(config.data.normalisation)
+    tensors = SegmentationTensors(training_set, config.data.size, normalisation, config.data.crop)
     return _loader(config, tensors, batches)
 
 
@@ -62,7 +61,7 @@ def validation_loader(config: Config, validation_set: SegmentationDataset, world
     """Loader of all samples in their order, or of every `world.size`-th batch of them, as large as a share of a
     training batch: each sample is in one process's batches.
     """
-    tensors = SegmentationTensors(validation_set, config.data.size, IMAGENET_NORMALISATION)
+    tensors = SegmentationTensors(validation_set, config.data.size, decided(config.data.normalisation))
     return _loader(config, tensors, validation_batches(config, len(validation_set), world)[world.rank :: world.size])
 
 

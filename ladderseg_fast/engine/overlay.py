@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..atomic_file import atomic_write
-from ..data import LabelSet, image_from_array
+from ..data import LabelSet, displayed, image_from_array
 
 #: Share of the class colour in an overlay.
 _OPACITY = 0.5
@@ -15,9 +15,9 @@ _QUICK = 2
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """`image` [H, W, 3] uint8 with the class colours of `labels` [H, W] uint8 blended over it."""
+    """Image [H, W, bands] as `displayed` shows it, with the class colours of `labels` [H, W] uint8 blended over it."""
     colours = label_set.colour_table()[labels]
-    return np.round((1.0 - _OPACITY) * image + _OPACITY * colours).astype(np.uint8)
+    return np.round((1.0 - _OPACITY) * displayed(image) + _OPACITY * colours).astype(np.uint8)
 
 
 def write_overlay(path: Path, image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .. import ops
-from ..data import Normalisation, read_image, resize_image
+from ..data import RGB, ImageForm, Normalisation, read_image, resize_image
 from ..models import SegmentationModel
 from ..models.segmentation_model import evaluating
 from .errors import SystemRefusal
@@ -30,7 +30,7 @@ Source = TypeVar("Source")
 class LabelledImage(Generic[Source]):
     """An image with the model's answer.
 
-    pixels: [H, W, 3] uint8, as it was read; labels: [H, W] uint8 class numbers.
+    pixels: [H, W, bands], as it was read; labels: [H, W] uint8 class numbers.
     probabilities: [K, H, W] float16, if they were asked for.
     network_size: (height, width) at which the network saw it.
     """
@@ -69,7 +69,7 @@ def predict_image(
     trained_size: tuple[int, int],
     size: SizeOrOwn | None = None,
 ) -> np.ndarray:
-    """Labels [H, W] uint8 of `image` [H, W, 3] uint8.
+    """Labels [H, W] uint8 of `image` [H, W, bands], which has the form of `normalisation`.
 
     Args:
         size: (height, width) at which the network sees it; OWN_SIZE: its own; None: `prediction_size`.
@@ -79,9 +79,9 @@ def predict_image(
     return result.labels
 
 
-def read_source(source: Path | np.ndarray) -> np.ndarray:
-    """Pixels [H, W, 3] uint8 of an image file, or the array [H, W, 3] uint8 itself."""
-    return source if isinstance(source, np.ndarray) else read_image(source)
+def read_source(source: Path | np.ndarray, form: ImageForm = RGB) -> np.ndarray:
+    """Pixels [H, W, bands] of an image file of the form `form`, or the array itself."""
+    return source if isinstance(source, np.ndarray) else read_image(source, form)
 
 
 def label_images(
@@ -90,7 +90,7 @@ def label_images(
     normalisation: Normalisation,
     trained_size: tuple[int, int],
     size: SizeOrOwn | None = None,
-    read: Callable[[Source], np.ndarray] = read_source,  # type: ignore[assignment]
+    read: Callable[[Source, ImageForm], np.ndarray] = read_source,  # type: ignore[assignment]
     batch: int = 1,
     probabilities: bool = False,
 ) -> Generator[LabelledImage[Source] | UnusableImage[Source], None, None]:
@@ -100,10 +100,12 @@ def label_images(
     few are in memory, however many there are. An image that cannot be read has an UnusableImage in its place.
 
     Args:
-        sources: paths of image files, or arrays [H, W, 3] uint8; anything else that `read` understands. Threads step
+        sources: paths of image files, or arrays [H, W, bands]; anything else that `read` understands. Threads step
             through it.
+        normalisation: also says which form the images have.
         size: as for predict_image.
-        read: gives the pixels [H, W, 3] uint8 of a source; called in threads. Its OSError and ValueError are reported.
+        read: gives the pixels [H, W, bands] of a source, in the form that it gets; called in threads. Its OSError and
+            ValueError are reported.
         batch: greatest number of consecutive images of one size for the network that it computes at once.
         probabilities: also give the probabilities of all classes. These need 2 bytes per class and pixel.
     """
@@ -111,7 +113,7 @@ def label_images(
     def prepare(source: Source) -> _Prepared[Source] | UnusableImage[Source]:
         try:
             with refusals_named():
-                pixels = read(source)
+                pixels = read(source, normalisation.form)
                 seen = _network_size(pixels.shape[:2], trained_size, size, model.min_size)
                 return _Prepared(source, pixels, normalisation, seen)
         except (OSError, ValueError, SystemRefusal) as error:
@@ -123,7 +125,7 @@ def label_images(
 
 
 class _Prepared(Generic[Source]):
-    """An image and its tensor for the network, [3, h, w] float32."""
+    """An image and its tensor for the network, [bands, h, w] float32."""
 
     def __init__(
         self, source: Source, pixels: np.ndarray, normalisation: Normalisation, network_size: tuple[int, int]

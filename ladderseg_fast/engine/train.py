@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -12,7 +13,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from ..data import IMAGENET_NORMALISATION, SegmentationDataset, check_something_counts, look_for_classes
+from ..data import SegmentationDataset, check_something_counts, look_for_classes
 from ..memory import format_bytes, peak_memory
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .class_weights import median_frequency_weights
@@ -25,6 +26,7 @@ from .errors import Interrupted, NonFiniteError, RankError, SystemRefusal
 from .git_revision import GitRevision, git_revision
 from .idle_batches import IdleBatches
 from .image_memory import check_images_fit
+from .image_statistics import with_form, with_statistics
 from .interrupt import InterruptRequest, child_signals_held
 from .learner import Learner
 from .loaders import Batch, training_loader
@@ -94,6 +96,7 @@ def train(
             f"training.device must be one name with {world.size} processes, which have a device each, "
             f"got {config.training.device!r}"
         )
+    config = with_form(config, training_set, validation_set)
     config = config.resolved(len(training_set), world.size, world.local_size)
     if config.training.batch % world.size:
         raise ValueError(
@@ -111,11 +114,14 @@ def train(
             world.first(take_lock)
         checkpoint = world.first(lambda: load_checkpoint(run.last) if resume and run.last.exists() else None)
         if checkpoint is not None:
+            if config.data.normalisation is None:
+                config = replace(config, data=config.data.with_normalisation(checkpoint.normalisation))
             check_same_training(run.last, checkpoint, config, training_set)
         try:
             check_something_counts(validation_set)
         except ValueError as error:
             raise ValueError(f"the validation split cannot be used for scores: {error}") from error
+        config = with_statistics(config, training_set, stream, world)
         trainer = _Trainer(config, training_set, validation_set, run, stream, checkpoint is not None, world)
         if not there:
             # Not before all has been checked: what is refused leaves no directory behind.
@@ -453,7 +459,7 @@ class _Trainer:
             memory=self.config.model.memory,
             label_set=self.label_set,
             size=decided(self.config.data.size),
-            normalisation=IMAGENET_NORMALISATION,
+            normalisation=decided(self.config.data.normalisation),
             config=self.config.as_tables(),
             state=self.learner.result_weights(),
             training_state=training_state,

@@ -3,7 +3,7 @@
 import statistics
 
 from ..data import SegmentationDataset
-from ..data.image_files import read_header
+from ..data.image_header import read_header
 
 #: Images whose headers are looked at, spread evenly over the data set.
 _LOOKED_AT = 200

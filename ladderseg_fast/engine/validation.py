@@ -7,7 +7,7 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from ..data import IMAGENET_NORMALISATION, SegmentationDataset
+from ..data import SegmentationDataset
 from ..models import SegmentationModel
 from .config import Config, decided
 from .distributed import World
@@ -61,11 +61,12 @@ class Validation:
         Args:
             will_write: called with each path before its file is written.
         """
+        data = self._config.data
         count = min(self._config.output.overlays, len(self._samples))
         paths = []
         for i in range(count):
             sample = self._samples[i * len(self._samples) // count]
-            labels = predict_image(model, sample.image, IMAGENET_NORMALISATION, decided(self._config.data.size))
+            labels = predict_image(model, sample.image, decided(data.normalisation), decided(data.size))
             paths.append(directory / f"{sample.name}.png")
             picture = truth_and_prediction(sample.image, sample.labels, labels, self._samples.label_set, sample.name)
             will_write(paths[-1])

@@ -58,6 +58,7 @@ class SegmentationModel(Network):
         memory_plan: lean.MemoryPlan of lean steps without a budget, or None for the default on the images' device; may
             be replaced at any time.
         pretrained: whether the encoder started from pretrained weights; parameter_groups depends on it.
+        adaptation: what was done to pretrained weights to fit images that are not RGB, in words; None if nothing.
         configuration: the arguments of the subclass, except memory and weights.
 
     Raises:
@@ -91,8 +92,9 @@ class SegmentationModel(Network):
         self.pretrained = weights is not None
         self._workspace = lean.Workspace()
         self._placement: DevicePlacement | None = None
+        self.adaptation: str | None = None
         if weights is not None:
-            load_encoder_weights(self.features, weights, design.encoder.architecture)
+            self.adaptation = load_encoder_weights(self.features, weights, design.encoder.architecture)
         self.train()
 
     @property

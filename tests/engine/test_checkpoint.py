@@ -136,8 +136,8 @@ def test_another_programs_file(tmp_path, content):
 
 def test_later_format(saved):
     content = torch.load(saved, weights_only=True)
-    torch.save(content | {"version": 3}, saved)
-    with pytest.raises(ValueError, match="checkpoint format 3, this release reads 1 and 2"):
+    torch.save(content | {"version": 4}, saved)
+    with pytest.raises(ValueError, match="checkpoint format 4, this release reads 1 to 3"):
         load_checkpoint(saved)
 
 

@@ -119,8 +119,13 @@ def test_first_convolution_of_grey_images(tmp_path: Path, architecture: str) -> 
 def test_first_convolution_of_many_channels(tmp_path: Path, channels: int) -> None:
     """R, G, B, R, ... times 3 / n."""
     source, target = tiny_densenet(seed=1), tiny_densenet(channels, seed=2)
-    load_encoder_weights(target, save(network_state(source, "densenet121"), tmp_path / "weights.pth"), "densenet121")
+    said = load_encoder_weights(
+        target, save(network_state(source, "densenet121"), tmp_path / "weights.pth"), "densenet121"
+    )
     weight, rgb = target.conv0.weight, source.conv0.weight
+    assert (
+        said == f"the first convolution's weights are those of R, G, B, R, ... for {channels} bands, times 3/{channels}"
+    )
     assert weight.shape[1] == channels
     for channel in range(channels):
         torch.testing.assert_close(weight[:, channel], rgb[:, channel % 3] * 3 / channels)
@@ -179,7 +184,10 @@ def test_another_shape(tmp_path: Path, state: dict[str, Tensor]) -> None:
 
 def test_first_convolution_that_cannot_be_adapted(tmp_path: Path, state: dict[str, Tensor]) -> None:
     state["features.conv0.weight"] = torch.ones(8, 4, 7, 7)
-    assert refused(tmp_path, state).endswith("conv0.weight [8, 4, 7, 7] instead of [8, 3, 7, 7]")
+    assert refused(tmp_path, state).endswith(
+        "conv0.weight [8, 4, 7, 7] instead of [8, 3, 7, 7]; only weights for RGB are adapted: of 4 channels nobody "
+        "knows which of 3 each is"
+    )
 
 
 def test_integers(tmp_path: Path, state: dict[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 Size = tuple[int, int]
@@ -54,6 +55,24 @@ def make_folder(root: Path, size: Size = (24, 32)) -> Path:
             save_image(root / "images" / split / f"{stem}.png", size, seed)
             save_labels(root / "labels" / split / f"{stem}.png", random_labels([0, 7, 255], size, seed))
     return root
+
+
+def make_bands(root: Path, size: Size = (64, 72), bands: int = 4, dtype: str = "uint16") -> Path:
+    """make_folder with TIFFs of `bands`, whose values lie about 1500, 2500, ... of 16 bits, or 55, 65, ... of 8."""
+    make_folder(root, size)
+    first, step = (1500, 1000) if dtype == "uint16" else (55, 10)
+    for path in sorted(root.glob("images/*/*.png")):
+        path.unlink()
+        rng = np.random.default_rng(ord(path.stem))
+        pixels = rng.normal(first + step * np.arange(bands), step / 3, (*size, bands)).clip(0, 2**16 - 1).astype(dtype)
+        save_tiff(path.with_suffix(".tif"), pixels)
+    return root
+
+
+def save_tiff(path: Path, pixels: np.ndarray, **options: object) -> None:
+    """A TIFF of `pixels` [H, W, bands], whose bands are not said to be colours."""
+    planes = {} if pixels.shape[2] == 1 else {"planarconfig": "contig"}
+    tifffile.imwrite(path, pixels, **{"photometric": "minisblack", **planes, **options})
 
 
 def make_cityscapes(root: Path, size: Size = (24, 48)) -> Path:

@@ -21,7 +21,7 @@ def evaluate(
     BatchNorm uses its running statistics.
 
     Args:
-        batches: images [N, 3, H, W] and labels [N, H, W]; further entries of a batch are ignored.
+        batches: images [N, bands, H, W] and labels [N, H, W]; further entries of a batch are ignored.
         on_batch: called with the number of batches done so far.
         on_counts: called with the confusion matrix [K, K] in the end; may add the counts of other processes to it.
 

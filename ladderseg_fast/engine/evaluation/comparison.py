@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ...data import IGNORE_INDEX, LabelSet, image_from_array, resize_image
+from ...data import IGNORE_INDEX, LabelSet, displayed, image_from_array, resize_image
 from ..legend import legend, present_classes
 from ..overlay import overlay
 
@@ -22,12 +22,13 @@ _WRONG, _GREY_SHARE = (225, 25, 45), 0.45
 def comparison(
     image: np.ndarray, labels: np.ndarray, prediction: np.ndarray, label_set: LabelSet, title: str
 ) -> Image.Image:
-    """One picture of `image` [H, W, 3] uint8 and its `labels` and `prediction` [H, W] uint8, with `title` above.
+    """One picture of `image` [H, W, bands] and its `labels` and `prediction` [H, W] uint8, with `title` above.
 
     From left to right it shows the image, the true classes over it, the predicted classes over it, and the errors: the
     image in grey, red where the prediction is wrong, and dark where the labels ignore it. Below are the colours of the
     classes that occur.
     """
+    image = displayed(image)
     panels = {
         "image": image,
         "truth": _truth(image, labels, label_set),
@@ -41,6 +42,7 @@ def truth_and_prediction(
     image: np.ndarray, labels: np.ndarray, prediction: np.ndarray, label_set: LabelSet, title: str
 ) -> Image.Image:
     """Picture like `comparison`, with the truth and prediction panels only."""
+    image = displayed(image)
     panels = {"truth": _truth(image, labels, label_set), "prediction": overlay(image, prediction, label_set)}
     return _with_legend(_side_by_side(panels, title), label_set, labels, prediction)
 

@@ -44,7 +44,7 @@ class Views:
 
 @torch.no_grad()
 def label_image(model: SegmentationModel, image: np.ndarray, normalisation: Normalisation, views: Views) -> Tensor:
-    """Labels [H, W] uint8 of `image` [H, W, 3] uint8, on the model's device.
+    """Labels [H, W] uint8 of `image` [H, W, bands], on the model's device.
 
     The logits, at about a quarter of a view's resolution, are upsampled bilinearly straight to the image's size. The
     softmax probabilities of several views are averaged there. BatchNorm uses its running statistics.

@@ -31,8 +31,29 @@ def fit(state: Mapping[str, Tensor], target: Mapping[str, Tensor], architecture:
     if problems:
         found = recognise(state)
         of = f" but of {found}" if found not in (None, architecture) else ""
-        raise ValueError(f"not weights of {architecture}{of}: {describe(problems)}")
+        raise ValueError(f"not weights of {architecture}{of}: {describe(problems)}{_not_adapted(state, target, first)}")
     return {name: state[name] for name in target}
+
+
+def adaptation(weight: Tensor, in_channels: int) -> str | None:
+    """Describes in words what adapt_first_convolution does to `weight`; None if nothing."""
+    if weight.dim() != 4 or weight.shape[1] != 3 or in_channels == 3:
+        return None
+    if in_channels == 1:
+        return "the first convolution's weights of R, G and B are added up for one band"
+    return (
+        f"the first convolution's weights are those of R, G, B, R, ... for {in_channels} bands, times 3/{in_channels}"
+    )
+
+
+def _not_adapted(state: Mapping[str, Tensor], target: Mapping[str, Tensor], first: str) -> str:
+    """Reason why weights for other images than RGB do not fit images of another number of channels, if they are so."""
+    if first not in state or first not in target or state[first].dim() != 4:
+        return ""
+    found, wanted = state[first].shape[1], target[first].shape[1]
+    if found in (3, wanted):
+        return ""
+    return f"; only weights for RGB are adapted: of {found} channels nobody knows which of {wanted} each is"
 
 
 def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
@@ -42,7 +63,7 @@ def adapt_first_convolution(weight: Tensor, in_channels: int) -> Tensor:
     in RGB; for n channels the weights of R, G, B, R, G, ... times 3 / n, so that the output keeps its scale. The result
     is computed in float32 at least.
     """
-    if weight.dim() != 4 or weight.shape[1] != 3 or in_channels == 3:
+    if adaptation(weight, in_channels) is None:
         return weight
     wide = weight.to(torch.promote_types(weight.dtype, torch.float32))
     if in_channels == 1:

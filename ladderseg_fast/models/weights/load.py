@@ -7,11 +7,11 @@ from torch import nn
 
 from .download import IMAGENET, download_imagenet
 from .files import read_state_dict
-from .fit import fit
+from .fit import adaptation, fit
 from .layout import encoder_names, layout_of
 
 
-def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], architecture: str) -> None:
+def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], architecture: str) -> str | None:
     """Fills the parameters and buffers of `features` with pretrained weights, converted to its dtypes and devices.
 
     The file's names may be torchvision's or timm's, of a whole network or of an encoder alone, in the old style of the
@@ -20,7 +20,10 @@ def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], a
     `num_batches_tracked` keeps its value in `features`. Everything else must be present, and nothing more may be.
 
     If the first convolution does not have three input channels, its weights follow from those for RGB images by timm's
-    rule: for one channel, the sum over RGB; for n channels, the weights of R, G, B, R, ... times 3 / n.
+    rule: for one channel, the sum over RGB; for n channels, the weights of R, G, B, R, ... times 3 / n. Weights for
+    another number of channels than three must have those of `features`.
+
+    Returns what was done to the first convolution's weights, in words; None if nothing.
 
     Args:
         features: a DenseNet or ResNet encoder with torchvision's child names, e.g. nn.DenseNetFeatures.
@@ -42,8 +45,11 @@ def load_encoder_weights(features: nn.Module, weights: str | os.PathLike[str], a
         source, state = f"{IMAGENET} weights", download_imagenet(architecture)
     else:
         source, state = os.fspath(weights), read_state_dict(Path(weights))
+    first, target = layout.first_convolution, features.state_dict()
     try:
-        state = fit(encoder_names(state, layout), features.state_dict(), architecture, layout.first_convolution)
+        named = encoder_names(state, layout)
+        state = fit(named, target, architecture, first)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
     features.load_state_dict(state)  # converts to the dtypes and devices of `features`
+    return adaptation(named[first], target[first].shape[1])
