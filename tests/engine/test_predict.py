@@ -129,7 +129,7 @@ def test_memory_that_lacks_for_a_batch(model, arrays, monkeypatch):
 
 
 def test_any_source_with_a_reader(model, arrays):
-    results = labelled(model, range(3), read=arrays.__getitem__, size="own")
+    results = labelled(model, range(3), read=lambda number, form: arrays[number], size="own")
     assert [(result.source, result.labels.shape) for result in results] == list(enumerate(SIZES[:3]))
     assert [result.network_size for result in results] == SIZES[:3]
 
@@ -154,7 +154,7 @@ def test_memory_does_not_grow_with_the_number_of_images(model, arrays):
     class Pixels(np.ndarray):
         """An array to which there can be weak references."""
 
-    def read(number):
+    def read(number, form):
         pixels = arrays[0].view(Pixels)
         references.append(weakref.ref(pixels))
         return pixels
