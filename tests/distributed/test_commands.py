@@ -208,5 +208,6 @@ def test_what_one_cannot_read_ends_all_and_costs_nothing(runs, ended):
 def test_bug_in_one_ends_all_and_is_shown(runs, ended):
     first, other = ended["bug"]
     assert first.status == 2
-    assert "ladderseg: error: rank 1: KeyError: 'a bug'" in first.errors
+    saved = f"saved {runs / 'bug' / 'last.pt'} at step 2 of 4"
+    assert f"ladderseg: error: rank 1: KeyError: 'a bug'; {saved}\n" in first.errors
     assert other.status == "KeyError"
