@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ladderseg_fast import LadderOutput
 from ladderseg_fast.data import IMAGENET_NORMALISATION, resize_image
 from ladderseg_fast.engine.evaluation import Views, averaging, label_image
-from ladderseg_fast.engine.evaluation.averaging import argmax_of_mean
+from ladderseg_fast.engine.evaluation.averaging import argmax_of_mean, mean_probabilities
 
 
 class Strided(nn.Module):
@@ -125,3 +125,12 @@ def test_scores_of_all_classes_never_exist_at_full_size(monkeypatch):
     with LargestTensor() as largest:
         argmax_of_mean(scores, (128, 128))
     assert 30_000 <= largest.elements <= 40_000 < 10 * 128 * 128
+
+
+def test_mean_probabilities_of_several_maps_in_strips(monkeypatch):
+    monkeypatch.setattr(averaging, "STRIP_VALUES", 3 * 40 * 7)
+    scores = [torch.randn(2, 3, h, w, generator=torch.Generator().manual_seed(h)) for h, w in ((5, 10), (9, 13))]
+    expected = sum(interpolate(score, (21, 40), mode="bilinear").softmax(1) for score in scores) / 2
+    mean = mean_probabilities(scores, (21, 40))
+    assert mean.dtype == torch.float16
+    assert (mean - expected).abs().max() < 1e-3
