@@ -31,7 +31,7 @@ def count_frames(path: Path, every: int = 1) -> int:
     """Number of the frames that frames_of gives, as far as the file's header tells; 1 if it cannot be read."""
     av = _av()
     try:
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             stream = container.streams.video[0]
             frames = stream.frames or round(_seconds(container, stream) * float(stream.average_rate or 0))
     except (av.FFmpegError, OSError, IndexError):
@@ -51,7 +51,7 @@ def frames_of(path: Path, every: int = 1) -> Iterator[tuple[int, np.ndarray | OS
     av = _av()
     number, packets, end = 0, 0, 0.0
     try:
-        with av.open(str(path)) as container:
+        with _open(path) as container:
             if not container.streams.video:
                 raise OSError("it has no video")
             stream = container.streams.video[0]
@@ -72,6 +72,13 @@ def frames_of(path: Path, every: int = 1) -> Iterator[tuple[int, np.ndarray | OS
                 raise OSError("it has no frames")
     except (av.FFmpegError, OSError) as error:
         yield number, OSError(f"{path}: cannot read the video ({getattr(error, 'strerror', None) or error})")
+
+
+def _open(path: Path) -> "av.InputContainer":  # type: ignore[name-defined]  # noqa: F821
+    """Opens the file `path`."""
+    if path.exists() and not path.is_file():
+        raise OSError("not an ordinary file")  # the read of a pipe could not be interrupted
+    return _av().open(f"file:{path}")  # a name such as 12:30.mp4 would begin with a protocol
 
 
 def _decoded(packet: "av.Packet") -> "Sequence[av.VideoFrame | None]":  # type: ignore[name-defined]  # noqa: F821

@@ -1,5 +1,6 @@
 """Frames of videos: which, in what colours, upright, and what is said of files that cannot be read."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -64,6 +65,17 @@ def test_files_that_are_no_videos(tmp_path: Path) -> None:
         assert f"{tmp_path / name}: cannot read the video (Invalid data" in last_error(tmp_path / name)
         assert count_frames(tmp_path / name) == 1
     assert "none.mp4: cannot read the video (No such file" in last_error(tmp_path / "none.mp4")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert "pipe.mp4: cannot read the video (not an ordinary file)" in last_error(tmp_path / "pipe.mp4")
+
+
+def test_names_of_any_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands before a colon is no protocol."""
+    monkeypatch.chdir(tmp_path)
+    write_video(Path("film.mp4"), grey_frames(2))
+    path = Path(os.fsdecode(b"12:30\xff.mp4"))
+    Path("film.mp4").rename(path)
+    assert [number for number, _ in frames_of(path)] == [0, 1]
 
 
 @pytest.mark.parametrize("offset", [0, 300], ids=["refused", "marked"])
