@@ -20,7 +20,7 @@ from .images import Pixels
 from .onnx_check import compare
 from .outputs import check_output
 
-#: Version of ONNX's operators: what onnxruntime has known since 1.14, and TensorRT since 8.6.
+#: Version of ONNX's operators: what onnxruntime has known since 1.14, and TensorRT since 10.
 OPSET = 18
 
 _EXTRA = 'pip install "ladderseg_fast[onnx]"'
