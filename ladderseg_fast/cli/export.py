@@ -17,8 +17,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="write a trained model as an ONNX file",
         description="Write the model of a training run to an ONNX file, which onnxruntime, TensorRT and others run "
         "without this package. Batch, height and width of the images may vary.",
-        epilog="The file takes pixels as they are, uint8 RGB [batch, channel, row, column], and normalises them. "
-        "Names and colours of the classes, mean, deviation and size of the training images are in its metadata. "
+        epilog="The file takes pixels as they are, uint8 RGB [batch, channel, row, column] or the bands that the model "
+        "was trained on, and normalises them. Names and colours of the classes, mean, deviation and size of the training images are in its metadata. "
         'Before it is written, onnxruntime runs it. Needs pip install "ladderseg_fast[onnx]".',
     )
     add_checkpoint(parser, "checkpoint", "RUN")
@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(arguments.checkpoint)
     model = build_model(checkpoint, torch.device("cpu"))
     normalisation = checkpoint.normalisation
-    pixels = None if arguments.normalised else Pixels(tuple(normalisation.mean), tuple(normalisation.std))
+    largest = normalisation.form.most
+    pixels = None if arguments.normalised else Pixels(normalisation.mean, normalisation.std, largest)
     model.export_onnx(arguments.file, arguments.output, pixels, _facts(checkpoint), check=not arguments.no_check)
     checked = "not checked" if arguments.no_check else "onnxruntime computes what the model computes"
     print(f"written to {arguments.file}: {arguments.output} by {checkpoint.model}, {checked}")
@@ -65,5 +66,6 @@ def _facts(checkpoint: Checkpoint) -> dict[str, str]:
         "training_size": checkpoint.size,
         "mean": checkpoint.normalisation.mean,
         "std": checkpoint.normalisation.std,
+        "bits": checkpoint.normalisation.bits,
     }
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}

@@ -8,9 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-import numpy as np
-
-from ..data import ImageForm, LabelSet, above_pixel_limit, pixel_limit
+from ..data import LabelSet, above_pixel_limit, pixel_limit
 from ..engine import Checkpoint, LabelledImage, UnusableImage, build_model, label_images, load_checkpoint
 from ..engine.device import find_device
 from ..engine.errors import SystemRefusal
@@ -188,17 +186,13 @@ def _results(
     arguments: argparse.Namespace, found: InputImages, checkpoint: Checkpoint, model: SegmentationModel
 ) -> Generator[_Result, None, None]:
     """Results of all images, in their order. Threads read the next images and write the last ones."""
-
-    def read(image: InputImage, form: ImageForm) -> np.ndarray:
-        return image.read(form, model.min_size)
-
     labelled = label_images(
         model,
         pictures(found.images, arguments.every),
         checkpoint.normalisation,
         checkpoint.size,
         arguments.size,
-        read=read,
+        read=lambda image, form: image.read(form, model.min_size),
         batch=arguments.batch,
         probabilities=any(FILE_KINDS[name].probabilities for name in arguments.write),
     )

@@ -19,12 +19,12 @@ def check_images_fit(config: Config, processes: int = 1, here: int | None = None
     form = config.data.form
     # Drawing and scaling make at least one image at its whole size, in the bytes of its file, in each process; a batch
     # is of float32.
-    share = batch // processes * math.prod(size) * form.bands * 4
-    needed = max(share, math.prod(whole) * form.bytes_per_pixel) * here
+    images = batch // processes * math.prod(size) * form.bands * 4
+    needed = max(images, math.prod(whole) * form.bytes_per_pixel) * here
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
-        where = "" if here == processes else f" in {here} of {processes} processes"
+        share = "" if here == processes else f" in {here} of {processes} processes"
         raise ValueError(
             f"training.batch = {batch} at data.{'crop' if config.data.crop else 'size'} = {size[0]}x{size[1]} is "
-            f"{format_bytes(needed)} for its images alone{where}, and this machine has {format_bytes(there)}"
+            f"{format_bytes(needed)} for its images alone{share}, and this machine has {format_bytes(there)}"
         )
