@@ -1,7 +1,6 @@
 // Exports winograd.h to test_winograd.py, for tiles of `side` x `side` pixels. Points are [points][tiles][channels].
 #include "winograd.h"
 
-#include "conv3x3_filter.h"
 #include "exports.h"
 
 using namespace ladderseg;
