@@ -14,6 +14,7 @@ from ..ops.arguments import Correction
 from ..ops.backend import backend_of, real_dtype
 from ..ops.layout import pixel_major
 from ..ops.transforms import refuse_transforms
+from .bands import forward_in_bands
 from .batch_norm import BoundNorm
 from .call_recording import CallRecording, CallRepetition, recording_of
 from .double_backward import refuse_double_backward
@@ -267,13 +268,15 @@ class _Call:
         remaining = {*kept, *program.outputs}
         last_reader = {name: i for i, stage in enumerate(program.stages) for name in (*stage.reads, stage.writes)}
         with autocast.disabled(self.like.device):
+            done = 0 if keep else forward_in_bands(program.stages, step)
             for i, stage in enumerate(program.stages):
-                self.workspace.enter(stage, Phase.FORWARD)
-                stage.forward(step)
-                self.shapes[stage.writes] = features[stage.writes].data.shape
+                if i >= done:
+                    self.workspace.enter(stage, Phase.FORWARD)
+                    stage.forward(step)
+                    self.shapes[stage.writes] = features[stage.writes].data.shape
                 for name in [name for name, last in last_reader.items() if last == i]:
                     if name not in remaining:
-                        del features[name]
+                        features.pop(name, None)  # bands leave none of a map that they do not make in full
         if keep:
             self.norms = step.norms
             self.features = {name: features[name] for name in kept}
