@@ -2,9 +2,8 @@
 
 GFLOP are the multiplications and additions of the matrix products that were done (a 3x3 convolution does a quarter or
 4/9 of the plain sum's, see csrc/cpu/winograd.h). Their rate is compared with what the microkernel does on operands in
-the first-level cache. Runs in this process and averages the times of a few steps. While
-it looks at them, predictions are interpreted; otherwise the core repeats them, so that "the rest" almost vanishes
-(lean/recordings.py).
+the first-level cache. Runs in this process and averages the times of a few steps. While it looks at them, predictions
+are interpreted; otherwise the core repeats them, so that "the rest" almost vanishes (lean/recordings.py).
 """
 
 import argparse
