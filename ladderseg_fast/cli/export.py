@@ -18,8 +18,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Write the model of a training run to an ONNX file, which onnxruntime, TensorRT and others run "
         "without this package. Batch, height and width of the images may vary.",
         epilog="The file takes pixels as they are, uint8 RGB [batch, channel, row, column] or the bands that the model "
-        "was trained on, and normalises them. Names and colours of the classes, mean, deviation and size of the training "
-        "images are in its metadata. "
+        "was trained on, and normalises them. Names and colours of the classes, mean, deviation and size of the "
+        "training images are in its metadata. "
         'Before it is written, onnxruntime runs it. Needs pip install "ladderseg_fast[onnx]".',
     )
     add_checkpoint(parser, "checkpoint", "RUN")
