@@ -17,6 +17,9 @@ constexpr int kWeightRows = 8;
 constexpr int64_t kSliceChannels = 32;
 constexpr int64_t kMaxWeightTiles = 96;
 constexpr int64_t kMaxBlendedBytes = 2 * 1024 * 1024;
+// Input channels for each member of the team from which on the members divide these for the weight gradient, instead of
+// the tiles: each then transforms all of the gradient, but there is one set of sums instead of one for each.
+constexpr int64_t kMemberChannels = 128;
 
 // Backward of one call: sizes, regions, and the work on one block of tiles.
 //
@@ -44,17 +47,18 @@ struct Conv3x3Backward {
   ScratchLayout shared, own;
   const int64_t weight_stride;        // between the points of a panel of weights
   const int64_t sums_stride;          // and of the sums of the weight gradient
+  const bool by_channels;             // whether members divide the input channels for the weight gradient
   const Region<T> packed;             // [input_panels][points][weight_stride] of [outputs][columns]
   const InputTiles<T, Filter> input;  // of a slice of y, for the weight gradient
   const Region<T> blended;            // A g A^T, [points][blended_stride] of [output_panels][weight_block][columns]
-  const Region<T> grad_weight;        // [points][sums_stride] of [output_panels][weight_rows][columns]
+  const Region<T> grad_weight;  // [points][sums_stride] of [output_panels][weight_rows][columns]; shared if by_channels
   const InputTiles<T, Filter> grad_output;  // of the gradient, for the data gradient
   const PanelProducts<T, Filter> products;
   const TilePixels<Filter> pixels;  // in grad_input and in input
   const NextPixels<Filter> slice_pixels, next_input, next_grad;
   const BnSumsScratch<T> sums;
 
-  Conv3x3Backward(const BnReluConv3x3Backward<T>& arguments, const TileGrid& tiles)
+  Conv3x3Backward(const BnReluConv3x3Backward<T>& arguments, const TileGrid& tiles, int threads)
       : args(arguments),
         channels(args.input.c),
         outputs(args.grad_output.grad.c),
@@ -69,10 +73,11 @@ struct Conv3x3Backward {
         blended_stride(output_panels * weight_block * columns + kTilePadding),
         weight_stride(PanelProducts<T, Filter>::weight_stride(outputs)),
         sums_stride(output_panels * weight_rows * columns + kTilePadding),
+        by_channels(threads > 1 && channels >= threads * kMemberChannels),
         packed(shared.add<T>(input_panels * points * weight_stride)),
         input(own, args.grad_weight ? smaller(kSliceChannels, channels) : 0, weight_block),
         blended(own.add<T>(args.grad_weight ? points * blended_stride : 0)),
-        grad_weight(own.add<T>(args.grad_weight ? points * sums_stride : 0)),
+        grad_weight((by_channels ? shared : own).template add<T>(args.grad_weight ? points * sums_stride : 0)),
         grad_output(own, outputs, block),
         products(own, block),
         pixels(own, block),
@@ -100,11 +105,17 @@ struct Conv3x3Backward {
     sums.start(base, channels);
     if (!args.grad_weight) return;
     std::memset(blended.in(base), 0, points * blended_stride * sizeof(T));
-    std::memset(grad_weight.in(base), 0, points * sums_stride * sizeof(T));
   }
 
-  // Adds the sums over tiles [first, first + count).
-  void add_weight_gradient(char* base, int64_t first, int64_t count) const {
+  void clear_weight_gradient(T* weight_sums, Range mine) const {
+    for (int64_t i = 0; i < points; ++i)
+      for (int64_t panel = 0; panel < output_panels; ++panel)
+        for (int64_t c = mine.begin; c < round_up<int64_t>(mine.end, kWeightRows); ++c)
+          std::memset(weight_sums + i * sums_stride + (panel * weight_rows + c) * columns, 0, columns * sizeof(T));
+  }
+
+  // Adds the sums over tiles [first, first + count) for the input channels `mine`, which begin with a slice.
+  void add_weight_gradient(char* base, T* weight_sums, int64_t first, int64_t count, Range mine) const {
     for_each_run(grid, first, count, [&](const TileRun& run, int64_t offset) {
       for_each_channel_vector<T>(outputs, [&](int64_t k, auto v) {
         T* to = blended.in(base) + (k / columns * weight_block + offset) * columns + k % columns;
@@ -113,16 +124,16 @@ struct Conv3x3Backward {
       });
     });
     const int64_t read = slice_pixels.fill(base, args.input, grid, args.input_first_row, first, count);
-    for (int64_t from = 0; from < channels; from += kSliceChannels) {
-      const int64_t width = smaller(kSliceChannels, channels - from);
+    for (int64_t from = mine.begin; from < mine.end; from += kSliceChannels) {
+      const int64_t width = smaller(kSliceChannels, mine.end - from);
       input.fill(base, source, grid, args.input_first_row, first, count, from, width);
       for (int64_t i = 0; i < points; ++i) {
-        if (from + width < channels)
+        if (from + width < mine.end)
           prefetch_pixels(channel_range(args.input, from + width, kSliceChannels), slice_pixels.numbers.in(base), read,
                           i, points);
         for (int64_t panel = 0; panel < output_panels; ++panel) {
           const T* b = blended.in(base) + i * blended_stride + panel * weight_block * columns;
-          T* to = grad_weight.in(base) + i * sums_stride + (panel * weight_rows + from) * columns;
+          T* to = weight_sums + i * sums_stride + (panel * weight_rows + from) * columns;
           for (int64_t c = 0; c < width; c += kWeightRows)
             multiply<true, T, kWeightRows>(count, input.tiles.in(base) + i * input.point_stride + c, 1, input.row, b,
                                            to + c * columns, columns);
@@ -151,7 +162,7 @@ struct Conv3x3Backward {
         const int64_t all_part = panel * parts + part, all_parts = input_panels * parts;
         prefetch_pixels(grad, next_grad.numbers.in(base), grads, all_part, all_parts);
         if (corrected) prefetch_pixels(x, next_grad.numbers.in(base), grads, all_part, all_parts);
-        if (args.grad_weight)
+        if (args.grad_weight && !by_channels)
           prefetch_pixels(channel_range(args.input, 0, kSliceChannels), next_input.numbers.in(base), inputs, all_part,
                           all_parts);
       });
@@ -190,9 +201,9 @@ struct Conv3x3Backward {
     store_as<V>(sums.centred.in(base) + c, load_as<V>(sums.centred.in(base) + c) + centred);
   }
 
-  // Adds the members' sums in their order and transforms them back to 3x3, for the input channels `mine`.
-  template <class MemberBase>
-  void finish_weight(int team, const MemberBase& base_of, Range mine) const {
+  // Adds `sets` sets of sums in their order and transforms them back to 3x3, for the input channels `mine`.
+  template <class Sums>
+  void finish_weight(int sets, const Sums& sums_of, Range mine) const {
     using Vector = Simd<double>::Vector;
     constexpr int64_t lanes = Simd<double>::lanes;
     typedef T Stored __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));
@@ -201,9 +212,8 @@ struct Conv3x3Backward {
         Vector sum[points] = {}, grad[9];
         for (int64_t i = 0; i < points; ++i) {
           const int64_t at = i * sums_stride + (k / columns * weight_rows + c) * columns + k % columns;
-          for (int member = 0; member < team; ++member)
-            sum[i] +=
-                __builtin_convertvector(*reinterpret_cast<const Stored*>(grad_weight.in(base_of(member)) + at), Vector);
+          for (int set = 0; set < sets; ++set)
+            sum[i] += __builtin_convertvector(*reinterpret_cast<const Stored*>(sums_of(set) + at), Vector);
         }
         transform_weight_gradient<Filter>(sum, grad);
         for (int64_t lane = 0; lane < smaller(lanes, outputs - k); ++lane)
@@ -215,24 +225,35 @@ struct Conv3x3Backward {
 
 template <class Filter, bool corrected, class T>
 void backward(const BnReluConv3x3Backward<T>& args, const TileGrid& grid, int threads) {
-  const Conv3x3Backward<Filter, T, corrected> work(args, grid);
+  const Conv3x3Backward<Filter, T, corrected> work(args, grid, threads);
   char* const scratch = reserve_scratch(work.shared.bytes + threads * work.own.bytes);
   const auto base_of = [&](int member) { return scratch + work.shared.bytes + member * work.own.bytes; };
+  const auto weight_sums_of = [&](int member) {
+    return work.grad_weight.in(work.by_channels ? scratch : base_of(member));
+  };
 
   parallel(threads, [&](int member, int team) {
     char* const base = base_of(member);
     work.pack(scratch, split(work.outputs, member, team));
     work.start(base);
-    barrier(team);
     const Range range = split(work.grid.count(), member, team);
+    const Range mine = work.by_channels ? split(work.channels, member, team, kSliceChannels) : Range{0, work.channels};
+    if (args.grad_weight) work.clear_weight_gradient(weight_sums_of(member), mine);
+    barrier(team);
+    if (args.grad_weight && work.by_channels)
+      for (int64_t first = 0; first < work.grid.count(); first += work.weight_block)
+        work.add_weight_gradient(base, weight_sums_of(member), first,
+                                 smaller(work.weight_block, work.grid.count() - first), mine);
     for (int64_t begin = range.begin; begin < range.end; begin += work.weight_block) {
       const int64_t end = smaller(range.end, begin + work.weight_block);
-      if (args.grad_weight) work.add_weight_gradient(base, begin, end - begin);
+      if (args.grad_weight && !work.by_channels)
+        work.add_weight_gradient(base, weight_sums_of(member), begin, end - begin, mine);
       for (int64_t first = begin; first < end; first += work.block)
         work.write_data_gradient(scratch, base, first, smaller(work.block, end - first), range.end);
     }
     barrier(team);
-    if (args.grad_weight) work.finish_weight(team, base_of, split(work.channels, member, team));
+    if (args.grad_weight)
+      work.finish_weight(work.by_channels ? 1 : team, weight_sums_of, split(work.channels, member, team));
     if (member == 0) work.sums.finish(team, base_of, work.channels, args.sums);
   });
 }

@@ -3,7 +3,7 @@ import torch
 from support.bn_operator_suite import BnConvOperatorSuite
 from support.comparison import FLOAT64_TOLERANCE, assert_near
 from support.devices import cuda_only, tensor_cores_only
-from support.operator_suite import Arguments, evaluate, random
+from support.operator_suite import Arguments, evaluate, random, threads
 from torch import Tensor
 
 from ladderseg_fast.ops import layout, reference
@@ -102,6 +102,13 @@ def test_strip_of_rows(size: tuple[int, ...], rows: tuple[int, int], dilation: i
     With a dilation of 2 the wider sizes have patches without pixels, small and large ones.
     """
     check_strip(rows, dilation, size, torch.float64)
+
+
+@pytest.mark.parametrize("team", [1, 2, 3])
+def test_team_with_many_channels(team: int) -> None:
+    """Members of a team divide the tiles for the weight gradient, or the input channels if each has enough of these."""
+    with threads(team):
+        check_strip((3, 8), 1, (1, 400, 11, 9, 20), torch.float64)
 
 
 @cuda_only
