@@ -26,6 +26,10 @@ _BAND_BYTES = 72 * MIB
 #: Rows of a band at least: of fewer, those that are made twice would be many.
 _LEAST_ROWS = 128
 
+#: Bands begin at multiples of so many rows: of the two that the transition pools, and of those of the 3x3 convolutions'
+#: tiles, so that large bands have the bits of the whole map.
+_MULTIPLE = 4
+
 #: Pixels of the images for one of the stem's results, in each direction.
 _STEM_STRIDE = 4
 #: Rows of the stem's result that an edge makes wrong: result y reads image rows 4y - 5 to 4y + 5.
@@ -74,9 +78,9 @@ def forward_in_bands(stages: Sequence[Stage], step: ForwardPass) -> int:
     pixels = _BAND_BYTES // (stem.channels * step.like.element_size())
     if n * h * w <= pixels:
         return 0
-    # Even numbers of rows, for the transition's pooling, and for the same 2x2 tiles of pixels as without bands.
     halo = _STEM_HALO + sum(layer.dilation for layer in block.layers)
-    bands = strips(n, h, w, max(pixels, _LEAST_ROWS * w), halo + halo % 2, multiple=2)
+    halo = -(-halo // _MULTIPLE) * _MULTIPLE
+    bands = strips(n, h, w, max(pixels, _LEAST_ROWS * w), halo, _MULTIPLE)
     _Bands(stem, block, readers, step, (n, h, w)).run(list(bands))
     return first
 

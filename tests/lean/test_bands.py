@@ -1,8 +1,10 @@
-"""Predictions whose first dense block runs in bands of rows have the bits of those that do not."""
+"""Predictions whose first dense block runs in bands of rows are those of whole maps.
+
+Up to rounding: how the 3x3 convolutions sum depends on the size of the map.
+"""
 
 import pytest
 import torch
-from support.comparison import assert_same_bits
 from support.ladder_models import make_images, make_model
 from support.lean_equals_plain import batch_norms
 from torch import Tensor
@@ -41,31 +43,35 @@ def logits(model: LadderDenseNet, images: Tensor) -> Tensor:
         return model.lean_scores(images, workspace=Workspace())[0]
 
 
+def expect_close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
+
+
 def map_bytes(model: LadderDenseNet, pixels: int) -> int:
     """Bytes of so many pixels of the first dense block's map in float64."""
     return model.features.channels["db1"] * 8 * pixels
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (130, 67), (256, 64)], ids=str)
-@pytest.mark.parametrize("rows", [4, 16])
-def test_same_bits(limited: Bands, size: tuple[int, int], rows: int) -> None:
-    """Strips of one image, down to two rows, with sizes that are multiples of nothing."""
+@pytest.mark.parametrize("rows", [8, 16])
+def test_strips_of_rows(limited: Bands, size: tuple[int, int], rows: int) -> None:
+    """Strips of one image, with sizes that are multiples of nothing."""
     model, images = make_model().eval(), make_images(2, *size)
     expected = logits(model, images)
     assert not limited.passes
     height, width = -(-size[0] // 4), -(-size[1] // 4)
     limited.limit(map_bytes(model, width), least_rows=rows)
-    assert_same_bits(logits(model, images), expected, "logits")
+    expect_close(logits(model, images), expected)
     (strips,) = limited.passes
     assert len(strips) == 2 * -(-height // rows)
-    assert all(strip.rows.start % 2 == strip.outer.start % 2 == 0 for strip in strips)
+    assert all(strip.rows.start % 4 == strip.outer.start % 4 == 0 for strip in strips)
 
 
 def test_whole_images(limited: Bands) -> None:
     model, images = make_model().eval(), make_images(5, 64, 96)
     expected = logits(model, images)
     limited.limit(map_bytes(model, 2 * 16 * 24))
-    assert_same_bits(logits(model, images), expected, "logits")
+    expect_close(logits(model, images), expected)
     (strips,) = limited.passes
     assert [(strip.images, strip.outer) for strip in strips] == [
         (slice(first, min(first + 2, 5)), slice(0, 16)) for first in (0, 2, 4)
@@ -75,12 +81,12 @@ def test_whole_images(limited: Bands) -> None:
 def test_a_larger_halo(limited: Bands) -> None:
     """Six layers, whose 3x3 convolutions reach six rows far."""
     torch.manual_seed(0)
-    model, images = create_model("ladder_densenet121", 4).eval(), make_images(1, 192, 64, torch.float32)
+    model, images = create_model("ladder_densenet121", 4).double().eval(), make_images(1, 192, 64)
     expected = logits(model, images)
     limited.limit(1)
-    assert_same_bits(logits(model, images), expected, "logits")
+    expect_close(logits(model, images), expected)
     (strips,) = limited.passes
-    assert len(strips) == 24 and strips[10].outer == slice(12, 30)
+    assert len(strips) == 12 and strips[5].outer == slice(12, 32)
 
 
 def test_what_does_not_suit(limited: Bands) -> None:
