@@ -194,6 +194,7 @@ def _results(
         arguments.size,
         read=lambda image, form: image.read(form, model.min_size),
         batch=arguments.batch,
+        pixels=any(FILE_KINDS[name].pixels for name in arguments.write),
         probabilities=any(FILE_KINDS[name].probabilities for name in arguments.write),
     )
     write = partial(_write, kinds=arguments.write, label_set=checkpoint.label_set)

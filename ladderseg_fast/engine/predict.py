@@ -30,16 +30,15 @@ Source = TypeVar("Source")
 class LabelledImage(Generic[Source]):
     """An image with the model's answer.
 
-    pixels: [H, W, bands], as it was read; labels: [H, W] uint8 class numbers.
-    probabilities: [K, H, W] float16, if they were asked for.
-    network_size: (height, width) at which the network saw it.
+    labels: [H, W] uint8 class numbers; network_size: (height, width) at which the network saw it.
+    pixels: [H, W, bands], as it was read, and probabilities: [K, H, W] float16, if they were asked for.
     """
 
     source: Source
-    pixels: np.ndarray
     labels: np.ndarray
-    probabilities: np.ndarray | None
     network_size: tuple[int, int]
+    pixels: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -92,12 +91,14 @@ def label_images(
     size: SizeOrOwn | None = None,
     read: Callable[[Source, ImageForm], np.ndarray] = read_source,  # type: ignore[assignment]
     batch: int = 1,
+    pixels: bool = False,
     probabilities: bool = False,
 ) -> Generator[LabelledImage[Source] | UnusableImage[Source], None, None]:
     """Labels the images `sources`, one after the other, in their order.
 
     Threads read, resize and normalise the next images while the network computes. At most about `batch` images plus a
-    few are in memory, however many there are. An image that cannot be read has an UnusableImage in its place.
+    few are in memory, however many there are, and those only as the network sees them, unless their pixels are asked
+    for. An image that cannot be read has an UnusableImage in its place.
 
     Args:
         sources: paths of image files, or arrays [H, W, bands]; anything else that `read` understands. Threads step
@@ -107,15 +108,16 @@ def label_images(
         read: gives the pixels [H, W, bands] of a source, in the form that it gets; called in threads. Its OSError and
             ValueError are reported.
         batch: greatest number of consecutive images of one size for the network that it computes at once.
+        pixels: also give each image as it was read.
         probabilities: also give the probabilities of all classes. These need 2 bytes per class and pixel.
     """
 
     def prepare(source: Source) -> _Prepared[Source] | UnusableImage[Source]:
         try:
             with refusals_named():
-                pixels = read(source, normalisation.form)
-                seen = _network_size(pixels.shape[:2], trained_size, size, model.min_size)
-                return _Prepared(source, pixels, normalisation, seen)
+                image = read(source, normalisation.form)
+                seen = _network_size(image.shape[:2], trained_size, size, model.min_size)
+                return _Prepared(source, image, normalisation, seen, pixels)
         except (OSError, ValueError, SystemRefusal) as error:
             return UnusableImage(source, error)
 
@@ -125,13 +127,19 @@ def label_images(
 
 
 class _Prepared(Generic[Source]):
-    """An image and its tensor for the network, [bands, h, w] float32."""
+    """The tensor [bands, h, w] float32 of an image for the network, and its pixels, if they are to be kept."""
 
     def __init__(
-        self, source: Source, pixels: np.ndarray, normalisation: Normalisation, network_size: tuple[int, int]
+        self,
+        source: Source,
+        image: np.ndarray,
+        normalisation: Normalisation,
+        network_size: tuple[int, int],
+        keep: bool = False,
     ) -> None:
-        self.source, self.pixels, self.network_size = source, pixels, network_size
-        self.tensor = normalisation(resize_image(pixels, network_size))
+        self.source, self.size, self.network_size = source, image.shape[:2], network_size
+        self.pixels = image if keep else None
+        self.tensor = normalisation(resize_image(image, network_size))
 
 
 def _network_size(
@@ -203,8 +211,7 @@ def _label(
         logits = model(torch.stack([image.tensor for image in images]).to(device)).logits
     results = []
     for image, scores in zip(images, logits.split(1), strict=True):
-        size = image.pixels.shape[:2]
-        labels = ops.upsample_argmax(scores, size)[0].cpu().numpy()
-        shares = mean_probabilities([scores], size)[0].cpu().numpy() if probabilities else None
-        results.append(LabelledImage(image.source, image.pixels, labels, shares, image.network_size))
+        labels = ops.upsample_argmax(scores, image.size)[0].cpu().numpy()
+        shares = mean_probabilities([scores], image.size)[0].cpu().numpy() if probabilities else None
+        results.append(LabelledImage(image.source, labels, image.network_size, image.pixels, shares))
     return results

@@ -24,6 +24,8 @@ class FileKind(NamedTuple):
     write: Callable[[Path, LabelledImage[Any], LabelSet], None]
     coloured: bool = False
     """Whether it shows classes as colours, so that a legend is of use."""
+    pixels: bool = False
+    """Whether it needs the image itself."""
     probabilities: bool = False
     """Whether it needs the probabilities of all classes."""
 
@@ -31,7 +33,7 @@ class FileKind(NamedTuple):
 def write_npz(path: Path, image: LabelledImage[Any], label_set: LabelSet) -> None:
     """Writes `probabilities` [K, H, W] float16 and `classes`, their names, into a NumPy archive."""
     with atomic_write(path) as file:
-        np.savez(file, probabilities=_probabilities(image), classes=np.array(label_set.names))
+        np.savez(file, probabilities=_kept(image.probabilities), classes=np.array(label_set.names))
 
 
 def write_tiff(path: Path, image: LabelledImage[Any], label_set: LabelSet) -> None:
@@ -39,7 +41,7 @@ def write_tiff(path: Path, image: LabelledImage[Any], label_set: LabelSet) -> No
 
     The description is JSON: axes "CYX", and the list `classes`.
     """
-    planes = _probabilities(image).astype(np.float32)
+    planes = _kept(image.probabilities).astype(np.float32)
     description = {"axes": "CYX", "classes": list(label_set.names)}
     with atomic_write(path) as file:
         _tifffile().imwrite(
@@ -57,8 +59,9 @@ FILE_KINDS = {
     "overlays": FileKind(
         "_overlay.png",
         "class colours over the image",
-        lambda path, image, label_set: write_overlay(path, image.pixels, image.labels, label_set),
+        lambda path, image, label_set: write_overlay(path, _kept(image.pixels), image.labels, label_set),
         coloured=True,
+        pixels=True,
     ),
     "colours": FileKind(
         "_colours.png",
@@ -91,7 +94,7 @@ def _tifffile() -> ModuleType:
     return tifffile
 
 
-def _probabilities(image: LabelledImage[Any]) -> np.ndarray:
-    if image.probabilities is None:
-        raise ValueError("the image was labelled without its probabilities")
-    return image.probabilities
+def _kept(array: np.ndarray | None) -> np.ndarray:
+    if array is None:
+        raise ValueError("the image was labelled without what this file needs: its pixels, or its probabilities")
+    return array

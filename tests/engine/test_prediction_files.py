@@ -21,7 +21,7 @@ PIXELS = np.random.default_rng(1).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 def write(kind: str, directory: Path) -> Path:
     path = directory / f"x{FILE_KINDS[kind].ending}"
-    FILE_KINDS[kind].write(path, LabelledImage("x", PIXELS, LABELS, SHARES, (5, 7)), LABEL_SET)
+    FILE_KINDS[kind].write(path, LabelledImage("x", LABELS, (5, 7), PIXELS, SHARES), LABEL_SET)
     return path
 
 
@@ -56,10 +56,10 @@ def test_tiff(tmp_path: Path) -> None:
     assert np.array_equal(planes, SHARES)
 
 
-def test_an_image_without_probabilities_is_no_empty_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.npz"
-    with pytest.raises(ValueError, match="without its probabilities"):
-        FILE_KINDS["probabilities"].write(path, LabelledImage("x", PIXELS, LABELS, None, (5, 7)), LABEL_SET)
+@pytest.mark.parametrize("kind", ["overlays", "probabilities", "probabilities-tiff"])
+def test_what_was_not_asked_for_is_no_empty_file(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ValueError, match="labelled without what this file needs"):
+        FILE_KINDS[kind].write(tmp_path / "x", LabelledImage("x", LABELS, (5, 7)), LABEL_SET)
     assert list(tmp_path.iterdir()) == []
 
 
