@@ -26,7 +26,7 @@ SizeOrOwn = tuple[int, int] | Literal["own"]
 Source = TypeVar("Source")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelledImage(Generic[Source]):
     """An image with the model's answer.
 
@@ -41,7 +41,7 @@ class LabelledImage(Generic[Source]):
     probabilities: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UnusableImage(Generic[Source]):
     """An image that has no labels: an OSError or ValueError if it cannot be read, a SystemRefusal if memory lacks."""
 

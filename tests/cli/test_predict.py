@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -478,3 +479,17 @@ def write_bad_images(folder, scene):
         "smooth.tif": "values between 0 and 255",
         "text.png": "not an image",
     }
+
+
+def test_example_of_the_documentation_runs(trained, images, tmp_path, capsys, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "prediction.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(from pathlib.+?)^```", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("run1").symlink_to(trained)
+    Path("photos").mkdir()
+    images[1].rename("photos/two.jpg")
+    Path("photos/bad.jpg").write_text("no image")
+    exec(example, {})
+    output = capsys.readouterr().out.splitlines()
+    assert output[0].startswith("photos/bad.jpg photos/bad.jpg: not an image")
+    assert re.fullmatch(r"photos/two\.jpg \(111, 77\) \d+", output[1])

@@ -149,7 +149,7 @@ def test_probabilities(model, arrays):
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_memory_does_not_grow_with_the_number_of_images(model, arrays, keep):
-    """Few of forty exist at a time: those being read, and where they are kept those ahead, and a batch and its results."""
+    """Few of forty exist at a time: those being read; where they are kept, also those ahead and of a batch."""
     references, most = [], 0
 
     class Pixels(np.ndarray):
