@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from support.videos import grey_frames, write_video
 
-from ladderseg_fast.cli.main import main
+from ladderseg_fast.cli.main import CLOSED_PIPE, main
 from ladderseg_fast.cuda.images import KernelsUnavailableError
 from ladderseg_fast.data import STREET_LABELS, StreetScenes
 from ladderseg_fast.engine.predict import _label
@@ -420,6 +420,16 @@ def test_interrupt(trained, many, tmp_path, capsys, monkeypatch):
     assert set(names(tmp_path / "out")) <= {"0_labels.png", "1_labels.png"}
     for path in (tmp_path / "out").iterdir():
         Image.open(path).load()
+
+
+def test_nobody_reads_the_output(trained, many, tmp_path, monkeypatch):
+    """As behind `| head`: the command ends, and its threads do."""
+    before, (reader, writer) = threading.active_count(), os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(sys, "stdout", open(writer, "w"))
+    assert predict(trained, many, tmp_path / "out") == CLOSED_PIPE
+    assert threading.active_count() == before
+    assert len(names(tmp_path / "out")) < 7
 
 
 def test_folder_of_bad_files(trained, tmp_path, capsys):

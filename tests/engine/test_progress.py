@@ -43,6 +43,16 @@ def test_time_left_counts_from_where_it_was_resumed(clock):
     assert stream.getvalue() == "train 91/100  2:30:00 left\n"
 
 
+def test_a_total_that_was_estimated_too_low_grows(clock):
+    """As that of the frames of a video may be."""
+    stream = Terminal()
+    progress = Progress(stream, "predict", 2)
+    clock[0] += 1.0
+    for done in (1, 2, 3):
+        progress.update(done, "")
+    assert stream.getvalue().endswith("predict [####################] 3/3  0:00 left")
+
+
 def test_no_plain_lines_if_none_are_wanted():
     stream = io.StringIO()
     Progress(stream, "evaluate", 1, plain_lines=0).update(1, "")
