@@ -19,7 +19,7 @@ from ..engine.prediction_files import FILE_KINDS, check_packages
 from ..engine.progress import Progress
 from ..engine.refusals import refusals_named
 from ..engine.threads import map_behind
-from ..engine.video import check_video_package, count_frames
+from ..engine.video import check_video_package, read_facts
 from ..models import SegmentationModel
 from .arguments import add_checkpoint, add_device, image_size_or_own, path, positive_int
 from .network_size import ShrunkImages, check_network_size
@@ -119,10 +119,14 @@ def _label(
     arguments: argparse.Namespace, found: InputImages, checkpoint: Checkpoint, model: SegmentationModel
 ) -> tuple[int, int]:
     """Labels all images as wholes; returns how many of how many could be used, each frame of a video as one."""
-    total = sum(count_frames(image.path, arguments.every) if image.is_video else 1 for image in found.images)
+    facts = {image.path: read_facts(image.path) for image in found.images if image.is_video}
+    total = sum(-(-facts[image.path].frames // arguments.every) if image.is_video else 1 for image in found.images)
     # Where the bar cannot be rewritten in place, the lines of the images say how far it is.
     with Progress(sys.stderr, "predict", total, plain_lines=0) as progress:
         _note_left_out(found, progress.note)
+        for video, (_, bits) in facts.items():
+            if bits > 8:
+                progress.note(f"ladderseg: warning: {video}: of the {bits} bits of a channel 8 are used")
         reports = _Reports(progress, ShrunkImages(progress.note) if arguments.size is None else None)
         with closing(_results(arguments, found, checkpoint, model)) as results:
             for result in results:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,16 +28,28 @@ def check_video_package() -> None:
     _av()
 
 
-def count_frames(path: Path, every: int = 1) -> int:
-    """Number of the frames that frames_of gives, as far as the file's header tells; 1 if it cannot be read."""
-    av = _av()
+class VideoFacts(NamedTuple):
+    """Facts that a video's header announces."""
+
+    frames: int
+    bits: int
+    """Width of its widest channel."""
+
+
+def read_facts(path: Path) -> VideoFacts:
+    """Reads the header of `path`. A video that cannot be read counts as one frame of 8 bits.
+
+    Raises:
+        MissingPackageError: PyAV is not installed.
+    """
     try:
         with _open(path) as container:
             stream = container.streams.video[0]
             frames = stream.frames or round(_seconds(container, stream) * float(stream.average_rate or 0))
-    except (av.FFmpegError, OSError, IndexError):
-        return 1
-    return max(1, -(-frames // every))
+            bits = max((component.bits for component in stream.codec_context.format.components), default=8)
+    except (_av().FFmpegError, OSError, IndexError, AttributeError):  # without a format there is no decoder
+        return VideoFacts(1, 8)
+    return VideoFacts(max(1, frames), bits)
 
 
 def frames_of(path: Path, every: int = 1) -> Iterator[tuple[int, np.ndarray | OSError]]:

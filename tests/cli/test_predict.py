@@ -353,6 +353,13 @@ def test_video(trained, images, tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "without").exists()
 
 
+def test_a_video_of_more_than_8_bits_is_not_cut_without_a_word(trained, tmp_path, capsys):
+    write_video(tmp_path / "deep.mkv", grey_frames(2), codec="ffv1", form="yuv420p10le")
+    assert predict(trained, [tmp_path / "deep.mkv"], tmp_path / "out") == 0
+    expected = f"ladderseg: warning: {tmp_path / 'deep.mkv'}: of the 10 bits of a channel 8 are used\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_images_above_the_limit_of_pixels(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # above twice that Pillow refuses
     Image.new("RGB", (160, 100)).save(tmp_path / "large.png")

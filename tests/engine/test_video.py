@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.videos import grey_frames, write_video
 
-from ladderseg_fast.engine.video import check_video_package, count_frames, frames_of
+from ladderseg_fast.engine.video import check_video_package, frames_of, read_facts
 from ladderseg_fast.models.weights import MissingPackageError
 
 
@@ -17,10 +17,10 @@ from ladderseg_fast.models.weights import MissingPackageError
 def test_every_nth_frame_is_read(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"grey.{ending}"
     write_video(path, grey_frames(12))
+    assert read_facts(path) == (12, 8)
     for every, expected in ((1, list(range(12))), (5, [0, 5, 10]), (100, [0])):
         frames = list(frames_of(path, every))
         assert [number for number, _ in frames] == expected
-        assert count_frames(path, every) == len(expected)
         for number, pixels in frames:
             assert (pixels.shape, pixels.dtype) == ((64, 96, 3), np.uint8)
             assert np.abs(pixels.astype(int) - 10 * number).max() <= 4
@@ -63,7 +63,7 @@ def test_files_that_are_no_videos(tmp_path: Path) -> None:
     for name, content in (("text.mp4", b"no video " * 100), ("empty.mp4", b"")):
         (tmp_path / name).write_bytes(content)
         assert f"{tmp_path / name}: cannot read the video (Invalid data" in last_error(tmp_path / name)
-        assert count_frames(tmp_path / name) == 1
+        assert read_facts(tmp_path / name) == (1, 8)
     assert "none.mp4: cannot read the video (No such file" in last_error(tmp_path / "none.mp4")
     os.mkfifo(tmp_path / "pipe.mp4")
     assert "pipe.mp4: cannot read the video (not an ordinary file)" in last_error(tmp_path / "pipe.mp4")

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 
-def write_video(path: Path, frames: Sequence[np.ndarray], codec: str = "mpeg4", rotation: int = 0) -> None:
+def write_video(
+    path: Path, frames: Sequence[np.ndarray], codec: str = "mpeg4", form: str = "yuv420p", rotation: int = 0
+) -> None:
     """Writes `frames` [H, W, 3] uint8 at ten a second; a player turns them counterclockwise by `rotation` degrees."""
     av = pytest.importorskip("av", reason="videos are read by PyAV, an optional dependency")
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 4_000_000
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, form, 4_000_000
         if rotation:
             stream.set_display_rotation(rotation)
         for frame in frames:
