@@ -14,8 +14,8 @@ from ..models.weights import MissingPackageError
 VIDEO_ENDINGS = frozenset(
     (".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
 )
-#: A video may end this much before the length in its header, which may be rounded, or that of the last frame's start.
-_LOST_SECONDS = 0.5
+#: The last frame may begin this much before the end that the header announces: seconds, and mean frames besides.
+_LAST_SECONDS, _LAST_FRAMES = 0.5, 2
 
 
 def is_video(path: Path) -> bool:
@@ -79,8 +79,10 @@ def frames_of(path: Path, every: int = 1) -> Iterator[tuple[int, np.ndarray | OS
                     end = max(end, (frame and frame.time) or 0.0)
             if packets < stream.frames:
                 raise OSError(f"it is cut short after {packets} of {stream.frames} frames")
-            if not stream.frames and end < _seconds(container, stream) - _LOST_SECONDS:
-                raise OSError(f"it is cut short after {end:.1f} of {_seconds(container, stream):.1f} seconds")
+            seconds = _seconds(container, stream)
+            last = _LAST_SECONDS + _LAST_FRAMES / float(stream.average_rate or 1)
+            if not stream.frames and end < seconds - last:
+                raise OSError(f"it is cut short after {end:.1f} of {seconds:.1f} seconds")
             if not number:
                 raise OSError("it has no frames")
     except (av.FFmpegError, OSError) as error:

@@ -8,13 +8,18 @@ import pytest
 
 
 def write_video(
-    path: Path, frames: Sequence[np.ndarray], codec: str = "mpeg4", form: str = "yuv420p", rotation: int = 0
+    path: Path,
+    frames: Sequence[np.ndarray],
+    codec: str = "mpeg4",
+    form: str = "yuv420p",
+    rotation: int = 0,
+    rate: int = 10,
 ) -> None:
-    """Writes `frames` [H, W, 3] uint8 at ten a second; a player turns them counterclockwise by `rotation` degrees."""
+    """Writes `frames` [H, W, 3] uint8, `rate` a second; a player turns them counterclockwise by `rotation` degrees."""
     av = pytest.importorskip("av", reason="videos are read by PyAV, an optional dependency")
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=10)
+        stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, form, 4_000_000
         if rotation:
             stream.set_display_rotation(rotation)
