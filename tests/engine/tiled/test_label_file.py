@@ -110,6 +110,18 @@ def test_continued_labels_are_the_same_bytes(tmp_path, format, cut):
     assert names(tmp_path) == sorted({path.name, f"whole{ending(format)}"})
 
 
+def test_labels_that_were_complete_but_not_finished(tmp_path, format):
+    whole = write(tmp_path / "whole", format, (0, 90, 150)).read_bytes()
+    with begin(tmp_path / "a", format) as file:
+        for rows in (LABELS[:90], LABELS[90:]):
+            file.write(rows)
+            file.synchronise()
+    with begin(tmp_path / "a", format) as file:
+        assert file.rows == 150
+        file.finish()
+    assert (tmp_path / "a").read_bytes() == whole
+
+
 def unfinished(path, format="png"):
     with begin(path, format) as file:
         file.write(LABELS[:64])
