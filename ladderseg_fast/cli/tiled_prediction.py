@@ -100,7 +100,7 @@ def _label(
 ) -> None:
     settings = prediction_settings(path, checkpoint, tiles)
     colours = checkpoint.label_set.colour_table()
-    with closing(open_windows(path)) as image:
+    with closing(open_windows(path, checkpoint.normalisation.form)) as image:
         output.parent.mkdir(parents=True, exist_ok=True)
         with LabelFile(output, format, image.size, colours, settings, _note) as labels, _TileProgress() as progress:
             predict_tiled(model, image, labels, checkpoint.normalisation, tiles, progress.update)

@@ -96,6 +96,21 @@ def test_predict(root, run, tmp_path, capsys):
     assert main(["report", str(run)]) == 0
 
 
+def test_predict_in_tiles(root, run, tmp_path, capsys):
+    """A TIFF and an array, in one tile, which sees what the network sees of the whole image."""
+    pixels = np.random.default_rng(0).integers(0, 2**16, (150, 200, 4), dtype=np.uint16)
+    save_tiff(tmp_path / "one.tif", pixels)
+    np.save(tmp_path / "two.npy", pixels)
+    save_tiff(tmp_path / "eight.tif", np.ones((64, 64, 4), np.uint8))
+    images = [str(tmp_path / name) for name in ("one.tif", "two.npy", "eight.tif")]
+    assert main(["predict", str(run), images[0], "--size", "own", "--out", str(tmp_path / "whole")]) == 0
+    assert main(["predict", str(run), *images, "--tile", "256", "--out", str(tmp_path / "tiled")]) == 2
+    assert "eight.tif: 4 bands of 16 bits are expected, but the image has 8 bits" in capsys.readouterr().err
+    expected = np.asarray(Image.open(tmp_path / "whole/one_labels.png"))
+    for name in ("one", "two"):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / f"tiled/{name}_labels.png")), expected)
+
+
 def test_images_that_do_not_fit_the_model_are_named(root, run, trained, tmp_path, capsys):
     """Of other bands, of other bits; and bands for a model of RGB."""
     save_tiff(tmp_path / "five.tif", np.ones((64, 64, 5), np.uint16))

@@ -138,7 +138,7 @@ def test_bad_images_are_reported_and_the_others_done(trained, image, tmp_path, c
         (
             r"cut\.png: truncated",
             r"text\.png: not an image",
-            r"four\.npy: the image has 4 channels, the network sees 3",
+            r"four\.npy: RGB of 8 bits are expected, but the image has 4 channels of 8 bits",
             r"low\.png: image is 40x300, at least 64x64 \(HxW\) is needed",
             r"none\.png",
         ),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ...data import read_image
+from ...data import RGB, ImageForm, read_image
 from .array_windows import ArrayWindows, numpy_windows
 from .png_stream import SIGNATURE
 from .png_windows import PngWindows
@@ -15,20 +15,20 @@ _NUMPY = b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def open_windows(path: Path, stored: bool = False) -> Windows:
-    """Opens the image `path` for reading in windows.
+def open_windows(path: Path, form: ImageForm = RGB) -> Windows:
+    """Opens the image `path`, which should have the form `form`, for reading in windows.
 
     PNG files are read row by row, TIFF files in the tiles or strips that they are stored in, .npy files and Zarr arrays
     (directories) where the window is. All other formats that Pillow knows are read whole.
 
     Args:
-        stored: the channels are those of the file. Otherwise palettes are RGB, greys of few bits are stretched to 8,
-            and transparency is dropped.
+        form: of RGB, palettes become colours, greys of few bits are stretched to 8, and transparency is dropped. The
+            channels of any other form are those of the file. Their number is looked at when they are used.
 
     Raises:
         OSError: there is no such file, or it is damaged, truncated or of no known format; or it has more pixels than
             are read whole.
-        ValueError: its pixels cannot be used, or not in windows.
+        ValueError: its pixels cannot be used, or not in windows, or have other bits than `form`.
         MissingPackageError: (an ImportError) a package is needed that is not installed.
     """
     if is_zarr(path):
@@ -38,9 +38,17 @@ def open_windows(path: Path, stored: bool = False) -> Windows:
         with open(path, "rb") as file:
             head = file.read(len(SIGNATURE))
     if head == SIGNATURE:
-        return PngWindows(path, stored)
+        return _of_bits(PngWindows(path, stored=form != RGB), form)
     if head[:4] in _TIFF:
-        return TiffWindows(path, stored)
+        return _of_bits(TiffWindows(path, stored=form != RGB), form)
     if head[:6] == _NUMPY:
         return numpy_windows(path)
-    return ArrayWindows(read_image(path), str(path))
+    return ArrayWindows(read_image(path, form), str(path))
+
+
+def _of_bits(image: PngWindows | TiffWindows, form: ImageForm) -> PngWindows | TiffWindows:
+    """Returns `image`; raises ValueError, and closes it, if its channels are not as wide as those of `form`."""
+    if image.bits == form.bits:
+        return image
+    image.close()
+    raise ValueError(f"{image.name}: {form} are expected, but the image has {image.bits} bits per channel")

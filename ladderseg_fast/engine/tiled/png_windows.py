@@ -21,6 +21,9 @@ class PngWindows(OpenFile):
     Args:
         stored: the channels are those of the file instead, transparency among them.
 
+    Attributes:
+        bits: 8 or 16.
+
     Raises:
         OSError: the file cannot be read, or is damaged or truncated, as far as its header shows.
         ValueError: it is interlaced, or stored turned according to its EXIF orientation; or `stored`, and it has a
@@ -42,6 +45,7 @@ class PngWindows(OpenFile):
             self.channels = header.samples
         else:
             self.channels = 3 if header.palette is not None or header.samples >= 3 else 1
+        self.bits = max(8, header.bits)
         self.dtype = np.dtype(np.uint16 if header.bits == 16 else np.uint8)
         self._band = RowBand(self._rows())
 

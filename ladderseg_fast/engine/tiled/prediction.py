@@ -83,13 +83,13 @@ def predict_tiled(
     the rows of the image that its reader keeps. The height of the image does not enter.
 
     Args:
-        image: [H, W, C], of the channels of `normalisation`; one channel stands for three equal ones.
+        image: [H, W, C], of the form of `normalisation`; one channel stands for RGB's three.
         labels: takes the labels of rows from `labels.rows` on.
         on_tile: called with the number of tiles done, those of an earlier call included, and of all: before the first
             and after each.
 
     Raises:
-        ValueError: `tiles` do not fit the network, the image is smaller than the network sees, or has other channels.
+        ValueError: `tiles` do not fit the network, the image is smaller than the network sees, or has another form.
         OSError: the image cannot be read on, or labels cannot be written.
     """
     with evaluating(model):

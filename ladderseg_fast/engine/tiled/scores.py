@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 from torch import Tensor
 
-from ...data import Normalisation
+from ...data import RGB, Normalisation
 from ...models import SegmentationModel
 from .blend import Band, fade
 from .grid import Axis, TileSize
@@ -19,14 +19,15 @@ class TiledScores:
     The model must be in evaluation mode.
 
     Args:
-        image: [H, W, C], of the channels of `normalisation`; one channel stands for three equal ones.
+        image: [H, W, C], of the form of `normalisation`; one channel stands for RGB's three.
         on_tile: called with the number of tiles done, and of all: before the first and after each.
 
     Attributes:
         rows: logits along the height of the image.
 
     Raises:
-        ValueError: the tiles do not fit the network, the image is smaller than the network sees, or has other channels.
+        ValueError: the tiles do not fit the network, the image is smaller than the network sees, or has another form; a
+            value too large for that is found when it is read.
     """
 
     def __init__(
@@ -102,9 +103,11 @@ class TiledScores:
     def _pixels(self, window: tuple[int, int, int, int]) -> Tensor:
         """Normalised pixels [1, C, h, w] of a window."""
         pixels = self._image.read(*window)
-        channels = len(self._normalisation.mean)
-        if pixels.shape[2] != channels:
-            pixels = np.repeat(pixels, channels, axis=2)
+        form = self._normalisation.form
+        if form.bits % 8 and pixels.max() > form.most:  # else no value of this type is too large
+            raise ValueError(f"{self._image.name}: {form} are expected, but the image has a value of {pixels.max()}")
+        if pixels.shape[2] != form.bands:
+            pixels = np.repeat(pixels, form.bands, axis=2)
         return self._normalisation(pixels)[None]
 
 
@@ -112,8 +115,9 @@ def _check_image(image: Windows, normalisation: Normalisation, least: int) -> No
     if min(image.size) < least:
         height, width = image.size
         raise ValueError(f"{image.name}: image is {height}x{width}, at least {least}x{least} (HxW) is needed")
-    channels = len(normalisation.mean)
-    if image.channels != channels and (image.channels, channels) != (1, 3):
-        raise ValueError(f"{image.name}: the image has {image.channels} channels, the network sees {channels}")
-    if image.dtype != np.uint8:
-        raise ValueError(f"{image.name}: the image has {image.dtype.itemsize * 8} bits per channel, the network sees 8")
+    form = normalisation.form
+    grey = image.channels == 1 and form == RGB
+    if (image.channels != form.bands and not grey) or image.dtype != form.dtype:
+        channels = "1 channel" if image.channels == 1 else f"{image.channels} channels"
+        bits = image.dtype.itemsize * 8
+        raise ValueError(f"{image.name}: {form} are expected, but the image has {channels} of {bits} bits")

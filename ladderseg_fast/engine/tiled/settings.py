@@ -21,7 +21,7 @@ def prediction_settings(path: Path, checkpoint: Checkpoint, tiles: TileSize) -> 
     return {
         "image": [os.path.realpath(path), *_identity(path)],
         "network": [checkpoint.model, tensor_digest(checkpoint.state)],
-        "normalisation": [list(form.mean), list(form.std)],
+        "normalisation": [list(form.mean), list(form.std), form.bits],
         "colours": [list(colour) for colour in checkpoint.label_set.palette],
         "tile": tiles.tile,
         "overlap": tiles.overlap,

@@ -22,6 +22,9 @@ class TiffWindows(OpenFile):
     Args:
         stored: the channels are the numbers in the file, of 8 to 16 bits, transparency among them.
 
+    Attributes:
+        bits: of a channel as it is stored; 8 or 16 of colours.
+
     Raises:
         OSError: the file cannot be read, or is damaged or truncated, as far as its header shows.
         ValueError: its pixels cannot be used, or it holds several pictures.
@@ -36,6 +39,7 @@ class TiffWindows(OpenFile):
             self._form = tiff_form(path, page, stored)
             self.size = page.imagelength, page.imagewidth
             self.channels, self.dtype = self._form.channels, self._form.dtype
+            self.bits = page.bitspersample if stored else self.dtype.itemsize * 8
             self._stored = _stored(path, page)
         except BaseException:
             self._file.close()

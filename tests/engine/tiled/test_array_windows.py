@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from support.window_files import check_windows, picture, write_png
 
+from ladderseg_fast.data import RGB, ImageForm
 from ladderseg_fast.engine.tiled import ArrayWindows, open_windows
 from ladderseg_fast.engine.tiled.array_windows import MappedWindows
 from ladderseg_fast.engine.tiled.png_windows import PngWindows
@@ -81,6 +82,18 @@ def test_damaged_npy_files(tmp_path):
         path.write_bytes(data[:5000])
         with pytest.raises(OSError, match=r"a\.npy: cannot read the array"):
             image.read(60, 70, 0, 90)
+
+
+def test_the_file_has_the_bits_that_are_expected(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    write_png(tmp_path / "a.png", picture(4, np.uint16), 16, 6)
+    tifffile.imwrite(tmp_path / "a.tif", picture(4, np.uint16), photometric="rgb", extrasamples=["unassalpha"])
+    for name in ("a.png", "a.tif"):
+        with open_windows(tmp_path / name, ImageForm(4, 16)) as image:
+            check_windows(image, picture(4, np.uint16))
+        for form in (RGB, ImageForm(4, 12), ImageForm(4, 8)):
+            with pytest.raises(ValueError, match=rf"{form} are expected, but the image has 16 bits per channel"):
+                open_windows(tmp_path / name, form)
 
 
 def test_the_content_decides_about_the_reader(tmp_path):

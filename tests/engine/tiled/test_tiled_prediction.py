@@ -9,6 +9,7 @@ from support.window_files import picture
 
 from ladderseg_fast import ops
 from ladderseg_fast.data import IMAGENET_NORMALISATION as NORMALISATION
+from ladderseg_fast.data import Normalisation
 from ladderseg_fast.engine.evaluation import Views, label_image
 from ladderseg_fast.engine.tiled import ArrayWindows, LabelArray, TileSize, label_rows, predict_tiled
 from ladderseg_fast.engine.tiled.label_rows import LabelRows
@@ -167,8 +168,11 @@ def test_nothing_is_done_for_finished_labels():
     ("image", "message"),
     [
         (picture(3, size=(31, 200)), "an image: image is 31x200, at least 32x32"),
-        (picture(4, size=(200, 200)), "an image: the image has 4 channels, the network sees 3"),
-        (picture(3, np.uint16, size=(200, 200)), "an image: the image has 16 bits per channel, the network sees 8"),
+        (picture(4, size=(200, 200)), "an image: RGB of 8 bits are expected, but the image has 4 channels of 8 bits"),
+        (
+            picture(3, np.uint16, size=(200, 200)),
+            "an image: RGB of 8 bits are expected, but the image has 3 channels of 16 bits",
+        ),
     ],
 )
 def test_images_that_do_not_fit_are_refused(image, message):
@@ -180,6 +184,19 @@ def test_grey_images_are_three_equal_channels():
     grey = picture(1, size=(160, 256))
     model = LocalNetwork()
     assert np.array_equal(tiled_labels(model, grey, TILES), tiled_labels(model, np.repeat(grey, 3, 2), TILES))
+
+
+def test_bands_of_twelve_bits():
+    """As of 16 bits, when their mean and deviation are as large a part of the values."""
+    image, model, labels = picture(3, np.uint16, size=(160, 256)) >> 4, LocalNetwork(), []
+    for bits, share in ((12, 1.0), (16, 4095 / 65535)):
+        labels.append(LabelArray(image.shape[:2]))
+        form = Normalisation((0.5 * share,) * 3, (0.25 * share,) * 3, bits)
+        predict_tiled(model, windows(image), labels[-1], form, TILES)
+    assert (labels[0].labels == labels[1].labels).mean() > 0.999
+    form = Normalisation((0.5,) * 3, (0.25,) * 3, 12)
+    with pytest.raises(ValueError, match="3 bands of 12 bits are expected, but the image has a value of 4096"):
+        predict_tiled(model, windows(image + 1), LabelArray((160, 256)), form, TILES)
 
 
 def test_an_image_that_ends_early_is_reported_and_the_model_stays_as_it_was():
