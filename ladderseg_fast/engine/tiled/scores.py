@@ -46,7 +46,7 @@ class TiledScores:
         self._down, self._across = (Axis.cover(length, tiles, model.min_size) for length in image.size)
         #: Pixels of the image for one logit, along either side.
         self._pitch = pitch = self._measured_pitch()
-        self._tile_rows = -(-tiles.tile // pitch)
+        self._tile_rows = -(-min(tiles.tile, image.size[0]) // pitch)
         self._seams_down = self._down.seams(tiles.overlap, pitch)
         self._seams_across = self._across.seams(tiles.overlap, pitch)
         self.rows = self._down.scores(pitch)

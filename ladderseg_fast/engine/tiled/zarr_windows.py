@@ -2,11 +2,29 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from ...models.weights import MissingPackageError
 from .array_windows import ArrayWindows
+from .windows import check_window
 
 #: Files that say, in formats 3 and 2, that a directory is an array or a group of them.
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
+
+
+class ZarrWindows(ArrayWindows):
+    """Windows of a Zarr array; see ArrayWindows. A chunk without a file has the array's fill value, as in any Zarr."""
+
+    def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """Reads a window [bottom - top, right - left, C]; see Windows.read."""
+        check_window(self.size, top, bottom, left, right)
+        try:
+            return super().read(top, bottom, left, right)
+        except MemoryError:
+            raise
+        except Exception as error:  # every codec has errors of its own
+            where = f"rows {top} to {bottom}, columns {left} to {right}"
+            raise OSError(f"{self.name}: cannot read the chunks of {where} ({error})") from error
 
 
 def is_zarr(path: Path) -> bool:
@@ -14,7 +32,7 @@ def is_zarr(path: Path) -> bool:
     return any((path / mark).is_file() for mark in _MARKS)
 
 
-def zarr_windows(path: Path) -> ArrayWindows:
+def zarr_windows(path: Path) -> ZarrWindows:
     """Windows of the Zarr array in the directory `path`: [H, W, C] or [H, W], uint8 or uint16.
 
     Raises:
@@ -34,4 +52,4 @@ def zarr_windows(path: Path) -> ArrayWindows:
         raise OSError(f"{path}: cannot read the Zarr array ({error})") from error
     if not hasattr(found, "dtype"):
         raise ValueError(f"{path}: a Zarr group, where one array is expected: name the array in it, such as {path}/0")
-    return ArrayWindows(found, str(path))
+    return ZarrWindows(found, str(path))

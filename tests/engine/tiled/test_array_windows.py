@@ -41,6 +41,11 @@ def test_zarr_arrays(tmp_path, zarr_format):
     array[:] = pixels
     with open_windows(tmp_path / "a.zarr") as image:
         check_windows(image, pixels)
+    chunk = max((tmp_path / "a.zarr").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else -1)
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    with open_windows(tmp_path / "a.zarr") as image:
+        with pytest.raises(OSError, match=r"a\.zarr: cannot read the chunks of rows 0 to 70, columns 0 to 90"):
+            image.read(0, 70, 0, 90)
     zarr.create_group(tmp_path / "group", zarr_format=zarr_format)
     with pytest.raises(ValueError, match="a Zarr group, where one array is expected"):
         open_windows(tmp_path / "group")

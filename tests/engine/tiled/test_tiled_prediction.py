@@ -216,6 +216,12 @@ def test_an_image_that_ends_early_is_reported_and_the_model_stays_as_it_was():
     assert model.training and model.layers[3].training
 
 
+def test_a_large_tile_takes_no_more_than_the_image():
+    image, model = picture(3, size=(64, 96)), LocalNetwork()
+    expected = tiled_labels(model, image, TileSize(96, 32))
+    assert np.array_equal(tiled_labels(model, image, TileSize(2**40, 0)), expected)
+
+
 class Announced:
     """An image whose header announces more than any memory holds, and whose file ends at once."""
 
