@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -109,6 +110,21 @@ def test_predict_in_tiles(root, run, tmp_path, capsys):
     expected = np.asarray(Image.open(tmp_path / "whole/one_labels.png"))
     for name in ("one", "two"):
         assert np.array_equal(np.asarray(Image.open(tmp_path / f"tiled/{name}_labels.png")), expected)
+
+
+@pytest.mark.parametrize("kind", ["unspecified", "unassalpha", "png"])
+def test_tiles_of_images_with_transparency(root, run, tmp_path, kind):
+    """The fourth band is one, whatever it is called."""
+    pixels = tifffile.imread(root / "images/val/d.tif")
+    path = tmp_path / ("a.png" if kind == "png" else "a.tif")
+    if kind == "png":
+        path.write_bytes(imagecodecs.png_encode(pixels))
+    else:
+        tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=[kind])
+    for name, more in (("whole", ["--size", "own"]), ("tiles", ["--tile", "128"])):
+        assert main(["predict", str(run), str(path), "--out", str(tmp_path / name), *more]) == 0
+    whole, tiles = (np.asarray(Image.open(tmp_path / name / "a_labels.png")) for name in ("whole", "tiles"))
+    assert np.array_equal(whole, tiles)
 
 
 def test_images_that_do_not_fit_the_model_are_named(root, run, trained, tmp_path, capsys):
