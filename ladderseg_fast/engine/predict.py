@@ -14,6 +14,7 @@ from .. import ops
 from ..data import RGB, ImageForm, Normalisation, read_image, resize_image
 from ..models import SegmentationModel
 from ..models.segmentation_model import evaluating
+from ..models.weights import MissingPackageError
 from .errors import SystemRefusal
 from .evaluation.averaging import mean_probabilities
 from .refusals import refusals_named
@@ -43,10 +44,14 @@ class LabelledImage(Generic[Source]):
 
 @dataclass(frozen=True, eq=False)
 class UnusableImage(Generic[Source]):
-    """An image that has no labels: an OSError or ValueError if it cannot be read, a SystemRefusal if memory lacks."""
+    """An image that has no labels, and why.
+
+    error: an OSError or ValueError if it cannot be read, a MissingPackageError if that needs a package that is not
+    installed, a SystemRefusal if memory lacks.
+    """
 
     source: Source
-    error: OSError | ValueError | SystemRefusal
+    error: OSError | ValueError | MissingPackageError | SystemRefusal
 
 
 def prediction_size(image_size: tuple[int, int], trained_size: tuple[int, int], least: int) -> tuple[int, int]:
@@ -105,8 +110,8 @@ def label_images(
             through it.
         normalisation: also says which form the images have.
         size: as for predict_image.
-        read: gives the pixels [H, W, bands] of a source, in the form that it gets; called in threads. Its OSError and
-            ValueError are reported.
+        read: gives the pixels [H, W, bands] of a source, in the form that it gets; called in threads. Its OSError,
+            ValueError and MissingPackageError are reported.
         batch: greatest number of consecutive images of one size for the network that it computes at once.
         pixels: also give each image as it was read.
         probabilities: also give the probabilities of all classes. These need 2 bytes per class and pixel.
@@ -118,7 +123,7 @@ def label_images(
                 image = read(source, normalisation.form)
                 seen = _network_size(image.shape[:2], trained_size, size, model.min_size)
                 return _Prepared(source, image, normalisation, seen, pixels)
-        except (OSError, ValueError, SystemRefusal) as error:
+        except (OSError, ValueError, MissingPackageError, SystemRefusal) as error:
             return UnusableImage(source, error)
 
     with closing(map_ahead(prepare, sources, ahead=batch + suitable_threads())) as prepared:

@@ -21,6 +21,7 @@ from ladderseg_fast.engine import (
 from ladderseg_fast.engine.predict import _label
 from ladderseg_fast.engine.threads import suitable_threads
 from ladderseg_fast.models.segmentation_model import evaluating
+from ladderseg_fast.models.weights import MissingPackageError
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,19 @@ def test_memory_that_lacks_for_a_batch(model, arrays, monkeypatch):
     assert results[1].source is arrays[4]
 
 
+def test_a_package_that_one_image_needs_is_missing(model, arrays):
+    def read(number, form):
+        if number == 1:
+            raise MissingPackageError("needs a package")
+        return arrays[number]
+
+    assert [type(result) for result in labelled(model, range(3), read=read)] == [
+        LabelledImage,
+        UnusableImage,
+        LabelledImage,
+    ]
+
+
 def test_any_source_with_a_reader(model, arrays):
     results = labelled(model, range(3), read=lambda number, form: arrays[number], size="own")
     assert [(result.source, result.labels.shape) for result in results] == list(enumerate(SIZES[:3]))
@@ -149,7 +163,7 @@ def test_probabilities(model, arrays):
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_memory_does_not_grow_with_the_number_of_images(model, arrays, keep):
-    """Few of forty exist at a time: those being read; where they are kept, also those ahead and of a batch."""
+    """Few of twenty exist at a time: those being read; where they are kept, also those ahead and of a batch."""
     references, most = [], 0
 
     class Pixels(np.ndarray):
@@ -160,7 +174,7 @@ def test_memory_does_not_grow_with_the_number_of_images(model, arrays, keep):
         references.append(weakref.ref(pixels))
         return pixels
 
-    for _ in label_images(model, range(40), IMAGENET_NORMALISATION, (64, 96), read=read, batch=2, pixels=keep):
+    for _ in label_images(model, range(20), IMAGENET_NORMALISATION, (64, 96), read=read, batch=2, pixels=keep):
         most = max(most, sum(reference() is not None for reference in references))
-    assert len(references) == 40
+    assert len(references) == 20
     assert most <= suitable_threads() + (6 if keep else 0)
