@@ -2,7 +2,7 @@ import pytest
 import torch
 from support.bn_operator_suite import BnConvOperatorSuite
 from support.comparison import FLOAT64_TOLERANCE, assert_near
-from support.devices import cuda_only, tensor_cores_only
+from support.devices import cpu_only, cuda_only, tensor_cores_only
 from support.operator_suite import Arguments, evaluate, random, threads
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from ladderseg_fast.ops import layout, reference
 from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
 from ladderseg_fast.ops.backend import backend_of, real_dtype
 from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
+from ladderseg_fast.ops.cost import Cost
 
 
 class TestBnReluConv3x3(BnConvOperatorSuite):
@@ -104,11 +105,30 @@ def test_strip_of_rows(size: tuple[int, ...], rows: tuple[int, int], dilation: i
     check_strip(rows, dilation, size, torch.float64)
 
 
+@cpu_only
 @pytest.mark.parametrize("team", [1, 2, 3])
 def test_team_with_many_channels(team: int) -> None:
     """Members of a team divide the tiles for the weight gradient, or the input channels if each has enough of these."""
     with threads(team):
         check_strip((3, 8), 1, (1, 400, 11, 9, 20), torch.float64)
+
+
+@cpu_only
+@pytest.mark.parametrize(
+    ("size", "products"), [((1, 3, 64, 60, 5), 36 * 16 * 15), ((2, 3, 3, 4, 5), 16 * 2 * 2 * 2)], ids=["4x4", "2x2"]
+)
+def test_operations_are_those_of_the_tiles(size: tuple[int, ...], products: int) -> None:
+    """`products` are the multiplications per pair of channels: points of a tile times tiles."""
+    *_, outputs = size
+    x = layout.pixel_major(random(*size[:4], seed=1).float())
+    vectors, weight = [torch.ones(3)] * 4, torch.ones(outputs, 3, 3, 3)
+    out = layout.empty(x, size[0], outputs, *size[2:4])
+    costs: list[Cost] = []
+    with backend_of(x.device).observed_by(lambda kernel, cost: costs.append(cost)):
+        bn_relu_conv3x3_forward(x, Norm.of(*vectors), weight, 1, out)
+        bn_relu_conv3x3_backward(Gradient(out), x, Norm.of(*vectors), weight, 1, layout.empty(x, *x.shape))
+    operations = 2 * products * 3 * outputs
+    assert [cost.operations for cost in costs] == [operations, 2 * operations]
 
 
 @cuda_only
