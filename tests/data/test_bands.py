@@ -125,7 +125,17 @@ def test_upright(tmp_path, orientation):
     save_png(tmp_path / "a.png", wide, behind=chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
     for name in ("a.tif", "a.png"):
         assert np.array_equal(read_image(tmp_path / name, ImageForm(3, 16)), expected.astype(int) * 257)
-    assert read_header(tmp_path / "a.tif").size == expected.shape[:2]
+    five = tmp_path / "five.tif"  # which Pillow does not open
+    tifffile.imwrite(
+        five,
+        np.repeat(wide[..., :1], 5, 2),
+        photometric="minisblack",
+        planarconfig="contig",
+        extratags=[(274, 3, 1, orientation, True)],
+    )
+    assert np.array_equal(read_image(five, ImageForm(5, 16))[..., 4], expected[..., 0].astype(int) * 257)
+    for path in (tmp_path / "a.tif", five):
+        assert read_header(path).size == expected.shape[:2]
 
 
 def test_refused(tmp_path):
