@@ -96,7 +96,7 @@ def peak_rate() -> float:
     best, repeats = 0.0, 1 << 16
     for _ in range(10):
         started = time.perf_counter()
-        operations = _core.product_rate(_core.Cpu(False, torch.get_num_threads()), repeats)
+        operations = _core.product_rate(_core.Cpu(_core.Element.float32, torch.get_num_threads()), repeats)
         best = max(best, operations / (time.perf_counter() - started))
     return best
 

@@ -34,6 +34,7 @@ def info() -> dict[str, str]:
         "instruction sets compiled in": build["instruction_sets"],
         "supported by this CPU": " ".join(_core.supported_instruction_sets()),
         "in use": _core.instruction_set(),
+        "bfloat16 on the CPU": _bfloat16(),
         "CUDA kernels": images.describe(),
         "lean steps on GPUs": _steps(),
         "cost model of memory plans": _cost_model(),
@@ -43,6 +44,19 @@ def info() -> dict[str, str]:
         "Python": f"{platform.python_version()}, {sys.executable}",
         "platform": platform.platform(),
     }
+
+
+def _bfloat16() -> str:
+    """Whether lean models follow torch.autocast to bfloat16 on the CPU."""
+    if _core.has_bfloat16():
+        return "yes, with torch.autocast"
+    for where, names in {
+        "this build": _core.build_info()["instruction_sets"].split(),
+        "this CPU": _core.supported_instruction_sets(),
+    }.items():
+        if "avx512_bf16" not in names:
+            return f"no: {where} has no AVX512-BF16"
+    return f"no: {_core.instruction_set()} is in use"
 
 
 def _steps() -> str:

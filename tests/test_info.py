@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.operator_suite import instruction_set
 
 from ladderseg_fast import _core
 from ladderseg_fast.info import info, openmp_runtimes
@@ -42,6 +43,18 @@ def test_instruction_sets_are_consistent():
     assert "baseline" in SUPPORTED
     assert set(SUPPORTED) <= set(compiled)
     assert _core.instruction_set() in SUPPORTED
+
+
+@pytest.mark.parametrize("name", SUPPORTED)
+def test_bfloat16(name):
+    with instruction_set(name):
+        fact = info()["bfloat16 on the CPU"]
+        if _core.has_bfloat16():
+            assert fact == "yes, with torch.autocast"
+        elif "avx512_bf16" in SUPPORTED:
+            assert fact == f"no: {name} is in use"
+        else:
+            assert fact in ("no: this build has no AVX512-BF16", "no: this CPU has no AVX512-BF16")
 
 
 def test_command_prints_every_fact(tmp_path):

@@ -14,13 +14,13 @@ namespace ladderseg::bindings {
 namespace {
 
 Elements elements(const Cpu& cpu) {
-  const int64_t bytes = cpu.double_precision ? sizeof(double) : sizeof(float);
-  return {bytes, bytes, 1};
+  const int64_t real = cuda::real_bytes(cpu.element);
+  return {cuda::element_bytes(cpu.element), real, real, 1};
 }
 
 Elements elements(const cuda::Queue& queue) {
   const int64_t bytes = cuda::element_bytes(queue.element);
-  return {bytes, cuda::real_bytes(queue.element), 16 / bytes};
+  return {bytes, bytes, cuda::real_bytes(queue.element), 16 / bytes};
 }
 
 // An argument in Python, where it has no name.
@@ -41,6 +41,11 @@ void define(py::module_& module, const char* kernel, const Run& run) {
 
 const Kernels<float>& kernels(float) { return *instruction_set().float32; }
 const Kernels<double>& kernels(double) { return *instruction_set().float64; }
+const Kernels<BFloat16>& kernels(BFloat16) {
+  const InstructionSet& set = instruction_set();
+  if (!set.bfloat16) throw std::invalid_argument("instruction set " + std::string(set.name) + " has no bfloat16");
+  return *set.bfloat16;
+}
 
 // Runs a kernel for elements of type T, and adds the call to the recording of this thread, if there is one.
 template <class T, class Arguments>
@@ -55,16 +60,19 @@ void run_on_cpu(const char* kernel, Kernel<Arguments> Kernels<T>::* run, const A
 }
 
 // Releases the GIL while the kernel runs.
-template <class Single, class Double, class... Values>
+template <class Single, class Double, class Half, class... Values>
 void define_on_cpu(py::module_& module, const char* kernel, Single (*single)(const Checks&, Values...),
-                   Double (*double_)(const Checks&, Values...), Kernel<Single> Kernels<float>::* run_single,
-                   Kernel<Double> Kernels<double>::* run_double) {
+                   Double (*double_)(const Checks&, Values...), Half (*half)(const Checks&, Values...),
+                   Kernel<Single> Kernels<float>::* run_single, Kernel<Double> Kernels<double>::* run_double,
+                   Kernel<Half> Kernels<BFloat16>::* run_half) {
   define<Cpu, Values...>(module, kernel, [=](const Checks& checks, const Cpu& cpu, Values... values) {
     const py::gil_scoped_release release;
-    if (cpu.double_precision)
+    if (cpu.element == cuda::Element::float64)
       run_on_cpu(kernel, run_double, double_(checks, values...), cpu.threads);
-    else
+    else if (cpu.element == cuda::Element::float32)
       run_on_cpu(kernel, run_single, single(checks, values...), cpu.threads);
+    else
+      run_on_cpu(kernel, run_half, half(checks, values...), cpu.threads);
   });
 }
 
@@ -81,9 +89,9 @@ void define_on_cuda(py::module_& module, const char* kernel, Arguments (*argumen
 void register_kernels(py::module_& module) {
   std::vector<std::string> names;
 #define CPU_PROBE(name, Arguments)
-#define ON_CPU(name)                                                                                         \
-  define_on_cpu(module, #name, arguments_of::name<float>, arguments_of::name<double>, &Kernels<float>::name, \
-                &Kernels<double>::name);
+#define ON_CPU(name)                                                                                                \
+  define_on_cpu(module, #name, arguments_of::name<float>, arguments_of::name<double>, arguments_of::name<BFloat16>, \
+                &Kernels<float>::name, &Kernels<double>::name, &Kernels<BFloat16>::name);
 #define ON_CUDA(name) define_on_cuda(module, #name, arguments_of::name<void>, cuda::name);
 #define CPU_KERNEL(name, Arguments) \
   names.push_back(#name);           \

@@ -9,7 +9,7 @@ namespace ladderseg::bindings {
 
 // The element type, and the size of the team.
 struct Cpu {
-  bool double_precision;
+  cuda::Element element;  // float32, float64 or bfloat16
   int threads;
 };
 

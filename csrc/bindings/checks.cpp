@@ -71,7 +71,7 @@ void Checks::optional_vector(const char* name, const Memory& vector, int64_t cha
   optional_memory(name, vector, channels, elements.real);
 }
 
-void Checks::weight(const Memory& weight, int64_t count) const { memory("weight", weight, count, elements.map); }
+void Checks::weight(const Memory& weight, int64_t count) const { memory("weight", weight, count, elements.weight); }
 
 void Checks::grad_weight(const Memory& weight, int64_t count) const {
   optional_memory("grad_weight", weight, count, elements.real);

@@ -13,9 +13,10 @@ namespace ladderseg::bindings {
 
 // Element sizes of a call's memory, and properties of its device.
 struct Elements {
-  int64_t map;    // bytes of an element of maps and weights
-  int64_t real;   // bytes of an element of vectors and weight gradients
-  int64_t chunk;  // weights of 3x3 convolutions have their channels padded to multiples of this
+  int64_t map;     // bytes of an element of maps
+  int64_t weight;  // bytes of an element of weights
+  int64_t real;    // bytes of an element of vectors and weight gradients
+  int64_t chunk;   // weights of 3x3 convolutions have their channels padded to multiples of this
 };
 
 // The arguments of one call of `kernel`.

@@ -21,24 +21,30 @@ namespace py = pybind11;
 namespace ladderseg::bindings {
 namespace {
 
-Cpu cpu(bool double_precision, int threads) {
+Cpu cpu(cuda::Element element, int threads) {
   if (threads < 1) throw py::value_error("threads must be at least 1, got " + std::to_string(threads));
-  return {double_precision, threads};
+  if (element == cuda::Element::float16) throw py::value_error("there are no kernels for float16 on the CPU");
+  return {element, threads};
 }
 
 double product_rate(const Cpu& cpu, int64_t repeats) {
   const py::gil_scoped_release release;
   double operations = 0.0;
-  if (cpu.double_precision)
-    instruction_set().float64->product_rate({repeats, &operations}, cpu.threads);
+  const InstructionSet& set = instruction_set();
+  if (cpu.element == cuda::Element::float64)
+    set.float64->product_rate({repeats, &operations}, cpu.threads);
+  else if (cpu.element == cuda::Element::float32)
+    set.float32->product_rate({repeats, &operations}, cpu.threads);
+  else if (set.bfloat16)
+    set.bfloat16->product_rate({repeats, &operations}, cpu.threads);
   else
-    instruction_set().float32->product_rate({repeats, &operations}, cpu.threads);
+    throw std::invalid_argument("instruction set " + std::string(set.name) + " has no bfloat16");
   return operations;
 }
 
 int64_t conv3x3_products(int64_t images, int64_t height, int64_t width, int64_t dilation, int64_t inputs,
-                         int64_t outputs) {
-  const TileGrid grid = conv3x3_tiles(images, height, width, dilation, inputs, outputs);
+                         int64_t outputs, bool bfloat16) {
+  const TileGrid grid = conv3x3_tiles(images, height, width, dilation, inputs, outputs, bfloat16);
   return inputs * outputs * grid.products(grid.count());
 }
 
@@ -74,7 +80,7 @@ void choose_instruction_set(const std::string& name) {
 }
 
 void register_arguments(py::module_& module) {
-  py::class_<Cpu>(module, "Cpu").def(py::init(&cpu), py::arg("double_precision"), py::arg("threads"));
+  py::class_<Cpu>(module, "Cpu").def(py::init(&cpu), py::arg("element"), py::arg("threads"));
   py::class_<Map>(module, "FeatureMap")
       .def(py::init<Address, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>(), py::arg("data"),
            py::arg("device"), py::arg("element_bytes"), py::arg("n"), py::arg("h"), py::arg("w"), py::arg("c"),
@@ -109,7 +115,7 @@ void register_processor(py::module_& module) {
   module.def("product_rate", &product_rate, py::arg("target"), py::arg("repeats"),
              "Do products in cache; returns how many operations they were.");
   module.def("conv3x3_products", &conv3x3_products, py::arg("images"), py::arg("height"), py::arg("width"),
-             py::arg("dilation"), py::arg("inputs"), py::arg("outputs"),
+             py::arg("dilation"), py::arg("inputs"), py::arg("outputs"), py::arg("bfloat16"),
              "Multiplications of a 3x3 convolution, or of one of its two gradients.");
   module.def(
       "advise_huge_pages", [](Address data, size_t bytes) { advise_huge_pages(pointer<void>(data), bytes); },
@@ -122,6 +128,9 @@ void register_processor(py::module_& module) {
   module.def("build_info", &build_info, "What this build is made of.");
   module.def("supported_instruction_sets", [] { return instruction_set_names(true); });
   module.def("instruction_set", [] { return std::string(instruction_set().name); }, "The one in use.");
+  module.def(
+      "has_bfloat16", [] { return instruction_set().bfloat16 != nullptr; },
+      "Whether the instruction set in use has kernels for bfloat16.");
   module.def("set_instruction_set", &choose_instruction_set, py::arg("name"),
              "Choose by name; ValueError if it is not available.");
 }
@@ -131,8 +140,8 @@ void register_processor(py::module_& module) {
 
 PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of ladderseg_fast.";
-  ladderseg::bindings::register_arguments(module);
   ladderseg::bindings::register_cuda(module);
+  ladderseg::bindings::register_arguments(module);
   ladderseg::bindings::register_recorded_launches(module);
   ladderseg::bindings::register_kernels(module);
   ladderseg::bindings::register_processor(module);

@@ -6,7 +6,7 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// Pixels whose sums are kept in T before they go to the double totals.
+// Pixels whose sums are kept in the type of arithmetic before they go to the double totals.
 constexpr int64_t kFlush = 64;
 
 template <bool has_shortcut_norm, class T>
@@ -14,7 +14,7 @@ LADDERSEG_INLINE void forward_pixel(const BnAddReluForward<T>& args, int64_t p) 
   const T* const x = args.input.pixel(p);
   const T* const shortcut = args.shortcut.pixel(p);
   T* const output = args.output.pixel(p);
-  const Norm<T> norm = args.norm, shortcut_norm = args.shortcut_norm;
+  const Norm<RealOf<T>> norm = args.norm, shortcut_norm = args.shortcut_norm;
   for_each_channel_vector<T>(args.input.c, [&](int64_t c, auto zero) {
     using V = decltype(zero);
     const V y = (load_as<V>(x + c) - load_as<V>(norm.mean + c)) * load_as<V>(norm.scale + c);
@@ -40,26 +40,27 @@ void bn_add_relu_forward(const BnAddReluForward<T>& args, int threads) {
 // One member's sums: those of the input, and for the shortcut the second alone, because both have the same first.
 template <class T>
 struct UnitSums {
+  using Real = RealOf<T>;
   BnSumsScratch<T> input;
-  Region<T> centred;
+  Region<Real> centred;
   Region<double> total_centred;
 
   LADDERSEG_INLINE UnitSums(ScratchLayout& layout, int64_t channels)
-      : input(layout, channels), centred(layout.add<T>(channels)), total_centred(layout.add<double>(channels)) {}
+      : input(layout, channels), centred(layout.add<Real>(channels)), total_centred(layout.add<double>(channels)) {}
 
   LADDERSEG_INLINE void start(char* base, int64_t channels) const {
     input.start(base, channels);
-    for (int64_t c = 0; c < channels; ++c) centred.in(base)[c] = T(0);
+    for (int64_t c = 0; c < channels; ++c) centred.in(base)[c] = Real(0);
     for (int64_t c = 0; c < channels; ++c) total_centred.in(base)[c] = 0.0;
   }
 
   LADDERSEG_INLINE void flush(char* base, int64_t channels) const {
     input.flush(base, channels);
-    T* const sum = centred.in(base);
+    Real* const sum = centred.in(base);
     double* const total = total_centred.in(base);
     for (int64_t c = 0; c < channels; ++c) {
       total[c] += static_cast<double>(sum[c]);
-      sum[c] = T(0);
+      sum[c] = Real(0);
     }
   }
 
@@ -89,12 +90,12 @@ LADDERSEG_INLINE void backward_pixel(const BnAddReluBackward<T>& args, int64_t p
   const T* const shortcut = has_shortcut_norm ? args.shortcut.pixel(p) : nullptr;
   T* const grad_input = args.grad_input.data ? args.grad_input.pixel(p) : nullptr;
   T* const grad_shortcut = args.grad_shortcut.data ? args.grad_shortcut.pixel(p) : nullptr;
-  T* const masked = sums.input.masked.in(base);
-  T* const centred = sums.input.centred.in(base);
-  T* const shortcut_centred = sums.centred.in(base);
+  RealOf<T>* const masked = sums.input.masked.in(base);
+  RealOf<T>* const centred = sums.input.centred.in(base);
+  RealOf<T>* const shortcut_centred = sums.centred.in(base);
   for_each_channel_vector<T>(args.input.c, [&](int64_t c, auto zero) {
     using V = decltype(zero);
-    const auto at = [&](const T* data) { return load_as<V>(data + c); };
+    const auto at = [&](const auto* data) { return load_as<V>(data + c); };
     V g = at(grad);
     if constexpr (has_correction) g = g - at(gradient.constant) - at(gradient.slope) * (at(grad_x) - at(gradient.mean));
     const V m = relu_mask(at(output), g);

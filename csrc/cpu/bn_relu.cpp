@@ -6,7 +6,7 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// Pixels whose sums are kept in T before they go to the double totals.
+// Pixels whose sums are kept in the type of arithmetic before they go to the double totals.
 constexpr int64_t kFlush = 64;
 
 template <class T>
@@ -25,8 +25,9 @@ void bn_relu_backward_range(const BnReluBackward<T>& args, Range range, const Bn
   for (int64_t begin = range.begin; begin < range.end; begin += kFlush) {
     const int64_t end = smaller(begin + kFlush, range.end);
     for (int64_t p = begin; p < end; ++p)
-      bn_relu_backward_pixel<accumulate>(channels, args.input.pixel(p), args.grad_output.pixel(p), T(1), args.norm,
-                                         args.grad_input.pixel(p), sums.masked.in(base), sums.centred.in(base));
+      bn_relu_backward_pixel<accumulate>(channels, args.input.pixel(p), args.grad_output.pixel(p), RealOf<T>(1),
+                                         args.norm, args.grad_input.pixel(p), sums.masked.in(base),
+                                         sums.centred.in(base));
     sums.flush(base, channels);
   }
 }

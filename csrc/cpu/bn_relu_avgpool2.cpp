@@ -1,4 +1,6 @@
 // BN-ReLU-avgpool 2x2, forward and backward: see ladderseg/bn_relu_avgpool2.h.
+#include <cstring>
+
 #include "bn_sums.h"
 #include "operators.h"
 #include "parallel.h"
@@ -10,24 +12,23 @@ template <class T>
 void bn_relu_avgpool2_forward(const BnReluAvgpool2Forward<T>& args, int threads) {
   const int64_t channels = args.input.c;
   parallel(threads, [&](int member, int team) {
-    const T* __restrict mean = args.norm.mean;
-    const T* __restrict scale = args.norm.scale;
-    const T* __restrict shift = args.norm.shift;
     const Range range = split(args.output.pixels(), member, team);
     for (int64_t p = range.begin; p < range.end; ++p) {
       const int64_t x = p % args.output.w;
       const int64_t y = p / args.output.w % args.output.h;
       const int64_t image = p / (args.output.w * args.output.h);
-      const T* __restrict a = args.input.at(image, 2 * y, 2 * x);
-      const T* __restrict b = a + args.input.pixel_stride;
-      const T* __restrict c = args.input.at(image, 2 * y + 1, 2 * x);
-      const T* __restrict d = c + args.input.pixel_stride;
-      T* __restrict output = args.output.pixel(p);
-      for (int64_t i = 0; i < channels; ++i) {
-        const T top = relu((a[i] - mean[i]) * scale[i] + shift[i]) + relu((b[i] - mean[i]) * scale[i] + shift[i]);
-        const T bottom = relu((c[i] - mean[i]) * scale[i] + shift[i]) + relu((d[i] - mean[i]) * scale[i] + shift[i]);
-        output[i] = (top + bottom) * T(0.25);
-      }
+      const T* const a = args.input.at(image, 2 * y, 2 * x);
+      const T* const b = a + args.input.pixel_stride;
+      const T* const c = args.input.at(image, 2 * y + 1, 2 * x);
+      const T* const d = c + args.input.pixel_stride;
+      T* const output = args.output.pixel(p);
+      for_each_channel_vector<T>(channels, [&](int64_t i, auto zero) {
+        using V = decltype(zero);
+        const V mean = load_as<V>(args.norm.mean + i), scale = load_as<V>(args.norm.scale + i);
+        const V shift = load_as<V>(args.norm.shift + i);
+        const auto y = [&](const T* pixel) { return relu((load_as<V>(pixel + i) - mean) * scale + shift); };
+        store_as<V>(output + i, ((y(a) + y(b)) + (y(c) + y(d))) * RealOf<T>(0.25));
+      });
     }
   });
 }
@@ -45,10 +46,10 @@ void bn_relu_avgpool2_backward_range(const BnReluAvgpool2Backward<T>& args, Rang
       T* grad_input = args.grad_input.at(image, y, x);
       if (y / 2 < pooled_height && x / 2 < pooled_width) {
         bn_relu_backward_pixel<accumulate>(channels, args.input.at(image, y, x),
-                                           args.grad_output.at(image, y / 2, x / 2), T(0.25), args.norm, grad_input,
-                                           sums.masked.in(base), sums.centred.in(base));
+                                           args.grad_output.at(image, y / 2, x / 2), RealOf<T>(0.25), args.norm,
+                                           grad_input, sums.masked.in(base), sums.centred.in(base));
       } else if (!accumulate) {
-        for (int64_t c = 0; c < channels; ++c) grad_input[c] = T(0);
+        std::memset(grad_input, 0, channels * sizeof(T));
       }
       if (x % 64 == 63) sums.flush(base, channels);
     }

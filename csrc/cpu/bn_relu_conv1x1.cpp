@@ -17,7 +17,7 @@ void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>& args, int threads) {
   constexpr int64_t columns = RegisterBlock<T>::columns;
   const bool want_statistics = args.output_mean != nullptr;
   ScratchLayout shared;
-  const Region<T> packed = shared.add<T>(round_up(outputs, columns) * channels);
+  const Region<T> packed = shared.add<T>(round_up(outputs, columns) * panel_rows<T>(channels));
   const Region<int64_t> counts = shared.add<int64_t>(threads);
   ScratchLayout own;
   const ProjectionTile<T> tile(own, channels, outputs);
@@ -38,7 +38,7 @@ void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>& args, int threads) {
       const int64_t next = smaller(kTilePixels, range.end - p - pixels);
       tile.run(base, args.input.pixel(p), args.input.pixel_stride, pixels, next, args.norm, packed.in(scratch),
                args.output.pixel(p), args.output.pixel_stride,
-               [&](int64_t m, int64_t count, const T* product) __attribute__((always_inline)) {
+               [&](int64_t m, int64_t count, const RealOf<T>* product) __attribute__((always_inline)) {
                  copy_products(product, pixels, count, args.output.pixel(p) + m, args.output.pixel_stride);
                  if (want_statistics) statistics.add_part(base, product, pixels, columns, m, count);
                });
@@ -60,6 +60,7 @@ void bn_relu_conv1x1_forward(const BnReluConv1x1Forward<T>& args, int threads) {
 // a member holds one tile of grad_output, one block of g and one of y.
 template <class T>
 struct Conv1x1Backward {
+  using Real = RealOf<T>;
   using Block = RegisterBlock<T>;
   using Vector = typename Simd<T>::Vector;
   static constexpr int64_t columns = Block::columns;
@@ -68,11 +69,13 @@ struct Conv1x1Backward {
   const int64_t channels, outputs;
   const int64_t blocks;  // of input channels
   const int64_t padded;  // channels, rounded up to whole blocks
+  const int64_t depth;   // outputs, rounded up to whole rows of a panel
   ScratchLayout shared, own;
-  const Region<T> packed;              // weight as panels [blocks][outputs][columns]
-  const Region<T> mean, scale, shift;  // [padded]
+  const Region<T> packed;                 // weight as panels [blocks][depth][columns]
+  const Region<Real> mean, scale, shift;  // [padded]
   const GradientTile<T> grad_output;
-  const Region<T> g, y, x_edge, grad_edge;  // [kTilePixels, columns]
+  const Region<Real> g;                  // [kTilePixels, columns]
+  const Region<T> y, x_edge, grad_edge;  // likewise
   const WeightGradient<T> grad_weight;
   const BnSumsScratch<T> sums;
 
@@ -82,12 +85,13 @@ struct Conv1x1Backward {
         outputs(args.grad_output.grad.c),
         blocks(round_up(channels, columns) / columns),
         padded(blocks * columns),
-        packed(shared.add<T>(padded * outputs)),
-        mean(shared.add<T>(padded)),
-        scale(shared.add<T>(padded)),
-        shift(shared.add<T>(padded)),
+        depth(panel_rows<T>(outputs)),
+        packed(shared.add<T>(padded * depth)),
+        mean(shared.add<Real>(padded)),
+        scale(shared.add<Real>(padded)),
+        shift(shared.add<Real>(padded)),
         grad_output(own, outputs),
-        g(own.add<T>(kTilePixels * columns)),
+        g(own.add<Real>(kTilePixels * columns)),
         y(own.add<T>(kTilePixels * columns)),
         x_edge(own.add<T>(kTilePixels * columns)),
         grad_edge(own.add<T>(kTilePixels * columns)),
@@ -99,16 +103,23 @@ struct Conv1x1Backward {
     for (int64_t block = mine.begin; block < mine.end; ++block) {
       const int64_t first = block * columns;
       const int64_t width = smaller(columns, channels - first);
-      for (int64_t m = 0; m < outputs; ++m)
-        copy_padded(args.weight + m * channels + first, width, packed.in(scratch) + (block * outputs + m) * columns);
+      T* const panel = packed.in(scratch) + block * depth * columns;
+      for (int64_t m = 0; m < depth; ++m)
+        if (m < outputs && width == columns)
+          copy_elements(args.weight + m * channels + first, columns, panel + m * columns);
+        else
+          for (int64_t j = 0; j < columns; ++j)
+            put(panel[m * columns + j], m < outputs && j < width ? args.weight[m * channels + first + j] : Real(0));
+      pair_panel(panel, depth);
       copy_padded(args.norm.mean + first, width, mean.in(scratch) + first);
       copy_padded(args.norm.scale + first, width, scale.in(scratch) + first);
       copy_padded(args.norm.shift + first, width, shift.in(scratch) + first);
     }
   }
 
-  static LADDERSEG_INLINE void copy_padded(const T* from, int64_t width, T* to) {
-    for (int64_t j = 0; j < columns; ++j) to[j] = j < width ? from[j] : T(0);
+  template <class Element>
+  static LADDERSEG_INLINE void copy_padded(const Element* from, int64_t width, Element* to) {
+    for (int64_t j = 0; j < columns; ++j) to[j] = j < width ? from[j] : Element{};
   }
 
   LADDERSEG_INLINE void start(char* base) const {
@@ -125,7 +136,7 @@ struct Conv1x1Backward {
       const Vector scale_c = load(scale.in(scratch) + first + j);
       const Vector shift_c = load(shift.in(scratch) + first + j);
       Vector masked = {}, centred = {};
-      const T* grad = g.in(base) + j;
+      const Real* grad = g.in(base) + j;
       T* normalised = y.in(base) + j;
       for (int64_t p = 0; p < pixels; ++p) {
         T* to = grad_input + p * grad_input_row + j;
@@ -137,8 +148,8 @@ struct Conv1x1Backward {
         masked += m;
         centred += m * d;
       }
-      T* sum_masked = sums.masked.in(base) + first + j;
-      T* sum_centred = sums.centred.in(base) + first + j;
+      Real* sum_masked = sums.masked.in(base) + first + j;
+      Real* sum_centred = sums.centred.in(base) + first + j;
       store(sum_masked, load(sum_masked) + masked);
       store(sum_centred, load(sum_centred) + centred);
     }
@@ -173,7 +184,7 @@ struct Conv1x1Backward {
     const T* const go = grad_output.in(base);
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * columns;
-      const T* panel = packed.in(scratch) + block * outputs * columns;
+      const T* panel = packed.in(scratch) + block * depth * columns;
       for (int64_t p = 0; p < rows; p += Block::rows) {
         prefetch_next(first_pixel, pixels, next_pixels, block, p / Block::rows, rows / Block::rows);
         multiply<false>(outputs, go + p * grad_output.row, grad_output.row, 1, panel, g.in(base) + p * columns,
@@ -185,7 +196,7 @@ struct Conv1x1Backward {
                                       args.grad_input.pixel_stride);
       else
         backward_edge<accumulate>(scratch, base, first, first_pixel, pixels);
-      const T* const next_panel = block + 1 < blocks ? panel + outputs * columns : nullptr;
+      const T* const next_panel = block + 1 < blocks ? panel + depth * columns : nullptr;
       if (args.grad_weight) grad_weight.add(base, block, grad_output, y.in(base), pixels, next_panel);
     }
     sums.flush(base, padded);
@@ -260,13 +271,20 @@ void bn_relu_conv1x1_weight(const BnReluConv1x1Weight<T>& args, int threads) {
       grad_output.load(base, args.grad_output, p, pixels);
       for (int64_t block = 0; block < grad_weight.blocks; ++block) {
         const int64_t first = block * columns, width = smaller(columns, channels - first);
-        const Norm<T> norm{args.norm.mean + first, args.norm.scale + first, args.norm.shift + first};
+        const Norm<RealOf<T>> norm{args.norm.mean + first, args.norm.scale + first, args.norm.shift + first};
         for (int64_t i = 0; i < pixels; ++i) {
           T* const to = y.in(base) + i * columns;
-          bn_relu_pixel(width, args.input.pixel(p + i) + first, norm, to);
+          const T* const x = args.input.pixel(p + i) + first;
           if (args.centre)
-            for (int64_t j = 0; j < width; ++j) to[j] -= args.centre[first + j];
-          for (int64_t j = width; j < columns; ++j) to[j] = T(0);
+            for_each_channel_vector<T>(width, [&](int64_t j, auto zero) {
+              using V = decltype(zero);
+              const V d = load_as<V>(x + j) - load_as<V>(norm.mean + j);
+              const V value = relu(d * load_as<V>(norm.scale + j) + load_as<V>(norm.shift + j));
+              store_as<V>(to + j, value - load_as<V>(args.centre + first + j));
+            });
+          else
+            bn_relu_pixel(width, x, norm, to);
+          for (int64_t j = width; j < columns; ++j) to[j] = T{};
         }
         const auto prefetch_next = [&](const FeatureMap<const T>& map) {
           if (map.data) prefetch_rows(map.pixel(p + pixels), map.pixel_stride, next, map.c, block, grad_weight.blocks);

@@ -5,6 +5,7 @@
 #include "conv3x3_tile.h"
 #include "operators.h"
 #include "parallel.h"
+#include "transpose.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
@@ -28,6 +29,7 @@ constexpr int64_t kMemberChannels = 128;
 // filter, one panel of input channels at a time, masked and written while the panel's products are still in cache.
 template <class Filter, class T, bool corrected>
 struct Conv3x3Backward {
+  using Real = RealOf<T>;
   using Block = RegisterBlock<T>;
   static constexpr int64_t columns = Block::columns;
   static constexpr int64_t points = kPoints<Filter>;
@@ -48,10 +50,12 @@ struct Conv3x3Backward {
   const int64_t weight_stride;        // between the points of a panel of weights
   const int64_t sums_stride;          // and of the sums of the weight gradient
   const bool by_channels;             // whether members divide the input channels for the weight gradient
-  const Region<T> packed;             // [input_panels][points][weight_stride] of [outputs][columns]
+  const Region<T> packed;             // [input_panels][points][weight_stride] of [panel_rows of outputs][columns]
   const InputTiles<T, Filter> input;  // of a slice of y, for the weight gradient
   const Region<T> blended;            // A g A^T, [points][blended_stride] of [output_panels][weight_block][columns]
-  const Region<T> grad_weight;  // [points][sums_stride] of [output_panels][weight_rows][columns]; shared if by_channels
+  const Region<T> pairs;              // [weight_block / 2][input.row][2]: a point's tiles, if products are of pairs
+  const Region<Real>
+      grad_weight;  // [points][sums_stride] of [output_panels][weight_rows][columns]; shared if by_channels
   const InputTiles<T, Filter> grad_output;  // of the gradient, for the data gradient
   const PanelProducts<T, Filter> products;
   const TilePixels<Filter> pixels;  // in grad_input and in input
@@ -77,7 +81,8 @@ struct Conv3x3Backward {
         packed(shared.add<T>(input_panels * points * weight_stride)),
         input(own, args.grad_weight ? smaller(kSliceChannels, channels) : 0, weight_block),
         blended(own.add<T>(args.grad_weight ? points * blended_stride : 0)),
-        grad_weight((by_channels ? shared : own).template add<T>(args.grad_weight ? points * sums_stride : 0)),
+        pairs(own.add<T>(kPair<T> > 1 && args.grad_weight ? weight_block * input.row : 0)),
+        grad_weight((by_channels ? shared : own).template add<Real>(args.grad_weight ? points * sums_stride : 0)),
         grad_output(own, outputs, block),
         products(own, block),
         pixels(own, block),
@@ -95,10 +100,8 @@ struct Conv3x3Backward {
   // Packs the mirrored filters, transformed, for the output channels `mine`.
   void pack(char* scratch, Range mine) const {
     for (int64_t c = 0; c < channels; c += columns)
-      for (int64_t k = mine.begin; k < mine.end; ++k)
-        pack_transformed<Filter, true>(args.weight + (k * channels + c) * 9, 9, smaller(columns, channels - c), columns,
-                                       packed.in(scratch) + c / columns * points * weight_stride + k * columns,
-                                       weight_stride);
+      pack_transformed<Filter, true>(args.weight + c * 9, channels * 9, outputs, 9, smaller(columns, channels - c),
+                                     mine, packed.in(scratch) + c / columns * points * weight_stride, weight_stride);
   }
 
   void start(char* base) const {
@@ -107,15 +110,15 @@ struct Conv3x3Backward {
     std::memset(blended.in(base), 0, points * blended_stride * sizeof(T));
   }
 
-  void clear_weight_gradient(T* weight_sums, Range mine) const {
+  void clear_weight_gradient(Real* weight_sums, Range mine) const {
     for (int64_t i = 0; i < points; ++i)
       for (int64_t panel = 0; panel < output_panels; ++panel)
         for (int64_t c = mine.begin; c < round_up<int64_t>(mine.end, kWeightRows); ++c)
-          std::memset(weight_sums + i * sums_stride + (panel * weight_rows + c) * columns, 0, columns * sizeof(T));
+          std::memset(weight_sums + i * sums_stride + (panel * weight_rows + c) * columns, 0, columns * sizeof(Real));
   }
 
   // Adds the sums over tiles [first, first + count) for the input channels `mine`, which begin with a slice.
-  void add_weight_gradient(char* base, T* weight_sums, int64_t first, int64_t count, Range mine) const {
+  void add_weight_gradient(char* base, Real* weight_sums, int64_t first, int64_t count, Range mine) const {
     for_each_run(grid, first, count, [&](const TileRun& run, int64_t offset) {
       for_each_channel_vector<T>(outputs, [&](int64_t k, auto v) {
         T* to = blended.in(base) + (k / columns * weight_block + offset) * columns + k % columns;
@@ -123,6 +126,13 @@ struct Conv3x3Backward {
                                                 blended_stride);
       });
     });
+    if constexpr (kPair<T> > 1)
+      for (int64_t i = 0; i < points * output_panels; ++i) {
+        T* const panel =
+            blended.in(base) + i / output_panels * blended_stride + i % output_panels * weight_block * columns;
+        if (count % 2) std::memset(panel + count * columns, 0, columns * sizeof(T));
+        pair_panel(panel, count);
+      }
     const int64_t read = slice_pixels.fill(base, args.input, grid, args.input_first_row, first, count);
     for (int64_t from = mine.begin; from < mine.end; from += kSliceChannels) {
       const int64_t width = smaller(kSliceChannels, mine.end - from);
@@ -131,15 +141,27 @@ struct Conv3x3Backward {
         if (from + width < mine.end)
           prefetch_pixels(channel_range(args.input, from + width, kSliceChannels), slice_pixels.numbers.in(base), read,
                           i, points);
+        if constexpr (kPair<T> > 1) pair_tiles(base, i, count, width);
         for (int64_t panel = 0; panel < output_panels; ++panel) {
           const T* b = blended.in(base) + i * blended_stride + panel * weight_block * columns;
-          T* to = weight_sums + i * sums_stride + (panel * weight_rows + from) * columns;
+          Real* to = weight_sums + i * sums_stride + (panel * weight_rows + from) * columns;
           for (int64_t c = 0; c < width; c += kWeightRows)
-            multiply<true, T, kWeightRows>(count, input.tiles.in(base) + i * input.point_stride + c, 1, input.row, b,
-                                           to + c * columns, columns);
+            if constexpr (kPair<T> > 1)
+              multiply<true, kWeightRows>(count, pairs.in(base) + 2 * c, 2, input.row, b, to + c * columns, columns);
+            else
+              multiply<true, T, kWeightRows>(count, input.tiles.in(base) + i * input.point_stride + c, 1, input.row, b,
+                                             to + c * columns, columns);
         }
       }
     }
+  }
+
+  // Pairs the slice's tiles at point i, `width` channels of each.
+  LADDERSEG_INLINE void pair_tiles(char* base, int64_t i, int64_t count, int64_t width) const {
+    T* const tiles = input.tiles.in(base) + i * input.point_stride;
+    if (count % 2) std::memset(tiles + count * input.row, 0, input.row * sizeof(T));
+    for (int64_t t = 0; t < count; t += 2)
+      pair_rows(tiles + t * input.row, tiles + (t + 1) * input.row, width, pairs.in(base) + t * input.row);
   }
 
   // Writes tiles [first, first + count). Of the tiles before `last` that come a whole block of the weight gradient
@@ -206,7 +228,7 @@ struct Conv3x3Backward {
   void finish_weight(int sets, const Sums& sums_of, Range mine) const {
     using Vector = Simd<double>::Vector;
     constexpr int64_t lanes = Simd<double>::lanes;
-    typedef T Stored __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));
+    typedef Real Stored __attribute__((vector_size(lanes * sizeof(Real)), aligned(sizeof(Real)), may_alias));
     for (int64_t k = 0; k < outputs; k += lanes)
       for (int64_t c = mine.begin; c < mine.end; ++c) {
         Vector sum[points] = {}, grad[9];
@@ -218,7 +240,7 @@ struct Conv3x3Backward {
         transform_weight_gradient<Filter>(sum, grad);
         for (int64_t lane = 0; lane < smaller(lanes, outputs - k); ++lane)
           for (int tap = 0; tap < 9; ++tap)
-            args.grad_weight[((k + lane) * channels + c) * 9 + tap] = static_cast<T>(grad[tap][lane]);
+            args.grad_weight[((k + lane) * channels + c) * 9 + tap] = static_cast<Real>(grad[tap][lane]);
       }
   }
 };
@@ -234,7 +256,7 @@ void backward(const BnReluConv3x3Backward<T>& args, const TileGrid& grid, int th
 
   parallel(threads, [&](int member, int team) {
     char* const base = base_of(member);
-    work.pack(scratch, split(work.outputs, member, team));
+    work.pack(scratch, split(work.outputs, member, team, kPair<T>));
     work.start(base);
     const Range range = split(work.grid.count(), member, team);
     const Range mine = work.by_channels ? split(work.channels, member, team, kSliceChannels) : Range{0, work.channels};
@@ -263,7 +285,7 @@ void backward(const BnReluConv3x3Backward<T>& args, const TileGrid& grid, int th
 template <class T>
 void bn_relu_conv3x3_backward(const BnReluConv3x3Backward<T>& args, int threads) {
   const auto& out = args.grad_input;
-  const TileGrid grid = conv3x3_tiles(out.n, out.h, out.w, args.dilation, out.c, args.grad_output.grad.c);
+  const TileGrid grid = conv3x3_tiles(out.n, out.h, out.w, args.dilation, out.c, args.grad_output.grad.c, rounds<T>);
   with_filter(grid, [&](auto filter) {
     if (args.grad_output.input.data)
       backward<decltype(filter), true>(args, grid, threads);

@@ -1,6 +1,4 @@
 // Forward of BN-ReLU-conv3x3 by Winograd's filtering: see ladderseg/bn_relu_conv3x3.h and winograd.h.
-#include <cstring>
-
 #include "conv3x3_tile.h"
 #include "operators.h"
 #include "parallel.h"
@@ -13,13 +11,12 @@ namespace {
 // weight [K, C, 3, 3] transformed, as panels [K / columns][kPoints][weight_stride] of [C][columns], for the input
 // channels `mine`.
 template <class Filter, class T>
-LADDERSEG_INLINE void pack_weight(const T* weight, int64_t outputs, int64_t channels, Range mine, T* packed) {
+LADDERSEG_INLINE void pack_weight(const RealOf<T>* weight, int64_t outputs, int64_t channels, Range mine, T* packed) {
   constexpr int64_t columns = RegisterBlock<T>::columns;
   const int64_t stride = PanelProducts<T, Filter>::weight_stride(channels);
   for (int64_t k = 0; k < outputs; k += columns)
-    for (int64_t c = mine.begin; c < mine.end; ++c)
-      pack_transformed<Filter, false>(weight + (k * channels + c) * 9, channels * 9, smaller(columns, outputs - k),
-                                      columns, packed + k / columns * kPoints<Filter> * stride + c * columns, stride);
+    pack_transformed<Filter, false>(weight + k * channels * 9, 9, channels, channels * 9, smaller(columns, outputs - k),
+                                    mine, packed + k / columns * kPoints<Filter> * stride, stride);
 }
 
 template <class Filter, class T>
@@ -39,14 +36,14 @@ void forward(const BnReluConv3x3Forward<T>& args, const TileGrid& grid, int thre
   const PanelProducts<T, Filter> products(own, block);
   const TilePixels<Filter> pixels(own, block);
   const NextPixels<Filter> next(own, block);
-  const Region<T> result = own.add<T>(tile_pixels * block * columns);
+  const Region<RealOf<T>> result = own.add<RealOf<T>>(tile_pixels * block * columns);
   const StatisticsScratch<T> statistics(own, outputs);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
   const auto base_of = [&](int member) { return scratch + shared.bytes + member * own.bytes; };
 
   parallel(threads, [&](int member, int team) {
     char* const base = base_of(member);
-    pack_weight<Filter>(args.weight, outputs, channels, split(channels, member, team), packed.in(scratch));
+    pack_weight<Filter>(args.weight, outputs, channels, split(channels, member, team, kPair<T>), packed.in(scratch));
     barrier(team);
 
     RunningStatistics running = statistics.start(base);
@@ -58,7 +55,7 @@ void forward(const BnReluConv3x3Forward<T>& args, const TileGrid& grid, int thre
       const int64_t next_pixels = next.fill(base, args.input, grid, args.input_first_row, first + count,
                                             smaller(block, range.end - first - count));
       const int64_t* pixel = pixels.first.in(base);
-      T* const finished = result.in(base);
+      RealOf<T>* const finished = result.in(base);
       int64_t rows = 0;
       for (int64_t panel = 0; panel < panels; ++panel) {
         const T* weight = packed.in(scratch) + panel * panel_size;
@@ -68,7 +65,7 @@ void forward(const BnReluConv3x3Forward<T>& args, const TileGrid& grid, int thre
           prefetch_pixels(written, pixel, tile_pixels * count, part, parts);
         });
         for (int64_t j = 0; j < columns; j += Simd<T>::lanes) {
-          T* to = finished + j;
+          RealOf<T>* to = finished + j;
           for (int64_t t = 0; t < count; ++t) {
             typename Simd<T>::Vector y[tile_pixels];
             transform_output<Filter>(products.products.in(base) + t * columns + j, products.point_stride, y);
@@ -82,11 +79,10 @@ void forward(const BnReluConv3x3Forward<T>& args, const TileGrid& grid, int thre
         rows = 0;
         for (int64_t i = 0; i < tile_pixels * count; ++i) {
           if (pixel[i] < 0) continue;
-          T* __restrict from = finished + rows++ * columns;
-          T* __restrict to = args.output.pixel(pixel[i]) + panel * columns;
-          if (args.accumulate)
-            for (int64_t k = 0; k < written.c; ++k) from[k] += to[k];
-          std::memcpy(to, from, written.c * sizeof(T));
+          RealOf<T>* const from = finished + rows++ * columns;
+          T* const to = args.output.pixel(pixel[i]) + panel * columns;
+          if (args.accumulate) add_scaled(written.c, RealOf<T>(1), to, from);
+          copy_elements(from, written.c, to);
         }
         if (want_statistics && rows > 0) statistics.add_part(base, finished, rows, columns, panel * columns, written.c);
       }
@@ -106,7 +102,7 @@ void forward(const BnReluConv3x3Forward<T>& args, const TileGrid& grid, int thre
 template <class T>
 void bn_relu_conv3x3_forward(const BnReluConv3x3Forward<T>& args, int threads) {
   const auto& out = args.output;
-  const TileGrid grid = conv3x3_tiles(out.n, out.h, out.w, args.dilation, args.input.c, out.c);
+  const TileGrid grid = conv3x3_tiles(out.n, out.h, out.w, args.dilation, args.input.c, out.c, rounds<T>);
   with_filter(grid, [&](auto filter) { forward<decltype(filter)>(args, grid, threads); });
 }
 

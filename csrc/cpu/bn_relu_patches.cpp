@@ -57,8 +57,9 @@ struct Taps {
 
 // The backward at one input pixel, whose gradient is the sum of `count` parts.
 template <int count, bool accumulate, class T>
-LADDERSEG_INLINE void backward_pixel(int64_t channels, const T* const (&parts)[4], const T* x, const Norm<T>& norm,
-                                     T* grad_input, T* masked, T* centred) {
+LADDERSEG_INLINE void backward_pixel(int64_t channels, const T* const (&parts)[4], const T* x,
+                                     const Norm<RealOf<T>>& norm, T* grad_input, RealOf<T>* masked,
+                                     RealOf<T>* centred) {
   for_each_channel_vector<T>(channels, [&](int64_t c, auto zero) {
     using V = decltype(zero);
     V g = {};
@@ -79,8 +80,8 @@ void backward_row(const BnReluPatchesBackward<T>& args, int64_t image, int64_t y
   const int64_t channels = args.input.c;
   const FeatureMap<const T>& grads = args.grad_output;
   const Taps vertical(y - args.first_row, grads.h);
-  T* const masked = sums.masked.in(base);
-  T* const centred = sums.centred.in(base);
+  RealOf<T>* const masked = sums.masked.in(base);
+  RealOf<T>* const centred = sums.centred.in(base);
   for (int64_t x = 0; x < args.input.w; ++x) {
     const Taps horizontal(x, grads.w);
     const T* parts[4] = {};

@@ -11,31 +11,32 @@ namespace LADDERSEG_ISA {
 // One member's sums. Sums of a few pixels are in T (`masked`, `centred`), and are flushed into the totals in double.
 template <class T>
 struct BnSumsScratch {
-  Region<T> masked, centred;
+  using Real = RealOf<T>;
+  Region<Real> masked, centred;
   Region<double> total_masked, total_centred;
 
   LADDERSEG_INLINE BnSumsScratch(ScratchLayout& layout, int64_t channels)
-      : masked(layout.add<T>(channels)),
-        centred(layout.add<T>(channels)),
+      : masked(layout.add<Real>(channels)),
+        centred(layout.add<Real>(channels)),
         total_masked(layout.add<double>(channels)),
         total_centred(layout.add<double>(channels)) {}
 
   LADDERSEG_INLINE void start(char* base, int64_t channels) const {
     for (int64_t c = 0; c < channels; ++c) {
-      masked.in(base)[c] = centred.in(base)[c] = T(0);
+      masked.in(base)[c] = centred.in(base)[c] = Real(0);
       total_masked.in(base)[c] = total_centred.in(base)[c] = 0.0;
     }
   }
 
   LADDERSEG_INLINE void flush(char* base, int64_t channels) const {
-    T* m = masked.in(base);
-    T* d = centred.in(base);
+    Real* m = masked.in(base);
+    Real* d = centred.in(base);
     double* total_m = total_masked.in(base);
     double* total_d = total_centred.in(base);
     for (int64_t c = 0; c < channels; ++c) {
       total_m[c] += static_cast<double>(m[c]);
       total_d[c] += static_cast<double>(d[c]);
-      m[c] = d[c] = T(0);
+      m[c] = d[c] = Real(0);
     }
   }
 
@@ -54,31 +55,32 @@ struct BnSumsScratch {
   }
 };
 
-// Backward of BN-ReLU at one pixel: grad_input (+)= scale * m; adds m and m * (x - mean) to the sums.
-template <bool accumulate, class T>
-LADDERSEG_INLINE void bn_relu_backward_pixel(int64_t channels, const T* __restrict x, const T* grad_output, T factor,
-                                             const Norm<T>& norm, T* grad_input, T* __restrict masked,
-                                             T* __restrict centred) {
-  const T* __restrict mean = norm.mean;
-  const T* __restrict scale = norm.scale;
-  const T* __restrict shift = norm.shift;
-#pragma GCC ivdep
-  for (int64_t c = 0; c < channels; ++c) {
-    const T d = x[c] - mean[c];
-    const T m = relu_mask(d * scale[c] + shift[c], grad_output[c] * factor);
-    grad_input[c] = (accumulate ? grad_input[c] : T(0)) + scale[c] * m;
-    masked[c] += m;
-    centred[c] += m * d;
-  }
+// Backward of BN-ReLU at one pixel: grad_input (+)= scale * m; adds m and m * (x - mean) to the sums. grad_output is of
+// the map's elements or of real numbers, and may be grad_input.
+template <bool accumulate, class T, class G>
+LADDERSEG_INLINE void bn_relu_backward_pixel(int64_t channels, const T* x, const G* grad_output, RealOf<T> factor,
+                                             const Norm<RealOf<T>>& norm, T* grad_input, RealOf<T>* masked,
+                                             RealOf<T>* centred) {
+  for_each_channel_vector<T>(channels, [&](int64_t c, auto zero) {
+    using V = decltype(zero);
+    const V scale = load_as<V>(norm.scale + c), d = load_as<V>(x + c) - load_as<V>(norm.mean + c);
+    const V m = relu_mask(d * scale + load_as<V>(norm.shift + c), load_as<V>(grad_output + c) * factor);
+    V result = scale * m;
+    if constexpr (accumulate) result = result + load_as<V>(grad_input + c);
+    store_as<V>(grad_input + c, result);
+    store_as<V>(masked + c, load_as<V>(masked + c) + m);
+    store_as<V>(centred + c, load_as<V>(centred + c) + m * d);
+  });
 }
 
 // One pixel of BN-ReLU.
 template <class T>
-LADDERSEG_INLINE void bn_relu_pixel(int64_t channels, const T* __restrict x, const Norm<T>& norm, T* __restrict y) {
-  const T* __restrict mean = norm.mean;
-  const T* __restrict scale = norm.scale;
-  const T* __restrict shift = norm.shift;
-  for (int64_t c = 0; c < channels; ++c) y[c] = relu((x[c] - mean[c]) * scale[c] + shift[c]);
+LADDERSEG_INLINE void bn_relu_pixel(int64_t channels, const T* x, const Norm<RealOf<T>>& norm, T* y) {
+  for_each_channel_vector<T>(channels, [&](int64_t c, auto zero) {
+    using V = decltype(zero);
+    const V d = load_as<V>(x + c) - load_as<V>(norm.mean + c);
+    store_as<V>(y + c, relu(d * load_as<V>(norm.scale + c) + load_as<V>(norm.shift + c)));
+  });
 }
 
 }  // namespace LADDERSEG_ISA

@@ -13,8 +13,10 @@ namespace LADDERSEG_ISA {
 // transformed weights pass.
 constexpr int64_t kBlockBytes = 224 * 1024;
 constexpr int64_t kMaxBlockTiles = 24;
-// Number of channels per partial sum of products: rounding grows with the length of a sum.
-constexpr int64_t kPartLength = 64;
+// Number of channels per partial sum of products: rounding grows with the length of a sum. Beside that of bfloat16 it
+// is small.
+template <class T>
+constexpr int64_t kPartLength = std::is_same_v<T, BFloat16> ? 256 : 64;
 // Padding of rows and points in scratch, so that successive ones do not fall on the same cache set.
 constexpr int64_t kTilePadding = 16;
 
@@ -25,6 +27,10 @@ LADDERSEG_INLINE int64_t block_tiles(int64_t channels) {
   const int64_t fitting = kBlockBytes / (kPoints<Filter> * channels * static_cast<int64_t>(sizeof(T))) / rows * rows;
   return fitting < rows ? rows : smaller(fitting, kMaxBlockTiles / rows * rows);
 }
+
+// Whether transformed tiles and filters are rounded to 16 bits.
+template <class T>
+constexpr bool rounds = std::is_same_v<T, BFloat16>;
 
 // Calls body(MinimalFilter{}) with the filter of the grid's tiles.
 template <class Body>
@@ -57,6 +63,10 @@ struct InputTiles {
                                              tiles.in(base) + offset * row + c, row, point_stride);
       });
     });
+    if constexpr (kPair<T> > 1)
+      if (channels % kPair<T>)
+        for (int64_t i = 0; i < kPoints<Filter>; ++i)
+          for (int64_t t = 0; t < count; ++t) tiles.in(base)[i * point_stride + t * row + channels] = T{};
   }
 };
 
@@ -64,29 +74,33 @@ struct InputTiles {
 // [i * point_stride + t * columns].
 template <class T, class Filter>
 struct PanelProducts {
+  using Real = RealOf<T>;
   using Block = RegisterBlock<T>;
   int64_t point_stride;
-  Region<T> products;
+  Region<Real> products;
 
   PanelProducts(ScratchLayout& layout, int64_t block)
-      : point_stride(block * Block::columns + kTilePadding), products(layout.add<T>(kPoints<Filter> * point_stride)) {}
+      : point_stride(block * Block::columns + kTilePadding),
+        products(layout.add<Real>(kPoints<Filter> * point_stride)) {}
 
   // Distance between the points of a panel of transformed weights with `depth` input channels.
-  static LADDERSEG_INLINE int64_t weight_stride(int64_t depth) { return depth * Block::columns + kTilePadding; }
+  static LADDERSEG_INLINE int64_t weight_stride(int64_t depth) {
+    return panel_rows<T>(depth) * Block::columns + kTilePadding;
+  }
 
-  // `panel` is [kPoints][weight_stride] of [input.channels][columns]. Calls meanwhile(part, parts) before each of its
-  // products.
+  // `panel` is [kPoints][weight_stride] of [panel_rows of input.channels][columns]. Calls meanwhile(part, parts) before
+  // each of its products.
   template <class Meanwhile>
   LADDERSEG_INLINE void run(char* base, const InputTiles<T, Filter>& input, int64_t count, const T* panel,
                             const Meanwhile& meanwhile) const {
     const int64_t depth = input.channels;
-    const int64_t parts = round_up(depth, kPartLength) / kPartLength * kPoints<Filter>;
+    const int64_t parts = round_up(depth, kPartLength<T>) / kPartLength<T> * kPoints<Filter>;
     for (int64_t i = 0; i < kPoints<Filter>; ++i) {
       const T* a = input.tiles.in(base) + i * input.point_stride;
-      T* c = products.in(base) + i * point_stride;
-      for (int64_t first = 0; first < depth; first += kPartLength) {
-        meanwhile(i * parts / kPoints<Filter> + first / kPartLength, parts);
-        const int64_t part = smaller(kPartLength, depth - first);
+      Real* c = products.in(base) + i * point_stride;
+      for (int64_t first = 0; first < depth; first += kPartLength<T>) {
+        meanwhile(i * parts / kPoints<Filter> + first / kPartLength<T>, parts);
+        const int64_t part = smaller(kPartLength<T>, depth - first);
         const T* b = panel + i * weight_stride(depth) + first * Block::columns;
         if (first == 0)
           multiply_tiles<false>(count, part, a, input.row, b, c);
@@ -99,12 +113,17 @@ struct PanelProducts {
  private:
   // Few tiles that remain take half of the register block's rows.
   template <bool accumulate>
-  LADDERSEG_INLINE void multiply_tiles(int64_t count, int64_t depth, const T* a, int64_t row, const T* b, T* c) const {
+  LADDERSEG_INLINE void multiply_tiles(int64_t count, int64_t depth, const T* a, int64_t row, const T* b,
+                                       Real* c) const {
     constexpr int rows = Block::rows, half = rows / 2;
     int64_t t = 0;
     for (; t + half < count; t += rows)
       multiply<accumulate>(depth, a + t * row, row, 1, b, c + t * Block::columns, Block::columns);
-    if (t < count) multiply<accumulate, T, half>(depth, a + t * row, row, 1, b, c + t * Block::columns, Block::columns);
+    if (t >= count) return;
+    if constexpr (kPair<T> > 1)
+      multiply<accumulate, half>(depth, a + t * row, row, 1, b, c + t * Block::columns, Block::columns);
+    else
+      multiply<accumulate, T, half>(depth, a + t * row, row, 1, b, c + t * Block::columns, Block::columns);
   }
 };
 

@@ -62,5 +62,69 @@ LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_r
       c_row);
 }
 
+// How many successive k one instruction multiplies. Panels have them side by side for each column: [depth / pair]
+// [columns][pair]; a depth that is no multiple is filled up with zeros, in A too.
+template <class T>
+constexpr int64_t kPair = 1;
+template <>
+constexpr int64_t kPair<BFloat16> = 2;
+
+// Rows of a panel for a product of this depth.
+template <class T>
+LADDERSEG_INLINE int64_t panel_rows(int64_t depth) {
+  return round_up(depth, kPair<T>);
+}
+
+template <bool accumulate, int rows, class Pairs>
+void multiply_pairs(int64_t pairs, const Pairs& a, const BFloat16* __restrict panel, float* __restrict c,
+                    int64_t c_row);
+
+#if defined(__AVX512BF16__)
+// The same for bfloat16 with sums in float: `a` gives the address of A(i, 2 * k) and A(i, 2 * k + 1), side by side.
+template <bool accumulate, int rows, class Pairs>
+LADDERSEG_INLINE void multiply_pairs(int64_t pairs, const Pairs& a, const BFloat16* __restrict panel,
+                                     float* __restrict c, int64_t c_row) {
+  using Block = RegisterBlock<BFloat16>;
+  constexpr int lanes = Simd<BFloat16>::lanes;
+  __m512 sum[rows][Block::vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < Block::vectors; ++v) sum[i][v] = _mm512_setzero_ps();
+  for (int64_t k = 0; k < pairs; ++k) {
+    __m512bh b[Block::vectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < Block::vectors; ++v)
+      b[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel + 2 * (k * Block::columns + v * lanes)));
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      int32_t pair;
+      std::memcpy(&pair, a(i, k), sizeof(pair));
+      const __m512bh elements = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+#pragma GCC unroll 2
+      for (int v = 0; v < Block::vectors; ++v) sum[i][v] = _mm512_dpbf16_ps(sum[i][v], elements, b[v]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < rows; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < Block::vectors; ++v) {
+      float* const to = c + i * c_row + v * lanes;
+      const Simd<float>::Vector result = reinterpret_cast<Simd<float>::Vector>(sum[i][v]);
+      store(to, accumulate ? load(to) + result : result);
+    }
+}
+
+// The same with A(i, 2 * k) and A(i, 2 * k + 1) at a + i * a_row + 2 * k * a_depth.
+template <bool accumulate, int rows = RegisterBlock<BFloat16>::rows>
+LADDERSEG_INLINE void multiply(int64_t depth, const BFloat16* __restrict a, int64_t a_row, int64_t a_depth,
+                               const BFloat16* __restrict panel, float* __restrict c, int64_t c_row) {
+  multiply_pairs<accumulate, rows>((depth + 1) / 2,
+                                   [=](int64_t i, int64_t k)
+                                       __attribute__((always_inline)) { return a + i * a_row + 2 * k * a_depth; },
+                                   panel, c, c_row);
+}
+#endif
+
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

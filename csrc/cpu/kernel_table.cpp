@@ -17,8 +17,12 @@ constexpr Kernels<T> make_table() {
 
 }  // namespace
 
+#if defined(__AVX512BF16__)
+extern const Kernels<BFloat16> kernels_bfloat16 = make_table<BFloat16>();
+#else
 extern const Kernels<float> kernels_float32 = make_table<float>();
 extern const Kernels<double> kernels_float64 = make_table<double>();
+#endif
 
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

@@ -34,13 +34,14 @@ LADDERSEG_INLINE void merge(RunningStatistics& into, int64_t channels, int64_t c
   into.count += count;
 }
 
-// Mean and sum of squared deviations of a tile in cache, in two passes. The sums are in T because the tile has few
-// rows. The second pass takes deviations d from a rounded mean; the sum of the d corrects the rounding.
-template <class T>
+// Mean and sum of squared deviations of a tile in cache, in two passes. The sums are in the type of arithmetic because
+// the tile has few rows. The second pass takes deviations d from a rounded mean; the sum of the d corrects the
+// rounding.
+template <class T, class Real = RealOf<T>>
 LADDERSEG_INLINE void tile_statistics(const T* tile, int64_t rows, int64_t row_stride, int64_t channels,
-                                      T* __restrict centre, T* __restrict sum, T* __restrict square,
+                                      Real* __restrict centre, Real* __restrict sum, Real* __restrict square,
                                       double* __restrict mean, double* __restrict deviation) {
-  for (int64_t c = 0; c < channels; ++c) centre[c] = sum[c] = square[c] = T(0);
+  for (int64_t c = 0; c < channels; ++c) centre[c] = sum[c] = square[c] = Real(0);
   int64_t r = 0;
   for (; r + 4 <= rows; r += 4) {
     const T* at = tile + r * row_stride;
@@ -49,20 +50,20 @@ LADDERSEG_INLINE void tile_statistics(const T* tile, int64_t rows, int64_t row_s
   }
   for (; r < rows; ++r)
     for (int64_t c = 0; c < channels; ++c) centre[c] += tile[r * row_stride + c];
-  const T share = T(1) / static_cast<T>(rows);
+  const Real share = Real(1) / static_cast<Real>(rows);
   for (int64_t c = 0; c < channels; ++c) centre[c] *= share;
   for (r = 0; r + 4 <= rows; r += 4) {
     const T* at = tile + r * row_stride;
     for (int64_t c = 0; c < channels; ++c) {
-      const T d0 = at[c] - centre[c], d1 = at[row_stride + c] - centre[c];
-      const T d2 = at[2 * row_stride + c] - centre[c], d3 = at[3 * row_stride + c] - centre[c];
+      const Real d0 = at[c] - centre[c], d1 = at[row_stride + c] - centre[c];
+      const Real d2 = at[2 * row_stride + c] - centre[c], d3 = at[3 * row_stride + c] - centre[c];
       sum[c] += (d0 + d1) + (d2 + d3);
       square[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3);
     }
   }
   for (; r < rows; ++r)
     for (int64_t c = 0; c < channels; ++c) {
-      const T d = tile[r * row_stride + c] - centre[c];
+      const Real d = tile[r * row_stride + c] - centre[c];
       sum[c] += d;
       square[c] += d * d;
     }
@@ -75,26 +76,29 @@ LADDERSEG_INLINE void tile_statistics(const T* tile, int64_t rows, int64_t row_s
   }
 }
 
-// One member's working memory for the statistics of its tiles, and its result.
+// One member's working memory for the statistics of its tiles, which are of T or of its type of arithmetic, and its
+// result.
 template <class T>
 struct StatisticsScratch {
   Region<double> mean, deviation, tile_mean, tile_deviation;
-  Region<T> centre, sum, square;
+  using Real = RealOf<T>;
+  Region<Real> centre, sum, square;
 
   LADDERSEG_INLINE StatisticsScratch(ScratchLayout& layout, int64_t channels)
       : mean(layout.add<double>(channels)),
         deviation(layout.add<double>(channels)),
         tile_mean(layout.add<double>(channels)),
         tile_deviation(layout.add<double>(channels)),
-        centre(layout.add<T>(channels)),
-        sum(layout.add<T>(channels)),
-        square(layout.add<T>(channels)) {}
+        centre(layout.add<Real>(channels)),
+        sum(layout.add<Real>(channels)),
+        square(layout.add<Real>(channels)) {}
 
   LADDERSEG_INLINE RunningStatistics start(char* base) const { return {0, mean.in(base), deviation.in(base)}; }
 
   // The statistics of channels [first, first + channels) of a tile, which begins at the first of them; then merge_tile,
   // once for all channels.
-  LADDERSEG_INLINE void add_part(char* base, const T* tile, int64_t rows, int64_t row_stride, int64_t first,
+  template <class Element>
+  LADDERSEG_INLINE void add_part(char* base, const Element* tile, int64_t rows, int64_t row_stride, int64_t first,
                                  int64_t channels) const {
     tile_statistics(tile, rows, row_stride, channels, centre.in(base), sum.in(base), square.in(base),
                     tile_mean.in(base) + first, tile_deviation.in(base) + first);
@@ -104,7 +108,8 @@ struct StatisticsScratch {
     merge(into, channels, rows, tile_mean.in(base), tile_deviation.in(base));
   }
 
-  LADDERSEG_INLINE void add(RunningStatistics& into, char* base, const T* tile, int64_t rows, int64_t row_stride,
+  template <class Element>
+  LADDERSEG_INLINE void add(RunningStatistics& into, char* base, const Element* tile, int64_t rows, int64_t row_stride,
                             int64_t channels) const {
     if (rows == 0) return;
     add_part(base, tile, rows, row_stride, 0, channels);

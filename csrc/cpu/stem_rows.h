@@ -20,92 +20,124 @@ constexpr int64_t kImageRows = 16;
 
 // The convolution's output for a chunk of columns, kKeptRows rows of it at a time.
 //
-// Image rows lie in a ring, even and odd columns apart, so that for one tap of the filter the values of successive
-// output columns are contiguous: the product reads them in place, by a table of the taps' offsets.
+// Image rows lie in a ring, where the product reads them in place, by a table of the taps' offsets. Even and odd
+// columns lie apart, so that for one tap of the filter the values of successive output columns are contiguous. For
+// products of pairs columns keep their order, and a row of the filter has an eighth tap of zeros.
 template <class T>
 struct StemRows {
+  using Real = RealOf<T>;
   using Block = RegisterBlock<T>;
+  static constexpr bool paired = kPair<T> > 1;
+  static constexpr int64_t kRowTaps = (kStemKernel + kPair<T> - 1) / kPair<T> * kPair<T>;
+  // Elements of the ring from output column to output column.
+  static constexpr int64_t kStep = paired ? 2 : 1;
 
   const Images<T>& images;
   const int64_t outputs, taps;    // taps = C * 49, in the order row, channel, column of the filter
+  const int64_t depth, steps;     // of the product: taps with those of zeros, and instructions
   const int64_t height, width;    // H', W'
   const int64_t panels, row;      // row: elements from column to column of the output
   const int64_t columns;          // computed, whole register blocks
   const int64_t plane;            // even or odd columns of one channel of an image row
-  const Region<T> packed;         // [panels][taps][Block::columns], shared
-  const Region<int64_t> offsets;  // [kImageRows][taps], shared: of the taps, by 2 * r modulo kImageRows
-  const Region<T> ring;           // [kImageRows][C][2][plane]
-  const Region<T> rows;           // [kKeptRows][columns][row]
+  const Region<T> packed;         // [panels][depth][Block::columns], shared
+  const Region<int64_t> offsets;  // [kImageRows][steps], shared: of the taps, by 2 * r modulo kImageRows
+  const Region<T> ring;           // [kImageRows][C][2 * plane]
+  const Region<Real> rows;        // [kKeptRows][columns][row]
 
   StemRows(ScratchLayout& shared, ScratchLayout& own, const Images<T>& images, int64_t outputs)
       : images(images),
         outputs(outputs),
         taps(images.c * kStemKernel * kStemKernel),
+        depth(images.c * kStemKernel * kRowTaps),
+        steps(depth / kPair<T>),
         height((images.h - 1) / 2 + 1),
         width((images.w - 1) / 2 + 1),
         panels(round_up<int64_t>(outputs, Block::columns) / Block::columns),
         row(panels * Block::columns),
         columns(round_up<int64_t>(kConvColumns, Block::rows)),
         plane(round_up<int64_t>(columns + 4, 16)),
-        packed(shared.add<T>(panels * Block::columns * taps)),
-        offsets(shared.add<int64_t>(kImageRows * taps)),
+        packed(shared.add<T>(panels * Block::columns * depth)),
+        offsets(shared.add<int64_t>(kImageRows * steps)),
         ring(own.add<T>(kImageRows * images.c * 2 * plane)),
-        rows(own.add<T>(kKeptRows * columns * row)) {}
+        rows(own.add<Real>(kKeptRows * columns * row)) {}
 
   // Called before the team starts.
-  void prepare(char* scratch, const T* weight) const {
+  void prepare(char* scratch, const Real* weight) const {
     for (int64_t u = 0; u < kStemKernel; ++u)
       for (int64_t c = 0; c < images.c; ++c)
-        for (int64_t v = 0; v < kStemKernel; ++v) {
-          const int64_t tap = (u * images.c + c) * kStemKernel + v;
-          for (int64_t k = 0; k < row; ++k)
-            packed.in(scratch)[(k / Block::columns * taps + tap) * Block::columns + k % Block::columns] =
-                k < outputs ? weight[((k * images.c + c) * kStemKernel + u) * kStemKernel + v] : T(0);
-          // Column x of the output reads columns 2x + v - 3 of the image: odd ones for even v.
-          const int64_t in_plane = (c * 2 + (v + 1) % 2) * plane + v / 2;
-          for (int64_t first = 0; first < kImageRows; ++first)
-            offsets.in(scratch)[first * taps + tap] = (first + u) % kImageRows * images.c * 2 * plane + in_plane;
+        for (int64_t v = 0; v < kRowTaps; ++v) {
+          const int64_t tap = (u * images.c + c) * kRowTaps + v, step = tap / kPair<T>, part = tap % kPair<T>;
+          for (int64_t k = 0; k < row; ++k) {
+            const int64_t panel = k / Block::columns, column = k % Block::columns;
+            put(packed.in(scratch)[((panel * steps + step) * Block::columns + column) * kPair<T> + part],
+                k < outputs && v < kStemKernel ? weight[((k * images.c + c) * kStemKernel + u) * kStemKernel + v]
+                                               : Real(0));
+          }
+          for (int64_t first = 0; first < kImageRows && part == 0; ++first)
+            offsets.in(scratch)[first * steps + step] = (first + u) % kImageRows * images.c * 2 * plane + in_row(c, v);
         }
+  }
+
+  // Where a row of the ring has what tap v reads of channel c for the chunk's first column. Column x of the output
+  // reads columns 2x + v - 3 of the image: odd ones for even v.
+  LADDERSEG_INLINE int64_t in_row(int64_t c, int64_t v) const {
+    return paired ? 2 * c * plane + v : (c * 2 + (v + 1) % 2) * plane + v / 2;
   }
 
   // The offsets of the taps for output row r: image row 2r - 3 + u is in the ring at (2r + u) modulo kImageRows.
   LADDERSEG_INLINE const int64_t* offsets_of(char* scratch, int64_t r) const {
-    return offsets.in(scratch) + 2 * r % kImageRows * taps;
+    return offsets.in(scratch) + 2 * r % kImageRows * steps;
+  }
+
+  // What one tap reads for the chunk's first column of output row r; for the next columns, kStep elements on each.
+  LADDERSEG_INLINE const T* read_by(char* base, int64_t r, int64_t tap) const {
+    const int64_t v = tap % kStemKernel, c = tap / kStemKernel % images.c, u = tap / kStemKernel / images.c;
+    return ring.in(base) + (2 * r + u) % kImageRows * images.c * 2 * plane + in_row(c, v);
   }
 
   // A kept row; column x of the chunk that begins at column `first` is at (x - first) * row.
-  LADDERSEG_INLINE T* kept(char* base, int64_t r) const { return rows.in(base) + r % kKeptRows * columns * row; }
+  LADDERSEG_INLINE Real* kept(char* base, int64_t r) const { return rows.in(base) + r % kKeptRows * columns * row; }
 
   // Computes output row r >= 0 of an image, columns [first, first + columns), including columns outside. `image_row` is
   // the first image row not yet in the ring; it begins at 2r - 3 for the first row and is carried on.
   void make(char* scratch, char* base, int64_t image, int64_t r, int64_t first, int64_t& image_row) const {
     for (; image_row <= 2 * r + kStemPadding; ++image_row) pack_row(base, image, image_row, first);
     const int64_t* offset = offsets_of(scratch, r);
-    T* to = kept(base, r);
+    Real* to = kept(base, r);
     for (int64_t panel = 0; panel < panels; ++panel)
       for (int64_t x = 0; x < columns; x += Block::rows) {
-        const T* a = ring.in(base) + x;
-        multiply_elements<false, Block::rows>(
-            taps, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return a[offset[k] + i]; },
-            packed.in(scratch) + panel * taps * Block::columns, to + x * row + panel * Block::columns, row);
+        const T* a = ring.in(base) + kStep * x;
+        const T* const b = packed.in(scratch) + panel * depth * Block::columns;
+        Real* const c = to + x * row + panel * Block::columns;
+        if constexpr (paired)
+          multiply_pairs<false, Block::rows>(
+              steps, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return a + offset[k] + kStep * i; }, b,
+              c, row);
+        else
+          multiply_elements<false, Block::rows>(
+              steps, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return a[offset[k] + i]; }, b, c, row);
       }
   }
 
-  // Packs image row y, zero outside, into the ring: even columns from 2 * first - 2 on, odd from 2 * first - 3 on.
+  // Packs image row y, zero outside, into the ring: columns from 2 * first - 3 on, or even columns from 2 * first - 2
+  // on and odd ones from 2 * first - 3 on.
   void pack_row(char* base, int64_t image, int64_t y, int64_t first) const {
     T* to = ring.in(base) + (y + kStemPadding) % kImageRows * images.c * 2 * plane;
     const bool inside = y >= 0 && y < images.h;
     for (int64_t c = 0; c < images.c; ++c)
-      for (int64_t odd = 0; odd < 2; ++odd, to += plane) {
+      for (int64_t odd = 0; odd < kPhases; ++odd, to += 2 * plane / kPhases) {
         const T* from =
             images.data + image * images.stride_n + c * images.stride_c + (inside ? y : 0) * images.stride_h;
-        const int64_t start = 2 * first - 2 - odd;
-        for (int64_t j = 0; j < plane; ++j) {
-          const int64_t x = start + 2 * j;
-          to[j] = inside && x >= 0 && x < images.w ? from[x * images.stride_w] : T(0);
+        const int64_t start = paired ? 2 * first - kStemPadding : 2 * first - 2 - odd;
+        for (int64_t j = 0; j < 2 * plane / kPhases; ++j) {
+          const int64_t x = start + kPhases * j;
+          to[j] = inside && x >= 0 && x < images.w ? from[x * images.stride_w] : T{};
         }
       }
   }
+
+ private:
+  static constexpr int64_t kPhases = paired ? 1 : 2;
 };
 
 // Calls body(image, first row, last row, first column, last column) on chunks of rows `mine` of all pooled images.
@@ -138,7 +170,7 @@ LADDERSEG_INLINE V window_extreme(const StemRows<T>& conv, char* base, const Poo
                                   int64_t c, V direction) {
   V best = load_as<V>(conv.kept(base, window.first_row) + (window.first_column - first) * conv.row + c);
   for (int64_t r = window.first_row; r <= window.last_row; ++r) {
-    const T* values = conv.kept(base, r) + c;
+    const RealOf<T>* values = conv.kept(base, r) + c;
     for (int64_t x = window.first_column; x <= window.last_column; ++x) {
       const V value = load_as<V>(values + (x - first) * conv.row);
       best = (direction * value > direction * best) | (value != value) ? value : best;

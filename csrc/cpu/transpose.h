@@ -5,8 +5,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "gemm.h"
 #include "prefetch.h"
-#include "simd.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
@@ -64,6 +64,35 @@ LADDERSEG_INLINE void transpose_rows(const T* from, int64_t from_row, int64_t ro
     for (int64_t i = 0; i < rows; ++i) std::memcpy(part + i * lanes, from + i * from_row + j, width * sizeof(T));
     transpose_square(part, lanes, transposed, lanes);
     for (int64_t k = 0; k < width; ++k) std::memcpy(to + (j + k) * to_row, transposed + k * lanes, lanes * sizeof(T));
+  }
+}
+
+#if defined(__AVX512BF16__)
+// to[2 * j] = first[j] and to[2 * j + 1] = second[j], for j < count rounded up to whole vectors. `to` may be `first` if
+// count is at most two vectors and `second` follows it.
+LADDERSEG_INLINE void pair_rows(const BFloat16* first, const BFloat16* second, int64_t count, BFloat16* to) {
+  constexpr int64_t lanes = Simd<BFloat16>::lanes;
+  const auto paired = [&](int64_t j) {
+    const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(first + j));
+    const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(second + j));
+    return _mm512_or_si512(_mm512_cvtepu16_epi32(low), _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
+  };
+  for (int64_t j = 0; j < count; j += 2 * lanes) {
+    const __m512i left = paired(j), right = j + lanes < count ? paired(j + lanes) : __m512i{};
+    _mm512_storeu_si512(to + 2 * j, left);
+    if (j + lanes < count) _mm512_storeu_si512(to + 2 * (j + lanes), right);
+  }
+}
+#endif
+
+// Pairs the rows of a panel [depth, columns] in place, if products of T are of pairs (gemm.h). An odd depth needs a row
+// of zeros behind it.
+template <class T>
+LADDERSEG_INLINE void pair_panel([[maybe_unused]] T* panel, [[maybe_unused]] int64_t depth) {
+  if constexpr (kPair<T> > 1) {
+    constexpr int64_t columns = RegisterBlock<T>::columns;
+    for (int64_t k = 0; k < depth; k += 2)
+      pair_rows(panel + k * columns, panel + (k + 1) * columns, columns, panel + k * columns);
   }
 }
 

@@ -36,29 +36,33 @@ void upsample_backward(const UpsampleBackward<T>& args, int threads) {
   ScratchLayout shared;
   const BilinearAxisScratch<T> vertical_scratch(shared, fine.h), horizontal_scratch(shared, fine.w);
   ScratchLayout own;
-  const Region<T> line = own.add<T>(fine.w * channels);
+  using Real = RealOf<T>;
+  const Region<Real> line = own.add<Real>(fine.w * channels), result = own.add<Real>(coarse.w * channels);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
   const BilinearAxis<T> vertical = vertical_scratch.fill(scratch, coarse.h, fine.h);
   const BilinearAxis<T> horizontal = horizontal_scratch.fill(scratch, coarse.w, fine.w);
 
   parallel(threads, [&](int member, int team) {
-    T* const sum = line.in(scratch + shared.bytes + member * own.bytes);
+    char* const base = scratch + shared.bytes + member * own.bytes;
+    Real* const sum = line.in(base);
+    Real* const gathered = result.in(base);
     const Range rows = split(coarse.n * coarse.h, member, team);
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const int64_t image = row / coarse.h, i = row % coarse.h;
-      std::memset(sum, 0, fine.w * channels * sizeof(T));
+      std::memset(sum, 0, fine.w * channels * sizeof(Real));
       for (int64_t y = 0; y < fine.h; ++y) {
-        const T weight = (vertical.lower[y] == i ? T(1) - vertical.weight[y] : T(0)) +
-                         (vertical.upper[y] == i ? vertical.weight[y] : T(0));
+        const Real weight = (vertical.lower[y] == i ? Real(1) - vertical.weight[y] : Real(0)) +
+                            (vertical.upper[y] == i ? vertical.weight[y] : Real(0));
         if (vertical.lower[y] != i && vertical.upper[y] != i) continue;
         for (int64_t x = 0; x < fine.w; ++x) add_scaled(channels, weight, fine.at(image, y, x), sum + x * channels);
       }
-      for (int64_t x = 0; x < coarse.w; ++x) std::memset(coarse.at(image, i, x), 0, channels * sizeof(T));
+      std::memset(gathered, 0, coarse.w * channels * sizeof(Real));
       for (int64_t x = 0; x < fine.w; ++x) {
-        const T right = horizontal.weight[x];
-        add_scaled(channels, T(1) - right, sum + x * channels, coarse.at(image, i, horizontal.lower[x]));
-        add_scaled(channels, right, sum + x * channels, coarse.at(image, i, horizontal.upper[x]));
+        const Real right = horizontal.weight[x];
+        add_scaled(channels, Real(1) - right, sum + x * channels, gathered + horizontal.lower[x] * channels);
+        add_scaled(channels, right, sum + x * channels, gathered + horizontal.upper[x] * channels);
       }
+      for (int64_t x = 0; x < coarse.w; ++x) copy_elements(gathered + x * channels, channels, coarse.at(image, i, x));
     }
   });
 }

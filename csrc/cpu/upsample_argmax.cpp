@@ -12,20 +12,22 @@ constexpr int64_t kRun = 256;
 // The class loop is outermost and vectors run along pixels, so a row of scores is kept class by class: line[k][x].
 // `value`, `best` and `arg` hold kRun elements, a whole number of vectors.
 template <class T>
-LADDERSEG_INLINE void label_run(int64_t classes, int64_t coarse_width, const T* line, Range run,
-                                const BilinearAxis<T>& horizontal, T* __restrict value, T* __restrict best,
-                                T* __restrict arg, uint8_t* labels) {
+LADDERSEG_INLINE void label_run(int64_t classes, int64_t coarse_width, const RealOf<T>* line, Range run,
+                                const BilinearAxis<T>& horizontal, RealOf<T>* __restrict value,
+                                RealOf<T>* __restrict best, RealOf<T>* __restrict arg, uint8_t* labels) {
+  using Real = RealOf<T>;
   using Vector = typename Simd<T>::Vector;
   const int64_t count = run.end - run.begin;
   const int64_t* __restrict lower = horizontal.lower + run.begin;
   const int64_t* __restrict upper = horizontal.upper + run.begin;
-  const T* __restrict weight = horizontal.weight + run.begin;
+  const Real* __restrict weight = horizontal.weight + run.begin;
   for (int64_t x = 0; x < kRun; ++x) best[x] = -__builtin_inf();
-  for (int64_t x = 0; x < kRun; ++x) arg[x] = value[x] = T(0);
+  for (int64_t x = 0; x < kRun; ++x) arg[x] = value[x] = Real(0);
   for (int64_t k = 0; k < classes; ++k) {
-    const T* __restrict scores = line + k * coarse_width;
-    for (int64_t x = 0; x < count; ++x) value[x] = (T(1) - weight[x]) * scores[lower[x]] + weight[x] * scores[upper[x]];
-    const Vector label = Vector{} + static_cast<T>(k);
+    const Real* __restrict scores = line + k * coarse_width;
+    for (int64_t x = 0; x < count; ++x)
+      value[x] = (Real(1) - weight[x]) * scores[lower[x]] + weight[x] * scores[upper[x]];
+    const Vector label = Vector{} + static_cast<Real>(k);
     for (int64_t x = 0; x < count; x += Simd<T>::lanes) {
       const Vector v = load(value + x), before = load(best + x);
       // The first NaN beats everything.
@@ -44,28 +46,29 @@ void upsample_argmax(const UpsampleArgmax<T>& args, int threads) {
   ScratchLayout shared;
   const BilinearAxisScratch<T> vertical_scratch(shared, args.height), horizontal_scratch(shared, args.width);
   ScratchLayout own;
-  const Region<T> line = own.add<T>(classes * scores.w);
-  const Region<T> value = own.add<T>(kRun), best = own.add<T>(kRun), arg = own.add<T>(kRun);
+  using Real = RealOf<T>;
+  const Region<Real> line = own.add<Real>(classes * scores.w);
+  const Region<Real> value = own.add<Real>(kRun), best = own.add<Real>(kRun), arg = own.add<Real>(kRun);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
   const BilinearAxis<T> vertical = vertical_scratch.fill(scratch, scores.h, args.height, args.align_corners);
   const BilinearAxis<T> horizontal = horizontal_scratch.fill(scratch, scores.w, args.width, args.align_corners);
 
   parallel(threads, [&](int member, int team) {
     char* const base = scratch + shared.bytes + member * own.bytes;
-    T* const blended = line.in(base);
+    Real* const blended = line.in(base);
     const Range rows = split(scores.n * args.height, member, team);
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const int64_t image = row / args.height, y = row % args.height;
-      const T weight = vertical.weight[y];
+      const Real weight = vertical.weight[y];
       for (int64_t x = 0; x < scores.w; ++x) {
         const T* a = scores.at(image, vertical.lower[y], x);
         const T* b = scores.at(image, vertical.upper[y], x);
-        for (int64_t k = 0; k < classes; ++k) blended[k * scores.w + x] = (T(1) - weight) * a[k] + weight * b[k];
+        for (int64_t k = 0; k < classes; ++k) blended[k * scores.w + x] = (Real(1) - weight) * a[k] + weight * b[k];
       }
       uint8_t* labels = args.labels + row * args.width;
       for (int64_t x = 0; x < args.width; x += kRun)
-        label_run(classes, scores.w, blended, Range{x, smaller(x + kRun, args.width)}, horizontal, value.in(base),
-                  best.in(base), arg.in(base), labels);
+        label_run<T>(classes, scores.w, blended, Range{x, smaller(x + kRun, args.width)}, horizontal, value.in(base),
+                     best.in(base), arg.in(base), labels);
     }
   });
 }

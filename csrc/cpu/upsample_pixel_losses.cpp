@@ -8,13 +8,14 @@
 namespace ladderseg {
 namespace LADDERSEG_ISA {
 
-// Pixels whose probabilities are summed as T; runs of pixels go on in double.
+// Pixels whose probabilities are summed in the type of arithmetic; runs of pixels go on in double.
 constexpr int64_t kSoftmaxRun = 64;
 
 // A member owns fine rows.
 template <class T>
 struct PixelLosses {
   using Softmax = UpsampledSoftmax<T>;
+  using Real = RealOf<T>;
   using Vector = typename Softmax::Vector;
   static constexpr int lanes = Softmax::lanes;
 
@@ -23,7 +24,7 @@ struct PixelLosses {
   ScratchLayout shared, own;
   Softmax softmax;
   const int64_t classes, padded;
-  const Region<T> run;          // [2, padded]: the first two class sums of a run
+  const Region<Real> run;       // [2, padded]: the first two class sums of a run
   const Region<double> sums;    // [N, 3, padded]: class sums
   const Region<double> totals;  // loss, weight
   const Region<int64_t> invalid;
@@ -34,24 +35,24 @@ struct PixelLosses {
         softmax(scores, shared, own),
         classes(softmax.classes),
         padded(softmax.padded),
-        run(own.add<T>(2 * padded)),
+        run(own.add<Real>(2 * padded)),
         sums(own.add<double>(args.class_sums ? scores.logits.n * 3 * padded : 0)),
         totals(own.add<double>(2)),
         invalid(own.add<int64_t>(1)) {}
 
   // The pixel's probabilities, added to the run.
-  LADDERSEG_INLINE void add_softmax(char* base, int64_t label, T sum) const {
-    const T* const v = softmax.pixel.in(base);
-    T* const predicted = run.in(base);
-    const T inverse = T(1) / sum;
+  LADDERSEG_INLINE void add_softmax(char* base, int64_t label, Real sum) const {
+    const Real* const v = softmax.pixel.in(base);
+    Real* const predicted = run.in(base);
+    const Real inverse = Real(1) / sum;
     for (int64_t k = 0; k < padded; k += lanes) store(predicted + k, load(predicted + k) + load(v + k) * inverse);
     predicted[padded + label] += v[label] * inverse;
   }
 
   LADDERSEG_INLINE void end_run(char* base, double* of_image) const {
-    T* const from = run.in(base);
+    Real* const from = run.in(base);
     for (int64_t k = 0; k < 2 * padded; ++k) of_image[k] += static_cast<double>(from[k]);
-    std::memset(from, 0, 2 * padded * sizeof(T));
+    std::memset(from, 0, 2 * padded * sizeof(Real));
   }
 
   LADDERSEG_INLINE void fine_row(char* scratch, char* base, int64_t row) const {
@@ -67,7 +68,7 @@ struct PixelLosses {
       } else if (label < 0 || label >= classes) {
         *invalid.in(base) = i;
       } else {
-        const T weight = softmax.class_weight(label);
+        const Real weight = softmax.class_weight(label);
         const typename Softmax::Terms terms = softmax.terms(scratch, base, x, label);
         loss = softmax.loss(softmax.target(weight), terms);
         loss_sum += loss;
@@ -77,7 +78,7 @@ struct PixelLosses {
           of_image[2 * padded + label] += 1.0;
         }
       }
-      if (args.losses) args.losses[i] = static_cast<T>(loss);
+      if (args.losses) args.losses[i] = static_cast<Real>(loss);
       if (args.class_sums && (x % kSoftmaxRun == kSoftmaxRun - 1 || x == scores.width - 1)) end_run(base, of_image);
     }
     totals.in(base)[0] += loss_sum;
@@ -85,7 +86,7 @@ struct PixelLosses {
   }
 
   LADDERSEG_INLINE void clear(char* base) const {
-    std::memset(run.in(base), 0, 2 * padded * sizeof(T));
+    std::memset(run.in(base), 0, 2 * padded * sizeof(Real));
     if (args.class_sums) std::memset(sums.in(base), 0, scores.logits.n * 3 * padded * sizeof(double));
     totals.in(base)[0] = totals.in(base)[1] = 0.0;
     *invalid.in(base) = -1;

@@ -15,7 +15,7 @@ void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>& args
   const int64_t height = args.skip.h, width = args.skip.w;
   constexpr int64_t columns = RegisterBlock<T>::columns;
   ScratchLayout shared;
-  const Region<T> packed = shared.add<T>(round_up(projected, columns) * channels);
+  const Region<T> packed = shared.add<T>(round_up(projected, columns) * panel_rows<T>(channels));
   const BilinearAxisScratch<T> vertical_scratch(shared, height), horizontal_scratch(shared, width);
   ScratchLayout own;
   const ProjectionTile<T> tile(own, channels, projected);
@@ -36,7 +36,7 @@ void upsample_project_concat_forward(const UpsampleProjectConcatForward<T>& args
       const int64_t next = smaller(kTilePixels, range.end - p - pixels);
       tile.run(base, args.skip.pixel(p), args.skip.pixel_stride, pixels, next, args.norm, packed.in(scratch),
                args.output.pixel(p) + upsampled, args.output.pixel_stride,
-               [&](int64_t m, int64_t count, const T* product) __attribute__((always_inline)) {
+               [&](int64_t m, int64_t count, const RealOf<T>* product) __attribute__((always_inline)) {
                  T* const to = args.output.pixel(p) + upsampled + m;
                  copy_products(product, pixels, count, to, args.output.pixel_stride);
                });

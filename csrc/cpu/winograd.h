@@ -8,10 +8,11 @@
 // takes the same multiplications: dw = G^T [(A g A^T) * (B^T d B)] G with g the gradient of Y.
 #pragma once
 
+#include "gemm.h"
 #include "ladderseg/conv3x3_tiles.h"
 #include "ladderseg/feature_map.h"
 #include "minimal_filter.h"
-#include "simd.h"
+#include "parallel.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
@@ -50,7 +51,7 @@ LADDERSEG_INLINE void for_each_run(const TileGrid& grid, int64_t first, int64_t 
 template <class T>
 struct NormalisedSource {
   FeatureMap<const T> map;
-  Norm<T> norm;
+  Norm<RealOf<T>> norm;
 
   template <class V>
   struct Channels {
@@ -268,30 +269,57 @@ LADDERSEG_INLINE void transform_weight_gradient(const V (&s)[kPoints<Filter>], V
   }
 }
 
-// Transformed filters side by side: point i of filter j goes to to[i * point_stride + j]. Filter j < count is at
-// weight + j * weight_stride, mirrored or not; filters from `count` to `columns` are zero.
-template <class Filter, bool mirrored, class T>
-LADDERSEG_INLINE void pack_transformed(const T* weight, int64_t weight_stride, int64_t count, int64_t columns, T* to,
-                                       int64_t point_stride) {
-  using Vector = Simd<double>::Vector;
-  constexpr int lanes = Simd<double>::lanes;
-  typedef T Narrow __attribute__((vector_size(lanes * sizeof(T))));
-  typedef T Stored __attribute__((vector_size(lanes * sizeof(T)), aligned(sizeof(T)), may_alias));
-  for (int64_t j = 0; j < columns; j += lanes) {
-    T taps[9][lanes] = {};
-    for (int lane = 0; lane < lanes && j + lane < count; ++lane) {
-      const T* filter = weight + (j + lane) * weight_stride;
+// One vector of doubles' filters, transformed and rounded to R.
+template <class Filter, class R>
+struct TransformedFilters {
+  static constexpr int lanes = Simd<double>::lanes;
+  typedef R Narrow __attribute__((vector_size(lanes * sizeof(R))));
+  typedef R Stored __attribute__((vector_size(lanes * sizeof(R)), aligned(sizeof(R)), may_alias));
+  Narrow point[kPoints<Filter>];
+
+  // Filter j < count is at weight + j * weight_stride, mirrored or not; the others are zero.
+  template <bool mirrored>
+  LADDERSEG_INLINE void transform(const R* weight, int64_t weight_stride, int64_t count) {
+    using Vector = Simd<double>::Vector;
+    R taps[9][lanes] = {};
+    for (int lane = 0; lane < lanes && lane < count; ++lane) {
+      const R* filter = weight + lane * weight_stride;
       for (int tap = 0; tap < 9; ++tap) taps[tap][lane] = filter[mirrored ? 8 - tap : tap];
     }
-    Vector w[9], point[kPoints<Filter>];
+    Vector w[9], exact[kPoints<Filter>];
 #pragma GCC unroll 9
     for (int tap = 0; tap < 9; ++tap)
       w[tap] = __builtin_convertvector(*reinterpret_cast<const Stored*>(taps[tap]), Vector);
-    transform_weight<Filter>(w, point);
+    transform_weight<Filter>(w, exact);
 #pragma GCC unroll 36
-    for (int i = 0; i < kPoints<Filter>; ++i)
-      *reinterpret_cast<Stored*>(to + i * point_stride + j) = __builtin_convertvector(point[i], Narrow);
+    for (int i = 0; i < kPoints<Filter>; ++i) point[i] = __builtin_convertvector(exact[i], Narrow);
   }
+};
+
+// Transformed filters side by side, for the rows `mine` of a panel: point i of filter j of row k goes to
+// to[i * point_stride + k * columns + j], or where pairs of rows have it (gemm.h). Filter j < count of row k < rows is
+// at weight + k * row_stride + j * weight_stride, mirrored or not; the others are zero.
+template <class Filter, bool mirrored, class T>
+LADDERSEG_INLINE void pack_transformed(const RealOf<T>* weight, int64_t row_stride, int64_t rows, int64_t weight_stride,
+                                       int64_t count, Range mine, T* to, int64_t point_stride) {
+  using Filters = TransformedFilters<Filter, RealOf<T>>;
+  constexpr int64_t columns = RegisterBlock<T>::columns, lanes = Filters::lanes;
+  for (int64_t k = mine.begin; k < mine.end; k += kPair<T>)
+    for (int64_t j = 0; j < columns; j += lanes) {
+      const RealOf<T>* const from = weight + k * row_stride + j * weight_stride;
+      Filters filters;
+      filters.template transform<mirrored>(from, weight_stride, count - j);
+      if constexpr (kPair<T> == 1) {
+#pragma GCC unroll 36
+        for (int i = 0; i < kPoints<Filter>; ++i)
+          *reinterpret_cast<typename Filters::Stored*>(to + i * point_stride + k * columns + j) = filters.point[i];
+      } else {
+        Filters second;
+        second.template transform<mirrored>(from + row_stride, weight_stride, k + 1 < rows ? count - j : 0);
+        for (int i = 0; i < kPoints<Filter>; ++i)
+          store_pairs(to + i * point_stride + k * columns + 2 * j, filters.point[i], second.point[i]);
+      }
+    }
 }
 
 }  // namespace LADDERSEG_ISA

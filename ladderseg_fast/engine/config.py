@@ -23,6 +23,7 @@ from ..data import (
     option_owners,
 )
 from ..models import list_models, memory_mode
+from ..ops.backend import backend_of
 from .device import AUTO, find_device, find_devices
 from .workers import suitable_workers
 
@@ -400,10 +401,7 @@ class Config:
         first = self.training.device.partition(",")[0]
         on_cpu = first == "cpu" or (first == AUTO and find_device(AUTO).type == "cpu")
         if self.training.autocast is not None and on_cpu and self.model.mode == "lean":
-            raise ValueError(
-                'training.autocast has no effect on the CPU with model.memory = "lean", which computes in float32 '
-                'there; it needs model.memory = "plain" or a CUDA device'
-            )
+            _check_autocast_on_cpu(self.training.autocast)
 
     @property
     def pretrained(self) -> bool:
@@ -543,6 +541,17 @@ def _check_size(key: str, size: tuple[int, int] | None) -> None:
         _check_range(key, side, 1, MOST_PIXELS)
     if size is not None and math.prod(size) > MOST_PIXELS:
         raise ValueError(f"{key} must have at most {MOST_PIXELS} pixels, got {size[0]}x{size[1]}")
+
+
+def _check_autocast_on_cpu(name: str) -> None:
+    """Refuses a type of torch.autocast that lean kernels for this CPU would not follow."""
+    if getattr(torch, name) in backend_of(torch.device("cpu")).dtypes:
+        return
+    need = "" if name == "float16" else " without AVX512-BF16"
+    raise ValueError(
+        f'training.autocast = "{name}" has no effect on a CPU{need} with model.memory = "lean", which computes in '
+        'float32 there; it needs model.memory = "plain" or a CUDA device'
+    )
 
 
 def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:

@@ -133,9 +133,9 @@ def run(
 
     The program is whole: it has no `statistics_in` and no `statistics_out`; `run_part` is for others.
 
-    In a region of torch.autocast on CUDA, features and outputs have the dtype of the region, whatever the inputs have.
-    Sums, statistics and the gradients of float32 parameters stay float32. On the CPU torch.autocast has no effect, and
-    a warning says so.
+    In a region of torch.autocast, features and outputs have the dtype of the region, whatever the inputs have. Sums,
+    statistics and the gradients of float32 parameters stay float32. On the CPU torch.autocast has no effect, and a
+    warning says so, unless it is to bfloat16 and the processor has AVX512-BF16.
 
     Raises:
         RuntimeError: forward-mode differentiation, a transform of torch.func, tracing or exporting; or tensors without

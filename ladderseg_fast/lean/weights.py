@@ -50,7 +50,7 @@ class PassWeights:
         self._most_bytes = _BATCH_BYTES if backend_of(like.device).on_gpu else 0
 
     def plain(self, convolution: nn.Conv2d) -> Tensor:
-        """The weight [M, C, k, k] of a convolution in the features' dtype."""
+        """The weight [M, C, k, k] of a convolution in the dtype that kernels read."""
         weight = self.get(WeightUse(convolution, Form.plain))
         assert isinstance(weight, Tensor)
         return weight

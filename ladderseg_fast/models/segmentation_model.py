@@ -44,10 +44,10 @@ class SegmentationModel(Network):
         memory: "lean" runs dense blocks, transitions, stem, context layer and heads as autograd functions that keep
             only what backward cannot recompute cheaply; "plain" runs ordinary PyTorch modules. Both compute the same
             and share one state_dict. An edit that lean cannot follow (a hook on an inner module, another activation)
-            raises lean.UnsupportedModuleError when the model is called. torch.autocast affects "plain" only on the
-            CPU, and both on CUDA. A budget such as "8GiB", or a number of bytes, is lean with the fastest plan that
-            fits, made for each shape of images in training: see memory.plan, docs/memory.md. A lean.MemoryPlan is lean
-            with that plan.
+            raises lean.UnsupportedModuleError when the model is called. torch.autocast affects both; on the CPU it
+            affects "lean" only to bfloat16, on processors that have AVX512-BF16. A budget such as "8GiB", or a number
+            of bytes, is lean with the fastest plan that fits, made for each shape of images in training: see
+            memory.plan, docs/memory.md. A lean.MemoryPlan is lean with that plan.
         in_channels: channels of the images.
         weights: None, a file with the encoder's pretrained weights, or "imagenet"; see models.weights.
         frozen_bn: every BatchNorm stays in inference mode while training: it normalises with its running statistics,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .. import _core
-from .backend import real_dtype
+from .backend import backend_of, real_dtype
 from .pointers import NO_MAP, feature_map, memory
 
 _NO_CORRECTION = _core.Correction(NO_MAP, None, None, None)
@@ -183,13 +183,13 @@ def expect_weight(weight: Weight, inputs: int, outputs: int, kernel_size: int) -
 
 
 def readable_weight(weight: Tensor, dtype: torch.dtype, inputs: int, outputs: int, kernel_size: int = 1) -> Tensor:
-    """Returns `weight` [outputs, inputs, k, k], contiguous and in the maps' `dtype`.
+    """Returns `weight` [outputs, inputs, k, k], contiguous and as kernels read it beside maps of `dtype`.
 
     Raises:
         ValueError: see expect_weight.
     """
     expect_weight(weight, inputs, outputs, kernel_size)
-    return weight.to(dtype).contiguous()
+    return weight.to(backend_of(weight.device).weight_dtype(dtype)).contiguous()
 
 
 def empty_weight_gradient(weight: Tensor) -> Tensor:

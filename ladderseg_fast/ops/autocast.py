@@ -20,19 +20,22 @@ def _is_enabled(dtype: torch.dtype, device: torch.device) -> bool:
 def _applies(dtype: torch.dtype, device: torch.device) -> bool:
     if not _is_enabled(dtype, device):
         return False
-    if torch.float16 not in backend_of(device).dtypes:
-        _warn_once()
+    wanted = torch.get_autocast_dtype(device.type)
+    if wanted not in backend_of(device).dtypes:
+        _warn_once(wanted)
         return False
     return True
 
 
-def _warn_once() -> None:
+def _warn_once(wanted: torch.dtype) -> None:
     global _warned
     if not _warned:
         _warned = True
+        name = str(wanted).removeprefix("torch.")
+        need = "have no float16" if wanted == torch.float16 else "need a processor with AVX512-BF16 for bfloat16"
         warnings.warn(
-            "torch.autocast has no effect on ladderseg_fast's kernels for the CPU, which compute in float32; "
-            'models with memory="plain" follow it',
+            f"torch.autocast to {name} has no effect on ladderseg_fast's kernels for the CPU, which {need}: they "
+            'compute in float32; models with memory="plain" follow it',
             UserWarning,
             stacklevel=3,
         )
@@ -41,8 +44,8 @@ def _warn_once() -> None:
 def feature_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """Dtype for convolutions of a map of `dtype`: autocast's, if torch.autocast is enabled and has an effect.
 
-    It has no effect on the CPU, whose kernels have no 16-bit types; a UserWarning says so, once per process. Nor does
-    it affect float64, as elsewhere in PyTorch.
+    It has no effect on the CPU with float16, nor with bfloat16 on processors that do not multiply it (AVX512-BF16); a
+    UserWarning says so, once per process. Nor does it affect float64, as elsewhere in PyTorch.
     """
     return torch.get_autocast_dtype(device.type) if _applies(dtype, device) else dtype
 

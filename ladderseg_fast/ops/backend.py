@@ -24,6 +24,9 @@ _ELEMENTS = {
     torch.bfloat16: _core.Element.bfloat16,
 }
 
+_WITHOUT_BFLOAT16 = torch.float32, torch.float64
+_WITH_BFLOAT16 = *_WITHOUT_BFLOAT16, torch.bfloat16
+
 #: Capability and multiprocessors of the GPU for which launches are recorded if this machine has none.
 _SOME_GPU = 61, 20
 
@@ -41,7 +44,6 @@ class Backend:
 
     Attributes:
         device_type: type of the device of its tensors.
-        dtypes: dtypes that feature maps can have.
         on_gpu: whether the host goes on while kernels run, and memory traffic takes most of the time.
         symbolic: whether its tensors are shapes, on the meta device, that represent other tensors.
         tap_major_weights: whether kernels of 3x3 convolutions read weights tap by tap (prepared_weights.py).
@@ -51,13 +53,21 @@ class Backend:
     """
 
     device_type: str
-    dtypes: tuple[torch.dtype, ...]
     on_gpu = False
     symbolic = False
     tap_major_weights = False
     repeats_steps = False
     repeats_predictions = False
     observers: tuple[Observer, ...] = ()
+
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """Dtypes that feature maps can have."""
+        raise NotImplementedError
+
+    def weight_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Dtype of the weights that kernels read beside maps of `dtype`."""
+        return dtype
 
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
         """Runs a kernel of the core for maps like `x` [N, C, H, W]."""
@@ -105,11 +115,19 @@ class Cpu(Backend):
     """The core's own code, on torch's number of threads."""
 
     device_type = "cpu"
-    dtypes = (torch.float32, torch.float64)
     repeats_predictions = True
 
+    @property
+    def dtypes(self) -> tuple[torch.dtype, ...]:
+        """float32 and float64, and bfloat16 where the instruction set in use multiplies it."""
+        return _WITH_BFLOAT16 if _core.has_bfloat16() else _WITHOUT_BFLOAT16
+
+    def weight_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """The real_dtype: kernels round weights themselves, once, in the form in which they multiply them."""
+        return real_dtype(dtype)
+
     def launch(self, kernel: Callable[..., None], x: Tensor, *arguments: Any) -> None:
-        kernel(_core.Cpu(x.dtype is torch.float64, torch.get_num_threads()), *arguments)
+        kernel(_core.Cpu(_ELEMENTS[x.dtype], torch.get_num_threads()), *arguments)
 
     def repeat(self, launches: "_core.RecordedLaunches", first: int, last: int, device: torch.device) -> None:
         launches.repeat_on_cpu(first, last, torch.get_num_threads())
@@ -126,7 +144,7 @@ class Cuda(Backend):
     """
 
     device_type = "cuda"
-    dtypes = tuple(_ELEMENTS)
+    dtypes: tuple[torch.dtype, ...] = tuple(_ELEMENTS)
     on_gpu = True
     tap_major_weights = True
     repeats_steps = True

@@ -38,7 +38,7 @@ def bn_add_relu(
     bn(x) is (x - mean) * invstd * gamma + beta, per channel, and that of the shortcut likewise with its own vectors.
 
     Args:
-        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        x: [N, C, H, W], float32, float64, bfloat16 or (CUDA) float16; channels_last is read without a copy.
         mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
         gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
         shortcut: [N, C, H, W], of the dtype of x.

@@ -16,7 +16,7 @@ def bn_relu(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | None, beta:
     """relu((x - mean) * invstd * gamma + beta), per channel.
 
     Args:
-        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        x: [N, C, H, W], float32, float64, bfloat16 or (CUDA) float16; channels_last is read without a copy.
         mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
         gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
     Returns:

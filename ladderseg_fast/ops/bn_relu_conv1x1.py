@@ -21,12 +21,12 @@ def bn_relu_conv1x1(
     """1x1 convolution of bn_relu(x), which is never stored, neither here nor in backward.
 
     Args:
-        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        x: [N, C, H, W], float32, float64, bfloat16 or (CUDA) float16; channels_last is read without a copy.
         mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
         gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
         weight: [M, C, 1, 1].
     Returns:
-        [N, M, H, W], channels_last; of the dtype of x, or of torch.autocast's on CUDA.
+        [N, M, H, W], channels_last; of the dtype of x, or of torch.autocast's.
     Raises:
         ValueError: a shape or device does not fit.
         TypeError: a dtype does not fit.

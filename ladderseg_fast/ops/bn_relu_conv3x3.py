@@ -36,13 +36,13 @@ def bn_relu_conv3x3(
     dilation) farther than in plain PyTorch.
 
     Args:
-        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        x: [N, C, H, W], float32, float64, bfloat16 or (CUDA) float16; channels_last is read without a copy.
         mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
         gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
         weight: [M, C, 3, 3].
         dilation: at least 1.
     Returns:
-        [N, M, H, W], channels_last; of the dtype of x, or of torch.autocast's on CUDA.
+        [N, M, H, W], channels_last; of the dtype of x, or of torch.autocast's.
     Raises:
         ValueError: a shape or device does not fit, or the dilation is not positive.
         TypeError: a dtype does not fit.
@@ -74,7 +74,7 @@ def _operations(x: Tensor, weight: Weight, dilation: int, out: Tensor) -> float:
     pairs = weight.numel() // 9
     if backend_of(x.device).on_gpu:
         return 18.0 * pairs * pixels(out)
-    return 2.0 * _core.conv3x3_products(n, h, w, dilation, pairs // channels, channels)
+    return 2.0 * _core.conv3x3_products(n, h, w, dilation, pairs // channels, channels, x.dtype == torch.bfloat16)
 
 
 def _forward_operations(x: Tensor, weight: Weight, dilation: int, out: Tensor, **_: object) -> float:

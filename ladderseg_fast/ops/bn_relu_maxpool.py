@@ -17,7 +17,7 @@ def bn_relu_maxpool(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | Non
     """Maximum of 3 x 3 pixels of bn_relu(x), stride 2, padding 1: the end of the stem.
 
     Args:
-        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        x: [N, C, H, W], float32, float64, bfloat16 or (CUDA) float16; channels_last is read without a copy.
         mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
         gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
     Returns:

@@ -21,7 +21,7 @@ def bn_relu_patches(x: Tensor, mean: Tensor, invstd: Tensor, gamma: Tensor | Non
     convolution of the result with weight.permute(0, 2, 3, 1).reshape(M, 9 * C, 1, 1).
 
     Args:
-        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        x: [N, C, H, W], float32, float64, bfloat16 or (CUDA) float16; channels_last is read without a copy.
         mean, invstd: [C], statistics of x or constants; float32 beside 16-bit x, else of its dtype.
         gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
     Returns:

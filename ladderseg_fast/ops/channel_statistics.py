@@ -24,7 +24,7 @@ def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     its statistics reach x in one pass.
 
     Args:
-        x: [N, C, H, W], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        x: [N, C, H, W], float32, float64, bfloat16 or (CUDA) float16; channels_last is read without a copy.
     Returns:
         mean [C], variance [C], float32 for 16-bit x, else of its dtype; NaN if there is no position.
     Raises:

@@ -18,12 +18,14 @@ _ALIGNMENT = 256
 
 
 def prepare(weights: Sequence[tuple[Tensor, Form]], like: Tensor) -> list[Weight]:
-    """Weights [M, C, k, k] in the dtype of maps like `like`, and in the forms that its device's kernels read.
+    """Weights [M, C, k, k] in the dtype and the forms that kernels read beside maps like `like`.
 
     They are tensors [M, C, k, k] of the plain form, and on CPUs in any case.
     """
-    if not backend_of(like.device).tap_major_weights:
-        return [weight.to(like.dtype).contiguous() for weight, _ in weights]
+    backend = backend_of(like.device)
+    if not backend.tap_major_weights:
+        dtype = backend.weight_dtype(like.dtype)
+        return [weight.to(dtype).contiguous() for weight, _ in weights]
     weights = [(_readable_rows(weight), form) for weight, form in weights]  # alive until they have been read
     ready = [form == Form.plain and weight.dtype == like.dtype and weight.is_contiguous() for weight, form in weights]
     sizes = [0 if done else _size(weight, form, like) for done, (weight, form) in zip(ready, weights)]

@@ -19,7 +19,7 @@ def upsample_argmax(scores: Tensor, size: tuple[int, int], align_corners: bool =
     """Class labels at `size` from low-resolution `scores`, without full-resolution scores.
 
     Args:
-        scores: [N, K, h, w], float32 or float64, on CUDA float16 or bfloat16 too, 1 <= K <= 256; channels_last is read
+        scores: [N, K, h, w], float32, float64, bfloat16 or (CUDA) float16, 1 <= K <= 256; channels_last is read
             without a copy.
         size: (H, W) of the labels, at least (1, 1).
         align_corners: as in torch.nn.functional.interpolate.

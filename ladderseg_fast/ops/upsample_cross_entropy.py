@@ -39,7 +39,7 @@ def upsample_cross_entropy(
     With "none" backward computes it, from the logits.
 
     Args:
-        logits: [N, K, h, w], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        logits: [N, K, h, w], float32, float64, bfloat16 or (CUDA) float16; channels_last is read without a copy.
         labels: [N, H, W], any integer dtype; each in [0, K) or equal to `ignore_index`. They may be larger or smaller
             than the logits, in any ratio.
         class_weights: [K] or None; as in torch.nn.functional.cross_entropy: they weight the losses and the mean. Any

@@ -29,13 +29,13 @@ def upsample_project_concat(
     """Concatenation of `coarse`, upsampled bilinearly to the size of `skip`, with conv1x1(bn_relu(skip)).
 
     Args:
-        coarse: [N, D, h, w], float32 or float64, on CUDA float16 or bfloat16 too; channels_last is read without a copy.
+        coarse: [N, D, h, w], float32, float64, bfloat16 or (CUDA) float16; channels_last is read without a copy.
         skip: [N, C, H, W].
         mean, invstd: [C], statistics of skip or constants; float32 beside 16-bit maps, else of their dtype.
         gamma, beta: [C] or None, for 1 and 0; of the dtype of mean.
         weight: [M, C, 1, 1].
     Returns:
-        [N, D + M, H, W], channels_last; of the dtype of skip, or of torch.autocast's on CUDA.
+        [N, D + M, H, W], channels_last; of the dtype of skip, or of torch.autocast's.
     Raises:
         ValueError: a shape or device does not fit.
         TypeError: a dtype does not fit.

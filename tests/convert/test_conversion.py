@@ -9,14 +9,16 @@ from functools import partial
 import pytest
 import torch
 import torch.distributed as dist
+from support.comparison import relative_error
 from support.converted_equals_plain import assert_converted_equals_plain, make_images
 from support.lean_equals_plain import randomise
+from support.operator_suite import instruction_set
 from support.other_densenets import smp_densenet, timm_densenet, torchvision_densenet
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrizations
 
-from ladderseg_fast import MemoryPlan, convert, lean
+from ladderseg_fast import MemoryPlan, _core, convert, lean
 from ladderseg_fast.convert.lean_module import LeanModule
 from ladderseg_fast.lean import SectionPlan
 
@@ -130,12 +132,23 @@ def test_layout_of_gradients(layout: torch.memory_format) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.autocast.*")
-def test_autocast_on_the_cpu() -> None:
+def test_autocast_on_a_cpu_without_bfloat16() -> None:
     """It has no effect on what runs lean; a warning says so."""
     plain, converted = models()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with instruction_set("baseline"), torch.autocast("cpu", dtype=torch.bfloat16):
         features = converted.eval().float().features(IMAGES.float())
     torch.testing.assert_close(features, plain.eval().float().features(IMAGES.float()), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.skipif(not _core.has_bfloat16(), reason="needs a processor with AVX512-BF16")
+def test_autocast_on_a_cpu_with_bfloat16() -> None:
+    """What runs lean follows it, and is as accurate as what does not."""
+    plain, converted = models()
+    exact = plain.eval().features(IMAGES)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features, expected = (model.eval().float().features(IMAGES.float()) for model in (converted, plain))
+    assert features.dtype == expected.dtype
+    assert 0 < relative_error([features], [exact]) <= 2 * relative_error([expected], [exact])
 
 
 def test_distributed(tmp_path) -> None:

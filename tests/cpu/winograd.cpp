@@ -107,11 +107,18 @@ EXPORT void output_pixels(const Element* points, int64_t tiles, int64_t channels
 // G w G^T of `count` filters, `stride` elements apart: [points][columns].
 EXPORT void weight_points(const Element* weight, int64_t stride, int64_t count, int64_t columns, bool mirrored,
                           int64_t side, Element* to) {
+  constexpr int64_t panel = RegisterBlock<Element>::columns;
   with_side(side, [&](auto filter) {
-    if (mirrored)
-      pack_transformed<decltype(filter), true>(weight, stride, count, columns, to, columns);
-    else
-      pack_transformed<decltype(filter), false>(weight, stride, count, columns, to, columns);
+    using Filter = decltype(filter);
+    for (int64_t j = 0; j < columns; j += panel) {
+      Element points[kPoints<Filter> * panel];
+      if (mirrored)
+        pack_transformed<Filter, true>(weight + j * stride, 0, 1, stride, count - j, Range{0, 1}, points, panel);
+      else
+        pack_transformed<Filter, false>(weight + j * stride, 0, 1, stride, count - j, Range{0, 1}, points, panel);
+      for (int64_t i = 0; i < kPoints<Filter>; ++i)
+        for (int64_t k = 0; k < smaller(panel, columns - j); ++k) to[i * columns + j + k] = points[i * panel + k];
+    }
   });
 }
 

@@ -4,7 +4,9 @@ import math
 from pathlib import Path
 
 import pytest
+from support.operator_suite import instruction_set
 
+from ladderseg_fast import _core
 from ladderseg_fast.engine.config import setting_types
 from ladderseg_fast.engine.config_tables import (
     Layer,
@@ -158,7 +160,10 @@ def test_files_that_are_refused(tmp_path, text, message):
         ("training.class_weights=[]", "training.class_weights must be numbers from 0, not all of them 0"),
         ("training.class_weights=[0.0]", "training.class_weights must be numbers from 0, not all of them 0"),
         ("training.class_weights=equal", "training.class_weights must be one of balanced, got 'equal'"),
-        ("training.autocast=bfloat16", r'training.autocast has no effect on the CPU with model.memory = "lean"'),
+        (
+            "training.autocast=float16",
+            r'training.autocast = "float16" has no effect on a CPU with model.memory = "lean"',
+        ),
         ("training.autocast=float8", "training.autocast must be one of bfloat16, float16"),
         ("model.name=vgg16", "model.name must be one of densenet121_32x, .*, got 'vgg16'"),
         ("model.memory=small", "model.memory must be lean, plain, a budget"),
@@ -180,6 +185,14 @@ def test_files_that_are_refused(tmp_path, text, message):
 def test_assignments_that_are_refused(assignment, message):
     with pytest.raises(ValueError, match=message):
         build_config([parse_assignments([assignment])])
+
+
+def test_bfloat16_on_the_cpu_needs_a_processor_that_multiplies_it():
+    settings = parse_assignments(["training.autocast=bfloat16", "training.device=cpu"])
+    if _core.has_bfloat16():
+        assert build_config([settings]).training.autocast == "bfloat16"
+    with instruction_set("baseline"), pytest.raises(ValueError, match="no effect on a CPU without AVX512-BF16"):
+        build_config([settings])
 
 
 NINES = "9" * 400

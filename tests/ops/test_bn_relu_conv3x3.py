@@ -1,14 +1,16 @@
+from collections.abc import Mapping
+
 import pytest
 import torch
 from support.bn_operator_suite import BnConvOperatorSuite
-from support.comparison import FLOAT64_TOLERANCE, assert_near
-from support.devices import cpu_only, cuda_only, tensor_cores_only
+from support.comparison import FLOAT64_TOLERANCE, FLOORS, assert_near
+from support.devices import CPU, cpu_only, cuda_only, tensor_cores_only
 from support.operator_suite import Arguments, evaluate, random, threads
 from torch import Tensor
 
 from ladderseg_fast.ops import layout, reference
 from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
-from ladderseg_fast.ops.backend import backend_of, real_dtype
+from ladderseg_fast.ops.backend import Cpu, backend_of, real_dtype
 from ladderseg_fast.ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ladderseg_fast.ops.cost import Cost
 
@@ -52,6 +54,13 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
     ]
     small = (2, 3, 3, 4, 4, 1)
     large = (2, 33, 37, 41, 19, 2)
+
+    @property
+    def floors(self) -> Mapping[torch.dtype, int]:
+        """On the CPU the tiles and filters of Winograd's filtering are rounded after their transform, as nothing in
+        plain PyTorch is. Of a map with one column, whose results are sums over three taps, that is most of the error.
+        """
+        return FLOORS | {torch.bfloat16: 2} if isinstance(backend_of(torch.device(CPU)), Cpu) else FLOORS
 
     def arguments(self, shape: tuple[int, ...]) -> Arguments:
         *size, outputs, dilation = shape

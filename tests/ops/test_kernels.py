@@ -45,7 +45,7 @@ def test_a_weight_of_another_shape_and_as_many_numbers_is_named() -> None:
 
 def test_a_team_has_a_member() -> None:
     with pytest.raises(ValueError, match="threads must be at least 1"):
-        _core.Cpu(False, 0)
+        _core.Cpu(_core.Element.float32, 0)
 
 
 def test_every_kernel_of_the_core_has_a_cost_and_no_other() -> None:

@@ -1,6 +1,6 @@
 """Comparisons of tensors. A failing one says where the worst element is and what share of elements fails."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -25,13 +25,20 @@ def assert_near(
 
 
 def assert_as_accurate(
-    actual: Tensor, plain: Tensor, exact: Tensor, name: str, scale: float = 0.0, dtype: torch.dtype | None = None
+    actual: Tensor,
+    plain: Tensor,
+    exact: Tensor,
+    name: str,
+    scale: float = 0.0,
+    dtype: torch.dtype | None = None,
+    floors: Mapping[torch.dtype, int] = FLOORS,
 ) -> None:
     """`actual` is at most twice as far from `exact` (float64) as `plain`, computed in the dtype of `actual`, is.
 
     So no tolerance has to be guessed: what plain PyTorch itself loses to rounding sets it. In float64 `plain`
     is `exact`, and the tolerance is FLOAT64_TOLERANCE. `scale` is the size of the numbers that `exact` is made of,
     where that is known and these may cancel; `dtype` that of the maps it is computed from, if another than its own.
+    `floors` are like FLOORS.
     """
     _assert_same_kind(actual, plain, name)
     tolerance = 2.0 * _errors(plain, exact).amax().item() if exact.numel() else 0.0
@@ -39,7 +46,7 @@ def assert_as_accurate(
         floor = FLOAT64_TOLERANCE * magnitude(exact)
     else:
         dtype = dtype or actual.dtype
-        floor = FLOORS[dtype] * torch.finfo(dtype).eps * max(magnitude(exact), scale)
+        floor = floors[dtype] * torch.finfo(dtype).eps * max(magnitude(exact), scale)
     _assert_errors_below(actual, exact, max(tolerance, floor), name)
 
 

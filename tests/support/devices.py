@@ -27,7 +27,7 @@ def _is_of_kind(name: str, kind: str) -> bool:
 
 def dtypes_of(name: str) -> tuple[torch.dtype, ...]:
     """What feature maps can be of."""
-    return Cpu.dtypes if name == CPU else Cuda.dtypes
+    return Cpu().dtypes if name == CPU else Cuda.dtypes
 
 
 @contextmanager

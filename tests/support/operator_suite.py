@@ -2,12 +2,12 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
 import torch
-from support.comparison import assert_as_accurate, assert_near, assert_same_bits
+from support.comparison import FLOORS, assert_as_accurate, assert_near, assert_same_bits
 from support.devices import CPU, cpu_only
 from torch import Tensor
 
@@ -134,6 +134,11 @@ class OperatorSuite(ABC):
     #: Arguments that have a gradient.
     differentiable: tuple[str, ...] = ()
 
+    @property
+    def floors(self) -> Mapping[torch.dtype, int]:
+        """Errors that are never held against a dtype: see FLOORS."""
+        return FLOORS
+
     @abstractmethod
     def arguments(self, shape: tuple[int, ...]) -> Arguments:
         """Arguments in the order of the operator's signature, tensors in float64 and contiguous."""
@@ -177,7 +182,8 @@ class OperatorSuite(ABC):
         exact = evaluate(self.reference(), {key: _to_float64(value) for key, value in arguments.items()})
         assert actual.keys() == exact.keys()
         for key in exact:
-            assert_as_accurate(actual[key], plain[key], exact[key], key, dtype=arguments[self.maps[0]].dtype)
+            dtype = arguments[self.maps[0]].dtype
+            assert_as_accurate(actual[key], plain[key], exact[key], key, dtype=dtype, floors=self.floors)
 
     # Results
 
@@ -196,6 +202,8 @@ class OperatorSuite(ABC):
     @pytest.mark.parametrize("name", _core.supported_instruction_sets())
     def test_instruction_set(self, name: str, map_dtype: torch.dtype) -> None:
         with instruction_set(name):
+            if map_dtype == torch.bfloat16 and not _core.has_bfloat16():
+                pytest.skip("this instruction set does not multiply bfloat16")
             self.check(self.prepared(self.large, map_dtype))
 
     @cpu_only

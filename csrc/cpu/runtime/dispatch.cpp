@@ -17,13 +17,20 @@ bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+#if defined(LADDERSEG_BFLOAT16)
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+#endif
 #endif
 
 const InstructionSet kInstructionSets[] = {
-    {"baseline", always, &baseline::kernels_float32, &baseline::kernels_float64},
+    {"baseline", always, &baseline::kernels_float32, &baseline::kernels_float64, nullptr},
 #if defined(__x86_64__)
-    {"avx2", has_avx2, &avx2::kernels_float32, &avx2::kernels_float64},
-    {"avx512", has_avx512, &avx512::kernels_float32, &avx512::kernels_float64},
+    {"avx2", has_avx2, &avx2::kernels_float32, &avx2::kernels_float64, nullptr},
+    {"avx512", has_avx512, &avx512::kernels_float32, &avx512::kernels_float64, nullptr},
+#if defined(LADDERSEG_BFLOAT16)
+    {"avx512_bf16", has_avx512_bf16, &avx512::kernels_float32, &avx512::kernels_float64,
+     &avx512_bf16::kernels_bfloat16},
+#endif
 #endif
 };
 constexpr int kCount = sizeof(kInstructionSets) / sizeof(kInstructionSets[0]);

@@ -5,7 +5,7 @@
 
 namespace ladderseg {
 
-template <class T, class R = T>
+template <class T, class R = RealOf<T>>
 struct AffineCorrection {
   Gradient<T, R> gradient;  // [P, C], with an input
   FeatureMap<T> output;     // [P, C]; may be the gradient itself

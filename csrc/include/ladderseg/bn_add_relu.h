@@ -11,7 +11,7 @@
 
 namespace ladderseg {
 
-template <class T, class R = T>
+template <class T, class R = RealOf<T>>
 struct BnAddReluForward {
   FeatureMap<const T> input;  // [P, C]
   Norm<R> norm;
@@ -20,7 +20,7 @@ struct BnAddReluForward {
   FeatureMap<T> output;          // [P, C]; may be input or shortcut itself
 };
 
-template <class T, class R = T>
+template <class T, class R = RealOf<T>>
 struct BnAddReluBackward {
   Gradient<T, R> grad_output;    // [P, C]
   FeatureMap<const T> output;    // [P, C]

@@ -11,7 +11,7 @@ namespace ladderseg {
 template <class T>
 struct BnReluForward {
   FeatureMap<const T> input;  // [P, C]
-  Norm<T> norm;
+  Norm<RealOf<T>> norm;
   FeatureMap<T> output;  // [P, C]
 };
 
@@ -19,7 +19,7 @@ template <class T>
 struct BnReluBackward {
   FeatureMap<const T> grad_output;  // [P, C]
   FeatureMap<const T> input;        // [P, C]
-  Norm<T> norm;
+  Norm<RealOf<T>> norm;
   FeatureMap<T> grad_input;  // [P, C]; may be grad_output itself
   bool accumulate;           // add to grad_input instead of overwriting it
   BnSums sums;

@@ -11,7 +11,7 @@ namespace ladderseg {
 template <class T>
 struct BnReluAvgpool2Forward {
   FeatureMap<const T> input;  // [N, H, W, C]
-  Norm<T> norm;
+  Norm<RealOf<T>> norm;
   FeatureMap<T> output;  // [N, H / 2, W / 2, C]
 };
 
@@ -19,7 +19,7 @@ template <class T>
 struct BnReluAvgpool2Backward {
   FeatureMap<const T> grad_output;  // [N, H / 2, W / 2, C]
   FeatureMap<const T> input;        // [N, H, W, C]
-  Norm<T> norm;
+  Norm<RealOf<T>> norm;
   FeatureMap<T> grad_input;  // [N, H, W, C]
   bool accumulate;           // add to grad_input instead of overwriting it
   BnSums sums;

@@ -18,8 +18,8 @@ namespace ladderseg {
 template <class T>
 struct BnReluConv1x1Forward {
   FeatureMap<const T> input;  // [P, C]
-  Norm<T> norm;
-  const T* weight;          // [M, C]
+  Norm<RealOf<T>> norm;
+  const RealOf<T>* weight;  // [M, C]
   FeatureMap<T> output;     // [P, M]
   double* output_mean;      // [M] or nullptr
   double* output_variance;  // [M] or nullptr, together with output_mean
@@ -29,11 +29,11 @@ template <class T>
 struct BnReluConv1x1Backward {
   Gradient<T> grad_output;    // [P, M]
   FeatureMap<const T> input;  // [P, C]
-  Norm<T> norm;
-  const T* weight;           // [M, C]
+  Norm<RealOf<T>> norm;
+  const RealOf<T>* weight;   // [M, C]
   FeatureMap<T> grad_input;  // [P, C] or no data
   bool accumulate;           // add to grad_input instead of overwriting it
-  T* grad_weight;            // [M, C] or nullptr
+  RealOf<T>* grad_weight;    // [M, C] or nullptr
   BnSums sums;
 };
 
@@ -41,9 +41,9 @@ template <class T>
 struct BnReluConv1x1Weight {
   Gradient<T> grad_output;    // [P, M]
   FeatureMap<const T> input;  // [P, C]
-  Norm<T> norm;
-  const T* centre;  // [C] or nullptr for 0
-  T* grad_weight;   // [M, C]
+  Norm<RealOf<T>> norm;
+  const RealOf<T>* centre;  // [C] or nullptr for 0
+  RealOf<T>* grad_weight;   // [M, C]
 };
 
 }  // namespace ladderseg

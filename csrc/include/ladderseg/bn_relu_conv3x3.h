@@ -23,8 +23,8 @@ template <class T>
 struct BnReluConv3x3Forward {
   FeatureMap<const T> input;  // [N, H, W, C]
   int64_t input_first_row;
-  Norm<T> norm;
-  const T* weight;  // [K, C, 3, 3]
+  Norm<RealOf<T>> norm;
+  const RealOf<T>* weight;  // [K, C, 3, 3]
   int64_t dilation;
   FeatureMap<T> output;     // [N, rows, W, K]
   bool accumulate;          // add to output instead of overwriting it; the statistics are of the sum
@@ -38,11 +38,11 @@ struct BnReluConv3x3Backward {
   int64_t grad_first_row;
   FeatureMap<const T> input;  // [N, H, W, C]
   int64_t input_first_row;
-  Norm<T> norm;
-  const T* weight;  // [K, C, 3, 3]
+  Norm<RealOf<T>> norm;
+  const RealOf<T>* weight;  // [K, C, 3, 3]
   int64_t dilation;
   FeatureMap<T> grad_input;  // [N, rows, W, C], overwritten
-  T* grad_weight;            // [K, C, 3, 3] or nullptr
+  RealOf<T>* grad_weight;    // [K, C, 3, 3] or nullptr
   BnSums sums;               // over the strip, like grad_weight
 };
 

@@ -14,7 +14,7 @@ namespace ladderseg {
 template <class T>
 struct BnReluMaxpoolForward {
   FeatureMap<const T> input;  // [N, H, W, C]
-  Norm<T> norm;
+  Norm<RealOf<T>> norm;
   FeatureMap<T> output;  // [N, h, w, C]
   int64_t first_row;
 };
@@ -23,7 +23,7 @@ template <class T>
 struct BnReluMaxpoolBackward {
   FeatureMap<const T> grad_output;  // [N, h, w, C]
   FeatureMap<const T> input;        // [N, H, W, C]
-  Norm<T> norm;
+  Norm<RealOf<T>> norm;
   FeatureMap<T> grad_input;  // [N, rows, W, C], overwritten; of the input rows from first_grad_row on
   int64_t first_row;
   int64_t first_grad_row;

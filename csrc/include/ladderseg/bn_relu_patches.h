@@ -15,7 +15,7 @@
 
 namespace ladderseg {
 
-template <class T, class R = T>
+template <class T, class R = RealOf<T>>
 struct BnReluPatchesForward {
   FeatureMap<const T> input;  // [N, H, W, C]
   Norm<R> norm;
@@ -23,7 +23,7 @@ struct BnReluPatchesForward {
   int64 first_row;
 };
 
-template <class T, class R = T>
+template <class T, class R = RealOf<T>>
 struct BnReluPatchesBackward {
   FeatureMap<const T> grad_output;  // [N, h, ceil(W / 2), 9 * C]
   FeatureMap<const T> input;        // [N, H, W, C]

@@ -29,15 +29,16 @@ struct TileGrid {
 // The tiles of a convolution with `inputs` and `outputs` channels: of 4 x 4 pixels, which take 36 multiplications
 // instead of 144, or of 2 x 2, which take 16 instead of 36. The latter have less to do on few pixels, as fewer of
 // their pixels lie outside and weights are transformed to fewer numbers. And transformed weights that are large would
-// be much of a step's memory: a member of the team has as many sums of the weight gradient.
+// be much of a step's memory: a member of the team has as many sums of the weight gradient. If tiles and filters are
+// `rounded` to 16 bits after their transform, the tiles are small too, because larger ones magnify that.
 LADDERSEG_INLINE TileGrid conv3x3_tiles(int64 images, int64 height, int64 width, int64 dilation, int64 inputs,
-                                        int64 outputs) {
+                                        int64 outputs, bool rounded = false) {
   // Transforming a weight takes as long as its products in this many tiles.
   constexpr int64 transform = 14;
   constexpr int64 large_weight = 1 << 17;
   const TileGrid small(images, height, width, dilation, 2), large(images, height, width, dilation, 4);
   const bool small_is_less = small.products(small.count() + transform) < large.products(large.count() + transform);
-  return small_is_less || inputs * outputs >= large_weight ? small : large;
+  return rounded || small_is_less || inputs * outputs >= large_weight ? small : large;
 }
 
 }  // namespace ladderseg

@@ -10,6 +10,7 @@ using int64 = long long;
 }
 #else
 #include <cstdint>
+#include <cstring>
 #define LADDERSEG_INLINE inline __attribute__((always_inline))
 namespace ladderseg {
 using int64 = int64_t;
@@ -17,6 +18,33 @@ using int64 = int64_t;
 #endif
 
 namespace ladderseg {
+
+// The type of arithmetic on maps of T, and of the vectors and weight gradients beside them.
+template <class T>
+struct Arithmetic {
+  using Real = T;
+};
+template <class T>
+using RealOf = typename Arithmetic<T>::Real;
+
+#if !defined(__CUDACC__)
+// An element of maps and weights of 16 bits: the upper half of a float. It is made only by rounding (cpu/simd.h).
+struct BFloat16 {
+  uint16_t bits;
+
+  LADDERSEG_INLINE operator float() const {
+    const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+    float value;
+    std::memcpy(&value, &wide, sizeof(value));
+    return value;
+  }
+};
+
+template <>
+struct Arithmetic<BFloat16> {
+  using Real = float;
+};
+#endif
 
 // A feature map in pixel-major order (channels_last in torch): the channels of a pixel are contiguous, and pixels, in
 // the order n, y, x, are `pixel_stride` elements apart. So a range of channels of a wider map is a FeatureMap too.
@@ -46,7 +74,7 @@ struct Norm {
 // The gradient of a map whose batch norms have deferred their correction (ALGORITHMS.md section 4):
 //
 //   grad[p, c] - constant[c] - slope[c] * (x[p, c] - mean[c])
-template <class T, class R = T>
+template <class T, class R = RealOf<T>>
 struct Gradient {
   FeatureMap<const T> grad;   // [P, C]
   FeatureMap<const T> input;  // x [P, C]; no data: no correction

@@ -21,6 +21,7 @@ struct InstructionSet {
   bool (*supported)();
   const Kernels<float>* float32;
   const Kernels<double>* float64;
+  const Kernels<BFloat16>* bfloat16;  // nullptr where the processor has no products of such elements
 };
 
 // Compiled-in instruction sets, from the most general to the fastest.

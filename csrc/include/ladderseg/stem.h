@@ -29,20 +29,20 @@ struct Images {
 template <class T>
 struct StemForward {
   Images<T> images;
-  const T* weight;       // [K, C, 7, 7]
-  Norm<T> norm;          // its mean may be nullptr
-  FeatureMap<T> output;  // [N, h, w, K]
-  double* mean;          // [K], of x, or nullptr
-  double* variance;      // [K], or nullptr, together with mean
-  int64 strip_bytes;     // positive
+  const RealOf<T>* weight;  // [K, C, 7, 7]
+  Norm<RealOf<T>> norm;     // its mean may be nullptr
+  FeatureMap<T> output;     // [N, h, w, K]
+  double* mean;             // [K], of x, or nullptr
+  double* variance;         // [K], or nullptr, together with mean
+  int64 strip_bytes;        // positive
 };
 
 template <class T>
 struct StemBackwardSums {
   Gradient<T> grad_output;  // [N, h, w, K]
   Images<T> images;
-  const T* weight;  // [K, C, 7, 7]
-  Norm<T> norm;
+  const RealOf<T>* weight;  // [K, C, 7, 7]
+  Norm<RealOf<T>> norm;
   BnSums sums;
   int64 strip_bytes;
 };
@@ -51,11 +51,11 @@ template <class T>
 struct StemBackwardWeight {
   Gradient<T> grad_output;  // [N, h, w, K]
   Images<T> images;
-  const T* weight;  // [K, C, 7, 7]
-  Norm<T> norm;
-  const T* constant;  // [K]
-  const T* slope;     // [K]
-  T* grad_weight;     // [K, C, 7, 7]
+  const RealOf<T>* weight;  // [K, C, 7, 7]
+  Norm<RealOf<T>> norm;
+  const RealOf<T>* constant;  // [K]
+  const RealOf<T>* slope;     // [K]
+  RealOf<T>* grad_weight;     // [K, C, 7, 7]
   int64 strip_bytes;
 };
 
@@ -63,10 +63,10 @@ template <class T>
 struct StemBackwardImages {
   Gradient<T> grad_output;  // [N, h, w, K]
   Images<T> images;
-  const T* weight;  // [K, C, 7, 7]
-  Norm<T> norm;
-  const T* constant;          // [K]
-  const T* slope;             // [K]
+  const RealOf<T>* weight;  // [K, C, 7, 7]
+  Norm<RealOf<T>> norm;
+  const RealOf<T>* constant;  // [K]
+  const RealOf<T>* slope;     // [K]
   FeatureMap<T> grad_images;  // [N, H, W, C], added to
   int64 strip_bytes;
 };

@@ -23,9 +23,9 @@ struct LabelledScores {
   FeatureMap<const T> logits;  // [N, h, w, K]
   const void* labels;          // [N, H, W] contiguous
   LabelType label_type;
-  int64_t height, width;   // H, W
-  bool align_corners;      // else half-pixel centres
-  const T* class_weights;  // [K] or nullptr
+  int64_t height, width;           // H, W
+  bool align_corners;              // else half-pixel centres
+  const RealOf<T>* class_weights;  // [K] or nullptr
   int64_t ignore_index;
   double label_smoothing;
 };
@@ -43,13 +43,13 @@ struct LabelledScores {
 template <class T>
 struct UpsampleCrossEntropy {
   LabelledScores<T> scores;
-  bool mean;                  // without grad_class_sums
-  const T* pixel_weights;     // [N, H, W], or one for all pixels, or nullptr: 1
-  bool one_weight;            // whether it is one
-  const T* grad_class_sums;   // [N, 3, K] or nullptr
-  double* loss;               // scalar
-  FeatureMap<T> grad_logits;  // [N, h, w, K], or no data
-  int64_t* invalid_pixel;     // scalar: index of a pixel with a label outside [0, K), or -1
+  bool mean;                         // without grad_class_sums
+  const RealOf<T>* pixel_weights;    // [N, H, W], or one for all pixels, or nullptr: 1
+  bool one_weight;                   // whether it is one
+  const RealOf<T>* grad_class_sums;  // [N, 3, K] or nullptr
+  double* loss;                      // scalar
+  FeatureMap<T> grad_logits;         // [N, h, w, K], or no data
+  int64_t* invalid_pixel;            // scalar: index of a pixel with a label outside [0, K), or -1
 };
 
 // The loss of every pixel, and sums over pixels:
@@ -61,7 +61,7 @@ struct UpsampleCrossEntropy {
 template <class T>
 struct UpsamplePixelLosses {
   LabelledScores<T> scores;
-  T* losses;           // [N, H, W] or nullptr
+  RealOf<T>* losses;   // [N, H, W] or nullptr
   double* loss_sums;   // [2]
   double* class_sums;  // [N, 3, K] or nullptr
   int64_t* invalid_pixel;

@@ -14,8 +14,8 @@ template <class T>
 struct UpsampleProjectConcatForward {
   FeatureMap<const T> coarse;  // [N, h, w, D]
   FeatureMap<const T> skip;    // [N, H, W, C]
-  Norm<T> norm;                // of the skip
-  const T* weight;             // [M, C]
+  Norm<RealOf<T>> norm;        // of the skip
+  const RealOf<T>* weight;     // [M, C]
   FeatureMap<T> output;        // [N, H, W, D + M]
 };
 
