@@ -22,7 +22,8 @@ constexpr int64_t kImageRows = 16;
 //
 // Image rows lie in a ring, where the product reads them in place, by a table of the taps' offsets. Even and odd
 // columns lie apart, so that for one tap of the filter the values of successive output columns are contiguous. For
-// products of pairs columns keep their order, and a row of the filter has an eighth tap of zeros.
+// products of pairs columns keep their order. The last tap of a filter's row is paired with a zero, in the image too,
+// where the next pixel might be infinite: a second copy of the row has zeros in every other place.
 template <class T>
 struct StemRows {
   using Real = RealOf<T>;
@@ -31,6 +32,7 @@ struct StemRows {
   static constexpr int64_t kRowTaps = (kStemKernel + kPair<T> - 1) / kPair<T> * kPair<T>;
   // Elements of the ring from output column to output column.
   static constexpr int64_t kStep = paired ? 2 : 1;
+  static constexpr int64_t kPlanes = paired ? 4 : 2;
 
   const Images<T>& images;
   const int64_t outputs, taps;    // taps = C * 49, in the order row, channel, column of the filter
@@ -41,7 +43,7 @@ struct StemRows {
   const int64_t plane;            // even or odd columns of one channel of an image row
   const Region<T> packed;         // [panels][depth][Block::columns], shared
   const Region<int64_t> offsets;  // [kImageRows][steps], shared: of the taps, by 2 * r modulo kImageRows
-  const Region<T> ring;           // [kImageRows][C][2 * plane]
+  const Region<T> ring;           // [kImageRows][C][kPlanes * plane]
   const Region<Real> rows;        // [kKeptRows][columns][row]
 
   StemRows(ScratchLayout& shared, ScratchLayout& own, const Images<T>& images, int64_t outputs)
@@ -58,7 +60,7 @@ struct StemRows {
         plane(round_up<int64_t>(columns + 4, 16)),
         packed(shared.add<T>(panels * Block::columns * depth)),
         offsets(shared.add<int64_t>(kImageRows * steps)),
-        ring(own.add<T>(kImageRows * images.c * 2 * plane)),
+        ring(own.add<T>(kImageRows * images.c * kPlanes * plane)),
         rows(own.add<Real>(kKeptRows * columns * row)) {}
 
   // Called before the team starts.
@@ -74,14 +76,16 @@ struct StemRows {
                                                : Real(0));
           }
           for (int64_t first = 0; first < kImageRows && part == 0; ++first)
-            offsets.in(scratch)[first * steps + step] = (first + u) % kImageRows * images.c * 2 * plane + in_row(c, v);
+            offsets.in(scratch)[first * steps + step] =
+                (first + u) % kImageRows * images.c * kPlanes * plane + in_row(c, v);
         }
   }
 
   // Where a row of the ring has what tap v reads of channel c for the chunk's first column. Column x of the output
   // reads columns 2x + v - 3 of the image: odd ones for even v.
   LADDERSEG_INLINE int64_t in_row(int64_t c, int64_t v) const {
-    return paired ? 2 * c * plane + v : (c * 2 + (v + 1) % 2) * plane + v / 2;
+    if (!paired) return (c * kPlanes + (v + 1) % 2) * plane + v / 2;
+    return c * kPlanes * plane + (v == kStemKernel - 1 ? 2 * plane : 0) + v;
   }
 
   // The offsets of the taps for output row r: image row 2r - 3 + u is in the ring at (2r + u) modulo kImageRows.
@@ -92,7 +96,7 @@ struct StemRows {
   // What one tap reads for the chunk's first column of output row r; for the next columns, kStep elements on each.
   LADDERSEG_INLINE const T* read_by(char* base, int64_t r, int64_t tap) const {
     const int64_t v = tap % kStemKernel, c = tap / kStemKernel % images.c, u = tap / kStemKernel / images.c;
-    return ring.in(base) + (2 * r + u) % kImageRows * images.c * 2 * plane + in_row(c, v);
+    return ring.in(base) + (2 * r + u) % kImageRows * images.c * kPlanes * plane + in_row(c, v);
   }
 
   // A kept row; column x of the chunk that begins at column `first` is at (x - first) * row.
@@ -122,18 +126,22 @@ struct StemRows {
   // Packs image row y, zero outside, into the ring: columns from 2 * first - 3 on, or even columns from 2 * first - 2
   // on and odd ones from 2 * first - 3 on.
   void pack_row(char* base, int64_t image, int64_t y, int64_t first) const {
-    T* to = ring.in(base) + (y + kStemPadding) % kImageRows * images.c * 2 * plane;
+    T* to = ring.in(base) + (y + kStemPadding) % kImageRows * images.c * kPlanes * plane;
     const bool inside = y >= 0 && y < images.h;
-    for (int64_t c = 0; c < images.c; ++c)
-      for (int64_t odd = 0; odd < kPhases; ++odd, to += 2 * plane / kPhases) {
-        const T* from =
-            images.data + image * images.stride_n + c * images.stride_c + (inside ? y : 0) * images.stride_h;
+    for (int64_t c = 0; c < images.c; ++c, to += kPlanes * plane) {
+      const T* from = images.data + image * images.stride_n + c * images.stride_c + (inside ? y : 0) * images.stride_h;
+      for (int64_t odd = 0; odd < kPhases; ++odd) {
         const int64_t start = paired ? 2 * first - kStemPadding : 2 * first - 2 - odd;
         for (int64_t j = 0; j < 2 * plane / kPhases; ++j) {
           const int64_t x = start + kPhases * j;
-          to[j] = inside && x >= 0 && x < images.w ? from[x * images.stride_w] : T{};
+          to[odd * plane + j] = inside && x >= 0 && x < images.w ? from[x * images.stride_w] : T{};
         }
       }
+      for (int64_t j = 0; paired && j < plane; ++j) {
+        to[2 * plane + 2 * j] = to[2 * j];
+        to[2 * plane + 2 * j + 1] = T{};
+      }
+    }
   }
 
  private:

@@ -7,7 +7,7 @@ from support.devices import cpu_only, cuda_only
 from torch import Tensor
 
 from ladderseg_fast.ops.arguments import PreparedWeight
-from ladderseg_fast.ops.backend import real_dtype
+from ladderseg_fast.ops.backend import backend_of, real_dtype
 from ladderseg_fast.ops.prepared_weights import Form, prepare, prepared_bytes, readable
 
 SHAPES = [(1, 1, 1, 1), (32, 128, 3, 3), (5, 9, 3, 3), (19, 3, 7, 7), (40, 33, 1, 1), (130, 7, 3, 3)]
@@ -70,8 +70,9 @@ def test_other_strides(strides: str) -> None:
 
 
 def test_what_is_ready_is_not_copied(map_dtype: torch.dtype) -> None:
-    weight = torch.randn(6, 8, 1, 1).to(map_dtype)
-    assert prepare([(weight, Form.plain)], torch.empty(0, dtype=map_dtype))[0] is weight
+    like = torch.empty(0, dtype=map_dtype)
+    weight = torch.randn(6, 8, 1, 1).to(backend_of(like.device).weight_dtype(map_dtype))
+    assert prepare([(weight, Form.plain)], like)[0] is weight
 
 
 @cpu_only
