@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..models.weights import MissingPackageError
+from .image_header import naming
 
 #: EXIF's tag of the orientation.
 _ORIENTATION = 0x0112
@@ -69,15 +70,21 @@ def read_deep_png(path: Path) -> np.ndarray:
 
 
 def png_orientation(path: Path) -> int:
-    """Finds the orientation in the EXIF data of a PNG, wherever these are; 1 if there are none."""
+    """Finds the orientation in the EXIF data of a PNG, wherever these are; 1 if there are none, or it is not 1 to 8.
+
+    Raises:
+        OSError: the file cannot be read, or these data are damaged.
+    """
     with open(path, "rb") as file:
         file.seek(_SIGNATURE)
         while len(before := file.read(_BEFORE)) == _BEFORE:
             length = int.from_bytes(before[:4], "big")
             if before[4:] == b"eXIf":
                 exif = Image.Exif()
-                exif.load(file.read(length))
-                return int(exif.get(_ORIENTATION, 1))
+                with naming(path):
+                    exif.load(file.read(length))
+                    orientation = exif.get(_ORIENTATION, 1)
+                return orientation if orientation in range(1, 9) else 1
             file.seek(length + _BEHIND, 1)
     return 1
 

@@ -68,6 +68,8 @@ def _read_bands(path: Path, form: ImageForm) -> np.ndarray:
     else:
         _, image = _decode(path, partial(check_image_header, form=form))
         stored, orientation = np.atleast_3d(np.asarray(image)), 1  # it is upright already
+    if stored.ndim != 3:  # such as volumes, which TIFF has too
+        raise ValueError(f"{path}: {form} are expected, but reading it gives an array of {stored.ndim} dimensions")
     if stored.shape[2] != form.bands or stored.dtype.kind not in "iu" or (stored.size and stored.max() > form.most):
         raise ValueError(
             f"{path}: {form} are expected, but reading it gives {stored.shape[2]} of {stored.dtype.name}"

@@ -14,7 +14,10 @@ from PIL import Image, TiffImagePlugin
 from .pixel_form import PixelForm, TiffTags, pixel_form, tiff_pages, unknown_form
 
 #: What Pillow's decoders raise on damaged files, besides OSError.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
+    *(TypeError, LookupError, AttributeError, OverflowError),
+)
 
 #: Advice for a data set of such images.
 _OR_BANDS = "; or let data.bands and data.bits say what all images of the data set have"

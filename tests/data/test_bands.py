@@ -189,6 +189,17 @@ def test_damage(tmp_path, name):
     refused(path, ImageForm(4, 16), r"cannot read the image \(", OSError)
 
 
+def test_damaged_tags(tmp_path):
+    """A second page without a width, and a volume."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((2, 70, 90, 3), np.uint8), photometric="rgb", metadata=None)
+    first, width, second = path.read_bytes().rpartition(struct.pack("<HHI", 256, 4, 1))
+    path.write_bytes(first + struct.pack("<HHI", 65000, 4, 1) + second)
+    refused(path, ImageForm(3, 8), r"cannot read the image \(", OSError)
+    tifffile.imwrite(path, np.zeros((16, 16, 16, 4), np.uint16), volumetric=True, tile=(16, 16, 16), metadata=None)
+    refused(path, ImageForm(4, 16), "4 bands of 16 bits are expected, but reading it gives an array of 4")
+
+
 def test_every_cut_of_a_tiff_is_an_error(tmp_path):
     path = tmp_path / "a.tif"
     save_tiff(path, values(4, "uint16"), compression="zlib")

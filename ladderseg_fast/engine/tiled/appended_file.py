@@ -29,7 +29,7 @@ class AppendedFile:
         self.length = self.checksum = 0
         while True:
             try:
-                self._file: BinaryIO = open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT))
+                self._file: BinaryIO = open(path, "r+b", opener=_open_or_make)
             except OSError as error:
                 raise self._named(error) from error
             try:
@@ -105,3 +105,7 @@ class AppendedFile:
 
     def _named(self, error: OSError) -> OSError:
         return OSError(f"cannot write {self.path}: {error.strerror or error}")
+
+
+def _open_or_make(name: str, flags: int) -> int:
+    return os.open(name, flags | os.O_CREAT, 0o666)  # os.open alone would make a program of it

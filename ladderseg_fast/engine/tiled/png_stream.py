@@ -10,14 +10,15 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ...data.band_files import png_orientation
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 #: Bytes of the file that are read at a time.
 _PIECE = 1 << 16
 #: Bytes of rows that are decoded at a time; some copies of them exist meanwhile.
 _BATCH = 1 << 20
-#: Bytes of a chunk that is kept whole; a palette has 768, orientation and the like take a few hundred.
+#: Bytes of a chunk that is kept whole; a palette has 768.
 _LARGEST_CHUNK = 1 << 20
-_ORIENTATION = 0x0112
 
 #: Bytes that a byte of a deflate stream can become at most, and so announce (zlib, technical details).
 _MOST_INFLATED = 1032
@@ -118,13 +119,13 @@ class PngStream:
         """Header, and the length of the first chunk of pixels, at which the file then is."""
         if self._read(len(SIGNATURE)) != SIGNATURE:
             raise OSError(f"{self._path}: not a PNG")
-        size, bits, colour_type, palette, orientation = (0, 0), 0, 0, None, 1
+        size, bits, colour_type, palette = (0, 0), 0, 0, None
         while True:
             length, kind = self._chunk()
             if kind == b"IDAT":
                 if size == (0, 0) or (colour_type == _PALETTE) != (palette is not None):
                     raise OSError(f"{self._path}: damaged: no {'palette' if size[0] else 'header'} before its pixels")
-                header = PngHeader(size, bits, colour_type, palette, orientation)
+                header = PngHeader(size, bits, colour_type, palette, png_orientation(self._path))
                 if header.size[0] * (header.row_bytes + 1) > _MOST_INFLATED * self._path.stat().st_size:
                     raise OSError(f"{self._path}: truncated: it is too short for {size[0]}x{size[1]} pixels")
                 return header, length
@@ -134,8 +135,6 @@ class PngStream:
             elif kind == b"PLTE" and colour_type == _PALETTE:
                 palette = np.zeros((256, 3), np.uint8)
                 palette[: length // 3] = np.frombuffer(content[: min(256, length // 3) * 3], np.uint8).reshape(-1, 3)
-            elif kind == b"eXIf":
-                orientation = _orientation(content)
 
     def _check_form(self, content: bytes) -> tuple[tuple[int, int], int, int]:
         if len(content) != 13:
@@ -184,14 +183,14 @@ class PngStream:
         return length, kind
 
     def _content(self, length: int, kind: bytes) -> bytes:
-        if length > _LARGEST_CHUNK and kind in (b"IHDR", b"PLTE", b"eXIf"):
+        if length > _LARGEST_CHUNK and kind in (b"IHDR", b"PLTE"):
             raise OSError(f"{self._path}: damaged: a chunk {kind!r} of {length} bytes")
         checksum, kept = zlib.crc32(kind), b""
         while length:
             piece = self._read(min(length, _PIECE))
             checksum = zlib.crc32(piece, checksum)
             length -= len(piece)
-            if kind in (b"IHDR", b"PLTE", b"eXIf"):
+            if kind in (b"IHDR", b"PLTE"):
                 kept += piece
         self._check(checksum, kind)
         return kept
@@ -235,9 +234,3 @@ class PngStream:
             places = (1 << np.arange(header.bits)[::-1]).astype(np.uint8)
             values = (bits * places).sum(axis=2, dtype=np.uint8)[:, : header.size[1]]
         return values.reshape(len(rows), header.size[1], header.samples)
-
-
-def _orientation(content: bytes) -> int:
-    exif = Image.Exif()
-    exif.load(content)
-    return exif.get(_ORIENTATION, 1)

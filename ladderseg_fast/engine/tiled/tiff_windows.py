@@ -41,9 +41,12 @@ class TiffWindows(OpenFile):
             self.channels, self.dtype = self._form.channels, self._form.dtype
             self.bits = page.bitspersample if stored else self.dtype.itemsize * 8
             self._stored = _stored(path, page)
-        except BaseException:
+        except (OSError, ValueError, MemoryError):
             self._file.close()
             raise
+        except Exception as error:  # tags of a damaged file can be of any type
+            self._file.close()
+            raise OSError(f"{path}: damaged: cannot read the TIFF ({error})") from error
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
         """Reads a window [bottom - top, right - left, C]; see Windows.read.

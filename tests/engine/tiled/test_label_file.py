@@ -65,6 +65,12 @@ def test_readers_see_labels_and_colours(tmp_path, format):
     assert names(tmp_path) == [f"a{ending(format)}"]
 
 
+def test_labels_are_no_programs(tmp_path, format):
+    path = write(tmp_path / f"a{ending(format)}", format)
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 @pytest.mark.parametrize("big", [False, True])
 def test_tifffile_sees_tiles(tmp_path, monkeypatch, big):
     tifffile = pytest.importorskip("tifffile")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from support.window_files import check_windows, chunk, picture, write_png
 
+from ladderseg_fast.data import ImageForm, read_image
 from ladderseg_fast.engine.tiled import png_stream
 from ladderseg_fast.engine.tiled.png_windows import PngWindows
 
@@ -78,8 +79,25 @@ def test_what_cannot_be_read_is_refused(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(picture(3)).save(path, exif=exif)
-    with pytest.raises(ValueError, match=r"stored turned \(EXIF orientation 6\)"):
-        PngWindows(path)
+    whole = path.read_bytes()
+    start = whole.index(b"eXIf") - 4
+    moved = whole[start : start + 12 + int.from_bytes(whole[start : start + 4], "big")]
+    for content in (whole, whole.replace(moved, b"")[:-12] + moved + whole[-12:]):  # before and behind the pixels
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"stored turned \(EXIF orientation 6\)"):
+            PngWindows(path)
+
+
+@pytest.mark.parametrize("content", [b"junk", b"Exif\0\0MM\0*"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_damaged_exif_data_are_named(tmp_path, content, behind):
+    path = tmp_path / "a.png"
+    write_png(path, picture(4, np.uint16), 16, 6)
+    whole, place = path.read_bytes(), -12 if behind else 33
+    path.write_bytes(whole[:place] + chunk(b"eXIf", content) + whole[place:])
+    for read in (PngWindows, lambda path: read_image(path, ImageForm(4, 16))):
+        with pytest.raises(OSError, match=r"a\.png: cannot read the image"):
+            read(path)
 
 
 @pytest.mark.parametrize(("bits", "colour_type", "samples"), [(8, 0, 1), (8, 6, 4), (16, 4, 2), (16, 6, 4)])

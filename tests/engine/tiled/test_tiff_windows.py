@@ -1,6 +1,7 @@
 """TIFF files read in the tiles and strips that they are stored in."""
 
 import builtins
+import struct
 
 import numpy as np
 import pytest
@@ -178,6 +179,17 @@ def test_damage_is_noticed(tmp_path):
             image.read(0, 70, 0, 90)
     path.write_bytes(b"II*\0" + bytes(20))
     with pytest.raises(OSError, match=r"a\.tif: "):
+        TiffWindows(path)
+
+
+def test_a_palette_that_is_missing_is_damage(tmp_path):
+    path = tmp_path / "a.tif"
+    write(path, picture(1)[..., 0], photometric="palette", colormap=np.zeros((3, 256), np.uint16))
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags["ColorMap"].offset
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + struct.pack("<H", 65000) + content[place + 2 :])
+    with pytest.raises(OSError, match=r"a\.tif: damaged: cannot read the TIFF"):
         TiffWindows(path)
 
 
