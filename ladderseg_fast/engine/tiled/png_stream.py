@@ -19,6 +19,8 @@ _PIECE = 1 << 16
 _BATCH = 1 << 20
 #: Bytes of a chunk that is kept whole; a palette has 768.
 _LARGEST_CHUNK = 1 << 20
+#: The others are passed over.
+_KEPT = (b"IHDR", b"PLTE", b"acTL")
 
 #: Bytes that a byte of a deflate stream can become at most, and so announce (zlib, technical details).
 _MOST_INFLATED = 1032
@@ -71,7 +73,7 @@ class PngStream:
 
     Raises:
         OSError: the file cannot be read, is no PNG, or damaged: a checksum is wrong, or it ends early.
-        ValueError: it is interlaced.
+        ValueError: it is interlaced, or an animation.
     """
 
     def __init__(self, path: Path) -> None:
@@ -132,6 +134,10 @@ class PngStream:
             content = self._content(length, kind)
             if kind == b"IHDR":
                 size, bits, colour_type = self._check_form(content)
+            elif kind == b"acTL" and (frames := int.from_bytes(content[:4], "big")) > 1:
+                raise ValueError(
+                    f"{self._path}: a single picture is expected, but the file holds {frames} (an animation?)"
+                )
             elif kind == b"PLTE" and colour_type == _PALETTE:
                 palette = np.zeros((256, 3), np.uint8)
                 palette[: length // 3] = np.frombuffer(content[: min(256, length // 3) * 3], np.uint8).reshape(-1, 3)
@@ -183,14 +189,14 @@ class PngStream:
         return length, kind
 
     def _content(self, length: int, kind: bytes) -> bytes:
-        if length > _LARGEST_CHUNK and kind in (b"IHDR", b"PLTE"):
+        if length > _LARGEST_CHUNK and kind in _KEPT:
             raise OSError(f"{self._path}: damaged: a chunk {kind!r} of {length} bytes")
         checksum, kept = zlib.crc32(kind), b""
         while length:
             piece = self._read(min(length, _PIECE))
             checksum = zlib.crc32(piece, checksum)
             length -= len(piece)
-            if kind in (b"IHDR", b"PLTE"):
+            if kind in _KEPT:
                 kept += piece
         self._check(checksum, kind)
         return kept

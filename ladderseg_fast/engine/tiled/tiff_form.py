@@ -39,7 +39,7 @@ class TiffForm(NamedTuple):
             ValueError: the transparency is neither none nor full somewhere; it may be another band.
         """
         if stored.dtype == np.bool_:
-            stored = stored.astype(np.uint8) * np.uint8(255)
+            stored = stored.astype(np.uint8) * np.uint8(1 if self.palette is not None else 255)
         if self.alpha:
             self._check_alpha(stored[..., -1])
             stored = stored[..., :-1]

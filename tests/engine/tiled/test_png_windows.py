@@ -88,6 +88,13 @@ def test_what_cannot_be_read_is_refused(tmp_path):
             PngWindows(path)
 
 
+def test_animations_are_refused(tmp_path):
+    frame = Image.fromarray(picture(3))
+    frame.save(tmp_path / "a.png", save_all=True, append_images=[Image.fromarray(255 - picture(3))])
+    with pytest.raises(ValueError, match=r"a\.png: a single picture is expected, but the file holds 2"):
+        PngWindows(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("content", [b"junk", b"Exif\0\0MM\0*"])
 @pytest.mark.parametrize("behind", [False, True])
 def test_damaged_exif_data_are_named(tmp_path, content, behind):

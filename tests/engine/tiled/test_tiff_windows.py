@@ -182,6 +182,16 @@ def test_damage_is_noticed(tmp_path):
         TiffWindows(path)
 
 
+def test_palette_of_two_colours(tmp_path):
+    path, pixels = tmp_path / "a.tif", picture(1)[..., 0] > 128
+    colours = (320, 3, 6, (0, 65535, 0, 0, 0, 65535), True)
+    write(path, pixels, photometric="minisblack", extratags=[colours], metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["PhotometricInterpretation"].overwrite(3)
+    with TiffWindows(path) as image:
+        check_windows(image, np.array([[0, 0, 0], [255, 0, 255]], np.uint8)[pixels.astype(np.uint8)])
+
+
 def test_a_palette_that_is_missing_is_damage(tmp_path):
     path = tmp_path / "a.tif"
     write(path, picture(1)[..., 0], photometric="palette", colormap=np.zeros((3, 256), np.uint16))
