@@ -212,6 +212,20 @@ def test_fewer_tiles_than_the_size_needs(tmp_path):
         TiffWindows(path)
 
 
+def test_tiles_that_the_writer_left_out_are_without_data(tmp_path):
+    """As GDAL writes sparse files: their offsets and lengths are 0, and a tag says what stands for no data."""
+    path = tmp_path / "a.tif"
+    nodata = (42113, "s", 0, "7", True)
+    write(path, picture(1)[..., 0], tile=(32, 32), compression="zlib", extratags=[nodata])
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for name in ("TileOffsets", "TileByteCounts"):
+            tag = file.pages[0].tags[name]
+            tag.overwrite((0, *tag.value[1:]))
+    with TiffWindows(path) as image:
+        assert (image.read(0, 32, 0, 32) == 7).all()
+        assert np.array_equal(image.read(32, 64, 32, 64)[..., 0], picture(1)[32:64, 32:64, 0])
+
+
 def test_tiles_are_decoded_once_and_let_go(tmp_path):
     write(tmp_path / "a.tif", picture(3, size=(256, 96)), tile=(16, 32), compression="zlib")
     with TiffWindows(tmp_path / "a.tif") as image:
