@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from torch.distributed import Store
 
@@ -142,8 +142,12 @@ class RankWatch:
             # Who has written a file meanwhile has the whole grace to leave, too.
             if not (writing or self._writing):
                 break
-        kept = "" if self.kept is None else f"; {self.kept()}"
-        print(f"ladderseg: error: {failure}{kept}; rank {self._rank} ends, too", file=sys.stderr, flush=True)
+        try:
+            kept = "" if self.kept is None else f"; {self.kept()}"
+        except OSError:  # the run's directory cannot be read any more, which may be why the run failed
+            kept = ""
+        with suppress(OSError):  # nobody reads stderr any more
+            print(f"ladderseg: error: {failure}{kept}; rank {self._rank} ends, too", file=sys.stderr, flush=True)
         self.left()
         os._exit(_STATUS)
 

@@ -116,3 +116,17 @@ def test_nobody_waits_for_one_that_is_gone(ended):
     assert not second.wait_until_left(0, seconds=60.0)
     assert time.monotonic() - began < 30
     stop([second])
+
+
+def test_a_stuck_process_ends_where_the_run_cannot_be_read_any_more(ended, capsys):
+    """Its file system may be what failed."""
+
+    def kept():
+        raise OSError("Stale file handle")
+
+    (watch,) = start(1)
+    watch.kept = kept
+    watch.report("rank 1: no space left")
+    assert ended[1].wait(20.0)
+    watch.stop()
+    assert "ladderseg: error: rank 1: no space left; rank 0 ends, too" in capsys.readouterr().err
