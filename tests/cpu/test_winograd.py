@@ -253,3 +253,13 @@ def test_weight_gradient_is_a_sum_over_pixels(headers: Headers, grid: tuple[int,
 def test_chosen_tiles(headers: Headers, sizes: tuple[int, ...], side: int) -> None:
     """Images, height, width, dilation, input and output channels."""
     assert headers.call("chosen_side", *sizes) == side
+
+
+def test_tiles_of_an_image_are_the_same_in_any_batch(headers: Headers) -> None:
+    """The two kinds round in different ways, and scores must not depend on the batch."""
+    sides = set()
+    for size in itertools.product((1, 4, 5, 8, 16, 33), (4, 8, 17), (1, 2, 6)):
+        of_batches = {headers.call("chosen_side", images, *size, 128, 32) for images in (1, 2, 3, 8, 100)}
+        assert len(of_batches) == 1, size
+        sides |= of_batches
+    assert sides == {2, 4}

@@ -50,6 +50,15 @@ def test_probabilities(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> N
         assert torch.equal(labels, model.predict(images))
 
 
+@pytest.mark.parametrize("side", [64, 128, 256])
+def test_same_bits_in_any_batch(side: int) -> None:
+    """Maps of few pixels too, of which more images might suit other kernels."""
+    model, images = make_model(dtype=torch.float32).eval(), make_images(5, side, side, torch.float32)
+    with torch.no_grad():
+        for i, together in enumerate(model(images).logits):
+            assert_same_bits(together, model(images[i : i + 1]).logits[0], f"image {i}")
+
+
 def test_wrong_arguments() -> None:
     model = make_model()
     with pytest.raises(TypeError, match=r"images must be a tensor \[N, 3, H, W\], got ndarray"):

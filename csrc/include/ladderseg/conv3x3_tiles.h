@@ -31,14 +31,20 @@ struct TileGrid {
 // their pixels lie outside and weights are transformed to fewer numbers. And transformed weights that are large would
 // be much of a step's memory: a member of the team has as many sums of the weight gradient. If tiles and filters are
 // `rounded` to 16 bits after their transform, the tiles are small too, because larger ones magnify that.
+//
+// The number of images does not matter: the two tiles round in different ways, and the results of an image have the
+// same bits in any batch.
 LADDERSEG_INLINE TileGrid conv3x3_tiles(int64 images, int64 height, int64 width, int64 dilation, int64 inputs,
                                         int64 outputs, bool rounded = false) {
   // Transforming a weight takes as long as its products in this many tiles.
   constexpr int64 transform = 14;
   constexpr int64 large_weight = 1 << 17;
-  const TileGrid small(images, height, width, dilation, 2), large(images, height, width, dilation, 4);
+  // Between the least and usual batches of training.
+  constexpr int64 some_images = 2;
+  const TileGrid small(some_images, height, width, dilation, 2), large(some_images, height, width, dilation, 4);
   const bool small_is_less = small.products(small.count() + transform) < large.products(large.count() + transform);
-  return rounded || small_is_less || inputs * outputs >= large_weight ? small : large;
+  const bool takes_small = rounded || small_is_less || inputs * outputs >= large_weight;
+  return TileGrid(images, height, width, dilation, takes_small ? 2 : 4);
 }
 
 }  // namespace ladderseg
