@@ -301,7 +301,8 @@ class SegmentationModel(Network):
                 normalises them itself.
             metadata: further facts for the file, by name.
             check: run the file with onnxruntime at two sizes before it is written. Scores must be the model's to 1e-4
-                of the largest, labels the model's wherever the two best scores are further apart than twice that.
+                of the largest, or 1e-4 if that is below 1; labels the model's wherever the two best scores are
+                further apart than twice that.
 
         Raises:
             MissingPackageError: onnx, onnxscript, or onnxruntime for the check, is not installed.
