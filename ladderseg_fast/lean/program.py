@@ -189,7 +189,8 @@ def _check(
     program: Program, inputs: Sequence[Tensor], parameters: dict[ParameterKey, Tensor], dtype: torch.dtype
 ) -> None:
     first, first_name = inputs[0], program.inputs[0]
-    supported = backend_of(first.device).dtypes
+    backend = backend_of(first.device)
+    supported, of_parameters = backend.dtypes, (real_dtype(dtype), backend.weight_dtype(dtype))
     for name, x in zip(program.inputs, inputs, strict=True):
         if x.dim() != 4 or x.numel() == 0:
             raise ValueError(f"{name} must be [N, C, H, W] and not empty, got shape {tuple(x.shape)}")
@@ -201,8 +202,11 @@ def _check(
         if x.device != first.device:
             raise ValueError(f"{first_name} is on {first.device} but {name} is on {x.device}")
     for parameter in parameters.values():
-        if parameter.dtype not in (dtype, real_dtype(dtype)):
-            raise TypeError(f"{first_name} is {first.dtype} but a parameter is {parameter.dtype}")
+        if parameter.dtype not in of_parameters:
+            raise TypeError(
+                f"{first_name} is {first.dtype} and a parameter {parameter.dtype}, which must be {of_parameters[0]} "
+                f"for features of {dtype}"
+            )
         if parameter.device != first.device:
             raise ValueError(f"{first_name} is on {first.device} but a parameter is on {parameter.device}")
 

@@ -50,7 +50,7 @@ def test_images_of_another_dtype(memory: str, dtype: torch.dtype) -> None:
         make_model(memory=memory)(torch.zeros(1, 3, 64, 64, dtype=dtype))
 
 
-def test_lean_is_for_float32_and_float64() -> None:
+def test_parameters_of_lean_models_are_float32_or_float64() -> None:
     model = make_model(dtype=torch.bfloat16)
     with pytest.raises(TypeError, match="float32"):
         model(make_images(1, 64, 64, torch.bfloat16))
