@@ -8,23 +8,27 @@ import argparse
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from alternatives import LEAN_LOSS
 from on_device_tasks import DTYPES
+from prediction_methods import LEAN_BFLOAT16, ONNXRUNTIME
 from report import markdown_table, network
 from results_file import FOLDER, Measurement, Results
 
 ROOT = Path(__file__).parents[1]
 
-DOCUMENTS = ("README.md", "docs/convert.md", "docs/memory.md", "docs/roofline.md")
+DOCUMENTS = ("README.md", "docs/convert.md", "docs/memory.md", "docs/prediction.md", "docs/roofline.md")
 
 #: Order of the rows.
 METHODS = (
     *("plain", "plain-lean-loss", "compile", "compile-lean-loss"),
-    *("checkpoint-bottleneck", "checkpoint-layer", "checkpoint-layer-lean-loss", "lean"),
+    *("checkpoint-bottleneck", "checkpoint-layer", "checkpoint-layer-lean-loss", ONNXRUNTIME, "lean", LEAN_BFLOAT16),
 )
+
+#: Those that compute leanly.
+_LEAN = ("lean", LEAN_BFLOAT16)
 
 #: The model of the tables of CPU steps.
 _MODEL = "ladder_densenet121"
@@ -105,19 +109,27 @@ def steps(results: Results) -> list[list[str]]:
 
 
 def cpu_steps(results: Results) -> list[list[str]]:
-    """Memory and time of LDN-121's steps and predictions by method; columns are what was measured, in that order."""
+    """Memory and time of LDN-121's steps and predictions by method."""
+    return _cpu_methods(results, {"step": "a step of {} x {}", "prediction": "a prediction of {} x {}"})
+
+
+def cpu_predictions(results: Results) -> list[list[str]]:
+    """Memory and time of LDN-121's predictions, images to labels, by method."""
+    return _cpu_methods(results, {"inference": "{} x {}"})
+
+
+def _cpu_methods(results: Results, kinds: Mapping[str, str]) -> list[list[str]]:
+    """Memory and time by method; columns are what was measured, in that order, named by the kinds' texts."""
     of_model = (each for each in results.measurements if each.options.get("model") == _MODEL)
-    measured = [each for each in of_model if each.kind in ("step", "prediction") and each.result]
+    measured = [each for each in of_model if each.kind in kinds and each.result]
     columns = list(dict.fromkeys((each.kind, each.options["batch"], each.options["size"]) for each in measured))
-    names = {True: "a step of {} x {}", False: "a prediction of {} x {}"}
-    rows = [["", *(names[kind == "step"].format(batch, size) for kind, batch, size in columns)]]
+    rows = [["", *(kinds[kind].format(batch, size) for kind, batch, size in columns)]]
     found: dict[tuple[str, str], dict[tuple[str, int, str], Measurement]] = {}
     for each in measured:
         key = each.options["method"], each.options.get("allocator", "")
         found.setdefault(key, {})[each.kind, each.options["batch"], each.options["size"]] = each
-    ordered = sorted(found, key=lambda key: (key[0] == "lean", METHODS.index(key[0]), key[1]))
-    for method, allocator in ordered:
-        name = f"**{method}**" if method == "lean" else f"{method}{f', {allocator}' if allocator else ''}"
+    for method, allocator in sorted(found, key=lambda key: (METHODS.index(key[0]), key[1])):
+        name = f"**{method}**" if method in _LEAN else f"{method}{f', {allocator}' if allocator else ''}"
         rows.append([name, *(_cpu_cell(found[method, allocator].get(column)) for column in columns)])
     ratios = [_cpu_ratios({key: each[column] for key, each in found.items() if column in each}) for column in columns]
     return [*rows, ["lean / the best other", *ratios]] if any(ratios) else rows
@@ -133,7 +145,7 @@ def _cpu_cell(measurement: Measurement | None) -> str:
 def _cpu_ratios(found: dict[tuple[str, str], Measurement], ours: str = "lean") -> str:
     """Memory of our method by the least of the others, and time by the fastest's; empty if there is nothing else."""
     lean = found.get((ours, ""))
-    others = [each.result for (method, _), each in found.items() if method != ours]
+    others = [each.result for (method, _), each in found.items() if method not in (ours, *_LEAN)]
     if lean is None or not others:
         return ""
     keys = "peak_resident_bytes", "median_ms"
@@ -201,6 +213,7 @@ def memory(results: Results) -> list[list[str]]:
 
 TABLES: dict[str, Callable[[Results], list[list[str]]]] = {
     "cpu steps": cpu_steps,
+    "cpu predictions": cpu_predictions,
     "cpu converted": converted,
     "gpu steps": steps,
     "gpu kernels": kernels,

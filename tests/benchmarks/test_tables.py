@@ -95,7 +95,17 @@ def test_steps_on_a_cpu(modules: SimpleNamespace) -> None:
         run("step", "checkpoint-layer-lean-loss", 5.0, 2.0, "tcmalloc"),
         run("prediction", "lean", 0.25, 0.1, batch=1),
         run("step", "lean", 7.0, 7.0, model="ladder_resnet50"),
+        run("inference", "lean-bfloat16", 0.1, 0.1, batch=1),
+        run("inference", "lean", 0.2, 0.2, batch=1),
+        run("inference", "onnxruntime", 0.5, 0.4, batch=1),
     )
+    assert modules.tables.cpu_predictions(found) == [
+        ["", "1 x 64x128"],
+        ["onnxruntime", "0.40 GB, 0.50 s"],
+        ["**lean**", "0.20 GB, 0.20 s"],
+        ["**lean-bfloat16**", "0.10 GB, 0.10 s"],
+        ["lean / the best other", "0.50, 0.40"],
+    ]
     assert modules.tables.cpu_steps(found) == [
         ["", "a step of 2 x 64x128", "a prediction of 1 x 64x128"],
         ["plain", "8.00 GB, 9.00 s", ""],
