@@ -96,12 +96,12 @@ def test_the_compiler_is_not_loaded_for_those_who_do_not_compile() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_compiled_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_autograd() -> None:
     model, images, labels = make_model(), make_images(2, 64, 64), make_labels(2, 64, 64)
     expected = gradients(model, step(model, images, labels))
     loss = step(model, images, labels)
     model.zero_grad()
-    monkeypatch.setattr(torch._dynamo.config, "compiled_autograd", True)
-    torch.compile(loss.backward, backend="eager")()
+    with torch._dynamo.config.patch(compiled_autograd=True):
+        torch.compile(loss.backward, backend="eager")()
     for name, parameter in model.named_parameters():
         assert_same_bits(parameter.grad, expected[name], name)
