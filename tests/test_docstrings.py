@@ -48,7 +48,7 @@ def first_word(docstring: str) -> str:
 
 def source_files() -> list[Path]:
     """Python files whose docstrings users and developers read, tests excepted."""
-    others = [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("csrc/**/*.py"), *ROOT.glob("*.py")]
+    others = [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("checks/*.py"), *ROOT.glob("csrc/**/*.py"), *ROOT.glob("*.py")]
     return sorted(others) + sorted(PACKAGE.rglob("*.py"))
 
 
