@@ -1,74 +1,145 @@
 // Labels at full resolution from class scores at low resolution: see ladderseg/upsample_argmax.h.
+#include <cstring>
+#include <type_traits>
+
 #include "bilinear.h"
 #include "operators.h"
 #include "parallel.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
+namespace {
 
-// Pixels labelled together: their running maxima stay in the first-level cache during all classes.
-constexpr int64_t kRun = 256;
+// Integers beside a vector of real numbers.
+template <class Real>
+struct IntegersOf {
+  using Integer = std::conditional_t<sizeof(Real) == 4, int32_t, int64_t>;
+  typedef Integer Vector __attribute__((vector_size(LADDERSEG_VECTOR_BYTES)));
+};
 
-// The class loop is outermost and vectors run along pixels, so a row of scores is kept class by class: line[k][x].
-// `value`, `best` and `arg` hold kRun elements, a whole number of vectors.
-template <class T>
-LADDERSEG_INLINE void label_run(int64_t classes, int64_t coarse_width, const RealOf<T>* line, Range run,
-                                const BilinearAxis<T>& horizontal, RealOf<T>* __restrict value,
-                                RealOf<T>* __restrict best, RealOf<T>* __restrict arg, uint8_t* labels) {
-  using Real = RealOf<T>;
-  using Vector = typename Simd<T>::Vector;
-  const int64_t count = run.end - run.begin;
-  const int64_t* __restrict lower = horizontal.lower + run.begin;
-  const int64_t* __restrict upper = horizontal.upper + run.begin;
-  const Real* __restrict weight = horizontal.weight + run.begin;
-  for (int64_t x = 0; x < kRun; ++x) best[x] = -__builtin_inf();
-  for (int64_t x = 0; x < kRun; ++x) arg[x] = value[x] = Real(0);
-  for (int64_t k = 0; k < classes; ++k) {
-    const Real* __restrict scores = line + k * coarse_width;
-    for (int64_t x = 0; x < count; ++x)
-      value[x] = (Real(1) - weight[x]) * scores[lower[x]] + weight[x] * scores[upper[x]];
-    const Vector label = Vector{} + static_cast<Real>(k);
-    for (int64_t x = 0; x < count; x += Simd<T>::lanes) {
-      const Vector v = load(value + x), before = load(best + x);
-      // The first NaN beats everything.
-      const auto better = (v > before) | ((v != v) & (before == before));
-      store(best + x, better ? v : before);
-      store(arg + x, better ? label : load(arg + x));
+// Pixels of one vector: what they read in a line of scores, counted from `first`.
+template <class Real>
+struct Columns {
+  static constexpr int64_t lanes = Simd<Real>::lanes;
+  using Integers = typename IntegersOf<Real>::Vector;
+  int64_t first;
+  Integers lower, upper;
+  typename Simd<Real>::Vector weight;
+
+  // Beyond `count` pixels, the last one.
+  template <class T>
+  LADDERSEG_INLINE Columns(const BilinearAxis<T>& axis, int64_t x, int64_t count) : first(axis.lower[x]) {
+    for (int64_t i = 0; i < lanes; ++i) {
+      const int64_t at = x + (count == lanes ? i : smaller(i, count - 1));
+      lower[i] = axis.lower[at] - first;
+      upper[i] = axis.upper[at] - first;
+      weight[i] = axis.weight[at];
     }
   }
-  for (int64_t x = 0; x < count; ++x) labels[run.begin + x] = static_cast<uint8_t>(static_cast<int>(arg[x]));
+
+  // Whether one vector of scores has all that they read.
+  LADDERSEG_INLINE bool near() const { return upper[lanes - 1] < lanes; }
+};
+
+// Labels of one vector of pixels from lines of scores, class k's at line + k * stride.
+template <bool near, class Real>
+LADDERSEG_INLINE typename IntegersOf<Real>::Vector label(int64_t classes, const Real* line, int64_t stride,
+                                                         const Columns<Real>& columns) {
+  using Vector = typename Simd<Real>::Vector;
+  using Integers = typename IntegersOf<Real>::Vector;
+  Vector best = Vector{} - static_cast<Real>(__builtin_inf());
+  Integers arg = {};
+  const Vector rest = static_cast<Real>(1) - columns.weight;
+  for (int64_t k = 0; k < classes; ++k) {
+    const Real* const scores = line + k * stride + columns.first;
+    Vector a, b;
+    if constexpr (near) {
+      const Vector window = load(scores);
+      a = __builtin_shuffle(window, columns.lower);
+      b = __builtin_shuffle(window, columns.upper);
+    } else {
+      for (int64_t i = 0; i < Columns<Real>::lanes; ++i) {
+        a[i] = scores[columns.lower[i]];
+        b[i] = scores[columns.upper[i]];
+      }
+    }
+    const Vector value = rest * a + columns.weight * b;
+    // The first NaN beats everything.
+    const auto better = ~(value <= best) & (best == best);
+    best = better ? value : best;
+    arg = better ? Integers{} + static_cast<typename IntegersOf<Real>::Integer>(k) : arg;
+  }
+  return arg;
 }
+
+// The rows of the scores that an upsampled row lies between, class by class: vectors run along pixels. Rows that follow
+// one another mostly lie between the same.
+template <class T>
+struct ScoreLines {
+  using Real = RealOf<T>;
+  int64_t stride;  // from class to class; a vector may be read from any pixel on
+  Region<Real> lines[2];
+  Region<int64_t> rows;  // [2], which they are
+
+  ScoreLines(ScratchLayout& layout, const FeatureMap<const T>& scores)
+      : stride(round_up<int64_t>(scores.w, Simd<T>::lanes) + Simd<T>::lanes),
+        lines{layout.add<Real>(scores.c * stride), layout.add<Real>(scores.c * stride)},
+        rows(layout.add<int64_t>(2)) {}
+
+  LADDERSEG_INLINE void start(char* base) const { rows.in(base)[0] = rows.in(base)[1] = -1; }
+
+  // Line of a row of the scores; the line of row `other` stays.
+  LADDERSEG_INLINE const Real* line(char* base, const FeatureMap<const T>& scores, int64_t row, int64_t other) const {
+    int64_t* const held = rows.in(base);
+    for (int i = 0; i < 2; ++i)
+      if (held[i] == row) return lines[i].in(base);
+    const int replaced = held[0] == other ? 1 : 0;
+    Real* const to = lines[replaced].in(base);
+    for (int64_t x = 0; x < scores.w; ++x)
+      for (int64_t k = 0; k < scores.c; ++k) to[k * stride + x] = scores.pixel(row * scores.w + x)[k];
+    held[replaced] = row;
+    return to;
+  }
+};
+
+}  // namespace
 
 template <class T>
 void upsample_argmax(const UpsampleArgmax<T>& args, int threads) {
+  using Real = RealOf<T>;
+  constexpr int64_t lanes = Simd<Real>::lanes;
+  typedef uint8_t Labels __attribute__((vector_size(lanes)));
   const FeatureMap<const T>& scores = args.scores;
-  const int64_t classes = scores.c;
   ScratchLayout shared;
   const BilinearAxisScratch<T> vertical_scratch(shared, args.height), horizontal_scratch(shared, args.width);
   ScratchLayout own;
-  using Real = RealOf<T>;
-  const Region<Real> line = own.add<Real>(classes * scores.w);
-  const Region<Real> value = own.add<Real>(kRun), best = own.add<Real>(kRun), arg = own.add<Real>(kRun);
+  const ScoreLines<T> lines(own, scores);
+  const Region<Real> blended = own.add<Real>(scores.c * lines.stride);
   char* const scratch = reserve_scratch(shared.bytes + threads * own.bytes);
   const BilinearAxis<T> vertical = vertical_scratch.fill(scratch, scores.h, args.height, args.align_corners);
   const BilinearAxis<T> horizontal = horizontal_scratch.fill(scratch, scores.w, args.width, args.align_corners);
 
   parallel(threads, [&](int member, int team) {
     char* const base = scratch + shared.bytes + member * own.bytes;
-    Real* const blended = line.in(base);
+    lines.start(base);
+    Real* const line = blended.in(base);
     const Range rows = split(scores.n * args.height, member, team);
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const int64_t image = row / args.height, y = row % args.height;
-      const Real weight = vertical.weight[y];
-      for (int64_t x = 0; x < scores.w; ++x) {
-        const T* a = scores.at(image, vertical.lower[y], x);
-        const T* b = scores.at(image, vertical.upper[y], x);
-        for (int64_t k = 0; k < classes; ++k) blended[k * scores.w + x] = (Real(1) - weight) * a[k] + weight * b[k];
+      const int64_t lower = image * scores.h + vertical.lower[y], upper = image * scores.h + vertical.upper[y];
+      const Real* const a = lines.line(base, scores, lower, upper);
+      const Real* const b = lines.line(base, scores, upper, lower);
+      for (int64_t k = 0; k < scores.c; ++k)
+        blend(scores.w, a + k * lines.stride, b + k * lines.stride, vertical.weight[y], line + k * lines.stride);
+      uint8_t* const labels = args.labels + row * args.width;
+      for (int64_t x = 0; x < args.width; x += lanes) {
+        const int64_t count = smaller(lanes, args.width - x);
+        const Columns<Real> columns(horizontal, x, count);
+        const auto found = columns.near() ? label<true>(scores.c, line, lines.stride, columns)
+                                          : label<false>(scores.c, line, lines.stride, columns);
+        const Labels narrow = __builtin_convertvector(found, Labels);
+        std::memcpy(labels + x, &narrow, count);
       }
-      uint8_t* labels = args.labels + row * args.width;
-      for (int64_t x = 0; x < args.width; x += kRun)
-        label_run<T>(classes, scores.w, blended, Range{x, smaller(x + kRun, args.width)}, horizontal, value.in(base),
-                     best.in(base), arg.in(base), labels);
     }
   });
 }
