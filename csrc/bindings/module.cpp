@@ -8,12 +8,15 @@
 #include <string>
 #include <vector>
 
+#include "addresses.h"
 #include "arguments.h"
 #include "bind_kernels.h"
 #include "cuda.h"
 #include "ladderseg/contention.h"
 #include "ladderseg/conv3x3_tiles.h"
 #include "ladderseg/pages.h"
+#include "module_facts.h"
+#include "modules.h"
 #include "recorded_launches.h"
 
 namespace py = pybind11;
@@ -142,6 +145,9 @@ PYBIND11_MODULE(_core, module) {
   module.doc() = "The compiled core of ladderseg_fast.";
   ladderseg::bindings::register_cuda(module);
   ladderseg::bindings::register_arguments(module);
+  ladderseg::bindings::register_modules(module);
+  ladderseg::bindings::register_module_facts(module);
+  ladderseg::bindings::register_addresses(module);
   ladderseg::bindings::register_recorded_launches(module);
   ladderseg::bindings::register_kernels(module);
   ladderseg::bindings::register_processor(module);

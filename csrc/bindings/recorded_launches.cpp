@@ -4,7 +4,10 @@
 #include <pybind11/stl.h>
 #include <pybind11/typing.h>
 
+#include <vector>
+
 #include "../cuda/runtime/recorded_launches.h"
+#include "addresses.h"
 #include "arguments.h"
 
 namespace py = pybind11;
@@ -15,6 +18,11 @@ namespace {
 using cuda::RecordedLaunches;
 using Pair = py::typing::Tuple<py::int_, py::int_>;
 using Pairs = py::typing::List<Pair>;
+
+// Numbers of slots, kept by the core from step to step.
+struct Slots {
+  std::vector<int64_t> numbers;
+};
 
 py::typing::Optional<Pair> find(const RecordedLaunches& launches, Address address, int64_t bytes) {
   const auto place = launches.find(address, bytes);
@@ -31,6 +39,7 @@ Pairs spans(const RecordedLaunches& launches) {
 }  // namespace
 
 void register_recorded_launches(py::module_& module) {
+  py::class_<Slots>(module, "Slots").def(py::init<std::vector<int64_t>>(), py::arg("numbers"));
   py::class_<RecordedLaunches>(module, "RecordedLaunches")
       .def(py::init<>())
       .def("add_block", &RecordedLaunches::add_block, py::arg("address"), py::arg("bytes"))
@@ -40,7 +49,13 @@ void register_recorded_launches(py::module_& module) {
       .def("start", &RecordedLaunches::start)
       .def("stop", &RecordedLaunches::stop)
       .def("place", &RecordedLaunches::place, py::arg("slots"), py::arg("offsets"), py::arg("slot_count"))
-      .def("set_bases", &RecordedLaunches::set_bases, py::arg("slots"), py::arg("addresses"))
+      .def("set_base", &RecordedLaunches::set_base, py::arg("slot"), py::arg("address"))
+      .def(
+          "set_bases",
+          [](RecordedLaunches& launches, const Slots& slots, const Addresses& addresses) {
+            launches.set_bases(slots.numbers, addresses.values);
+          },
+          py::arg("slots"), py::arg("addresses"))
       .def(
           "repeat",
           [](RecordedLaunches& launches, int64_t first, int64_t last, Address stream) {

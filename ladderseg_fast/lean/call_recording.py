@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .. import _core
 from ..ops import autocast
 from ..ops.arguments import Norm
 from ..ops.backend import Backend, backend_of
@@ -20,7 +21,7 @@ from .saved_tensors import SavedKinds
 from .step_facts import (
     FrozenFacts,
     ProgramOfStages,
-    buffers_of,
+    addresses_of,
     facts_of_backward,
     facts_of_forward,
     is_usual,
@@ -56,7 +57,7 @@ class ProgramCall(Protocol):
     plan: MemoryPlan
     workspace: Workspace
     like: Tensor
-    parameter_keys: list[ParameterKey]
+    parameter_keys: Sequence[ParameterKey]
     norms: dict[nn.Module, BoundNorm]
     features: dict[str, Feature]
     bottlenecks: dict[nn.Module, Tensor]
@@ -80,26 +81,28 @@ def recording_of(
     if (keep and hooked is not False) or any(map(_is_replica, call.program.modules[:1])):
         return None
     try:
-        buffers = buffers_of(call.program.norms)
-        keys = call.parameter_keys
-        facts = facts_of_forward(call.program, keys, call.plan, call.like, keep, backend, tensors, buffers)
+        buffer_keys, buffers = call.program.buffers()
+        facts = facts_of_forward(
+            call.program, call.parameter_keys, call.plan, call.like, keep, backend, tensors, buffer_keys, buffers
+        )
         entry, new = workspace.recordings.find(facts)
     except (AttributeError, RuntimeError, TypeError, ValueError):
         return None  # the modules are in a state that interpreting reports, or that cannot be compared
     if new or entry.failure is not None:
         return None
-    present = [buffer for buffer in buffers if buffer is not None]
     if entry.finished is not None:
         try:
             arena = workspace.take_arena(entry.finished.step, entry.finished.step.size, device)
         except torch.cuda.OutOfMemoryError:  # single maps may still find places between other memory
             entry.failure, entry.finished = "the device has no block of memory for the step", None
             return None
-        return None if arena is None else CallRepetition(entry, entry.finished, arena, backend, present)
+        return (
+            None if arena is None else CallRepetition(entry, entry.finished, arena, backend, buffers, facts.addresses)
+        )
     if entry.attempts >= _MOST_ATTEMPTS or backend.is_capturing(device):
         return None
     entry.attempts += 1
-    return CallRecording(entry, backend, present)
+    return CallRecording(entry, backend, buffers)
 
 
 def _is_replica(module: nn.Module) -> bool:
@@ -249,16 +252,25 @@ class CallRecording:
 class CallRepetition:
     """A call that repeats a recorded step. The call holds it, so it must not hold the call."""
 
-    def __init__(self, entry: Entry, finished: Finished, arena: Arena, backend: Backend, buffers: list[Tensor]) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        finished: Finished,
+        arena: Arena,
+        backend: Backend,
+        buffers: list[Tensor],
+        addresses: _core.Addresses,
+    ) -> None:
+        """addresses: those of inputs, parameters and buffers."""
         self._entry, self._finished, self._backend = entry, finished, backend
-        self._buffers = buffers
+        self._buffers, self._addresses = buffers, addresses
         self._arena: Arena | None = arena
         self._made: dict[int, Tensor] = {}
         self._needed_layouts: list[object] = []
 
     def forward(self, call: ProgramCall, tensors: Sequence[Tensor]) -> Tensors:
         """Repeats the forward pass on inputs and parameters."""
-        outputs = self._repeat(call, 0, [*tensors, *self._buffers])
+        outputs = self._repeat(call, 0, [*tensors, *self._buffers], self._addresses)
         _increment_versions([self._buffers[i] for i, steps in self._finished.version_steps for _ in range(steps)])
         self._buffers = []
         if self._finished.kept is None:
@@ -296,7 +308,8 @@ class CallRepetition:
         expected = self._finished.backward_facts
         same = usual and expected is not None and self._has_facts(expected, call, saved, wanted, grads)
         if same:
-            gradients = self._repeat(call, 1, [*saved, *(grad for grad in grads if grad is not None)])
+            given = [*saved, *(grad for grad in grads if grad is not None)]
+            gradients = self._repeat(call, 1, given, addresses_of(given))
             saved.clear()
         else:
             if usual and self._entry.finished is self._finished:
@@ -323,11 +336,15 @@ class CallRepetition:
         with autocast.disabled(call.like.device):
             return expected.are(facts_of_backward(self._backend, wanted, saved[:count], grads))
 
-    def _repeat(self, call: ProgramCall, number: int, given: Sequence[Tensor]) -> list[Tensor | None]:
+    def _repeat(
+        self, call: ProgramCall, number: int, given: Sequence[Tensor], addresses: _core.Addresses
+    ) -> list[Tensor | None]:
         device = call.like.device
         assert self._arena is not None
         with autocast.disabled(device):
-            results = self._finished.step.repeat(number, given, self._arena, self._made, self._backend, device)
+            results = self._finished.step.repeat(
+                number, given, addresses, self._arena, self._made, self._backend, device
+            )
         call.workspace.recordings.counts["repeated"] += 1
         return results
 

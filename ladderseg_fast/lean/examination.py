@@ -27,11 +27,11 @@ from .stages.bottleneck import dilation_of
 #: its class.
 _CALLS = ("__call__", "_wrapped_call_impl", "_call_impl")
 _COMPUTES = ("forward", "_conv_forward", "bottleneck", "stem", "bn_function", "bottleneck_fn")
-_METHODS = (*_CALLS, *_COMPUTES)
+METHODS = (*_CALLS, *_COMPUTES)
 
 
-def methods(kind: type, names: tuple[str, ...] = _METHODS) -> tuple[object, ...]:
-    """Methods that a class calls and computes with."""
+def methods(kind: type, names: tuple[str, ...]) -> tuple[object, ...]:
+    """The methods of a class with these names."""
     return tuple(getattr(kind, name, None) for name in names)
 
 
@@ -411,7 +411,7 @@ class Examination:
     def _type(self, path: str, module: nn.Module, kind: type[nn.Module]) -> None:
         if not isinstance(module, kind):
             raise UnsupportedModuleError(path, f"is {_described(module)}, expected {kind.__name__}")
-        for name, genuine in zip(_METHODS, (*methods(kind, _CALLS), *_GENUINE[kind])):
+        for name, genuine in zip(METHODS, (*methods(kind, _CALLS), *_GENUINE[kind])):
             if name in vars(module) or getattr(type(module), name, None) is not genuine:
                 raise UnsupportedModuleError(path, f"is {_described(module)} with a {name} of its own")
 

@@ -18,6 +18,7 @@ from . import recorder
 #: The classes of batch norms that programs compute.
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm)
 BatchNorm = nn.BatchNorm2d | nn.SyncBatchNorm
+NORM_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 #: What a recorded step cannot repeat: the core launches kernels alone.
 _NOT_RECORDED = "batch norms exchange statistics with other processes"

@@ -3,13 +3,10 @@
 A lean step calls none of the modules inside a network: it takes their parameters and does their computation itself.
 It would ignore any other edit of a module (another activation in its place, a hook, another stride), so such edits are
 refused. Examining every module of a network takes milliseconds. The result is therefore stored, and each step only
-compares the modules with it, which takes a fraction of a millisecond.
+compares the modules with it, which the core does in a tenth of a millisecond.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from itertools import chain, filterfalse, repeat
-from operator import contains, eq, is_, itemgetter, methodcaller
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
-from .examination import AVERAGE_POOL, HOOKS, MAX_POOL, Examination, UnsupportedModuleError, methods
+from .. import _core
+from .examination import AVERAGE_POOL, HOOKS, MAX_POOL, METHODS, Examination, UnsupportedModuleError
 from .tensor_guards import Guards, are_available, guards_of
 
 
@@ -74,51 +72,27 @@ class _Snapshot:
 
     def __init__(self, root: nn.Module, called: bool, modules: list[nn.Module]) -> None:
         """called: whether `root` has been called, so that its hooks have run."""
-        self._below = [module for module in modules if module is not root]
-        self._called = called
         self.derived: dict[Any, Any] = {}
-        every = [root, *self._below]
-        self._columns: list[tuple[list[int], tuple[str, ...]]] = []
-        """Numbers of modules, and their attributes that may change."""
+        below = [module for module in modules if module is not root]
+        kinds = [*map(_read_of, (root, *below))]
+        self._facts = _core.ModuleFacts(
+            root,
+            below,
+            called,
+            methods=METHODS,
+            empty=[*HOOKS],
+            absent=["forward"],
+            children="_modules",
+            tables=["_parameters", "_buffers"],
+            kinds=kinds,
+        )
         self._known_shapes: tuple[list[torch.Size], Guards | None] = [], None
-        self._with_tensors: list[int] = []
-        """Numbers of the modules whose tensors' shapes may change."""
-        for kind, names in _ATTRIBUTES.items():  # of a class or its base: torch subclasses a parametrized module's
-            numbers = [number for number, module in enumerate(every) if isinstance(module, kind)]
-            self._columns.append((numbers, names))
-            if kind in _WITH_TENSORS:
-                self._with_tensors += numbers
-        self._seen = [*map(_kept, self._facts(root))]
+        self._seen_shapes = self._shapes(self._facts.tensors(root) or [])
 
     def holds(self, root: nn.Module) -> bool:
         """Whether nothing that matters has changed since the examination."""
-        return all(map(eq, self._facts(root), self._seen))
-
-    def _facts(self, root: nn.Module) -> Iterator[object]:
-        # Lists of one fact of many modules: nothing here is done in Python for each module, and few objects exist at a
-        # time, since thousands would trigger the garbage collector.
-        modules = [root, *self._below]
-        own = [*map(vars, modules)]
-        uncalled = own[1:] if self._called else own
-        yield any(chain.from_iterable(map(_read_hooks, uncalled)))
-        yield any(map(contains, uncalled, repeat("forward")))
-        types = [*map(type, modules)]
-        yield types
-        yield [*map(methods, dict.fromkeys(types))]
-        yield [*map(len, uncalled)]
-        children = [*map(_read_modules, own)]
-        yield from _keys(children)
-        yield [*chain.from_iterable(map(_values, children))]
-        for numbers, names in self._columns:
-            some = [own[number] for number in numbers]
-            for name in names:
-                yield [*map(dict.get, some, repeat(name))]
-        some = [own[number] for number in self._with_tensors]
-        tables = [*map(_read_parameters, some), *map(_read_buffers, some)]
-        yield from _keys(tables)
-        tensors = [*chain.from_iterable(map(_values, tables))]
-        yield [*map(is_, tensors, repeat(None))]
-        yield self._shapes([*filterfalse(_is_none, tensors)])
+        tensors = self._facts.tensors(root)
+        return tensors is not None and self._shapes(tensors) == self._seen_shapes
 
     def _shapes(self, tensors: list[Tensor]) -> list[torch.Size]:
         """Shapes of `tensors`; to read them takes a third of a check, unless guards find all facts as before."""
@@ -137,20 +111,12 @@ def _guards_of(tensors: Sequence[Tensor]) -> Guards | None:
     return guards_of(tensors) if usable and are_available() else None
 
 
-def _kept(fact: object) -> object:
-    """`fact` with copies of the lists in it, which a user may change in place: torch takes lists for tuples."""
-    return [list(each) if isinstance(each, list) else each for each in fact] if isinstance(fact, list) else fact
+def _read_of(module: nn.Module) -> tuple[list[str], bool]:
+    """The attributes of a module that may change, and whether its tensors' shapes may."""
+    # Of a class or its base: torch subclasses a parametrized module's.
+    kinds = [kind for kind in _ATTRIBUTES if isinstance(module, kind)]
+    return [name for kind in kinds for name in _ATTRIBUTES[kind]], not _WITH_TENSORS.isdisjoint(kinds)
 
-
-def _keys(tables: list[dict[str, Any]]) -> Iterator[object]:
-    yield [*map(len, tables)]
-    yield [*chain.from_iterable(tables)]
-
-
-_is_none = partial(is_, None)
-_read_hooks = itemgetter(*HOOKS)
-_read_modules, _read_parameters, _read_buffers = map(itemgetter, ("_modules", "_parameters", "_buffers"))
-_values = methodcaller("values")
 
 #: Attributes of torch's modules that may change, and that the examination looks at.
 _ATTRIBUTES: dict[type[nn.Module], tuple[str, ...]] = {
@@ -171,7 +137,7 @@ _ATTRIBUTES: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Dropout: ("p", "training"),
     nn.Dropout2d: ("p", "training"),
 }
-_WITH_TENSORS = (nn.Conv2d, nn.BatchNorm2d, nn.SyncBatchNorm)
+_WITH_TENSORS = {nn.Conv2d, nn.BatchNorm2d, nn.SyncBatchNorm}
 
 
 def watch(kind: type[nn.Module], *names: str) -> None:

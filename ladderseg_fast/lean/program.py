@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import _core
 from ..ops import autocast
 from ..ops.affine_correction import write
 from ..ops.arguments import Correction
@@ -19,7 +20,7 @@ from .batch_norm import BoundNorm
 from .call_recording import CallRecording, CallRepetition, recording_of
 from .double_backward import refuse_double_backward
 from .feature import Feature
-from .joint_batch import BATCH_NORMS, BatchNorm
+from .joint_batch import BATCH_NORMS, NORM_BUFFERS, BatchNorm
 from .opaque import opaque
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
@@ -68,20 +69,30 @@ class Program:
         return [module for module in self.modules if isinstance(module, BATCH_NORMS)]
 
     @cached_property
-    def _keys(self) -> list[ParameterKey]:
-        """The parameters that the modules may have."""
-        return [(module, name) for module in self.modules for name in ("weight", "bias")]
+    def _parameters(self) -> _core.ModuleTensors:
+        keys = [(module, name) for module in self.modules for name in ("weight", "bias")]
+        return _core.ModuleTensors("_parameters", keys)
 
-    def parameters(self) -> dict[ParameterKey, Tensor]:
-        """The parameters of all stages, as the modules hold them now."""
-        found = {}
-        for key in self._keys:
-            module, name = key
-            own = module._parameters  # unless it is computed, as by a parametrization
-            parameter = own[name] if name in own else getattr(module, name)
-            if parameter is not None:
-                found[key] = parameter
-        return found
+    @cached_property
+    def _buffers(self) -> _core.ModuleTensors:
+        keys = [(module, name) for module in self.norms for name in NORM_BUFFERS]
+        return _core.ModuleTensors("_buffers", keys)
+
+    def parameters(self) -> tuple[tuple[ParameterKey, ...], list[Tensor]]:
+        """The parameters of all stages, as the modules hold them now, and their keys.
+
+        The tuple of keys is the same object as at the last call, if the same modules have parameters.
+        """
+        return self._parameters.read()
+
+    def buffers(self) -> tuple[tuple[ParameterKey, ...], list[Tensor]]:
+        """The buffers of the batch norms in the same way."""
+        return self._buffers.read()
+
+    @cached_property
+    def stage_facts(self) -> list[object]:
+        """The class and the attributes of each stage."""
+        return [fact for stage in self.stages for fact in (type(stage), vars(stage))]
 
     def kept(self) -> list[str]:
         """The features whose values are kept for backward."""
@@ -162,13 +173,13 @@ def run_part(
 
     Raises: as `run`.
     """
-    parameters = program.parameters()
+    keys, parameters = program.parameters()
     inputs = [x.resolve_neg() for x in inputs]
-    tensors = (*inputs, *statistics, *parameters.values())
+    tensors = (*inputs, *statistics, *parameters)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     device = inputs[0].device
     like = torch.empty(0, dtype=autocast.feature_dtype(inputs[0].dtype, device), device=device)
-    call = _Call(program, plan, workspace, list(parameters), like, keep)
+    call = _Call(program, plan, workspace, keys, like, keep)
     if backend_of(device).repeats(keep):
         call.recording = recording_of(call, tensors, keep, call.hooked)
     if not isinstance(call.recording, CallRepetition):  # whose tensors are like those of a call that has passed here
@@ -185,9 +196,7 @@ def run_part(
     return results[:count], results[count:]
 
 
-def _check(
-    program: Program, inputs: Sequence[Tensor], parameters: dict[ParameterKey, Tensor], dtype: torch.dtype
-) -> None:
+def _check(program: Program, inputs: Sequence[Tensor], parameters: Sequence[Tensor], dtype: torch.dtype) -> None:
     first, first_name = inputs[0], program.inputs[0]
     backend = backend_of(first.device)
     supported, of_parameters = backend.dtypes, (real_dtype(dtype), backend.weight_dtype(dtype))
@@ -201,7 +210,7 @@ def _check(
             raise TypeError(f"{first_name} is {first.dtype} but {name} is {x.dtype}")
         if x.device != first.device:
             raise ValueError(f"{first_name} is on {first.device} but {name} is on {x.device}")
-    for parameter in parameters.values():
+    for parameter in parameters:
         if parameter.dtype not in of_parameters:
             raise TypeError(
                 f"{first_name} is {first.dtype} and a parameter {parameter.dtype}, which must be {of_parameters[0]} "
@@ -223,7 +232,7 @@ class _Call:
         program: Program,
         plan: MemoryPlan,
         workspace: Workspace,
-        parameter_keys: list[ParameterKey],
+        parameter_keys: Sequence[ParameterKey],
         like: Tensor,
         keep: bool,
     ) -> None:

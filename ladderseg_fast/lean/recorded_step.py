@@ -11,12 +11,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .. import _core
 from ..ops.backend import Backend
 from .arena import Placement, Recording
 from .recorder import OperatorCall, Recorder, View
 
 #: Alignment of places in bytes, as that of torch's allocator on CUDA.
 _ALIGNMENT = 512
+
+#: Slot of the arena.
+_ARENA = 0
 
 #: Blocks that Placement places, the largest; it takes time that grows with the square of their number.
 _MOST_LARGE = 400
@@ -81,20 +85,18 @@ class RecordedStep:
         places, self.size = placed([sizes[block] for block in inside], [spans[block] for block in inside])
         self._places = dict(zip(inside, places))
         self._slots = {block: slot for slot, block in enumerate(outside, start=1)}
-        slots = [0 if block in self._places else self._slots.get(block, -1) for block in spans]
+        slots = [_ARENA if block in self._places else self._slots.get(block, -1) for block in spans]
         self._launches.place(slots, [self._places.get(block, 0) for block in spans], 1 + len(outside))
-        constants = [tensor.data_ptr() for tensor in self._constants.values()]
-        self._launches.set_bases([self._slots[block] for block in self._constants], constants)
+        for block, tensor in self._constants.items():
+            self._launches.set_base(self._slots[block], tensor.data_ptr())
         self._allocated = [
             [view for view in each.results if view is not None and view.block not in self._made_by_torch]
             for each in passes
         ]
         """Results that repeating a pass allocates, by pass."""
-        self._given_slots = [
-            [0, *(self._slots[block] for block in (*each.given, *(view.block for view in allocated)))]
-            for each, allocated in zip(passes, self._allocated)
-        ]
-        """Slots of the arena, of what is given to a pass, and of what it allocates, by pass."""
+        self._given_slots = [_core.Slots([self._slots[block] for block in each.given]) for each in passes]
+        """Slots of what is given to a pass, by pass."""
+        self._used = [_used_by_calls(each, allocated) for each, allocated in zip(passes, self._allocated)]
         returned = {view.block for each in passes for view in each.results if view is not None}
         ends = {block: spans[block][1] for block in self._made_by_torch.difference(returned)}
         self._ended = [[_ended(ends, item, end) for item, end in each.items] for each in passes]
@@ -108,6 +110,7 @@ class RecordedStep:
         self,
         number: int,
         given: Sequence[Tensor],
+        addresses: _core.Addresses,
         arena: Arena,
         made: dict[int, Tensor],
         backend: Backend,
@@ -115,13 +118,18 @@ class RecordedStep:
     ) -> list[Tensor | None]:
         """Repeats pass `number` on the tensors `given`, in the order in which they were recorded; returns its results.
 
+        addresses: those of the tensors given.
         made: tensors by their blocks that operators of torch have made in passes before, and now make.
         """
         this, views = self._passes[number], self._allocated[number]
         allocated = [torch.empty_strided(view.size, view.stride, dtype=view.dtype, device=device) for view in views]
-        addresses = [arena.address, *map(Tensor.data_ptr, given), *map(Tensor.data_ptr, allocated)]
+        self._launches.set_base(_ARENA, arena.address)
         self._launches.set_bases(self._given_slots[number], addresses)
-        tensors = dict(zip((*this.given, *(view.block for view in views)), (*given, *allocated))) | self._constants
+        for each, tensor in zip(views, allocated):
+            self._launches.set_base(self._slots[each.block], tensor.data_ptr())
+        of_given, of_allocated = self._used[number]
+        tensors = self._constants | {block: given[i] for block, i in of_given.items()}
+        tensors |= {block: allocated[i] for block, i in of_allocated.items()}
         calls = self._calls(number, arena)
 
         def tensor_of(view: View) -> Tensor:
@@ -158,7 +166,6 @@ class RecordedStep:
 
     def _keep(self, call: OperatorCall, results: Sequence[Tensor | None], made: dict[int, Tensor]) -> None:
         """Stores what an operator has made, in the memory order that launches expect."""
-        slots, addresses = [], []
         for view, result in zip(call.results, results, strict=True):
             if view is None or result is None:
                 continue
@@ -167,9 +174,7 @@ class RecordedStep:
                     result
                 )
             made[view.block] = result
-            slots.append(self._slots[view.block])
-            addresses.append(result.untyped_storage().data_ptr())
-        self._launches.set_bases(slots, addresses)
+            self._launches.set_base(self._slots[view.block], result.untyped_storage().data_ptr())
 
     def _calls(self, number: int, arena: Arena) -> list[tuple[Any, Any] | None]:
         """Arguments of the calls that use nothing but the arena, whose tensors are made once; None for others."""
@@ -182,15 +187,27 @@ class RecordedStep:
     def _static(self, item: tuple[int, int] | OperatorCall, arena: Arena) -> tuple[Any, Any] | None:
         if not isinstance(item, OperatorCall):
             return None
-        blocks: list[int] = []
-        _replaced((item.arguments, item.named), lambda view: blocks.append(view.block))
-        if not all(block in self._places for block in blocks):
+        if not all(block in self._places for block in _blocks_of(item)):
             return None
 
         def tensor_of(view: View) -> Tensor:
             return self.tensor(view, arena, {})
 
         return _replaced(item.arguments, tensor_of), _replaced(item.named, tensor_of)
+
+
+def _used_by_calls(each: RecordedPass, allocated: Sequence[View]) -> tuple[dict[int, int], dict[int, int]]:
+    """The blocks that calls of operators use, by the numbers of tensors given to a pass, and of those it allocates."""
+    used = {block for item, _ in each.items if isinstance(item, OperatorCall) for block in _blocks_of(item)}
+    given = {block: i for i, block in enumerate(each.given) if block in used}
+    return given, {view.block: i for i, view in enumerate(allocated) if view.block in used}
+
+
+def _blocks_of(call: OperatorCall) -> list[int]:
+    """The blocks of a call's arguments."""
+    blocks: list[int] = []
+    _replaced((call.arguments, call.named), lambda view: blocks.append(view.block))
+    return blocks
 
 
 def _ended(ends: dict[int, int], item: object, end: int) -> list[int]:

@@ -1,7 +1,6 @@
 """The facts on which the launches of a step depend: all that Python and the core read, apart from tensors' values."""
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any, Protocol
 
 import torch
@@ -9,14 +8,14 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
+from .. import _core
 from ..ops import transforms
 from ..ops.backend import Backend
 from . import tensor_guards
 from .joint_batch import BatchNorm, group_of
 from .plan import MemoryPlan
 
-_read_norm = attrgetter("training", "momentum", "eps", "track_running_stats")
-_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+_OF_NORMS = ("training", "momentum", "eps", "track_running_stats")
 
 #: Launchers choose kernels by the alignment of maps and weights to so many bytes.
 _ALIGNMENT = 16
@@ -26,7 +25,7 @@ class ProgramOfStages(Protocol):
     """A program.Program, as far as its facts go."""
 
     @property
-    def stages(self) -> Sequence[object]: ...
+    def stage_facts(self) -> list[object]: ...
     @property
     def inputs(self) -> tuple[str, ...]: ...
     @property
@@ -45,6 +44,7 @@ class ProgramOfStages(Protocol):
     def modules(self) -> list[nn.Module]: ...
     @property
     def norms(self) -> list[BatchNorm]: ...
+    def buffers(self) -> tuple[tuple[tuple[nn.Module, str], ...], list[Tensor]]: ...
 
 
 def is_usual(backend: Backend, keep: bool = True) -> bool:
@@ -64,22 +64,17 @@ def is_usual(backend: Backend, keep: bool = True) -> bool:
     )
 
 
-def buffers_of(norms: Sequence[BatchNorm]) -> list[Tensor | None]:
-    """The buffers of batch norms, three each."""
-    buffers = []
-    for norm in norms:
-        own = norm._buffers
-        buffers += [own[name] if name in own else getattr(norm, name) for name in _BUFFERS]
-    return buffers
-
-
 class StepFacts:
-    """The facts of one pass, to be compared with those of another."""
+    """The facts of one pass, to be compared with those of another.
 
-    def __init__(self, values: list[Any], tensors: Sequence[Tensor]) -> None:
+    Attributes:
+        addresses: those of the tensors.
+    """
+
+    def __init__(self, values: list[Any], tensors: list[Tensor]) -> None:
         self._values, self._tensors = values, tensors
-        addresses = map(Tensor.data_ptr, tensors)
-        self._alignments = [address % _ALIGNMENT if address else None for address in addresses]
+        self.addresses = addresses_of(tensors)
+        self._alignments = self.addresses.alignments(_ALIGNMENT)
 
     @property
     def has_twins(self) -> bool:
@@ -94,7 +89,7 @@ class StepFacts:
 class FrozenFacts:
     """The facts of a past pass."""
 
-    def __init__(self, values: list[Any], alignments: list[int | None], tensors: Sequence[Tensor]) -> None:
+    def __init__(self, values: list[Any], alignments: bytes, tensors: Sequence[Tensor]) -> None:
         self._values, self._alignments = values, alignments
         # Reading the facts of all tensors in Python takes half a millisecond.
         self._guards = tensor_guards.guards_of(tensors)
@@ -113,23 +108,21 @@ def facts_of_forward(
     keep: bool,
     backend: Backend,
     tensors: Sequence[Tensor],
-    buffers: Sequence[Tensor | None],
+    buffer_keys: Sequence[tuple[nn.Module, str]],
+    buffers: Sequence[Tensor],
 ) -> StepFacts:
     """Facts of a forward pass on `tensors`, the inputs and parameters, and the `buffers` of the batch norms.
 
-    parameter_keys: those of the parameters, in order: a module may have lost one, and another have got one.
+    parameter_keys, buffer_keys: those of parameters and buffers, in order: a module may have lost one, and another have
+        got one.
     """
-    present = [buffer for buffer in buffers if buffer is not None]
     values: list[Any] = [keep, like.dtype, like.device, plan.key, *_facts_of_settings(backend)]
-    values += [program.inputs, program.outputs, program.recomputed, parameter_keys]
+    values += [program.inputs, program.outputs, program.recomputed, parameter_keys, buffer_keys]
     values += [program.statistics_in, program.statistics_out, program.deferred]
-    for stage in program.stages:
-        values += [type(stage), vars(stage)]
-    values += map(_read_norm, program.norms)
+    values += program.stage_facts
+    values += _core.attributes(program.norms, _OF_NORMS)
     values += [group_of(norm, like.device) for norm in program.norms if isinstance(norm, nn.SyncBatchNorm)]
-    values += [buffer is None for buffer in buffers]
-    values.append(len(set(map(id, present))))  # shared ones are refused
-    return StepFacts(values, [*tensors, *present])
+    return StepFacts(values, [*tensors, *buffers])
 
 
 def facts_of_backward(
@@ -141,6 +134,11 @@ def facts_of_backward(
     """
     values: list[Any] = [tuple(wanted), *_facts_of_settings(backend), *(grad is None for grad in grads)]
     return StepFacts(values, [*parameters, *(grad for grad in grads if grad is not None)])
+
+
+def addresses_of(tensors: list[Tensor]) -> _core.Addresses:
+    """Where tensors lie."""
+    return _core.Addresses(Tensor.data_ptr, tensors)
 
 
 def layout_of(tensor: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:

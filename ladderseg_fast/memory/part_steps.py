@@ -87,7 +87,7 @@ class PartSteps:
         with torch.no_grad(), using(backend_of(self.shape.device).on_shapes(self.shape.device)):
             for part in self.model.parted_program(plan, self.sections[:-1]).parts:
                 found = part.run({name: here[name] for name in part.program.inputs}, plan, Workspace())
-                trained = trained or any(p.requires_grad for p in part.program.parameters().values())
+                trained = trained or any(p.requires_grad for p in part.program.parameters()[1])
                 for name, (data, statistics) in found.items():
                     here[name] = (
                         data.detach().requires_grad_(trained),

@@ -4,14 +4,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, filterfalse
-from operator import attrgetter
 from typing import Any, ClassVar, Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from .. import lean, ops
+from .. import _core, lean, ops
 from ..lean.joint_batch import BATCH_NORMS
 from ..lean.module_check import check_modules
 from ..lean.opaque import is_exporting
@@ -414,22 +412,10 @@ def _stored(programs: dict[Any, Any], key: object, make: Callable[[], Any]) -> A
     return programs[key]
 
 
-def _all_modules(model: nn.Module) -> list[nn.Module]:
-    """`model` and all modules below it; model.modules() would take half a millisecond."""
-    found = {model: None}
-    level = [model]
-    while level:
-        children = dict.fromkeys(chain.from_iterable(map(dict.values, map(attrgetter("_modules"), level))))
-        children.pop(None, None)
-        level = [*filterfalse(found.__contains__, children)]
-        found.update(dict.fromkeys(level))
-    return [*found]
-
-
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Region in evaluation mode; modules that were in training mode return to it afterwards."""
-    training = [*filter(attrgetter("training"), _all_modules(model))]
+    training = _core.modules_where(model, "training", "_modules")
     for module in training:
         module.training = False
     try:

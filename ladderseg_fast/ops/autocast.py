@@ -67,5 +67,8 @@ def float32_in_autocast(x: Tensor) -> Tensor:
 
 
 def disabled(device: torch.device) -> AbstractContextManager:
-    """Region without torch.autocast; the meta device has no autocast to disable."""
-    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
+    """Region without torch.autocast."""
+    kind = device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):  # the meta device has no autocast to disable
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)

@@ -150,14 +150,16 @@ void RecordedLaunches::write_pointers(std::size_t slot) {
   }
 }
 
+void RecordedLaunches::set_base(int64_t number, uintptr_t address) {
+  const auto slot = static_cast<std::size_t>(number);
+  if (bases_.at(slot) == address) return;
+  bases_[slot] = address;
+  write_pointers(slot);
+}
+
 void RecordedLaunches::set_bases(const std::vector<int64_t>& slots, const std::vector<uintptr_t>& addresses) {
   if (slots.size() != addresses.size()) throw std::invalid_argument("every slot needs an address");
-  for (std::size_t i = 0; i < slots.size(); ++i) {
-    const auto slot = static_cast<std::size_t>(slots[i]);
-    if (bases_.at(slot) == addresses[i]) continue;
-    bases_[slot] = addresses[i];
-    write_pointers(slot);
-  }
+  for (std::size_t i = 0; i < slots.size(); ++i) set_base(slots[i], addresses[i]);
 }
 
 void RecordedLaunches::check_range(int64_t first, int64_t last, bool on_cpu) const {

@@ -61,7 +61,9 @@ class RecordedLaunches {
 
   // Ends the recording: block i is at `offsets[i]` in slot `slots[i]`, of so many slots.
   void place(const std::vector<int64_t>& slots, const std::vector<int64_t>& offsets, int64_t slot_count);
-  // Sets the addresses of slots. Only pointers into slots that have moved are written: most stay from step to step.
+  // Sets the address of a slot, or of several. Only pointers into slots that have moved are written: most stay from
+  // step to step.
+  void set_base(int64_t slot, uintptr_t address);
   void set_bases(const std::vector<int64_t>& slots, const std::vector<uintptr_t>& addresses);
   // Enqueues launches [first, last) on a stream of their device. Throws std::runtime_error like `launch`.
   void repeat(int64_t first, int64_t last, Stream stream);
