@@ -5,6 +5,9 @@ from typing import ClassVar, Protocol, TypeAlias
 #: (address, device, bytes) of a contiguous tensor; None if it is not wanted.
 _Memory: TypeAlias = tuple[int, int, int] | None
 
+#: What kernels prepare for others, many in one launch.
+_Jobs: TypeAlias = list[Weight] | list[RunningNorm]
+
 class Addresses:
     def __init__(self, read: Callable[..., int], tensors: list) -> None: ...
     def alignments(self, unit: int) -> bytes: ...
@@ -118,6 +121,19 @@ class RecordedLaunches:
     @property
     def spans(self) -> list[tuple[int, int]]: ...
 
+class RunningNorm:
+    def __init__(
+        self,
+        channels: int,
+        running_mean: _Memory,
+        running_variance: _Memory,
+        gamma: _Memory,
+        beta: _Memory,
+        epsilon: float,
+        norm: _Memory,
+        invstd: _Memory,
+    ) -> None: ...
+
 class Slots:
     def __init__(self, numbers: Sequence[int]) -> None: ...
 
@@ -165,7 +181,7 @@ class _Kernel(Protocol):
         self,
         target: Cpu | Cuda,
         /,
-        *arguments: FeatureMap | Images | Gradient | Norm | BnSums | LabelType | list[Weight] | _Memory | int | float,
+        *arguments: FeatureMap | Images | Gradient | Norm | BnSums | LabelType | _Jobs | _Memory | int | float,
     ) -> None: ...
 
 def __getattr__(name: str) -> _Kernel: ...

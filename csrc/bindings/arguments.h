@@ -73,6 +73,14 @@ struct Norm {
   }
 };
 
+// A batch norm to prepare: see ladderseg/prepare_norms.h.
+struct RunningNorm {
+  int64_t channels;
+  Memory running_mean, running_variance, gamma, beta;
+  double epsilon;
+  Memory norm, invstd;
+};
+
 struct Sums {
   Memory masked, centred;
 

@@ -308,6 +308,23 @@ StemBackwardImages<T> stem_backward_images(const Checks& checks, const Gradient&
 }
 
 template <class T>
+PrepareNorms<T> prepare_norms(const Checks& checks, const std::vector<RunningNorm>& norms) {
+  PrepareNorms<T> result;
+  for (const RunningNorm& norm : norms) {
+    checks.expect(norm.channels > 0 && norm.channels < int64_t(1) << 29, "there must be channels, and not too many");
+    checks.vector("running_mean", norm.running_mean, norm.channels);
+    checks.vector("running_variance", norm.running_variance, norm.channels);
+    checks.optional_vector("gamma", norm.gamma, norm.channels);
+    checks.optional_vector("beta", norm.beta, norm.channels);
+    checks.vector("norm", norm.norm, 3 * norm.channels);
+    checks.memory("invstd", norm.invstd, norm.channels, Checks::kDouble);
+    result.norms.push_back({norm.channels, norm.running_mean, norm.running_variance, norm.gamma, norm.beta,
+                            norm.epsilon, norm.norm, norm.invstd});
+  }
+  return result;
+}
+
+template <class T>
 PrepareWeights<T> prepare_weights(const Checks& checks, const std::vector<Weight>& weights) {
   PrepareWeights<T> result;
   for (const Weight& weight : weights) {

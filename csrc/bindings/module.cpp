@@ -95,6 +95,10 @@ void register_arguments(py::module_& module) {
           py::arg("w"), py::arg("stride_n"), py::arg("stride_c"), py::arg("stride_h"), py::arg("stride_w"));
   py::class_<Norm>(module, "Norm")
       .def(py::init<Memory, Memory, Memory>(), py::arg("mean"), py::arg("scale"), py::arg("shift"));
+  py::class_<RunningNorm>(module, "RunningNorm")
+      .def(py::init<int64_t, Memory, Memory, Memory, Memory, double, Memory, Memory>(), py::arg("channels"),
+           py::arg("running_mean"), py::arg("running_variance"), py::arg("gamma"), py::arg("beta"), py::arg("epsilon"),
+           py::arg("norm"), py::arg("invstd"));
   py::class_<Sums>(module, "BnSums").def(py::init<Memory, Memory>(), py::arg("masked"), py::arg("centred"));
   py::class_<Correction>(module, "Correction")
       .def(py::init<Map, Memory, Memory, Memory>(), py::arg("input"), py::arg("mean"), py::arg("constant"),

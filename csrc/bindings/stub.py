@@ -22,6 +22,9 @@ from typing import ClassVar, Protocol, TypeAlias
 
 #: (address, device, bytes) of a contiguous tensor; None if it is not wanted.
 _Memory: TypeAlias = tuple[int, int, int] | None
+
+#: What kernels prepare for others, many in one launch.
+_Jobs: TypeAlias = list[Weight] | list[RunningNorm]
 """
 
 KERNELS = """\
@@ -32,7 +35,7 @@ class _Kernel(Protocol):
         self,
         target: Cpu | Cuda,
         /,
-        *arguments: FeatureMap | Images | Gradient | Norm | BnSums | LabelType | list[Weight] | _Memory | int | float,
+        *arguments: FeatureMap | Images | Gradient | Norm | BnSums | LabelType | _Jobs | _Memory | int | float,
     ) -> None: ...
 
 def __getattr__(name: str) -> _Kernel: ...

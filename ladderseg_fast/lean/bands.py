@@ -118,6 +118,7 @@ class _Bands:
             step.workspace,
             step.like,
             step.weights,
+            step.running_norms,
             features,
             (),
             keep=False,

@@ -89,7 +89,7 @@ def _counted_by_kernel(batches: Tensor | None, device: torch.device) -> bool:
     return batches is not None and batches.dtype == torch.int64 and batches.dim() == 0 and batches.device == device
 
 
-def _running_statistics(module: BatchNorm) -> tuple[Tensor, Tensor]:
+def running_statistics(module: BatchNorm) -> tuple[Tensor, Tensor]:
     """The buffers with the running mean and variance.
 
     Raises:
@@ -105,42 +105,48 @@ def _running_statistics(module: BatchNorm) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
+def checked_epsilon(module: BatchNorm, of_batch: bool) -> float:
+    """The eps of `module`; ValueError if it is negative, or 0 with statistics of a batch."""
+    if module.eps < 0 or (of_batch and module.eps == 0):
+        expected = "positive in training" if of_batch else "at least 0"
+        raise ValueError(f"eps must be {expected}, got {module.eps} of {module}")
+    return module.eps
+
+
 def bind(
     module: BatchNorm,
     gamma: Tensor | None,
     beta: Tensor | None,
-    statistics: Tensor | None,
+    statistics: Tensor,
     positions: int,
     dtype: torch.dtype,
     joint: JointBatch | None = None,
 ) -> BoundNorm:
-    """Binds `module` for one pass; in training mode, updates its running statistics once.
+    """Binds `module` to the statistics of a batch for one pass; in training mode, updates its running ones once.
 
     Args:
         gamma, beta: [C] or None, the module's affine parameters in this pass.
-        statistics: mean and biased variance [2, C] float64 of the batch if `uses_batch_statistics(module)`, else None.
+        statistics: mean and biased variance [2, C] float64 of the batch.
         positions: P = N * H * W, of this process.
         dtype: dtype of the feature map.
         joint: the batch of several processes, if the statistics are those of one.
     Raises:
-        ValueError: eps is negative, or 0 with batch statistics.
+        ValueError: eps is not positive.
         TypeError, RuntimeError: running statistics are not floating, or require gradients.
-        SingleValueError: batch statistics of a single value per channel, where nn.BatchNorm2d raises a ValueError.
+        SingleValueError: there is a single value per channel, where nn.BatchNorm2d raises a ValueError.
     """
     # Where only shapes are computed, a batch norm that shares its statistics has no joint batch.
-    if statistics is not None and positions == 1 and group_of(module, torch.device("cpu")) is None:
+    if positions == 1 and group_of(module, torch.device("cpu")) is None:
         raise SingleValueError(f"Expected more than 1 value per channel when training, got 1 for {module}")
-    if module.eps < 0 or (statistics is not None and module.eps == 0):
-        expected = "positive in training" if statistics is not None else "at least 0"
-        raise ValueError(f"eps must be {expected}, got {module.eps} of {module}")
+    epsilon = checked_epsilon(module, of_batch=True)
     real = real_dtype(dtype)
-    updates = statistics is not None and module.training and module.track_running_stats
-    buffers = _running_statistics(module) if updates or statistics is None else None
+    updates = module.training and module.track_running_stats
+    buffers = running_statistics(module) if updates else None
     by_kernel = None if joint is not None else buffers
     running = None if by_kernel is None else (by_kernel[0].to(real).contiguous(), by_kernel[1].to(real).contiguous())
     batches = module.num_batches_tracked if updates else None
     momentum = module.momentum
-    counted = running is not None and statistics is not None and _counted_by_kernel(batches, statistics.device)
+    counted = running is not None and _counted_by_kernel(batches, statistics.device)
     if batches is not None and (momentum is None or not counted):
         batches.add_(1)
         momentum, batches = 1.0 / float(batches) if momentum is None else momentum, None
@@ -150,7 +156,7 @@ def bind(
         batches,
         None if gamma is None else gamma.to(real).contiguous(),
         None if beta is None else beta.to(real).contiguous(),
-        module.eps,
+        epsilon,
         momentum if updates and momentum is not None else 0.0,
         positions,
         real,
@@ -161,9 +167,9 @@ def bind(
                 buffer.copy_(updated)
         for buffer in (*by_kernel, *([] if batches is None else [batches])):
             torch.autograd.graph.increment_version(buffer)  # autograd does not see the kernel's write
-    if joint is not None and statistics is not None and buffers is not None and momentum is not None:
+    if joint is not None and buffers is not None and momentum is not None:
         _follow(buffers, statistics, joint, momentum)
-    return BoundNorm(norm, invstd, positions, statistics is not None, joint)
+    return BoundNorm(norm, invstd, positions, True, joint)
 
 
 def _follow(running: tuple[Tensor, Tensor], statistics: Tensor, joint: JointBatch, momentum: float) -> None:

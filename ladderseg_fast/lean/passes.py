@@ -13,6 +13,7 @@ from .batch_norm import BoundNorm, NormGradients, bind, uses_batch_statistics
 from .feature import Feature, FeatureGradient
 from .joint_batch import BatchNorm, JointBatch, group_of, joint_statistics
 from .plan import MemoryPlan
+from .running_norms import RunningNorms
 from .weights import PassWeights
 from .workspace import Workspace
 
@@ -55,6 +56,8 @@ class _Pass:
 class ForwardPass(_Pass):
     """State that the stages of a program share going forward."""
 
+    running_norms: RunningNorms
+    """Batch norms that do not use the statistics of the batch."""
     features: dict[str, Feature]
     outputs: tuple[str, ...]
     keep: bool
@@ -82,7 +85,7 @@ class ForwardPass(_Pass):
         """Binds the batch norm that reads the first `channels` of `feature`."""
         group = group_of(module, feature.data.device)
         if not uses_batch_statistics(module):
-            return self._bind(module, None, feature.positions, feature.data.dtype)
+            return self._bind_frozen(module, feature.positions)
         if group is None:
             return self._bind(module, feature.statistics(channels), feature.positions, feature.data.dtype)
         statistics, joint = feature.joint_statistics(channels, group)
@@ -93,16 +96,23 @@ class ForwardPass(_Pass):
 
         They are those of this process; a nn.SyncBatchNorm normalises with those of all.
         """
-        group = None if statistics is None else group_of(module, statistics.device)
-        if statistics is None or group is None:
+        if statistics is None:
+            return self._bind_frozen(module, positions)
+        group = group_of(module, statistics.device)
+        if group is None:
             return self._bind(module, statistics, positions, dtype)
         statistics, joint = joint_statistics(statistics, positions, dtype, group)
         return self._bind(module, statistics, positions, dtype, joint)
 
+    def _bind_frozen(self, module: BatchNorm, positions: int) -> BoundNorm:
+        norm, invstd = self.running_norms.of(module)
+        bound = self.norms[module] = BoundNorm(norm, invstd, positions, batch_statistics=False)
+        return bound
+
     def _bind(
         self,
         module: BatchNorm,
-        statistics: Tensor | None,
+        statistics: Tensor,
         positions: int,
         dtype: torch.dtype,
         joint: JointBatch | None = None,

@@ -24,6 +24,7 @@ from .joint_batch import BATCH_NORMS, NORM_BUFFERS, BatchNorm
 from .opaque import opaque
 from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
+from .running_norms import RunningNorms
 from .saved_tensors import SavedKinds
 from .stages import Repeatable, Stage
 from .weights import PassWeights, WeightUse
@@ -275,7 +276,10 @@ class _Call:
         shapes = tuple(x.shape for x in tensors[:count])
         self.workspace.begin((shapes, self.like.dtype, keep, self.plan), self.like.device, self.plan.spread)
         weights = PassWeights(parameters, self.like, (use for stage in program.stages for use in stage.forward_weights))
-        step = ForwardPass(parameters, self.plan, self.workspace, self.like, weights, features, program.outputs, keep)
+        norms = RunningNorms(program.norms, parameters, self.like)
+        step = ForwardPass(
+            parameters, self.plan, self.workspace, self.like, weights, norms, features, program.outputs, keep
+        )
         self.shapes = {name: feature.data.shape for name, feature in features.items()}
         kept = program.kept() if keep else []
         remaining = {*kept, *program.outputs}

@@ -137,7 +137,7 @@ def facts_of_backward(
 
 
 def addresses_of(tensors: list[Tensor]) -> _core.Addresses:
-    """Where tensors lie."""
+    """The addresses of tensors."""
     return _core.Addresses(Tensor.data_ptr, tensors)
 
 

@@ -1,7 +1,7 @@
 """Operators, each in a file named after it: checks, kernels and their cost, plain-torch reference, registration."""
 
 from .. import _core
-from . import batch_norm, reference, stem  # noqa: F401
+from . import batch_norm, prepared_norms, reference, stem  # noqa: F401
 from .bn_add_relu import bn_add_relu
 from .bn_relu import bn_relu
 from .bn_relu_avgpool2 import bn_relu_avgpool2

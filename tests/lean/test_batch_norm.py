@@ -9,6 +9,7 @@ from support.operator_suite import random
 from torch import Tensor, nn
 
 from ladderseg_fast.lean.batch_norm import bind
+from ladderseg_fast.lean.running_norms import RunningNorms
 from ladderseg_fast.ops.channel_statistics import mean_and_variance
 from ladderseg_fast.ops.layout import pixel_major
 
@@ -22,8 +23,11 @@ def module_and_twin(momentum: float | None, dtype: torch.dtype) -> tuple[nn.Batc
 
 
 def bind_to(module: nn.BatchNorm2d, x: Tensor) -> None:
-    statistics = mean_and_variance(pixel_major(x)) if module.training else None
-    bind(module, module.weight, module.bias, statistics, x.numel() // CHANNELS, x.dtype)
+    if module.training:
+        statistics = mean_and_variance(pixel_major(x))
+        bind(module, module.weight, module.bias, statistics, x.numel() // CHANNELS, x.dtype)
+    else:
+        RunningNorms([module], {}, x).of(module)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

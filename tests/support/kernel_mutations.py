@@ -17,6 +17,7 @@ from ops import (
     test_bn_relu_conv1x1,
     test_bn_relu_conv3x3,
     test_bn_relu_patches,
+    test_prepared_norms,
     test_prepared_weights,
     test_stem,
     test_upsample_dice_loss,
@@ -37,8 +38,8 @@ from ladderseg_fast.ops.prepared_weights import Form
 class Case:
     """What is run: `method` of a suite, or its comparison with the reference at a shape.
 
-    The stem and the prepared weights have no suite: there, `method` is a function of their tests. Strips and the
-    backward of a unit's end are checked by functions of their operators' tests.
+    The stem, prepared weights and prepared norms have no suite: there, `method` is a function of their tests. Strips
+    and the backward of a unit's end are checked by functions of their operators' tests.
     """
 
     suite: str
@@ -148,6 +149,9 @@ def run_case(case: Case) -> None:
     if case.suite == "prepared_weights":
         arguments = (Form.forward,) if case.method == "test_some_input_channels" else ()
         getattr(test_prepared_weights, case.method)(getattr(torch, case.dtype), *arguments)
+        return
+    if case.suite == "prepared_norms":
+        test_prepared_norms.test_each_has_the_bits_that_it_has_alone(getattr(torch, case.dtype))
         return
     if case.suite == "dice":
         test_upsample_dice_loss.test_equals_reference(case.shape, {}, getattr(torch, case.dtype))
