@@ -63,6 +63,28 @@ def leftovers(directory: Path) -> list[Path]:
     return [path for path in names if _LEFTOVER.fullmatch(path.name) and path.is_file() and not path.is_symlink()]
 
 
+def put_in_place(file: BinaryIO, path: Path) -> None:
+    """Gives `file`, complete and open for writing, the name `path`, as atomic_write does; it is in the same directory.
+
+    Raises:
+        OSError: that cannot be done, such as because `path` is a directory; the message names `path`.
+    """
+    try:
+        _put_in_place(file, Path(file.name), Path(os.path.realpath(path)), _status(path))
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _put_in_place(file: BinaryIO, temporary: Path, path: Path, before: os.stat_result | None) -> None:
+    """Gives `file`, which is open at `temporary`, the name `path`, and what it inherits from the file there."""
+    file.flush()
+    if before is not None:
+        _inherit(file.fileno(), before)
+    os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_directory(path.parent)
+
+
 def _replace(path: Path, before: os.stat_result | None) -> Iterator[BinaryIO]:
     """Replaces the file at `path`, which is no link; `before` is the status of the file there."""
     temporary = path.with_name(_temporary_name(path.name))
@@ -73,12 +95,7 @@ def _replace(path: Path, before: os.stat_result | None) -> Iterator[BinaryIO]:
         # With no more permissions than it will have, from the first byte on.
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             yield file
-            file.flush()
-            if before is not None:
-                _inherit(file.fileno(), before)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_directory(path.parent)
+            _put_in_place(file, temporary, path, before)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -5,6 +5,8 @@ of other forms, so these are read by tifffile and imagecodecs, the extra [tiff].
 """
 
 import importlib
+import io
+import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +21,12 @@ from .image_header import naming
 _ORIENTATION = 0x0112
 #: Bytes of a PNG's signature, and of the length and the name before a chunk's content and the checksum behind it.
 _SIGNATURE, _BEFORE, _BEHIND = 8, 8, 4
+#: Where the first chunk, the header, ends.
+_HEADER_END = _SIGNATURE + _BEFORE + 13 + _BEHIND
+#: Kinds of chunks with a text, the first words of those that may hold an orientation, and the bytes of a keyword.
+_TEXTS, _KEYWORDS, _KEYWORD = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type ", b"XML:com.adobe.xmp\0"), 80
+#: Bytes of a chunk that is looked into: as many as Pillow takes of all texts.
+_LARGEST = 1 << 26
 
 
 def check_tiff_packages() -> None:
@@ -70,23 +78,47 @@ def read_deep_png(path: Path) -> np.ndarray:
 
 
 def png_orientation(path: Path) -> int:
-    """Finds the orientation in the EXIF data of a PNG, wherever these are; 1 if there are none, or it is not 1 to 8.
+    """Finds the orientation that Pillow would turn a PNG by; 1 if there is none, or it is not 1 to 8.
+
+    It may be in EXIF data, in text that holds such data or XMP, and before the pixels or behind them. Pillow is asked
+    about a PNG of one pixel with the same chunks.
 
     Raises:
         OSError: the file cannot be read, or these data are damaged.
     """
+    chunks = _chunks_with_orientation(path)
+    if not chunks:
+        return 1
+    picture = io.BytesIO()
+    Image.new("L", (1, 1)).save(picture, "PNG")
+    content = picture.getvalue()
+    content = content[:_HEADER_END] + b"".join(chunks) + content[_HEADER_END:]
+    with naming(path), Image.open(io.BytesIO(content)) as image:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _chunks_with_orientation(path: Path) -> list[bytes]:
+    """Chunks of a PNG that an orientation may be in."""
+    found = []
     with open(path, "rb") as file:
         file.seek(_SIGNATURE)
         while len(before := file.read(_BEFORE)) == _BEFORE:
-            length = int.from_bytes(before[:4], "big")
-            if before[4:] == b"eXIf":
-                exif = Image.Exif()
-                with naming(path):
-                    exif.load(file.read(length))
-                    orientation = exif.get(_ORIENTATION, 1)
-                return orientation if orientation in range(1, 9) else 1
+            length, kind = int.from_bytes(before[:4], "big"), before[4:]
+            if kind == b"eXIf" or kind in _TEXTS:
+                start = file.tell()
+                if kind == b"eXIf" or file.read(min(length, _KEYWORD)).startswith(_KEYWORDS):
+                    if length > _LARGEST:
+                        raise OSError(f"{path}: damaged: a chunk {kind.decode()} of {length} bytes")
+                    file.seek(start)
+                    found.append(_chunk(kind, file.read(length)))
+                file.seek(start)
             file.seek(length + _BEHIND, 1)
-    return 1
+    return found
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
 
 
 def turned_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -29,6 +29,8 @@ _LEAST_ROWS = 128
 #: Bands begin at multiples of so many rows: of the two that the transition pools, and of those of the 3x3 convolutions'
 #: tiles, so that large bands have the bits of the whole map.
 _MULTIPLE = 4
+# Else the last band of an image could have a single row, of which the transition, which pools two, makes none.
+assert _LEAST_ROWS >= 4 * _MULTIPLE, "bands have at least two multiples of rows, so the last one has more than one row"
 
 #: Pixels of the images for one of the stem's results, in each direction.
 _STEM_STRIDE = 4

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ...atomic_file import put_in_place
+
 _PIECE = 1 << 20
 #: Bytes at the start that the checksum leaves out: some formats complete them last.
 HEAD = 16
@@ -89,6 +91,10 @@ class AppendedFile:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise self._named(error) from error
+
+    def put_in_place(self, path: Path) -> None:
+        """Forces the file to the disk, and gives it the name `path`. Raises OSError, which names `path`."""
+        put_in_place(self._file, path)
 
     def close(self) -> None:
         """Closes the file, and lets other processes write it. What is not synchronised may be lost."""

@@ -101,8 +101,7 @@ class LabelFile(OpenFile):
     def finish(self) -> None:
         """Gives the labels, which must be complete, the name `path`. Raises OSError as `write`."""
         self._labels.finish()
-        self._file.sync()
-        os.replace(self._file.path, self._target)
+        self._file.put_in_place(self._target)
         self._state_path.unlink(missing_ok=True)
         self._file.close()
 

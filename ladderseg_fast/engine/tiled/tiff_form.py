@@ -5,10 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...data.image_header import advice
+from ...data.pixel_form import PixelForm
+
 #: Photometric interpretations that are read.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 #: The numbers of a pixel that are its colour.
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _YCBCR: 3}
+#: What they are called.
+_NAMES = {_WHITE_IS_ZERO: "grey", _BLACK_IS_ZERO: "grey", _RGB: "RGB", _PALETTE: "palette", _YCBCR: "YCbCr"}
 #: JPEG, of which the decoder makes RGB.
 _JPEG = (6, 7)
 #: What an additional number of a pixel is, if it is transparency.
@@ -65,7 +70,7 @@ def tiff_form(path: Path, page: Any, stored: bool) -> TiffForm:
         stored: the channels are the numbers in the file, of 8 to 16 bits, transparency among them.
 
     Raises:
-        ValueError: they cannot be used.
+        ValueError: they cannot be used; unless `stored`, there are more bands than the colours are made of.
     """
     dtype, photometric, samples = page.dtype, int(page.photometric), page.samplesperpixel
     if dtype is None or np.dtype(dtype) not in (np.bool_, np.uint8, np.uint16):
@@ -89,6 +94,9 @@ def tiff_form(path: Path, page: Any, stored: bool) -> TiffForm:
         return TiffForm(path, np.dtype(page.dtype), samples, palette=None, inverted=False, alpha=False)
     extra = samples - _COLOURS[photometric]
     alpha = extra == 1 and tuple(page.extrasamples)[:1] in [(kind,) for kind in _ALPHA]
+    if extra > alpha:
+        found = PixelForm(_NAMES[photometric], page.bitspersample, more=extra, channels=samples)
+        raise ValueError(f"{path}: the image has {found}; {advice(found)}")
     palette = None
     if photometric == _PALETTE:
         palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)

@@ -15,12 +15,12 @@ from .windows import OpenFile, check_window
 class TiffWindows(OpenFile):
     """Windows of the only picture in a TIFF or BigTIFF, whose smaller copies and masks do not count.
 
-    Channels are grey, RGB, or any bands, of 8 or 16 bits; palettes are RGB. Transparency is dropped if it is nowhere
+    Channels are grey or RGB, of 8 or 16 bits; palettes are RGB. Transparency is dropped if it is nowhere
     between none and full. Where pixels are not compressed and follow each other, windows are mapped into memory;
     else tiles or strips are decoded.
 
     Args:
-        stored: the channels are the numbers in the file, of 8 to 16 bits, transparency among them.
+        stored: the channels are the numbers in the file, any of 8 to 16 bits, transparency among them.
 
     Attributes:
         bits: of a channel as it is stored; 8 or 16 of colours.

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -206,6 +207,20 @@ def test_a_finished_result_stays_until_the_new_one_is_complete(tmp_path, format)
         file.write(LABELS)
         file.finish()
     assert (tmp_path / "link").is_symlink() and names(tmp_path) == ["a", "link"]
+
+
+def test_a_replaced_file_leaves_its_permissions_and_the_renaming_is_forced_to_the_disk(tmp_path, monkeypatch):
+    path, synchronised = tmp_path / "a", []
+    path.write_bytes(b"old")
+    path.chmod(0o640)
+    fsync = os.fsync
+    monkeypatch.setattr(
+        "ladderseg_fast.atomic_file.os.fsync",
+        lambda descriptor: synchronised.append(os.readlink(f"/proc/self/fd/{descriptor}")) or fsync(descriptor),
+    )
+    write(path, "png")
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert synchronised[-1] == str(tmp_path)
 
 
 def test_a_full_disk_is_named_and_what_was_safe_is_continued(tmp_path, monkeypatch):

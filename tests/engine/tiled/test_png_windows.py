@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from support.window_files import check_windows, chunk, picture, write_png
 
 from ladderseg_fast.data import ImageForm, read_image
+from ladderseg_fast.data.band_files import png_orientation
 from ladderseg_fast.engine.tiled import png_stream
 from ladderseg_fast.engine.tiled.png_windows import PngWindows
 
@@ -86,6 +88,37 @@ def test_what_cannot_be_read_is_refused(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"stored turned \(EXIF orientation 6\)"):
             PngWindows(path)
+
+
+_EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
+_PROFILE = b"\nexif\n%8d\n%s\n" % (len(_EXIF), _EXIF.hex().encode())
+_XMP = b'<rdf:Description tiff:Orientation="6"/>'
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        chunk(b"tEXt", b"Raw profile type exif\0" + _PROFILE),
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(_PROFILE)),
+        chunk(b"tEXt", b"Raw profile type APP1\0" + _PROFILE),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + _XMP),
+        chunk(b"tEXt", b"Comment\0Raw profile type exif"),
+    ],
+)
+def test_orientation_in_texts_is_the_one_that_pillow_finds(tmp_path, text, behind):
+    path = tmp_path / "a.png"
+    write_png(path, picture(3), 8, 2)
+    whole, place = path.read_bytes(), -12 if behind else 33
+    path.write_bytes(whole[:place] + text + whole[place:])
+    turned = read_image(path).shape == (90, 70, 3)
+    assert turned == (png_orientation(path) == 6)
+    assert turned or b"APP1" in text or b"Comment" in text
+    if turned:
+        with pytest.raises(ValueError, match=r"stored turned \(EXIF orientation 6\)"):
+            PngWindows(path)
+    else:
+        PngWindows(path).close()
 
 
 def test_animations_are_refused(tmp_path):

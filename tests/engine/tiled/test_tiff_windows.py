@@ -1,12 +1,15 @@
 """TIFF files read in the tiles and strips that they are stored in."""
 
 import builtins
+import re
 import struct
 
 import numpy as np
 import pytest
 from support.window_files import check_windows, picture
 
+from ladderseg_fast.data import read_image
+from ladderseg_fast.engine.tiled import open_windows
 from ladderseg_fast.engine.tiled.tiff_windows import TiffWindows
 from ladderseg_fast.models.weights import MissingPackageError
 
@@ -70,8 +73,22 @@ def test_bands(tmp_path, channels):
         compression="zlib",
         rowsperstrip=8,
     )
-    with TiffWindows(tmp_path / "a.tif") as image:
+    with TiffWindows(tmp_path / "a.tif", stored=True) as image:
         check_windows(image, pixels)
+
+
+@pytest.mark.parametrize(("channels", "photometric"), [(3, "minisblack"), (3, "miniswhite"), (4, "rgb"), (5, "rgb")])
+def test_bands_are_no_colours(tmp_path, channels, photometric):
+    """As untiled: three bands that are not marked as RGB are not taken for it."""
+    path = tmp_path / "a.tif"
+    extra = ["unspecified"] * (channels - 3 if photometric == "rgb" else channels - 1)
+    tifffile.imwrite(path, picture(channels), photometric=photometric, planarconfig="contig", extrasamples=extra)
+    with pytest.raises(ValueError, match=r"more bands? not marked as transparency") as whole:
+        read_image(path)
+    with pytest.raises(ValueError) as tiled:
+        open_windows(path)
+    text = re.sub(r" \(minis\w+\)|, which Pillow does not read", "", str(whole.value))
+    assert str(tiled.value) == text
 
 
 def test_bilevel_white_is_zero_and_palettes(tmp_path):
@@ -98,9 +115,6 @@ def test_transparency_that_is_a_mask_is_dropped(tmp_path):
     write(path, picture(4), extrasamples=["unassalpha"])
     with TiffWindows(path) as image, pytest.raises(ValueError, match=r"a\.tif: the band called alpha has values"):
         image.read(0, 70, 0, 90)
-    write(path, picture(4), extrasamples=["unspecified"])
-    with TiffWindows(path) as image:
-        check_windows(image, picture(4))
 
 
 def test_channels_as_they_are_stored(tmp_path):
