@@ -53,7 +53,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def step_arguments(options: argparse.Namespace) -> list[str]:
     """Arguments of tiled_step.py, besides the size."""
-    names = ("model", "kind", "format", "tile", "overlap", "rows", "device", "threads", "directory")
+    names = ("model", "classes", "kind", "format", "tile", "overlap", "rows", "device", "threads", "directory")
     given = {name: getattr(options, name) for name in names}
     return [part for name, value in given.items() if value is not None for part in (f"--{name}", str(value))]
 

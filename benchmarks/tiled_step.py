@@ -22,7 +22,7 @@ from train_step import NUM_CLASSES, SEED, machine, now
 
 from ladderseg_fast import create_model
 from ladderseg_fast.data import IMAGENET_NORMALISATION
-from ladderseg_fast.engine.tiled import FORMATS, LabelFile, TileSize, open_windows, predict_tiled
+from ladderseg_fast.engine.tiled import FORMATS, ResultFile, ResultRows, RowForm, TileSize, open_windows, predict_tiled
 from ladderseg_fast.memory.process import peak_memory
 
 KINDS = ("npy", "png", "tiff")
@@ -36,15 +36,15 @@ class Enough(Exception):
 class FirstRows:
     """Labels of the first `count` rows of tiles, on their way to `labels`."""
 
-    def __init__(self, labels: LabelFile, count: int | None) -> None:
+    def __init__(self, labels: ResultFile, count: int | None) -> None:
         self._labels, self._left = labels, count
 
     @property
     def rows(self) -> int:
         return self._labels.rows
 
-    def write(self, labels: np.ndarray) -> None:
-        self._labels.write(labels)
+    def write(self, rows: ResultRows) -> None:
+        self._labels.write(rows)
 
     def synchronise(self) -> None:
         self._labels.synchronise()
@@ -62,7 +62,7 @@ def main() -> None:
     device = torch.device(options.device)
     with tempfile.TemporaryDirectory(dir=options.directory) as directory:
         path = write_image(Path(directory) / f"image.{options.kind}", options.kind, options.size)
-        model = create_model(options.model, NUM_CLASSES).to(device).eval()
+        model = create_model(options.model, options.classes).to(device).eval()
         measured = measure(model, path, options)
     print(json.dumps(measured | {"machine": machine(device)}))
 
@@ -77,6 +77,9 @@ def parse_arguments() -> argparse.Namespace:
 def add_tile_options(parser: argparse.ArgumentParser) -> None:
     """Adds what a prediction in tiles is measured with, besides the image's size."""
     parser.add_argument("--model", type=model_name, default="ladder_densenet121", metavar="NAME")
+    parser.add_argument(
+        "--classes", type=positive, default=NUM_CLASSES, metavar="K", help="of the network (default: %(default)s)"
+    )
     parser.add_argument("--kind", choices=KINDS, default="npy", help="format of the image (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of the labels (default: %(default)s)")
     parser.add_argument("--tile", type=positive, default=1024, metavar="N", help="default: %(default)s")
@@ -89,7 +92,7 @@ def add_tile_options(parser: argparse.ArgumentParser) -> None:
 
 def measure(model: torch.nn.Module, path: Path, options: argparse.Namespace) -> dict:
     """Peak bytes, above what was in use before and of the whole process, and the time per megapixel of labels."""
-    colours = np.arange(768, dtype=np.uint8).reshape(256, 3)
+    palette = np.arange(768, dtype=np.uint8).reshape(256, 3)
     done = [0, 0]
 
     def on_tile(count: int, total: int) -> None:
@@ -99,7 +102,7 @@ def measure(model: torch.nn.Module, path: Path, options: argparse.Namespace) -> 
     started = now(torch.device(options.device))
     with (
         closing(open_windows(path)) as image,
-        LabelFile(path.with_name("labels"), options.format, image.size, colours, {}) as labels,
+        ResultFile(path.with_name("labels"), options.format, RowForm(image.size, palette=palette), {}) as labels,
     ):
         try:
             tiles = TileSize(options.tile, options.overlap)

@@ -76,7 +76,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=positive_int,
         default=1,
         metavar="N",
-        help="label up to N consecutive images of one size for the network at once (default: 1)",
+        help="label up to N consecutive images, or neighbouring tiles, of one size at once (default: 1)",
     )
     parser.add_argument(
         "--every", type=positive_int, default=1, metavar="N", help="label every Nth frame of a video (default: 1)"
@@ -157,12 +157,13 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 def _find(arguments: argparse.Namespace) -> InputImages:
     """Images that the command line asks for; optional packages that they or their results need are there."""
-    check_packages(arguments.write)
     if arguments.images.count(_LIST) > 1:
         raise ValueError("the list on the standard input can be given once only")
     inputs = [read_list(sys.stdin.buffer) if given == _LIST else given for given in arguments.images]
-    endings = [FILE_KINDS[name].ending for name in arguments.write]
-    if arguments.tile is not None:
+    if arguments.tile is None:
+        check_packages(arguments.write)
+        endings = [FILE_KINDS[name].ending for name in arguments.write]
+    else:
         endings = tiled_endings(arguments)
     found = find_images(inputs, arguments.out, arguments.recursive, endings)
     if found.has_videos:

@@ -1,10 +1,9 @@
-"""Labels of images that are too large for memory: `ladderseg predict --tile`."""
+"""Results for images that are too large for memory: `ladderseg predict --tile`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from pathlib import Path
 
 from ..data import above_pixel_limit
 from ..engine import Checkpoint
@@ -12,7 +11,8 @@ from ..engine.errors import SystemRefusal
 from ..engine.input_images import InputImage
 from ..engine.progress import Progress
 from ..engine.refusals import refusals_named
-from ..engine.tiled import FORMATS, LabelFile, TileSize, open_windows, predict_tiled
+from ..engine.tiled import FORMATS, KINDS, TiledImage, TileSize, open_results, open_windows, predict_tiled
+from ..engine.tiled.results import result_endings
 from ..engine.tiled.settings import prediction_settings
 from ..models import SegmentationModel
 from ..models.weights import MissingPackageError
@@ -27,7 +27,8 @@ def add_tile_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "images of any size",
         "With --tile, PNG, TIFF, .npy and Zarr images are read in windows and labelled at their own size, tile by "
-        "tile, in memory that does not depend on their height. An interrupted command, given again, continues.",
+        f"tile, in memory that does not depend on their height. --write {','.join(KINDS)} can be written so. An "
+        "interrupted command, given again, continues.",
     )
     group.add_argument(
         "--tile", type=positive_int, metavar="N", help="height and width of a tile in pixels, such as 1024"
@@ -38,7 +39,9 @@ def add_tile_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pixels that neighbours share (default: a quarter of a tile)",
     )
-    group.add_argument("--format", choices=FORMATS, help="of the labels: png (default), tiff in tiles, or npy")
+    group.add_argument(
+        "--format", choices=FORMATS, help="of labels, overlays and colours: png (default), tiff in tiles, or npy"
+    )
 
 
 def check_tile_options(arguments: argparse.Namespace) -> None:
@@ -54,15 +57,14 @@ def check_tile_options(arguments: argparse.Namespace) -> None:
         return
     if isinstance(arguments.size, tuple):
         raise ValueError("--size HxW cannot go with --tile, which sees images at their own size")
-    if arguments.write != ("labels",):
-        raise ValueError(f"--write {','.join(arguments.write)} cannot go with --tile, which writes labels only")
-    if arguments.batch > 1:
-        raise ValueError(f"--batch {arguments.batch} cannot go with --tile, which labels one tile at a time")
+    for kind in arguments.write:
+        if kind not in KINDS:
+            raise ValueError(f"--write {kind} cannot go with --tile, which writes in strips: {', '.join(KINDS)}")
 
 
 def tiled_endings(arguments: argparse.Namespace) -> list[str]:
     """Ends of the names of results with --tile."""
-    return ["_labels" + FORMATS[_format(arguments)][1]]
+    return result_endings(arguments.write, _format(arguments))
 
 
 def label_in_tiles(
@@ -77,34 +79,39 @@ def label_in_tiles(
         if image.is_video:
             raise ValueError(f"{image}: the frames of a video are labelled as wholes, without --tile")
     tiles = _tiles(arguments, model.min_size)
-    format, (ending,) = _format(arguments), tiled_endings(arguments)
     labelled = 0
     for image in images:
-        output = image.output(ending)
+        outputs = ", ".join(str(image.output(ending)) for ending in tiled_endings(arguments))
         try:
             with refusals_named():
-                _label(image.path, output, format, checkpoint, model, tiles)
+                _label(arguments, image, checkpoint, model, tiles)
         except (OSError, ValueError, SystemRefusal, MissingPackageError) as error:
             _note(f"error: {_reason(image, error)}")
         except KeyboardInterrupt:
-            _note(f"{output}: unfinished; the same command continues it")
+            _note(f"{outputs}: unfinished; the same command continues it")
             raise
         else:
-            print(f"{image}: {output}", flush=True)
+            print(f"{image}: {outputs}", flush=True)
             labelled += 1
     return labelled
 
 
 def _label(
-    path: Path, output: Path, format: str, checkpoint: Checkpoint, model: SegmentationModel, tiles: TileSize
+    arguments: argparse.Namespace, image: InputImage, checkpoint: Checkpoint, model: SegmentationModel, tiles: TileSize
 ) -> None:
-    settings = prediction_settings(path, checkpoint, tiles)
-    colours = checkpoint.label_set.colour_table()
-    with closing(open_windows(path, checkpoint.normalisation.form)) as image:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with LabelFile(output, format, image.size, colours, settings, _note) as labels, _TileProgress() as progress:
-            predict_tiled(model, image, labels, checkpoint.normalisation, tiles, progress.update)
-            labels.finish()
+    normalisation = checkpoint.normalisation
+    settings = prediction_settings(image.path, checkpoint, tiles)
+    with closing(open_windows(image.path, normalisation.form)) as windows:
+        source = TiledImage(image.path, windows, normalisation.form)
+        image.result.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            open_results(
+                image.output, arguments.write, _format(arguments), source, checkpoint.label_set, settings, _note
+            ) as results,
+            _TileProgress() as progress,
+        ):
+            predict_tiled(model, windows, results, normalisation, tiles, progress.update, arguments.batch)
+            results.finish()
 
 
 class _TileProgress:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from ..atomic_file import atomic_write
 from ..data import LabelSet, displayed, image_from_array
+from ..data.display import Ranges
 
 #: Share of the class colour in an overlay.
 _OPACITY = 0.5
@@ -14,10 +15,13 @@ _OPACITY = 0.5
 _QUICK = 2
 
 
-def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> np.ndarray:
-    """Image [H, W, bands] as `displayed` shows it, with the class colours of `labels` [H, W] uint8 blended over it."""
+def overlay(image: np.ndarray, labels: np.ndarray, label_set: LabelSet, ranges: Ranges | None = None) -> np.ndarray:
+    """Image [H, W, bands] as `displayed` shows it, with the class colours of `labels` [H, W] uint8 blended over it.
+
+    `ranges` are those of `displayed`.
+    """
     colours = label_set.colour_table()[labels]
-    return np.round((1.0 - _OPACITY) * displayed(image) + _OPACITY * colours).astype(np.uint8)
+    return np.round((1.0 - _OPACITY) * displayed(image, ranges) + _OPACITY * colours).astype(np.uint8)
 
 
 def write_overlay(path: Path, image: np.ndarray, labels: np.ndarray, label_set: LabelSet) -> None:

@@ -1,5 +1,6 @@
 """`ladderseg predict --tile` as a user runs it."""
 
+import json
 import os
 import re
 import signal
@@ -59,11 +60,12 @@ def test_formats_of_images_and_labels(trained, image, pixels, expected, tmp_path
     files = [image, tmp_path / "array.npy", tmp_path / "tiles.tif", tmp_path / "whole.bmp"]
     assert predict(trained, files[:2], out, *TILES) == 0
     assert predict(trained, files[2:3], out, *TILES, "--format", "tiff") == 0
-    assert predict(trained, files[3:], out, *TILES, "--format", "npy") == 0
+    assert predict(trained, files[3:], out, *TILES, "--format", "npy", "--batch", "3") == 0
     assert names(out) == ["array_labels.png", "big_labels.png", "tiles_labels.tif", "whole_labels.npy"]
     for name in ("array_labels.png", "big_labels.png", "tiles_labels.tif"):
         assert np.array_equal(np.asarray(Image.open(out / name)), expected), name
-    assert np.array_equal(np.load(out / "whole_labels.npy"), expected)
+    # The network is plain PyTorch, whose bits depend on the batch.
+    assert np.mean(np.load(out / "whole_labels.npy") == expected) > 0.999
     printed = capsys.readouterr()
     assert printed.out.splitlines()[:2] == [
         f"{image}: {out / 'big_labels.png'}",
@@ -87,10 +89,68 @@ def test_one_tile_gives_the_labels_of_the_whole_image(trained, image, tmp_path):
     assert np.array_equal(one, other)
 
 
+WRITTEN = ["--write", "labels,overlays,colours,probabilities-tiff"]
+
+
+def test_everything_that_one_tile_gives_is_that_of_the_whole_image(trained, image, tmp_path):
+    tifffile, (tiled, whole) = pytest.importorskip("tifffile"), (tmp_path / "tiled", tmp_path / "whole")
+    assert predict(trained, [image], tiled, "--tile", "512", *WRITTEN) == 0
+    assert predict(trained, [image], whole, "--size", "own", *WRITTEN) == 0
+    assert names(tiled) == names(whole)
+    for name in names(tiled):
+        if name.endswith(".png"):
+            assert np.array_equal(np.asarray(Image.open(tiled / name)), np.asarray(Image.open(whole / name))), name
+    pages = []
+    for directory in (tiled, whole):
+        with tifffile.TiffFile(directory / "big_probabilities.tif") as file:
+            pages.append((file.asarray(), file.series[0].axes, json.loads(file.pages[0].description)))
+    np.testing.assert_allclose(pages[0][0], pages[1][0], atol=1e-3)
+    assert np.mean(pages[0][0] == pages[1][0]) > 0.999
+    assert pages[0][1:] == pages[1][1:]
+
+
+def test_everything_continues(trained, image, tmp_path, monkeypatch, capsys):
+    """Files that are at different rows, two of them of TIFF's tiles, are continued together."""
+    monkeypatch.setattr("ladderseg_fast.engine.tiled.tiff_planes.ROWS", 16)
+    call = scores.TiledScores._fill
+
+    def interrupt(self, band, row, ahead):
+        if row == 3:
+            raise KeyboardInterrupt
+        call(self, band, row, ahead)
+
+    assert predict(trained, [image], tmp_path / "whole", *TILES, *WRITTEN) == 0
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(scores.TiledScores, "_fill", interrupt)
+        assert predict(trained, [image], out, *TILES, *WRITTEN) == INTERRUPTED
+    assert len(names(out)) == 9  # the legend is there, too
+    (out / "big_colours.png.partial.json").unlink()  # it begins anew, and the others wait for it
+    capsys.readouterr()
+    assert predict(trained, [image], out, *TILES, *WRITTEN) == 0
+    assert capsys.readouterr().err.count("continued from row") == 3
+    assert names(out) == names(tmp_path / "whole")
+    for name in names(out):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_a_geotiff_leaves_its_place_to_its_results(trained, pixels, tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    place = [(33550, 12, 3, (0.5, 0.5, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 7.25, 51.5, 0.0), True)]
+    keys = [(34735, 3, 8, (1, 1, 0, 1, 2048, 0, 1, 4326), True), (34737, 2, 0, "WGS 84|", True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(64, 64), extratags=[*place, *keys])
+    assert predict(trained, [tmp_path / "a.tif"], tmp_path / "out", *TILES, *WRITTEN, "--format", "tiff") == 0
+    assert len(names(tmp_path / "out")) == 5
+    for path in (tmp_path / "out").glob("*.tif"):
+        with tifffile.TiffFile(path) as file, tifffile.TiffFile(tmp_path / "a.tif") as source:
+            for number in (33550, 33922, 34735, 34737):
+                assert file.pages[0].tags[number].value == source.pages[0].tags[number].value
+
+
 @pytest.mark.parametrize("format", ["png", "tiff"])
 def test_interrupted_command_continues(trained, image, expected, tmp_path, monkeypatch, capsys, format):
     out, call = tmp_path / "out", scores.TiledScores._fill
-    monkeypatch.setattr("ladderseg_fast.engine.tiled.tiff_labels.TILE", 32)
+    monkeypatch.setattr("ladderseg_fast.engine.tiled.tiff_rows.TILE", 32)
 
     def interrupt(self, band, row, ahead):
         if row == 3:
@@ -117,11 +177,11 @@ def test_an_image_that_changed_begins_anew(trained, image, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ladderseg_fast.engine.tiled.label_file.LabelFile.finish", interrupt)
+        patch.setattr("ladderseg_fast.engine.tiled.result_file.ResultFile.finish", interrupt)
         assert predict(trained, [image], tmp_path / "out", *TILES) == INTERRUPTED
     os.utime(image, ns=(0, 0))
     assert predict(trained, [image], tmp_path / "out", *TILES, "--overlap", "0") == 0
-    assert "begun anew: the unfinished labels are of another image, overlap" in capsys.readouterr().err
+    assert "begun anew: what is unfinished is of another image, overlap" in capsys.readouterr().err
 
 
 def test_bad_images_are_reported_and_the_others_done(trained, image, tmp_path, capsys):
@@ -167,8 +227,11 @@ def test_images_above_the_limit_say_what_may_have_any_size(trained, tmp_path, ca
         (["--tile", "128", "--overlap", "128"], "--overlap must be from 0 to less than the tile, 128 pixels, got 128"),
         (["--tile", "128", "--overlap", "20"], "--overlap must be a multiple of 64"),
         (["--tile", "128", "--size", "96x96"], "--size HxW cannot go with --tile"),
-        (["--tile", "128", "--write", "labels,overlays"], "--write labels,overlays cannot go with --tile"),
-        (["--tile", "128", "--batch", "2"], "--batch 2 cannot go with --tile"),
+        (
+            ["--tile", "128", "--write", "labels,probabilities"],
+            "--write probabilities cannot go with --tile, which writes in strips: labels, overlays, colours, "
+            "probabilities-tiff",
+        ),
     ],
 )
 def test_options_that_do_not_fit(trained, image, tmp_path, capsys, options, message):

@@ -1,4 +1,4 @@
-"""Labels of an image in overlapping tiles, of which a row at a time is in memory."""
+"""Results for an image in overlapping tiles, of which a row at a time is in memory."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -11,21 +11,22 @@ from ...data import Normalisation
 from ...models import SegmentationModel
 from ...models.segmentation_model import evaluating
 from .grid import TileSize
-from .label_rows import LabelRows
+from .result_rows import ResultRows
 from .scores import TiledScores
+from .upsampled_rows import UpsampledRows
 from .windows import Windows
 
 
-class LabelSink(Protocol):
-    """Taker of labels from top to bottom."""
+class RowSink(Protocol):
+    """Taker of results from top to bottom."""
 
     @property
     def rows(self) -> int:
-        """Label rows that are there already; those from here on are made."""
+        """Rows that are there already; those from here on are made."""
         ...
 
-    def write(self, labels: np.ndarray) -> None:
-        """Takes the next `labels` [n, W] uint8."""
+    def write(self, rows: ResultRows) -> None:
+        """Takes the next rows."""
         ...
 
     def synchronise(self) -> None:
@@ -48,10 +49,10 @@ class LabelArray:
         self.labels = np.zeros(size, np.uint8)
         self.rows = 0
 
-    def write(self, labels: np.ndarray) -> None:
-        """Takes the next `labels` [n, W] uint8."""
-        self.labels[self.rows : self.rows + len(labels)] = labels
-        self.rows += len(labels)
+    def write(self, rows: ResultRows) -> None:
+        """Takes the labels of the next rows."""
+        self.labels[rows.top : rows.bottom] = rows.labels
+        self.rows = rows.bottom
 
     def synchronise(self) -> None:
         """Does nothing: what is in memory does not outlive the process."""
@@ -61,12 +62,13 @@ class LabelArray:
 def predict_tiled(
     model: SegmentationModel,
     image: Windows,
-    labels: LabelSink,
+    results: RowSink,
     normalisation: Normalisation,
     tiles: TileSize,
     on_tile: Callable[[int, int], None] = lambda done, total: None,
+    batch: int = 1,
 ) -> None:
-    """Labels `image` at its own size, tile by tile, into `labels`.
+    """Labels `image` at its own size, tile by tile, into `results`.
 
     The logits of overlapping tiles are blended: across the middle half of the overlap the weight of one falls linearly
     to nothing while that of the other rises to one. The blend is upsampled to the image's size, and the best class is
@@ -84,21 +86,22 @@ def predict_tiled(
 
     Args:
         image: [H, W, C], of the form of `normalisation`; one channel stands for RGB's three.
-        labels: takes the labels of rows from `labels.rows` on.
+        results: takes rows from `results.rows` on.
         on_tile: called with the number of tiles done, those of an earlier call included, and of all: before the first
-            and after each.
+            and after each batch.
+        batch: greatest number of neighbouring tiles of one size that the network computes at once.
 
     Raises:
         ValueError: `tiles` do not fit the network, the image is smaller than the network sees, or has another form.
-        OSError: the image cannot be read on, or labels cannot be written.
+        OSError: the image cannot be read on, or results cannot be written.
     """
     with evaluating(model):
-        scores = TiledScores(model, image, normalisation, tiles, on_tile)
-        if labels.rows >= image.size[0]:
+        scores = TiledScores(model, image, normalisation, tiles, on_tile, batch)
+        if results.rows >= image.size[0]:
             return
-        made = LabelRows(image.size, scores.rows, labels.rows)
-        with closing(scores(made.needs(labels.rows))) as strips:
+        made = UpsampledRows(image.size, scores.rows, results.rows)
+        with closing(scores(made.needs(results.rows))) as strips:
             for first, blended in strips:
                 for rows in made.add(first, blended):
-                    labels.write(rows)
-                labels.synchronise()
+                    results.write(rows)
+                results.synchronise()

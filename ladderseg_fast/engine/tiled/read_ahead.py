@@ -1,7 +1,9 @@
 """Reading of what comes next while something else is computed."""
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Generic, TypeVar
 
 _Place = TypeVar("_Place")
@@ -9,18 +11,19 @@ _Result = TypeVar("_Result")
 
 
 class ReadAhead(Generic[_Place, _Result]):
-    """Results of `read` for `places`, in order; a thread reads the next while the last is used.
+    """Results of `read` for `places`, in order; a thread reads the next `ahead` while the last are used.
 
     The thread ends with the block of this context manager.
     """
 
-    def __init__(self, read: Callable[[_Place], _Result], places: Iterable[_Place]) -> None:
-        self._read = read
+    def __init__(self, read: Callable[[_Place], _Result], places: Iterable[_Place], ahead: int = 1) -> None:
+        self._read, self._ahead = read, ahead
         self._places = iter(places)
+        self._pending: deque[Future[_Result]] = deque()
 
     def __enter__(self) -> "ReadAhead[_Place, _Result]":
         self._pool = ThreadPoolExecutor(1)
-        self._submit()
+        self._submit(self._ahead)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -28,13 +31,10 @@ class ReadAhead(Generic[_Place, _Result]):
 
     def next(self) -> _Result:
         """Returns the next result. Raises what reading it raised."""
-        assert self._pending is not None, "there are no more places"
-        result = self._pending.result()
-        self._submit()
+        assert self._pending, "there are no more places"
+        result = self._pending.popleft().result()
+        self._submit(1)
         return result
 
-    def _submit(self) -> None:
-        self._pending: Future[_Result] | None = None
-        for place in self._places:
-            self._pending = self._pool.submit(self._read, place)
-            return
+    def _submit(self, count: int) -> None:
+        self._pending.extend(self._pool.submit(self._read, place) for place in islice(self._places, count))

@@ -1,8 +1,10 @@
 """Scores of an image in overlapping tiles, blended, a row of tiles at a time."""
 
 from collections.abc import Callable, Generator
+from itertools import groupby
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...data import RGB, Normalisation
@@ -20,7 +22,8 @@ class TiledScores:
 
     Args:
         image: [H, W, C], of the form of `normalisation`; one channel stands for RGB's three.
-        on_tile: called with the number of tiles done, and of all: before the first and after each.
+        on_tile: called with the number of tiles done, and of all: before the first and after each batch.
+        batch: greatest number of neighbouring tiles of one size that the network computes at once.
 
     Attributes:
         rows: logits along the height of the image.
@@ -37,11 +40,12 @@ class TiledScores:
         normalisation: Normalisation,
         tiles: TileSize,
         on_tile: Callable[[int, int], None] = lambda done, total: None,
+        batch: int = 1,
     ) -> None:
         tiles.check(model.min_size)
         _check_image(image, normalisation, model.min_size)
         self._model, self._image, self._normalisation = model, image, normalisation
-        self._on_tile = on_tile
+        self._on_tile, self._batch = on_tile, batch
         self._like = next(model.parameters())
         self._down, self._across = (Axis.cover(length, tiles, model.min_size) for length in image.size)
         #: Pixels of the image for one logit, along either side.
@@ -64,7 +68,7 @@ class TiledScores:
         band = Band(self._tile_rows, self._across.scores(self._pitch), self._seams_across)
         above: Tensor | None = None
         self._count(start, 0)
-        with ReadAhead(self._pixels, windows) as ahead:
+        with ReadAhead(self._pixels, windows, self._batch) as ahead:
             for i in range(start, len(self._down.spans)):
                 self._fill(band, i, ahead)
                 top, bottom = self._down.spans[i]
@@ -85,11 +89,19 @@ class TiledScores:
 
     def _fill(self, band: Band, row: int, ahead: "ReadAhead[tuple[int, int, int, int], Tensor]") -> None:
         """Computes the logits of a row of tiles."""
-        across = self._across.spans
-        for column, (left, _) in enumerate(across):
-            logits = self._model(ahead.next().to(self._like.device, self._like.dtype)).logits
-            band.add(column, left // self._pitch, logits)
-            self._count(row, column + 1)
+        across, done = self._across.spans, 0
+        for batch in self._batches():
+            tiles = torch.cat([ahead.next() for _ in range(batch)])
+            logits = self._model(tiles.to(self._like.device, self._like.dtype)).logits
+            for scores in logits.split(1):
+                band.add(done, across[done][0] // self._pitch, scores)
+                done += 1
+            self._count(row, done)
+
+    def _batches(self) -> list[int]:
+        """Numbers of neighbouring tiles of one width, each at most the batch."""
+        widths = [sum(1 for _ in tiles) for _, tiles in groupby(right - left for left, right in self._across.spans)]
+        return [min(self._batch, count - first) for count in widths for first in range(0, count, self._batch)]
 
     def _count(self, row: int, column: int) -> None:
         across = len(self._across.spans)

@@ -1,4 +1,4 @@
-"""Facts that decide about the labels of an image, by which an unfinished prediction is known to be the same one."""
+"""Facts that decide about the results for an image, by which an unfinished prediction is known to be the same one."""
 
 import os
 from pathlib import Path

@@ -11,11 +11,11 @@ from PIL import Image
 from support.window_files import picture
 from torch import nn
 
-from ladderseg_fast.data import IMAGENET_NORMALISATION
-from ladderseg_fast.engine.tiled import LabelFile, TileSize, open_windows, predict_tiled
+from ladderseg_fast.data import IMAGENET_NORMALISATION, RGB, LabelSet
+from ladderseg_fast.engine.tiled import KINDS, TiledImage, TileSize, open_results, open_windows, predict_tiled
 
 WIDTH, LOW, TALL = 1024, 512, 8192
-COLOURS = np.zeros((256, 3), np.uint8)
+CLASSES = LabelSet(tuple("abcde"), ((0, 0, 0),) * 5)
 
 
 class Patches(nn.Module):
@@ -48,16 +48,18 @@ def write(path, height):
 
 
 def peak_of(path, format):
-    """Bytes of this process at the peak of labelling `path`."""
+    """Bytes of this process at the peak of labelling `path` with all that can be written."""
     status, clear = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     try:
         clear.write_text("5")
     except OSError:
         pytest.skip("the system does not let a process reset the record of its peak")
 
-    with open_windows(path) as image, LabelFile(path.with_name("labels"), format, image.size, COLOURS, {}) as labels:
-        predict_tiled(Patches(), image, labels, IMAGENET_NORMALISATION, TileSize(256, 64))
-        labels.finish()
+    with open_windows(path) as image:
+        source = TiledImage(path, image, RGB)
+        with open_results(lambda ending: path.with_name(ending), KINDS, format, source, CLASSES, {}) as results:
+            predict_tiled(Patches(), image, results, IMAGENET_NORMALISATION, TileSize(256, 64))
+            results.finish()
     return int(re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)[1]) * 1024
 
 

@@ -11,9 +11,9 @@ from ladderseg_fast import ops
 from ladderseg_fast.data import IMAGENET_NORMALISATION as NORMALISATION
 from ladderseg_fast.data import Normalisation
 from ladderseg_fast.engine.evaluation import Views, label_image
-from ladderseg_fast.engine.tiled import ArrayWindows, LabelArray, TileSize, label_rows, predict_tiled
-from ladderseg_fast.engine.tiled.label_rows import LabelRows
+from ladderseg_fast.engine.tiled import ArrayWindows, LabelArray, TileSize, predict_tiled, upsampled_rows
 from ladderseg_fast.engine.tiled.scores import TiledScores
+from ladderseg_fast.engine.tiled.upsampled_rows import UpsampledRows
 
 #: A quarter of the overlap is at least the radius of LocalNetwork.
 TILES = TileSize(160, 64)
@@ -157,6 +157,17 @@ def test_continued_labels_are_the_same(strips, drop):
     assert 2 * (4 - strips + 1) <= len(model.shapes) - 1 <= 2 * (4 - strips + (2 if drop else 1))
 
 
+@pytest.mark.parametrize("batch", [2, 3, 9])
+def test_batches_of_tiles_have_the_bits_of_single_ones(batch):
+    """Tiles of a row that have one width, so the last one can be alone."""
+    image, seen, model = picture(3, size=(131, 407)), [], make_model(dtype=torch.float32)
+    expected = tiled_logits(model, image, TileSize(128, 64))
+    scores = TiledScores(model, windows(image), NORMALISATION, TileSize(128, 64), lambda *at: seen.append(at), batch)
+    assert torch.equal(torch.cat([some.clone() for _, some in scores()]).permute(2, 0, 1), expected)
+    done = [count for count, _ in seen]
+    assert done[-1] == seen[-1][1] and max(b - a for a, b in zip(done, done[1:])) == min(batch, 5)
+
+
 def test_nothing_is_done_for_finished_labels():
     model, labels = LocalNetwork(), LabelArray((160, 160))
     labels.rows = 160
@@ -239,16 +250,16 @@ def test_an_announced_size_takes_no_memory():
 @pytest.mark.parametrize("chunk", [1, 2**21])
 @pytest.mark.parametrize("size", [(64, 96), (67, 101), (33, 40)])
 def test_label_rows_are_those_of_all_rows_together(monkeypatch, chunk, size):
-    monkeypatch.setattr(label_rows, "_CHUNK_VALUES", chunk)
+    monkeypatch.setattr(upsampled_rows, "_CHUNK_VALUES", chunk)
     height, width = (-(-side // 4) for side in size)
     scores = torch.randn(height, width, 5, generator=torch.Generator().manual_seed(0))
     expected = ops.upsample_argmax(scores.permute(2, 0, 1)[None], size)[0].numpy()
     for edges in ([0, height], [0, 3, height], [0, 1, 2, 5, 6, height]):
-        made = LabelRows(size, height)
-        rows = [labels for a, b in zip(edges, edges[1:]) for labels in made.add(a, scores[a:b])]
+        made = UpsampledRows(size, height)
+        rows = [rows.labels for a, b in zip(edges, edges[1:]) for rows in made.add(a, scores[a:b])]
         assert np.array_equal(np.concatenate(rows), expected)
     for start in range(1, size[0], 7):
-        made = LabelRows(size, height, start)
+        made = UpsampledRows(size, height, start)
         needed = made.needs(start)
-        rows = [labels for labels in made.add(needed, scores[needed:])]
+        rows = [rows.labels for rows in made.add(needed, scores[needed:])]
         assert np.array_equal(np.concatenate(rows), expected[start:])

@@ -1,16 +1,17 @@
-"""Files of labels: what they hold, how they are continued, and what ends their writing."""
+"""Files of results: what they hold, how they are continued, and what ends their writing."""
 
 import errno
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ladderseg_fast.data import STREET_LABELS
-from ladderseg_fast.engine.tiled import FORMATS, LabelFile, tiff_labels
-from ladderseg_fast.engine.tiled.label_file import PARTIAL, STATE
+from ladderseg_fast.engine.tiled import FORMATS, ResultFile, RowForm, tiff_planes, tiff_rows
+from ladderseg_fast.engine.tiled.result_file import PARTIAL, PLANES, STATE
 
 COLOURS = STREET_LABELS.colour_table()
 SIZE = (150, 70)
@@ -20,7 +21,7 @@ SETTINGS = {"tile": 128, "overlap": 32, "weights": "abc"}
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(tiff_labels, "TILE", 32)
+    monkeypatch.setattr(tiff_rows, "TILE", 32)
 
 
 @pytest.fixture(params=FORMATS)
@@ -29,14 +30,20 @@ def format(request):
 
 
 def begin(path, format, notes=None, **changes):
-    return LabelFile(path, format, SIZE, COLOURS, SETTINGS | changes, [].append if notes is None else notes.append)
+    note = [].append if notes is None else notes.append
+    return ResultFile(path, format, RowForm(SIZE, palette=COLOURS), SETTINGS | changes, note)
+
+
+def rows(start, stop=SIZE[0]):
+    """Rows of the labels, as a prediction gives them."""
+    return SimpleNamespace(top=start, bottom=stop, labels=LABELS[start:stop])
 
 
 def write(path, format, edges=(0, 40, 41, 100, 150)):
     """Writes the labels in strips with these edges."""
     with begin(path, format) as file:
         for start, stop in zip(edges, edges[1:]):
-            file.write(LABELS[start:stop])
+            file.write(rows(start, stop))
             file.synchronise()
         file.finish()
     return path
@@ -75,7 +82,7 @@ def test_labels_are_no_programs(tmp_path, format):
 @pytest.mark.parametrize("big", [False, True])
 def test_tifffile_sees_tiles(tmp_path, monkeypatch, big):
     tifffile = pytest.importorskip("tifffile")
-    monkeypatch.setattr(tiff_labels, "_BIG", 1 if big else 2**31)
+    monkeypatch.setattr(tiff_rows, "_BIG", 1 if big else 2**31)
     with tifffile.TiffFile(write(tmp_path / "a.tif", "tiff")) as file:
         assert file.is_bigtiff == big
         page = file.pages[0]
@@ -99,16 +106,16 @@ def test_continued_labels_are_the_same_bytes(tmp_path, format, cut):
     with begin(path, format, notes) as file:
         assert file.rows == 0
         for start, stop in zip(edges, edges[1:]):
-            file.write(LABELS[start:stop])
+            file.write(rows(start, stop))
             file.synchronise()
-        file.write(LABELS[cut : cut + 7])  # not safe yet
+        file.write(rows(cut, cut + 7))  # not safe yet
     assert not path.exists()
     with begin(path, format, notes) as file:
         start = file.rows
         assert start == (cut if format != "tiff" else cut // 32 * 32)
         for stop in (40, 41, 100, 150):
             if stop > start:
-                file.write(LABELS[start:stop])
+                file.write(rows(start, stop))
                 file.synchronise()
                 start = stop
         file.finish()
@@ -120,8 +127,8 @@ def test_continued_labels_are_the_same_bytes(tmp_path, format, cut):
 def test_labels_that_were_complete_but_not_finished(tmp_path, format):
     whole = write(tmp_path / "whole", format, (0, 90, 150)).read_bytes()
     with begin(tmp_path / "a", format) as file:
-        for rows in (LABELS[:90], LABELS[90:]):
-            file.write(rows)
+        for edges in ((0, 90), (90, 150)):
+            file.write(rows(*edges))
             file.synchronise()
     with begin(tmp_path / "a", format) as file:
         assert file.rows == 150
@@ -131,16 +138,16 @@ def test_labels_that_were_complete_but_not_finished(tmp_path, format):
 
 def unfinished(path, format="png"):
     with begin(path, format) as file:
-        file.write(LABELS[:64])
+        file.write(rows(0, 64))
         file.synchronise()
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"tile": 256}, "the unfinished labels are of another tile"),
-        ({"overlap": 0, "weights": "x"}, "the unfinished labels are of another overlap, weights"),
-        ({"more": 1}, "the unfinished labels are of another more"),
+        ({"tile": 256}, "what is unfinished is of another tile"),
+        ({"overlap": 0, "weights": "x"}, "what is unfinished is of another overlap, weights"),
+        ({"more": 1}, "what is unfinished is of another more"),
     ],
 )
 def test_other_settings_begin_anew(tmp_path, format, changes, reason):
@@ -164,10 +171,10 @@ def test_unfinished_labels_that_changed_begin_anew(tmp_path, format):
         notes = []
         with begin(path, format, notes) as file:
             assert file.rows == 0
-        assert notes == [f"{path}: begun anew: the unfinished labels are not as they were left"]
+        assert notes == [f"{path}: begun anew: what is unfinished is not as it was left"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"settings": 1, "labels": 2}'])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"settings": 1, "pixels": 2}'])
 def test_unreadable_state_begins_anew(tmp_path, content):
     unfinished(tmp_path / "a")
     (tmp_path / f"a{STATE}").write_bytes(content)
@@ -188,7 +195,7 @@ def test_two_processes_do_not_write_the_same_labels(tmp_path):
     with begin(tmp_path / "a", "png") as first:
         with pytest.raises(BlockingIOError, match="a.partial: another process writes this file"):
             begin(tmp_path / "a", "png")
-        first.write(LABELS)
+        first.write(rows(0))
         first.finish()
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a")), LABELS)
 
@@ -199,12 +206,12 @@ def test_a_finished_result_stays_until_the_new_one_is_complete(tmp_path, format)
     unfinished(path, format)
     assert path.read_bytes() == b"old"
     with begin(path, format) as file:
-        file.write(LABELS[file.rows :])
+        file.write(rows(file.rows))
         file.finish()
     assert path.read_bytes() != b"old"
     (tmp_path / "link").symlink_to(path)
     with begin(tmp_path / "link", format) as file:
-        file.write(LABELS)
+        file.write(rows(0))
         file.finish()
     assert (tmp_path / "link").is_symlink() and names(tmp_path) == ["a", "link"]
 
@@ -232,7 +239,7 @@ def test_a_full_disk_is_named_and_what_was_safe_is_continued(tmp_path, monkeypat
 
     with begin(path, "png") as file, monkeypatch.context() as patch:
         patch.setattr("ladderseg_fast.engine.tiled.appended_file.os.fsync", full)
-        file.write(LABELS[64:100])
+        file.write(rows(64, 100))
         with pytest.raises(OSError, match=r"cannot write .*a\.partial: No space left on device"):
             file.synchronise()
     with begin(path, "png") as file:
@@ -250,4 +257,55 @@ def test_a_directory_or_a_missing_one_is_refused(tmp_path):
 def test_state_says_what_the_labels_are_of(tmp_path):
     unfinished(tmp_path / "a")
     record = json.loads((tmp_path / f"a{STATE}").read_text())
-    assert record["settings"] == SETTINGS | {"version": 1, "format": "png", "size": [150, 70]}
+    assert record["settings"] == SETTINGS | {"version": 2, "format": "png", "size": [150, 70]}
+
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_colours(tmp_path, monkeypatch, format, big):
+    monkeypatch.setattr(tiff_rows, "_BIG", 1 if big else 2**31)
+    path = tmp_path / f"a{ending(format)}"
+    form = RowForm(SIZE, channels=3)
+    for stop in (60, 150):  # the second time it is continued
+        with ResultFile(path, format, form, SETTINGS, draw=lambda rows: PICTURE[rows.top : rows.bottom]) as file:
+            for top in range(file.rows, stop, 20):
+                file.write(rows(top, min(top + 20, stop)))
+                file.synchronise()
+            if stop == 150:
+                file.finish()
+    if format == "tiff":  # Pillow does not know all of BigTIFF
+        found = pytest.importorskip("tifffile").imread(path)
+    else:
+        found = np.load(path) if format == "npy" else np.asarray(Image.open(path))
+    assert np.array_equal(found, PICTURE)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("planes", [1, 5])
+def test_planes(tmp_path, monkeypatch, big, planes):
+    tifffile = pytest.importorskip("tifffile")
+    monkeypatch.setattr(tiff_planes, "ROWS", 32)
+    monkeypatch.setattr(tiff_planes, "COLUMNS", 16)
+    monkeypatch.setattr(tiff_planes, "_BIG", 1 if big else 2**31)
+    values = np.random.default_rng(0).random((SIZE[0], planes, SIZE[1])).astype(np.float16)
+    contents = []
+    for name, cut in (("whole.tif", 150), ("cut.tif", 90)):
+        for stop in sorted({cut, 150}):
+            form = RowForm(SIZE, planes)
+            with ResultFile(
+                tmp_path / name, PLANES, form, {}, draw=lambda rows: values[rows.top : rows.bottom]
+            ) as file:
+                assert file.rows in (0, 64)
+                for top in range(file.rows, stop, 20):
+                    file.write(rows(top, min(top + 20, stop)))
+                    file.synchronise()
+                if stop == 150:
+                    file.finish()
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+    with tifffile.TiffFile(tmp_path / "cut.tif") as file:
+        assert file.is_bigtiff == big
+        found = file.asarray().reshape(planes, *SIZE)
+    assert found.dtype == np.float32 and np.array_equal(found, values.swapaxes(0, 1))
