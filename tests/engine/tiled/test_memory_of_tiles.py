@@ -14,7 +14,7 @@ from torch import nn
 from ladderseg_fast.data import IMAGENET_NORMALISATION, RGB, LabelSet
 from ladderseg_fast.engine.tiled import KINDS, TiledImage, TileSize, open_results, open_windows, predict_tiled
 
-WIDTH, LOW, TALL = 1024, 512, 8192
+WIDTH, LOW, TALL = 1024, 2048, 8192
 CLASSES = LabelSet(tuple("abcde"), ((0, 0, 0),) * 5)
 
 
