@@ -97,7 +97,9 @@ def _replace(path: Path, before: os.stat_result | None) -> Iterator[BinaryIO]:
             yield file
             _put_in_place(file, temporary, path, before)
     finally:
-        temporary.unlink(missing_ok=True)
+        # If it cannot be removed, the error that is under way says more; remove_leftovers finds the file.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _write_through(open_target: Callable[[], BinaryIO]) -> Iterator[BinaryIO]:

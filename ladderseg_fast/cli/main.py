@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Interrupted as error:
         _say(str(error))
         return 128 + error.signal
-    except KeyboardInterrupt:
-        _say("interrupted")
+    except KeyboardInterrupt as error:
+        _say(str(error) or "interrupted")
         return INTERRUPTED
 
 

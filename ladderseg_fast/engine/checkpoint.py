@@ -93,13 +93,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ValueError: the file is no checkpoint of this package, has a later format, or is damaged.
     """
     if path.is_dir():
-        path = RunDirectory(path).result
+        return _result_of(RunDirectory(path))
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     checkpoint = checkpoint_in(load_torch_file(path), path)
     if checkpoint is None:
         raise ValueError(f"{path}: not a checkpoint of ladderseg")
     return checkpoint
+
+
+def _result_of(run: RunDirectory) -> Checkpoint:
+    """Checkpoint of `run` to predict with."""
+    path = run.result
+    try:
+        return load_checkpoint(path)
+    except ValueError as error:
+        if path == run.last or not run.last.is_file():
+            raise
+        raise ValueError(f"{error}; {run.last} is the other checkpoint of this run") from error
 
 
 def checkpoint_in(content: Any, path: Path) -> Checkpoint | None:

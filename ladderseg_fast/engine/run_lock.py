@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -59,18 +60,33 @@ class RunLock:
             os.close(descriptor)
         self._descriptor = descriptor
         _held.add(descriptor)
-        holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S %z")}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode() + b"\n", 0)
+        try:
+            self._write_holder()
+        except BaseException as error:
+            self._release()
+            if isinstance(error, OSError):
+                raise OSError(f"cannot write {self._path}: {error.strerror}") from error
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._is_there(self._descriptor):
-            self._path.unlink(missing_ok=True)
+        self._release()
+
+    def _write_holder(self) -> None:
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "started": time.strftime("%Y-%m-%d %H:%M:%S %z")}
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(holder).encode() + b"\n", 0)
+
+    def _release(self) -> None:
+        # A file that cannot be removed, as on a disk that has become read-only, locks nothing once it is closed.
+        with suppress(OSError):
+            if self._is_there(self._descriptor):
+                self._path.unlink(missing_ok=True)
         _held.discard(self._descriptor)
-        os.close(self._descriptor)
+        with suppress(OSError):
+            os.close(self._descriptor)
 
     def _take(self, descriptor: int) -> None:
         try:

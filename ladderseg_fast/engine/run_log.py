@@ -49,9 +49,16 @@ class RunLog:
             raise OSError(f"cannot write {self.path}: {error.strerror}") from error
 
     def sync(self) -> None:
-        """Forces appended records to the disk, so that a checkpoint is never ahead of the log."""
-        with open(self.path, "ab") as file:
-            os.fsync(file.fileno())
+        """Forces appended records to the disk, so that a checkpoint is never ahead of the log.
+
+        Raises:
+            OSError: they cannot be written; the message names the file.
+        """
+        try:
+            with open(self.path, "ab") as file:
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(f"cannot write {self.path}: {error.strerror}") from error
 
     def read(self) -> list[Record]:
         """All complete records; a last line that a killed process left unfinished is passed over.

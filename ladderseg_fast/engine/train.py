@@ -76,7 +76,9 @@ def train(
 
     Raises:
         NonFiniteError: a loss or a weight is NaN or infinite; the last checkpoint is kept.
-        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, when the batch in progress is done and all is saved.
+        Interrupted: after Ctrl-C, SIGTERM or SIGHUP, when the batch in progress is done and all is saved; the message
+            says so, or what could not be written.
+        KeyboardInterrupt: after a second Ctrl-C, at once; the message names the last checkpoint.
         SystemRefusal: the system refused memory, ended a process that loads images, or closed the pipe or terminal of
             `stream`; the message says whether the state was saved or which checkpoint is the last.
         OSError: a file cannot be read or written. Where a checkpoint can be written, all batches before are saved.
@@ -112,7 +114,7 @@ def train(
         there = world.first(run.path.is_dir)
         if there:
             world.first(take_lock)
-        checkpoint = world.first(lambda: load_checkpoint(run.last) if resume and run.last.exists() else None)
+        checkpoint = world.first(lambda: _checkpoint_to_resume(run) if resume else None)
         if checkpoint is not None:
             if config.data.normalisation is None:
                 config = replace(config, data=config.data.with_normalisation(checkpoint.normalisation))
@@ -268,11 +270,19 @@ class _Trainer:
                 self._evaluate_if_due(interrupt)
                 self._train(interrupt)
                 self.result.overlays = self.world.first(self._draw_overlays)
-            except Interrupted:
+            except Interrupted as stopped:
                 self.world.leaving()
-                self.save()
-                self.draw_curve()
+                try:
+                    self.save()
+                    self.draw_curve()
+                except OSError as refused:
+                    step = f"step {self.result.step} of {self.steps}"
+                    text = f"interrupted at {step}; {refused}; {self._last_checkpoint()}"
+                    raise Interrupted(text, stopped.signal) from refused
                 raise
+            except KeyboardInterrupt as second:
+                text = f"interrupted at once, after step {self.result.step} of {self.steps}; {self._last_checkpoint()}"
+                raise KeyboardInterrupt(text) from second
             except Exception as raised:
                 self.world.leaving()
                 error = self.world.explained(raised)
@@ -435,6 +445,7 @@ class _Trainer:
         self.result.evaluations.append(Evaluation(step, scores.miou, scores.pixel_accuracy))
         if self.result.best is not None and self.result.best.step == step:
             self.world.first(lambda: self._write(self.run.best, None))
+        self.draw_curve()
         # Last: a run that is resumed here evaluates again unless all of it was done.
         self.recorder.evaluation(
             step=step,
@@ -444,7 +455,6 @@ class _Trainer:
             iou=dict(zip(self.label_set.names, scores.iou, strict=True)),
             confusion=scores.confusion.tolist(),
         )
-        self.draw_curve()
         return True
 
     def _draw_overlays(self) -> list[Path]:
@@ -492,6 +502,26 @@ class _Trainer:
 
     def _last_checkpoint(self) -> str:
         return _last_in_words(self.run, self.world.is_first)
+
+
+def _checkpoint_to_resume(run: RunDirectory) -> Checkpoint | None:
+    """The last checkpoint of `run`; None if there is none yet.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is damaged; the message says what there is instead.
+    """
+    if not run.last.exists():
+        return None
+    try:
+        return load_checkpoint(run.last)
+    except ValueError as error:
+        try:
+            step = load_checkpoint(run.best).step
+            instead = f"{run.best} is whole: --init-from {run.best} starts another run from its weights, of step {step}"
+        except (OSError, ValueError):
+            instead = f"{run.path} has no other checkpoint that is whole: --overwrite begins anew"
+        raise ValueError(f"{error}; {instead}") from error
 
 
 def _last_in_words(run: RunDirectory, sees: bool) -> str:

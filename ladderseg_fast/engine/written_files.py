@@ -56,7 +56,9 @@ class WrittenFiles:
         if name in known and ("sha256" not in record or record["sha256"] in known[name]):
             return
         try:
-            with open(self.path, "ab") as file:
+            with open(self.path, "r+b") as file:
+                # In place of a last line that a process which was killed, or a full disk, left unfinished.
+                file.truncate(file.seek(file.read().rfind(b"\n") + 1))
                 file.write(_line(record))
         except OSError as error:
             raise OSError(f"cannot write {self.path}: {error.strerror}") from error

@@ -141,9 +141,10 @@ class Recorder(TorchDispatchMode):
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Region, in one thread, whose launches and operators are recorded."""
-        self.launches.start()
-        before, _recording.recorder = active(), self
+        before = active()
         try:
+            self.launches.start()
+            _recording.recorder = self
             with self:
                 yield
         finally:

@@ -4,13 +4,15 @@ Fresh pages cost several times what rewriting costs (ALGORITHMS.md section 6), s
 to the workspace instead of to the allocator.
 """
 
+import functools
 import math
 import threading
 import weakref
-from collections.abc import Hashable, Mapping
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
 from enum import Enum, auto
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -41,6 +43,93 @@ class Phase(Enum):
     BACKWARD = auto()
 
 
+class _Use(weakref.ref[object]):
+    """A tensor or an arena, and the place in the workspace that returns when it is gone."""
+
+    __slots__ = ("buffer", "number", "owner", "recording", "size", "start")
+
+    buffer: "_Buffer"
+    start: int
+    size: int
+    recording: Recording | None
+    number: int | None
+    owner: Hashable
+
+
+class _Memory:
+    """What a workspace knows about its memory, all of which must fit together.
+
+    What a tensor leaves is noted by the interpreter alone, without a line of Python: nothing can interrupt that, in
+    whichever thread the tensor ends.
+    """
+
+    def __init__(self) -> None:
+        self.buffers: list[_Buffer] = []
+        self.in_use = 0  # bytes
+        self.most_in_use = 0
+        self.key: Hashable = None
+        self.recording: Recording | None = None  # of the current step
+        self.arenas: dict[Hashable, int] = {}  # bytes by owner
+        self.most_in_arenas = 0
+        self._held: dict[int, _Use] = {}  # by id: comparing references compares tensors
+        self._gone: deque[_Use] = deque()
+
+    def hold(
+        self,
+        user: object,
+        buffer: "_Buffer",
+        start: int,
+        size: int,
+        recording: Recording | None = None,
+        number: int | None = None,
+        owner: Hashable = None,
+    ) -> None:
+        """Notes that `size` bytes of `buffer` from `start` on are in use until `user` is gone."""
+        use = _Use(user, self._gone.append)
+        use.buffer, use.start, use.size = buffer, start, size
+        use.recording, use.number, use.owner = recording, number, owner
+        self._held[id(use)] = use
+        self.in_use += size
+
+    def settle(self) -> None:
+        """Takes back the places of what is gone."""
+        while self._gone:
+            use = self._gone.popleft()
+            del self._held[id(use)]
+            self.in_use -= use.size
+            use.buffer.give_back(use.start, use.size)
+            if use.recording is not None and use.number is not None:
+                use.recording.give_back(use.number)
+            if use.owner is not None:
+                del self.arenas[use.owner]
+
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def _whole(
+    method: "Callable[Concatenate[Workspace, _Parameters], _Result]",
+) -> "Callable[Concatenate[Workspace, _Parameters], _Result]":
+    """Makes a method hold the lock, and see all places of what is gone as free.
+
+    If it fails, for lack of memory or because the user interrupts it, the workspace begins anew: what it knew may not
+    fit together. Tensors that are in use keep their memory.
+    """
+
+    @functools.wraps(method)
+    def locked(self: "Workspace", *arguments: _Parameters.args, **named: _Parameters.kwargs) -> _Result:
+        with self._lock:
+            try:
+                self._memory.settle()
+                return method(self, *arguments, **named)
+            except BaseException:
+                self._memory = _Memory()
+                raise
+
+    return locked
+
+
 class Workspace:
     """Memory for the feature maps of one model's lean steps.
 
@@ -53,7 +142,8 @@ class Workspace:
     the second step on places its maps by a Placement, in one buffer on pages that the previous step has used. With
     placements known beforehand (`expect`), it does so from the first step on.
 
-    Copies and pickles of a workspace are empty. Several threads may share one.
+    Copies and pickles of a workspace are empty. Several threads may share one. An error in the middle of a step, or the
+    user's interrupt, leaves it usable.
 
     Attributes:
         recordings: recorded steps of the programs that use the workspace.
@@ -66,34 +156,30 @@ class Workspace:
         cls.repeats_steps = False
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # reentrant: a finalizer may run in a thread that holds it
-        self._buffers: list[_Buffer] = []
+        self._lock = threading.Lock()
+        self._memory = _Memory()
+        self._owned: WeakValueDictionary[Hashable, Arena] = WeakValueDictionary()  # by owner, whatever fails
         self._captured: set[_Buffer] = set()  # in CUDA graphs, which do not keep them
-        self._in_use = 0  # bytes
-        self._most_in_use = 0
         self._spread = True
-        self._key: Hashable = None
-        self._recording: Recording | None = None  # of the current step
         self._placements: dict[Hashable, Placement] = {}  # by the key of the steps
         self.recordings = Recordings()
-        self._arenas: dict[Hashable, int] = {}  # bytes by owner
-        self._most_in_arenas = 0
         self._constants: dict[tuple[float, int, torch.dtype, torch.device], Tensor] = {}
 
+    @_whole
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
         """Begins a step of kind `key`: steps with the same key most likely take the same maps.
 
         Without `spread` the maps are as small as possible, whatever `take` is asked for.
         """
-        with self._lock:
-            self._spread = spread
-            if self._end_recording():  # or else an earlier step has not ended, so this one is not like those recorded
-                self._key, self._recording = key, Recording()
-                placement = self._placements.get(key)
-                if placement is not None:
-                    self._prepare_arena(placement.size, device)
-            self._keep_captured(device)
+        self._spread = spread
+        if self._end_recording():  # or else an earlier step has not ended, so this one is not like those recorded
+            self._memory.key, self._memory.recording = key, Recording()
+            placement = self._placements.get(key)
+            if placement is not None:
+                self._prepare_arena(placement.size, device)
+        self._keep_captured(device)
 
+    @_whole
     def take_arena(self, owner: Hashable, size: int, device: torch.device) -> "Arena | None":
         """Takes `size` bytes for a step that places its maps by itself; they return when the arena is gone.
 
@@ -102,43 +188,33 @@ class Workspace:
         Raises:
             RuntimeError: the device does not have enough memory.
         """
-        size = max(_PAGE, -(-size // _PAGE) * _PAGE)
-        with self._lock:
-            if not self._end_recording() and (owner in self._arenas or sum(self._arenas.values()) < self._in_use):
-                return None
-            before = self._most_in_arenas, self._most_in_use
-            self._arenas[owner] = size
-            self._most_in_arenas = max(self._most_in_arenas, sum(self._arenas.values()))
-            self._most_in_use = max(self._most_in_use, self._in_use + size)
-            try:
-                if self._in_use == 0:
-                    self._prepare_arena(self._most_in_arenas, device)
-                buffer, start = self._find(size, device)
-            except BaseException:  # most likely for lack of memory: smaller steps must not ask for as much again
-                del self._arenas[owner]
-                self._most_in_arenas, self._most_in_use = before
-                raise
-            self._in_use += size
-            self._keep_captured(device)
+        memory, size = self._memory, max(_PAGE, -(-size // _PAGE) * _PAGE)
+        others = not self._end_recording() and sum(memory.arenas.values()) < memory.in_use
+        if others or owner in self._owned:
+            return None
+        memory.arenas[owner] = size
+        memory.most_in_arenas = max(memory.most_in_arenas, sum(memory.arenas.values()))
+        memory.most_in_use = max(memory.most_in_use, memory.in_use + size)
+        if memory.in_use == 0:
+            self._prepare_arena(memory.most_in_arenas, device)
+        buffer, start = self._find(size, device)
         arena = Arena(buffer, start)
-        weakref.finalize(arena, self._give_back_arena, owner, buffer, start, size).atexit = False
+        self._owned[owner] = arena
+        memory.hold(arena, buffer, start, size, owner=owner)
+        self._keep_captured(device)
         return arena
-
-    def _give_back_arena(self, owner: Hashable, buffer: "_Buffer", start: int, size: int) -> None:
-        with self._lock:
-            del self._arenas[owner]
-            self._give_back(buffer, start, size, None, None)
 
     def _end_recording(self) -> bool:
         """Ends the recording of the step before; False, and it is lost, if that step has not ended."""
-        recording, self._recording = self._recording, None
-        if self._in_use:
+        recording, self._memory.recording = self._memory.recording, None
+        if self._memory.in_use:
             return False
         if recording is not None and recording.sizes:
-            placement = self._placements.get(self._key)
+            key = self._memory.key
+            placement = self._placements.get(key)
             if placement is None or placement.sizes != recording.sizes:
                 placement = Placement.of(recording)
-            self._remember({self._key: placement})
+            self._remember({key: placement})
         return True
 
     def _keep_captured(self, device: torch.device) -> None:
@@ -147,12 +223,12 @@ class Workspace:
         Those that it makes later lie in the graph's own memory.
         """
         if backend_of(device).is_capturing(device):
-            self._captured.update(self._buffers)
+            self._captured.update(self._memory.buffers)
 
+    @_whole
     def expect(self, placements: Mapping[Hashable, Placement]) -> None:
         """Announces that steps with these keys take the maps of these placements, from the first step on."""
-        with self._lock:
-            self._remember(placements)
+        self._remember(placements)
 
     def enter(self, stage: Hashable, phase: Phase) -> None:
         """Called when a stage of the step begins a phase; for subclasses that observe steps."""
@@ -163,20 +239,26 @@ class Workspace:
         With `spread`, pixels whose channels take a multiple of 512 bytes lie a cache line farther apart: otherwise the
         same channels of all pixels would compete for a few sets of the caches.
         """
-        row = _row(c, like.element_size(), spread and self._spread)
-        count = math.prod((n, row, h, w)) * like.element_size()
-        size = map_bytes(n, c, h, w, like.element_size(), spread and self._spread)
-        with self._lock:
-            self._most_in_use = max(self._most_in_use, self._in_use + size)
-            number = None if self._recording is None else self._recording.take(size)
-            buffer, start = self._find_placed(number, size, like.device) or self._find(size, like.device)
-            self._in_use += size
-        tensor = buffer.data[start : start + count].view(like.dtype).view(n, h, w, row).permute(0, 3, 1, 2)[:, :c]
-        tensor = tensor.data  # autograd must count its changes, not those of its neighbours in the buffer
+        tensor, size = self._take(like, n, c, h, w, spread)
         if (at_work := recorder.active()) is not None:
             at_work.launches.add_block(tensor.data_ptr(), size)
-        weakref.finalize(tensor, self._give_back, buffer, start, size, self._recording, number).atexit = False
         return tensor
+
+    @_whole
+    def _take(self, like: Tensor, n: int, c: int, h: int, w: int, spread: bool) -> tuple[Tensor, int]:
+        """The tensor of `take`, and the bytes that it takes."""
+        memory, spread = self._memory, spread and self._spread
+        row = _row(c, like.element_size(), spread)
+        count = math.prod((n, row, h, w)) * like.element_size()
+        size = map_bytes(n, c, h, w, like.element_size(), spread)
+        memory.most_in_use = max(memory.most_in_use, memory.in_use + size)
+        recording = memory.recording
+        number = None if recording is None else recording.take(size)
+        buffer, start = self._find_placed(number, size, like.device) or self._find(size, like.device)
+        tensor = buffer.data[start : start + count].view(like.dtype).view(n, h, w, row).permute(0, 3, 1, 2)[:, :c]
+        tensor = tensor.data  # autograd must count its changes, not those of its neighbours in the buffer
+        memory.hold(tensor, buffer, start, size, recording, number)
+        return tensor, size
 
     def constant(self, value: float, count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """A vector [count] of equal numbers, made once. Nothing may write to it.
@@ -194,28 +276,44 @@ class Workspace:
             at_work.add_constant(vector)
         return vector
 
+    @_whole
     def release(self) -> None:
         """Returns memory that is not in use to the system. CUDA graphs of earlier steps must not run any more."""
-        with self._lock:
-            self._captured.clear()
-            self._constants.clear()
-            self._most_in_use = self._in_use
-            self._placements.clear()
-            self.recordings.clear()
-            self._most_in_arenas = sum(self._arenas.values())
-            self._recording = None
-            self._shrink(self._in_use)
+        memory = self._memory
+        self._captured.clear()
+        self._constants.clear()
+        memory.most_in_use = memory.in_use
+        self._placements.clear()
+        self.recordings.clear()
+        memory.most_in_arenas = sum(memory.arenas.values())
+        memory.recording = None
+        self._shrink(memory.in_use)
 
     @property
     def resident(self) -> int:
         """Bytes of memory that the workspace holds, in use or not."""
-        return sum(buffer.resident for buffer in self._buffers)
+        return sum(buffer.resident for buffer in self._memory.buffers)
 
     @property
     def arena_size(self) -> int:
         """Bytes of the block for steps like the latest one; 0 before the second such step."""
-        placement = self._placements.get(self._key)
+        placement = self._placements.get(self._memory.key)
         return 0 if placement is None else placement.size
+
+    @property
+    def in_use(self) -> int:
+        """Bytes of memory that are in use."""
+        return self._settled().in_use
+
+    @property
+    def recording(self) -> tuple[Hashable, Recording | None]:
+        """Key and recording of the step that is under way; None instead of the latter if it is not recorded."""
+        memory = self._settled()
+        return memory.key, memory.recording
+
+    @_whole
+    def _settled(self) -> _Memory:
+        return self._memory
 
     def _remember(self, placements: Mapping[Hashable, Placement]) -> None:
         """Stores these placements as the latest."""
@@ -224,20 +322,20 @@ class Workspace:
 
     def _prepare_arena(self, size: int, device: torch.device) -> None:
         """Makes a buffer of at least `size` bytes the only one; no buffer is in use at this point."""
-        fitting = [buffer for buffer in self._buffers if buffer.size >= size and buffer.data.device == device]
+        fitting = [buffer for buffer in self._memory.buffers if buffer.size >= size and buffer.data.device == device]
         arena = min(fitting, key=lambda buffer: buffer.size, default=None)
-        replaced = bool(self._buffers) and arena is None
-        self._buffers.clear()
+        replaced = bool(self._memory.buffers) and arena is None
+        self._memory.buffers.clear()
         if replaced:
             give_back_freed(device)
-        self._buffers.append(arena or _Buffer(fresh_buffer(size, device)))
+        self._memory.buffers.append(arena or _Buffer(fresh_buffer(size, device)))
 
     def _find_placed(self, number: int | None, size: int, device: torch.device) -> "tuple[_Buffer, int] | None":
         """Place of map `number` in the placement; None if the step departs from it or the place is in use."""
-        placement = self._placements.get(self._key)
+        placement = self._placements.get(self._memory.key)
         if number is None or placement is None or number >= len(placement.sizes) or placement.sizes[number] != size:
             return None
-        arena, start = self._buffers[0], placement.starts[number]
+        arena, start = self._memory.buffers[0], placement.starts[number]
         if arena.data.device != device or not arena.take_at(start, size):
             return None
         return arena, start
@@ -246,21 +344,21 @@ class Workspace:
         """Place for `size` bytes: in the gap with the fewest absent pages and the best fit, or in a fresh buffer."""
         fitting = [
             (buffer.absent_in(start, start + size), length, i, start)
-            for i, buffer in enumerate(self._buffers)
+            for i, buffer in enumerate(self._memory.buffers)
             if buffer.data.device == device
             for start, length in buffer.gaps.items()
             if length >= size
         ]
         absent, _, i, start = min(fitting, default=(size, size, None, 0))
         if i is not None:
-            buffer = self._buffers[i]
+            buffer = self._memory.buffers[i]
             buffer.take(start, size)
-            self._shrink(self._most_in_use)
+            self._shrink(self._memory.most_in_use)
         else:
-            self._shrink(self._most_in_use - size)
+            self._shrink(self._memory.most_in_use - size)
             buffer = _Buffer(fresh_buffer(size, device))
             buffer.take(start, size)
-            self._buffers.append(buffer)
+            self._memory.buffers.append(buffer)
         return buffer, start
 
     def _shrink(self, limit: int) -> None:
@@ -268,24 +366,15 @@ class Workspace:
         excess = self.resident - limit
         if excess <= 0:
             return
-        gaps = [(b.gap_resident(start), b, start) for b in self._buffers for start in b.gaps]
+        gaps = [(b.gap_resident(start), b, start) for b in self._memory.buffers for start in b.gaps]
         for resident, buffer, start in sorted(gaps, key=lambda gap: gap[0], reverse=True):
             if excess <= 0 or resident == 0:
                 break
             if buffer.gaps[start] == buffer.size:
-                self._buffers.remove(buffer)
+                self._memory.buffers.remove(buffer)
                 excess -= resident
             elif buffer.let_go(start):
                 excess -= resident
-
-    def _give_back(
-        self, buffer: "_Buffer", start: int, size: int, recording: Recording | None, number: int | None
-    ) -> None:
-        with self._lock:
-            self._in_use -= size
-            buffer.give_back(start, size)
-            if recording is not None and number is not None:
-                recording.give_back(number)
 
     def __deepcopy__(self, memo: dict) -> "Workspace":
         return Workspace()

@@ -235,37 +235,38 @@ class Watcher(Workspace):
 
     def enter(self, stage: Hashable, phase: Phase) -> None:
         assert isinstance(stage, Stage)
-        self.moments.append(Moment(stage, phase, self._in_use, self._in_use))
+        self.moments.append(Moment(stage, phase, self.in_use, self.in_use))
 
     def enter_loss(self) -> None:
-        recordings = [*(each for _, each in self._recordings), self._recording]
+        recordings = [each for _, each in (*self._recordings, self.recording)]
         for (recording, number), moment in self._takers.items():
             each = recordings[recording]
             assert each is not None, "what is taken in a step is recorded"
             if each.spans[number][1] == math.inf:
                 name = "" if moment.stage is None else moment.stage.writes
                 self.kept[name] = self.kept.get(name, 0) + each.sizes[number]
-        self.moments.append(Moment(None, Phase.BACKWARD, self._in_use, self._in_use))
+        self.moments.append(Moment(None, Phase.BACKWARD, self.in_use, self.in_use))
 
     def saw(self, kernel: str, cost: Cost) -> None:
         self.moments[-1].costs.append(cost)
 
     def begin(self, key: Hashable, device: torch.device, spread: bool = True) -> None:
-        self._recordings.append((self._key, self._recording))
+        self._recordings.append(self.recording)
         super().begin(key, device, spread)
 
     def take(self, like: Tensor, n: int, c: int, h: int, w: int, *, spread: bool = False) -> Tensor:
         with nullcontext() if self._tensors is None else self._tensors.paused():
             tensor = super().take(like, n, c, h, w, spread=spread)
         moment = self.moments[-1]
-        if self._recording is not None:
-            self._takers[len(self._recordings), len(self._recording.sizes) - 1] = moment
-        moment.peak = max(moment.peak, self._in_use)
+        _, recording = self.recording
+        if recording is not None:
+            self._takers[len(self._recordings), len(recording.sizes) - 1] = moment
+        moment.peak = max(moment.peak, self.in_use)
         return tensor
 
     def placements(self) -> dict[Hashable, Placement]:
         """Placement of the maps of each program's steps."""
-        recordings = [*self._recordings, (self._key, self._recording)]
+        recordings = [*self._recordings, self.recording]
         return {
             key: Placement.of(recording) for key, recording in recordings if recording is not None and recording.sizes
         }

@@ -295,3 +295,15 @@ def test_unknown_model_is_reported_with_the_file(saved, checkpoint):
     save_checkpoint(saved, replace(checkpoint, model="ladder_vit"))
     with pytest.raises(ValueError, match=r"checkpoint\.pt: the model must be one of"):
         build_model(load_checkpoint(saved), torch.device("cpu"))
+
+
+@pytest.mark.real_use
+def test_damaged_checkpoint_of_a_run_names_the_other_one(tmp_path, checkpoint):
+    run = RunDirectory(tmp_path / "run")
+    run.create(overwrite=False)
+    run.best.write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"best\.pt: not a checkpoint, or a damaged one$"):
+        load_checkpoint(run.path)
+    save_checkpoint(run.last, checkpoint)
+    with pytest.raises(ValueError, match=r"best\.pt: not a checkpoint, .*; .*last\.pt is the other checkpoint of this"):
+        load_checkpoint(run.path)

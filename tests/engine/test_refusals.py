@@ -14,7 +14,7 @@ import pytest
 import torch
 from support.tiny_training import DrawnOnce, differences, run_training
 
-from ladderseg_fast.engine import RunDirectory, SystemRefusal, load_checkpoint
+from ladderseg_fast.engine import Interrupted, RunDirectory, SystemRefusal, load_checkpoint
 from ladderseg_fast.engine.interrupt import child_signals_held
 from ladderseg_fast.engine.learner import Learner
 from ladderseg_fast.engine.refusals import refusal
@@ -225,3 +225,49 @@ def test_nobody_reads_the_progress(tmp_path):
     assert load_checkpoint(RunDirectory(tmp_path / "run").last).step == step
     with pytest.raises(BrokenPipeError):
         stream.close()
+
+
+def test_interrupted_while_the_disk_is_full(tmp_path, monkeypatch):
+    """The message says what is there, and the exit status stays that of the signal."""
+
+    def full(*arguments):
+        raise OSError("cannot write last.pt: No space left on device")
+
+    def fill():
+        monkeypatch.setattr(import_module("ladderseg_fast.engine.train"), "save_checkpoint", full)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    failing_at(monkeypatch, 4, fill)
+    message = r"^interrupted at step 4 of 5; cannot write last\.pt: No space .*; the last checkpoint is .*last\.pt$"
+    with pytest.raises(Interrupted, match=message):
+        run_training(tmp_path / "run")
+    assert load_checkpoint(RunDirectory(tmp_path / "run").last).step == 3
+
+
+def test_second_interrupt_names_the_last_checkpoint(tmp_path, monkeypatch):
+    def interrupt_twice():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    failing_at(monkeypatch, 4, interrupt_twice)
+    message = r"^interrupted at once, after step 3 of 5; the last checkpoint is .*last\.pt$"
+    with pytest.raises(KeyboardInterrupt, match=message):
+        run_training(tmp_path / "run")
+    assert not (tmp_path / "run" / ".ladderseg.lock").exists()
+
+
+def test_full_disk_under_the_curve(tmp_path, monkeypatch):
+    """The evaluation counts as done once all of it is there."""
+
+    def full(*arguments):
+        raise OSError("cannot write curve.png: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("ladderseg_fast.engine.train"), "write_curve", full)
+        with pytest.raises(OSError, match=r"cannot write curve\.png"):
+            run_training(tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    assert not run.curve.exists()
+    result = run_training(tmp_path / "run", resume=True)
+    assert [each.step for each in result.evaluations] == [3, 5]
+    assert run.curve.exists()

@@ -340,6 +340,19 @@ def test_weights_alone_cannot_be_resumed(stopped):
         run_training(stopped, resume=True)
 
 
+def test_damaged_checkpoint_says_what_there_is_instead(stopped, tmp_path):
+    run = RunDirectory(stopped)
+    whole = run.last.read_bytes()
+    run.last.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"last\.pt: not a checkpoint, .* no other checkpoint that is whole: --over"):
+        run_training(stopped, resume=True)
+    run.best.write_bytes(whole)
+    message = r"last\.pt: not a checkpoint, .*; .*best\.pt is whole: --init-from .*best\.pt starts .*, of step 2$"
+    with pytest.raises(ValueError, match=message):
+        run_training(stopped, resume=True)
+    run_training(tmp_path / "other", {"training.init_from": str(run.best)})
+
+
 @pytest.mark.parametrize("content", ["", '{"kind": "step", "step": 1}\n', "no JSON\n", "[1]\n"])
 def test_log_that_does_not_fit(stopped, content):
     RunDirectory(stopped).log.write_text(content)

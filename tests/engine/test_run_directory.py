@@ -1,10 +1,13 @@
 """What a run leaves behind, and its log."""
 
+import errno
 import json
+import os
 
 import pytest
 
 from ladderseg_fast.engine import RunDirectory, RunLog
+from ladderseg_fast.engine.written_files import WrittenFiles
 
 
 @pytest.fixture
@@ -197,3 +200,25 @@ def test_list_with_a_name_that_is_none(run):
     with pytest.raises(FileExistsError, match="no training of ladderseg wrote its files"):
         RunDirectory(run.path).create(overwrite=True)
     assert run.last.read_bytes() == b"precious"
+
+
+def test_list_whose_last_line_a_full_disk_cut_off(run):
+    """What the next training adds begins a line of its own, and the directory stays known as a run's."""
+    run.create(overwrite=False)
+    files = run.path / ".ladderseg.files"
+    files.write_bytes(files.read_bytes() + b'{"file": "overlays/a.p')
+    again = RunDirectory(run.path)
+    again.take_up()
+    again.will_write(run.overlays / "b.png")
+    assert WrittenFiles(files).names()[-1] == "overlays/b.png"
+    assert WrittenFiles(files).names() == again._written.names()
+
+
+def test_log_that_cannot_be_forced_to_the_disk(run, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    run.create(overwrite=False)
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"cannot write .*log\.jsonl: Input/output error"):
+        RunLog(run.log).sync()

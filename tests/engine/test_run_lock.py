@@ -145,3 +145,31 @@ def test_lock_ends_with_the_training_also_if_it_fails(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="no more"):
             run_training(tmp_path / "run")
     run_training(tmp_path / "run", resume=True)
+
+
+def test_full_disk_leaves_no_lock(path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_lock.os, "pwrite", full)
+        with pytest.raises(OSError, match=rf"cannot write {re.escape(str(path))}: No space left on device"):
+            RunLock(path, sys.stderr).__enter__()
+    with RunLock(path, sys.stderr):
+        pass
+
+
+def test_file_that_cannot_be_removed_locks_nothing(path, monkeypatch):
+    """The disk has become read-only, say: the error of the training that ends says more."""
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "unlink", refuse)
+        with RunLock(path, sys.stderr):
+            pass
+    assert path.exists()
+    with RunLock(path, sys.stderr):
+        pass
+    assert not path.exists()

@@ -114,4 +114,4 @@ def test_peak(limited: Bands) -> None:
         model.lean_scores(images, workspace=halves)
     (strips,) = limited.passes
     assert len(strips) == 2
-    assert halves._most_in_use < whole._most_in_use - 0.3 * size
+    assert halves._memory.most_in_use < whole._memory.most_in_use - 0.3 * size

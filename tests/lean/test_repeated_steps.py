@@ -457,11 +457,11 @@ def test_memory_in_a_cuda_graph(device: EmulatedCuda, monkeypatch: pytest.Monkey
         patch.setattr(device, "is_capturing", lambda device: True)
         steps.workspace.recordings.clear()
         steps()
-    (captured,) = map(weakref.ref, steps.workspace._buffers)
+    (captured,) = map(weakref.ref, steps.workspace._memory.buffers)
     settle(steps)
     steps(make_maps(size=(32, 32)))
     gc.collect()
-    assert captured() is not None and captured() not in steps.workspace._buffers
+    assert captured() is not None and captured() not in steps.workspace._memory.buffers
     steps.workspace.release()
     gc.collect()
     assert captured() is None

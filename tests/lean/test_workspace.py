@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ladderseg_fast.lean import Workspace
+from ladderseg_fast.lean.workspace import _Buffer
 
 LIKE = torch.zeros(1)
 PAGE = 4096
@@ -126,3 +127,37 @@ def test_running_out_of_memory_is_an_error_and_leaves_it_usable() -> None:
     assert take(workspace, MIB).fill_(1.0).sum() == MIB // 4
     workspace.release()
     assert workspace.resident == 0
+
+
+@pytest.mark.parametrize("name", ["take", "give_back"])
+def test_interrupt_in_its_accounts_loses_no_memory(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Ctrl-C raises in any line. What is in use stays, and what comes later takes no more than it would."""
+    workspace = Workspace()
+    kept, gone = take(workspace, MIB).fill_(1.0), take(workspace, MIB)
+    original = getattr(_Buffer, name)
+
+    def interrupted(self: _Buffer, start: int, size: int) -> None:
+        original(self, start, size)
+        raise KeyboardInterrupt
+
+    del gone
+    with monkeypatch.context() as patch:
+        patch.setattr(_Buffer, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            take(workspace, MIB // 2)
+    others = [take(workspace, MIB).fill_(2.0) for _ in range(2)]
+    assert (kept == 1.0).all()
+    del kept, others
+    assert workspace.in_use == 0
+    assert workspace.resident == 2 * MIB
+
+
+def test_owner_of_an_arena_has_no_other_even_after_an_error() -> None:
+    """A recorded step's forward pass leaves places that its backward pass reads."""
+    workspace, owner = Workspace(), object()
+    arena = workspace.take_arena(owner, MIB, LIKE.device)
+    with pytest.raises(RuntimeError, match="memory"):
+        workspace.take(LIKE, 1, 1, 1 << 25, 1 << 25)
+    assert workspace.take_arena(owner, MIB, LIKE.device) is None
+    del arena
+    assert workspace.take_arena(owner, MIB, LIKE.device) is not None
