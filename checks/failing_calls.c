@@ -1,5 +1,5 @@
 // Calls of the C library that fail on demand: those that change files below one directory, and those that ask for
-// memory. checks/failing_calls.py compiles this file and has it loaded before all other libraries.
+// memory; and a clock that jumps. checks/failing_calls.py compiles this file and has it loaded before all other libraries.
 //
 // While armed, calls are counted, and the one with the given number fails. A full disk stays full: later calls that
 // need room fail too. So does every later change on a disk that has become read-only.
@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum Kind { kNeedsRoom, kChanges, kSyncs };
@@ -198,4 +199,22 @@ void* mmap64(void* address, size_t bytes, int protection, int flags, int descrip
 }
 void* mmap(void* address, size_t bytes, int protection, int flags, int descriptor, off_t offset) {
   return mmap64(address, bytes, protection, flags, descriptor, offset);
+}
+
+static atomic_long clock_shift;
+
+// Sets the clock, as far as the process sees it through the C library, so many seconds ahead of the machine's.
+void shift_clock(long seconds) { clock_shift = seconds; }
+
+int clock_gettime(clockid_t clock, struct timespec* result) {
+  const int failed = (int)syscall(SYS_clock_gettime, clock, result);
+  if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) result->tv_sec += clock_shift;
+  return failed;
+}
+
+time_t time(time_t* result) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (result != NULL) *result = now.tv_sec;
+  return now.tv_sec;
 }

@@ -61,6 +61,11 @@ def failing_memory_call(number: int, least_bytes: int) -> Iterator[Calls]:
         calls.failed = "memory" if 0 < number <= calls.count else ""
 
 
+def shift_clock(seconds: int) -> None:
+    """Sets the clock, as far as this process sees it, so many seconds ahead of the machine's."""
+    _library().shift_clock(ctypes.c_long(seconds))
+
+
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(os.environ[_LOADED])
     library.count_file_calls.restype = library.count_memory_calls.restype = ctypes.c_long

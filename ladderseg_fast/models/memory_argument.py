@@ -17,6 +17,9 @@ _MODES = ("lean", "plain")
 #: Share and bytes by which memory may exceed the prediction without a warning (docs/memory.md).
 _TOLERANCE_SHARE, _TOLERANCE_BYTES = 0.03, 50_000_000
 
+#: Kinds of steps whose plans are kept: each takes some hundred kilobytes, and a second to make again.
+_MOST_KINDS = 64
+
 #: Steps of one kind until memory settles: the optimizer then has its state, and the workspace its placement.
 _STEPS_UNTIL_SETTLED = 2
 
@@ -113,9 +116,10 @@ class BudgetPlans:
         dtype = autocast.feature_dtype(images.dtype, images.device)
         where = None if placement is None else (placement.devices, placement.cuts)
         key = tuple(images.shape), dtype, images.device, model.training, where
-        if key not in self._kinds:
-            self._kinds[key] = self._planned(model, images, dtype, placement)
-        kind = self._kinds[key]
+        kind = self._kinds.pop(key, None) or self._planned(model, images, dtype, placement)
+        self._kinds[key] = kind  # the latest stands last
+        while len(self._kinds) > _MOST_KINDS:
+            del self._kinds[next(iter(self._kinds))]
         if not kind.parts:
             one = [workspace], [images.device]
             kind.begin(*(one if placement is None else (placement.workspaces, placement.devices)))

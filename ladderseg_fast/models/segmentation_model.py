@@ -416,9 +416,9 @@ def _stored(programs: dict[Any, Any], key: object, make: Callable[[], Any]) -> A
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Region in evaluation mode; modules that were in training mode return to it afterwards."""
     training = _core.modules_where(model, "training", "_modules")
-    for module in training:
-        module.training = False
     try:
+        for module in training:
+            module.training = False
         yield
     finally:
         for module in training:

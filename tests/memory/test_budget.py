@@ -93,6 +93,16 @@ def test_each_shape_has_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shapes == [(2, 3, 131, 129), (3, 3, 131, 129)]
 
 
+def test_plans_of_the_latest_shapes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training on images of ever new sizes does not grow for ever."""
+    monkeypatch.setattr(memory_argument, "_MOST_KINDS", 2)
+    model = make_model(memory="1GiB", dtype=torch.float32)
+    assert model._budget_plans is not None
+    for height in (64, 68, 64, 72):
+        training_loss(model, make_images(2, height, 64, torch.float32), make_labels(2, height, 64)).backward()
+    assert [key[0][2] for key in model._budget_plans._kinds] == [64, 72]  # type: ignore[index]
+
+
 def test_unattainable_budget() -> None:
     with pytest.raises(memory.BudgetError, match="smallest"):
         step(budgeted("10MB"))
