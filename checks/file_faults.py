@@ -27,7 +27,8 @@ from ladderseg_fast.engine.learner import Learner
 Moment = Callable[[int], None]
 
 _SIZE = (64, 96)
-_STEPS = 4
+#: Loader processes have read two batches in advance.
+_STEPS = 10
 
 
 @contextmanager
@@ -157,7 +158,7 @@ def check_label_changes(directory: Path) -> Iterator[str]:
                 yield f"{where}, put back: other bits"
 
 
-#: Two epochs of three images, in batches of two.
+#: Epochs of three images, in batches of two.
 _ON_A_FOLDER = {
     "data.kind": "folder",
     "data.size": list(_SIZE),

@@ -12,9 +12,11 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
-from support.tiny_training import DrawnOnce, differences, run_training
+from support.data_trees import make_folder, random_labels, save_labels
+from support.tiny_training import DrawnOnce, differences, run_training, settings
 
-from ladderseg_fast.engine import Interrupted, RunDirectory, SystemRefusal, load_checkpoint
+from ladderseg_fast.data import open_data_set
+from ladderseg_fast.engine import Interrupted, RunDirectory, SystemRefusal, load_checkpoint, train
 from ladderseg_fast.engine.interrupt import child_signals_held
 from ladderseg_fast.engine.learner import Learner
 from ladderseg_fast.engine.refusals import refusal
@@ -271,3 +273,27 @@ def test_full_disk_under_the_curve(tmp_path, monkeypatch):
     result = run_training(tmp_path / "run", resume=True)
     assert [each.step for each in result.evaluations] == [3, 5]
     assert run.curve.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-30]), "truncated|cannot|damaged"),
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: save_labels(path, random_labels([0, 9], (24, 32))), r"labels must be .*, found 9"),
+        (lambda path: save_labels(path, random_labels([0, 7], (20, 20))), "20x20"),
+    ],
+    ids=["cut", "gone", "unknown class", "another size"],
+)
+def test_label_file_that_changes_between_epochs(tmp_path, monkeypatch, change, message):
+    """The error names it, what was trained before is saved, and nothing is trained on it."""
+    root = make_folder(tmp_path / "data")
+    label = root / "labels" / "train" / "b.png"
+    config = settings({"data.kind": "folder", "data.size": [64, 96], "output.evaluate_every": 5})
+    splits = [open_data_set("folder", root, split) for split in ("train", "val")]
+    failing_at(monkeypatch, 2, lambda: change(label))
+    stream = io.StringIO()
+    with pytest.raises((OSError, ValueError), match=rf"{re.escape(str(label))}.*({message})"):
+        train(config, *splits, RunDirectory(tmp_path / "run"), stream)
+    step = load_checkpoint(RunDirectory(tmp_path / "run").last).step
+    assert 2 <= step < 5 and f"at step {step} of 5" in stream.getvalue()

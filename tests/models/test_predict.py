@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from support.comparison import assert_same_bits
 from support.ladder_models import make_images, make_model
 from support.lean_equals_plain import batch_norms
-from torch import Tensor
+from torch import Tensor, nn
 
 from ladderseg_fast import LadderDenseNet
 from ladderseg_fast.models import class_probabilities
@@ -90,6 +90,22 @@ def test_modes_come_back_after_an_error() -> None:
     model = make_model().train()
     with pytest.raises(ValueError, match="images must be"):
         model.predict(make_images(1, 32, 32))
+    assert all(module.training for module in model.modules())
+
+
+def test_modes_come_back_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if Ctrl-C comes while they are changed: else a part of the model would train no more."""
+    model, original = make_model().train(), nn.Module.__setattr__
+
+    def interrupted(self: nn.Module, name: str, value: object) -> None:
+        original(self, name, value)
+        if self is model.head:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(nn.Module, "__setattr__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.predict(make_images(1, 64, 64))
     assert all(module.training for module in model.modules())
 
 
