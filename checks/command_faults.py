@@ -65,7 +65,7 @@ class _Training:
 
 
 def check_command(directory: Path, times: int, seed: int) -> Iterator[str]:
-    """What is wrong with trainings that are interrupted `times` times, lose a loader process, and meet another one."""
+    """Yields problems of trainings that are interrupted `times` times, lose a loader process, and meet another one."""
     generator = random.Random(seed)
     straight = _Training(directory / "straight")
     status, line = straight.end()

@@ -28,7 +28,7 @@ def count_calls(directory: Path, resume: bool) -> int:
 
 
 def check_call(directory: Path, straight: Path, number: int, error: int, resume: bool) -> Iterator[str]:
-    """What is wrong with a training whose call `number` fails with `error`, compared with one in `straight`."""
+    """Yields problems of a training whose call `number` fails with `error`, compared with one in `straight`."""
     _begin(directory, resume)
     descriptors = _descriptors()
     message = None

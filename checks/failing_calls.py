@@ -25,7 +25,7 @@ def load_before_all() -> None:
 
 
 class Calls:
-    """What happened to the calls of a block.
+    """Record of the calls of a block.
 
     Attributes:
         count: number of the calls.

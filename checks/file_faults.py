@@ -125,7 +125,7 @@ LABEL_CHANGES: dict[str, Callable[[Path], None]] = {
 
 
 def check_label_changes(directory: Path) -> Iterator[str]:
-    """What is wrong with trainings whose label file changes between two epochs."""
+    """Yields problems of trainings whose label file changes between two epochs."""
     root = make_folder(directory / "data")
     label = root / "labels" / "train" / "b.png"
     whole = label.read_bytes()
@@ -189,7 +189,7 @@ def _remount(path: Path, options: str) -> None:
 
 
 def check_disks(directory: Path, sizes: int) -> Iterator[str]:
-    """What is wrong with trainings on disks that are too small by so many steps, and on read-only ones."""
+    """Yields problems of trainings on disks that are too small by so many steps, and on read-only ones."""
     run_training(directory / "straight", {"output.checkpoint_every": 1})
     needed = sum(path.stat().st_size for path in (directory / "straight").rglob("*") if path.is_file())
     for number in range(sizes):
@@ -217,7 +217,7 @@ def _stop() -> None:
 
 
 def _ends_well(where: str, directory: Path, mend: Callable[[], None], resume: bool = False) -> Iterator[str]:
-    """What is wrong with a training that must fail, and then, on the mended disk, end as the one in "straight"."""
+    """Yields problems of a training that must fail, and then, on the mended disk, end as the one in "straight"."""
     run = directory / "disk" / "run"
     try:
         run_training(run, {"output.checkpoint_every": 1}, resume=resume)
@@ -236,7 +236,7 @@ def _ends_well(where: str, directory: Path, mend: Callable[[], None], resume: bo
 
 
 def check_clock(directory: Path) -> Iterator[str]:
-    """What is wrong with a training whose clock jumps before every batch, and whose files are from the future."""
+    """Yields problems of a training whose clock jumps before every batch, and whose files are from the future."""
     generator = random.Random(0)
     changes = {"output.checkpoint_every": 1, "output.tensorboard": True}
     run_training(directory / "straight", changes)

@@ -67,7 +67,7 @@ class Run:
         self.model.predict(images)
 
     def problems(self) -> list[str]:
-        """What the model's workspace holds too much of."""
+        """Returns what the workspace holds too much of."""
         workspace, found = self.model._workspace, []
         kinds, placements = len(workspace.recordings._entries), len(workspace._placements)
         if kinds > MOST_RECORDINGS or placements > MOST_PLACEMENTS:

@@ -1,4 +1,4 @@
-"""What a process holds: memory, descriptors, threads, objects."""
+"""Holdings of a process: memory, descriptors, threads, objects."""
 
 import gc
 import os
@@ -26,7 +26,7 @@ class Holdings(NamedTuple):
 
 
 def holdings() -> Holdings:
-    """What this process holds now, after a collection."""
+    """Returns the holdings of this process, after a collection."""
     gc.collect()
     objects = gc.get_objects()
     # By their type: isinstance would ask lazy modules of other packages for their class.

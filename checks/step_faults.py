@@ -61,7 +61,7 @@ def count_lines(name: str) -> int:
 
 
 def check_interrupt(name: str, line: int) -> Iterator[str]:
-    """What is wrong after a KeyboardInterrupt at line number `line` of a run."""
+    """Yields problems after a KeyboardInterrupt at line number `line` of a run."""
     run, before = RUNS[name]
     model = _model(run, before)
     # A finalizer cannot raise: Python reports the exception and goes on.
@@ -93,7 +93,7 @@ def count_requests(name: str, least_bytes: int) -> int:
 
 
 def check_refusal(name: str, number: int, least_bytes: int) -> Iterator[str]:
-    """What is wrong after request number `number` of a run for memory is refused."""
+    """Yields problems after request number `number` of a run for memory is refused."""
     run, before = RUNS[name]
     model = _model(run, before)
     where = f"{name}, refused request {number}"

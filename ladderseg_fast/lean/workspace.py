@@ -57,9 +57,9 @@ class _Use(weakref.ref[object]):
 
 
 class _Memory:
-    """What a workspace knows about its memory, all of which must fit together.
+    """Accounts of a workspace, all of which must fit together.
 
-    What a tensor leaves is noted by the interpreter alone, without a line of Python: nothing can interrupt that, in
+    The end of a tensor is noted by the interpreter alone, without a line of Python: nothing can interrupt that, in
     whichever thread the tensor ends.
     """
 
