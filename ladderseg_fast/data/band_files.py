@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..models.weights import MissingPackageError
+from .file_structure import check_exif
 from .image_header import naming
 
 #: EXIF's tag of the orientation.
@@ -25,6 +26,7 @@ _SIGNATURE, _BEFORE, _BEHIND = 8, 8, 4
 _HEADER_END = _SIGNATURE + _BEFORE + 13 + _BEHIND
 #: Kinds of chunks with a text, the first words of those that may hold an orientation, and the bytes of a keyword.
 _TEXTS, _KEYWORDS, _KEYWORD = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type ", b"XML:com.adobe.xmp\0"), 80
+_EXIF_TEXT = "Raw profile type exif"
 #: Bytes of a chunk that is looked into: as many as Pillow takes of all texts.
 _LARGEST = 1 << 26
 
@@ -47,6 +49,8 @@ def read_tiff_bands(path: Path) -> np.ndarray:
     try:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
+            if max(page.databytecounts, default=0) > path.stat().st_size:  # before tifffile makes room for them
+                raise ValueError("the file is truncated: it has fewer bytes than its pixels")
             pixels: np.ndarray = page.asarray()
             planes = page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
     except MemoryError:
@@ -55,7 +59,7 @@ def read_tiff_bands(path: Path) -> np.ndarray:
         raise OSError(f"{path}: cannot read the image ({_first_line(error)})") from error
     if pixels.ndim == 2:
         return pixels[..., None]
-    return np.moveaxis(pixels, 0, 2) if planes else pixels
+    return np.moveaxis(pixels, 0, 2) if planes and pixels.ndim == 3 else pixels
 
 
 def read_deep_png(path: Path) -> np.ndarray:
@@ -70,9 +74,9 @@ def read_deep_png(path: Path) -> np.ndarray:
     imagecodecs = _package("imagecodecs")
     try:
         pixels: np.ndarray = imagecodecs.png_decode(path.read_bytes())
-    except OSError:
+    except (OSError, MemoryError):
         raise
-    except RuntimeError as error:  # imagecodecs.PngError
+    except Exception as error:  # imagecodecs.PngError, and errors of the text that it makes of libpng's
         raise OSError(f"{path}: cannot read the image ({_first_line(error)})") from error
     return pixels
 
@@ -94,6 +98,9 @@ def png_orientation(path: Path) -> int:
     content = picture.getvalue()
     content = content[:_HEADER_END] + b"".join(chunks) + content[_HEADER_END:]
     with naming(path), Image.open(io.BytesIO(content)) as image:
+        check_exif(image.info.get("exif", b""))
+        # The text has EXIF's bytes as hexadecimal numbers behind three lines.
+        check_exif(bytes.fromhex("".join(image.info.get(_EXIF_TEXT, "").split("\n")[3:])))
         orientation = image.getexif().get(_ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
 

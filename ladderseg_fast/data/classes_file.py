@@ -15,6 +15,9 @@ else:
 
 _TOP_KEYS, _CLASS_KEYS = {"ignore", "ignore_colours", "classes"}, {"name", "colour", "value"}
 
+#: Characters of a value that a message quotes.
+_LONGEST = 100
+
 
 def read_classes(path: Path) -> tuple[LabelSet, LabelValues]:
     """Reads the classes, and the meanings of the values in label images, from TOML such as
@@ -38,7 +41,7 @@ def read_classes(path: Path) -> tuple[LabelSet, LabelValues]:
         )
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # of TOML or of UTF-8
+    except (ValueError, RecursionError) as error:  # of TOML or of UTF-8, or nested too deep
         raise ValueError(f"{path}: not TOML ({error})") from error
     try:
         return _parse(content)
@@ -50,7 +53,7 @@ def _parse(content: dict[str, Any]) -> tuple[LabelSet, LabelValues]:
     _check_keys("the file", content, required={"classes"}, known=_TOP_KEYS)
     ignored = content.get("ignore", [IGNORE_INDEX])
     if not _is_list_of(int, ignored):
-        raise ValueError(f"ignore must be a list of whole numbers, got {ignored!r}")
+        raise ValueError(f"ignore must be a list of whole numbers, got {_shown(ignored)}")
     entries = content["classes"]
     if not _is_list_of(dict, entries):
         raise ValueError("classes must be tables, each under [[classes]]")
@@ -63,11 +66,11 @@ def _parse(content: dict[str, Any]) -> tuple[LabelSet, LabelValues]:
     names = tuple(entry["name"] for entry in entries)
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two classes are called {name!r}")
+            raise ValueError(f"two classes are called {_shown(name)}")
     label_set = LabelSet(names, tuple(tuple(entry["colour"]) for entry in entries))
     ignored_colours = content.get("ignore_colours", [])
     if not _is_list_of(list, ignored_colours) or not all(_is_list_of(int, colour) for colour in ignored_colours):
-        raise ValueError(f"ignore_colours must be a list of colours, got {ignored_colours!r}")
+        raise ValueError(f"ignore_colours must be a list of colours, got {_shown(ignored_colours)}")
     colours = LabelColours(label_set, [tuple(colour) for colour in ignored_colours])
     return label_set, LabelValues(values, ignored, colours)
 
@@ -76,12 +79,12 @@ def _check_class(k: int, entry: dict[str, Any]) -> int:
     """Returns the value of class `k` in the label images."""
     _check_keys(f"class {k}", entry, required={"name", "colour"}, known=_CLASS_KEYS)
     if not isinstance(entry["name"], str) or not entry["name"].strip():
-        raise ValueError(f"class {k}: name must be a text, got {entry['name']!r}")
+        raise ValueError(f"class {k}: name must be a text, got {_shown(entry['name'])}")
     if not _is_list_of(int, entry["colour"]):
-        raise ValueError(f"class {k}: colour must be three numbers from 0 to 255, got {entry['colour']!r}")
+        raise ValueError(f"class {k}: colour must be three numbers from 0 to 255, got {_shown(entry['colour'])}")
     value = entry.get("value", k)
     if not _is_int(value):
-        raise ValueError(f"class {k}: value must be a whole number, got {value!r}")
+        raise ValueError(f"class {k}: value must be a whole number, got {_shown(value)}")
     return value
 
 
@@ -89,13 +92,19 @@ def _check_keys(what: str, table: dict[str, Any], required: set[str], known: set
     for key in sorted(required - set(table)):
         raise ValueError(f"{what} has no key {key!r}")
     for key in sorted(set(table) - known):
-        raise ValueError(f"{what} has an unknown key {key!r}; known are {', '.join(sorted(known))}")
+        raise ValueError(f"{what} has an unknown key {_shown(key)}; known are {', '.join(sorted(known))}")
 
 
 def _is_list_of(kind: type, value: object) -> bool:
     if not isinstance(value, list):
         return False
     return all(_is_int(item) if kind is int else isinstance(item, kind) for item in value)
+
+
+def _shown(value: object) -> str:
+    """`value` as it is quoted in a message: its beginning, if it is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _is_int(value: object) -> bool:

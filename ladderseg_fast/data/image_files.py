@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .band_files import check_tiff_packages, png_orientation, read_deep_png, read_tiff_bands, turned_upright
+from .file_structure import check_exif
 from .image_form import RGB, ImageForm
-from .image_header import ImageHeader, advice, check_ordinary_file, header_of, naming, read_header
+from .image_header import ImageHeader, advice, check_ordinary_file, header_of, naming, open_image, read_header
 from .pixel_form import tiff_pages
 
 #: Pillow's modes of one channel of more than 8 bits, without a sign.
@@ -52,6 +53,8 @@ def _read_rgb(path: Path) -> np.ndarray:
     header, image = _decode(path, check_image_header)
     if header.format == "TIFF" and image.mode != "LAB" and "A" in image.getbands():  # Lab's A is a colour
         _check_alpha_band(path, image, header)
+    if image.mode == "P" and image.palette is None:
+        raise OSError(f"{path}: damaged: a palette image without a palette")
     try:
         return np.asarray(image.convert("RGB"))
     except ValueError as error:
@@ -107,7 +110,7 @@ def read_palette(path: Path) -> np.ndarray | None:
     Raises OSError as read_image does.
     """
     check_ordinary_file(path)
-    with naming(path), Image.open(path) as image:
+    with naming(path), open_image(path) as image:
         colours = image.getpalette()
     return None if colours is None else np.array(colours, np.uint8).reshape(-1, 3)
 
@@ -187,7 +190,7 @@ def verify_checksums(path: Path) -> None:
     """Raises OSError if a checksum in the file is wrong, as far as its format has any: decoding a PNG ignores most."""
     if tiff_pages(path):  # of which Pillow cannot open all; TIFF has none
         return
-    with naming(path), Image.open(path) as image:
+    with naming(path), open_image(path) as image:
         image.verify()
 
 
@@ -206,12 +209,13 @@ def _decode(path: Path, check: Callable[[Path, ImageHeader], None]) -> tuple[Ima
     """Reads the header and, if `check` accepts it, the whole image, and turns it upright."""
     check_ordinary_file(path)
     with naming(path):
-        opened = Image.open(path)
+        opened = open_image(path)
     with opened as image:
         with naming(path):
             header = header_of(path, image)
         check(path, header)
         with naming(path):
             image.load()
+            check_exif(image.info.get("exif", b""))  # a PNG may have it behind its pixels
             ImageOps.exif_transpose(image, in_place=True)
         return header, image

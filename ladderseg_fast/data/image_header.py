@@ -6,17 +6,19 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, TiffImagePlugin
 
+from .file_structure import check_exif, check_structure
 from .pixel_form import PixelForm, TiffTags, pixel_form, tiff_pages, unknown_form
 
 #: What Pillow's decoders raise on damaged files, besides OSError.
 _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError),
-    *(TypeError, LookupError, AttributeError, OverflowError),
+    *(TypeError, LookupError, AttributeError, OverflowError, AssertionError),
 )
 
 #: Advice for a data set of such images.
@@ -58,7 +60,7 @@ def read_header(path: Path) -> ImageHeader:
     check_ordinary_file(path)
     with naming(path):
         try:
-            opened = Image.open(path)
+            opened = open_image(path)
         except Image.UnidentifiedImageError:
             form = unknown_form(path)
             pages = tiff_pages(path)
@@ -81,6 +83,7 @@ def advice(form: PixelForm) -> str:
 
 def header_of(path: Path, image: Image.Image) -> ImageHeader:
     """Returns the header of `image`, which Pillow opened from `path` and need not have decoded."""
+    check_exif(image.info.get("exif", b""))
     # A PNG may have its EXIF data behind the pixels, and Pillow would decode these to get there.
     known = image.format != "PNG" or "exif" in image.info
     orientation = image.getexif().get(_ORIENTATION, 1) if known else 1
@@ -126,6 +129,22 @@ def _frames(image: Image.Image) -> int:
         pages += not image.tag_v2.get(_TIFF_PAGE, 0) & _TIFF_SECONDARY
     image.seek(0)
     return max(1, pages)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Opens an image as Pillow does, after check_structure; Pillow's errors are raised as they are.
+
+    PostScript is not among the formats: Pillow would run Ghostscript for it.
+    """
+    check_structure(path)
+    return Image.open(path, formats=_formats())
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.preinit()  # the usual formats are tried first
+    Image.init()
+    return tuple(name for name in Image.ID if name != "EPS")
 
 
 def check_ordinary_file(path: Path) -> None:

@@ -9,6 +9,8 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image, TiffImagePlugin
 
+from .file_structure import check_tags
+
 #: Bytes that hold the header of any format that is looked at here.
 _HEAD = 1 << 16
 #: Bytes that hold the header of a PNG, of which a data set has thousands.
@@ -142,8 +144,9 @@ def tiff_pages(path: Path) -> list[TiffTags]:
     with open(path, "rb") as file:
         if file.read(4) not in _TIFF_SIGNATURES:
             return []
-        file.seek(0)
         try:
+            check_tags(file, path.stat().st_size)
+            file.seek(0)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of damage, which Pillow warns of, errors tell
                 return list(_tiff_pages(file))

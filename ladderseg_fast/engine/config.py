@@ -556,4 +556,4 @@ def _check_autocast_on_cpu(name: str) -> None:
 
 def _check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise ValueError(f"{key} must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{key} must be one of {', '.join(choices)}, got {value[:100]!r}")

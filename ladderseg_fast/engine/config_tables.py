@@ -133,7 +133,8 @@ def _check_name(source: str, name: str, known: Sequence[str], what: str, prefix:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; is {prefix}{close[0]} meant?" if close else f"; there are {', '.join(known)}"
-        raise ValueError(f"{source}: unknown {what} {prefix}{name}{hint}")
+        shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+        raise ValueError(f"{source}: unknown {what} {prefix}{shown}{hint}")
 
 
 def _parse_value(text: str) -> object:

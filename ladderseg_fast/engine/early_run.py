@@ -4,7 +4,8 @@ from pathlib import Path
 
 from .config_tables import settings_text
 from .git_revision import GitRevision
-from .run_log import Record, RunLog
+from .log_record import Record
+from .run_log import RunLog
 
 
 def config_of_early_run(log: Path) -> bytes | None:

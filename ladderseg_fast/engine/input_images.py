@@ -16,8 +16,8 @@ from ..data import RGB, ImageForm, check_image_size, read_image
 from .tiled.zarr_windows import is_zarr
 from .video import frames_of, is_video
 
-#: Formats that Pillow opens only to say that it cannot read them.
-_STUBS = ("BUFR", "GRIB", "HDF5", "MPEG")
+#: Formats that Pillow opens only to say that it cannot read them, and the one for which it would run a program.
+_STUBS = ("BUFR", "GRIB", "HDF5", "MPEG", "EPS")
 
 #: Digits of a frame's number, at least.
 _FRAME_DIGITS = 6

@@ -3,12 +3,9 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from ..atomic_file import atomic_write
-
-#: A JSON object.
-Record = dict[str, Any]
+from .log_record import Record, check_record
 
 
 class RunLog:
@@ -65,15 +62,17 @@ class RunLog:
 
         Raises:
             OSError: the file does not exist or cannot be read.
-            ValueError: a line is not a record.
+            ValueError: a line is not a record, see check_record; the message names the file and the line.
         """
-        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
-        try:
-            records = [json.loads(line) for line in lines]
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{self.path}: not a log of ladderseg ({error})") from error
-        if not all(isinstance(record, dict) and "kind" in record for record in records):
-            raise ValueError(f"{self.path}: not a log of ladderseg")
+        lines = self.path.read_bytes().split(b"\n")[:-1]
+        records = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+                check_record(record)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{self.path}: not a log of ladderseg: line {number}: {error}") from error
+            records.append(record)
         return records
 
     def cut(self, step: int, batch: int) -> list[Record]:

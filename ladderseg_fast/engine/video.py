@@ -93,7 +93,7 @@ def _open(path: Path) -> "av.InputContainer":  # type: ignore[name-defined]  # n
     """Opens the file `path`."""
     if path.exists() and not path.is_file():
         raise OSError("not an ordinary file")  # the read of a pipe could not be interrupted
-    return _av().open(f"file:{path}")  # a name such as 12:30.mp4 would begin with a protocol
+    return _av().open(f"file:{path}", metadata_errors="replace")  # 12:30.mp4 alone would begin with a protocol
 
 
 def _decoded(packet: "av.Packet") -> "Sequence[av.VideoFrame | None]":  # type: ignore[name-defined]  # noqa: F821

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -76,7 +77,8 @@ class WrittenFiles:
             return False
         # The list may have come with somebody else's run.
         places = [self.path.parent / part for part in (path, *path.parents[:-1])]
-        if any(place.is_symlink() for place in places) or not places[0].is_file():
+        # os.path, unlike pathlib, takes a name that no file can have for one that none has.
+        if any(map(os.path.islink, places)) or not os.path.isfile(places[0]):
             return False
         return not digests or hashlib.sha256(places[0].read_bytes()).hexdigest() in digests
 
@@ -97,7 +99,7 @@ def _digests(lines: list[str]) -> dict[str, set[str]] | None:
         digests: dict[str, set[str]] = {}
         for record in records:
             _enter(digests, record)
-    except (ValueError, TypeError, KeyError, AttributeError):  # it is something else
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):  # it is something else
         return None
     return digests
 

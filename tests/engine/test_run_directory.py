@@ -157,9 +157,14 @@ def test_result_is_the_best_checkpoint_or_the_last(run):
     assert run.result == run.best
 
 
+def step_record(step):
+    return {"kind": "step", "step": step, "epoch": step / 10, "loss": 0.5}
+
+
 def test_log_is_one_record_a_line(run):
     log = RunLog(run.log)
-    records = [{"kind": "step", "step": 1, "loss": 0.5}, {"kind": "evaluation", "step": 1, "iou": {"sky": None}}]
+    scores = {"epoch": 0.1, "miou": 0.5, "pixel_accuracy": 0.5, "iou": {"sky": None}}
+    records = [step_record(1), {"kind": "evaluation", "step": 1} | scores]
     for i, record in enumerate(records, start=1):
         log.append(record)
         assert [json.loads(line) for line in run.log.read_text().splitlines()] == records[:i]
@@ -170,13 +175,13 @@ def test_log_is_cut_after_a_step_and_a_batch(run):
     log = RunLog(run.log)
     early = [
         {"kind": "start"},
-        {"kind": "step", "step": 1},
+        step_record(1),
         {"kind": "resume", "step": 1},
         {"kind": "skip", "step": 1, "batch": 2},
-        {"kind": "step", "step": 2},
+        step_record(2),
         {"kind": "skip", "step": 2, "batch": 4},
     ]
-    late = [{"kind": "skip", "step": 2, "batch": 5}, {"kind": "step", "step": 3}, {"kind": "end", "step": 3}]
+    late = [{"kind": "skip", "step": 2, "batch": 5}, step_record(3), {"kind": "end", "step": 3}]
     for record in early + late:
         log.append(record)
     assert log.cut(step=2, batch=4) == early

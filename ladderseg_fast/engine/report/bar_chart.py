@@ -37,7 +37,9 @@ def bar_chart(rows: Sequence[tuple[str, Sequence[Bar]]]) -> str:
         parts.append(line(x, _TOP - 6, x, height, "grid"))
         parts.append(text(x, 12, f"{percent} %", class_="tick", text_anchor="middle"))
     parts.append(text(_CURVES[0], 12, "over the epochs, 0 to 100 %", class_="tick"))
-    last = max((epoch for _, bars in rows for bar in bars for epoch, _ in bar.course), default=0.0) or 1.0
+    last = max((epoch for _, bars in rows for bar in bars for epoch, _ in bar.course), default=0.0)
+    if last <= 0.0:
+        last = 1.0
     y = float(_TOP)
     for (name, bars), row_height in zip(rows, heights, strict=True):
         parts.append(text(left - 10, y + row_height / 2, name, class_="name", text_anchor="end", dy="0.35em"))

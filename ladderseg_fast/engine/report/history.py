@@ -4,16 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..log_record import Record
 from ..run_directory import RunDirectory
 from ..run_log import RunLog
 
-Record = dict[str, Any]
 #: (epoch, value), in order.
 Points = list[tuple[float, float]]
-
-#: Keys that every release logs.
-_STEP_KEYS = ("step", "epoch", "loss")
-_EVALUATION_KEYS = ("step", "epoch", "miou", "pixel_accuracy", "iou")
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,9 @@ class RunHistory:
     @property
     def _images_per_step(self) -> int | None:
         batch = self.settings.get("training.batch", self.settings.get("batch"))
-        return None if batch is None else batch * self.settings.get("training.accumulate", 1)
+        accumulate = self.settings.get("training.accumulate", 1)
+        # The settings may have come with somebody else's log.
+        return batch * accumulate if isinstance(batch, int) and isinstance(accumulate, int) else None
 
 
 def read_history(path: Path) -> RunHistory:
@@ -101,11 +99,6 @@ def read_history(path: Path) -> RunHistory:
     steps, evaluations = by_kind.get("step", []), by_kind.get("evaluation", [])
     if not steps:
         raise ValueError(f"{directory.log}: holds no step yet")
-    for needed, some in ((_STEP_KEYS, steps), (_EVALUATION_KEYS, evaluations)):
-        for key in needed:
-            if any(key not in record for record in some):
-                kind = some[0]["kind"]
-                raise ValueError(f'{directory.log}: not a log of ladderseg: a record of kind {kind} has no "{key}"')
     start = by_kind.get("start", [{}])[0]
     resumes = by_kind.get("resume", [])
     return RunHistory(

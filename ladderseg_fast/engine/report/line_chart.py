@@ -13,6 +13,8 @@ _WIDTH, _HEIGHT = 560, 250
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 10, 40
 #: A curve has no more points than this; the screen shows no more.
 _MOST_POINTS = 800
+#: Axes of less, which have all values in one place, become one unit long.
+_LEAST_SPAN = 1e-30
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,11 @@ def line_chart(
         label: text of a value at the axis and at a dot.
     """
     low, high = limits
-    last = max(epoch for curve in curves for epoch, _ in curve.points) or 1.0
+    if high - low < _LEAST_SPAN:
+        high = low + 1.0
+    last = max(epoch for curve in curves for epoch, _ in curve.points)
+    if last < _LEAST_SPAN:
+        last = 1.0
     x0, x1, y0, y1 = _LEFT, _WIDTH - _RIGHT, _TOP, _HEIGHT - _BOTTOM
 
     def place(point: tuple[float, float]) -> tuple[float, float]:

@@ -86,7 +86,7 @@ def _summary(run: RunHistory, named: bool) -> str:
     parts = [
         f"{model} ({memory})" if model and memory else None,
         f"on {get('data.kind', get('data'))}" if get("data.kind", get("data")) else None,
-        f"at {size[0]}x{size[1]}" if size else None,
+        f"at {size[0]}x{size[1]}" if isinstance(size, list) and len(size) == 2 else None,
         f"batch {get('training.batch', get('batch'))}" if get("training.batch", get("batch")) else None,
         f"{run.steps[-1]['step']} of {total} steps" if (total := get("training.steps", get("steps"))) else None,
     ]

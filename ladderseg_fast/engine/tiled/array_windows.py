@@ -68,7 +68,9 @@ class MappedWindows(ArrayWindows):
     def _map(self) -> np.ndarray:
         try:
             return self._open_map()
-        except (ValueError, EOFError) as error:  # NumPy's, of a file that is shorter than its header says
+        except MemoryError:
+            raise
+        except Exception as error:  # NumPy's, of a file that is shorter than its header says, or of its header's text
             raise OSError(f"{self._path}: cannot read the array ({error})") from error
 
 

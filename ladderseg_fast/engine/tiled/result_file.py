@@ -1,5 +1,6 @@
 """File of results that is written strip by strip, and continued after an interruption."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -102,12 +103,13 @@ class ResultFile(OpenFile):
             return
         state = self._rows.synchronise()
         self._file.sync()
-        record = {
+        record: dict[str, Any] = {
             "settings": self._settings,
             "length": self._file.length,
             "checksum": self._file.checksum,
             "pixels": state,
         }
+        record["digest"] = _digest(record)
         with atomic_write(self._state_path) as file:
             file.write(json.dumps(record).encode())
         self._safe = self._next
@@ -138,9 +140,11 @@ class ResultFile(OpenFile):
             return None
         try:
             record = json.loads(self._state_path.read_bytes())
+            if record.pop("digest") != _digest(record):
+                raise ValueError("damaged")
             before, state = record["settings"], record["pixels"]
             place = record["length"], record["checksum"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             note(f"{self.path}: begun anew: {self._state_path} is not readable")
             return None
         other = sorted(name for name in {*before, *self._settings} if before.get(name) != self._settings.get(name))
@@ -151,3 +155,8 @@ class ResultFile(OpenFile):
             note(f"{self.path}: begun anew: what is unfinished is not as it was left")
             return None
         return state
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of what the file of the state says, so that damage in it is noticed."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

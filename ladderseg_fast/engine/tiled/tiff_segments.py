@@ -79,11 +79,13 @@ class TiffSegments:
         index = (plane * self._down + down) * self._across + across
         where = f"{self._path}: row {down * self._rows}, column {across * self._columns}"
         offset, count = page.dataoffsets[index], page.databytecounts[index]
+        if not (isinstance(offset, int) and isinstance(count, int) and offset >= 0 and count >= 0):
+            raise OSError(f"{where}: damaged: the place of the pixels is no whole number")
         if not count:  # left out by the writer
             return np.full((rows, columns, page.samplesperpixel // self._planes), page.nodata, page.dtype)
         file = page.parent.filehandle
         file.seek(offset)
-        data = file.read(count)
+        data = file.read(min(count, file.size))  # of which a buffer is made before they are read
         if len(data) < count:
             raise OSError(
                 f"{where}: truncated: {count} bytes of pixels are expected, but the file ends after {len(data)}"

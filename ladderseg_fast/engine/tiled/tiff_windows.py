@@ -5,11 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from ...data.file_structure import check_structure
 from ...models.weights import MissingPackageError
 from .array_windows import MappedWindows
 from .tiff_form import tiff_form
 from .tiff_segments import TiffSegments
 from .windows import OpenFile, check_window
+
+#: Tags that are computed with, as tifffile calls them.
+_WHOLE = ("imagelength", "imagewidth", "samplesperpixel", "rowsperstrip", "tilelength", "tilewidth", "bitspersample")
 
 
 class TiffWindows(OpenFile):
@@ -41,11 +45,11 @@ class TiffWindows(OpenFile):
             self.channels, self.dtype = self._form.channels, self._form.dtype
             self.bits = page.bitspersample if stored else self.dtype.itemsize * 8
             self._stored = _stored(path, page)
-        except (OSError, ValueError, MemoryError):
+        except Exception as error:
             self._file.close()
-            raise
-        except Exception as error:  # tags of a damaged file can be of any type
-            self._file.close()
+            # Of a damaged file tags can be of any type, and tifffile's errors too: ours name the file.
+            if isinstance(error, MemoryError) or str(path) in str(error):
+                raise
             raise OSError(f"{path}: damaged: cannot read the TIFF ({error})") from error
 
     def read(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
@@ -71,6 +75,7 @@ def _open(path: Path) -> Any:
             f'{path}: TIFF files are read in windows by the package tifffile: pip install "ladderseg_fast[tiff]"'
         ) from error
     try:
+        check_structure(path)
         return tifffile.TiffFile(path)
     except OSError:
         raise
@@ -88,6 +93,9 @@ def _only_page(path: Path, file: Any) -> Any:
         raise ValueError(f"{path}: a single picture is expected, but the file holds {len(full)}")
     if not full or 0 in (full[0].imagelength, full[0].imagewidth) or len(full[0].dataoffsets) == 0:
         raise OSError(f"{path}: damaged: the TIFF has no pixels")
+    for name in _WHOLE:
+        if not isinstance(getattr(full[0], name), int):  # tags of a damaged file can be of any type
+            raise OSError(f"{path}: damaged: {name} is no whole number")
     return full[0]
 
 
