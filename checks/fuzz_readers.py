@@ -186,7 +186,7 @@ def run_case(
 
 
 def _unnamed(error: Exception, folder: Path, names: str | None) -> str | None:
-    """What is wrong with the message of a documented error."""
+    """Complaint about the message of a documented error, if there is one."""
     if str(folder) not in str(error) and not (names and re.match(names, str(error))):
         return f"{type(error).__name__} without the file's name: {error}"[:300]
     if len(str(error)) > 4000:
@@ -195,7 +195,7 @@ def _unnamed(error: Exception, folder: Path, names: str | None) -> str | None:
 
 
 def _right(target: Target, folder: Path) -> Any:
-    """What reading the files as they are gives."""
+    """Result of reading the files as they are."""
     name = next(iter(target.files))
     found = target.read(_write(target, name, target.files[name], folder))
     assert target.exact is not None

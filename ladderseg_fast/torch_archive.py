@@ -5,10 +5,12 @@ content: the tensor is then whatever was in memory before.
 """
 
 import errno
+import os
 import pickle
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +30,12 @@ _KNOWN_FLAGS = 0x0808
 #: MS-DOS's attribute of a directory, which torch's reader goes by.
 _DIRECTORY = 0x10
 
+#: Levels of lists and mappings in a file, at most.
+_DEEPEST = 100
+
+#: Bytes that tensors may have besides those in the file, by sharing or repeating elements.
+_REPEATED = 1 << 30
+
 
 def load_torch_file(path: Path) -> Any:
     """Content that torch.save wrote to `path`, on the CPU; nothing in the file is run (torch.load with weights_only).
@@ -41,9 +49,14 @@ def load_torch_file(path: Path) -> Any:
     """
     sizes = None
     with path.open("rb") as file:
+        length = os.fstat(file.fileno()).st_size
         if file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
             sizes = _checked_records(path, file)
     content = _load(path)
+    try:
+        _check_extent(content, length)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     for name, tensor in tensors_in(content):
         if tensor.is_meta or tensor.layout != torch.strided:
             kind = "on the meta device, without values" if tensor.is_meta else f"of layout {tensor.layout}"
@@ -59,6 +72,8 @@ def _checked_records(path: Path, file: BinaryIO) -> list[int]:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             odd = _odd_entry(entries)
+            if odd is None and sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size:
+                raise ValueError("entries overlap")
             damaged = None if odd else archive.testzip()
     except Exception as error:  # damaged headers raise what zipfile documents, and errors of codecs, struct and zlib
         raise _damage(path, error, "not a checkpoint, or a damaged one") from error
@@ -97,6 +112,29 @@ def _load(path: Path) -> Any:
         ) from error
     except Exception as error:  # torch.load documents no exceptions: zip's and its own occur
         raise _damage(path, error, f"not a checkpoint, or a damaged one ({type(error).__name__})") from error
+
+
+def _check_extent(content: Any, length: int) -> None:
+    """Raises ValueError if `content`, from a file of `length` bytes, is larger than such a file can describe.
+
+    A list may hold another many times, and so on, or itself; a tensor may repeat its elements. A few bytes of a file
+    then stand for more than anybody could go through or copy.
+    """
+    items, elements = 0, 0
+    waiting: list[tuple[Any, int]] = [(content, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        items += 1
+        if isinstance(value, torch.Tensor):
+            elements += value.numel() * value.element_size()
+        elif isinstance(value, Mapping):
+            waiting += [(item, depth + 1) for pair in value.items() for item in pair]
+        elif isinstance(value, list | tuple | set | frozenset):
+            waiting += [(item, depth + 1) for item in value]
+        if depth > _DEEPEST or items + len(waiting) > length:
+            raise ValueError("not a checkpoint: lists in it hold themselves, or each other too often")
+        if elements > length + _REPEATED:
+            raise ValueError("not a checkpoint: its tensors repeat their elements too often")
 
 
 def _damage(path: Path, error: Exception, message: str) -> Exception:

@@ -26,6 +26,7 @@ from ..data import (
 from ..engine.config_tables import format_toml
 from ..engine.interrupt import ignore_interrupts
 from ..engine.progress import Progress
+from ..engine.terminal import show
 from .arguments import add_data_options, add_image_form, non_negative_int
 
 #: Sizes that the report lists one by one.
@@ -110,17 +111,17 @@ def run_check(arguments: argparse.Namespace) -> int:
     splits = {split: _open(arguments, split) for split in arguments.split}
     form = find_form(next(iter(splits.values())), arguments.bands, arguments.bits)
     if form != RGB:
-        print(f"{arguments.data}: all images should have {form}")
+        show(f"{arguments.data}: all images should have {form}")
     for split, samples in splits.items():
         samples.expect(form)
         with Progress(sys.stderr, f"check {split}", len(samples), plain_lines=0) as progress:
             found = survey(samples, arguments.workers, lambda done: progress.update(done, ""), ignore_interrupts)
         for problem in found.problems:
-            print(f"ladderseg: error: {problem}", file=sys.stderr)
+            show(f"ladderseg: error: {problem}", stream=sys.stderr)
         warning = absent_classes_warning(samples, found.labelled, found.pixels, found.ignored)
         if warning is not None:
-            print(f"ladderseg: warning: {split}: {warning}", file=sys.stderr)
-        print(report(f"{arguments.data} {split}", found, samples.label_set))
+            show(f"ladderseg: warning: {split}: {warning}", stream=sys.stderr)
+        show(report(f"{arguments.data} {split}", found, samples.label_set))
         broken += found.broken
     return 2 if broken else 0
 
@@ -131,10 +132,10 @@ def run_statistics(arguments: argparse.Namespace) -> int:
     samples.expect(find_form(samples, arguments.bands, arguments.bits))
     with Progress(sys.stderr, "measure bands", len(samples), plain_lines=0) as progress:
         found = band_statistics(samples, arguments.workers, lambda done: progress.update(done, ""), ignore_interrupts)
-    print(f"# {samples.form}, measured in {_images(len(samples))} of {arguments.data} {arguments.split}")
+    show(f"# {samples.form}, measured in {_images(len(samples))} of {arguments.data} {arguments.split}")
     form = found.form
     values = {"bands": form.bands, "bits": form.bits, "mean": list(found.mean), "std": list(found.std)}
-    print(format_toml({"data": values}), end="")
+    show(format_toml({"data": values}).removesuffix("\n"))
     return 0
 
 

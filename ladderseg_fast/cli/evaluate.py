@@ -24,6 +24,7 @@ from ..engine.evaluation import (
 )
 from ..engine.predict import SizeOrOwn
 from ..engine.progress import Progress
+from ..engine.terminal import show
 from ..engine.workers import suitable_workers
 from ..models import SegmentationModel
 from .arguments import add_checkpoint, add_device, add_workers, image_size_or_own, path, positive_float, positive_int
@@ -119,17 +120,17 @@ def _run(arguments: argparse.Namespace, world: World) -> int:
         _predict(job, export)
     if export is not None:
         count = sum(world.gather(export.count))
-        world.first(lambda: print(f"written to {export.directory}: {count} predictions"))
+        world.first(lambda: show(f"written to {export.directory}: {count} predictions"))
     return 0
 
 
 def _report(arguments: argparse.Namespace, job: "_Job", result: DataSetScores, worst: WorstImages | None) -> None:
     """Prints and writes what is asked for of `result`."""
-    print(_title(arguments, job), score_table(result, job.samples.label_set), sep="\n\n")
+    show(f"{_title(arguments, job)}\n\n{score_table(result, job.samples.label_set)}")
     if arguments.json is not None:
         _write_json(arguments, job, result)
     if worst is not None:
-        print(f"written to {arguments.out}: {len(worst.write(job.samples, arguments.out))} images")
+        show(f"written to {arguments.out}: {len(worst.write(job.samples, arguments.out))} images")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import torch
 
 from ..engine import Checkpoint, RunDirectory, build_model, load_checkpoint
+from ..engine.terminal import show
 from ..models.export import OUTPUTS, Pixels, check_packages
 from .arguments import add_checkpoint, path
 
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     pixels = None if arguments.normalised else Pixels(normalisation.mean, normalisation.std, largest)
     model.export_onnx(arguments.file, arguments.output, pixels, _facts(checkpoint), check=not arguments.no_check)
     checked = "not checked" if arguments.no_check else "onnxruntime computes what the model computes"
-    print(f"written to {arguments.file}: {arguments.output} by {checkpoint.model}, {checked}")
+    show(f"written to {arguments.file}: {arguments.output} by {checkpoint.model}, {checked}")
     return 0
 
 

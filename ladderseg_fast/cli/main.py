@@ -13,6 +13,7 @@ from ..cuda.images import KernelsUnavailableError
 from ..engine import Interrupted, NonFiniteError, SystemRefusal
 from ..engine.distributed import check_alone
 from ..engine.refusals import refusals_named
+from ..engine.terminal import show
 from ..models.weights import MissingPackageError
 from . import data, evaluate, export, plan, predict, report, train
 
@@ -72,7 +73,7 @@ def _say(text: str) -> None:
     """Prints one line about the command on stderr, or on stdout if nobody reads stderr."""
     for stream in (sys.stderr, sys.stdout):
         try:
-            print(f"ladderseg: {text}", file=stream, flush=True)
+            show(f"ladderseg: {text}", stream=stream)
             return
         except OSError:
             _silence(stream)

@@ -8,6 +8,7 @@ import torch
 
 from .. import memory
 from ..engine.device import AUTO, find_device
+from ..engine.terminal import show
 from ..lean import MemoryPlan
 from ..memory import Estimate, PlannedParts, PlannedStep
 from ..memory.rates import measure_rates, store_rates
@@ -69,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.calibrate:
         dtype = _DTYPES[arguments.dtype]
         rates = store_rates(device, dtype, measure_rates(device, dtype))
-        print(f"calibrated: {rates}")
+        show(f"calibrated: {rates}")
     common = {
         "dtype": _DTYPES[arguments.dtype],
         "device": device,
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
         planned = PlannedStep(fastest, fastest, 0.0)
     else:
         planned = planner.plan(arguments.budget)
-    print(report(arguments, planned, planner.step.rates.source))
+    show(report(arguments, planned, planner.step.rates.source))
     if arguments.json:
         arguments.json.write_text(json.dumps(as_json(arguments, planned), indent=2) + "\n")
     return 0
@@ -138,7 +139,7 @@ def plan_parts(arguments: argparse.Namespace, common: dict) -> int:
     shape, cuts = (arguments.batch, 3, *arguments.size), arguments.cut_after or None
     planner = memory.parts_planner_for(arguments.model, shape, arguments.devices, cuts, **common)
     planned = planner.fastest if arguments.budget is None else planner.plan(arguments.budget)
-    print(report_of_parts(arguments, planned))
+    show(report_of_parts(arguments, planned))
     if arguments.json:
         arguments.json.write_text(json.dumps(parts_as_json(arguments, planned), indent=2) + "\n")
     return 0

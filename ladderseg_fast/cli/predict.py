@@ -18,6 +18,7 @@ from ..engine.overlay import write_png
 from ..engine.prediction_files import FILE_KINDS, check_packages
 from ..engine.progress import Progress
 from ..engine.refusals import refusals_named
+from ..engine.terminal import in_one_line, show
 from ..engine.threads import map_behind
 from ..engine.video import check_video_package, read_facts
 from ..models import SegmentationModel
@@ -109,9 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.tile is None:
             labelled, images = _label(arguments, found, checkpoint, model)
         else:
-            _note_left_out(found, partial(print, file=sys.stderr, flush=True))
+            _note_left_out(found, partial(show, stream=sys.stderr))
             labelled, images = label_in_tiles(arguments, found.images, checkpoint, model), len(found.images)
-    print(f"labelled {labelled} of {images} images on {device}")
+    show(f"labelled {labelled} of {images} images on {device}")
     return 2 if found.unread or labelled < images else 0
 
 
@@ -246,7 +247,7 @@ class _Reports:
             if self._shrunk is not None:
                 self._shrunk.add(result.image, result.size, result.network_size)
             self._progress.clear()
-            print(f"{result.image}: {', '.join(map(str, result.written))}", flush=True)
+            show(in_one_line(f"{result.image}: {', '.join(map(str, result.written))}"))
             self.labelled += 1
         self._progress.update(self.images, "")
 

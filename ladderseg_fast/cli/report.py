@@ -4,6 +4,7 @@ import argparse
 
 from ..engine import RunDirectory
 from ..engine.report import MOST_RUNS, write_report
+from ..engine.terminal import show
 from .arguments import path
 
 
@@ -33,9 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the page."""
     if arguments.out is None and len(arguments.runs) > 1:
         raise ValueError("a report of several runs needs --out FILE")
-    out = arguments.out or RunDirectory(arguments.runs[0]).report
+    out = arguments.out
+    if out is None:
+        run_directory = RunDirectory(arguments.runs[0])
+        run_directory.check_page()
+        out = run_directory.report
     for directory in arguments.runs:
         RunDirectory(directory).check_output(out)
     write_report(arguments.runs, out)
-    print(f"written to {out}")
+    show(f"written to {out}")
     return 0

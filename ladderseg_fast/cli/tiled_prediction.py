@@ -11,6 +11,7 @@ from ..engine.errors import SystemRefusal
 from ..engine.input_images import InputImage
 from ..engine.progress import Progress
 from ..engine.refusals import refusals_named
+from ..engine.terminal import in_one_line, show
 from ..engine.tiled import FORMATS, KINDS, TiledImage, TileSize, open_results, open_windows, predict_tiled
 from ..engine.tiled.results import result_endings
 from ..engine.tiled.settings import prediction_settings
@@ -91,7 +92,7 @@ def label_in_tiles(
             _note(f"{outputs}: unfinished; the same command continues it")
             raise
         else:
-            print(f"{image}: {outputs}", flush=True)
+            show(in_one_line(f"{image}: {outputs}"))
             labelled += 1
     return labelled
 
@@ -152,7 +153,7 @@ def _format(arguments: argparse.Namespace) -> str:
 
 
 def _note(line: str) -> None:
-    print(f"ladderseg: {line}", file=sys.stderr, flush=True)
+    show(f"ladderseg: {line}", stream=sys.stderr)
 
 
 def _reason(image: InputImage, error: Exception) -> str:

@@ -14,6 +14,7 @@ from ..engine.device import find_devices
 from ..engine.distributed import World, joined
 from ..engine.image_statistics import with_form
 from ..engine.loaders import open_splits
+from ..engine.terminal import show
 from ..engine.typical_size import typical_size
 from ..memory import format_bytes, peak_memory
 from .arguments import (
@@ -67,7 +68,7 @@ def _train(arguments: argparse.Namespace, world: World) -> int:
     config = world.first(lambda: read_settings(arguments))
     training_set, validation_set = open_splits(config.data)
     if not resume and validation_set.whole:
-        print(split_in_words(config, len(training_set), len(validation_set)), file=stream)
+        show(split_in_words(config, len(training_set), len(validation_set)), stream=stream)
     config = with_form(config, training_set, validation_set)
     config = with_size(config, training_set, stream).resolved(len(training_set), world.size, world.local_size)
     directory = RunDirectory(Path(decided(config.output.directory)))
@@ -83,7 +84,7 @@ def _train(arguments: argparse.Namespace, world: World) -> int:
     )
     peak = max(map(peak_memory, find_devices(config.training.device)))
     if world.is_first:
-        print(summary(config, result, directory, len(validation_set), peak))
+        show(summary(config, result, directory, len(validation_set), peak))
     return 0
 
 
@@ -100,10 +101,10 @@ def with_size(config: Config, training_set: SegmentationDataset, stream: TextIO)
     if config.data.size is not None or config.data.data_set.default_size is not None:
         return config
     size, own = typical_size(training_set)
-    print(
+    show(
         f"data.size (--size) is not set: training at {size[0]}x{size[1]}, as the median size of the images is "
         f"{own[0]}x{own[1]} (height x width)",
-        file=stream,
+        stream=stream,
     )
     return replace(config, data=replace(config.data, size=size))
 

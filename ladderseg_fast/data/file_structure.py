@@ -1,4 +1,4 @@
-"""What an image file announces, looked at before a decoder makes room for it; errors are those of a damaged file.
+"""Look at what an image file announces, before a decoder makes room for it.
 
 Decoders believe some of it: a list of tags that all point to the same bytes makes each tag a copy of them, and pages
 that share such a list make it again. Sizes in pixels are limited by Pillow, which looks at them before it decodes.

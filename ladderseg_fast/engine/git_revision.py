@@ -28,7 +28,8 @@ def git_revision(directory: Path) -> GitRevision | None:
 
 def _git(directory: Path, *arguments: str) -> str | None:
     """Output of a git command, or None if it fails."""
-    command = ["git", "-C", str(directory), *arguments]
+    # The repository's own settings may name a program to watch its files.
+    command = ["git", "-c", "core.fsmonitor=false", "-C", str(directory), *arguments]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import TextIO
 
+from .terminal import printable
+
 _BAR_WIDTH = 20
 
 
@@ -54,12 +56,12 @@ class Progress:
             bar = "#" * filled + "." * (_BAR_WIDTH - filled)
             self._rewrite(f"{self._label} [{bar}] {self._line(done, details)}")
         elif self._due(done):
-            self._write(f"{self._label} {self._line(done, details)}\n")
+            self._write(printable(f"{self._label} {self._line(done, details)}") + "\n")
 
     def note(self, text: str) -> None:
         """Prints a line that stays."""
         self.clear()
-        self._write(f"{text}\n")
+        self._write(f"{printable(text)}\n")
 
     def clear(self) -> None:
         """Removes the line that is rewritten in place, so that something else can be printed."""
@@ -78,7 +80,7 @@ class Progress:
     def _rewrite(self, line: str) -> None:
         # One column stays free: a full line would make some terminals scroll.
         columns = shutil.get_terminal_size().columns - 1
-        self._write("\r\x1b[K" + line[:columns])
+        self._write("\r\x1b[K" + printable(line)[:columns])
 
     def _write(self, text: str) -> None:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"

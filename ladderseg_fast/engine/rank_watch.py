@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 
 from torch.distributed import Store
 
+from .terminal import show
+
 #: Seconds between two signs of life.
 _BEAT = 0.5
 #: Looks at another process, `_BEAT` apart, after which it counts as gone if it gave no sign; and if a call to all
@@ -147,7 +149,7 @@ class RankWatch:
         except OSError:  # the run's directory cannot be read any more, which may be why the run failed
             kept = ""
         with suppress(OSError):  # nobody reads stderr any more
-            print(f"ladderseg: error: {failure}{kept}; rank {self._rank} ends, too", file=sys.stderr, flush=True)
+            show(f"ladderseg: error: {failure}{kept}; rank {self._rank} ends, too", stream=sys.stderr)
         self.left()
         os._exit(_STATUS)
 

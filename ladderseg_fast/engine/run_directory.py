@@ -11,6 +11,8 @@ from .tensorboard import EVENTS_SUFFIX
 from .written_files import WrittenFiles
 
 _LOCK, _WRITTEN = ".ladderseg.lock", ".ladderseg.files"
+#: Beginning of a page of `ladderseg report`.
+_PAGE = b"<!DOCTYPE html>"
 
 
 class RunDirectory:
@@ -133,12 +135,44 @@ class RunDirectory:
         # After the list: with it alone, a directory is known to be a run's.
         self.overlays.mkdir(exist_ok=True)
 
+    def check_links(self) -> None:
+        """Raises ValueError if a file that a resumed training writes is a symbolic link to a file elsewhere.
+
+        The directory may have come from somebody else, and the training would replace that file.
+        """
+        folders = (self.overlays, self.tensorboard)
+        own = [*(self.path / name for name in self._names if name != self.report.name), self._written.path, *folders]
+        own += [path for folder in folders if not folder.is_symlink() for path in folder.glob("*")]
+        for path in own:
+            if path.is_symlink() and path.exists() and not self._holds(path):
+                raise ValueError(
+                    f"{path} is a symbolic link to {path.resolve()}, which is not in the run and would be overwritten: "
+                    "put what the run wrote in its place"
+                )
+
+    def check_page(self) -> None:
+        """Raises ValueError if report.html is a symbolic link to a file elsewhere that is no page of HTML."""
+        page = self.report
+        if page.is_symlink() and page.is_file() and not self._holds(page):
+            with page.open("rb") as file:
+                if file.read(len(_PAGE)) != _PAGE:
+                    raise ValueError(
+                        f"{page} is a symbolic link to {page.resolve()}, which is no report and would be overwritten: "
+                        "--out names another file"
+                    )
+
+    def _holds(self, path: Path) -> bool:
+        """Whether `path` leads to a file in this directory."""
+        return path.resolve().is_relative_to(self.path.resolve())
+
     def take_up(self) -> None:
         """Makes the directory ready for its run to continue.
 
         Raises:
             OSError: it cannot be written.
+            ValueError: check_links raises it.
         """
+        self.check_links()
         self.clear_leftovers()
         self.overlays.mkdir(exist_ok=True)
         if not self._written.exists():

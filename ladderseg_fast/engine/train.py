@@ -39,6 +39,7 @@ from .run_directory import RunDirectory
 from .run_log import Record, RunLog
 from .same_training import check_same_training, length_before, names_digest, other_roundings
 from .tensorboard import check_tensorboard
+from .terminal import show
 from .training_result import Evaluation, TrainingResult
 from .validation import Validation
 
@@ -188,13 +189,13 @@ class _Trainer:
         keep_config = resume and self.run.config.exists() and not self.run.config_is_ours()
         warning = look_for_classes(self.training_set)
         if warning is not None:
-            print(f"warning: training images: {warning}", file=self.stream, flush=True)
+            show(f"warning: training images: {warning}", stream=self.stream)
         self.run.create(overwrite, keep_config)
         revision = git_revision(Path.cwd())
         if not keep_config:
             self.run.write_config(config_text(self.config, revision))
         if self.learner.taken is not None:
-            print(self.learner.taken, file=self.stream, flush=True)
+            show(self.learner.taken, stream=self.stream)
         self._say_where()
         return revision
 
@@ -220,10 +221,10 @@ class _Trainer:
         text = f"resumed at step {checkpoint.step} of {steps}"
         if steps != steps_before:
             text += f", formerly of {steps_before}: the learning rate follows the new length"
-        print(text, file=self.stream, flush=True)
+        show(text, stream=self.stream)
         self._say_where()
         for text in other_roundings(self.run.last, state, self.config, self.world.size):
-            print(text, file=self.stream, flush=True)
+            show(text, stream=self.stream)
         try:
             set_random_states(state["random"])
         except ValueError as error:
@@ -231,7 +232,7 @@ class _Trainer:
 
     def _say_where(self) -> None:
         if self.learner.cut is not None:
-            print(self.learner.cut, file=self.stream, flush=True)
+            show(self.learner.cut, stream=self.stream)
 
     def _take_up(self, step: int, new_length: bool) -> tuple[GitRevision | None, list[Record]]:
         """Makes the directory ready to continue after `step` steps; returns the revision of the user's files, and the

@@ -4,8 +4,9 @@ The cost model, in docs/memory.md: a kernel takes max(operations / rate of its k
 largest of the three if the host does not wait for it.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ..lean import MemoryPlan
@@ -75,6 +76,16 @@ class Rates:
     def step_seconds(self, costs: Iterable[Cost], plan: MemoryPlan) -> float:
         """Seconds that a step with `plan` and these costs of its calls takes."""
         return slowness(plan) * sum(self.seconds(cost) for cost in costs)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Rates":
+        """Rates from what to_json returned; TypeError or ValueError if it is something else."""
+        rates = cls(**values)
+        for field in fields(cls):
+            value = getattr(rates, field.name)
+            if field.type in (float, "float") and not (type(value) in (int, float) and 0.0 < value < math.inf):
+                raise ValueError(f"{field.name} must be a positive number")
+        return rates
 
     def to_json(self) -> dict[str, Any]:
         """Dict of numbers and strings, for JSON."""

@@ -46,8 +46,8 @@ def load_rates(device: torch.device, dtype: torch.dtype) -> Rates:
         try:
             known = json.loads(path.read_text())
             if _key(device, dtype) in known:
-                return Rates(**known[_key(device, dtype)])
-        except (TypeError, ValueError) as error:
+                return Rates.from_json(known[_key(device, dtype)])
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not a file of `ladderseg plan --calibrate` ({error}); remove it") from error
     return Rates.default(device.type, torch.get_num_threads())
 
@@ -71,7 +71,7 @@ def store_rates(device: torch.device, dtype: torch.dtype, rates: Rates) -> Path:
         raise OSError("there is no home directory to keep rates in; LADDERSEG_FAST_CACHE may name another")
     known = json.loads(path.read_text()) if path.exists() else {}
     known[_key(device, dtype)] = rates.to_json()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    image_cache.make_directory()
     with atomic_write(path) as file:
         file.write((json.dumps(known, indent=2) + "\n").encode())
     return path

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from PIL import Image
 
@@ -17,7 +18,7 @@ _WIDTH = 1200
 
 def overlay_names(runs: Sequence[RunHistory]) -> list[str]:
     """Names of all images for which a run has an overlay."""
-    names = {path.stem for run in runs for path in run.directory.overlays.glob("*.png")}
+    names = {path.stem for run in runs for path in run.directory.overlays.glob("*.png") if _is_own(path)}
     return sorted(names)
 
 
@@ -38,13 +39,18 @@ def overlay_picture(run: RunHistory, name: str) -> str | None:
         OSError: it cannot be read.
     """
     path = run.directory.overlays / f"{name}.png"
-    if not path.is_file():
+    if not path.is_file() or not _is_own(path):
         return None
     image = read_image(path)
     height, width = image.shape[:2]
     if width > _WIDTH:
         image = resize_image(image, (max(1, round(height * _WIDTH / width)), _WIDTH))
     return element("img", src=f"data:image/png;base64,{_encoded(image_from_array(image))}", alt=f"overlay of {name}")
+
+
+def _is_own(path: Path) -> bool:
+    """Whether the picture `path` is in the run itself: a page that is passed on must not hold what a link leads to."""
+    return not path.is_symlink() and not path.parent.is_symlink()
 
 
 def _encoded(picture: Image.Image) -> str:

@@ -25,6 +25,10 @@ from .svg import element
 #: Runs of one report: as many as there are colours.
 MOST_RUNS = 8
 
+#: Nothing on the page may run or be fetched, whatever got into it.
+_POLICY = """<meta http-equiv="Content-Security-Policy"
+content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">"""
+
 
 def write_report(runs: Sequence[Path], out: Path) -> None:
     """Writes one page to the file `out` from the logs and overlays of `runs`, directories of ladderseg train.
@@ -55,6 +59,7 @@ def report(runs: Sequence[RunHistory]) -> str:
         "head",
         '<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        _POLICY,
         element("title", escape(title)),
         element("style", files(__package__).joinpath("style.css").read_text(encoding="utf-8")),
     )

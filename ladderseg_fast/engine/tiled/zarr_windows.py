@@ -1,5 +1,6 @@
 """Windows of Zarr arrays."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from .windows import check_window
 
 #: Files that say, in formats 3 and 2, that a directory is an array or a group of them.
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
+#: Numbers in the largest chunk that is decoded: it is in memory as a whole.
+_LARGEST = 2**30
 
 
 class ZarrWindows(ArrayWindows):
@@ -37,7 +40,7 @@ def zarr_windows(path: Path) -> ZarrWindows:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is a group, or an array of another kind.
+        ValueError: it is a group, an array of another kind, or its chunks are too large.
         MissingPackageError: (an ImportError) the package zarr is not installed.
     """
     try:
@@ -52,4 +55,7 @@ def zarr_windows(path: Path) -> ZarrWindows:
         raise OSError(f"{path}: cannot read the Zarr array ({error})") from error
     if not hasattr(found, "dtype"):
         raise ValueError(f"{path}: a Zarr group, where one array is expected: name the array in it, such as {path}/0")
+    if math.prod(found.chunks) > _LARGEST:
+        sides = "x".join(map(str, found.chunks))
+        raise ValueError(f"{path}: its chunks of {sides} values are too large to be decoded as a whole")
     return ZarrWindows(found, str(path))
