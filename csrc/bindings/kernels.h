@@ -3,6 +3,8 @@
 // the same parameters after a first one that tells where the kernel runs; bind_kernels.cpp makes it from the function.
 #pragma once
 
+#include <algorithm>
+
 #include "checks.h"
 
 namespace ladderseg::bindings::arguments_of {
@@ -156,6 +158,11 @@ BnReluConv1x1Weight<T> bn_relu_conv1x1_weight(const Checks& checks, const Gradie
   return {grad_output, input, norm, centre, grad_weight};
 }
 
+// A larger dilation than the extents of the maps moves every tap but the middle one out of them, as their largest does.
+inline int64_t least_dilation(int64_t dilation, int64_t height, int64_t width) {
+  return std::min(dilation, std::max({height, width, int64_t(1)}));
+}
+
 template <class T>
 BnReluConv3x3Forward<T> bn_relu_conv3x3_forward(const Checks& checks, const Map& input, int64_t input_first_row,
                                                 const Norm& norm, const Memory& weight, int64_t dilation,
@@ -168,7 +175,8 @@ BnReluConv3x3Forward<T> bn_relu_conv3x3_forward(const Checks& checks, const Map&
   checks.expect(dilation > 0, "dilation must be positive");
   checks.weight(weight, output.c * 9 * checks.padded(input.c));
   checks.statistics(output_mean, output_variance, output.c);
-  return {input, input_first_row, norm, weight, dilation, output, accumulate, output_mean, output_variance};
+  const int64_t least = least_dilation(dilation, input.h, input.w);
+  return {input, input_first_row, norm, weight, least, output, accumulate, output_mean, output_variance};
 }
 
 template <class T>
@@ -187,7 +195,8 @@ BnReluConv3x3Backward<T> bn_relu_conv3x3_backward(const Checks& checks, const Gr
   checks.weight(weight, 9 * checks.padded(grad.c) * checks.padded(input.c));
   checks.grad_weight(grad_weight, 9 * grad.c * input.c);
   checks.sums(sums, input.c);
-  return {grad_output, grad_first_row, input, input_first_row, norm, weight, dilation, grad_input, grad_weight, sums};
+  const int64_t least = least_dilation(dilation, std::max(input.h, grad.h), input.w);
+  return {grad_output, grad_first_row, input, input_first_row, norm, weight, least, grad_input, grad_weight, sums};
 }
 
 template <class T>

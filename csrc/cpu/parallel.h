@@ -7,6 +7,7 @@
 
 #include "ladderseg/contention.h"
 #include "ladderseg/feature_map.h"
+#include "team_order.h"
 
 namespace ladderseg {
 namespace LADDERSEG_ISA {
@@ -25,18 +26,22 @@ LADDERSEG_INLINE Range split(int64_t total, int part, int parts, int64_t grain =
 
 // Runs body(member, team) on a team of `threads`, or fewer if the OpenMP runtime grants fewer.
 template <class Body>
-void parallel(int threads, const Body& body) {
+LADDERSEG_UNWATCHED void parallel(int threads, const Body& body) {
   if (threads <= 1) {
     body(0, 1);
     return;
   }
   start_work();
+  TeamOrder order;
 #pragma omp parallel num_threads(threads)
   {
+    order.begin();
     const int member = omp_get_thread_num();
     body(member, omp_get_num_threads());
     if (member == 0) start_waiting();
+    order.end();
   }
+  order.after_all();
   end_waiting();
 }
 
@@ -45,7 +50,9 @@ LADDERSEG_INLINE void barrier(int team) {
   if (team > 1) {
     const bool first = omp_get_thread_num() == 0;
     if (first) start_waiting();
+    TeamOrder::meet();
 #pragma omp barrier
+    TeamOrder::part();
     if (first) end_waiting();
   }
 }

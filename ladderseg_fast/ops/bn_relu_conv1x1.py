@@ -8,6 +8,7 @@ from .. import _core
 from . import autocast, reference
 from .arguments import BnSums, Gradient, Norm, empty_weight_gradient, readable_weight, statistics_to_write
 from .backend import launch, real_dtype
+from .checks import check_tensors
 from .cost import pixels
 from .kernel import kernel
 from .pointers import feature_map, memories, memory
@@ -34,6 +35,7 @@ def bn_relu_conv1x1(
     Equivalent to: ops.reference.bn_relu_conv1x1.
     """
     refuse_tangents("bn_relu_conv1x1", (x, mean, invstd, gamma, beta, weight))
+    check_tensors(x=x, weight=weight)
     x, weight = autocast.cast(x, weight)
     return _operator(x, mean, invstd, gamma, beta, weight)
 

@@ -10,6 +10,7 @@ from .. import _core
 from . import autocast, reference
 from .arguments import BnSums, Gradient, Norm, Weight, statistics_to_write
 from .backend import backend_of, launch, real_dtype
+from .checks import check_tensors
 from .cost import pixels
 from .kernel import kernel
 from .pointers import feature_map, memories, memory
@@ -50,6 +51,7 @@ def bn_relu_conv3x3(
     Equivalent to: ops.reference.bn_relu_conv3x3.
     """
     refuse_tangents("bn_relu_conv3x3", (x, mean, invstd, gamma, beta, weight))
+    check_tensors(x=x, weight=weight)
     x, weight = autocast.cast(x, weight)
     return _operator(x, mean, invstd, gamma, beta, weight, dilation)
 
@@ -74,6 +76,7 @@ def _operations(x: Tensor, weight: Weight, dilation: int, out: Tensor) -> float:
     pairs = weight.numel() // 9
     if backend_of(x.device).on_gpu:
         return 18.0 * pairs * pixels(out)
+    dilation = min(dilation, max(h, w, 1))  # a larger one does as little
     return 2.0 * _core.conv3x3_products(n, h, w, dilation, pairs // channels, channels, x.dtype == torch.bfloat16)
 
 

@@ -1,5 +1,8 @@
 """Checks of the operators' arguments; each error names the argument and what was expected."""
 
+from collections.abc import Callable
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -8,10 +11,10 @@ from .backend import backend_of, real_dtype
 
 def check_map(name: str, x: Tensor) -> None:
     """Checks that `x` is a floating [N, C, H, W] of a dtype that its device's kernels have."""
+    check_tensors(**{name: x})
     if x.dim() != 4:
         raise ValueError(f"{name} must be [N, C, H, W], got shape {tuple(x.shape)}")
-    if x.layout is not torch.strided:
-        raise TypeError(f"{name} must be dense, got layout {x.layout}")
+    _check_dense(name, x)
     supported = backend_of(x.device).dtypes
     if x.dtype not in supported:
         names = " or ".join(str(dtype).removeprefix("torch.") for dtype in supported)
@@ -22,9 +25,15 @@ def check_map(name: str, x: Tensor) -> None:
 
 def check_like(name: str, tensor: Tensor, reference_name: str, reference: Tensor) -> None:
     """Checks that `tensor` has the dtype and the device of `reference`."""
+    _check_dense(name, tensor)
     _check_dtype(name, tensor, reference.dtype, reference_name)
     if tensor.device != reference.device:
         raise ValueError(f"{name} must be on {reference.device} like {reference_name}, got {tensor.device}")
+
+
+def _check_dense(name: str, tensor: Tensor) -> None:
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"{name} must be dense, got layout {tensor.layout}")
 
 
 def _check_dtype(name: str, tensor: Tensor, expected: torch.dtype, reference_name: str) -> None:
@@ -36,6 +45,7 @@ def check_vector(name: str, vector: Tensor | None, channels: int, reference_name
     """Checks that `vector` is None or [channels], with the real_dtype and the device of `reference`."""
     if vector is None:
         return
+    _check_dense(name, vector)
     if vector.shape != (channels,):
         raise ValueError(
             f"{name} must be [{channels}], one value per channel of {reference_name}, got shape {tuple(vector.shape)}"
@@ -57,10 +67,11 @@ _INTEGERS = (
 )
 
 
-def check_tensor(name: str, x: object) -> None:
-    """Checks that `x` is a tensor, not such as a dictionary of a model's outputs."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+def check_tensors(**arguments: object) -> None:
+    """Checks that the arguments, by their names, are tensors, not such as a dictionary of a model's outputs."""
+    for name, x in arguments.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
 
 
 def check_labels(labels: Tensor) -> None:
@@ -68,6 +79,15 @@ def check_labels(labels: Tensor) -> None:
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
         kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise TypeError(f"labels must be a tensor of an integer dtype, got {kind}; labels.long() converts it")
+    _check_dense("labels", labels)
+
+
+def check_number(name: str, value: object, holds: Callable[[float], bool], expected: str) -> None:
+    """Checks that `value` is a number for which `holds` is true; `expected` says in words when it is."""
+    if not isinstance(value, Real | Tensor):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    if not holds(value):  # type: ignore[arg-type]  # a number, or a tensor that holds one
+        raise ValueError(f"{name} must be {expected}, got {value}")
 
 
 def check_weights_of_classes(class_weights: Tensor) -> None:
@@ -94,6 +114,7 @@ def check_batch_norm(
 
 def check_weight(weight: Tensor, name: str, x: Tensor, kernel_size: int = 1) -> None:
     """Checks that `weight` fits a convolution of `x` (called `name`) with a square kernel."""
+    check_tensors(weight=weight)
     expected = (x.shape[1], kernel_size, kernel_size)
     if weight.dim() != 4 or weight.shape[0] == 0 or weight.shape[1:] != expected:
         shape = ", ".join(map(str, expected))

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .autocast import float32_in_autocast
 from .backend import real_dtype
-from .checks import check_labels, check_map, check_tensor, check_vector, check_weights_of_classes
+from .checks import check_labels, check_map, check_number, check_tensors, check_vector, check_weights_of_classes
 from .transforms import refuse_tangents
 
 #: Dtype to which labels are converted if the core does not read theirs.
@@ -28,8 +28,7 @@ def scores_and_weights(
         ValueError: label_smoothing is not in [0, 1].
         RuntimeError: the operator `name` would lose tangents, or the gradient of class_weights.
     """
-    check_tensor("logits", logits)
-    check_tensor("labels", labels)
+    check_tensors(logits=logits, labels=labels)
     logits = float32_in_autocast(logits)
     if class_weights is not None:
         check_weights_of_classes(class_weights)
@@ -43,8 +42,7 @@ def scores_and_weights(
 
 def check_label_smoothing(label_smoothing: float) -> None:
     """Checks that `label_smoothing` is a share."""
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+    check_number("label_smoothing", label_smoothing, lambda share: 0.0 <= share <= 1.0, "in [0, 1]")
 
 
 def check_labelled_scores(logits: Tensor, labels: Tensor, class_weights: Tensor | None) -> None:
@@ -63,6 +61,14 @@ def check_labelled_scores(logits: Tensor, labels: Tensor, class_weights: Tensor 
 def readable(labels: Tensor) -> Tensor:
     """Contiguous labels in a dtype that the core reads."""
     return labels.to(_READABLE.get(labels.dtype, labels.dtype)).contiguous()
+
+
+def are_counted(labels: Tensor, ignore_index: int) -> Tensor:
+    """Whether a label is another than `ignore_index`, which may be no number of their dtype: torch would cut it."""
+    limits = torch.iinfo(labels.dtype)
+    if not limits.min <= ignore_index <= limits.max:
+        return torch.ones_like(labels, dtype=torch.bool)
+    return labels != ignore_index
 
 
 def invalid_label(labels: Tensor, pixel: int, classes: int, ignore_index: int) -> str:

@@ -34,11 +34,12 @@ def operator(name: str, schema: str) -> Callable[[Callable[..., Any]], Any]:
 
     Its tensors have their values in memory (the negative bit is resolved), and no tangents.
     """
+    names = [argument.split("=")[0].split()[-1] for argument in schema[1 : schema.index(")")].split(", ")]
 
     def register(function: Callable[..., Any]) -> Any:
         def implementation(*arguments: Any) -> Any:
             refuse_tangents(name, (argument for argument in arguments if isinstance(argument, Tensor)))
-            return function(*map(_resolved, arguments))
+            return function(*map(_in_memory, names, arguments))
 
         implementation.__doc__ = function.__doc__
         return torch.library.custom_op(f"ladderseg_fast::{name}", implementation, mutates_args=(), schema=schema)
@@ -46,8 +47,18 @@ def operator(name: str, schema: str) -> Callable[[Callable[..., Any]], Any]:
     return register
 
 
-def _resolved(argument: Any) -> Any:
-    return argument.resolve_neg() if isinstance(argument, Tensor) and argument.is_neg() else argument
+def _in_memory(name: str, argument: Any) -> Any:
+    """The argument `name`, without the negative bit if it is a tensor.
+
+    Raises:
+        ValueError: its memory has been freed. Torch itself does not look, and the process ends when it reads such a
+            tensor.
+    """
+    if not isinstance(argument, Tensor):
+        return argument
+    if argument.layout is torch.strided and argument.untyped_storage().nbytes() == 0 and argument.numel() > 0:
+        raise ValueError(f"{name} has no memory: its storage has been freed, as fully sharded training does")
+    return argument.resolve_neg() if argument.is_neg() else argument
 
 
 def no_double_backward(operator: Any) -> None:

@@ -1,12 +1,10 @@
 """Soft Dice loss of upsampled logits, alone and with the cross entropy, without full-resolution probabilities."""
 
-import math
-
 import torch
 from torch import Tensor
 
 from . import reference
-from .checks import check_labels
+from .checks import check_labels, check_number
 from .labelled_scores import scores_and_weights
 from .registration import reference_of
 from .upsample import plain_upsample
@@ -153,7 +151,8 @@ def _nan_like(loss: Tensor) -> Tensor:
 
 
 def _check_constants(smooth: float, eps: float) -> None:
-    if not 0.0 <= smooth < math.inf:
-        raise ValueError(f"smooth must be finite and not negative, got {smooth}")
-    if not 0.0 < eps < math.inf:
-        raise ValueError(f"eps must be finite and positive, got {eps}")
+    check_number("smooth", smooth, lambda value: 0.0 <= value <= _LARGEST, "finite and not negative")
+    check_number("eps", eps, lambda value: 0.0 < value <= _LARGEST, "finite and positive")
+
+
+_LARGEST = torch.finfo(torch.float64).max

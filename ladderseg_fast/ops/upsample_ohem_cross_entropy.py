@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .backend import real_dtype
-from .checks import check_labels, check_weights_of_classes
-from .labelled_scores import check_label_smoothing, check_labelled_scores, readable, scores_and_weights
+from .checks import check_labels, check_number, check_weights_of_classes
+from .labelled_scores import are_counted, check_label_smoothing, check_labelled_scores, readable, scores_and_weights
 from .layout import pixel_major
 from .loss_kernels import write_pixel_losses
 from .registration import operator, reference_of
@@ -108,8 +108,8 @@ def _plain(
 
 def _checked_selection(threshold: float | None, min_kept: int | float) -> int | float:
     """Checks both; returns min_kept as Python's int or float, whichever of NumPy's numbers it is."""
-    if threshold is not None and not 0.0 < threshold <= 1.0:
-        raise ValueError(f"threshold must be a probability in (0, 1] or None, got {threshold}")
+    if threshold is not None:
+        check_number("threshold", threshold, lambda value: 0.0 < value <= 1.0, "a probability in (0, 1] or None")
     kept = _python_number(min_kept)
     if isinstance(kept, float) and not 0.0 <= kept <= 1.0:
         raise ValueError(f"min_kept must be a share in [0, 1] if it is a float, got {kept}")
@@ -117,7 +117,11 @@ def _checked_selection(threshold: float | None, min_kept: int | float) -> int | 
         raise ValueError(f"min_kept must not be negative, got {kept}")
     if threshold is None and kept == 0:
         raise ValueError("min_kept must be positive if threshold is None, otherwise no pixel is kept")
-    return kept
+    return kept if isinstance(kept, float) else min(kept, _ALL)
+
+
+#: A number of pixels that no batch has.
+_ALL = torch.iinfo(torch.int64).max
 
 
 def _python_number(min_kept: int | float) -> int | float:
@@ -164,7 +168,7 @@ def _hardest(
     cutoff = losses.new_full((), torch.inf)
     if min_kept > 0:
         # Ignored pixels have loss 0: no larger than any other, so they come last.
-        counted = (labels != ignore_index).sum()
+        counted = are_counted(labels, ignore_index).sum()
         cutoff = kth_largest(losses, _number_of(min_kept, counted))
     if threshold is not None:
         cutoff = cutoff.clamp(max=-math.log(threshold))

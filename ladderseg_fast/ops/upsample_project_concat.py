@@ -8,7 +8,7 @@ from . import autocast, reference
 from .arguments import BnSums, Gradient, Norm, readable_weight
 from .backend import launch
 from .bn_relu_conv1x1 import bn_relu_conv1x1_backward
-from .checks import check_like, check_map
+from .checks import check_like, check_map, check_tensors
 from .cost import pixels
 from .kernel import kernel
 from .pointers import feature_map, memory
@@ -43,6 +43,7 @@ def upsample_project_concat(
     Equivalent to: ops.reference.upsample_project_concat.
     """
     refuse_tangents("upsample_project_concat", (coarse, skip, mean, invstd, gamma, beta, weight))
+    check_tensors(coarse=coarse, skip=skip, weight=weight)
     skip, coarse, weight = autocast.cast(skip, coarse, weight)
     return _operator(coarse, skip, mean, invstd, gamma, beta, weight)
 

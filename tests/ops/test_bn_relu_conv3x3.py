@@ -97,6 +97,16 @@ class TestBnReluConv3x3(BnConvOperatorSuite):
         monkeypatch.setattr(backend_of(torch.device("cpu")), "allow_tf32", False)
         assert_near(evaluate(self.operator(), arguments)["output 0"], exact["output 0"], "in float32", tolerance=2e-6)
 
+    @pytest.mark.real_use
+    @pytest.mark.parametrize("dilation", [1 << 31, (1 << 63) - 1])
+    @pytest.mark.parametrize("size", [(2, 3, 4, 7, 5), (1, 3, 9, 1, 5)], ids=str)
+    def test_dilation_beyond_the_map(self, size: tuple[int, ...], dilation: int) -> None:
+        """Whatever it is, every tap but the middle one is outside: the same as the size of the map."""
+        arguments = self.prepared((*size, max(size[2:4])))
+        expected = evaluate(self.reference(), arguments)
+        for key, actual in evaluate(self.operator(), arguments | {"dilation": dilation}).items():
+            assert_near(actual, expected[key], key, tolerance=1e-5)
+
     @pytest.mark.parametrize("dilation", [0, -1])
     def test_dilation_is_positive(self, dilation: int) -> None:
         with pytest.raises(ValueError, match=r"\bdilation\b"):

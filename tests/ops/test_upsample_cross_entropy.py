@@ -142,6 +142,13 @@ class TestUpsampleCrossEntropy(DifferentiableOperatorSuite):
                     torch.zeros(2, 4, 2, 3), torch.zeros(2, 5, 6, dtype=torch.int64), label_smoothing=label_smoothing
                 )
 
+    @pytest.mark.parametrize("label_smoothing", [None, "0.1", 1j])
+    def test_label_smoothing_is_no_number(self, label_smoothing: object) -> None:
+        logits, labels = torch.zeros(2, 4, 2, 3), torch.zeros(2, 5, 6, dtype=torch.int64)
+        for implementation in (ops, ops.reference):
+            with pytest.raises(TypeError, match=r"label_smoothing must be in \[0, 1\], got"):
+                implementation.upsample_cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
     @pytest.mark.parametrize("label", [4, -1, 2**40])
     def test_label_out_of_range_of_losses(self, label: int) -> None:
         arguments = self.prepared(self.small)

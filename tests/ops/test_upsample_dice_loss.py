@@ -131,6 +131,7 @@ def test_same_bits_every_time() -> None:
         ({"eps": 0.0}, "eps"),
         ({"eps": torch.inf}, "eps"),
         ({"eps": -1.0}, "eps"),
+        ({"eps": 10**400}, "eps"),
     ],
     ids=str,
 )
@@ -169,3 +170,13 @@ def test_opcheck(name: str) -> None:
     overload = getattr(torch.ops.ladderseg_fast, name).default
     for weights in (None, torch.rand(4)):
         torch.library.opcheck(overload, (logits.float().requires_grad_(), labels, weights, IGNORED, 0.1, True))
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize("name", ["smooth", "eps"])
+def test_constants_that_are_no_numbers(name: str) -> None:
+    logits, labels = torch.zeros(1, 2, 2, 2), torch.zeros(1, 4, 4, dtype=torch.int64)
+    for implementation in (ops, ops.reference):
+        for value in (None, "1", 1j):
+            with pytest.raises(TypeError, match=rf"{name} must be finite and .*, got {value!r}"):
+                implementation.upsample_dice_loss(logits, labels, **{name: value})

@@ -187,3 +187,25 @@ def test_opcheck(selection: tuple) -> None:
     logits, labels = logits_and_labels(2, 5, 4, 6, 13, 17)
     overload = torch.ops.ladderseg_fast.upsample_hardest_pixels.default
     torch.library.opcheck(overload, (logits.float(), labels, IGNORED, *selection, True))
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(
+    "dtype, ignored", [(torch.int32, -(1 << 63)), (torch.uint8, 256), (torch.uint8, -256)], ids=str
+)
+def test_no_label_can_be_the_ignored_one(dtype: torch.dtype, ignored: int) -> None:
+    """Torch cuts a number to the dtype that it compares with it: these all to label 0."""
+    logits, labels = random(1, 4, 3, 5, seed=1).float(), torch.arange(60).view(1, 6, 10).remainder(4)
+    expected = ops.upsample_cross_entropy(logits, labels)
+    for min_kept in (60, 1.0):
+        loss = ops.upsample_ohem_cross_entropy(logits, labels.to(dtype), None, ignored, None, min_kept)
+        assert_near(loss, expected, f"min_kept {min_kept}", tolerance=1e-6)
+
+
+@pytest.mark.real_use
+def test_more_pixels_than_there_are_numbers() -> None:
+    logits, labels = random(1, 4, 3, 5, seed=1), torch.zeros(1, 6, 10, dtype=torch.int64)
+    expected = ops.upsample_cross_entropy(logits, labels)
+    for implementation in (ops, ops.reference):
+        loss = implementation.upsample_ohem_cross_entropy(logits, labels, threshold=None, min_kept=1 << 64)
+        assert_near(loss, expected, "all are kept")

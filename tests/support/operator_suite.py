@@ -264,6 +264,25 @@ class OperatorSuite(ABC):
             with pytest.raises(ValueError, match=rf"\b{key}\b"):
                 self.operator()(**arguments)
 
+    @pytest.mark.real_use
+    def test_what_is_no_tensor(self) -> None:
+        """Torch's own error for it is a RuntimeError."""
+        for key in (*self.maps, *(key for key in self.like_maps if key in self.prepared(self.small))):
+            for value in (None, {"out": torch.zeros(1)}):
+                with pytest.raises((TypeError, RuntimeError), match=rf"\b{key}\b"):
+                    self.operator()(**self.prepared(self.small) | {key: value})
+
+    @pytest.mark.real_use
+    def test_tensors_without_memory_of_their_own(self) -> None:
+        """Sparse ones, and those whose storage has been freed: torch ends the process when it reads the latter."""
+        for key, value in self.prepared(self.small, gradients=False).items():
+            if isinstance(value, Tensor):
+                freed = value.clone()
+                freed.untyped_storage().resize_(0)
+                for other, error in ((value.to_sparse(), TypeError), (freed, ValueError)):
+                    with pytest.raises(error, match=rf"\b{key}\b"):
+                        self.operator()(**self.prepared(self.small, gradients=False) | {key: other})
+
     def test_other_dtypes(self, refused_dtype: torch.dtype) -> None:
         arguments = self.prepared(self.small, refused_dtype, gradients=False)
         with pytest.raises(TypeError, match=rf"\b({'|'.join(self.maps)})\b.*float32"):

@@ -11,7 +11,7 @@ namespace {
 
 bool always() { return true; }
 
-#if defined(__x86_64__)
+#if defined(LADDERSEG_X86)
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -24,7 +24,7 @@ bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf
 
 const InstructionSet kInstructionSets[] = {
     {"baseline", always, &baseline::kernels_float32, &baseline::kernels_float64, nullptr},
-#if defined(__x86_64__)
+#if defined(LADDERSEG_X86)
     {"avx2", has_avx2, &avx2::kernels_float32, &avx2::kernels_float64, nullptr},
     {"avx512", has_avx512, &avx512::kernels_float32, &avx512::kernels_float64, nullptr},
 #if defined(LADDERSEG_BFLOAT16)
