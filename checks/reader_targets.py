@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from ladderseg_fast.engine.first_weights import read_first_weights
 from ladderseg_fast.engine.report.history import read_history
 from ladderseg_fast.engine.report.page import report
 from ladderseg_fast.engine.run_log import RunLog
-from ladderseg_fast.engine.tiled import LabelFile, open_windows
+from ladderseg_fast.engine.tiled import ResultFile, RowForm, open_windows
 from ladderseg_fast.engine.training_result import TrainingResult
 from ladderseg_fast.engine.video import frames_of, read_facts
 from ladderseg_fast.engine.written_files import WrittenFiles
@@ -300,22 +301,25 @@ def _zarr_root(path: Path) -> Path:
 
 
 def _unfinished(folder: Path) -> tuple[dict[str, bytes], Read]:
-    size, colours = (40, 30), np.zeros((256, 3), np.uint8)
+    form = RowForm((40, 30), palette=np.zeros((256, 3), np.uint8))
 
-    def begin(path: Path, format: str) -> LabelFile:
-        return LabelFile(path, format, size, colours, {"model": "a", "tile": 64})
+    def begin(path: Path, format: str) -> ResultFile:
+        return ResultFile(path, format, form, {"model": "a", "tile": 64})
+
+    def rows(top: int, bottom: int, label: int) -> Any:
+        return SimpleNamespace(top=top, bottom=bottom, labels=np.full((bottom - top, form.size[1]), label, np.uint8))
 
     files = {}
     for name, format in (("l.png", "png"), ("l.tif", "tiff"), ("l.npy", "npy")):
         with begin(folder / name, format) as labels:
-            labels.write(np.ones((8, 30), np.uint8))
+            labels.write(rows(0, 8, 1))
             labels.synchronise()
         files |= {f"{name}{end}": (folder / f"{name}{end}").read_bytes() for end in (".partial.json", ".partial")}
 
     def finish(path: Path) -> object:
         name = path.name.partition(".partial")[0]
         with begin(path.with_name(name), {"png": "png", "tif": "tiff", "npy": "npy"}[name[2:]]) as labels:
-            labels.write(np.full((size[0] - labels.rows, size[1]), 2, np.uint8))
+            labels.write(rows(labels.rows, form.size[0], 2))
             labels.finish()
         return None
 

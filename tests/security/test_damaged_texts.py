@@ -3,6 +3,7 @@
 import json
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from ladderseg_fast.engine.config_tables import build_config, read_config_file
 from ladderseg_fast.engine.report.history import read_history
 from ladderseg_fast.engine.report.page import report
 from ladderseg_fast.engine.run_log import RunLog
-from ladderseg_fast.engine.tiled import LabelFile
+from ladderseg_fast.engine.tiled import ResultFile, RowForm
 from ladderseg_fast.engine.written_files import WrittenFiles
 
 #: A record of each kind with one thing wrong in it, and the message.
@@ -96,25 +97,25 @@ def test_list_of_files_with_a_name_that_no_file_has(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["png", "tiff", "npy"])
-@pytest.mark.parametrize("change", ["rows", "length", "labels", "deep"])
+@pytest.mark.parametrize("change", ["rows", "length", "pixels", "deep"])
 def test_state_of_unfinished_labels_that_is_damaged(tmp_path, format, change):
     """They begin anew: a state that was changed says nothing."""
     path, notes, size = tmp_path / "labels", [], (40, 30)
 
-    def begin() -> LabelFile:
-        return LabelFile(path, format, size, np.zeros((256, 3), np.uint8), {"tile": 64}, notes.append)
+    def begin() -> ResultFile:
+        return ResultFile(path, format, RowForm(size, palette=np.zeros((256, 3), np.uint8)), {"tile": 64}, notes.append)
 
     with begin() as labels:
-        labels.write(np.ones((8, 30), np.uint8))
+        labels.write(SimpleNamespace(top=0, bottom=8, labels=np.ones((8, 30), np.uint8)))
         labels.synchronise()
     state = tmp_path / "labels.partial.json"
     record = json.loads(state.read_text())
     if change == "rows":
-        record["labels"]["rows"] = 5
+        record["pixels"]["rows"] = 5
     elif change == "length":
         record["length"] = "5"
-    elif change == "labels":
-        record["labels"] = None
+    elif change == "pixels":
+        record["pixels"] = None
     state.write_text("[" * 100_000 if change == "deep" else json.dumps(record))
     with begin() as labels:
         assert labels.rows == 0
