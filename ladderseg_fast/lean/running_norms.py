@@ -12,7 +12,7 @@ from .joint_batch import BatchNorm
 
 
 class RunningNorms:
-    """What the kernels of one pass normalise with, from running statistics as they are in this pass.
+    """Norms for the kernels of one pass, from running statistics as they are in this pass.
 
     On a GPU, a norm that is asked for is computed together with all others of the pass: a launch for each would take
     the host, and often the device, longer than the arithmetic.

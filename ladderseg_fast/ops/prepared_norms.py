@@ -1,4 +1,4 @@
-"""What kernels normalise with from running statistics, on a GPU of many batch norms in one launch."""
+"""Norms for the kernels from running statistics, on a GPU of many batch norms in one launch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
