@@ -3,7 +3,7 @@
 A lean step calls none of the modules inside a network: it takes their parameters and does their computation itself.
 It would ignore any other edit of a module (another activation in its place, a hook, another stride), so such edits are
 refused. Examining every module of a network takes milliseconds. The result is therefore stored, and each step only
-compares the modules with it, which the core does in a tenth of a millisecond.
+compares the modules with it, which the core does in a fraction of a millisecond.
 """
 
 from collections.abc import Callable, Sequence
