@@ -8,6 +8,7 @@ import torch
 
 from ladderseg_fast import MemoryPlan, list_models
 from ladderseg_fast.models.registry import full_name
+from ladderseg_fast.ops.backend import backend_of
 
 #: At 2 x 256x512 on two x86 cores the checkpointing steps are a fifth faster so, and plain is not slower (NOTES.md).
 CHANNELS_LAST = True
@@ -33,7 +34,10 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, default=2, metavar="N", help="images per step (default: 2)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="of maps; a 16-bit one, for CUDA only, in torch.autocast"
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="of maps; a 16-bit one in torch.autocast: bfloat16, and on CUDA float16",
     )
     parser.add_argument("--threads", type=positive, metavar="N", help="default: what torch chooses")
     parser.add_argument("--warmup", type=positive, default=2, metavar="N", help="steps that are not timed (default: 2)")
@@ -54,8 +58,13 @@ def parsed_step(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def check_dtype(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if options.dtype != "float32" and options.device != "cuda":
-        parser.error(f"--dtype {options.dtype} needs --device cuda")
+    """Ends the program unless there are kernels for --dtype on --device, as far as this machine can tell."""
+    if options.device == "cuda" or options.dtype == "float32":
+        return
+    if options.dtype == "float16":
+        parser.error("--dtype float16 needs --device cuda")
+    if DTYPES[options.dtype] not in backend_of(torch.device(options.device)).dtypes:
+        parser.error(f"--dtype {options.dtype} on the CPU needs AVX512-BF16")
 
 
 def autocast(options: argparse.Namespace) -> AbstractContextManager:

@@ -68,7 +68,8 @@ def _add_statistics(actions: "argparse._SubParsersAction[argparse.ArgumentParser
         description="Compute mean and standard deviation of each band over all pixels of all images of a split, and "
         "print them as lines of a configuration file.",
         epilog="The values are shares of the greatest that a band can have: 255 for 8 bits, 65535 for 16. They do not "
-        "depend on the number of workers, and all images count at their own size. Labels are not read. A training "
+        "depend on the number of workers, and all images count at their own size, without the pixels that a TIFF says "
+        "have no data (GDAL_NODATA, in all bands). Labels are not read: what they ignore counts. A training "
         "computes the same for images that are not RGB of 8 bits if its configuration has none.",
     )
     _add_source(statistics)
@@ -132,9 +133,10 @@ def run_statistics(arguments: argparse.Namespace) -> int:
     samples.expect(find_form(samples, arguments.bands, arguments.bits))
     with Progress(sys.stderr, "measure bands", len(samples), plain_lines=0) as progress:
         found = band_statistics(samples, arguments.workers, lambda done: progress.update(done, ""), ignore_interrupts)
-    show(f"# {samples.form}, measured in {_images(len(samples))} of {arguments.data} {arguments.split}")
-    form = found.form
-    values = {"bands": form.bands, "bits": form.bits, "mean": list(found.mean), "std": list(found.std)}
+    left_out = f", without {found.no_data} pixels of no data" if found.no_data else ""
+    show(f"# {samples.form}, measured in {_images(len(samples))} of {arguments.data} {arguments.split}{left_out}")
+    measured, form = found.normalisation, found.normalisation.form
+    values = {"bands": form.bands, "bits": form.bits, "mean": list(measured.mean), "std": list(measured.std)}
     show(format_toml({"data": values}).removesuffix("\n"))
     return 0
 

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 import torch
 
 from .. import memory
+from ..data.image_form import MOST_BANDS, RGB, check_form
+from ..engine.config_tables import build_config, read_config_file
 from ..engine.device import AUTO, find_device
 from ..engine.terminal import show
 from ..lean import MemoryPlan
 from ..memory import Estimate, PlannedParts, PlannedStep
 from ..memory.rates import measure_rates, store_rates
 from ..memory.symbolic import StepShape
+from ..ops.backend import backend_of
 from .arguments import add_cut_after, image_size, model_name, path, positive_int
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -32,6 +35,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--model", type=model_name, default="ladder_densenet121", metavar="NAME", help="default: %(default)s"
     )
     parser.add_argument("--classes", type=positive_int, default=19, metavar="K", help="default: %(default)s")
+    images = parser.add_mutually_exclusive_group()
+    images.add_argument(
+        "--bands", type=positive_int, metavar="N", help=f"channels of the images, 1 to {MOST_BANDS} (default: 3, RGB)"
+    )
+    images.add_argument(
+        "--config", type=path, metavar="FILE", help="take the bands of this configuration, such as RUN/config.toml"
+    )
     parser.add_argument("--size", type=image_size, default=(1024, 2048), metavar="HxW", help="default: 1024x2048")
     parser.add_argument("--batch", type=positive_int, default=2, metavar="N", help="images per step (default: 2)")
     parser.add_argument("--budget", type=size_of_memory, metavar="SIZE", help="budget, such as 8GiB (default: none)")
@@ -67,12 +77,15 @@ def run(arguments: argparse.Namespace) -> int:
     device = torch.device(arguments.device)
     if (arguments.max_batch or arguments.max_size) and arguments.budget is None:
         raise ValueError("--max-batch and --max-size need a --budget")
+    dtype, arguments.bands = _DTYPES[arguments.dtype], _bands(arguments)
+    if dtype not in backend_of(device).dtypes:
+        needed = "AVX512-BF16" if dtype == torch.bfloat16 else "a GPU: --device cuda"
+        raise ValueError(f"--dtype {arguments.dtype} has no kernels on {device}: it needs {needed}")
     if arguments.calibrate:
-        dtype = _DTYPES[arguments.dtype]
         rates = store_rates(device, dtype, measure_rates(device, dtype))
         show(f"calibrated: {rates}")
     common = {
-        "dtype": _DTYPES[arguments.dtype],
+        "dtype": dtype,
         "device": device,
         "optimizer": arguments.optimizer,
         "num_classes": arguments.classes,
@@ -80,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.devices > 1 or arguments.cut_after:
         return plan_parts(arguments, common)
     batch, size = largest_that_fits(arguments, common)
-    planner = memory.planner_for(arguments.model, (batch, 3, *size), **common)
+    planner = memory.planner_for(arguments.model, (batch, arguments.bands, *size), **common)
     if arguments.budget is None:
         fastest = planner.fastest
         planned = PlannedStep(fastest, fastest, 0.0)
@@ -92,14 +105,33 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _bands(arguments: argparse.Namespace) -> int:
+    """Channels of the images: --bands, or those of the configuration --config, or RGB's three."""
+    if arguments.bands is not None:
+        check_form(arguments.bands, None)
+        return arguments.bands
+    if arguments.config is None:
+        return RGB.bands
+    return build_config([read_config_file(arguments.config)]).data.form.bands
+
+
 def largest_that_fits(arguments: argparse.Namespace, common: dict) -> tuple[int, tuple[int, int]]:
     """Batch and size: the ones asked for, or the largest of the one that --max-batch or --max-size leaves open."""
     if arguments.max_batch:
-        batch = memory.largest_batch(arguments.model, arguments.size, budget=arguments.budget, **common)
+        batch = memory.largest_batch(
+            arguments.model, arguments.size, budget=arguments.budget, in_channels=arguments.bands, **common
+        )
         # Where not even the fewest fit, planning them says so, and what would help.
         return max(batch, memory.least_batch(arguments.model, arguments.size)), arguments.size
     if arguments.max_size:
-        found = memory.largest_size(arguments.model, arguments.size, arguments.batch, budget=arguments.budget, **common)
+        found = memory.largest_size(
+            arguments.model,
+            arguments.size,
+            arguments.batch,
+            budget=arguments.budget,
+            in_channels=arguments.bands,
+            **common,
+        )
         return arguments.batch, found
     return arguments.batch, arguments.size
 
@@ -136,7 +168,7 @@ def plan_parts(arguments: argparse.Namespace, common: dict) -> int:
     """Prints the table of a model on several devices; returns 0."""
     if arguments.max_batch or arguments.max_size:
         raise ValueError("--max-batch and --max-size are for one device, not for --devices")
-    shape, cuts = (arguments.batch, 3, *arguments.size), arguments.cut_after or None
+    shape, cuts = (arguments.batch, arguments.bands, *arguments.size), arguments.cut_after or None
     planner = memory.parts_planner_for(arguments.model, shape, arguments.devices, cuts, **common)
     planned = planner.fastest if arguments.budget is None else planner.plan(arguments.budget)
     show(report_of_parts(arguments, planned))
@@ -211,6 +243,7 @@ def _step_as_json(arguments: argparse.Namespace, shape: StepShape) -> dict:
     """The settings that the command was given."""
     return {
         "model": arguments.model,
+        "bands": arguments.bands,
         "batch": shape.batch,
         "size": [shape.height, shape.width],
         "dtype": arguments.dtype,

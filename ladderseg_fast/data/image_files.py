@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from .band_files import check_tiff_packages, png_orientation, read_deep_png, read_tiff_bands, turned_upright
+from .big_endian_tiff import as_ordinary_tiff, is_big_endian_bigtiff
 from .file_structure import check_exif
 from .image_form import RGB, ImageForm
 from .image_header import ImageHeader, advice, check_ordinary_file, header_of, naming, open_image, read_header
@@ -208,8 +210,12 @@ def _check_alpha_band(path: Path, image: Image.Image, header: ImageHeader) -> No
 def _decode(path: Path, check: Callable[[Path, ImageHeader], None]) -> tuple[ImageHeader, Image.Image]:
     """Reads the header and, if `check` accepts it, the whole image, and turns it upright."""
     check_ordinary_file(path)
+    ordinary: BinaryIO | None = None
+    if is_big_endian_bigtiff(path):
+        check(path, read_header(path))
+        ordinary = as_ordinary_tiff(path)
     with naming(path):
-        opened = open_image(path)
+        opened = open_image(path) if ordinary is None else Image.open(ordinary)
     with opened as image:
         with naming(path):
             header = header_of(path, image)

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from PIL import Image, TiffImagePlugin
 
+from .big_endian_tiff import is_big_endian_bigtiff
 from .file_structure import check_exif, check_structure
-from .pixel_form import PixelForm, TiffTags, pixel_form, tiff_pages, unknown_form
+from .pixel_form import PixelForm, TiffTags, pixel_form, tiff_form, tiff_pages, unknown_form
 
 #: What Pillow's decoders raise on damaged files, besides OSError.
 _DECODER_ERRORS = (
@@ -59,6 +60,12 @@ def read_header(path: Path) -> ImageHeader:
     """Reads the header and decodes nothing. Raises OSError as read_image does, as far as the header shows it."""
     check_ordinary_file(path)
     with naming(path):
+        if is_big_endian_bigtiff(path):  # which Pillow would warn of
+            check_structure(path)
+            pages = tiff_pages(path)
+            if not pages:
+                raise OSError("damaged TIFF")
+            return _header_of_tiff(pages, tiff_form(pages[0]))
         try:
             opened = open_image(path)
         except Image.UnidentifiedImageError:

@@ -20,7 +20,8 @@ _PNG_HEAD = 26
 TiffTags = TiffImagePlugin.ImageFileDirectory_v2
 
 #: First bytes of a TIFF and of a BigTIFF, in either order of bytes.
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+BIG_ENDIAN_BIGTIFF = b"MM\0+"
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", BIG_ENDIAN_BIGTIFF)
 #: TIFF 6.0's tags.
 _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA, _FORMAT = 258, 262, 277, 338, 339
 #: Photometric interpretations: what they are called, and the bands that they are made of.
@@ -158,12 +159,15 @@ def _tiff_pages(file: BinaryIO) -> Iterator[TiffTags]:
     header = file.read(8)
     if header[2:4] in (b"+\0", b"\0+"):
         header += file.read(8)
-    place, places = TiffTags(header).next, set[int]()
+    order = header[:2]
+    if header[:4] == BIG_ENDIAN_BIGTIFF:  # which Pillow knows by its other order of bytes only
+        header = b"II+\0" + header[4:]
+    place, places = TiffTags(header, prefix=order).next, set[int]()
     while place:
         if place in places:
             raise ValueError("the list of pages is a circle")
         places.add(place)
-        tags = TiffTags(header)
+        tags = TiffTags(header, prefix=order)
         file.seek(place)
         tags.load(file)
         yield tags

@@ -43,9 +43,10 @@ def _statistics(config: Config, training_set: SegmentationDataset, stream: TextI
         )
         progress.note(
             f"data.mean and data.std are not set: those of the {training_set.form} of {count} training images are "
-            f"{_listed(found.mean)} and {_listed(found.std)}"
+            f"{_listed(found.normalisation.mean)} and {_listed(found.normalisation.std)}"
+            + (f", without {found.no_data} pixels of no data" if found.no_data else "")
         )
-    return found
+    return found.normalisation
 
 
 def _listed(values: tuple[float, ...]) -> str:

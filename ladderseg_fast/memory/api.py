@@ -24,15 +24,15 @@ from .symbolic import StepShape, on_meta, trace
 _MOST_PIXELS = 1 << 40
 
 
-def _no_names(name: str, num_classes: int) -> LeanModel:
+def _no_names(name: str, num_classes: int, in_channels: int) -> LeanModel:
     raise ValueError(f"no model named {name!r} is known")
 
 
-_model_of_name: Callable[[str, int], LeanModel] = _no_names
+_model_of_name: Callable[[str, int, int], LeanModel] = _no_names
 
 
-def resolve_names_by(create: Callable[[str, int], LeanModel]) -> None:
-    """Registers `create`, which makes a model without memory from its name and number of classes.
+def resolve_names_by(create: Callable[[str, int, int], LeanModel]) -> None:
+    """Registers `create`, which makes a model without memory from its name, and its numbers of classes and channels.
 
     A higher layer, which knows the models, calls this.
     """
@@ -54,7 +54,7 @@ def plan(
 
     Args:
         model: a SegmentationModel, or the name of one (list_models()).
-        input_shape: shape [N, C, H, W] of the images.
+        input_shape: shape [N, C, H, W] of the images; C is also the channels of a `model` that is a name.
         dtype: dtype of the feature maps; with a 16-bit one, on CUDA only, the step is in a region of torch.autocast.
         budget: bytes, or a text such as "8GiB"; covers everything that Estimate.parts names.
         device: device of the step; without a GPU here, the planner assumes the launches of a GTX 1080.
@@ -134,12 +134,15 @@ def largest_batch(
     device: torch.device | str = "cpu",
     optimizer: str = "adam",
     num_classes: int = 19,
+    in_channels: int = 3,
 ) -> int:
     """Largest number of images of `size` (height, width) whose step fits `budget`; 0 if `least_batch` does not fit.
 
-    The other arguments are those of `plan`.
+    `in_channels` are those of the images, if `model` is a name; the other arguments are those of `plan`.
     """
-    step = _step(model, (1, None, *size), dtype, device, optimizer, num_classes, None)
+    step = _step(
+        model, (1, in_channels if isinstance(model, str) else None, *size), dtype, device, optimizer, num_classes, None
+    )
     return _largest(step, parse_bytes(budget), lambda batch: replace(step.shape, batch=batch))
 
 
@@ -161,15 +164,24 @@ def largest_size(
     device: torch.device | str = "cpu",
     optimizer: str = "adam",
     num_classes: int = 19,
+    in_channels: int = 3,
 ) -> tuple[int, int]:
     """Largest (height, width) at which a batch fits: multiples of 64 in about the proportions of `size`.
 
-    The other arguments are those of `plan`.
+    `in_channels` are those of the images, if `model` is a name; the other arguments are those of `plan`.
 
     Raises:
         BudgetError: not even the smallest size that batch norm can train on fits.
     """
-    step = _step(model, (batch, None, *size), dtype, device, optimizer, num_classes, None)
+    step = _step(
+        model,
+        (batch, in_channels if isinstance(model, str) else None, *size),
+        dtype,
+        device,
+        optimizer,
+        num_classes,
+        None,
+    )
     height, width = size
 
     def scaled(rows: int) -> StepShape:
@@ -249,7 +261,7 @@ def _step(
     rates: Rates | None,
 ) -> StepEstimator:
     if isinstance(model, str):
-        model = _model_of_name(model, num_classes)
+        model = _model_of_name(model, num_classes, input_shape[1] or 3)
     device = torch.device(device)
     batch, channels, height, width = input_shape
     if channels not in (None, model.in_channels):

@@ -49,7 +49,7 @@ def load_rates(device: torch.device, dtype: torch.dtype) -> Rates:
                 return Rates.from_json(known[_key(device, dtype)])
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path}: not a file of `ladderseg plan --calibrate` ({error}); remove it") from error
-    return Rates.default(device.type, torch.get_num_threads())
+    return Rates.default(device.type, torch.get_num_threads(), bfloat16=dtype == torch.bfloat16)
 
 
 def rates_file() -> Path | None:

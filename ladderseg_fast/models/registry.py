@@ -102,9 +102,9 @@ def create_model(
     )
 
 
-def _without_memory(name: str, num_classes: int) -> SegmentationModel:
+def _without_memory(name: str, num_classes: int, in_channels: int) -> SegmentationModel:
     with torch.device("meta"):
-        return create_model(name, num_classes)
+        return create_model(name, num_classes, in_channels)
 
 
 resolve_names_by(_without_memory)

@@ -48,6 +48,27 @@ def test_without_a_budget_the_fastest(capsys: pytest.CaptureFixture[str]) -> Non
     assert "predicted time: 1.00 of the fastest plan's" in capsys.readouterr().out
 
 
+def test_bands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of --bands or of a run's configuration; images and the first convolution are larger."""
+    file, config = tmp_path / "plan.json", tmp_path / "config.toml"
+    config.write_text("[data]\nbands = 7\nbits = 16\n")
+    parts = []
+    for options in ([], ["--bands", "7"], ["--config", str(config)], ["--bands", "7", "--devices", "2"]):
+        assert main([*STEP, *options, "--json", str(file)]) == 0
+        parts.append(json.loads(file.read_text()))
+        assert parts[-1]["bands"] == (7 if options else 3)
+    assert parts[1] == parts[2]
+    more, usual = (part["parts_bytes"]["images and labels"] for part in (parts[1], parts[0]))
+    assert more - usual == 4 * 64 * 128 * 4 * 4
+    assert main([*STEP, "--bands", "33"]) == 2
+    assert "bands must be 1 to 32, got 33" in capsys.readouterr().err
+
+
+def test_type_without_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*STEP, "--device", "cpu", "--dtype", "float16"]) == 2
+    assert "--dtype float16 has no kernels on cpu: it needs a GPU" in capsys.readouterr().err
+
+
 def test_largest_batch(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*STEP, "--budget", "208MB", "--max-batch"]) == 0
     found = int(re.search(r"(\d+) x 64x128", capsys.readouterr().out)[1])

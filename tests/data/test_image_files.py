@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ladderseg_fast.data import read_annotation, read_image
+from ladderseg_fast.data import ImageForm, read_annotation, read_image
+from ladderseg_fast.data.image_header import read_header
 
 
 @pytest.mark.parametrize(("mode", "colour", "expected"), [("L", 90, (90, 90, 90)), ("RGBA", (1, 2, 3, 128), (1, 2, 3))])
@@ -70,3 +71,44 @@ def test_every_truncation_is_an_error_that_names_the_file(tmp_path):
         with pytest.raises(OSError, match=r"part\.png: ") as caught:
             read_image(part)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        (3, {"photometric": "rgb"}),
+        (3, {"photometric": "rgb", "compression": "zlib", "tile": (16, 16)}),
+        (3, {"photometric": "rgb", "extratags": [(274, 3, 1, 6, True)]}),
+        (1, {"photometric": "minisblack"}),
+        (1, {"photometric": "miniswhite"}),
+        (1, {"photometric": "palette", "colormap": np.arange(768, dtype=np.uint16).reshape(3, 256) * 85}),
+        (4, {"photometric": "separated"}),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_big_endian_bigtiff_is_read_as_others(tmp_path, channels, options):
+    """Pillow takes it for a TIFF of another kind."""
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, channels), np.uint8).squeeze()
+    images = []
+    for kind in ({"byteorder": "<"}, {"byteorder": ">", "bigtiff": True}):
+        tifffile.imwrite(tmp_path / "a.tif", pixels, **kind, **options)
+        images.append(read_image(tmp_path / "a.tif"))
+    assert np.array_equal(*images)
+    header = read_header(tmp_path / "a.tif")
+    assert header.size == images[0].shape[:2]
+
+
+def test_big_endian_bigtiff_that_cannot_be_used(tmp_path):
+    tifffile, path = pytest.importorskip("tifffile"), tmp_path / "a.tif"
+    deep = np.random.default_rng(0).integers(0, 65536, (40, 50, 4)).astype(np.uint16)
+    tifffile.imwrite(path, deep, photometric="minisblack", planarconfig="contig", byteorder=">", bigtiff=True)
+    assert np.array_equal(read_image(path, ImageForm(4, 16)), deep)
+    with pytest.raises(ValueError, match=r"a\.tif: the image has 16 bits per channel, grey"):
+        read_image(path)
+    tifffile.imwrite(path, deep[..., :3].astype(np.uint8), photometric="rgb", byteorder=">", bigtiff=True)
+    content = path.read_bytes()
+    for length in (20, 300, len(content) - 100):
+        path.write_bytes(content[:length])
+        with pytest.raises(OSError, match=r"a\.tif: cannot read the image"):
+            read_image(path)

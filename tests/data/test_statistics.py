@@ -11,6 +11,8 @@ from ladderseg_fast.data import ImageFolder, band_statistics, find_form
 from ladderseg_fast.data import statistics as module
 from ladderseg_fast.engine.config_tables import Layer, build_config, read_config_file
 
+tifffile = pytest.importorskip("tifffile")
+
 
 def opened(root: Path) -> ImageFolder:
     data = ImageFolder(root, "train")
@@ -32,15 +34,15 @@ def test_statistics_are_numpys(tmp_path, monkeypatch, bands, dtype):
     monkeypatch.setattr(module, "_AT_ONCE", 100)
     found = band_statistics(data)
     mean, std = expected(data)
-    np.testing.assert_allclose(found.mean, mean, rtol=1e-12)
-    np.testing.assert_allclose(found.std, std, rtol=1e-12)
-    assert found.form == data.form
+    np.testing.assert_allclose(found.normalisation.mean, mean, rtol=1e-12)
+    np.testing.assert_allclose(found.normalisation.std, std, rtol=1e-12)
+    assert found.normalisation.form == data.form
     assert band_statistics(data, workers=2) == found
 
 
 def test_statistics_of_rgb(tmp_path):
     data = opened(make_folder(tmp_path))
-    found = band_statistics(data)
+    found = band_statistics(data).normalisation
     np.testing.assert_allclose((found.mean, found.std), expected(data), rtol=1e-12)
 
 
@@ -53,7 +55,7 @@ def test_large_values_lose_nothing(tmp_path):
         pixels[0, 0] = 65534
         save_tiff(data.files(index)[0], pixels)
     share = 1 / (24 * 32)
-    assert band_statistics(data).std[0] == pytest.approx((share * (1 - share)) ** 0.5 / 65535, rel=1e-15)
+    assert band_statistics(data).normalisation.std[0] == pytest.approx((share * (1 - share)) ** 0.5 / 65535, rel=1e-15)
 
 
 def test_band_of_one_value(tmp_path):
@@ -66,6 +68,38 @@ def test_band_of_one_value(tmp_path):
         band_statistics(data)
 
 
+def save_with_no_data(path: Path, pixels: np.ndarray, value: str) -> None:
+    tags = [(42113, "s", 0, value, True)]
+    tifffile.imwrite(path, pixels, photometric="minisblack", planarconfig="contig", extratags=tags)
+
+
+@pytest.mark.parametrize("value", ["0", "0.0", "65535", "-9999", "nan", "none"])
+def test_pixels_of_no_data_are_left_out(tmp_path, value, capsys):
+    """GDAL's value counts where only some bands have it, and so does one that no band can have."""
+    data = opened(make_bands(tmp_path, (24, 32), 4))
+    nothing = {"0": 0, "0.0": 0, "65535": 65535}.get(value)
+    kept = []
+    for index in range(len(data)):
+        pixels = data.image(index).copy()
+        pixels[:5] = pixels[5, :, 1] = nothing or 0
+        save_with_no_data(data.files(index)[0], pixels, value)
+        kept.append(pixels[0 if nothing is None else 5 :].reshape(-1, 4) / 65535)
+    found = band_statistics(data)
+    assert (found.pixels, found.no_data) == (len(np.concatenate(kept)), 0 if nothing is None else 3 * 5 * 32)
+    np.testing.assert_allclose(found.normalisation.mean, np.concatenate(kept).mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.normalisation.std, np.concatenate(kept).std(axis=0), rtol=1e-12)
+    assert main(["data", "statistics", "--data", "folder", "--root", str(tmp_path)]) == 0
+    assert ("train, without 480 pixels of no data\n" in capsys.readouterr().out) == (nothing is not None)
+
+
+def test_images_without_data(tmp_path):
+    data = opened(make_bands(tmp_path, (24, 32), 4))
+    for index in range(len(data)):
+        save_with_no_data(data.files(index)[0], np.zeros((24, 32, 4), np.uint16), "0")
+    with pytest.raises(ValueError, match="no pixel of any image has data"):
+        band_statistics(data)
+
+
 def test_command(tmp_path, capsys):
     """Its output is a file of configuration."""
     root = make_bands(tmp_path / "data")
@@ -74,7 +108,7 @@ def test_command(tmp_path, capsys):
     assert text.startswith("# 4 bands of 16 bits, measured in 3 images of folder train\n[data]\n")
     (tmp_path / "bands.toml").write_text(text)
     config = build_config([read_config_file(tmp_path / "bands.toml"), Layer("test", {})])
-    assert config.data.normalisation == band_statistics(opened(root))
+    assert config.data.normalisation == band_statistics(opened(root)).normalisation
 
 
 def test_check_knows_bands(tmp_path, capsys):

@@ -24,6 +24,13 @@ def test_defaults_say_so() -> None:
     assert load_rates(CPU, torch.float32).source.startswith("defaults")
 
 
+def test_bfloat16_has_defaults_of_its_own() -> None:
+    usual, half = (load_rates(CPU, dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert half.source.endswith("and bfloat16")
+    assert all(getattr(half, kind) > getattr(usual, kind) for kind in KINDS if kind != "cross_entropy")
+    assert half.bandwidth == usual.bandwidth  # its maps have half the bytes
+
+
 def test_measured_rates_are_found_again() -> None:
     with threads(1):
         rates = measure_rates(CPU, torch.float32)
