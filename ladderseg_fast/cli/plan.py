@@ -124,15 +124,8 @@ def largest_that_fits(arguments: argparse.Namespace, common: dict) -> tuple[int,
         # Where not even the fewest fit, planning them says so, and what would help.
         return max(batch, memory.least_batch(arguments.model, arguments.size)), arguments.size
     if arguments.max_size:
-        found = memory.largest_size(
-            arguments.model,
-            arguments.size,
-            arguments.batch,
-            budget=arguments.budget,
-            in_channels=arguments.bands,
-            **common,
-        )
-        return arguments.batch, found
+        common = {"budget": arguments.budget, "in_channels": arguments.bands, **common}
+        return arguments.batch, memory.largest_size(arguments.model, arguments.size, arguments.batch, **common)
     return arguments.batch, arguments.size
 
 

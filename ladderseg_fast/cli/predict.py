@@ -88,6 +88,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="N",
         help="read images of up to N pixels (default: 179 million, since a damaged file may announce any number)",
     )
+    parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out images, and frames of videos, whose results are all there, whatever made them",
+    )
     add_tile_options(parser)
     add_device(parser)
     parser.set_defaults(run=run)
@@ -103,6 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
     model = build_model(checkpoint, device)
     if isinstance(arguments.size, tuple):
         check_network_size(arguments.size, model.min_size)
+    if arguments.skip_existing:
+        _leave_out_done(found, _endings(arguments))
     out.mkdir(parents=True, exist_ok=True)
     if any(FILE_KINDS[name].coloured for name in arguments.write):
         _write_legend(out / _LEGEND, found.images, checkpoint.label_set)
@@ -163,13 +170,25 @@ def _find(arguments: argparse.Namespace) -> InputImages:
     inputs = [read_list(sys.stdin.buffer) if given == _LIST else given for given in arguments.images]
     if arguments.tile is None:
         check_packages(arguments.write)
-        endings = [FILE_KINDS[name].ending for name in arguments.write]
-    else:
-        endings = tiled_endings(arguments)
-    found = find_images(inputs, arguments.out, arguments.recursive, endings)
+    found = find_images(inputs, arguments.out, arguments.recursive, _endings(arguments))
     if found.has_videos:
         check_video_package()
     return found
+
+
+def _endings(arguments: argparse.Namespace) -> list[str]:
+    """Ends of the names of an image's results."""
+    if arguments.tile is not None:
+        return tiled_endings(arguments)
+    return [FILE_KINDS[name].ending for name in arguments.write]
+
+
+def _leave_out_done(found: InputImages, endings: Collection[str]) -> None:
+    """Takes the images that have their results out of `found`; frames of videos are looked at one by one."""
+    left = [image for image in found.images if image.is_video or not image.has_results(endings)]
+    if len(left) < len(found.images):
+        print(f"ladderseg: {len(found.images) - len(left)} images have their results already", file=sys.stderr)
+    found.images = left
 
 
 def _write_legend(file: Path, images: Sequence[InputImage], label_set: LabelSet) -> None:
@@ -192,9 +211,10 @@ def _results(
     arguments: argparse.Namespace, found: InputImages, checkpoint: Checkpoint, model: SegmentationModel
 ) -> Generator[_Result, None, None]:
     """Results of all images, in their order. Threads read the next images and write the last ones."""
+    shown, endings = pictures(found.images, arguments.every), _endings(arguments)
     labelled = label_images(
         model,
-        pictures(found.images, arguments.every),
+        (image for image in shown if not (arguments.skip_existing and image.has_results(endings))),
         checkpoint.normalisation,
         checkpoint.size,
         arguments.size,

@@ -211,11 +211,13 @@ def _decode(path: Path, check: Callable[[Path, ImageHeader], None]) -> tuple[Ima
     """Reads the header and, if `check` accepts it, the whole image, and turns it upright."""
     check_ordinary_file(path)
     ordinary: BinaryIO | None = None
-    if is_big_endian_bigtiff(path):
+    with naming(path):
+        other = is_big_endian_bigtiff(path)
+    if other:
         check(path, read_header(path))
         ordinary = as_ordinary_tiff(path)
     with naming(path):
-        opened = open_image(path) if ordinary is None else Image.open(ordinary)
+        opened = open_image(path) if ordinary is None else Image.open(ordinary, formats=("TIFF",))
     with opened as image:
         with naming(path):
             header = header_of(path, image)

@@ -41,6 +41,10 @@ class InputImage:
         """Path of the result whose name ends with `ending`, such as "_labels.png"."""
         return self.result.with_name(self.result.name + ending)
 
+    def has_results(self, endings: Collection[str]) -> bool:
+        """Whether its results whose names end with `endings` are all there."""
+        return all(self.output(ending).exists() for ending in endings)
+
     def read(self, form: ImageForm, least: int) -> np.ndarray:
         """Pixels [H, W, bands] of the form `form`.
 

@@ -140,9 +140,8 @@ def largest_batch(
 
     `in_channels` are those of the images, if `model` is a name; the other arguments are those of `plan`.
     """
-    step = _step(
-        model, (1, in_channels if isinstance(model, str) else None, *size), dtype, device, optimizer, num_classes, None
-    )
+    channels = in_channels if isinstance(model, str) else None
+    step = _step(model, (1, channels, *size), dtype, device, optimizer, num_classes, None)
     return _largest(step, parse_bytes(budget), lambda batch: replace(step.shape, batch=batch))
 
 
@@ -173,15 +172,8 @@ def largest_size(
     Raises:
         BudgetError: not even the smallest size that batch norm can train on fits.
     """
-    step = _step(
-        model,
-        (batch, in_channels if isinstance(model, str) else None, *size),
-        dtype,
-        device,
-        optimizer,
-        num_classes,
-        None,
-    )
+    channels = in_channels if isinstance(model, str) else None
+    step = _step(model, (batch, channels, *size), dtype, device, optimizer, num_classes, None)
     height, width = size
 
     def scaled(rows: int) -> StepShape:

@@ -15,18 +15,8 @@ from ..ops.cost import Cost
 #: Share of a step's time lost on the CPU if maps have no room between their pixels (benchmarks/NOTES.md).
 _CLOSE_PIXELS = 0.06
 
-#: Operations a second of one thread of the CPU of benchmarks/NOTES.md, by kind of kernel in the order of Rates, for maps
-#: of float32.
-_ON_CPU = {
-    "conv1x1_forward": 86e9,
-    "conv1x1_backward": 95e9,
-    "conv3x3_forward": 68e9,
-    "conv3x3_backward": 69e9,
-    "stem": 85e9,
-    "cross_entropy": 20e9,
-}
-#: Its rates for maps of bfloat16, relative to these (benchmarks/NOTES.md, "bfloat16 on the CPU"): 3x3 convolutions take
-#: 0.79 of the time, for 16/9 of the products. Backward's 1x1 convolutions have the rate of a whole training step.
+#: Rates on the CPU for maps of bfloat16, relative to float32's (benchmarks/NOTES.md, "bfloat16 on the CPU"). There, 3x3
+#: convolutions take 0.79 of the time for 16/9 of the products. Backward's 1x1 convolutions have a whole step's rate.
 _FASTER_IN_BFLOAT16 = {
     "conv1x1_forward": 1.9,
     "conv1x1_backward": 1.5,
@@ -78,13 +68,17 @@ class Rates:
                 asynchronous=True,
                 source="defaults for a GPU",
             )
-        faster = _FASTER_IN_BFLOAT16 if bfloat16 else {}
-        maps = " and bfloat16" if bfloat16 else ""
+        faster = _FASTER_IN_BFLOAT16 if bfloat16 else dict.fromkeys(_FASTER_IN_BFLOAT16, 1.0)
         return Rates(
-            *(_ON_CPU[kind] * threads * faster.get(kind, 1.0) for kind in _ON_CPU),
+            conv1x1_forward=86e9 * threads * faster["conv1x1_forward"],
+            conv1x1_backward=95e9 * threads * faster["conv1x1_backward"],
+            conv3x3_forward=68e9 * threads * faster["conv3x3_forward"],
+            conv3x3_backward=69e9 * threads * faster["conv3x3_backward"],
+            stem=85e9 * threads * faster["stem"],
+            cross_entropy=20e9 * threads,
             bandwidth=10e9,
             call=150e-6,
-            source=f"defaults for {threads} threads{maps}",
+            source=f"defaults for {threads} threads" + (" and bfloat16" if bfloat16 else ""),
         )
 
     def seconds(self, cost: Cost) -> float:

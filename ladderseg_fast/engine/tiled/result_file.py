@@ -78,7 +78,7 @@ class ResultFile(OpenFile):
                 self._file.begin()
             self._rows = _WRITERS[format](self._file, form, state)
             self._next = self._safe = self.rows
-            self._complete = False
+            self._complete = self._finished = False
             if state is not None:
                 note(f"{path}: continued from row {self.rows} of {form.size[0]}")
         except BaseException:
@@ -125,11 +125,14 @@ class ResultFile(OpenFile):
         """Completes the file, and gives it the name `path`. Raises OSError as `write`."""
         self.complete()
         self._file.put_in_place(self._target)
+        self._finished = True
         self._state_path.unlink(missing_ok=True)
         self._file.close()
 
     def close(self) -> None:
-        """Lets go of the files; an unfinished one can be continued."""
+        """Lets go of the files. An unfinished one can be continued; one without safe rows, which cannot, is removed."""
+        if not self._finished and not self._state_path.exists():
+            self._file.path.unlink(missing_ok=True)
         self._file.close()
 
     def _beside(self, ending: str) -> Path:

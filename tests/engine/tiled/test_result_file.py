@@ -191,6 +191,14 @@ def test_labels_without_a_state_begin_anew(tmp_path):
         assert file.rows == 0
 
 
+def test_nothing_is_left_of_a_file_without_safe_rows(tmp_path, format):
+    with begin(tmp_path / "a", format) as file:
+        file.write(rows(0, 40))
+    assert names(tmp_path) == []
+    unfinished(tmp_path / "a", format)
+    assert names(tmp_path) == [f"a{PARTIAL}", f"a{STATE}"]
+
+
 def test_two_processes_do_not_write_the_same_labels(tmp_path):
     with begin(tmp_path / "a", "png") as first:
         with pytest.raises(BlockingIOError, match="a.partial: another process writes this file"):
