@@ -2,8 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Any
 
 from ..data import above_pixel_limit
 from ..engine import Checkpoint
@@ -14,7 +15,7 @@ from ..engine.refusals import refusals_named
 from ..engine.terminal import in_one_line, show
 from ..engine.tiled import FORMATS, KINDS, TiledImage, TileSize, open_results, open_windows, predict_tiled
 from ..engine.tiled.results import result_endings
-from ..engine.tiled.settings import prediction_settings
+from ..engine.tiled.settings import image_settings, prediction_settings
 from ..models import SegmentationModel
 from ..models.weights import MissingPackageError
 from .arguments import non_negative_int, positive_int
@@ -80,12 +81,12 @@ def label_in_tiles(
         if image.is_video:
             raise ValueError(f"{image}: the frames of a video are labelled as wholes, without --tile")
     tiles = _tiles(arguments, model.min_size)
-    labelled = 0
+    settings, labelled = prediction_settings(checkpoint, tiles), 0
     for image in images:
         outputs = ", ".join(str(image.output(ending)) for ending in tiled_endings(arguments))
         try:
             with refusals_named():
-                _label(arguments, image, checkpoint, model, tiles)
+                _label(arguments, image, checkpoint, model, tiles, settings)
         except (OSError, ValueError, SystemRefusal, MissingPackageError) as error:
             _note(f"error: {_reason(image, error)}")
         except KeyboardInterrupt:
@@ -98,10 +99,15 @@ def label_in_tiles(
 
 
 def _label(
-    arguments: argparse.Namespace, image: InputImage, checkpoint: Checkpoint, model: SegmentationModel, tiles: TileSize
+    arguments: argparse.Namespace,
+    image: InputImage,
+    checkpoint: Checkpoint,
+    model: SegmentationModel,
+    tiles: TileSize,
+    settings: Mapping[str, Any],
 ) -> None:
     normalisation = checkpoint.normalisation
-    settings = prediction_settings(image.path, checkpoint, tiles)
+    settings = {**settings, **image_settings(image.path)}
     with closing(open_windows(image.path, normalisation.form)) as windows:
         source = TiledImage(image.path, windows, normalisation.form)
         image.result.parent.mkdir(parents=True, exist_ok=True)

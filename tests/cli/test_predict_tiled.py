@@ -134,13 +134,16 @@ def test_everything_continues(trained, image, tmp_path, monkeypatch, capsys):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def test_a_geotiff_leaves_its_place_to_its_results(trained, pixels, tmp_path):
+def test_a_geotiff_leaves_its_place_to_its_results(trained, pixels, tmp_path, capsys):
     tifffile = pytest.importorskip("tifffile")
     place = [(33550, 12, 3, (0.5, 0.5, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 7.25, 51.5, 0.0), True)]
     keys = [(34735, 3, 8, (1, 1, 0, 1, 2048, 0, 1, 4326), True), (34737, 2, 0, "WGS 84|", True)]
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(64, 64), extratags=[*place, *keys])
     assert predict(trained, [tmp_path / "a.tif"], tmp_path / "out", *TILES, *WRITTEN, "--format", "tiff") == 0
     assert len(names(tmp_path / "out")) == 5
+    assert "coordinates" not in capsys.readouterr().err
+    assert predict(trained, [tmp_path / "a.tif"], tmp_path / "png", "--tile", "512") == 0
+    assert "a.tif: --format tiff would keep the coordinates of this GeoTIFF" in capsys.readouterr().err
     for path in (tmp_path / "out").glob("*.tif"):
         with tifffile.TiffFile(path) as file, tifffile.TiffFile(tmp_path / "a.tif") as source:
             for number in (33550, 33922, 34735, 34737):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ...data.pixel_form import tiff_pages
-from .tiff_directory import ASCII, TiffTag, text_tag
+from .tiff_directory import ASCII, DOUBLE, SHORT, TiffTag, text_tag
 
 #: Scale, tie points, transformation, and the keys of the coordinate system with their numbers and texts.
 _TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
@@ -20,7 +20,9 @@ def georeference(path: Path) -> tuple[TiffTag, ...]:
     pages = tiff_pages(path) if path.is_file() else []
     found = []
     for number in _TAGS if pages else ():
-        if number in pages[0]:
-            kind, values = pages[0].tagtype[number], pages[0][number]
-            found.append(text_tag(number, values) if kind == ASCII else TiffTag(number, kind, np.atleast_1d(values)))
+        kind = pages[0].tagtype.get(number)
+        if kind == ASCII:
+            found.append(text_tag(number, pages[0][number]))
+        elif kind in (SHORT, DOUBLE):
+            found.append(TiffTag(number, kind, np.atleast_1d(pages[0][number])))
     return tuple(found)

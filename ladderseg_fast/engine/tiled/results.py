@@ -118,6 +118,8 @@ def open_results(
         OSError: a file cannot be written, or the image not read.
     """
     size, colours, tags = image.windows.size, label_set.colour_table(), georeference(image.path)
+    if tags and format != "tiff" and set(kinds) & set(_PICTURES):
+        note(f"{image.path}: --format tiff would keep the coordinates of this GeoTIFF")
     rgb = RowForm(size, channels=3, tags=tags)
     with ExitStack() as files:
         opened = []

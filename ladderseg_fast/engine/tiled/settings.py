@@ -9,17 +9,22 @@ from ..checkpoint import Checkpoint
 from .grid import TileSize
 
 
-def prediction_settings(path: Path, checkpoint: Checkpoint, tiles: TileSize) -> dict[str, Any]:
-    """Facts about a prediction in `tiles` of the image at `path`, by the names that messages call them by.
-
-    An image is known by its path, its bytes in all, and when it was changed last; a network by its weights.
+def image_settings(path: Path) -> dict[str, Any]:
+    """Facts about the image at `path`: its path, its bytes in all, and when it was changed last.
 
     Raises:
         OSError: there is no such image.
     """
+    return {"image": [os.path.realpath(path), *_identity(path)]}
+
+
+def prediction_settings(checkpoint: Checkpoint, tiles: TileSize) -> dict[str, Any]:
+    """Facts about a prediction in `tiles`, by the names that messages call them by. A network is known by its weights.
+
+    All weights are looked at, so it takes a moment.
+    """
     form = checkpoint.normalisation
     return {
-        "image": [os.path.realpath(path), *_identity(path)],
         "network": [checkpoint.model, tensor_digest(checkpoint.state)],
         "normalisation": [list(form.mean), list(form.std), form.bits],
         "colours": [list(colour) for colour in checkpoint.label_set.palette],

@@ -28,8 +28,8 @@ class TiffTag(NamedTuple):
 
 
 def text_tag(number: int, text: str) -> TiffTag:
-    """Entry of a text, which must be of ASCII."""
-    return TiffTag(number, ASCII, text.encode("ascii") + b"\0")
+    """Entry of a text: ASCII, or what bytes of another encoding are in Latin-1."""
+    return TiffTag(number, ASCII, text.encode("latin-1") + b"\0")
 
 
 def begin_tiff(file: AppendedFile) -> None:
