@@ -48,7 +48,8 @@ def before_batches(moment: Moment) -> Iterator[None]:
         Learner.add_batch = original  # type: ignore[method-assign]
 
 
-def _at(number: int, action: Callable[[], None]) -> Moment:
+def at(number: int, action: Callable[[], None]) -> Moment:
+    """Returns a moment that does `action` before batch `number`."""
     return lambda batch: action() if batch == number else None
 
 
@@ -141,7 +142,7 @@ def check_label_changes(directory: Path) -> Iterator[str]:
             run = f"{name}, {workers} loader processes".replace(" ", "-")
             where = f"a label file that {name}, {workers} loader processes"
             try:
-                with before_batches(_at(2, partial(change, label))):
+                with before_batches(at(2, partial(change, label))):
                     training(run, workers=workers)
                 yield f"{where}: the training did not notice"
             except (OSError, ValueError) as error:
@@ -203,7 +204,7 @@ def check_disks(directory: Path, sizes: int) -> Iterator[str]:
     run = directory / "disk" / "run"
     with mounted(directory / "disk", "64m") as remount:
         try:
-            with before_batches(_at(3, _stop)):
+            with before_batches(at(3, stop)):
                 run_training(run, {"output.checkpoint_every": 1})
         except OSError:
             remount("ro")
@@ -212,7 +213,8 @@ def check_disks(directory: Path, sizes: int) -> Iterator[str]:
         yield from _ends_well("read-only when resumed", directory, lambda: remount("rw"), resume=True)
 
 
-def _stop() -> None:
+def stop() -> None:
+    """Ends a training between two batches."""
     raise OSError("stopped here")
 
 

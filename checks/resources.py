@@ -1,5 +1,6 @@
 """Holdings of a process: memory, descriptors, threads, objects."""
 
+import ctypes
 import gc
 import os
 import threading
@@ -28,6 +29,8 @@ class Holdings(NamedTuple):
 def holdings() -> Holdings:
     """Returns the holdings of this process, after a collection."""
     gc.collect()
+    # What the allocator keeps for later comes and goes.
+    ctypes.CDLL(None).malloc_trim(0)
     objects = gc.get_objects()
     # By their type: isinstance would ask lazy modules of other packages for their class.
     tensors = sum(issubclass(type(each), torch.Tensor) for each in objects)

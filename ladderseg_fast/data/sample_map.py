@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from .ending_loader import EndingLoader
 from .sample import SegmentationDataset
 
 Samples = TypeVar("Samples", bound=SegmentationDataset)
@@ -24,7 +25,7 @@ def map_samples(
     With `indices`, it does so for these, in their order. Each process first calls `worker_init_fn` with its number.
     Raises what `function` raises.
     """
-    yield from DataLoader(
+    yield from EndingLoader(
         _Mapped(function, samples, range(len(samples)) if indices is None else indices),
         batch_size=None,
         num_workers=workers,

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from ..data import Draw, SegmentationDataset, SegmentationTensors, TrainingBatches, check_pairs, find_form
+from ..data.ending_loader import EndingLoader
 from .config import Config, DataConfig, decided
 from .distributed import World
 from .interrupt import ignore_interrupts
@@ -72,7 +73,7 @@ def validation_batches(config: Config, samples: int, world: World) -> list[list[
 
 
 def _loader(config: Config, tensors: SegmentationTensors, batches: Sampler[list[Draw]] | list[list[int]]) -> Loader:
-    return DataLoader(
+    return EndingLoader(
         tensors,
         batch_sampler=batches,
         num_workers=decided(config.data.workers),

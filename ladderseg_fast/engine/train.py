@@ -286,22 +286,33 @@ class _Trainer:
                 raise KeyboardInterrupt(text) from second
             except Exception as raised:
                 self.world.leaving()
-                error = self.world.explained(raised)
-                # Of several processes, each has but its part of an unfinished step.
-                alone = self.world.size == 1 or (self.world.is_first and not self.losses)
-                unsaved = self.whole and self.saved != self.batches and alone
-                kept = self._saved_now() if unsaved else self._last_checkpoint()
-                if isinstance(error, RankError):
-                    raise RankError(f"{error}; {kept}") from raised
-                reason = refusal(error)
-                if reason is not None:
-                    advice = "" if isinstance(error, BrokenPipeError) else f"; {_LESS}"
-                    raise SystemRefusal(f"{reason}; {kept}{advice}") from error
-                if unsaved:
-                    self.progress.note(kept)
+                self._keep_what_is_done(raised)
                 raise
             self.world.first(lambda: self.recorder.end(self.result.step))
             self.result.ended = True
+
+    def _keep_what_is_done(self, raised: Exception) -> None:
+        """Saves what can be saved after an error, and says so.
+
+        A method of its own: a variable in `fit` would keep the error, and loader processes with it, until Python
+        happens to look for cycles.
+
+        Raises:
+            RankError, SystemRefusal: the error in their words.
+        """
+        error = self.world.explained(raised)
+        # Of several processes, each has but its part of an unfinished step.
+        alone = self.world.size == 1 or (self.world.is_first and not self.losses)
+        unsaved = self.whole and self.saved != self.batches and alone
+        kept = self._saved_now() if unsaved else self._last_checkpoint()
+        if isinstance(error, RankError):
+            raise RankError(f"{error}; {kept}") from raised
+        reason = refusal(error)
+        if reason is not None:
+            advice = "" if isinstance(error, BrokenPipeError) else f"; {_LESS}"
+            raise SystemRefusal(f"{reason}; {kept}{advice}") from error
+        if unsaved:
+            self.progress.note(kept)
 
     def save(self) -> None:
         """Writes the checkpoint to continue from, unless the model is broken; a call of all processes together."""

@@ -1,6 +1,7 @@
 """What the system refuses or takes: the real errors in words, and a training that meets them."""
 
 import errno
+import gc
 import io
 import multiprocessing
 import os
@@ -297,3 +298,31 @@ def test_label_file_that_changes_between_epochs(tmp_path, monkeypatch, change, m
         train(config, *splits, RunDirectory(tmp_path / "run"), stream)
     step = load_checkpoint(RunDirectory(tmp_path / "run").last).step
     assert 2 <= step < 5 and f"at step {step} of 5" in stream.getvalue()
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="loader processes are not forked")
+def test_loader_processes_end_with_a_training_that_fails(tmp_path):
+    """Not only when Python happens to look for cycles: each takes some hundred megabytes."""
+
+    gc.collect()
+    gc.disable()
+    try:
+        run_training(tmp_path / "run", {"data.workers": 1, "training.steps": 60}, Failing(6, unreadable))
+    except OSError as error:
+        assert "street.png" in str(error)
+    else:
+        pytest.fail("no error")
+    finally:
+        gc.enable()
+    assert multiprocessing.active_children() == []
+
+
+def test_event_files_that_cannot_be_written_are_named(tmp_path, monkeypatch):
+    writer = pytest.importorskip("torch.utils.tensorboard").SummaryWriter
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(writer, "flush", full)
+    with pytest.raises(OSError, match=r"cannot write .*run/tensorboard: No space left on device"):
+        run_training(tmp_path / "run", {"output.tensorboard": True})
