@@ -18,6 +18,8 @@ _LEFTOVER = re.compile(rf"\.(?P<name>.+)\.\d+{re.escape(_SUFFIX)}", re.DOTALL)
 #: Bytes that a file's name may have on common file systems.
 _LONGEST_NAME = 255
 _PERMISSIONS = 0o777
+#: Errors of fsync on directories that their file system cannot force to the disk.
+_NO_DIRECTORY_SYNC = (errno.EINVAL, errno.EOPNOTSUPP)
 #: Links that lead to each other, from which on it is a loop: as many as Linux follows.
 _MOST_LINKS = 40
 
@@ -158,9 +160,12 @@ def _temporary_name(name: str) -> str:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Forces the renaming itself to the disk."""
+    """Forces the renaming itself to the disk, where directories can be: some network file systems refuse."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_DIRECTORY_SYNC:
+            raise
     finally:
         os.close(descriptor)

@@ -245,3 +245,23 @@ def test_standard_output(tmp_path, name, how):
     assert text == b"before\ndata\nafter\n"
     assert not list(tmp_path.rglob(".*"))
     assert name.startswith("/dev") or os.path.islink(name)
+
+
+@pytest.mark.real_use
+@pytest.mark.parametrize(("number", "refused"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_directory_that_cannot_be_forced_to_the_disk(tmp_path, monkeypatch, number, refused):
+    """Some network file systems cannot do it for directories; a broken disk is another matter."""
+    original = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if refused:
+        with pytest.raises(OSError, match=r"cannot write .*file: Input/output error"):
+            write(tmp_path / "file", b"data")
+    else:
+        write(tmp_path / "file", b"data")
+    assert (tmp_path / "file").read_bytes() == b"data"
