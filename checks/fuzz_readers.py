@@ -36,6 +36,8 @@ from ladderseg_fast.data import pixel_limit
 
 #: Pixels that an image may have here, so that the memory of a case stays small.
 _PIXELS = 4_000_000
+#: Characters of a message. It may quote a path, which can have 4,096.
+_LONGEST = 6000
 #: Seconds without a word from the child, after which it hangs outside Python: many times a case's CPU time.
 _SILENCE = 120
 
@@ -189,7 +191,7 @@ def _unnamed(error: Exception, folder: Path, names: str | None) -> str | None:
     """Complaint about the message of a documented error, if there is one."""
     if str(folder) not in str(error) and not (names and re.match(names, str(error))):
         return f"{type(error).__name__} without the file's name: {error}"[:300]
-    if len(str(error)) > 4000:
+    if len(str(error)) > _LONGEST:
         return f"a message of {len(str(error))} characters"
     return None
 

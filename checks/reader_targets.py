@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,11 +159,10 @@ _SECTIONS = r"(model|data|training|output)\."
 
 def _texts(folder: Path) -> list[Target]:
     config = config_text(Config(), None).encode()
+    files = {"config.toml": config, "full.toml": re.sub(rb"# (\w+) is not set", rb"\1 = 1", config)}
     return [
         # Settings of several sources are checked together, so that a message names the key.
-        Target(
-            "configuration", {"config.toml": config}, _read_config, share=2, names=r"(model|data|training|output)\."
-        ),
+        Target("configuration", files, _read_config, share=2, any_file=True, names=_SECTIONS),
         Target("classes.toml", {"classes.toml": _CLASSES}, read_classes, None, 2),
         Target("classes.txt", {"classes.txt": b"__ignore__\nroad\nsky\n"}, read_classes_list),
         Target("list of stems", {"train.txt": b"2007_000032\n2007_000039\n"}, read_stems, None, 0.5),

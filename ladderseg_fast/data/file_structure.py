@@ -54,6 +54,18 @@ def check_structure(path: Path) -> None:
             raise ValueError("PostScript is not read, since it is a program to be run: save it as PNG")
 
 
+def check_chunks(path: Path) -> None:
+    """Raises ValueError if a chunk of the PNG `path` is longer than the file: Pillow makes room for the rest of it."""
+    with open(path, "rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(len(_PNG))
+        while len(head := file.read(8)) == 8:
+            length = int.from_bytes(head[:4], "big")
+            if length > size:
+                raise ValueError(f"image file is truncated: a chunk has {length} bytes, the file {size}")
+            file.seek(length + 4, io.SEEK_CUR)
+
+
 def check_exif(exif: bytes) -> None:
     """Raises ValueError if the tags in `exif`, with or without the word Exif before them, are too large or too many."""
     tags = exif.removeprefix(_EXIF)
@@ -116,6 +128,9 @@ def _check_png(head: bytes, length: int) -> None:
     if head[12:16] != b"IHDR" or len(head) < 26:
         return
     width, height, bits, kind = struct.unpack(">IIBB", head[16:26])
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > 2 * limit:
+        return  # Pillow says so
     if width * height * bits * _PNG_CHANNELS.get(kind, 1) > _MOST_INFLATED * length:
         raise ValueError(f"truncated: it is too short for {height}x{width} pixels")
 

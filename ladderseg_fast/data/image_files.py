@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from .band_files import check_tiff_packages, png_orientation, read_deep_png, read_tiff_bands, turned_upright
 from .big_endian_tiff import as_ordinary_tiff, is_big_endian_bigtiff
-from .file_structure import check_exif
+from .file_structure import check_chunks, check_exif
 from .image_form import RGB, ImageForm
 from .image_header import ImageHeader, advice, check_ordinary_file, header_of, naming, open_image, read_header
 from .pixel_form import tiff_pages
@@ -223,6 +223,8 @@ def _decode(path: Path, check: Callable[[Path, ImageHeader], None]) -> tuple[Ima
             header = header_of(path, image)
         check(path, header)
         with naming(path):
+            if header.format == "PNG":
+                check_chunks(path)
             image.load()
             check_exif(image.info.get("exif", b""))  # a PNG may have it behind its pixels
             ImageOps.exif_transpose(image, in_place=True)

@@ -25,6 +25,8 @@ _ALTERNATIVES = (("training.steps", "training.epochs"), ("model.weights", "train
 _TOO_LARGE = 2**63
 #: Characters of a value that a message quotes.
 _LONGEST = 100
+#: Characters of a text, at most; a path of Linux has as many.
+_LONGEST_TEXT = 4096
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def _convert(source: str, key: str, value: object, kind: object) -> object:
     options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
     for option in options:
         converted = _converted(value, option)
+        if isinstance(converted, str) and len(converted) > _LONGEST_TEXT:
+            raise ValueError(f"{source}: {key} has {len(converted)} characters, at most {_LONGEST_TEXT} are read")
         if converted is not None:
             return converted
     if isinstance(value, int) and abs(value) >= _TOO_LARGE:
@@ -184,6 +188,7 @@ _NAMES = {
     tuple[int, int]: "a list of two whole numbers",
     tuple[float, float]: "a list of two numbers",
     tuple[float, ...]: "a list of numbers",
+    tuple[str, ...]: "a list of strings",
 }
 
 

@@ -71,7 +71,7 @@ class RunLog:
                 record = json.loads(line)
                 check_record(record)
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{self.path}: not a log of ladderseg: line {number}: {error}") from error
+                raise ValueError(f"{self.path}: not a log of ladderseg (line {number}: {error})") from error
             records.append(record)
         return records
 

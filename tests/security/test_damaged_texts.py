@@ -43,7 +43,7 @@ def test_log_with_a_wrong_record(tmp_path, name):
         file.write(line + b"\n")
     lines = len((run / "log.jsonl").read_bytes().split(b"\n")) - 1
     for read in (lambda: RunLog(run / "log.jsonl").read(), lambda: read_history(run)):
-        with pytest.raises(ValueError, match=rf"log\.jsonl: not a log of ladderseg: line {lines}: .*{message}"):
+        with pytest.raises(ValueError, match=rf"log\.jsonl: not a log of ladderseg \(line {lines}: .*{message}"):
             read()
 
 
@@ -85,6 +85,16 @@ def test_messages_quote_the_beginning_of_what_is_long(tmp_path, text):
         with pytest.raises(ValueError) as caught:
             read()
         assert len(str(caught.value)) < 1000
+
+
+def test_setting_of_a_wrong_type_or_too_long(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[training]\ncut_after = 5")
+    with pytest.raises(ValueError, match=r"config\.toml: training\.cut_after must be a list of strings, got 5"):
+        build_config([read_config_file(path)])
+    path.write_text(f'[model]\nmemory = "{"9" * 5000}"')
+    with pytest.raises(ValueError, match=r"config\.toml: model\.memory has 5000 characters, at most 4096 are read"):
+        build_config([read_config_file(path)])
 
 
 def test_list_of_files_with_a_name_that_no_file_has(tmp_path):

@@ -68,6 +68,12 @@ def test_png_of_giant_size(tmp_path):
     refused(tmp_path / "b.png", png(10_000, 10_000, pixels=b"x"), "truncated: it is too short for 10000x10000 pixels")
 
 
+def test_png_with_a_chunk_of_giant_length(tmp_path):
+    content = bytearray(png(8, 8))
+    content[33:37] = (2**31 - 1).to_bytes(4, "big")  # the length of the chunk of pixels
+    refused(tmp_path / "a.png", bytes(content), "a chunk has 2147483647 bytes")
+
+
 def test_gif_of_giant_size(tmp_path):
     content = bytearray(encoded("GIF"))
     content[6:10] = b"\xff\xff\xff\xff"

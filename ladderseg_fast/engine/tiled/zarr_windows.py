@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def zarr_windows(path: Path) -> ZarrWindows:
             f'{path}: Zarr arrays need the package zarr: pip install "ladderseg_fast[zarr]"'
         ) from error
     try:
-        found = zarr.open(str(path), mode="r")
+        found: Any = zarr.open(str(path), mode="r")
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise OSError(f"{path}: cannot read the Zarr array ({error})") from error
     if not hasattr(found, "dtype"):
