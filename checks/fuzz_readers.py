@@ -39,7 +39,7 @@ _PIXELS = 4_000_000
 #: Characters of a message. It may quote a path, which can have 4,096.
 _LONGEST = 6000
 #: Seconds without a word from the child, after which it hangs outside Python: many times a case's CPU time.
-_SILENCE = 120
+_SILENCE = 600
 
 
 class OutOfTime(BaseException):
@@ -84,9 +84,12 @@ class Search:
         self._findings: list[dict[str, Any]] = []
 
     def run(self) -> dict[str, Any]:
-        """Runs until the CPU time is used up; returns the figures."""
-        while self._cpu < self._options.seconds:
-            self._run_child()
+        """Runs until the CPU time is used up, or until Ctrl-C; returns the figures."""
+        try:
+            while self._cpu < self._options.seconds:
+                self._run_child()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
         return {
             "seed": self._options.seed,
             "cases": self._cases,
@@ -97,34 +100,32 @@ class Search:
         }
 
     def _run_child(self) -> None:
+        """Runs cases in one child until it ends, or the CPU time is used up; the case that ends it is passed over."""
         ours, theirs = multiprocessing.Pipe(duplex=False)
         child = multiprocessing.get_context("fork").Process(
-            target=_run_cases, args=(self._targets, self._options, self._folder, self._cases, self._cpu, theirs)
+            target=_run_cases, args=(self._targets, self._options, self._folder, self._cases, theirs)
         )
         child.start()
         theirs.close()
         before = self._cpu
-        while True:
-            try:
+        try:
+            while self._cpu < self._options.seconds:
                 if not ours.poll(_SILENCE):
-                    child.kill()
-                    child.join()
                     self._note(self._cases, "it hangs")
                     break
                 case, name, outcome, finding, spent = ours.recv()
-            except EOFError:
-                child.join()
-                if child.exitcode:
-                    self._note(self._cases, f"the process ended with status {child.exitcode}")
-                break
-            self._cases, self._cpu = case + 1, before + spent
-            self._outcomes[name][outcome] += 1
-            if finding is not None:
-                self._note(case, finding)
-            if self._cpu >= self._options.seconds:
-                child.kill()
-                child.join()
+                self._cases, self._cpu = case + 1, before + spent
+                self._outcomes[name][outcome] += 1
+                if finding is not None:
+                    self._note(case, finding)
+            else:
                 return
+        except EOFError:
+            child.join()
+            self._note(self._cases, f"the process ended with status {child.exitcode}")
+        finally:
+            child.kill()
+            child.join()
         self._cases += 1
 
     def _note(self, case: int, what: str) -> None:
@@ -143,7 +144,7 @@ def case_of(all_targets: list[Target], seed: int, case: int) -> tuple[Target, st
 
 
 def _run_cases(
-    all_targets: list[Target], options: argparse.Namespace, folder: Path, first: int, cpu: float, pipe: Connection
+    all_targets: list[Target], options: argparse.Namespace, folder: Path, first: int, pipe: Connection
 ) -> None:
     """Runs cases from `first` on, and sends what became of each."""
     signal.signal(signal.SIGPROF, _out_of_time)
@@ -161,8 +162,6 @@ def _run_cases(
                 options.keep.mkdir(parents=True, exist_ok=True)
                 (options.keep / f"{case}_{Path(name).name}").write_bytes(data)
             pipe.send((case, target.name, outcome, finding, time.process_time() - started))
-            if cpu + time.process_time() - started >= options.seconds:
-                return
 
 
 def run_case(
