@@ -12,6 +12,9 @@ DTYPES = ("float16", "tf32", "float32")
 
 ADAM = "adam"
 
+#: Tools of compute-sanitizer.
+SANITIZERS = ("memcheck", "racecheck", "initcheck", "synccheck")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -75,7 +78,9 @@ class _Plan:
             yield self._timed("checkpoint-layer-lean-loss", dtype)
         yield self._timed("checkpoint-layer", "float16")
         yield self._calibration("float32")
-        yield Task("compute-sanitizer", "sanitizer", {"tool": "memcheck"}, least_s=60.0, most_s=300.0)
+        for tool in SANITIZERS:
+            options = {"tool": tool, "device": self._step["device"]}
+            yield Task(f"compute-sanitizer {tool}", "sanitizer", options, least_s=20.0, most_s=90.0)
 
     def cpu(self) -> Iterator[Task]:
         for method in ("lean", "plain-lean-loss", "plain"):

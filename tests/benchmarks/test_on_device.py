@@ -160,6 +160,54 @@ def test_counts_of_pytest(modules: SimpleNamespace) -> None:
         modules.on_device_step._test_counts(subprocess.CompletedProcess([], 1, "killed", ""))
 
 
+FAKE_SANITIZER = """#!/bin/sh
+# As compute-sanitizer: --tool NAME COMMAND...
+tool=$2; shift 2
+"$@"
+[ "$tool" = memcheck ] && printf '========= Invalid __global__ read of size 4 bytes\\n'
+case $tool in
+  memcheck) printf '========= ERROR SUMMARY: 1 error\\n' ;;
+  racecheck) printf '========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\\n' ;;
+  initcheck) printf '========= ERROR SUMMARY: 0 errors\\n' ;;
+esac
+"""
+
+
+def test_compute_sanitizer(modules: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its errors and hazards count as failures; without a summary, or without the calls' end, there is no result."""
+    sanitizer, failed = modules.on_device_step.sanitizer, modules.on_device.failed
+    make = modules.results_file.Measurement
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    absent = sanitizer({"tool": "memcheck", "device": "cpu"})
+    assert "absent" in absent and not failed(make("a", "sanitizer", {}, absent))
+
+    command = tmp_path / "bin" / "compute-sanitizer"
+    command.parent.mkdir()
+    command.write_text(FAKE_SANITIZER)
+    command.chmod(0o755)
+    # The calls themselves take seconds.
+    calls = tmp_path / "sanitized_calls.py"
+    calls.write_text(f"print({modules.on_device_step.SANITIZED_CALLS_DONE!r})")
+    monkeypatch.setattr(modules.on_device_step, "__file__", str(tmp_path / "on_device_step.py"))
+    found = sanitizer({"tool": "memcheck", "device": "cpu"})
+    assert found == {"failed": 1, "reports": ["Invalid __global__ read of size 4 bytes", "ERROR SUMMARY: 1 error"]}
+    assert failed(make("a", "sanitizer", {}, found))
+    for tool in ("racecheck", "initcheck"):
+        assert sanitizer({"tool": tool, "device": "cpu"}) == {"failed": 0}
+    with pytest.raises(RuntimeError, match="no summary"):
+        sanitizer({"tool": "synccheck", "device": "cpu"})
+    calls.write_text("raise SystemExit(1)")
+    with pytest.raises(RuntimeError, match="no summary"):
+        sanitizer({"tool": "racecheck", "device": "cpu"})
+
+
+@pytest.mark.slow
+def test_calls_for_compute_sanitizer_run_on_the_cpu() -> None:
+    command = [sys.executable, str(BENCHMARKS / "sanitized_calls.py"), "cpu"]
+    assert "all calls are done" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.slow
 def test_on_the_cpu(tmp_path: Path) -> None:
     """What works there, as a whole."""
