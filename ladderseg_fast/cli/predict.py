@@ -187,7 +187,7 @@ def _leave_out_done(found: InputImages, endings: Collection[str]) -> None:
     """Takes the images that have their results out of `found`; frames of videos are looked at one by one."""
     left = [image for image in found.images if image.is_video or not image.has_results(endings)]
     if len(left) < len(found.images):
-        print(f"ladderseg: {len(found.images) - len(left)} images have their results already", file=sys.stderr)
+        show(f"ladderseg: {len(found.images) - len(left)} images have their results already", stream=sys.stderr)
     found.images = left
 
 
