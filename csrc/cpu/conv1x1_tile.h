@@ -94,26 +94,25 @@ struct ProjectionTile {
       const T* next_x = x + (last ? pixels * pixel_stride : 0) + next;
       const int64_t next_count = last ? next_pixels : pixels,
                     next_width = smaller(kNormalisedChannels, channels - next);
-      const int64_t slices = round_up(width, kDepth<T>) / kDepth<T>, parts = panels * slices * row_blocks;
-      int64_t part = 0;
+      int64_t calls = 0;  // of a panel's products
+      for (int64_t done = 0; done < width; done += kDepth<T>)
+        calls += row_blocks * calls_meanwhile(panel_rows<T>(smaller(kDepth<T>, width - done)) / kPair<T>);
+      RowRequests<T> input(next_x, pixel_stride, next_count, next_width, panels * calls);
       for (int64_t panel = 0; panel < panels; ++panel) {
         const int64_t m = panel * Block::columns, count = smaller<int64_t>(Block::columns, outputs - m);
+        Ahead ahead{input, {output + m, output_stride, last ? pixels : 0, count, calls}};
         Real* const product =
             products.in(base) + (channels > kNormalisedChannels ? panel * kTilePixels * Block::columns : 0);
         for (int64_t done = 0; done < width; done += kDepth<T>) {
           const int64_t depth = smaller(kDepth<T>, width - done);
           const T* b = packed + (panel * panel_rows<T>(channels) + first + done) * Block::columns;
-          for (int64_t i = 0; i < row_blocks; ++i, ++part) {
-            prefetch_rows(next_x, pixel_stride, next_count, next_width, part, parts);
-            if (last)
-              prefetch_rows(output + m, output_stride, pixels, count, part % (slices * row_blocks),
-                            slices * row_blocks);
+          for (int64_t i = 0; i < row_blocks; ++i) {
             const T* a = normalised.in(base) + (done / kDepth<T> * kTilePixels + i * Block::rows) * kNormalisedRow<T>;
             Real* c = product + i * Block::rows * Block::columns;
             if (first + done == 0)
-              multiply_part<false>(depth, a, b, c);
+              multiply_part<false>(depth, a, b, c, ahead);
             else
-              multiply_part<true>(depth, a, b, c);
+              multiply_part<true>(depth, a, b, c, ahead);
           }
         }
         if (last) finish(m, count, product);
@@ -122,11 +121,22 @@ struct ProjectionTile {
   }
 
  private:
+  // What is read next, and where results go.
+  struct Ahead {
+    RowRequests<T>& input;
+    RowRequests<T> output;
+
+    LADDERSEG_INLINE void operator()() {
+      input();
+      output();
+    }
+  };
+
   // A function of its own: the registers of its loop do not depend on what is inlined around it.
   template <bool accumulate>
   static __attribute__((noinline)) void multiply_part(int64_t depth, const T* normalised, const T* packed,
-                                                      Real* product) {
-    multiply<accumulate>(depth, normalised, kNormalisedRow<T>, 1, packed, product, Block::columns);
+                                                      Real* product, Ahead& ahead) {
+    multiply<accumulate>(depth, normalised, kNormalisedRow<T>, 1, packed, product, Block::columns, ahead);
   }
 
   LADDERSEG_INLINE void normalise(char* base, const T* x, int64_t pixel_stride, int64_t pixels, int64_t rows,

@@ -1,6 +1,8 @@
 // The microkernel: a register block of a matrix product.
 #pragma once
 
+#include <type_traits>
+
 #include "simd.h"
 
 namespace ladderseg {
@@ -16,15 +18,34 @@ struct RegisterBlock {
   static constexpr int rows = LADDERSEG_VECTOR_BYTES == 64 ? 12 : LADDERSEG_VECTOR_BYTES == 32 ? 6 : 4;
 };
 
+// What a product calls while it goes on, after every kStepsBetween steps of k: memory that is requested more densely is
+// waited for, or the requests are lost.
+constexpr int64_t kStepsBetween = 16;
+
+// Calls of `meanwhile` by a product of so many steps.
+LADDERSEG_INLINE int64_t calls_meanwhile(int64_t steps) { return (steps + kStepsBetween - 1) / kStepsBetween; }
+
+struct Nothing {
+  LADDERSEG_INLINE void operator()() const {}
+};
+constexpr Nothing kNothing{};
+
+// Calls `meanwhile` at step k if it is due; never in the loop of products that do nothing besides.
+template <class Meanwhile>
+LADDERSEG_INLINE void call_meanwhile(int64_t k, Meanwhile& meanwhile) {
+  if constexpr (!std::is_same_v<Meanwhile, const Nothing>)
+    if (k % kStepsBetween == 0) meanwhile();
+}
+
 // C[i, j] (+)= sum_k A(i, k) * B[k, j] for i < rows, j < columns of the register block.
 //
 // Accumulating adds the finished sum to C, so that a long sum consists of shorter ones: its rounding error grows with
 // the length of the parts.
 //
 // `a` gives A(i, k); B is a panel of `depth` rows of `columns` contiguous elements.
-template <bool accumulate, int rows, class T, class Elements>
+template <bool accumulate, int rows, class T, class Elements, class Meanwhile = const Nothing>
 LADDERSEG_INLINE void multiply_elements(int64_t depth, const Elements& a, const T* __restrict panel, T* __restrict c,
-                                        int64_t c_row) {
+                                        int64_t c_row, Meanwhile& meanwhile = kNothing) {
   using Block = RegisterBlock<T>;
   using Vector = typename Simd<T>::Vector;
   constexpr int lanes = Simd<T>::lanes;
@@ -34,6 +55,7 @@ LADDERSEG_INLINE void multiply_elements(int64_t depth, const Elements& a, const 
 #pragma GCC unroll 2
     for (int v = 0; v < Block::vectors; ++v) sum[i][v] = Vector{};
   for (int64_t k = 0; k < depth; ++k) {
+    call_meanwhile(k, meanwhile);
     Vector b[Block::vectors];
 #pragma GCC unroll 2
     for (int v = 0; v < Block::vectors; ++v) b[v] = load(panel + k * Block::columns + v * lanes);
@@ -54,12 +76,13 @@ LADDERSEG_INLINE void multiply_elements(int64_t depth, const Elements& a, const 
 }
 
 // The same with A(i, k) = a[i * a_row + k * a_depth].
-template <bool accumulate, class T, int rows = RegisterBlock<T>::rows>
+template <bool accumulate, class T, int rows = RegisterBlock<T>::rows, class Meanwhile = const Nothing>
 LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_row, int64_t a_depth,
-                               const T* __restrict panel, T* __restrict c, int64_t c_row) {
+                               const T* __restrict panel, T* __restrict c, int64_t c_row,
+                               Meanwhile& meanwhile = kNothing) {
   multiply_elements<accumulate, rows>(
       depth, [=](int64_t i, int64_t k) __attribute__((always_inline)) { return a[i * a_row + k * a_depth]; }, panel, c,
-      c_row);
+      c_row, meanwhile);
 }
 
 // How many successive k one instruction multiplies. Panels have them side by side for each column: [depth / pair]
@@ -75,15 +98,15 @@ LADDERSEG_INLINE int64_t panel_rows(int64_t depth) {
   return round_up(depth, kPair<T>);
 }
 
-template <bool accumulate, int rows, class Pairs>
-void multiply_pairs(int64_t pairs, const Pairs& a, const BFloat16* __restrict panel, float* __restrict c,
-                    int64_t c_row);
+template <bool accumulate, int rows, class Pairs, class Meanwhile = const Nothing>
+void multiply_pairs(int64_t pairs, const Pairs& a, const BFloat16* __restrict panel, float* __restrict c, int64_t c_row,
+                    Meanwhile& meanwhile = kNothing);
 
 #if defined(__AVX512BF16__)
 // The same for bfloat16 with sums in float: `a` gives the address of A(i, 2 * k) and A(i, 2 * k + 1), side by side.
-template <bool accumulate, int rows, class Pairs>
+template <bool accumulate, int rows, class Pairs, class Meanwhile>
 LADDERSEG_INLINE void multiply_pairs(int64_t pairs, const Pairs& a, const BFloat16* __restrict panel,
-                                     float* __restrict c, int64_t c_row) {
+                                     float* __restrict c, int64_t c_row, Meanwhile& meanwhile) {
   using Block = RegisterBlock<BFloat16>;
   constexpr int lanes = Simd<BFloat16>::lanes;
   __m512 sum[rows][Block::vectors];
@@ -92,6 +115,7 @@ LADDERSEG_INLINE void multiply_pairs(int64_t pairs, const Pairs& a, const BFloat
 #pragma GCC unroll 2
     for (int v = 0; v < Block::vectors; ++v) sum[i][v] = _mm512_setzero_ps();
   for (int64_t k = 0; k < pairs; ++k) {
+    call_meanwhile(k, meanwhile);
     __m512bh b[Block::vectors];
 #pragma GCC unroll 2
     for (int v = 0; v < Block::vectors; ++v)
@@ -116,13 +140,14 @@ LADDERSEG_INLINE void multiply_pairs(int64_t pairs, const Pairs& a, const BFloat
 }
 
 // The same with A(i, 2 * k) and A(i, 2 * k + 1) at a + i * a_row + 2 * k * a_depth.
-template <bool accumulate, int rows = RegisterBlock<BFloat16>::rows>
+template <bool accumulate, int rows = RegisterBlock<BFloat16>::rows, class Meanwhile = const Nothing>
 LADDERSEG_INLINE void multiply(int64_t depth, const BFloat16* __restrict a, int64_t a_row, int64_t a_depth,
-                               const BFloat16* __restrict panel, float* __restrict c, int64_t c_row) {
+                               const BFloat16* __restrict panel, float* __restrict c, int64_t c_row,
+                               Meanwhile& meanwhile = kNothing) {
   multiply_pairs<accumulate, rows>((depth + 1) / 2,
                                    [=](int64_t i, int64_t k)
                                        __attribute__((always_inline)) { return a + i * a_row + 2 * k * a_depth; },
-                                   panel, c, c_row);
+                                   panel, c, c_row, meanwhile);
 }
 #endif
 

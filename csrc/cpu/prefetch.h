@@ -28,5 +28,39 @@ LADDERSEG_INLINE void prefetch_rows(const T* rows, int64_t row_stride, int64_t c
   for (int64_t i = count * part / parts; i < end; ++i) prefetch(rows + i * row_stride, width);
 }
 
+// Lines of memory that hold `count` elements.
+template <class T>
+LADDERSEG_INLINE int64_t lines_of(int64_t count) {
+  constexpr int64_t line = kCacheLine / static_cast<int64_t>(sizeof(T));
+  return (count + line - 1) / line;
+}
+
+// Requests `rows` rows of `width` elements, some lines by each of `calls` calls.
+template <class T>
+class RowRequests {
+ public:
+  LADDERSEG_INLINE RowRequests(const T* row, int64_t row_stride, int64_t rows, int64_t width, int64_t calls)
+      : row_(row),
+        row_stride_(row_stride),
+        rows_(rows),
+        width_(width),
+        lines_((rows * lines_of<T>(width) + calls - 1) / calls) {}
+
+  LADDERSEG_INLINE void operator()() {
+    for (int64_t i = 0; i < lines_ && rows_ > 0; ++i) {
+      prefetch(row_ + column_, 1);
+      column_ += kCacheLine / static_cast<int64_t>(sizeof(T));
+      if (column_ < width_) continue;
+      column_ = 0;
+      row_ += row_stride_;
+      --rows_;
+    }
+  }
+
+ private:
+  const T* row_;
+  int64_t row_stride_, rows_, width_, lines_, column_ = 0;
+};
+
 }  // namespace LADDERSEG_ISA
 }  // namespace ladderseg

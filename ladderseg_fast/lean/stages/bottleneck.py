@@ -4,7 +4,7 @@ The result of the 1x1 convolution is the hidden map. If it is not kept, backward
 (ALGORITHMS.md section 2).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ...nn import Context, DenseLayer
 from ...ops.arguments import BnSums, Gradient, Norm
+from ...ops.backend import backend_of
 from ...ops.bn_relu_conv1x1 import bn_relu_conv1x1_backward, bn_relu_conv1x1_forward
 from ...ops.bn_relu_conv3x3 import bn_relu_conv3x3_backward, bn_relu_conv3x3_forward
 from ...ops.strip_totals import StripTotals
@@ -21,6 +22,9 @@ from ..feature import Feature
 from ..passes import BackwardPass, ForwardPass
 from ..plan import SectionPlan
 from ..weights import Form, PassWeights, WeightUse
+
+#: Rows of the 3x3 convolution's tiles on the CPU: a strip of other multiples would have a row of tiles partly outside.
+_TILE_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,37 @@ class Bottleneck:
     def _forward_in_strips(self, step: ForwardPass, source: Feature, norm: Norm, out: Tensor) -> None:
         x = source.channels(self.norm1.num_features)
         second = step.bind(self.norm2, None, source.positions, x.dtype)
-        for strip in self._strips(x, step.plan.chunk_bytes):
-            self._write_rows(step, step.weights, strip, x, norm, second.norm, out)
+        parts = list(self._strips(x, step.plan.chunk_bytes, _TILE_ROWS * self.dilation))
+        if len(parts) == 1 or backend_of(x.device).on_gpu:  # where copies would take the host as long as kernels
+            for strip in parts:
+                self._write_rows(step, step.weights, strip, x, norm, second.norm, out)
+        else:
+            self._forward_in_successive_strips(step, parts, x, norm, second.norm, out)
+
+    def _forward_in_successive_strips(
+        self, step: ForwardPass, parts: Sequence[Strip], x: Tensor, first: Norm, second: Norm, out: Tensor
+    ) -> None:
+        """Writes `out`; rows of the hidden map that two strips read are made once, and copied from one to the next."""
+        n = max(strip.images.stop - strip.images.start for strip in parts)
+        height = max(strip.outer.stop - strip.outer.start for strip in parts)
+        memory = step.workspace.take(x, n, self.conv1.out_channels, height, x.shape[3], spread=True)
+        before: Strip | None = None
+        for strip in parts:
+            images = x[strip.images]
+            hidden = memory[: images.shape[0], :, : strip.outer.stop - strip.outer.start]
+            made = 0
+            if before is not None and before.images == strip.images:
+                made = before.outer.stop - strip.outer.start
+                last = before.outer.stop - before.outer.start
+                hidden[:, :, :made].copy_(memory[: images.shape[0], :, last - made : last])
+            rows = slice(strip.outer.start + made, strip.outer.stop)
+            if rows.start < rows.stop:
+                bn_relu_conv1x1_forward(images[:, :, rows], first, step.weights.plain(self.conv1), hidden[:, :, made:])
+            weight = step.weights.forward(self.conv2)
+            bn_relu_conv3x3_forward(
+                hidden, second, weight, self.dilation, out[strip.images, :, strip.rows], first_row=strip.inner.start
+            )
+            before = strip
 
     def forward_again(self, step: BackwardPass, feature: Feature) -> None:
         """Recomputes the channels of `feature` that follow the ones that the layer reads."""
@@ -124,11 +157,11 @@ class Bottleneck:
         bn_relu_conv1x1_forward(x, norm, weights.plain(self.conv1), hidden)
         return hidden
 
-    def _strips(self, x: Tensor, strip_bytes: int) -> Iterator[Strip]:
-        """Strips of `x` whose hidden maps take about `strip_bytes` bytes."""
+    def _strips(self, x: Tensor, strip_bytes: int, multiple: int = 1) -> Iterator[Strip]:
+        """Strips of `x` whose hidden maps take about `strip_bytes` bytes; each begins at a multiple of `multiple`."""
         n, _, h, w = x.shape
         max_pixels = max(1, strip_bytes // (self.conv1.out_channels * x.element_size()))
-        return strips(n, h, w, max_pixels, halo=self.dilation)
+        return strips(n, h, w, max_pixels, self.dilation, multiple)
 
     def _plan(self, step: ForwardPass | BackwardPass) -> SectionPlan:
         return step.plan.section(self.section)
