@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from .terminal import show
-
 #: Errors of flock if the file system has no locks, or its server does not answer for them.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
@@ -104,6 +102,8 @@ class RunLock:
             text = f"the file system of {self._path.parent} has no locks ({error.strerror})"
             left = os.pread(descriptor, 1, 0)
             seen = f"; {self._path.name} there names {self._holder(descriptor)}" if left else ""
+            from .terminal import show  # here, so that this file can also be run by itself
+
             show(
                 f"{text}: a second training into this directory would not be noticed, and would spoil both{seen}",
                 stream=self._stream,
