@@ -14,16 +14,14 @@ ADDRESS, THREAD = "address", "thread"
 _FLAGS = {ADDRESS: "address,undefined", THREAD: "thread"}
 _LIBRARIES = {ADDRESS: "libasan.so", THREAD: "libtsan.so"}
 
-#: Interceptors that torch's or Python's own libraries call must not report: nothing there is instrumented, so that
-#: what orders their accesses is not seen. The core's own accesses are all seen, whatever calls it.
+#: Races that ThreadSanitizer reports only because torch and its OpenMP runtime are not compiled under it: of them it
+#: sees nothing but calls of libc. If both accesses are the core's, neither library is in the report.
 _THREAD_SUPPRESSIONS = """\
-# Torch's pool of threads is OpenMP's, which is not instrumented: it copies and clears maps in parallel with memcpy and
-# memset, and the team's end, which orders that before the core's reads, is not seen.
-called_from_lib:libtorch_cpu.so
-# The same of what torch calls for matrix products and of the OpenMP runtime itself.
-called_from_lib:libgomp
-# Python's allocator and its dictionaries are ordered by the GIL, in part through atomics that are not instrumented.
-called_from_lib:libpython
+# Torch copies, clears and frees maps in its own teams of threads, whose end, which orders that before the core's
+# accesses, is not seen.
+race:libtorch_cpu.so
+# The OpenMP runtime frees its own structures.
+race:libgomp.so
 """
 
 

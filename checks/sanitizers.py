@@ -37,12 +37,12 @@ kernel(_core.Cpu(_core.Element.float32, 1), a_map, _core.Norm(vector, vector, ve
     THREAD: """
 import threading, torch
 from ladderseg_fast import _core
-x = torch.ones(1, 16, 256, 256).contiguous(memory_format=torch.channels_last)
-a_map = _core.FeatureMap(x.data_ptr(), -1, 4, 1, 256, 256, 16, 16)
+x = torch.ones(1, 16, 128, 128).contiguous(memory_format=torch.channels_last)
+a_map = _core.FeatureMap(x.data_ptr(), -1, 4, 1, 128, 128, 16, 16)
 ones = torch.ones(16)
 vector = (ones.data_ptr(), -1, 64)
 def work():
-    for _ in range(20):
+    for _ in range(10):
         _core.bn_relu_forward(_core.Cpu(_core.Element.float32, 1), a_map, _core.Norm(vector, vector, vector), a_map)
 threads = [threading.Thread(target=work) for _ in range(2)]
 [each.start() for each in threads]
