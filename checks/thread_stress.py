@@ -45,7 +45,7 @@ def _work(
     number: int, own: LadderDenseNet, shared: LadderDenseNet, steps: int, start: threading.Barrier | None
 ) -> list[Tensor]:
     """Losses of a training, and predictions and gradients of both models, of images of several sizes."""
-    # The shapes of float32 and, where the processor multiplies it, bfloat16.
+    # Has an effect where the instruction set in use multiplies bfloat16; the baseline does not.
     autocast = torch.autocast("cpu", torch.bfloat16) if number % 2 else nullcontext()
     results: list[Tensor] = []
     optimizer = torch.optim.SGD(own.parameters(), lr=0.01)
