@@ -74,7 +74,7 @@ def environment(kind: str, package: Path, reports: Path) -> dict[str, str]:
         # libstdc++ too: its functions for exceptions are looked up when the runtime starts, before Python loads it.
         runtime.append(_file_of_compiler("libstdc++.so.6"))
         # Fresh memory is NaN: results show it if it is read before it is written. Python leaks by design.
-        fill = f"max_malloc_fill_size={1 << 40}:malloc_fill_byte=255"
+        fill = f"max_malloc_fill_size={(1 << 31) - 1}:malloc_fill_byte=255"
         variables["ASAN_OPTIONS"] = f"{common}:detect_leaks=0:allocator_may_return_null=1:{fill}"
         variables["UBSAN_OPTIONS"] = f"{common}:print_stacktrace=1"
         # For what tests compile, such as the headers of csrc/cpu.
