@@ -21,11 +21,14 @@ from ladderseg_fast.engine.run_lock import RunLock
 
 pytestmark = pytest.mark.real_use
 
-#: Holds the lock, and has a child that was forked since; then waits for ever. The module alone, for speed.
+#: Holds the lock, and has a child that was forked since; then waits for ever. Few imports, for speed.
 HOLDER = """
-import os, runpy, sys, time
+import os, sys, time, types
 from pathlib import Path
-lock = runpy.run_path(sys.argv[1])["RunLock"](Path(sys.argv[2]), sys.stderr)
+engine = sys.modules["engine"] = types.ModuleType("engine")
+engine.__path__ = [os.path.dirname(sys.argv[1])]
+from engine.run_lock import RunLock
+lock = RunLock(Path(sys.argv[2]), sys.stderr)
 lock.__enter__()
 child = os.fork()
 if child == 0:
