@@ -1,6 +1,6 @@
 """A lean program: a list of stages that autograd sees as one function."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -26,7 +26,7 @@ from .passes import BackwardPass, ForwardPass, ParameterKey
 from .plan import MemoryPlan
 from .running_norms import RunningNorms
 from .saved_tensors import SavedKinds
-from .stages import Repeatable, Stage
+from .stages import Repeatable, Size, Stage
 from .weights import PassWeights, WeightUse
 from .workspace import Phase, Workspace
 
@@ -71,8 +71,11 @@ class Program:
 
     @cached_property
     def _parameters(self) -> _core.ModuleTensors:
-        keys = [(module, name) for module in self.modules for name in ("weight", "bias")]
-        return _core.ModuleTensors("_parameters", keys)
+        return _core.ModuleTensors("_parameters", self._keys)
+
+    @cached_property
+    def _keys(self) -> list[ParameterKey]:
+        return [(module, name) for module in self.modules for name in ("weight", "bias")]
 
     @cached_property
     def _buffers(self) -> _core.ModuleTensors:
@@ -94,6 +97,10 @@ class Program:
     def stage_facts(self) -> list[object]:
         """The class and the attributes of each stage."""
         return [fact for stage in self.stages for fact in (type(stage), vars(stage))]
+
+    def given_parameters(self, given: Mapping[ParameterKey, Tensor]) -> dict[ParameterKey, Tensor]:
+        """The parameters of all stages, out of those `given`."""
+        return {key: given[key] for key in self._keys if key in given}
 
     def kept(self) -> list[str]:
         """The features whose values are kept for backward."""
@@ -123,6 +130,22 @@ class Program:
         """The map `data` of `feature` as stages read it: pixel-major, unless they accept any strides."""
         any_strides = feature in self.inputs and all(s.any_strides for s in self.stages if feature in s.reads)
         return data if any_strides else pixel_major(data)
+
+    def sizes(self, *inputs: Size) -> list[Size]:
+        """Height and width of each output, from those of the inputs."""
+        known = dict(zip(self.inputs, inputs, strict=True))
+        for stage in self.stages:
+            known[stage.writes] = stage.size(*(known[name] for name in stage.reads))
+        return [known[name] for name in self.outputs]
+
+    def reached(self, outputs: Collection[str]) -> tuple[set[str], set[nn.Module]]:
+        """The features and modules on which these outputs depend."""
+        features, modules = set(outputs), set[nn.Module]()
+        for stage in reversed(self.stages):
+            if stage.writes in features:
+                features.update(stage.reads)
+                modules.update(stage.modules)
+        return features, modules
 
     def needed(self, wanted: set[ParameterKey], inputs: Sequence[str]) -> set[str]:
         """The features that depend on a wanted parameter or on one of these inputs."""
@@ -178,14 +201,8 @@ def run_part(
     inputs = [x.resolve_neg() for x in inputs]
     tensors = (*inputs, *statistics, *parameters)
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-    device = inputs[0].device
-    like = torch.empty(0, dtype=autocast.feature_dtype(inputs[0].dtype, device), device=device)
-    call = _Call(program, plan, workspace, keys, like, keep)
-    if backend_of(device).repeats(keep):
-        call.recording = recording_of(call, tensors, keep, call.hooked)
-    if not isinstance(call.recording, CallRepetition):  # whose tensors are like those of a call that has passed here
-        refuse_transforms(_WHO, tensors)
-        _check(program, inputs, parameters, like.dtype)
+    hooked = hooks_are_active() if keep else False
+    call = Call.checked(program, plan, workspace, inputs, tensors, keys, keep, hooked)
     if keep:
         # Leads from the gradients back to the inputs even where only a pixel-major copy of an input is kept.
         link = sum(x[:0].sum() for x in inputs if x.requires_grad)
@@ -221,11 +238,11 @@ def _check(program: Program, inputs: Sequence[Tensor], parameters: Sequence[Tens
             raise ValueError(f"{first_name} is on {first.device} but a parameter is on {parameter.device}")
 
 
-class _Call:
+class Call:
     """One forward pass of a program, with the state that its backward passes need besides the saved tensors.
 
     recording: what records or repeats the call; None if it is only interpreted.
-    hooked: whether torch.autograd.graph.saved_tensors_hooks are active; None if unknown.
+    hooked: whether torch.autograd.graph.saved_tensors_hooks see the maps that it saves; None if unknown.
     """
 
     def __init__(
@@ -236,6 +253,7 @@ class _Call:
         parameter_keys: Sequence[ParameterKey],
         like: Tensor,
         keep: bool,
+        hooked: bool | None,
     ) -> None:
         """like: any tensor of the dtype and device of the features; keep: whether a backward pass may follow."""
         self.program = program
@@ -244,13 +262,40 @@ class _Call:
         self.parameter_keys = parameter_keys
         self.like = like
         self.keep = keep
-        self.hooked = _hooks_are_active() if keep else False
+        self.hooked = hooked
         self.norms: dict[nn.Module, BoundNorm] = {}
         self.bottlenecks: dict[nn.Module, Tensor] = {}
         self.kept_bottlenecks: list[nn.Module] = []
         self.features: dict[str, Feature] = {}
         self.shapes: dict[str, torch.Size] = {}
         self.recording: CallRecording | CallRepetition | None = None
+
+    @staticmethod
+    def checked(
+        program: Program,
+        plan: MemoryPlan,
+        workspace: Workspace,
+        inputs: Sequence[Tensor],
+        tensors: Sequence[Tensor],
+        parameter_keys: Sequence[ParameterKey],
+        keep: bool,
+        hooked: bool | None,
+    ) -> "Call":
+        """A call on `tensors`: inputs, their statistics, and parameters.
+
+        Raises: as `run`.
+        """
+        device = inputs[0].device
+        like = torch.empty(0, dtype=autocast.feature_dtype(inputs[0].dtype, device), device=device)
+        call = Call(program, plan, workspace, parameter_keys, like, keep, hooked)
+        if backend_of(device).repeats(keep):
+            call.recording = recording_of(call, tensors, keep, call.hooked)
+        if not isinstance(
+            call.recording, CallRepetition
+        ):  # whose tensors are like those of a call that has passed here
+            refuse_transforms(_WHO, tensors)
+            _check(program, inputs, tensors[program.given :], like.dtype)
+        return call
 
     def forward(self, tensors: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
         """Runs the forward pass on inputs, their statistics, and parameters; leaves what `maps_to_save` gives.
@@ -429,17 +474,23 @@ def _statistics(feature: Feature) -> Tensor | None:
     return statistics
 
 
-def _hooks_are_active() -> bool | None:
+def hooks_are_active() -> bool | None:
     """Whether torch.autograd.graph.saved_tensors_hooks are active; None if torch, before 2.8, cannot tell."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return None if top is None else top(True) is not None
 
 
+def graph_is_kept() -> bool | None:
+    """Whether the backward pass at work keeps its graph for another one; None if torch, before 2.5, cannot tell."""
+    keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return None if keeps_graph is None else keeps_graph()
+
+
 def _is_final(ctx: Any) -> bool:
     """Whether `ctx` has let go of what it saved, since no other backward pass follows."""
-    keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    if keeps_graph is not None:
-        return not keeps_graph() and not torch.is_grad_enabled()
+    kept = graph_is_kept()
+    if kept is not None:
+        return not kept and not torch.is_grad_enabled()
     try:  # torch before 2.5; the error takes a tenth of a millisecond
         ctx.saved_tensors  # noqa: B018
     except RuntimeError:
@@ -455,7 +506,7 @@ def _copies(maps: list[Tensor]) -> list[Tensor]:
 
 class _ProgramFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, call: _Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+    def forward(ctx: Any, call: Call, link: Tensor | None, *tensors: Tensor) -> tuple[Tensor | None, ...]:
         outputs = call.forward(tensors)
         parameters = tensors[call.program.given :]
         maps = call.maps_to_save(tensors[: call.program.given])

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import _core, lean, ops
+from ..lean.handles import new_handle
+from ..lean.in_graph import can_run_in_graph, run_in_graph
 from ..lean.joint_batch import BATCH_NORMS
 from ..lean.module_check import check_modules
 from ..lean.opaque import is_exporting
 from ..lean.parts import PartedProgram
-from ..lean.program import run
+from ..lean.program import Program, run
 from ..ops.upsample_argmax import upsample_argmax_forward
 from .class_probabilities import class_probabilities, plain_class_probabilities
 from .design import Design
@@ -89,11 +91,17 @@ class SegmentationModel(Network):
         self.frozen_bn = frozen_bn
         self.pretrained = weights is not None
         self._workspace = lean.Workspace()
+        self._handle = new_handle(self)
         self._placement: DevicePlacement | None = None
         self.adaptation: str | None = None
         if weights is not None:
             self.adaptation = load_encoder_weights(self.features, weights, design.encoder.architecture)
         self.train()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Makes a copy, or what pickle has read."""
+        super().__setstate__(state)
+        self._handle = new_handle(self)
 
     @property
     def memory(self) -> str:
@@ -181,6 +189,9 @@ class SegmentationModel(Network):
         """
         self._check_images(images)
         if self.memory == "lean" and not is_exporting():
+            if torch.compiler.is_compiling() and self._placement is None and can_run_in_graph(self):
+                logits, aux = run_in_graph(self, self._handle, images)
+                return LadderOutput(logits, None if self.aux_head is None else aux)
             return self._forward_lean(images)
         if self._placement is not None:
             raise RuntimeError('a model on several devices runs only with memory="lean"; place() with one device first')
@@ -188,13 +199,34 @@ class SegmentationModel(Network):
 
     @lean.opaque
     def _forward_lean(self, images: Tensor) -> LadderOutput:
+        plan = self._plan_for(images)
+        logits, *aux = self.lean_scores(images, plan, self._workspace if self._placement is None else None)
+        return LadderOutput(logits, aux[0] if aux else None)
+
+    def _plan_for(self, images: Tensor) -> lean.MemoryPlan | None:
+        """The plan of the step on `images` that is about to begin, whose maps are placed if it can be known."""
         plan, placement = self.memory_plan, self._placement
         if self._budget_plans is not None:
-            plan = self._budget_plans.plan_for(self, images, self._workspace, placement)
-        else:
-            place_first_step(self, images.shape, images.dtype, images.device, plan, self._workspace, placement)
-        logits, *aux = self.lean_scores(images, plan, self._workspace if placement is None else None)
-        return LadderOutput(logits, aux[0] if aux else None)
+            return self._budget_plans.plan_for(self, images, self._workspace, placement)
+        place_first_step(self, images.shape, images.dtype, images.device, plan, self._workspace, placement)
+        return plan
+
+    def program_to_run(self, images: Tensor) -> tuple[Program, lean.MemoryPlan, lean.Workspace]:
+        """For lean.graph_operators: the program for a step on `images`, its plan, and the workspace.
+
+        Raises: as `lean_scores`.
+        """
+        plan = self._plan_for(images) or lean.MemoryPlan.default(images.device)
+        return self._program_for(plan), plan, self._workspace
+
+    def program_for_sizes(self) -> tuple[Program, list[int]]:
+        """For lean.graph_operators: a program, and the channels of its outputs."""
+        program = program_of(self, lean.MemoryPlan())
+        return program, [self.num_classes for _ in program.outputs]
+
+    def _program_for(self, plan: lean.MemoryPlan) -> Program:
+        programs = check_modules(self, partial(examine, self))
+        return _stored(programs, plan.key, lambda: program_of(self, plan))
 
     @lean.opaque
     def lean_scores(
@@ -213,12 +245,11 @@ class SegmentationModel(Network):
             ValueError: the plan recomputes a section that an average pooling leads to; or a parameter of a model on
                 several devices has been moved by hand.
         """
-        programs = check_modules(self, partial(examine, self))
         plan = plan or lean.MemoryPlan.default(images.device)
         placement = None if workspace is not None or images.device.type == "meta" else self._placement
         if placement is None:
-            program = _stored(programs, plan.key, lambda: program_of(self, plan))
-            return run(program, [images], plan, workspace)
+            return run(self._program_for(plan), [images], plan, workspace)
+        programs = check_modules(self, partial(examine, self))
         cuts = placement.cuts
         parted = _stored(programs, (plan.key, cuts), lambda: parted_program_of(self, plan, cuts))
         return placement.run(self, parted, images, plan)
@@ -372,7 +403,7 @@ class SegmentationModel(Network):
     def _check_images(self, images: Tensor) -> None:
         if images.dim() != 4 or images.shape[1] != self.in_channels:
             raise ValueError(f"images must be [N, {self.in_channels}, H, W], got shape {tuple(images.shape)}")
-        if min(images.shape[2:]) < self.min_size:
+        if images.shape[2] < self.min_size or images.shape[3] < self.min_size:
             least = f"{self.min_size} x {self.min_size}"
             raise ValueError(f"images must be at least {least}, got {tuple(images.shape[2:])}")
         weight = self._any_parameter()

@@ -53,7 +53,7 @@ def check_labelled_scores(logits: Tensor, labels: Tensor, class_weights: Tensor 
         raise ValueError(f"labels must be [{logits.shape[0]}, H, W] for these logits, got shape {tuple(labels.shape)}")
     if labels.device != logits.device:
         raise ValueError(f"labels must be on {logits.device} like logits, got {labels.device}")
-    if min(logits.shape[2:]) < 1 or min(labels.shape[1:]) < 1:
+    if any(side < 1 for side in (*logits.shape[2:], *labels.shape[1:])):  # min would compare sizes in graphs
         raise ValueError(f"logits and labels must have pixels, got {tuple(logits.shape)} and {tuple(labels.shape)}")
     check_vector("class_weights", class_weights, logits.shape[1], "logits", logits)
 

@@ -74,5 +74,5 @@ def _check(scores: Tensor, size: Sequence[int]) -> None:
         raise ValueError(f"scores must have at most 256 classes to fit uint8 labels, got {scores.shape[1]}")
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size must be (H, W), at least (1, 1), got {tuple(size)}")
-    if min(scores.shape[2:]) < 1:
+    if any(side < 1 for side in scores.shape[2:]):  # min would compare sizes in graphs
         raise ValueError(f"scores must have pixels, got shape {tuple(scores.shape)}")

@@ -11,7 +11,7 @@ from .projection import ProjectionStage
 from .pyramid import PyramidStage
 from .rectified import RectifiedStage
 from .residual import ResidualStage
-from .stage import Repeatable, Stage
+from .stage import Repeatable, Size, Stage
 from .stem import StemStage
 from .transition import TransitionStage
 from .transition_up import TransitionUpStage
@@ -33,6 +33,7 @@ __all__ = [
     "RectifiedStage",
     "Repeatable",
     "ResidualStage",
+    "Size",
     "Stage",
     "StemStage",
     "TransitionStage",

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from ...ops.affine_correction import settled, write
 from ...ops.bn_relu_maxpool import bn_relu_maxpool_backward, bn_relu_maxpool_forward
 from ..passes import BackwardPass, ForwardPass
-from .stage import Repeatable, Stage
+from .stage import Repeatable, Size, Stage
 
 
 class CopyStage(Stage, Repeatable):
@@ -78,6 +78,10 @@ class AveragePoolStage(Stage):
         self.writes = target
         self.channels = channels
 
+    def size(self, *sources: Size) -> Size:
+        height, width = sources[-1]
+        return height // 2, width // 2
+
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]].data
         n, c, h, w = source.shape
@@ -109,6 +113,10 @@ class MaxPoolStage(Stage, Repeatable):
         self.reads = self.keeps = (source,)
         self.writes = target
         self.channels = channels
+
+    def size(self, *sources: Size) -> Size:
+        height, width = sources[-1]
+        return (height + 1) // 2, (width + 1) // 2
 
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]].data

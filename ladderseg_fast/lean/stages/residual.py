@@ -14,7 +14,8 @@ from ...ops.arguments import Gradient, Norm
 from ..passes import BackwardPass, ForwardPass
 from .residual_backward import UnitBackward
 from .residual_unit import ResidualUnit
-from .stage import Stage
+from .stage import Size, Stage
+from .unit_convolution import stride_of
 
 #: Units from one output that is kept in between to the next. In a ResNet-101's third layer about as many are kept as
 #: are made again at a time.
@@ -42,6 +43,12 @@ class ResidualStage(Stage):
         again = tuple(use for unit in self.units for use in unit.weights_again)
         backward = tuple(use for unit in reversed(self.units) for use in unit.backward_weights)
         self.backward_weights = again + backward
+
+    def size(self, *sources: Size) -> Size:
+        height, width = sources[-1]
+        for stride in (stride_of(each.conv) for unit in self.units for each in unit.convolutions):
+            height, width = (height + stride - 1) // stride, (width + stride - 1) // stride
+        return height, width
 
     def forward(self, step: ForwardPass) -> None:
         x = step.features[self.reads[0]].data

@@ -7,6 +7,9 @@ from torch import nn
 from ..passes import BackwardPass, ForwardPass
 from ..weights import WeightUse
 
+#: Height and width of a map: numbers, or torch.SymInt in a compiler's graph.
+Size = tuple[int, int]
+
 
 class Stage(ABC):
     """A step of a lean program: it reads some features, writes one, and knows its backward.
@@ -29,6 +32,10 @@ class Stage(ABC):
     any_strides: bool = False
     forward_weights: tuple[WeightUse, ...] = ()
     backward_weights: tuple[WeightUse, ...] = ()
+
+    def size(self, *sources: Size) -> Size:
+        """Height and width of `writes`, from those of `reads`."""
+        return sources[-1]
 
     @abstractmethod
     def forward(self, step: ForwardPass) -> None:

@@ -16,7 +16,7 @@ from ..batch_norm import uses_batch_statistics
 from ..joint_batch import BatchNorm
 from ..passes import BackwardPass, ForwardPass
 from ..weights import Form, WeightUse
-from .stage import Repeatable, Stage
+from .stage import Repeatable, Size, Stage
 
 
 class StemStage(Stage, Repeatable):
@@ -31,6 +31,10 @@ class StemStage(Stage, Repeatable):
         self.writes = target
         self.modules = (conv, norm)
         self.forward_weights = self.backward_weights = (WeightUse(conv, Form.plain),)
+
+    def size(self, *sources: Size) -> Size:
+        height, width = sources[-1]
+        return (height + 3) // 4, (width + 3) // 4
 
     def forward(self, step: ForwardPass) -> None:
         images = step.features[self.reads[0]].data

@@ -14,7 +14,7 @@ from ...ops.strips import Strip, strips
 from ..batch_norm import uses_batch_statistics
 from ..passes import BackwardPass, ForwardPass
 from ..weights import Form, WeightUse
-from .stage import Stage
+from .stage import Size, Stage
 
 
 class TransitionStage(Stage):
@@ -30,6 +30,10 @@ class TransitionStage(Stage):
         self.writes = target
         self.modules = (self.norm, self.conv)
         self.forward_weights = self.backward_weights = (WeightUse(self.conv, Form.plain),)
+
+    def size(self, *sources: Size) -> Size:
+        height, width = sources[-1]
+        return height // 2, width // 2
 
     def forward(self, step: ForwardPass) -> None:
         source = step.features[self.reads[0]]
