@@ -6,7 +6,7 @@ They find the model by its handle (handles.py). Its parameters and buffers are a
 the network depends on and changes. What forward keeps for backward stays outside of the graph (kept_call.py).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from typing import Any, Protocol, cast
@@ -189,33 +189,37 @@ def _backward(
     images = images.resolve_neg()
     grads = [None if grad is None else grad.resolve_neg() for grad in (first, second)]
     with torch.no_grad():
-        of_images, *of_parameters = kept.backward(
+        of_images, *of_kept = kept.backward(
             [images],
             [given[key] for key in kept.parameter_keys],
             [wanted[0], *(wants[key] for key in kept.parameter_keys)],
             grads,
             final,
         )
-    found = dict(zip(kept.parameter_keys, of_parameters))
-    gradients = [of_images, *(found.get(key) for key in keys)]
-    places = [_empty_images, *(torch.empty_like for _ in keys)]
-    every = zip(gradients, [images, *parameters], places, wanted, strict=True)
-    return [_placed(gradient, tensor, make) for gradient, tensor, make, want in every if want]
+    found = dict(zip(kept.parameter_keys, of_kept))
+    of_parameters = [found.get(key) for key in keys]
+    results = [_pixel_major(of_images, images)] if wanted[0] else []
+    every = zip(of_parameters, parameters, wanted[1:], strict=True)
+    return results + [_like(gradient, parameter) for gradient, parameter, want in every if want]
 
 
 def _empty_images(images: Tensor) -> Tensor:
     return layout.empty(images, *images.shape)
 
 
-def _placed(gradient: Tensor | None, tensor: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
-    """The gradient of `tensor` with the dtype and the strides that the operator promises: those of make(tensor)."""
+def _pixel_major(gradient: Tensor | None, images: Tensor) -> Tensor:
+    """The gradient of the images with the dtype and strides that the operator promises."""
+    place = _empty_images(images)
+    return place.zero_() if gradient is None else place.copy_(gradient)
+
+
+def _like(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """The same for a parameter."""
     if gradient is None:
-        return make(tensor).zero_()
-    if gradient.dtype == tensor.dtype and gradient.stride() == tensor.stride() and make is torch.empty_like:
+        return torch.zeros_like(parameter)
+    if gradient.dtype == parameter.dtype and gradient.stride() == parameter.stride():
         return gradient
-    place = make(tensor)
-    same = gradient.dtype == place.dtype and gradient.stride() == place.stride()
-    return gradient if same else place.copy_(gradient)
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 @_backward.register_fake

@@ -1,4 +1,4 @@
-"""What torch.compile traces in place of a lean step: one operator."""
+"""The call of one operator, which torch.compile traces in place of a lean step."""
 
 import torch
 from torch import Tensor, nn

@@ -212,7 +212,9 @@ class SegmentationModel(Network):
         return plan
 
     def program_to_run(self, images: Tensor) -> tuple[Program, lean.MemoryPlan, lean.Workspace]:
-        """For lean.graph_operators: the program for a step on `images`, its plan, and the workspace.
+        """The program for a step on `images` [N, in_channels, H, W], its plan, and the workspace.
+
+        It is for lean.graph_operators, like `program_for_sizes`.
 
         Raises: as `lean_scores`.
         """
@@ -220,7 +222,7 @@ class SegmentationModel(Network):
         return self._program_for(plan), plan, self._workspace
 
     def program_for_sizes(self) -> tuple[Program, list[int]]:
-        """For lean.graph_operators: a program, and the channels of its outputs."""
+        """A program of the model, whatever its plan, and the channels of its outputs."""
         program = program_of(self, lean.MemoryPlan())
         return program, [self.num_classes for _ in program.outputs]
 
