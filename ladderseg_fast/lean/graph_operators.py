@@ -145,7 +145,7 @@ def _forward(
         program, plan, workspace = cast(GraphNetwork, network).program_to_run(images)
         given = program.given_parameters(dict(zip(parameter_keys_of(modules), parameters, strict=True)))
         tensors = (images, *given.values())
-        this = Call.checked(program, plan, workspace, [images], tensors, list(given), keep, hooked=False)
+        this = Call.checked(program, plan, workspace, [images], tensors, tuple(given), keep, hooked=False)
         with torch.no_grad():
             outputs = cast("tuple[Tensor, ...]", this.forward(tensors))
     token = token_of(KeptCall(this, [images])) if keep else empty_token()
