@@ -169,15 +169,15 @@ def test_what_forward_keeps_lives_as_long_as_the_graph() -> None:
     model, twin = make_model(), make_model()
     run, before = compiled(step, "aot_eager"), len(kept_call._tokens)
     loss = run(twin)
-    assert len(kept_call._tokens) == before + 1 and twin._workspace._in_use > 0
+    assert len(kept_call._tokens) == before + 1 and twin._workspace.in_use > 0
     del loss
     gc.collect()
-    assert len(kept_call._tokens) == before and twin._workspace._in_use == 0
+    assert len(kept_call._tokens) == before and twin._workspace.in_use == 0
     found, expected = run(twin), step(model)
     for loss in (found, expected):
         loss.backward(retain_graph=True)
         loss.backward()
-    assert twin._workspace._in_use == 0
+    assert twin._workspace.in_use == 0
     for (name, one), other in zip(twin.named_parameters(), model.parameters(), strict=True):
         assert_same_bits(one.grad, other.grad, name)
     with pytest.raises(RuntimeError, match="backward through the graph a second time"):
