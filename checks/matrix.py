@@ -77,7 +77,7 @@ def place_of(combination: Combination, roots: Path, work: Path) -> Place:
 
 
 def try_combination(combination: Combination, roots: Path, work: Path, keep: bool) -> dict[str, Any]:
-    """What came of it: "passed", "failed" or "not to be had", why, and what the suite reports."""
+    """Outcome: "passed", "failed" or "not to be had", why, and what the suite reports."""
     start = time.monotonic()
     result: dict[str, Any] = {**asdict(combination), "outcome": "not to be had", "why": ""}
     try:

@@ -1,4 +1,4 @@
-"""Where packages are built and tried: this system, or the root directory of another one (`debootstrap` makes them).
+"""Places where packages are built and tried: this system, or the root of another one (`debootstrap` makes them).
 
 A command in a root is run by chroot, in a mount namespace of its own, so that the mounts end with it. It needs the
 rights of the superuser. The directory of work is bound into the root at its own path: paths are the same in both.

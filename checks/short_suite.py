@@ -1,4 +1,4 @@
-"""What every combination of platforms must pass, in a minute: checks/matrix.py and checks/wheel.py run it in each.
+"""Suite that every combination of platforms must pass: checks/matrix.py and checks/wheel.py run it in each.
 
 The package is the installed one; from the checkout come only the suites of tests/support, which need pytest. Parts:
 operators (every instruction set of the processor, float32, float64 and, where there are products of it, bfloat16; one
