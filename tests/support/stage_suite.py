@@ -47,6 +47,20 @@ BATCH_NORM_OPTIONS = {
 }
 
 
+def _every_second_channel_constant(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, ::2] = x[:1, ::2, :1, :1]
+    return x
+
+
+#: What batch norms may find: means beside which variances are small, or no variance at all.
+EXTREME_NUMBERS = {
+    "large means": lambda x: x + 100.0,
+    "constant channels": _every_second_channel_constant,
+    "denormals": lambda x: 1e-310 * x,
+}
+
+
 def replace_batch_norms(module: nn.Module, option: str) -> None:
     for index, norm in enumerate(list(batch_norms(module))):
         path = next(name for name, child in module.named_modules() if child is norm)
@@ -138,6 +152,16 @@ class StageSuite(ABC):
 
         lean, plain = two_forwards(partial(self.lean, workspace=workspace)), two_forwards(self.plain)
         assert_lean_equals_plain(self.module(), lean, plain, self.steps(), 0.01)
+
+    @pytest.mark.parametrize("numbers", EXTREME_NUMBERS)
+    def test_extreme_numbers(self, numbers: str) -> None:
+        inputs = [EXTREME_NUMBERS[numbers](x.detach()).requires_grad_() for x in self.inputs()]
+        self.check(self.module(), [inputs])
+
+    def test_large_means_in_float32(self) -> None:
+        """Sums of squares would leave nothing of the variance."""
+        inputs = [(x.detach() + 1000.0).requires_grad_() for x in self.inputs(dtype=torch.float32)]
+        self.check(away_from_kinks(self.module(torch.float32)), [inputs])
 
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_memory_layout(self, layout: str) -> None:
