@@ -8,9 +8,10 @@ Every training starts from one seed and sees the same batches, in float32. Round
 sums in another order with channels_last maps, with the images of a batch in reverse order, and with both. These are the
 plain trainings. Of lean there are two: one thread, and three with the batch reversed.
 
-At twenty points, the distance of the weights (relative to how far they have moved) and of the loss (root mean square
-over the steps since the last point) between lean and plain may be at most twice the largest between two plain
-trainings. Momentum without Adam: Adam makes full steps of gradients that are nothing but rounding.
+At twenty points, half of them in the first fifty steps, the distance of the weights (relative to how far they have
+moved) and of the loss (root mean square over the steps since the last point) between lean and plain may be at most
+twice the largest between two plain trainings. Without Adam, which makes full steps of gradients that are nothing but
+rounding.
 """
 
 import argparse

@@ -163,6 +163,18 @@ class StageSuite(ABC):
         inputs = [(x.detach() + 1000.0).requires_grad_() for x in self.inputs(dtype=torch.float32)]
         self.check(away_from_kinks(self.module(torch.float32)), [inputs])
 
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf], ids=str)
+    def test_nan_and_infinity_propagate(self, value: float) -> None:
+        """In evaluation, where no statistics carry them everywhere. Tiles of Winograd's filtering may, a little."""
+        module, inputs = self.module(mode="eval"), [x.detach() for x in self.inputs()]
+        n, c, h, w = inputs[-1].shape
+        inputs[-1][n - 1, c // 2, h // 2, w // 2] = value
+        with torch.no_grad():
+            actual, expected = self.lean(module, *inputs), self.plain(module, *inputs)
+        assert not expected.isfinite().all()
+        assert not (actual.isfinite() & ~expected.isfinite()).any()
+        assert actual[: n - 1].isfinite().all()
+
     @pytest.mark.parametrize("layout", LAYOUTS)
     def test_memory_layout(self, layout: str) -> None:
         steps = [[LAYOUTS[layout](x.detach()).requires_grad_() for x in self.inputs()]]
