@@ -86,7 +86,7 @@ class Case:
         return module
 
     def inputs(self) -> list[list[Tensor]]:
-        """Of each step, in this case's dtype and layout."""
+        """Inputs of each step, in this case's dtype and layout."""
         shapes: Sequence[tuple[int, ...]] = [self.shape] if self.stage is None else self.stage.inputs(self.shape)
         generator = torch.Generator().manual_seed(self.seed)
         steps = []
@@ -113,13 +113,13 @@ def _planned_model(plan: MemoryPlan, model: nn.Module, images: Tensor) -> list[T
 
 
 def stage_cases(dtype: torch.dtype, **fixed: st.SearchStrategy) -> st.SearchStrategy[Case]:
-    """Of any stage."""
+    """Cases of any stage."""
     shapes = st.tuples(st.integers(1, 3), st.sampled_from(_CHANNELS), st.sampled_from(_SIDES), st.sampled_from(_SIDES))
     return _cases(dtype, st.sampled_from(list(STAGES)), shapes, fixed)
 
 
 def model_cases(dtype: torch.dtype, **fixed: st.SearchStrategy) -> st.SearchStrategy[Case]:
-    """Of any small model, with images that give its deepest maps a few pixels."""
+    """Cases of any small model, with images that give its deepest maps a few pixels."""
     shapes = st.tuples(st.integers(1, 3), st.just(3), st.integers(64, 200), st.integers(64, 140))
     return _cases(dtype, st.sampled_from(list(MODELS)), shapes, fixed)
 

@@ -50,7 +50,7 @@ _SCENES, _BATCH = 16, 2
 
 @dataclass(frozen=True)
 class Way:
-    """How a training sums: nothing of it changes what is computed but for rounding."""
+    """Order in which a training sums: nothing of it changes what is computed but for rounding."""
 
     memory: str = "plain"
     layout: torch.memory_format = torch.contiguous_format
@@ -104,7 +104,7 @@ def _weights(model: LadderDenseNet) -> Tensor:
 
 
 def distances(one: Training, other: Training) -> dict[str, list[float]]:
-    """Of weights and losses, at each point."""
+    """Distances of weights and losses, at each point."""
     ends = [0, *POINTS[: len(one.moved)]]
     losses = [(one.losses - other.losses)[a:b].square().mean().sqrt() for a, b in itertools.pairwise(ends)]
     weights = [(a - b).norm() / b.norm() for a, b in zip(one.moved, other.moved)]
@@ -119,7 +119,7 @@ def examples_of(camvid: Path | None, seed: int) -> tuple[list[tuple[Tensor, Tens
 
 
 def compare(trainings: dict[str, Training]) -> dict[str, dict[str, list[float]]]:
-    """Of weights and loss, at each point, the largest distance of plain trainings, and of lean from a plain one."""
+    """Largest distances of weights and loss, at each point, of plain trainings and of lean from a plain one."""
     of = {"plain": [], "lean": []}
     for one, other in itertools.combinations(trainings, 2):
         kinds = {WAYS[one].memory, WAYS[other].memory}

@@ -33,7 +33,7 @@ class Stage:
     """A module, the function that runs it lean, and the inputs that it takes."""
 
     make: Callable[[int], nn.Module]
-    """From the channels of the last input."""
+    """Makes it from the channels of the last input."""
     lean: Callable[..., Tensor]
     plain: Callable[..., Tensor] = lambda module, *inputs: module(*inputs)
     inputs: Callable[[Shape], Sequence[Shape]] = lambda shape: [shape]

@@ -36,7 +36,7 @@ from support.operator_suite import instruction_set, threads
 _FLOORS = {torch.float64: 1e-9, torch.float32: 16 * torch.finfo(torch.float32).eps}
 
 #: How much farther than plain PyTorch, whose numbers moved by a unit in the last place, lean may be from it.
-_TIMES = {torch.float64: 30.0, torch.float32: 2.0}
+_TIMES = {torch.float64: 30.0, torch.float32: 4.0}
 
 #: A gradient this much smaller than the largest one is compared as if it were of this size: it has cancelled.
 _CANCELLED = 1e-3
@@ -72,13 +72,13 @@ def equal_to_plain(case: Case) -> None:
     assert lean.floats.keys() == plain.floats.keys(), lean.floats.keys() ^ plain.floats.keys()
     for name in lean.floats:
         assert _same_bits(lean.floats[name], again.floats[name]), f"{name}: a second run gives other bits"
-    exact = plain if case.dtype == torch.float64 else _in_double(module, case, steps, moved=False)
-    moved = _in_double(module, case, steps, moved=True)
+    exact = plain if case.dtype == torch.float64 else _in_double(module, case, steps, moved=0)
+    moved = [_in_double(module, case, steps, moved=number) for number in (1, 2, 3)]
     gradients = [magnitude(each) for name, each in exact.floats.items() if "gradient" in name]
     for name, expected in exact.floats.items():
         cancelled = 1.0 if case.dtype == torch.float32 else _CANCELLED
         scale = max(magnitude(expected), cancelled * max(gradients, default=0.0) if "gradient" in name else 0.0)
-        own = max(_error(plain.floats[name], expected), _error(moved.floats[name], expected))
+        own = max(_error(each.floats[name], expected) for each in (plain, *moved))
         allowed = _FLOORS[case.dtype] * scale + _TIMES[case.dtype] * own
         error = _error(lean.floats[name], expected)
         assert error <= allowed, f"{name} is off by {error:.3g}, {allowed:.3g} is allowed, of numbers of {scale:.3g}"
@@ -135,7 +135,7 @@ def _set_one(module: nn.Module, inputs: list[Tensor], place: str, where: float, 
 
 
 def _assert_near_only(found: Tensor, expected: Tensor, of_nan: Tensor, reach: int, name: str) -> None:
-    """What is not finite in `found` is near what is not finite in `of_nan`; what is finite in both others is equal."""
+    """Checks that what is not finite in `found` is near what is not finite in `of_nan`, and the rest equal."""
     near = F.max_pool2d((~of_nan.isfinite()).double(), 2 * reach + 1, stride=1, padding=reach) if reach else None
     if near is None:
         allowed = ~of_nan.isfinite()
@@ -159,12 +159,12 @@ def _assert_refused(case: Case, module: nn.Module, steps: list[list[Tensor]]) ->
     raise AssertionError("plain PyTorch refuses what lean computes")
 
 
-def _in_double(module: nn.Module, case: Case, steps: list[list[Tensor]], *, moved: bool) -> Steps:
-    """Plain steps in float64; if `moved`, of numbers that differ by a unit in the last place of the case's dtype."""
+def _in_double(module: nn.Module, case: Case, steps: list[list[Tensor]], *, moved: int) -> Steps:
+    """Plain steps in float64. `moved`, unless 0, draws what numbers differ by: a unit in the case's last place."""
     wide = copy.deepcopy(module).double()
     inputs = [[x.detach().double().clone(memory_format=torch.contiguous_format) for x in step] for step in steps]
     if moved:
-        generator, unit = torch.Generator().manual_seed(1), torch.finfo(case.dtype).eps
+        generator, unit = torch.Generator().manual_seed(moved), torch.finfo(case.dtype).eps
         with torch.no_grad():
             for tensor in [*wide.parameters(), *(x for step in inputs for x in step)]:
                 shares = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
@@ -187,7 +187,7 @@ def _same_bits(found: Tensor, expected: Tensor) -> bool:
 
 
 def _fixed_norms() -> dict[str, st.SearchStrategy]:
-    """Cases in which no statistics carry what is not finite everywhere, and some in which they do."""
+    """Options of cases in which no statistics carry what is not finite everywhere, and of some in which they do."""
     return {
         "numbers": st.just("normal"),
         "layout": st.just("channels_last"),
