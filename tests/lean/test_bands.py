@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, create_model
 from ladderseg_fast.lean import Workspace, bands
+from ladderseg_fast.nn import DENSENETS, DenseNetShape
 from ladderseg_fast.ops.strips import Strip
 
 
@@ -87,6 +88,17 @@ def test_a_larger_halo(limited: Bands) -> None:
     expect_close(logits(model, images), expected)
     (strips,) = limited.passes
     assert len(strips) == 12 and strips[5].outer == slice(12, 32)
+
+
+def test_a_halo_that_is_no_multiple(limited: Bands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three layers, and two rows of the stem: one row less would be rounded to half of that."""
+    monkeypatch.setitem(DENSENETS, "three", DenseNetShape((3, 1, 1, 2)))
+    model, images = make_model("three").eval(), make_images(1, 192, 64)
+    expected = logits(model, images)
+    limited.limit(1)
+    expect_close(logits(model, images), expected)
+    (strips,) = limited.passes
+    assert strips[5].outer == slice(12, 32)
 
 
 def test_what_does_not_suit(limited: Bands) -> None:

@@ -1,8 +1,16 @@
+import pytest
+import torch
 from support.stage_suite import StageSuite
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ladderseg_fast import lean
 from ladderseg_fast.nn import Head
+
+
+class First(nn.Module):
+    def forward(self, vector: Tensor) -> Tensor:
+        return vector[:1]
 
 
 class TestHead(StageSuite):
@@ -18,3 +26,10 @@ class TestHead(StageSuite):
 
     def test_one_class(self) -> None:
         self.check(Head(13, num_classes=1).double(), self.steps())
+
+    def test_parametrized_bias_of_another_shape(self) -> None:
+        """Nothing knows the shape before it is computed, and one number would be added to all classes."""
+        head = Head(13, num_classes=4)
+        parametrize.register_parametrization(head.conv, "bias", First(), unsafe=True)
+        with pytest.raises(ValueError, match=r"a head's bias must be \[4\], got shape \(1,\)"):
+            lean.head(head, torch.rand(1, 13, 2, 3))

@@ -128,6 +128,11 @@ def change_eps(model: LadderDenseNet) -> None:
         norm.eps = 0.5
 
 
+def dilate(model: LadderDenseNet) -> None:
+    conv = model.features.denseblock2.denselayer1.conv2
+    conv.dilation, conv.padding = (2, 2), (2, 2)
+
+
 def forget_statistics(model: LadderDenseNet) -> None:
     """From then on they normalise with the batch's, in evaluation too."""
     for norm in batch_norms(model):
@@ -144,6 +149,7 @@ CHANGES: list[Callable[[LadderDenseNet], None]] = [
     move_statistics,
     replace_statistics,
     change_eps,
+    dilate,
     forget_statistics,
 ]
 

@@ -1,0 +1,145 @@
+"""Runs the test suite, and counts which lines and branches of the package's Python code it has reached.
+
+Both must be at least 95 %. Processes that tests start are counted too. Without arguments after `--` the default suite
+runs; with some, what they choose, whose figures are those of a part:
+
+    python checks/branch_coverage.py --least 0 -- tests/engine/test_config.py
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Of coverage.py. What is excluded is never run: declarations of protocols and of abstract methods, and what only type
+#: checkers read.
+_CONFIGURATION = """\
+[run]
+branch = true
+parallel = true
+source_pkgs = ladderseg_fast
+concurrency = thread, multiprocessing
+patch = subprocess, fork, _exit
+sigterm = true
+data_file = {folder}/data
+
+[report]
+exclude_also =
+    if TYPE_CHECKING:
+    ^\\s*\\.\\.\\.$
+    :\\s*\\.\\.\\.$
+    @abstractmethod
+"""
+
+
+@dataclass(frozen=True)
+class Count:
+    """Lines and branches of some code, and how many of them have run."""
+
+    lines: int = 0
+    lines_run: int = 0
+    branches: int = 0
+    branches_run: int = 0
+
+    @staticmethod
+    def of(summary: dict[str, int]) -> "Count":
+        """That of a file, in coverage.py's words."""
+        names = ("num_statements", "covered_lines", "num_branches", "covered_branches")
+        return Count(*(summary[name] for name in names))
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(
+            self.lines + other.lines,
+            self.lines_run + other.lines_run,
+            self.branches + other.branches,
+            self.branches_run + other.branches_run,
+        )
+
+    @property
+    def missing(self) -> int:
+        return self.lines - self.lines_run + self.branches - self.branches_run
+
+    @property
+    def of_lines(self) -> float:
+        """Percent of the lines."""
+        return 100.0 * self.lines_run / self.lines if self.lines else 100.0
+
+    @property
+    def of_branches(self) -> float:
+        """Percent of the branches."""
+        return 100.0 * self.branches_run / self.branches if self.branches else 100.0
+
+    def __str__(self) -> str:
+        return f"{self.of_lines:6.1f} % of lines {self.of_branches:6.1f} % of branches {self.missing:6} missing"
+
+
+def measured(arguments: list[str]) -> tuple[dict[PurePath, Count], int]:
+    """Counts by file of the package, and pytest's exit status, of a run with these arguments."""
+    with tempfile.TemporaryDirectory() as folder:
+        configuration = Path(folder) / "coverage.ini"
+        configuration.write_text(_CONFIGURATION.format(folder=folder))
+        tool, options = [sys.executable, "-m", "coverage"], [f"--rcfile={configuration}"]
+        run = [*tool, "run", *options, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+        status = subprocess.run(run, cwd=ROOT).returncode
+        report = Path(folder) / "report.json"
+        for command in (["combine", *options], ["json", *options, "-q", "-o", str(report)]):
+            subprocess.run([*tool, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        files = json.loads(report.read_text())["files"]
+    return {_in_package(PurePath(name)): Count.of(each["summary"]) for name, each in files.items()}, status
+
+
+def _in_package(path: PurePath) -> PurePath:
+    return PurePath(*path.parts[path.parts.index("ladderseg_fast") :])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", type=int, default=2, help="processes that run tests side by side (pytest-xdist)")
+    parser.add_argument("--least", type=float, default=95.0, help="percent below which the check fails")
+    parser.add_argument("--worst", type=int, default=25, help="files to name")
+    parser.add_argument("--record", action="store_true", help="write the results")
+    parser.add_argument("tests", nargs="*", help="arguments of pytest, after --")
+    options = parser.parse_args()
+    counts, status = measured([*(["-n", str(options.n)] if options.n > 1 else []), *options.tests])
+    folders: defaultdict[str, Count] = defaultdict(Count)
+    total = Count()
+    for path, count in counts.items():
+        folders[str(path.parent)] += count
+        total += count
+    for name, count in sorted(folders.items()):
+        print(f"{count}  {name}/")
+    print("\nFiles with the most lines and branches that did not run:")
+    worst = sorted(counts.items(), key=lambda item: -item[1].missing)[: options.worst]
+    for path, count in worst:
+        print(f"{count}  {path}")
+    print(f"\n{total}  in all")
+    if status != 0:
+        raise SystemExit(f"the tests fail: exit status {status} of pytest")
+    if options.record:
+        _record(total, folders, worst)
+    if min(total.of_lines, total.of_branches) < options.least:
+        sys.exit(1)
+
+
+def _record(total: Count, folders: dict[str, Count], worst: list[tuple[PurePath, Count]]) -> None:
+    from record import record
+
+    record(
+        "branch_coverage",
+        claim="The default test suite runs at least 95 % of the package's lines of Python and of their branches",
+        found=f"{total.of_lines:.1f} % of {total.lines} lines, {total.of_branches:.1f} % of {total.branches} branches",
+        figures={
+            "folders": {name: str(count).strip() for name, count in sorted(folders.items())},
+            "worst": {str(path): str(count).strip() for path, count in worst},
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
