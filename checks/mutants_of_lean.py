@@ -12,22 +12,21 @@ def _tests(*names: str, only: str | None = None) -> tuple[str, ...]:
 
 _ARENA = _tests("arena", "workspace")
 _BANDS = _tests("bands", only="halo or suit")
-_BASIC = _tests("basic_dense_block", only="not cuda and not CUDA")
+_BASIC = _tests("basic_dense_block", only="dilation or strips or draws or followed or mask")
 _BATCH_NORM = _tests("batch_norm")
 _DENSE = _tests("dense_block", only="batch_norm_options or constant_parameters or inputs_without or strip")
 _FEATURE = _tests("feature")
 _HEAD = _tests("head", only="batch_norm_options or parametrized")
-_MODULES = _tests("module_check", only="shared_running or (changed_module and stride)")
+_MODULES = _tests("module_check", only="shared_running or (test_changed_module and stride)")
 _PARTS = _tests("parts", only="equal or three or refused")
 _PREDICTIONS = _tests("repeated_predictions", only="noticed or later_ones or stages")
 _PROGRAM = _tests("program", only="hooks_may or come_back")
 _PYRAMID = _tests("pyramid_context")
 _RESIDUAL = _tests("residual", only="section_plans or stays")
-_RUNNING = ("tests/lean/test_batch_norm.py", "tests/lean/test_head.py")
 _SECTION_PLANS = ("tests/models/test_section_plans.py", "-k", "strips")
 _STEM = _tests("stem", only="batch_norm_options or negative")
 _STRIPS = _tests("successive_strips")
-_TRANSITION = _tests("transition", only="batch_norm_options or strip or shape")
+_TRANSITION = _tests("transition", only="workspace_is_reused or strip")
 _UP = _tests("transition_up", only="batch_norm_options or strip")
 
 
@@ -111,7 +110,7 @@ MUTANTS = [
         "running_norms.py",
         "checked_epsilon(module, of_batch=False)",
         "checked_epsilon(module, of_batch=True)",
-        _RUNNING,
+        _BATCH_NORM,
         "evaluation refuses an eps of 0, as training does",
     ),
     # Features and their gradients.
@@ -152,16 +151,16 @@ MUTANTS = [
     ),
     _lean(
         "passes.py",
-        " and channels == self.shapes[name][1]:",
-        ":",
+        "        return self.gradient_to_add_to(name), True",
+        "        return self.gradient_to_add_to(name), False",
         _DENSE,
-        "a reader of the first channels leaves the gradient of the others unwritten",
+        "a reader overwrites what later readers have added",
     ),
     _lean(
         "passes.py",
         "            self._make_gradient(name).data.zero_()",
         "            self._make_gradient(name)",
-        _DENSE,
+        _tests("stem", only="workspace_is_reused"),
         "readers add to memory that is not cleared",
     ),
     _lean(
@@ -331,7 +330,7 @@ MUTANTS = [
         "stages/transition.py",
         "running.add(out.numel() // out.shape[1], statistics)",
         "running.add(1, statistics)",
-        _TRANSITION,
+        ("tests/models/test_lean_equals_plain.py", "-k", "strip"),
         "strips of different sizes weigh the same in the statistics",
     ),
     _lean(
@@ -423,10 +422,10 @@ MUTANTS = [
     ),
     _lean(
         "workspace.py",
-        " or placement.sizes[number] != size:",
-        ":",
+        "        if arena.data.device != device or not arena.take_at(start, size):\n            return None\n",
+        "        if arena.data.device != device:\n            return None\n        arena.take_at(start, size)\n",
         _ARENA,
-        "a larger map than the recorded one is put into its place",
+        "a map is put into its recorded place though another is there",
     ),
     _lean(
         "workspace.py",

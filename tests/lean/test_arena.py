@@ -79,6 +79,17 @@ def test_another_step_under_the_same_name_is_noticed() -> None:
         step(workspace, sizes)
 
 
+def test_maps_that_stay_longer_than_in_the_step_before() -> None:
+    """The third map's place is the first one's, which is still in use."""
+    workspace = Workspace()
+    sizes = [2, 5, 2]
+    for _ in range(2):
+        step(workspace, sizes)
+    workspace.begin("step", LIKE.device)
+    maps = [workspace.take(LIKE, 1, 1, 1, size * MIB // 4).fill_(number) for number, size in enumerate(sizes)]
+    assert all((tensor == number).all() for number, tensor in enumerate(maps))
+
+
 def test_steps_of_two_kinds_alternate() -> None:
     workspace = Workspace()
     for _ in range(3):

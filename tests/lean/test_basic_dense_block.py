@@ -50,6 +50,7 @@ class TestBasicDenseBlock(BasicDenseBlockSuite):
         for layer in block.layers:
             layer.conv.dilation = layer.conv.padding = (dilation, dilation)
         self.check(block, self.steps())
+        self.check(block, self.steps()[:1], plan=lean.MemoryPlan(transition_up_bytes=1))  # in single rows
 
     def test_large_bias(self) -> None:
         """In float32, where the bias is far larger than what varies."""

@@ -97,6 +97,14 @@ def test_counts_that_the_kernel_cannot_write(count: Tensor | None, momentum: flo
     assert_near(module.running_var.double(), twin.running_var, "running variance", tolerance=1e-6)
 
 
+def test_evaluation_with_an_eps_of_zero() -> None:
+    """The running variance may be far from 0; torch refuses it in training alone."""
+    module, _ = module_and_twin(0.1, torch.float64)
+    module.eval().eps = 0.0
+    _, invstd = RunningNorms([module], {}, torch.zeros(1, dtype=torch.float64)).of(module)
+    assert_near(invstd, module.running_var.rsqrt(), "invstd")
+
+
 @pytest.mark.real_use
 @pytest.mark.parametrize(
     ("changes", "error"),

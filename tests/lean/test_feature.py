@@ -8,9 +8,18 @@ from torch import Tensor
 from ladderseg_fast.lean.feature import Feature, FeatureGradient
 from ladderseg_fast.lean.joint_batch import JointBatch
 from ladderseg_fast.ops.affine_correction import settled
+from ladderseg_fast.ops.channel_statistics import mean_and_variance
 from ladderseg_fast.ops.layout import pixel_major
 
 CHANNELS = 6
+
+
+def test_statistics_of_channels_after_a_gap() -> None:
+    """Those of the channels in the gap are not known, whatever is stored behind it."""
+    data = pixel_major(torch.randn(2, CHANNELS, 3, 4, dtype=torch.float64))
+    feature = Feature(data)
+    feature.new_statistics(2, 4).fill_(7.0)
+    assert_near(feature.statistics(CHANNELS), mean_and_variance(data), "statistics")
 
 
 def test_corrections_of_two_groups(monkeypatch: pytest.MonkeyPatch) -> None:
