@@ -49,7 +49,7 @@ class Count:
 
     @staticmethod
     def of(summary: dict[str, int]) -> "Count":
-        """That of a file, in coverage.py's words."""
+        """Count of a file, whose `summary` has coverage.py's names."""
         names = ("num_statements", "covered_lines", "num_branches", "covered_branches")
         return Count(*(summary[name] for name in names))
 

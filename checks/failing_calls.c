@@ -1,5 +1,6 @@
 // Calls of the C library that fail on demand: those that change files below one directory, and those that ask for
-// memory; and a clock that jumps. checks/failing_calls.py compiles this file and has it loaded before all other libraries.
+// memory; and a clock that jumps. checks/failing_calls.py compiles this file and has it loaded before all other
+// libraries.
 //
 // While armed, calls are counted, and the one with the given number fails. A full disk stays full: later calls that
 // need room fail too. So does every later change on a disk that has become read-only.

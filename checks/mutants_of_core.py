@@ -9,7 +9,7 @@ _CPU = "csrc/cpu/"
 
 
 def _tests(name: str, only: str) -> tuple[str, ...]:
-    """Of the tests in a file of tests/ops, or another folder of tests, those that `only` chooses."""
+    """Tests in a file of tests/ops, or another folder of tests, that `only` chooses."""
     return (f"tests/{name if '/' in name else f'ops/{name}'}.py", "-k", only)
 
 
