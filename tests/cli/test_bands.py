@@ -49,7 +49,7 @@ def training_set(root: Path) -> ImageFolder:
 
 
 def test_run_keeps_the_statistics(root, run):
-    found = band_statistics(training_set(root))
+    found = band_statistics(training_set(root)).normalisation
     checkpoint = load_checkpoint(run)
     assert checkpoint.normalisation == found
     assert checkpoint.state["features.conv0.weight"].shape[1] == 4
