@@ -21,14 +21,14 @@ _BN_RELU = _tests("test_bn_relu", "equals_reference or threads")
 _CONV1X1 = _tests("test_bn_relu_conv1x1", "equals_reference or deferred or weight_alone")
 _CONV3X3 = _tests("test_bn_relu_conv3x3", "equals_reference or threads or strip_of_rows or memory_layout")
 _CROSS_ENTROPY = _tests("test_upsample_cross_entropy", "equals_reference or threads or counts or out_of_range or scale")
-_DENSE = _tests("lean/test_dense_block", "batch_norm_options")
+_DENSE = _tests("lean/test_dense_block", "graph_goes_on")
 _DICE = _tests("test_upsample_dice_loss", "equals_reference")
 _MAXPOOL = _tests("test_bn_relu_maxpool", "equals_reference or tie")
 _PATCHES = _tests("test_bn_relu_patches", "equals_reference")
 _PROJECT = _tests("test_upsample_project_concat", "equals_reference")
 _STATISTICS = _tests("test_channel_statistics", "equals_reference or threads")
 _STEM = _tests("test_stem", "forward or sums or weight or images")
-_UP = _tests("lean/test_transition_up", "strip or batch_norm_options")
+_UP = _tests("lean/test_transition_up", "strips and train")
 
 
 def _core(file: str, old: str, new: str, tests: tuple[str, ...], mistake: str) -> Mutant:
@@ -239,7 +239,7 @@ MUTANTS = [
         "bn_relu_conv3x3_backward.cpp",
         "grad_output.fill(base, gradient, grid, args.grad_first_row,",
         "grad_output.fill(base, gradient, grid, 0,",
-        _CONV3X3,
+        _UP,
         "a strip's gradient is read from the halo on",
     ),
     # The stem.

@@ -11,23 +11,23 @@ def _tests(*names: str, only: str | None = None) -> tuple[str, ...]:
 
 
 _ARENA = _tests("arena", "workspace")
-_BANDS = _tests("bands", only="halo or suit")
-_BASIC = _tests("basic_dense_block", only="dilation or strips or draws or followed or mask")
+_BANDS = _tests("bands", only="no_multiple or suit")
+_BASIC = _tests("basic_dense_block", only="(TestBasicDenseBlock and test_dilation) or draws")
 _BATCH_NORM = _tests("batch_norm")
-_DENSE = _tests("dense_block", only="batch_norm_options or constant_parameters or inputs_without or strip")
+_DENSE = _tests("dense_block", only="graph_goes_on or (inputs_without and frozen)")
 _FEATURE = _tests("feature")
 _HEAD = _tests("head", only="batch_norm_options or parametrized")
 _MODULES = _tests("module_check", only="shared_running or (test_changed_module and stride)")
 _PARTS = _tests("parts", only="equal or three or refused")
-_PREDICTIONS = _tests("repeated_predictions", only="noticed or later_ones or stages")
+_PREDICTIONS = _tests("repeated_predictions", only="change_eps or dilate or later_ones")
 _PROGRAM = _tests("program", only="hooks_may or come_back")
-_PYRAMID = _tests("pyramid_context")
+_PYRAMID = _tests("pyramid_context", only="graph_goes_on")
 _RESIDUAL = _tests("residual", only="section_plans or stays")
-_SECTION_PLANS = ("tests/models/test_section_plans.py", "-k", "strips")
-_STEM = _tests("stem", only="batch_norm_options or negative")
+_SECTION_PLANS = ("tests/models/test_section_plans.py", "-k", "gradients_of_images and strips")
+_STEM = _tests("stem", only="negative or memory_layout")
 _STRIPS = _tests("successive_strips")
-_TRANSITION = _tests("transition", only="workspace_is_reused or strip")
-_UP = _tests("transition_up", only="batch_norm_options or strip")
+_TRANSITION = _tests("transition", only="workspace_is_reused")
+_UP = _tests("transition_up", only="strips and train")
 
 
 def _lean(file: str, old: str, new: str, tests: tuple[str, ...], mistake: str) -> Mutant:
