@@ -70,6 +70,16 @@ def test_no_more_memory_than_was_in_use_at_once() -> None:
         del medium, small
 
 
+def test_a_place_is_taken_only_if_all_of_it_is_free() -> None:
+    buffer = _Buffer(torch.empty(4 * PAGE, dtype=torch.uint8))
+    buffer.take(0, 4 * PAGE)
+    buffer.give_back(PAGE, PAGE)
+    assert not buffer.take_at(PAGE, 2 * PAGE)
+    assert not buffer.take_at(0, 2 * PAGE)
+    assert buffer.take_at(PAGE, PAGE)
+    assert not buffer.take_at(PAGE, PAGE)
+
+
 def test_release_keeps_what_is_in_use() -> None:
     workspace = Workspace()
     kept = take(workspace, MIB).fill_(1.0)
