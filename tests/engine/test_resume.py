@@ -106,7 +106,7 @@ def test_log_has_every_step_and_evaluation_once(tmp_path, monkeypatch):
     run = RunDirectory(tmp_path / "run")
     # As if it had been killed: the log is ahead of the checkpoint, and its last line is not complete.
     with open(run.log, "a") as file:
-        file.write(json.dumps({"kind": "step", "step": 5, "loss": 99.0}) + "\n")
+        file.write(json.dumps({"kind": "step", "step": 5, "epoch": 1, "loss": 99.0}) + "\n")
         file.write('{"kind": "evaluation", "step": 5, "mi')
     (run.path / ".last.pt.1.partial").touch()
     run_training(tmp_path / "run", resume=True)

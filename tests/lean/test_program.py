@@ -72,7 +72,7 @@ def test_saved_tensors_come_back_as_they_were(unpack: Callable[[Tensor], Tensor]
 def test_hooks_may_keep_another_tensor_of_the_same_memory(asks_torch: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The map's own place in the workspace must not be taken by another one meanwhile."""
     if not asks_torch:  # as with releases of torch that cannot say whether there are hooks
-        monkeypatch.setattr(program, "_hooks_are_active", lambda: None)
+        monkeypatch.setattr(program, "hooks_are_active", lambda: None)
     model, images, labels = make_model(), make_images(*SIZE), make_labels(*SIZE)
     expected = gradients(model, training_loss(model, images, labels))
     model = make_model()

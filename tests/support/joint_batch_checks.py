@@ -192,14 +192,14 @@ def _order(which: str, rank: int, group: Any) -> tuple[list[str], dict[str, Tens
         happened.append("bucket")
         return allreduce_hook(state, bucket)
 
-    def compute(call: program._Call, *arguments: Any) -> Any:
+    def compute(call: program.Call, *arguments: Any) -> Any:
         gradients = original(call, *arguments)
         happened.append("part")
         return gradients
 
     parallel.register_comm_hook(group, send)
-    original = program._Call.backward
-    program._Call.backward = compute
+    original = program.Call.backward
+    program.Call.backward = compute
     try:
         for step in range(2):  # from the second on, buckets are those of the order in which gradients come
             model.zero_grad()
@@ -207,7 +207,7 @@ def _order(which: str, rank: int, group: Any) -> tuple[list[str], dict[str, Tens
             images, labels = _OWN.batch(rank, step)
             _OWN.loss(parallel(images), labels).backward()
     finally:
-        program._Call.backward = original
+        program.Call.backward = original
     return happened, {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
