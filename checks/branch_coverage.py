@@ -8,6 +8,7 @@ runs; with some, what they choose, whose figures are those of a part:
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,8 +80,11 @@ class Count:
         return f"{self.of_lines:6.1f} % of lines {self.of_branches:6.1f} % of branches {self.missing:6} missing"
 
 
-def measured(arguments: list[str]) -> tuple[dict[PurePath, Count], int]:
-    """Counts by file of the package, and pytest's exit status, of a run with these arguments."""
+def measured(arguments: list[str], kept: Path | None = None) -> tuple[dict[PurePath, Count], int]:
+    """Counts by file of the package, and pytest's exit status, of a run with these arguments.
+
+    coverage.py's report, which names each line and branch, is written to `kept`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         configuration = Path(folder) / "coverage.ini"
         configuration.write_text(_CONFIGURATION.format(folder=folder))
@@ -91,6 +95,8 @@ def measured(arguments: list[str]) -> tuple[dict[PurePath, Count], int]:
         for command in (["combine", *options], ["json", *options, "-q", "-o", str(report)]):
             subprocess.run([*tool, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         files = json.loads(report.read_text())["files"]
+        if kept is not None:
+            shutil.copyfile(report, kept)
     return {_in_package(PurePath(name)): Count.of(each["summary"]) for name, each in files.items()}, status
 
 
@@ -103,10 +109,11 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=2, help="processes that run tests side by side (pytest-xdist)")
     parser.add_argument("--least", type=float, default=95.0, help="percent below which the check fails")
     parser.add_argument("--worst", type=int, default=25, help="files to name")
+    parser.add_argument("--json", type=Path, help="file for coverage.py's report, with each line that did not run")
     parser.add_argument("--record", action="store_true", help="write the results")
     parser.add_argument("tests", nargs="*", help="arguments of pytest, after --")
     options = parser.parse_args()
-    counts, status = measured([*(["-n", str(options.n)] if options.n > 1 else []), *options.tests])
+    counts, status = measured([*(["-n", str(options.n)] if options.n > 1 else []), *options.tests], options.json)
     folders: defaultdict[str, Count] = defaultdict(Count)
     total = Count()
     for path, count in counts.items():
