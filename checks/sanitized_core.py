@@ -22,7 +22,7 @@ _THREAD_SUPPRESSIONS = """\
 race:libtorch_cpu.so
 # The OpenMP runtime frees its own structures.
 race:libgomp.so
-# The C library frees the thread-local variables of a thread that has ended from another thread, behind a lock of its own.
+# The C library frees thread-local variables of a thread that has ended in another one, behind a lock of its own.
 race:_dl_deallocate_tls
 """
 
