@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch.nn.functional as F
 from support.ladder_models import CLASSES, TINY, TINY_SHAPE
 from torch import Tensor, nn
 
@@ -52,7 +53,22 @@ class Stem(nn.Module):
         self.norm0 = nn.BatchNorm2d(8)
 
     def forward(self, images: Tensor) -> Tensor:
-        return nn.functional.max_pool2d(self.norm0(self.conv0(images)).relu(), 3, stride=2, padding=1)
+        return F.max_pool2d(self._activations(images), 3, stride=2, padding=1)
+
+    def _activations(self, images: Tensor) -> Tensor:
+        return self.norm0(self.conv0(images)).relu()
+
+    def least_lead(self, images: Tensor) -> float:
+        """Smallest distance from a maximum of the pooling to the next smaller value that is not equal to it.
+
+        A fraction of the largest activation. Where it is within rounding, that decides which pixel gets the gradient.
+        """
+        activations = self._activations(images).detach()
+        padded = F.pad(activations, (1, 1, 1, 1), value=-1.0)  # no activation is negative
+        windows = padded.unfold(2, 3, 2).unfold(3, 3, 2).flatten(4)
+        leads = windows.amax(dim=4, keepdim=True) - windows
+        of_values = leads[(leads > 0) & (windows >= 0)]
+        return (of_values.amin() / activations.amax()).item() if of_values.numel() else 1.0
 
 
 def _residual(*units: Callable[[int], nn.Module], reach: int) -> Stage:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from drawn_stages import Case, model_cases, stage_cases
-from lean_stages import STAGES, register_small_backbones
+from lean_stages import STAGES, Stem, register_small_backbones
 from support.comparison import magnitude
 from support.lean_equals_plain import Steps, batch_norms, run_steps
 from support.operator_suite import instruction_set, threads
@@ -40,6 +40,9 @@ _TIMES = {torch.float64: 30.0, torch.float32: 4.0}
 
 #: A gradient this much smaller than the largest one is compared as if it were of this size: it has cancelled.
 _CANCELLED = 1e-3
+
+#: Of the maximum of a pooling, of the largest activation: below it, rounding may choose another pixel.
+_LEAST_LEAD = 4e-6
 
 #: What happens to a case that plain PyTorch refuses.
 _REFUSALS = (ValueError, RuntimeError)
@@ -75,14 +78,17 @@ def equal_to_plain(case: Case) -> None:
     exact = plain if case.dtype == torch.float64 else _in_double(module, case, steps, moved=0)
     moved = [_in_double(module, case, steps, moved=number) for number in (1, 2, 3)]
     gradients = [magnitude(each) for name, each in exact.floats.items() if "gradient" in name]
+    luck = _pooling_is_luck(module, case, steps)
     for name, expected in exact.floats.items():
+        if luck and "gradient" in name:
+            continue
         cancelled = 1.0 if case.dtype == torch.float32 else _CANCELLED
         scale = max(magnitude(expected), cancelled * max(gradients, default=0.0) if "gradient" in name else 0.0)
         own = max(_error(each.floats[name], expected) for each in (plain, *moved))
         allowed = _FLOORS[case.dtype] * scale + _TIMES[case.dtype] * own
         error = _error(lean.floats[name], expected)
         assert error <= allowed, f"{name} is off by {error:.3g}, {allowed:.3g} is allowed, of numbers of {scale:.3g}"
-    _seen[f"{case.name}, compared"] += 1
+    _seen[f"{case.name}, compared" + (" without gradients" if luck else "")] += 1
 
 
 def not_finite(case: Case, value: float, place: str, where: float) -> None:
@@ -171,6 +177,14 @@ def _in_double(module: nn.Module, case: Case, steps: list[list[Tensor]], *, move
                 tensor.copy_(tensor * (1.0 + unit * (2.0 * shares - 1.0)))
     wanted = [[x.requires_grad_() for x in step] for step in inputs]
     return run_steps(wide, case.plain(), wanted)
+
+
+def _pooling_is_luck(module: nn.Module, case: Case, steps: list[list[Tensor]]) -> bool:
+    """Whether two pixels of a window of the stem's pooling differ by little more than rounding, in float32."""
+    if case.dtype == torch.float64 or not isinstance(module, Stem):
+        return False
+    wide = copy.deepcopy(module).double()
+    return any(wide.least_lead(images.detach().double()) < _LEAST_LEAD for (images,) in steps)
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
