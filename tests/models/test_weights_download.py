@@ -25,7 +25,9 @@ def absent(monkeypatch: pytest.MonkeyPatch) -> None:
 def install(package: str, source: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Puts a `package` of the one file `source` in place of what is installed."""
     (path / f"{package}.py").write_text(source)
-    monkeypatch.delitem(sys.modules, package, raising=False)
+    # Set first, so that what the source makes of it is forgotten afterwards, even if nothing was there before.
+    monkeypatch.setitem(sys.modules, package, None)
+    del sys.modules[package]
     monkeypatch.syspath_prepend(path)
 
 
