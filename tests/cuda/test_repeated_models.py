@@ -6,7 +6,7 @@ import pytest
 import torch
 from emulator.emulation import emulated
 from support.comparison import assert_same_bits
-from support.ladder_models import CLASSES, TINY, make_images, make_labels
+from support.ladder_models import CLASSES, TINY, make_images, make_labels, make_narrow_model
 from support.lean_equals_plain import randomise
 from torch import Tensor
 
@@ -39,6 +39,10 @@ def results_of_steps(model: SegmentationModel, autocast: torch.dtype | None, ima
     return found | model.state_dict()
 
 
+def narrow_ladder() -> SegmentationModel:
+    return make_narrow_model(dtype=torch.float32)
+
+
 def ladder() -> SegmentationModel:
     return LadderDenseNet(TINY, CLASSES)
 
@@ -54,7 +58,8 @@ def ladder_on_resnet() -> SegmentationModel:
 @pytest.mark.parametrize(
     ("make", "autocast"),
     [
-        pytest.param(ladder, None),
+        pytest.param(narrow_ladder, None),
+        pytest.param(ladder, None, marks=pytest.mark.slow),
         pytest.param(ladder, torch.float16, marks=pytest.mark.slow),
         pytest.param(ladder_with_pyramid, None, marks=pytest.mark.slow),
         pytest.param(ladder_on_resnet, None, marks=pytest.mark.slow),

@@ -5,10 +5,10 @@ import threading
 import pytest
 import torch
 from emulator.emulation import emulated
-from support.ladder_models import make_images, make_labels, make_model, training_loss
+from support.ladder_models import make_images, make_labels, make_narrow_model, training_loss
 from torch import Tensor
 
-from ladderseg_fast import LadderDenseNet, memory
+from ladderseg_fast import SegmentationModel, memory
 from ladderseg_fast.lean import MemoryPlan, workspace
 from ladderseg_fast.ops.backend import using
 
@@ -27,7 +27,7 @@ def buffers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def step(model: LadderDenseNet, batch: int = 2, size: tuple[int, int] = (64, 96)) -> dict[str, Tensor]:
+def step(model: SegmentationModel, batch: int = 2, size: tuple[int, int] = (64, 64)) -> dict[str, Tensor]:
     model.zero_grad()
     training_loss(model, make_images(batch, *size, dtype=torch.float32), make_labels(batch, *size)).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
@@ -36,7 +36,7 @@ def step(model: LadderDenseNet, batch: int = 2, size: tuple[int, int] = (64, 96)
 @pytest.mark.parametrize("plan", [None, MemoryPlan(keep_bottlenecks_from=None)], ids=["default plan", "own plan"])
 def test_one_buffer_from_the_first_step_on(buffers: list[int], plan: MemoryPlan | None) -> None:
     with using(emulated("sm_80")):
-        model = make_model(dtype=torch.float32)
+        model = make_narrow_model(dtype=torch.float32)
         model.memory_plan = plan
         first = step(model)
         assert len(buffers) == 1
@@ -48,9 +48,9 @@ def test_one_buffer_from_the_first_step_on(buffers: list[int], plan: MemoryPlan 
 def test_what_is_placed_is_what_the_step_takes() -> None:
     """The block is that of the steps after, which are placed by what a step has taken."""
     with using(emulated("sm_80")):
-        model = make_model(dtype=torch.float32)
+        model = make_narrow_model(dtype=torch.float32)
         plan = MemoryPlan.default(torch.device("cpu"))
-        found = memory.placements(model, (2, 3, 64, 96), plan, torch.float32, torch.device("cpu"))
+        found = memory.placements(model, (2, 3, 64, 64), plan, torch.float32, torch.device("cpu"))
         step(model), step(model)
         recorded = model._workspace._placements
     assert {key: each.sizes for key, each in found.items()} == {key: each.sizes for key, each in recorded.items()}
@@ -58,35 +58,35 @@ def test_what_is_placed_is_what_the_step_takes() -> None:
 
 def test_on_the_cpu_nothing_is_placed_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "placements", lambda *arguments: pytest.fail("called"))
-    step(make_model(dtype=torch.float32))
+    step(make_narrow_model(dtype=torch.float32))
 
 
 def test_only_the_first_training_step_is_placed_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
     placements = memory.placements
 
-    def noted(model: LadderDenseNet, shape: torch.Size, *rest: object) -> dict:
+    def noted(model: SegmentationModel, shape: torch.Size, *rest: object) -> dict:
         shapes.append(tuple(shape))
         return placements(model, shape, *rest)
 
     monkeypatch.setattr(memory, "placements", noted)
     with using(emulated("sm_80")):
-        model = make_model(dtype=torch.float32)
+        model = make_narrow_model(dtype=torch.float32)
         model.predict(make_images(1, 64, 64, dtype=torch.float32))  # no backward follows
         assert shapes == []
         model.release_workspace()
         step(model), step(model), step(model, batch=3)
-        assert shapes == [(2, 3, 64, 96)]
+        assert shapes == [(2, 3, 64, 64)]
         model.release_workspace()
         step(model, batch=3)
-        assert shapes == [(2, 3, 64, 96), (3, 3, 64, 96)]
+        assert shapes == [(2, 3, 64, 64), (3, 3, 64, 64)]
 
 
 def test_a_model_that_cannot_be_copied_trains() -> None:
     with using(emulated("sm_80")):
-        model = make_model(dtype=torch.float32)
+        model = make_narrow_model(dtype=torch.float32)
         expected = step(model)
-        other = make_model(dtype=torch.float32)
+        other = make_narrow_model(dtype=torch.float32)
         other.lock = threading.Lock()
         found = step(other)
     assert all(torch.equal(expected[name], found[name]) for name in expected)

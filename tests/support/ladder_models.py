@@ -6,8 +6,10 @@ import torch
 from support.lean_equals_plain import randomise
 from torch import Tensor
 
-from ladderseg_fast import LadderDenseNet, LadderLoss, LadderOutput
-from ladderseg_fast.nn import DenseNetShape
+from ladderseg_fast import LadderDenseNet, LadderLoss, LadderOutput, SegmentationModel
+from ladderseg_fast.models.densenets import DenseNet
+from ladderseg_fast.models.design import Design
+from ladderseg_fast.nn import DenseNetFeatures, DenseNetShape
 
 #: A backbone for tests, small but with every kind of stage; see tests/conftest.py.
 TINY = "tiny"
@@ -21,6 +23,21 @@ def make_model(
 ) -> LadderDenseNet:
     """A model whose parameters and running statistics are all different."""
     return randomise(LadderDenseNet(backbone, CLASSES, memory=memory), seed).to(dtype)
+
+
+class _NarrowDenseNet(DenseNet):
+    """The layers of the tiny backbone, which add a quarter of its channels."""
+
+    def build(self, in_channels: int, split_blocks: tuple[int, ...], dilated: bool) -> DenseNetFeatures:
+        return DenseNetFeatures(TINY_SHAPE.block_layers, 32, 8, in_channels, split_blocks, dilated)
+
+
+def make_narrow_model(
+    memory: str = "lean", dtype: torch.dtype = torch.float64, seed: int = 0, context: str = "dilated"
+) -> SegmentationModel:
+    """A ladder with a quarter of the channels in most places, for the emulator, whose time is that of the products."""
+    design = Design(_NarrowDenseNet(), (4,), context=context, width=32)
+    return randomise(SegmentationModel(design, CLASSES, memory), seed).to(dtype)
 
 
 def in_mode(memory: str) -> Callable[[LadderDenseNet, Tensor], LadderOutput]:
@@ -43,6 +60,6 @@ def make_labels(n: int, height: int, width: int, seed: int = 0) -> Tensor:
     return labels.masked_fill(labels == CLASSES, 255)
 
 
-def training_loss(model: LadderDenseNet, images: Tensor, labels: Tensor) -> Tensor:
+def training_loss(model: SegmentationModel, images: Tensor, labels: Tensor) -> Tensor:
     """The loss of one step, computed the way `model.memory` says."""
     return LadderLoss(memory=model.memory)(model(images), labels)

@@ -1,13 +1,14 @@
-"""Training steps of a tiny ladder, in each of WAYS: for the CUDA path, emulated and on a device."""
+"""Training steps of a small ladder, in each of WAYS: for the CUDA path, emulated and on a device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from support.ladder_models import TINY, make_images, make_labels, make_model
+from support.ladder_models import make_images, make_labels, make_model
 from support.lean_equals_plain import away_from_kinks
 from torch import Tensor
 
-from ladderseg_fast import LadderLoss
+from ladderseg_fast import LadderLoss, SegmentationModel
 
 #: Four positions at 1/64 in all.
 SIZE = (4, 64, 96)
@@ -40,9 +41,11 @@ WAYS = {
 }
 
 
-def training_steps(memory: str, way: Way, device: str = "cpu") -> dict[str, Tensor]:
+def training_steps(
+    memory: str, way: Way, device: str = "cpu", make: Callable[..., SegmentationModel] = make_model
+) -> dict[str, Tensor]:
     """Losses, outputs, gradients and, at the end, parameters and running statistics of steps of SGD, by name."""
-    model = make_model(TINY, memory, way.dtype).to(device)
+    model = make(memory=memory, dtype=way.dtype).to(device)
     if way.smooth:
         away_from_kinks(model)
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
