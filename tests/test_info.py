@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.operator_suite import instruction_set
+from support.processes import output_of
 
 from ladderseg_fast import _core
 from ladderseg_fast.info import info, openmp_runtimes
@@ -16,15 +17,10 @@ from ladderseg_fast.info import info, openmp_runtimes
 SUPPORTED = _core.supported_instruction_sets()
 
 
-def run_info(directory: Path, **environment: str) -> subprocess.CompletedProcess:
-    """`python -m ladderseg_fast.info` in `directory`, which keeps source trees off the search path."""
-    command = [sys.executable, "-m", "ladderseg_fast.info"]
-    return subprocess.run(command, cwd=directory, env=os.environ | environment, capture_output=True, text=True)
-
-
-def printed_facts(result: subprocess.CompletedProcess) -> dict[str, str]:
-    assert (result.returncode, result.stderr) == (0, "")
-    pairs = (line.split("  ", 1) for line in result.stdout.splitlines())
+def printed_facts(directory: Path, **environment: str) -> dict[str, str]:
+    """Those of `python -m ladderseg_fast.info` in `directory`, which keeps source trees off the search path."""
+    program = "import runpy; runpy.run_module('ladderseg_fast.info', run_name='__main__', alter_sys=True)"
+    pairs = (line.split("  ", 1) for line in output_of(program, directory, **environment).splitlines())
     return {name: fact.strip() for name, fact in pairs}
 
 
@@ -58,14 +54,14 @@ def test_bfloat16(name):
 
 
 def test_command_prints_every_fact(tmp_path):
-    printed = printed_facts(run_info(tmp_path))
+    printed = printed_facts(tmp_path)
     assert list(printed) == list(info())
     assert re.match("by nvcc|compiled at first use with NVRTC|none; get them with pip", printed["CUDA kernels"])
 
 
 def test_cost_model(tmp_path):
     def fact() -> str:
-        return printed_facts(run_info(tmp_path, LADDERSEG_FAST_CACHE=str(tmp_path)))["cost model of memory plans"]
+        return printed_facts(tmp_path, LADDERSEG_FAST_CACHE=str(tmp_path))["cost model of memory plans"]
 
     assert fact().startswith("defaults")
     (tmp_path / "rates.json").write_text("damaged")
@@ -74,12 +70,14 @@ def test_cost_model(tmp_path):
 
 @pytest.mark.parametrize("name", SUPPORTED)
 def test_environment_chooses_the_instruction_set(name, tmp_path):
-    assert printed_facts(run_info(tmp_path, LADDERSEG_FAST_ISA=name))["in use"] == name
+    assert printed_facts(tmp_path, LADDERSEG_FAST_ISA=name)["in use"] == name
 
 
 @pytest.mark.real_use
 def test_unknown_instruction_set_is_refused(tmp_path):
-    result = run_info(tmp_path, LADDERSEG_FAST_ISA="sse9")
+    command = [sys.executable, "-m", "ladderseg_fast.info"]
+    environment = os.environ | {"LADDERSEG_FAST_ISA": "sse9"}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode != 0
     assert result.stderr.count("\n") == 1
     assert re.search(r"ImportError: .*LADDERSEG_FAST_ISA must be one of .*baseline.*'sse9'", result.stderr)
@@ -87,4 +85,4 @@ def test_unknown_instruction_set_is_refused(tmp_path):
 
 @pytest.mark.real_use
 def test_empty_choice_of_the_instruction_set_is_none(tmp_path):
-    assert printed_facts(run_info(tmp_path, LADDERSEG_FAST_ISA=""))["in use"] == _core.instruction_set()
+    assert printed_facts(tmp_path, LADDERSEG_FAST_ISA="")["in use"] == _core.instruction_set()

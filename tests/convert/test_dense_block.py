@@ -3,8 +3,6 @@
 import copy
 import io
 import pickle
-import subprocess
-import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from emulator.emulation import emulated
 from support.comparison import assert_near, assert_same_bits
 from support.kept_bytes import kept_bytes
 from support.lean_equals_plain import MODES, assert_lean_equals_plain, randomise, set_mode
+from support.processes import output_of
 from torch import Tensor, nn
 
 from ladderseg_fast import convert, lean
@@ -327,10 +326,7 @@ def test_pickle_in_a_new_process(tmp_path: Path) -> None:
         "import torch\nblock = torch.load('block.pt', weights_only=False)\nprint(type(block).__name__)\n"
         "print(block(torch.ones(2, 6, 5, 5)).shape)\n"
     )
-    outputs = [
-        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-        for code in (write, read)
-    ]
+    outputs = [output_of(code, tmp_path) for code in (write, read)]
     assert "dense block without bottleneck" in outputs[0]
     assert outputs[1].split("\n")[:2] == ["LeanBlock", "torch.Size([2, 10, 5, 5])"]
 

@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.processes import output_of, outputs_of
 from support.toy_kernels import write_toy_kernels
 
 from ladderseg_fast.cuda import image_cache, images, kernel_sources, nvrtc
@@ -247,12 +246,7 @@ images.sources = lambda: Path({str(kernels)!r})
 images._IMAGES = Path("/nowhere")
 print(images.image("toy_float32", {architecture}).hex())
 """
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    outputs = [process.communicate()[0] for process in processes]
-    assert all(process.returncode == 0 for process in processes)
+    outputs = outputs_of([code] * 3, tmp_path)
     assert bytes.fromhex(outputs[0]) == images.image("toy_float32", architecture)
     assert len(set(outputs)) == 1 and len(entries()) == 1
 
@@ -271,5 +265,4 @@ from ladderseg_fast.cuda import images
 images.describe()
 print("libcuda.so" in open("/proc/self/maps").read(), torch.cuda.is_initialized())
 """
-    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["False", "False"]
+    assert output_of(code, tmp_path).split() == ["False", "False"]

@@ -1,7 +1,5 @@
 """What happens to a lean step's tensors between forward and backward, and what may not run as one."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import pytest
 import torch
 from support.comparison import assert_near, assert_same_bits
 from support.ladder_models import make_images, make_labels, make_model, training_loss
+from support.processes import output_of
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
@@ -19,8 +18,6 @@ from ladderseg_fast import LadderDenseNet, LadderLoss
 from ladderseg_fast.lean import program
 
 SIZE = (2, 64, 64)
-
-TESTS = Path(__file__).parents[1]
 
 
 def gradients(model: LadderDenseNet, loss: Tensor) -> dict[str, Tensor]:
@@ -191,8 +188,6 @@ def test_batched_gradients_are_refused() -> None:
 
 
 TRACES = """
-import sys
-sys.path.insert(0, {tests!r})
 import torch
 from support.ladder_models import make_images, make_model, TINY, TINY_SHAPE
 from ladderseg_fast.nn import DENSENETS
@@ -212,12 +207,10 @@ assert model(images).logits.isfinite().all()
 
 
 @pytest.mark.real_use
-def test_tracing_is_an_error_and_ends_no_process() -> None:
-    command = [sys.executable, "-W", "ignore", "-c", TRACES.format(tests=str(TESTS))]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count('memory="lean" cannot be traced') == 4, result.stdout
-    assert result.stdout.count('memory="plain"') == 4
+def test_tracing_is_an_error_and_ends_no_process(tmp_path: Path) -> None:
+    output = output_of(TRACES, tmp_path)
+    assert output.count('memory="lean" cannot be traced') == 4, output
+    assert output.count('memory="plain"') == 4
 
 
 def test_loss_of_lean_scores_in_forward_mode() -> None:

@@ -1,8 +1,11 @@
-"""Functions run by several processes at once, for tests of distributed training; some with a gloo process group."""
+"""Functions and programs run by processes of their own, several at once; some with a gloo process group."""
 
+import contextlib
 import datetime
 import io
 import multiprocessing
+import os
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
@@ -15,9 +18,9 @@ from torch import distributed
 #: Seconds after which a collective call gives up, and in which all processes must have ended.
 _COLLECTIVE, _ALL = 60, 120
 
-#: Starts processes from one that has loaded torch already, and nothing else.
+#: Starts processes from one that has loaded torch already, whose import takes seconds, and nothing else.
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo", "ladderseg_fast"])
+context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo"])
 
 
 def run_each(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -41,6 +44,20 @@ def run_each(function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]])
             process.join(timeout=5)
             if process.is_alive():
                 process.kill()
+
+
+def outputs_of(programs: Sequence[str], folder: Path, **variables: str) -> list[str]:
+    """What the sources `programs` print, which run at once in processes of their own in `folder`.
+
+    `variables` are added to the environment. Only torch has been imported in the processes.
+    """
+    environment = os.environ | variables
+    return run_each(_printed, [(program, folder, environment) for program in programs])
+
+
+def output_of(program: str, folder: Path, **variables: str) -> str:
+    """As outputs_of, for one."""
+    return outputs_of([program], folder, **variables)[0]
 
 
 def run_in_processes(function: Callable[..., Any], count: int, folder: Path, *arguments: Any) -> list[Any]:
@@ -75,6 +92,17 @@ def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any,
         _send(sender, None, function(*arguments))
     except BaseException:
         _send(sender, traceback.format_exc(), None)
+
+
+def _printed(program: str, folder: Path, environment: dict[str, str]) -> str:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path.insert(0, "")
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        exec(program, {"__name__": "__main__"})
+    return output.getvalue()
 
 
 def _in_group(
