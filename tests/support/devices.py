@@ -41,10 +41,16 @@ def on_device(name: str) -> Iterator[None]:
 
 
 def parametrize_devices(metafunc: pytest.Metafunc, names: Iterable[str]) -> None:
-    """The fixture `device` takes these names, and `map_dtype` and `refused_dtype` what they take and refuse."""
+    """The fixture `device` takes these names, and `map_dtype` and `refused_dtype` what they take and refuse.
+
+    Of several architectures only the last runs what is neither for each dtype of maps nor marked for a kind of device:
+    such tests are of arguments, layouts or float64, for which kernels and their callers are the same everywhere.
+    """
     kinds = [mark.args[0] for mark in metafunc.definition.iter_markers("devices")]
     names = [name for name in names if all(_is_of_kind(name, kind) for kind in kinds)]
     dtype = next((name for name in ("map_dtype", "refused_dtype") if name in metafunc.fixturenames), None)
+    if dtype != "map_dtype" and not kinds:
+        names = [name for name in names if name in (CPU, *_last(names))]
     if dtype is None:
         metafunc.parametrize("device", names, indirect=True)
         return
@@ -58,8 +64,12 @@ def parametrize_devices(metafunc: pytest.Metafunc, names: Iterable[str]) -> None
 def _of_maps(name: str, names: list[str]) -> list[torch.dtype]:
     """What feature maps can be of. float64, for which most kernels have the same PTX everywhere, is left to the last
     of several architectures."""
-    last = [other for other in names if other != CPU][-1:]
-    return [dtype for dtype in dtypes_of(name) if dtype != torch.float64 or name in (CPU, *last)]
+    return [dtype for dtype in dtypes_of(name) if dtype != torch.float64 or name in (CPU, *_last(names))]
+
+
+def _last(names: list[str]) -> list[str]:
+    """The last architecture, if there is one."""
+    return [name for name in names if name != CPU][-1:]
 
 
 def _refused(name: str) -> list[torch.dtype]:
