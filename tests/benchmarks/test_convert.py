@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from support import torchvision_networks
+from support.processes import run_script
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 STEP_OPTIONS = "--batch 2 --threads 1 --warmup 1 --steps 1 --repeats 1 --size".split()
@@ -20,6 +20,7 @@ import sys
 
 sys.path.append({str(Path(__file__).parents[1])!r})
 from support import torchvision_networks
+from support.processes import run_script
 
 torchvision_networks.torchvision()
 sys.path.pop()
@@ -29,9 +30,7 @@ sys.path.pop()
 def run(folder: Path, size: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "sitecustomize.py").write_text(SITE)
     paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, str(folder / "convert.py"), *STEP_OPTIONS, size, *options, "--tcmalloc", ""]
-    environment = os.environ | {"PYTHONPATH": paths}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return run_script(folder / "convert.py", *STEP_OPTIONS, size, *options, "--tcmalloc", "", PYTHONPATH=paths)
 
 
 def rows(output: str) -> dict[str, list[str]]:

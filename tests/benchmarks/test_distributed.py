@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.processes import run_script
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 OPTIONS = "--size 128x128 --batch 2 --warmup 1 --steps 1 --repeats 1".split()
@@ -26,7 +27,7 @@ def test_two_processes_beside_one() -> None:
 
 
 def test_a_batch_that_cannot_be_shared() -> None:
-    command = [sys.executable, str(BENCHMARKS / "distributed_step.py"), "--method", "lean", "--batch", "3"]
-    finished = subprocess.run([*command, "--processes", "2"], capture_output=True, text=True, check=False)
+    options = "--method lean --batch 3 --processes 2".split()
+    finished = run_script(BENCHMARKS / "distributed_step.py", *options)
     assert finished.returncode == 2
     assert "--batch 3 cannot be shared by 2 processes" in finished.stderr

@@ -4,18 +4,17 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.processes import run_script
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 OPTIONS = "--model ladder_resnet18 --repeats 1 --warmup 1 --steps 1 --threads 1 --tcmalloc".split()
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(folder / "inference.py"), *OPTIONS, "", *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_script(folder / "inference.py", *OPTIONS, "", *options)
 
 
 def rows(output: str) -> list[list[str]]:

@@ -1,17 +1,15 @@
 """benchmarks/models.py, run on one small configuration."""
 
-import subprocess
-import sys
 from pathlib import Path
+
+from support.processes import run_script
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "models.py"
 
 
-def test_table(tmp_path: Path) -> None:
+def test_table() -> None:
     arguments = ["--models", "densenet121_32x", "--size", "64x96", "--batch", "4", "--warmup", "1", "--steps", "1"]
-    finished = subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    finished = run_script(SCRIPT, *arguments)
     assert finished.returncode == 0, finished.stderr
     line = next(line for line in finished.stdout.splitlines() if line.startswith("| densenet121_32x"))
     name, title, parameters, arithmetic, *measured = (cell.strip() for cell in line.strip("|").split("|"))

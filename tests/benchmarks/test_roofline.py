@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from emulator.process import run_code
+from support.processes import run_script
 from torch import nn
 
 from ladderseg_fast.ops import layout
@@ -198,8 +198,7 @@ def test_ours_moves_a_third_of_what_plain_moves(roofline: SimpleNamespace) -> No
 
 
 def test_the_report_has_all_devices(roofline: SimpleNamespace) -> None:
-    command = [sys.executable, str(BENCHMARKS / "roofline.py"), *"--size 64x64 --dtype float16".split()]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = run_script(BENCHMARKS / "roofline.py", *"--size 64x64 --dtype float16".split())
     assert finished.returncode == 0, finished.stderr
     text = finished.stdout
     assert text.startswith("## LDN-121, 2 x 64x64, float16\n")

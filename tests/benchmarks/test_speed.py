@@ -4,18 +4,17 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.processes import run_script
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 STEP_OPTIONS = "--size 128x128 --batch 2 --threads 2 --warmup 1 --steps 1".split()
 
 
 def run(script: str, *options: str, folder: Path = BENCHMARKS) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(folder / script), *STEP_OPTIONS, *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_script(folder / script, *STEP_OPTIONS, *options)
 
 
 def rows(output: str) -> list[list[str]]:

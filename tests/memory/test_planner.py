@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -15,6 +16,7 @@ from ladderseg_fast.memory.cost_model import Rates
 from ladderseg_fast.memory.planner import _TOLERANCE
 from ladderseg_fast.memory.search import RESOLUTION, fastest
 from ladderseg_fast.memory.symbolic import StepShape, on_meta, trace
+from ladderseg_fast.nn import RESNETS
 
 SMALL = (2, 3, 131, 129)
 #: What takes most here are the maps, as in real steps.
@@ -96,7 +98,8 @@ RESIDUAL_PLANS = {
 
 @pytest.mark.parametrize("plan", RESIDUAL_PLANS.values(), ids=RESIDUAL_PLANS)
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
-def test_estimated_workspace_of_a_resnet(backbone: str, plan: MemoryPlan) -> None:
+def test_estimated_workspace_of_a_resnet(backbone: str, plan: MemoryPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RESNETS, "resnet50", replace(RESNETS["resnet50"], units=(2, 2, 2, 2)))
     model = LadderResNet(CLASSES, backbone=backbone)
     estimate = memory.estimate(model, SMALL, plan)
     model.memory_plan = plan

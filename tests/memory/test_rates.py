@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.operator_suite import threads
 
+from ladderseg_fast.memory import rates as rates_module
 from ladderseg_fast.memory.cost_model import Rates
 from ladderseg_fast.memory.rates import load_rates, measure_rates, rates_file, store_rates
 from ladderseg_fast.ops.backend import RecordedCuda, using
@@ -31,7 +32,8 @@ def test_bfloat16_has_defaults_of_its_own() -> None:
     assert half.bandwidth == usual.bandwidth  # its maps have half the bytes
 
 
-def test_measured_rates_are_found_again() -> None:
+def test_measured_rates_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates_module, "_SIZE", (64, 96))  # sixteen times fewer pixels
     with threads(1):
         rates = measure_rates(CPU, torch.float32)
         for kind in KINDS:

@@ -10,7 +10,9 @@ import torch
 from support.ladder_models import CLASSES, TINY, TINY_SHAPE, make_images, make_model
 from support.lean_equals_plain import randomise
 
-from ladderseg_fast import LadderDenseNet, create_model, list_models
+from ladderseg_fast import SegmentationModel, create_model, list_models
+from ladderseg_fast.models.densenets import DenseNet
+from ladderseg_fast.models.design import Design
 from ladderseg_fast.models.export import Pixels
 from ladderseg_fast.models.export.adaptive_pooling import average_bins
 from ladderseg_fast.models.export.graph import ExportedNetwork
@@ -23,9 +25,13 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="the extra ladderseg_fas
 pytest.importorskip("onnxscript", reason="the extra ladderseg_fast[onnx] is not installed")
 
 
-def pyramid() -> LadderDenseNet:
-    """A lean model with pyramid pooling, whose averages ONNX has for fixed sizes only."""
-    return randomise(LadderDenseNet(TINY, CLASSES, context="pyramid"), 0).float()
+def pyramid() -> SegmentationModel:
+    """A lean model with pyramid pooling, whose averages ONNX has for fixed sizes only.
+
+    Most of the time of an export goes into the sizes of what is upsampled. So there is one transition-up.
+    """
+    design = Design(DenseNet(TINY), (4,), transitions_up=1, context="pyramid")
+    return randomise(SegmentationModel(design, CLASSES), 0).float()
 
 
 @pytest.fixture(scope="module")

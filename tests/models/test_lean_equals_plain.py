@@ -13,7 +13,7 @@ from ladderseg_fast import LadderDenseNet, LadderOutput
 from ladderseg_fast.lean import MemoryPlan
 
 #: Even sizes, odd ones, and more than one pixel at 1/64.
-SIZES = [(64, 64), (65, 97), (96, 160), (131, 129)]
+SIZES = [(64, 64), (65, 97), (64, 128), (131, 129)]
 
 
 def check(model: LadderDenseNet, inputs: Sequence[Sequence[Tensor]], learning_rate: float = 1e-3) -> None:
@@ -51,7 +51,7 @@ def test_single_image_in_training() -> None:
     check(model, steps(1, 1, 193, 200))
 
 
-@pytest.mark.parametrize("backbone", ["densenet121", "densenet169"])
+@pytest.mark.parametrize("backbone", ["densenet121", pytest.param("densenet169", marks=pytest.mark.slow)])
 def test_real_ladders(backbone: str) -> None:
     check(make_model(backbone), steps(1, 6, 64, 64))
 

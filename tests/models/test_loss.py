@@ -130,9 +130,12 @@ def test_class_weights_move_and_copy_with_the_loss() -> None:
     check(loss, make_labels(2, 65, 97))
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("whole", [False, True], ids=["compiled model", "compiled model and loss"])
-def test_lean_loss_of_a_compiled_plain_model(layout: torch.memory_format, whole: bool) -> None:
+@pytest.mark.parametrize(
+    ("whole", "layout"),
+    [(False, torch.channels_last), (True, torch.contiguous_format)],
+    ids=["compiled model", "compiled model and loss"],
+)
+def test_lean_loss_of_a_compiled_plain_model(whole: bool, layout: torch.memory_format) -> None:
     """What an expert does first: PyTorch's network, compiled, with this package's loss."""
     model = make_model(memory="plain").to(memory_format=layout)
     images, labels = make_images(2, 128, 128), make_labels(2, 128, 128)

@@ -1,9 +1,14 @@
-"""What every registered model promises: one test class, run over every name."""
+"""What every registered model promises: two test classes, run over every name.
+
+What only repeats with more layers has few of them by default; the slow tests have all.
+"""
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +19,7 @@ from support.parameter_counts import PARAMETER_COUNTS
 from torch import Tensor, nn
 
 from ladderseg_fast import LadderLoss, SegmentationModel, create_model, list_models
+from ladderseg_fast.nn import DENSENETS, RESNETS
 
 #: Resolution of the scores, and of the auxiliary ones, in image pixels.
 STRIDES = {
@@ -41,6 +47,19 @@ def way(memory: str) -> Callable[[nn.Module, Tensor], list[Tensor]]:
         return [scores for scores in model(images) if scores is not None]
 
     return forward
+
+
+@pytest.fixture(params=["few layers", pytest.param("all layers", marks=pytest.mark.slow)])
+def depth(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many layers the backbones have; their widths and the kinds of their layers stay."""
+    if request.param == "few layers":
+        shortened: list[tuple[Mapping[str, Any], dict[str, Any]]] = [
+            (DENSENETS, {"block_layers": (1, 2, 2, 2)}),
+            (RESNETS, {"units": (1, 2, 1, 2)}),
+        ]
+        for shapes, layers in shortened:
+            for name, shape in shapes.items():
+                monkeypatch.setitem(shapes, name, replace(shape, **layers))
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -75,6 +94,10 @@ class TestRegisteredModel:
             assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
         assert model.predict(images).shape == (2, height, width)
 
+
+@pytest.mark.usefixtures("depth")
+@pytest.mark.parametrize("name", list_models())
+class TestLayers:
     @pytest.mark.parametrize("mode", ["train", "eval"])
     def test_lean_equals_plain(self, name: str, mode: str) -> None:
         model = make(name)

@@ -56,7 +56,7 @@ def change_options(model: SegmentationModel) -> None:
     model.head.norm = own
 
 
-_LONG = Training(steps=10)
+_LONG = Training(steps=4)
 
 #: Trainings by so many processes, compared with one process.
 JOINT = {

@@ -5,6 +5,8 @@ import datetime
 import io
 import multiprocessing
 import os
+import runpy
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -60,6 +62,13 @@ def output_of(program: str, folder: Path, **variables: str) -> str:
     return outputs_of([program], folder, **variables)[0]
 
 
+def run_script(script: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """What `python SCRIPT ARGUMENTS` does; `variables` are added to the environment. Torch has been imported."""
+    command = [str(script), *arguments]
+    ((status, output, errors),) = run_each(_script, [(command, os.environ | variables)])
+    return subprocess.CompletedProcess(command, status, output, errors)
+
+
 def run_in_processes(function: Callable[..., Any], count: int, folder: Path, *arguments: Any) -> list[Any]:
     """function(rank, *arguments) in each of `count` processes of a group; returns the results by rank.
 
@@ -94,10 +103,30 @@ def _run(sender: Connection, function: Callable[..., Any], arguments: tuple[Any,
         _send(sender, traceback.format_exc(), None)
 
 
-def _printed(program: str, folder: Path, environment: dict[str, str]) -> str:
-    os.chdir(folder)
+def _script(command: list[str], environment: dict[str, str]) -> tuple[int, str, str]:
+    _take_over(environment)
+    sys.argv, status = command, 0
+    sys.path.insert(0, os.path.dirname(command[0]))
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        try:
+            runpy.run_path(command[0], run_name="__main__")
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except Exception:
+            traceback.print_exc()
+            status = 1
+    return status, output.getvalue(), errors.getvalue()
+
+
+def _take_over(environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
+
+
+def _printed(program: str, folder: Path, environment: dict[str, str]) -> str:
+    _take_over(environment)
+    os.chdir(folder)
     sys.path.insert(0, "")
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
