@@ -359,7 +359,7 @@ def test_followed_edit(name: str) -> None:
     model = LadderDenseNet(TINY, CLASSES)
     FOLLOWED[name](model)
     model = randomise(model.double())
-    images = [[make_images(4, 64, 64, seed=seed)] for seed in range(2)]
+    images = [[make_images(4, 64, 96, seed=seed)] for seed in range(2)]
     assert_lean_equals_plain(model, in_mode("lean"), in_mode("plain"), images, learning_rate=1e-3)
 
 
