@@ -12,9 +12,11 @@ from support.reference_batch_norm import use_reference
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ladderseg_fast import LadderDenseNet, LadderLoss, SegmentationModel
+from ladderseg_fast import LadderLoss, SegmentationModel
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
-from ladderseg_fast.nn import DENSENETS, RESNETS, Bottleneck, ResNetShape
+from ladderseg_fast.models.densenets import DenseNet
+from ladderseg_fast.models.design import Design
+from ladderseg_fast.nn import DENSENETS, RESNETS, Bottleneck, DenseNetShape, ResNetShape
 
 #: Everything in strips, or made again.
 SMALL = MemoryPlan(
@@ -37,6 +39,13 @@ class _Narrow:
         return Bottleneck(in_channels, width // Bottleneck.expansion, stride, dilation)
 
 
+def narrow_ladder(
+    backbone: str, num_classes: int, memory: str | MemoryPlan, context: str = "dilated"
+) -> SegmentationModel:
+    """A ladder with a quarter of the usual channels after the encoder."""
+    return SegmentationModel(Design(DenseNet(backbone), (4,), context=context, width=32), num_classes, memory)
+
+
 #: Most elements of a tensor that are kept for comparison, evenly spread.
 _COMPARED = 4096
 
@@ -55,7 +64,7 @@ class Training:
     accumulate: batches that each step takes, all but the last without a reduction.
     """
 
-    model: Callable[..., SegmentationModel] = LadderDenseNet
+    model: Callable[..., SegmentationModel] = narrow_ladder
     options: Mapping[str, Any] = field(default_factory=dict)
     memory: str | MemoryPlan = "lean"
     dtype: torch.dtype = torch.float64
@@ -76,7 +85,8 @@ class Training:
 
     def make(self) -> SegmentationModel:
         """The model that all processes begin with, in training mode."""
-        DENSENETS[TINY], RESNETS[TINY] = TINY_SHAPE, ResNetShape(_Narrow, (2, 1, 1, 2))
+        DENSENETS[TINY] = DenseNetShape(TINY_SHAPE.block_layers, stem_channels=32, growth_rate=8)
+        RESNETS[TINY] = ResNetShape(_Narrow, (2, 1, 1, 2))
         model = randomise(self.model(backbone=TINY, num_classes=CLASSES, memory=self.memory, **self.options))
         away_from_kinks(model).to(self.dtype)  # rounding grows from step to step
         if self.edit is not None:
