@@ -7,6 +7,7 @@ runs; with some, what they choose, whose figures are those of a part:
 """
 
 import argparse
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -83,7 +84,8 @@ class Count:
 def measured(arguments: list[str], kept: Path | None = None) -> tuple[dict[PurePath, Count], int]:
     """Counts by file of the package, and pytest's exit status, of a run with these arguments.
 
-    coverage.py's report, which names each line and branch, is written to `kept`.
+    Copies of the package that tests make in other folders do not count. coverage.py's report, which names each line and
+    branch, is written to `kept`.
     """
     with tempfile.TemporaryDirectory() as folder:
         configuration = Path(folder) / "coverage.ini"
@@ -97,11 +99,18 @@ def measured(arguments: list[str], kept: Path | None = None) -> tuple[dict[PureP
         files = json.loads(report.read_text())["files"]
         if kept is not None:
             shutil.copyfile(report, kept)
-    return {_in_package(PurePath(name)): Count.of(each["summary"]) for name, each in files.items()}, status
+    package = _package()
+    counts = {ROOT / name: Count.of(each["summary"]) for name, each in files.items()}
+    own = {path.relative_to(package.parent): count for path, count in counts.items() if path.is_relative_to(package)}
+    return own, status
 
 
-def _in_package(path: PurePath) -> PurePath:
-    return PurePath(*path.parts[path.parts.index("ladderseg_fast") :])
+def _package() -> Path:
+    """Folder of the package that is imported: the checkout's, or that of the installed one."""
+    spec = importlib.util.find_spec("ladderseg_fast")
+    if spec is None or spec.origin is None:
+        raise SystemExit("ladderseg_fast is not installed")
+    return Path(spec.origin).parent
 
 
 def main() -> None:
