@@ -1,36 +1,21 @@
 """benchmarks/convert.py as a whole, at a size that takes seconds."""
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from support import torchvision_networks
-from support.processes import run_script
+from support.benchmark_scripts import run_benchmark
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 STEP_OPTIONS = "--batch 2 --threads 1 --warmup 1 --steps 1 --repeats 1 --size".split()
 
 
-#: Python runs a module of this name when it starts: here so that torchvision can be imported with any torch.
-SITE = f"""
-import sys
-
-sys.path.append({str(Path(__file__).parents[1])!r})
-from support import torchvision_networks
-from support.processes import run_script
-
-torchvision_networks.torchvision()
-sys.path.pop()
-"""
-
-
 def run(folder: Path, size: str, *options: str) -> subprocess.CompletedProcess[str]:
-    (folder / "sitecustomize.py").write_text(SITE)
-    paths = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
-    return run_script(folder / "convert.py", *STEP_OPTIONS, size, *options, "--tcmalloc", "", PYTHONPATH=paths)
+    options = (*STEP_OPTIONS, size, *options, "--tcmalloc", "")
+    return run_benchmark(folder / "convert.py", *options, first=torchvision_networks.torchvision)
 
 
 def rows(output: str) -> dict[str, list[str]]:

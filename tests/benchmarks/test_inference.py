@@ -7,14 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.processes import run_script
+from support.benchmark_scripts import run_benchmark
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 OPTIONS = "--model ladder_resnet18 --repeats 1 --warmup 1 --steps 1 --threads 1 --tcmalloc".split()
 
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return run_script(folder / "inference.py", *OPTIONS, "", *options)
+    return run_benchmark(folder / "inference.py", *OPTIONS, "", *options)
 
 
 def rows(output: str) -> list[list[str]]:

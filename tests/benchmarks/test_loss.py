@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from support.processes import run_script
+from support.benchmark_scripts import run_benchmark
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "loss.py"
 
@@ -12,7 +12,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "loss.py"
 def test_losses_are_measured_and_checked(losses: tuple[str, ...]) -> None:
     size = f"--cases cityscapes-4 --losses {','.join(losses)} --shrink 8 --batch 1 --threads 1".split()
     options = [*size, *"--steps 1 --repeats 1 --tcmalloc".split()]
-    finished = run_script(SCRIPT, *options, "")
+    finished = run_benchmark(SCRIPT, *options, "")
     assert finished.returncode == 0, finished.stderr
     _, *rows = (line.strip("|").split("|") for line in finished.stdout.splitlines() if line[:2] == "| ")
     found = [tuple(cell.strip() for cell in row[:2]) for row in rows]

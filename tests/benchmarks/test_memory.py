@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.processes import run_script
+from support.benchmark_scripts import run_benchmark
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SIZE_OPTIONS = "--size 128x128 --batch 2 --threads 2 --repeats 1 --warmup 1 --steps 1".split()
 
 
-def run_benchmark(*options: str, folder: Path = BENCHMARKS) -> subprocess.CompletedProcess[str]:
-    return run_script(folder / "memory.py", *SIZE_OPTIONS, *options)
+def run(*options: str, folder: Path = BENCHMARKS) -> subprocess.CompletedProcess[str]:
+    return run_benchmark(folder / "memory.py", *SIZE_OPTIONS, *options)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def add_method(folder: Path, name: str, source: str) -> None:
 @pytest.mark.real_use
 def test_plain_and_lean_are_compared(tmp_path: Path) -> None:
     report, chart = tmp_path / "report.json", tmp_path / "chart.png"
-    finished = run_benchmark("--methods", "plain,lean", "--json", str(report), "--plot", str(chart))
+    finished = run("--methods", "plain,lean", "--json", str(report), "--plot", str(chart))
     assert finished.returncode == 0, finished.stderr
 
     methods = json.loads(report.read_text())["methods"]
@@ -71,7 +71,7 @@ def test_plain_and_lean_are_compared(tmp_path: Path) -> None:
 def test_checkpointing_computes_what_plain_does() -> None:
     networks = ("plain", "checkpoint-bottleneck", "checkpoint-layer", "checkpoint-everything")
     methods = [name + loss for name in networks for loss in ("", "-lean-loss")]
-    finished = run_benchmark("--methods", ",".join(methods))
+    finished = run("--methods", ",".join(methods))
     assert finished.returncode == 0, finished.stderr
     assert "failed" not in finished.stdout
 
@@ -84,7 +84,7 @@ def slanted(model, loss):
 """
     add_method(benchmark_copy, "slanted", source)
     report = tmp_path / "report.json"
-    finished = run_benchmark("--methods", "plain,slanted", "--json", str(report), folder=benchmark_copy)
+    finished = run("--methods", "plain,slanted", "--json", str(report), folder=benchmark_copy)
 
     assert finished.returncode == 1
     assert "failed: wrong result: float64 gradient differs by" in finished.stdout
@@ -102,7 +102,7 @@ def greedy(model, loss):
 """
     add_method(benchmark_copy, "greedy", source)
     chart = tmp_path / "chart.png"
-    finished = run_benchmark("--methods", "greedy,plain", "--plot", str(chart), folder=benchmark_copy)
+    finished = run("--methods", "greedy,plain", "--plot", str(chart), folder=benchmark_copy)
 
     assert finished.returncode == 1
     rows = {line.split()[1]: line for line in finished.stdout.splitlines() if line.startswith("| ")}

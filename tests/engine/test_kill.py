@@ -3,29 +3,15 @@
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from support.tiny_training import differences
+from support.processes import context
+from support.tiny_training import differences, run_command
 
 from ladderseg_fast.engine import RunDirectory, load_checkpoint
-
-#: The command in a process of its own, on one thread, with the tiny model.
-CODE = """
-import sys
-sys.path.insert(0, sys.argv.pop(1))
-import torch
-from support.tiny_training import register_tiny_model
-torch.set_num_threads(1)
-register_tiny_model()
-from ladderseg_fast.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 OPTIONS = """
 --model tiny --size 64x96 --checkpoint-every 3
@@ -46,16 +32,15 @@ class Training:
             arguments = ["--resume", str(self.run.path)]
         else:
             arguments = [*self.options, "--out", str(self.run.path)]
-        command = [sys.executable, "-c", CODE, str(Path(__file__).parents[1]), "train", *arguments]
         self.lines = len(self._log())
-        self.process = subprocess.Popen(
-            command, cwd=self.run.path.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        # Not a daemon, which could have no processes that load images.
+        self.process = context.Process(target=run_command, args=(["train", *arguments], self.run.path.parent))
+        self.process.start()
 
     def finish(self) -> None:
         """Waits for the end."""
-        output, errors = self.process.communicate(timeout=300)
-        assert self.process.returncode == 0, output + errors
+        self.process.join(timeout=300)
+        assert self.process.exitcode == 0, self._output()
 
     def kill(self, kind: str, rng: random.Random) -> None:
         """Waits for a moment of `kind`, and a little longer, and kills the process then."""
@@ -69,14 +54,17 @@ class Training:
         longer = rng.uniform(0.0, {"start": 3.0, "step": 0.2, "checkpoint": 0.03}[kind])
         print(f"kill: {kind} and {longer:.3f} s, after step {self._last_step()}")
         time.sleep(longer)
-        assert self.process.poll() is None, "the training ended before it was killed"
-        self.process.send_signal(signal.SIGKILL)
-        self.process.communicate()
+        assert self.process.exitcode is None, "the training ended before it was killed"
+        self.process.kill()
+        self.process.join()
 
     def _wait_until(self, reached) -> None:
         while not reached():
-            assert self.process.poll() is None, self.process.communicate()
+            assert self.process.exitcode is None, self._output()
             time.sleep(0.0005)
+
+    def _output(self) -> str:
+        return (self.run.path.parent / f"{self.process.pid}.txt").read_text()
 
     def _log(self) -> list[str]:
         """The complete lines of the log."""

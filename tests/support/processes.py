@@ -62,10 +62,10 @@ def output_of(program: str, folder: Path, **variables: str) -> str:
     return outputs_of([program], folder, **variables)[0]
 
 
-def run_script(script: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """What `python SCRIPT ARGUMENTS` does; `variables` are added to the environment. Torch has been imported."""
+def run_script(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `python SCRIPT ARGUMENTS` does in a process that has imported torch."""
     command = [str(script), *arguments]
-    ((status, output, errors),) = run_each(_script, [(command, os.environ | variables)])
+    ((status, output, errors),) = run_each(_script, [(command, dict(os.environ))])
     return subprocess.CompletedProcess(command, status, output, errors)
 
 

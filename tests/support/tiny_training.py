@@ -3,13 +3,15 @@
 import io
 import os
 import signal
+import sys
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
 from support.ladder_models import TINY, TINY_SHAPE
 
+from ladderseg_fast.cli.main import main
 from ladderseg_fast.data import Sample, StreetScenes
 from ladderseg_fast.engine import Config, Interrupted, RunDirectory, TrainingResult, load_checkpoint, train
 from ladderseg_fast.engine.config_tables import Layer, build_config
@@ -52,6 +54,15 @@ def register_tiny_model() -> None:
     """Makes create_model(TINY) work in this process."""
     DENSENETS[TINY] = TINY_SHAPE
     CONFIGURATIONS[TINY] = Configuration("tiny", LadderDenseNet, {"backbone": TINY})
+
+
+def run_command(arguments: list[str], folder: Path) -> None:
+    """`ladderseg` with these arguments in `folder`, for a process of its own; what it says is in the file PID.txt."""
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    register_tiny_model()
+    with open(f"{os.getpid()}.txt", "w") as file, redirect_stdout(file), redirect_stderr(file):
+        sys.exit(main(arguments))
 
 
 def settings(changes: Mapping[str, object] | None = None) -> Config:
