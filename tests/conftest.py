@@ -45,5 +45,10 @@ def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
-    """Every test starts from the same random state."""
-    torch.manual_seed(0)
+    """Every test starts from the same random state.
+
+    Without a CUDA device torch.manual_seed keeps the seed and the whole stack for later, each time.
+    """
+    torch.default_generator.manual_seed(0)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(0)
