@@ -49,7 +49,20 @@ def way(memory: str) -> Callable[[nn.Module, Tensor], list[Tensor]]:
     return forward
 
 
-@pytest.fixture(params=["few layers", pytest.param("all layers", marks=pytest.mark.slow)])
+#: With few layers they are what others are.
+DEEPER = ("ladder_densenet169", "ladder_densenet201", "ladder_resnet34", "ladder_resnet101")
+
+of_each_depth = pytest.mark.parametrize(
+    ("name", "depth"),
+    [
+        *((name, "few layers") for name in list_models() if name not in DEEPER),
+        *(pytest.param(name, "all layers", marks=pytest.mark.slow) for name in list_models()),
+    ],
+    indirect=["depth"],
+)
+
+
+@pytest.fixture
 def depth(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many layers the backbones have; their widths and the kinds of their layers stay."""
     if request.param == "few layers":
@@ -95,8 +108,8 @@ class TestRegisteredModel:
         assert model.predict(images).shape == (2, height, width)
 
 
+@of_each_depth
 @pytest.mark.usefixtures("depth")
-@pytest.mark.parametrize("name", list_models())
 class TestLayers:
     @pytest.mark.parametrize("mode", ["train", "eval"])
     def test_lean_equals_plain(self, name: str, mode: str) -> None:
