@@ -236,3 +236,33 @@ def test_stream_of_pillow_is_read_without_seeking_back(tmp_path):
             for left in (0, 30):
                 image.read(top, top + 30, left, left + 60)
         assert image._stream is stream
+
+
+def test_a_stream_ends_after_its_last_row(tmp_path):
+    write_png(tmp_path / "a.png", picture(3), 8, 2)
+    stream = png_stream.PngStream(tmp_path / "a.png")
+    assert np.array_equal(np.concatenate(list(stream.rows())), picture(3))
+    stream.close()
+
+
+def test_damage_with_correct_checksums(tmp_path):
+    path = tmp_path / "a.png"
+    write_png(path, picture(3), 8, 2)
+    whole = path.read_bytes()
+    place, end = whole.index(b"IDAT") - 4, chunk(b"IEND", b"")
+    rows = picture(3).reshape(70, -1)
+    plain, unknown = (zlib.compress(b"".join(bytes([kind]) + row.tobytes() for row in rows)) for kind in (0, 5))
+    endless = struct.pack(">I4s", 2**31 - 1, b"PLTE")
+    for content, message in (
+        (b"GIF89a" + whole[6:], "not a PNG"),
+        (whole[:8] + chunk(b"IHDR", bytes(12)) + whole[33:], "damaged: its header has 12 bytes instead of 13"),
+        (whole[:33] + endless + whole[33:], "damaged: a chunk b'PLTE' of 2147483647 bytes"),
+        (whole[:place] + chunk(b"IDAT", plain[:-4]) + end, "truncated: its compressed pixels do not end"),
+        (whole[:place] + chunk(b"IDAT", unknown) + end, "damaged: a row has a filter that PNG does not know"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(OSError, match=rf"a\.png: {message}"):
+            read_all(path)
+    path.write_bytes(whole[:33] + struct.pack(">I4s", 2**31 - 1, b"eXIf") + whole[33:])
+    with pytest.raises(OSError, match=r"a\.png: damaged: a chunk eXIf of 2147483647 bytes"):
+        png_orientation(path)

@@ -217,6 +217,69 @@ def test_a_palette_that_is_missing_is_damage(tmp_path):
         TiffWindows(path)
 
 
+def test_a_palette_that_is_too_short_is_damage(tmp_path):
+    path = tmp_path / "a.tif"
+    colours = (320, 3, 6, (0, 65535, 0, 0, 0, 65535), True)
+    write(path, picture(1)[..., 0], extratags=[colours], metadata=None, photometric="minisblack")
+    overwrite(path, PhotometricInterpretation=3)
+    with (
+        TiffWindows(path) as image,
+        pytest.raises(OSError, match=r"a\.tif: damaged: a pixel's colour is not in the pal"),
+    ):
+        image.read(0, 70, 0, 90)
+
+
+def overwrite(path, **tags):
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for name, value in tags.items():
+            file.pages[0].tags[name].overwrite(value)
+
+
+def as_floats(path, name):
+    """Declares the values of a tag, of 4 bytes each, to be floating-point numbers."""
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[name].offset + 2
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + struct.pack("<H", 11) + content[place + 2 :])
+
+
+def test_few_bits_and_volumes_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    write(path, picture(1)[..., 0])
+    overwrite(path, BitsPerSample=4)
+    with pytest.raises(ValueError, match=r"a\.tif: the image has 4 bits per channel; save it with 8 or 16"):
+        TiffWindows(path)
+    volume = np.zeros((16, 32, 32), np.uint8)
+    tifffile.imwrite(path, volume, photometric="minisblack", volumetric=True, tile=(16, 16, 16))
+    with pytest.raises(ValueError, match=r"a\.tif: a picture of rows and columns is expected, but .* axes .*depth"):
+        TiffWindows(path)
+
+
+def test_places_and_sizes_that_are_no_whole_numbers(tmp_path):
+    path = tmp_path / "a.tif"
+    write(path, picture(3), tile=(32, 32), compression="zlib")
+    as_floats(path, "TileOffsets")
+    with TiffWindows(path) as image:
+        with pytest.raises(
+            OSError, match=r"a\.tif: row 0, column 0: damaged: the place of the pixels is no whole number"
+        ):
+            image.read(0, 10, 0, 10)
+    write(path, picture(3), rowsperstrip=16, compression="zlib")
+    as_floats(path, "RowsPerStrip")
+    with pytest.raises(OSError, match=r"a\.tif: damaged: rowsperstrip is no whole number"):
+        TiffWindows(path)
+
+
+def test_strips_too_large_to_be_decoded(tmp_path):
+    path = tmp_path / "a.tif"
+    write(path, picture(3), rowsperstrip=70, compression="zlib")
+    overwrite(path, ImageLength=2**31 - 1, RowsPerStrip=2**31 - 1)
+    with pytest.raises(
+        ValueError, match=r"a\.tif: .*compressed strips of 2147483647 rows, too large.*save it in tiles"
+    ):
+        TiffWindows(path)
+
+
 def test_fewer_tiles_than_the_size_needs(tmp_path):
     path = tmp_path / "a.tif"
     write(path, picture(3), tile=(32, 32), compression="zlib")
@@ -266,6 +329,15 @@ def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingPackageError, match=r'pip install "ladderseg_fast\[tiff\]"'):
         TiffWindows(path)
+
+
+@pytest.mark.parametrize("decoded", [None, np.zeros((1, 32, 31, 3), np.uint8)])
+def test_fewer_pixels_in_a_tile_than_its_size(tmp_path, decoded, monkeypatch):
+    write(tmp_path / "a.tif", picture(3), tile=(32, 32), compression="zlib")
+    monkeypatch.setattr(tifffile.TiffPage, "decode", lambda *arguments, **options: (decoded, None, None))
+    with TiffWindows(tmp_path / "a.tif") as image:
+        with pytest.raises(OSError, match=r"a\.tif: row 0, column 0: damaged: there are too few pixels"):
+            image.read(0, 10, 0, 10)
 
 
 def test_missing_decoder_is_named(tmp_path):
