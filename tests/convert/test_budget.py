@@ -65,6 +65,13 @@ def test_no_plan_fits() -> None:
         model(make_images(2, 3, 64, 64, dtype=torch.float32))
 
 
+def test_a_converted_part_is_not_planned_for_several_devices() -> None:
+    model = torchvision_densenet()
+    convert(model)
+    with pytest.raises(TypeError, match="PlannedPart cannot be cut into parts"):
+        memory.parts_planner_for(PlannedPart(model.features, 3), SHAPE, 2)
+
+
 def test_copies_keep_the_budget() -> None:
     model = torchvision_densenet()
     convert(model, memory="300MB")

@@ -7,6 +7,7 @@ import pytest
 from support.operator_suite import instruction_set
 
 from ladderseg_fast import _core
+from ladderseg_fast.data import ImageForm
 from ladderseg_fast.engine.config import setting_types
 from ladderseg_fast.engine.config_tables import (
     Layer,
@@ -280,6 +281,24 @@ def test_settings_that_exclude_each_other():
     both = {"model.weights": "imagenet", "training.init_from": "run0"}
     with pytest.raises(ValueError, match="model.weights and training.init_from exclude each other"):
         build_config([Layer("test", both)])
+
+
+def test_batch_norm_cannot_be_both_synchronised_and_frozen():
+    with pytest.raises(ValueError, match="training.sync_bn and model.frozen_bn exclude each other"):
+        build_config([Layer("test", {"training.sync_bn": True, "model.frozen_bn": True})])
+
+
+def test_means_of_another_number_of_bands():
+    settings = {"data.bands": 4, "data.mean": [0.5] * 3, "data.std": [0.2] * 3}
+    with pytest.raises(ValueError, match="data.mean must be 4 numbers, one per band, got 3"):
+        build_config([Layer("test", settings)])
+
+
+def test_images_of_another_form_than_the_settings():
+    data = build_config([Layer("test", {"data.bands": 4, "data.hue": 0.0, "data.saturation": 0.0})]).data
+    assert data.with_form(ImageForm(4, 16)).form == ImageForm(4, 16)
+    with pytest.raises(ValueError, match="data.bands is 4, but the images are 5 bands of 16 bits"):
+        data.with_form(ImageForm(5, 16))
 
 
 def test_no_file(tmp_path):

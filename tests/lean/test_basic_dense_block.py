@@ -8,6 +8,7 @@ from support.kept_bytes import kept_bytes
 from support.lean_equals_plain import assert_lean_equals_plain, randomise
 from support.stage_suite import StageSuite
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from ladderseg_fast import lean
 from ladderseg_fast.nn import BasicDenseBlock
@@ -35,6 +36,11 @@ class BasicDenseBlockSuite(StageSuite):
         return module(features)
 
 
+class First(nn.Module):
+    def forward(self, vector: Tensor) -> Tensor:
+        return vector[:1]
+
+
 class TestBasicDenseBlock(BasicDenseBlockSuite):
     options = {"dropout": 0.0}
 
@@ -43,6 +49,17 @@ class TestBasicDenseBlock(BasicDenseBlockSuite):
         torch.manual_seed(0)
         block = BasicDenseBlock(48, layers=3, dropout=0.0).double()
         self.check(block, [self.inputs(((2, 48, 17, 37),))])
+
+    def test_no_layers(self) -> None:
+        (x,) = self.inputs()
+        assert torch.equal(lean.basic_dense_block(BasicDenseBlock(13, layers=0, growth_rate=5), x), x)
+
+    def test_parametrized_bias_of_another_shape(self) -> None:
+        """Nothing knows the shape before it is computed, and one number would be added to all channels."""
+        block = self.module()
+        parametrize.register_parametrization(block.layers[1].conv, "bias", First(), unsafe=True)
+        with pytest.raises(ValueError, match=r"a layer's bias must be \[5\], got shape \(1,\)"):
+            lean.basic_dense_block(block, *self.inputs())
 
     @pytest.mark.parametrize("dilation", [2, 4])
     def test_dilation(self, dilation: int) -> None:
@@ -293,3 +310,8 @@ def test_channels_last_is_what_torch_takes_for_it() -> None:
         for x in maps:
             suggested = torch._prims_common.suggest_memory_format(x)
             assert is_channels_last(x) == (suggested == torch.channels_last), (x.shape, x.stride())
+
+
+def test_maps_without_values_of_their_own_are_not_channels_last() -> None:
+    assert not is_channels_last(torch.empty(0, 3, 4, 4).contiguous(memory_format=torch.channels_last))
+    assert not is_channels_last(torch.randn(2, 1, 4, 5).expand(-1, 3, -1, -1))

@@ -34,6 +34,10 @@ class TestDenseBlock(StageSuite):
             [inputs],
         )
 
+    def test_no_layers(self) -> None:
+        (x,) = self.inputs(((2, 13 + 5 * 2, 5, 7),))
+        assert torch.equal(lean.dense_block(self.module(), x, 2, 2), x)
+
     def test_parts_make_the_whole(self) -> None:
         def in_parts(block: nn.Module, x: Tensor) -> Tensor:
             return lean.dense_block(block, lean.dense_block(block, x, stop=2), start=2)

@@ -5,17 +5,25 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support.comparison import assert_near, assert_same_bits
 from support.ladder_models import make_images, make_labels, make_model, training_loss
+from support.lean_equals_plain import randomise
 from support.processes import output_of
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.autograd.graph import saved_tensors_hooks
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ladderseg_fast import LadderDenseNet, LadderLoss
+from ladderseg_fast import LadderDenseNet, LadderLoss, lean
 from ladderseg_fast.lean import program
+from ladderseg_fast.lean.stages.hand_on import HandOnStage
+from ladderseg_fast.lean.stages.head import HeadStage
+from ladderseg_fast.lean.stages.pooling import AveragePoolStage, LastChannelsStage, MaxPoolStage
+from ladderseg_fast.lean.stages.rectified import RectifiedStage
+from ladderseg_fast.nn import Head, TransitionUp
+from ladderseg_fast.ops.backend import RecordedCuda, using
 
 SIZE = (2, 64, 64)
 
@@ -218,3 +226,36 @@ def test_loss_of_lean_scores_in_forward_mode() -> None:
     with forward_ad.dual_level(), pytest.raises(RuntimeError, match="forward mode"):
         logits = forward_ad.make_dual(output.logits.detach(), torch.ones_like(output.logits))
         LadderLoss()(output._replace(logits=logits), make_labels(*SIZE))
+
+
+def test_what_lies_on_another_device_is_refused() -> None:
+    up = TransitionUp(coarse_channels=6, skip_in_channels=13, skip_channels=7, out_channels=5)
+    coarse, skip = torch.randn(1, 6, 2, 2), torch.randn(1, 13, 4, 4)
+    with using(RecordedCuda(61, 20)):  # which has tensors on the meta device
+        with pytest.raises(ValueError, match="coarse is on meta but skip is on cpu"):
+            lean.transition_up(up, coarse.to("meta"), skip)
+        with pytest.raises(ValueError, match="coarse is on meta but a parameter is on cpu"):
+            lean.transition_up(up, coarse.to("meta"), skip.to("meta"))
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+@pytest.mark.parametrize("stage", ["last channels", "average pool", "max pool", "hand on", "rectified"])
+def test_stages_that_read_an_input_without_gradient(stage: str, wanted: bool) -> None:
+    norm = randomise(nn.BatchNorm2d(6), 1).double()
+    make, plain, channels = {
+        "last channels": (lambda: LastChannelsStage("x", "y", 2), lambda x: x[:, 2:], 4),
+        "average pool": (lambda: AveragePoolStage("x", "y", 6), lambda x: F.avg_pool2d(x, 2), 6),
+        "max pool": (lambda: MaxPoolStage("x", "y", 6), lambda x: F.max_pool2d(x, 3, 2, 1), 6),
+        "hand on": (lambda: HandOnStage("x", "y"), lambda x: x, 6),
+        "rectified": (lambda: RectifiedStage(norm, "x", "y"), lambda x: norm(x).relu(), 6),
+    }[stage]
+    head = randomise(Head(channels, num_classes=3), 2).double()
+    x = torch.rand(2, 6, 6, 8, dtype=torch.float64).requires_grad_(wanted)
+    (actual,) = program.run(program.Program([make(), HeadStage(head, "y", "out")], ("x",), ("out",)), [x])
+    expected = head(plain(x))
+    assert_near(actual, expected, "scores")
+    leaves = [*head.parameters(), *(norm.parameters() if stage == "rectified" else ()), *([x] if wanted else ())]
+    weight = torch.randn_like(expected)
+    pairs = zip(torch.autograd.grad(actual, leaves, weight), torch.autograd.grad(expected, leaves, weight), strict=True)
+    for found, gradient in pairs:
+        assert_near(found, gradient, "gradient")

@@ -16,3 +16,10 @@ class TestPyramidContext(StageSuite):
 
     def lean(self, module: nn.Module, features: Tensor, **options: object) -> Tensor:
         return lean.context(module, features, **options)
+
+    def test_constant_projection(self) -> None:
+        """The levels' batch norm then has a gradient, and the map that it reads has none."""
+        module = self.module()
+        module.norm1.requires_grad_(False)
+        module.conv1.requires_grad_(False)
+        self.check(module, [[x.detach() for x in self.inputs()]])

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from ladderseg_fast import lean
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
-from ladderseg_fast.nn import BasicBlock, Bottleneck
+from ladderseg_fast.lean.program import Program, run
+from ladderseg_fast.lean.stages.head import HeadStage
+from ladderseg_fast.lean.stages.residual import ResidualStage
+from ladderseg_fast.nn import BasicBlock, Bottleneck, Head
 from ladderseg_fast.ops.backend import backend_of, using
 
 
@@ -35,6 +38,26 @@ class TestBottlenecks(ResidualSuite):
 
     def make(self) -> nn.Module:
         return nn.Sequential(Bottleneck(6, 3, stride=2), Bottleneck(12, 3), Bottleneck(12, 3))
+
+    def test_input_that_another_stage_reads(self) -> None:
+        """As an auxiliary head does, whose backward comes first: the layer adds to its gradient."""
+        both = nn.ModuleList([self.module(), randomise(Head(6, num_classes=4), 1).double()])
+
+        def in_one_program(modules: nn.ModuleList, x: Tensor) -> Tensor:
+            stages = [ResidualStage(modules[0], "x", "layer"), HeadStage(modules[1], "x", "scores")]
+            return _joined(*run(Program(stages, ("x",), ("layer", "scores")), [x.relu()]))
+
+        assert_lean_equals_plain(
+            both, in_one_program, lambda modules, x: _joined(*(each(x.relu()) for each in modules)), self.steps()
+        )
+
+    def test_empty_input(self) -> None:
+        with pytest.raises(ValueError, match=r"x must be \[N, C, H, W\] and not empty, got shape \(0, 6, 5, 7\)"):
+            self.lean(self.module(), *self.inputs(((0, 6, 5, 7),)))
+
+
+def _joined(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat([first.flatten(), second.flatten()])
 
 
 class TestDilatedBottlenecks(ResidualSuite):

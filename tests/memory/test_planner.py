@@ -287,6 +287,8 @@ def test_arguments(tiny: LadderDenseNet) -> None:
         memory.estimate(tiny, SMALL, optimizer="lbfgs")
     with pytest.raises(ValueError, match="recompute"):
         SectionPlan(recompute=True)
+    with pytest.raises(ValueError, match="keep_outputs_from must be None"):
+        SectionPlan(recompute=True, keep_skip=True, keep_outputs_from=64)
     with pytest.raises(ValueError, match="bottleneck_bytes"):
         SectionPlan(bottleneck_bytes=0)
     pooled = SectionPlan(recompute=True, keep_skip=True)

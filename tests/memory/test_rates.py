@@ -1,11 +1,14 @@
 """The cost model's rates: measured, kept, and found again."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from support.operator_suite import threads
 
+from ladderseg_fast.cuda import image_cache
 from ladderseg_fast.memory import rates as rates_module
 from ladderseg_fast.memory.cost_model import Rates
 from ladderseg_fast.memory.rates import load_rates, measure_rates, rates_file, store_rates
@@ -61,6 +64,24 @@ def test_damaged_file(content: str) -> None:
     rates_file().write_text(content)
     with pytest.raises(ValueError, match="rates.json"):
         load_rates(CPU, torch.float32)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.inf, math.nan, "1e9", True])
+def test_rates_that_cannot_be(wrong: object) -> None:
+    rates = Rates.default("cpu", 1)
+    store_rates(CPU, torch.float32, replace(rates, bandwidth=wrong))
+    with pytest.raises(ValueError, match=r"rates\.json: not a file of .*bandwidth must be a positive number"):
+        load_rates(CPU, torch.float32)
+
+
+def test_no_directory_to_keep_rates_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("no home directory")
+
+    monkeypatch.setattr(image_cache, "directory", homeless)
+    assert load_rates(CPU, torch.float32).source.startswith("defaults")
+    with pytest.raises(OSError, match="no home directory to keep rates in; LADDERSEG_FAST_CACHE may name another"):
+        store_rates(CPU, torch.float32, Rates.default("cpu", 1))
 
 
 def test_cost_of_a_kernel() -> None:

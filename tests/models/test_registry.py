@@ -7,6 +7,8 @@ from support.lean_equals_plain import batch_norms
 from support.parameter_counts import PARAMETER_COUNTS
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, LadderOutput, LadderResNet, create_model, list_models
+from ladderseg_fast.models.resnets import ResNet
+from ladderseg_fast.nn import DenseNetFeatures
 
 
 def test_names() -> None:
@@ -22,6 +24,18 @@ def test_a_backbone_stands_for_its_ladder() -> None:
         model = create_model(backbone)
         assert isinstance(model, kind)
         assert model.configuration["backbone"] == backbone
+
+
+def test_blocks_that_cannot_be_split() -> None:
+    with pytest.raises(ValueError, match=r"split_blocks must be empty or \(4,\) for a ResNet, got \(3,\)"):
+        ResNet("resnet18").build(3, split_blocks=(3,), dilated=False)
+    with pytest.raises(ValueError, match="dense block 2 has one layer and cannot be split"):
+        DenseNetFeatures((2, 1), stem_channels=4, growth_rate=2, split_blocks=(2,))
+
+
+def test_a_resnet_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match="backbone must be one of resnet18, .*, got 'densenet121'"):
+        ResNet("densenet121")
 
 
 @pytest.mark.parametrize("name", ["", "densenet264", "Ladder_DenseNet121", "ladder_"])
