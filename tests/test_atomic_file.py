@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -223,6 +224,15 @@ with atomic_write(Path(sys.argv[2])) as file:
     file.write(b"data\\n")
 print("after")
 """
+
+
+@pytest.mark.real_use
+def test_own_descriptor_is_written_where_it_is(tmp_path):
+    with open(tmp_path / "file", "wb", buffering=0) as file:
+        file.write(b"before ")
+        write(Path(f"/proc/self/fd/{file.fileno()}"), b"data")
+        file.write(b" after")
+    assert (tmp_path / "file").read_bytes() == b"before data after"
 
 
 @pytest.mark.real_use

@@ -282,3 +282,12 @@ def test_scores_in_place_of_the_run(trained, capsys, name):
     assert main(["evaluate", str(trained), "--data", "street", "--json", str(trained / name)]) == 2
     assert f"{name} of the run" in capsys.readouterr().err
     assert (trained / name).read_bytes() == content
+
+
+@pytest.mark.real_use
+def test_scores_in_place_of_the_model(tmp_path, capsys):
+    model = tmp_path / "model.pt"
+    model.write_bytes(b"weights")
+    assert evaluate(model, "--data", "street", "--json", model) == 2
+    assert f"{model} is the model to evaluate, which would be lost" in capsys.readouterr().err
+    assert model.read_bytes() == b"weights"

@@ -11,6 +11,7 @@ from support.damaged_files import check_damage, cuts, flips
 
 from ladderseg_fast.engine import RunDirectory, build_model, load_checkpoint, save_checkpoint
 from ladderseg_fast.engine import checkpoint as module
+from ladderseg_fast.torch_archive import load_torch_file
 
 
 @pytest.fixture
@@ -85,6 +86,23 @@ def test_disk_that_is_full(small_disk, checkpoint):
     assert path.read_bytes() == before
     assert load_checkpoint(path).step == 12
     assert [file.name for file in small_disk.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_disk_that_fails_is_no_damaged_checkpoint(saved, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(OSError, match=rf"{saved}: cannot be read \(Input/output error\)"):
+        load_checkpoint(saved)
+
+
+def test_a_tensor_that_the_file_does_not_hold(tmp_path, monkeypatch):
+    """Older releases of torch leave memory as it is where a record is too short."""
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "a.pt")
+    monkeypatch.setattr(torch, "load", lambda *arguments, **options: {"weight": torch.zeros(5)})
+    with pytest.raises(ValueError, match=r"a\.pt: damaged checkpoint \(it lacks a tensor of 20 bytes\)"):
+        load_torch_file(tmp_path / "a.pt")
 
 
 def test_missing(tmp_path):

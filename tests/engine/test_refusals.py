@@ -52,6 +52,11 @@ def test_memory_that_is_refused():
     assert refusal(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))) == "the system refused memory"
 
 
+def test_processes_and_threads_that_are_refused():
+    assert refusal(BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))) == "the system refused another process"
+    assert refusal(RuntimeError("can't start new thread")) == "the system refused another thread"
+
+
 def test_other_errors_are_not_refusals():
     for error in (RuntimeError("shape [2, 3] is invalid"), ValueError("memory"), OSError(errno.ENOSPC, "no space")):
         assert refusal(error) is None

@@ -162,6 +162,26 @@ def test_full_disk_leaves_no_lock(path, monkeypatch):
         pass
 
 
+def test_an_interrupt_while_the_holder_is_written_leaves_no_lock(path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_lock.os, "pwrite", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            RunLock(path, sys.stderr).__enter__()
+    assert not path.exists()
+
+
+def test_a_lock_that_fails_for_another_reason(path, monkeypatch):
+    def broken(*arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(run_lock.fcntl, "flock", broken)
+    with pytest.raises(OSError, match=rf"cannot lock {re.escape(str(path))}: Input/output error"):
+        RunLock(path, sys.stderr).__enter__()
+
+
 def test_file_that_cannot_be_removed_locks_nothing(path, monkeypatch):
     """The disk has become read-only, say: the error of the training that ends says more."""
 

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from support.bn_operator_suite import BnOperatorSuite, bn_arguments
 from support.operator_suite import Arguments, random
@@ -32,6 +33,10 @@ class TestBnReluMaxpool(BnOperatorSuite):
         ones, zeros = torch.ones(17).double(), torch.zeros(17).double()
         vectors = {"mean": zeros, "invstd": ones, "gamma": ones, "beta": zeros + 0.5}
         self.check(self.prepared(self.small, x=x, **vectors))
+
+    def test_no_pixel_to_be_pooled(self) -> None:
+        with pytest.raises(ValueError, match=r"x must have at least one pixel to be pooled, got shape \(2, 3, 0, 4\)"):
+            self.operator()(**bn_arguments(torch.zeros(2, 3, 0, 4).double()))
 
     def test_all_negative_passes_no_gradient(self) -> None:
         arguments = self.arguments(self.small)

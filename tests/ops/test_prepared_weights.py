@@ -7,7 +7,7 @@ from support.devices import cpu_only, cuda_only
 from torch import Tensor
 
 from ladderseg_fast.ops.arguments import PreparedWeight
-from ladderseg_fast.ops.backend import backend_of, real_dtype
+from ladderseg_fast.ops.backend import RecordedCuda, backend_of, real_dtype, using
 from ladderseg_fast.ops.prepared_weights import Form, prepare, prepared_bytes, readable
 
 SHAPES = [(1, 1, 1, 1), (32, 128, 3, 3), (5, 9, 3, 3), (19, 3, 7, 7), (40, 33, 1, 1), (130, 7, 3, 3)]
@@ -79,6 +79,16 @@ def test_what_is_ready_is_not_copied(map_dtype: torch.dtype) -> None:
 def test_the_cpu_reads_torchs_form() -> None:
     weight = torch.randn(6, 8, 3, 3)
     assert prepare([(weight, Form.backward)], torch.empty(0))[0] is weight
+
+
+def test_a_prepared_weight_of_another_form_is_refused() -> None:
+    like = torch.empty(0, device="meta")
+    with using(RecordedCuda(61, 20)):  # nothing is launched
+        (prepared,) = prepare([(torch.empty(6, 8, 3, 3, device="meta"), Form.forward)], like)
+        with pytest.raises(ValueError, match="as WeightForm.backward of torch.float32, got WeightForm.forward of"):
+            readable(prepared, Form.backward, like, 8, 6)
+        with pytest.raises(ValueError, match="of torch.float16, got WeightForm.forward of torch.float32"):
+            readable(prepared, Form.forward, like.half(), 8, 6)
 
 
 @cuda_only

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ladderseg_fast import ops
+from ladderseg_fast import lean, ops
+from ladderseg_fast.nn import Head
+from ladderseg_fast.ops.backend import RecordedCuda, using
 
 Function = Callable[[Tensor], Tensor]
 
@@ -117,3 +119,32 @@ def test_a_negative_bit_is_resolved(name: str) -> None:
 def test_only_dense_maps(kind: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(TypeError, match="x must be dense"):
         FUNCTIONS["bn_relu"](kind(images()))
+
+
+def test_only_dense_maps_in_a_lean_step() -> None:
+    with pytest.raises(RuntimeError, match="cannot run on tensors of layout torch.sparse_coo, only on dense ones"):
+        lean.head(Head(4, num_classes=3), images().to_sparse())
+
+
+def test_what_lies_on_another_device_is_refused() -> None:
+    x, vector = torch.empty(1, 4, 6, 6, device="meta"), torch.zeros(4)
+    norm = (vector.to("meta"), vector.to("meta"), None, None)
+    with using(RecordedCuda(61, 20)):  # which has tensors on the meta device
+        with pytest.raises(ValueError, match="mean must be on meta like x, got cpu"):
+            ops.bn_relu(x, vector, vector, None, None)
+        with pytest.raises(ValueError, match="weight must be on meta like x, got cpu"):
+            ops.bn_relu_conv1x1(x, *norm, torch.zeros(3, 4, 1, 1))
+        with pytest.raises(ValueError, match="labels must be on meta like logits, got cpu"):
+            ops.upsample_cross_entropy(x, LABELS[:1])
+
+
+def test_gradients_of_another_shape_than_the_output_are_refused() -> None:
+    """By the operators that torch.ops has: autograd gives others the right one."""
+    x, vector = torch.randn(2, 4, 6, 6), torch.ones(4)
+    grad = torch.randn(2, 4, 6, 5)
+    with pytest.raises(ValueError, match=r"grad must be \(2, 4, 6, 6\) like the output, got shape \(2, 4, 6, 5\)"):
+        torch.ops.ladderseg_fast.bn_relu_backward(grad, x, vector, vector, None, None)
+    with pytest.raises(ValueError, match=r"grad must be \(2, 12, 12\) like the losses, got shape \(2, 12\)"):
+        torch.ops.ladderseg_fast.upsample_pixel_losses_backward(
+            torch.ones(2, 12), x, LABELS, None, ignore_index=255, label_smoothing=0.0, align_corners=False
+        )
