@@ -101,6 +101,7 @@ def test_slices_are_ordinary_sequences() -> None:
     assert type(part) is nn.Sequential
     assert list(part._modules) == ["conv0", "norm0", "relu0", "pool0", "denseblock1", "transition1"]
     torch.testing.assert_close(part(IMAGES), plain.features[:6].eval()(IMAGES))
+    assert converted.features[4] is converted.features.denseblock1
 
 
 def test_layout() -> None:
@@ -246,6 +247,12 @@ EDITS: dict[str, tuple[str, Callable[[nn.Module], object]]] = {
         lambda model: setattr(model.features.denseblock2.denselayer1, "bn_function", lambda x: x[0][:, :16]),
     ),
 }
+
+
+def test_a_block_without_layers_is_left_alone() -> None:
+    model = torchvision_densenet()
+    model.features.denseblock2._modules.clear()
+    assert convert(model, dry_run=True).left["features.denseblock2"] == "has no layers"
 
 
 @pytest.mark.parametrize("edit", EDITS)

@@ -237,6 +237,7 @@ EDITS = {
     "activation": (lambda block: setattr(block.layers[1], "relu", nn.ELU()), "is an ELU"),
     "dropout": (lambda block: setattr(block.layers[1], "drop", nn.AlphaDropout(0.2)), "is an AlphaDropout"),
     "hook": (lambda block: block.layers[1].conv.register_forward_hook(lambda *a: None), "has a forward hook"),
+    "no layers": (lambda block: block.layers.__delitem__(slice(None)), "has no layers"),
     "fifth module": (lambda block: block.layers[1].append(nn.Identity()), "has 5 modules"),
     "forward": (lambda block: setattr(block, "forward", lambda x: x), "with a forward of its own"),
 }
@@ -352,6 +353,12 @@ def test_declaring_what_is_no_class_of_modules() -> None:
         declare_dense_block(NamedBlock(6, 4, 3))
     with pytest.raises(TypeError, match="expected a class of modules"):
         declare_dense_block(int)
+
+
+def test_declaring_what_is_known_as_something_else() -> None:
+    with pytest.raises(ValueError, match="Sequential is known to convert, which replaces it by LeanSequential"):
+        declare_dense_block(nn.Sequential)
+    assert declare_dense_block(NamedBlock) is NamedBlock
 
 
 def test_float16_blocks_are_compared() -> None:

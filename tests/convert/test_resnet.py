@@ -1,5 +1,6 @@
 """torchvision's and timm's ResNets, and encoders of segmentation_models_pytorch on them, converted."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -122,6 +123,23 @@ def test_layer_that_may_read_negative_values_is_left_alone() -> None:
     assert report.left["layer1"] == "reads what the stem gives, which may be negative"
     assert report.converted == {"": "3 residual layers"}
     assert_converted_equals_plain(model, "train", (2, 3, 64, 64))
+
+
+def test_layer_behind_another_kind_of_layer_is_left_alone() -> None:
+    """Whether that gives negative values is not known."""
+    model = torchvision_resnet()
+    model.layer2 = nn.Sequential(nn.Conv2d(32, 64, 3, stride=2, padding=1))
+    report = convert(model, dry_run=True)
+    assert report.left["layer3"] == "reads what layer2 gives, which may be negative"
+    assert report.converted == {"": "stem, 2 residual layers"}
+
+
+def test_empty_input() -> None:
+    plain = torchvision_resnet().double().eval()
+    converted = copy.deepcopy(plain)
+    convert(converted)
+    x = make_images(0, 64, 8, 8)
+    assert converted.layer1(x).shape == plain.layer1(x).shape
 
 
 def test_negative_input_is_refused() -> None:

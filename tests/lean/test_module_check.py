@@ -273,6 +273,26 @@ def test_edit_of_a_resnet() -> None:
         model(images)
 
 
+def test_residual_layers_that_are_none() -> None:
+    x = torch.rand(1, 6, 4, 4)
+    unit = Bottleneck(6, 3)
+    unit.downsample = None
+    for units, message in (
+        ([], "Sequential has no unit"),
+        ([nn.Identity()], "Sequential.0 is an Identity, expected a residual unit"),
+        ([unit], "Sequential.0 adds 6 channels to 12, stride 1"),
+    ):
+        with pytest.raises(lean.UnsupportedModuleError, match=f"^{message}"):
+            lean.residual_layer(nn.Sequential(*units), x)
+
+
+def test_a_norm_of_the_projected_channels_alone() -> None:
+    up = TransitionUp(8, 6, 8, 4)
+    up.norm = nn.BatchNorm2d(8)
+    with pytest.raises(lean.UnsupportedModuleError, match="norm reads 8 channels, of which 8 are projected"):
+        lean.transition_up(up, torch.rand(2, 8, 3, 3), torch.rand(2, 6, 5, 6))
+
+
 @pytest.mark.parametrize(
     ("run", "module", "shapes"),
     [
