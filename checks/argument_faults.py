@@ -62,8 +62,9 @@ def _of_no_kind(draw: Draw, value: Tensor) -> Sequence[Any]:
 def _maps(draw: Draw, value: Tensor) -> Sequence[Any]:
     faults = [value[0] if len(value) else value.sum(0), value[None], value.sum(), value.flatten(), value[:, :0], None]
     faults += [value.to(dtype) for dtype in (torch.int64, torch.uint8, torch.float16)]
-    faults += [value.new_zeros(1).expand(_HUGE, value.shape[1], _HUGE, _HUGE), value[:, :1].expand(-1, 1 << 45, -1, -1)]
+    faults.append(value.new_zeros(1).expand(_HUGE, value.shape[1], _HUGE, _HUGE))
     if value.numel():
+        faults.append(value[:, :1].expand(-1, 1 << 45, -1, -1))  # of no images, these would be no elements
         freed = value.clone()
         freed.untyped_storage().resize_(0)
         faults.append(freed)

@@ -55,6 +55,9 @@ long count_memory_calls(void) {
   return memory_calls;
 }
 
+// Whether requests for memory are counted and refused.
+void pause_memory_calls(int paused) { memory_armed = !paused; }
+
 // The call that failed first, and its file.
 const char* failed_call(void) { return last_failure; }
 

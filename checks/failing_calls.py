@@ -61,6 +61,16 @@ def failing_memory_call(number: int, least_bytes: int) -> Iterator[Calls]:
         calls.failed = "memory" if 0 < number <= calls.count else ""
 
 
+@contextmanager
+def no_failing_memory_call() -> Iterator[None]:
+    """Part of such a block in which requests for memory are neither counted nor refused."""
+    _library().pause_memory_calls(1)
+    try:
+        yield
+    finally:
+        _library().pause_memory_calls(0)
+
+
 def shift_clock(seconds: int) -> None:
     """Sets the clock, as far as this process sees it, so many seconds ahead of the machine's."""
     _library().shift_clock(ctypes.c_long(seconds))

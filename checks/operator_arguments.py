@@ -102,7 +102,9 @@ def _labelled(draw: Draw, dtype: torch.dtype) -> Arguments:
     classes = logits.shape[1]
     kind = draw.choice(_LABELS)
     ignored = draw.choice((255, 255, 0, -1, -100, classes, (1 << 63) - 1, -(1 << 63)))
-    labels = draw.integers((logits.shape[0], draw.side(), draw.side()), 0, classes - 1)
+    # Of more classes than the labels' type can name, the first.
+    last = min(classes - 1, torch.iinfo(kind).max)
+    labels = draw.integers((logits.shape[0], draw.side(), draw.side()), 0, last)
     if torch.iinfo(kind).min <= ignored <= torch.iinfo(kind).max:
         share = draw.choice((0.0, 0.3, 1.0))
         labels = labels.where(draw.uniform(labels.shape, 0.0, 1.0) >= share, ignored)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest import mock
 
 import failing_calls
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 import ladderseg_fast
 from ladderseg_fast import LadderDenseNet
+from ladderseg_fast.lean import tensor_guards
 
 _PACKAGE = str(Path(ladderseg_fast.__file__).parent)
 _SIZE = (2, 64, 96)
@@ -87,7 +89,7 @@ def count_requests(name: str, least_bytes: int) -> int:
     """Number of requests for at least so much memory in a run."""
     run, before = RUNS[name]
     model = _model(run, before)
-    with failing_calls.failing_memory_call(0, least_bytes) as calls:
+    with _refused_memory(0, least_bytes) as calls:
         run(model)
     return calls.count
 
@@ -98,12 +100,26 @@ def check_refusal(name: str, number: int, least_bytes: int) -> Iterator[str]:
     model = _model(run, before)
     where = f"{name}, refused request {number}"
     try:
-        with failing_calls.failing_memory_call(number, least_bytes):
+        with _refused_memory(number, least_bytes):
             run(model)
     except (MemoryError, RuntimeError) as error:
         if "alloc" not in str(error) and "memory" not in str(error) and not isinstance(error, MemoryError):
             yield f"{where}: {type(error).__name__}: {error}"
     yield from _wrong_afterwards(where, run, model)
+
+
+@contextmanager
+def _refused_memory(number: int, least_bytes: int) -> Iterator[failing_calls.Calls]:
+    """failing_memory_call, except while torch makes guards of tensors, whose C++ lets a refusal end the process."""
+    make_guards = tensor_guards._made
+
+    def made(kind: Callable[..., tensor_guards.Guards], *tensors: Tensor) -> tensor_guards.Guards:
+        with failing_calls.no_failing_memory_call():
+            return make_guards(kind, *tensors)
+
+    with failing_calls.failing_memory_call(number, least_bytes) as calls:
+        with mock.patch.object(tensor_guards, "_made", made):
+            yield calls
 
 
 def _model(run: Run, before: int) -> LadderDenseNet:
