@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from support.devices import on_device, parametrize_devices
+from support.devices import is_left_out, on_device, parametrize_devices
 from support.operator_suite import parametrize_shapes, threads
 
 
@@ -11,6 +11,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = metafunc.config.getoption("devices").split(",")
     parametrize_devices(metafunc, names)
     parametrize_shapes(metafunc)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = {item for item in items if isinstance(item, pytest.Function) and is_left_out(item)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

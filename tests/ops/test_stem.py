@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.comparison import assert_near, assert_same_bits
-from support.devices import cuda_only, tensor_cores_only
+from support.devices import cuda_only, in_turn, tensor_cores_only
 from torch import Tensor
 
 from ladderseg_fast.ops.arguments import Correction, Gradient, Norm
@@ -130,6 +130,7 @@ class Arguments:
 
 @of_each_shape
 @of_each_strip
+@in_turn("strip_bytes", 3)
 def test_forward(map_dtype: torch.dtype, size: tuple[int, int, int, int], outputs: int, strip_bytes: int) -> None:
     stem = Stem.random(size, outputs)
     arguments = stem.arguments(map_dtype)
@@ -148,6 +149,7 @@ def test_forward(map_dtype: torch.dtype, size: tuple[int, int, int, int], output
 
 @of_each_shape
 @of_each_strip
+@in_turn("strip_bytes", 3)
 def test_sums(map_dtype: torch.dtype, size: tuple[int, int, int, int], outputs: int, strip_bytes: int) -> None:
     stem = Stem.random(size, outputs)
     arguments = stem.arguments(map_dtype)
@@ -159,6 +161,7 @@ def test_sums(map_dtype: torch.dtype, size: tuple[int, int, int, int], outputs: 
 
 @of_each_shape
 @of_each_strip
+@in_turn("strip_bytes", 3)
 def test_weight(map_dtype: torch.dtype, size: tuple[int, int, int, int], outputs: int, strip_bytes: int) -> None:
     stem = Stem.random(size, outputs)
     a = stem.arguments(map_dtype)
@@ -171,6 +174,7 @@ def test_weight(map_dtype: torch.dtype, size: tuple[int, int, int, int], outputs
 
 @of_each_shape
 @of_each_strip
+@in_turn("strip_bytes", 3)
 def test_images(map_dtype: torch.dtype, size: tuple[int, int, int, int], outputs: int, strip_bytes: int) -> None:
     """The gradient is added; where strips meet, it is rounded more than once."""
     stem = Stem.random(size, outputs)

@@ -61,6 +61,23 @@ def parametrize_devices(metafunc: pytest.Metafunc, names: Iterable[str]) -> None
     metafunc.parametrize(("device", dtype), values, ids=ids, indirect=["device"])
 
 
+def in_turn(argument: str, count: int) -> pytest.MarkDecorator:
+    """On emulated devices each shape and dtype has one of the `count` values of `argument`, in turn; every two of the
+    three meet. On the CPU each has all.
+    """
+    return pytest.mark.in_turn(argument, count)
+
+
+def is_left_out(test: pytest.Function) -> bool:
+    """Whether in_turn leaves these values to the CPU."""
+    mark = test.get_closest_marker("in_turn")
+    if mark is None or test.callspec.params["device"] == CPU:
+        return False
+    argument, count = mark.args
+    numbers = test.callspec.indices
+    return (FLOATING_POINT.index(test.callspec.params["map_dtype"]) + numbers["size"] + numbers[argument]) % count != 0
+
+
 def _of_maps(name: str, names: list[str]) -> list[torch.dtype]:
     """What feature maps can be of. float64, for which most kernels have the same PTX everywhere, is left to the last
     of several architectures."""
