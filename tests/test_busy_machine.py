@@ -8,8 +8,8 @@ import pytest
 
 pytestmark = pytest.mark.real_use
 
-#: Runs small kernels until waiting threads sleep early, or for so many seconds. Each processor has another program to run
-#: meanwhile.
+#: Runs small kernels until waiting threads sleep early, or for so many seconds, while each processor has another
+#: program to run.
 PROGRAM = """
 import os, subprocess, sys, time, torch
 from ladderseg_fast import _core, ops
