@@ -1,10 +1,11 @@
 """One short training that the tests of the commands share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.ladder_models import TINY
-from support.tiny_training import register_tiny_model
+from support.tiny_training import register_tiny_model, scenes_drawn_once
 
 from ladderseg_fast.cli.main import main
 
@@ -13,9 +14,11 @@ SHORT = ["--model", TINY, "--size", "64x96", "--steps", "2", "--device", "cpu", 
 
 
 @pytest.fixture(scope="package", autouse=True)
-def tiny_model() -> None:
-    """A model with few layers beside the real ones."""
+def tiny_model() -> Iterator[None]:
+    """A model with few layers beside the real ones, and street scenes that are drawn once."""
     register_tiny_model()
+    with scenes_drawn_once():
+        yield
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 """Commands that two processes have run together, once for all tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.ladder_models import TINY
 from support.rank_processes import Command, Ended, run_ranks
-from support.tiny_training import register_tiny_model
+from support.tiny_training import register_tiny_model, scenes_drawn_once
 
 #: A training whose result does not depend on how images are shared: batch norm's statistics are frozen.
 FROZEN = [
@@ -63,9 +64,11 @@ def commands(at: Path) -> dict[str, Command]:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def tiny_model() -> None:
-    """A model with few layers beside the real ones."""
+def tiny_model() -> Iterator[None]:
+    """A model with few layers beside the real ones, and street scenes that are drawn once."""
     register_tiny_model()
+    with scenes_drawn_once():
+        yield
 
 
 @pytest.fixture(scope="package")

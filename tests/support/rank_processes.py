@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from support.processes import run_each
-from support.tiny_training import register_tiny_model
+from support.tiny_training import register_tiny_model, scenes_drawn_once
 from torch.distributed import TCPStore
 
 from ladderseg_fast.cli import evaluate, train
@@ -60,9 +60,10 @@ def _work(environment: dict[str, Any], commands: Sequence[Command]) -> list[Ende
     os.environ |= {name: str(value) for name, value in environment.items()}
     register_tiny_model()
     ended = []
-    for command in commands:
-        with _fault(command.fault):
-            ended.append(_run(command.arguments))
+    with scenes_drawn_once():
+        for command in commands:
+            with _fault(command.fault):
+                ended.append(_run(command.arguments))
     return ended
 
 

@@ -1,10 +1,11 @@
 """Trainings that take a second: a tiny model on street scenes of 64x96."""
 
+import copy
 import io
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -48,6 +49,25 @@ class DrawnOnce(StreetScenes):
 
 
 TRAINING_SET, VALIDATION_SET = DrawnOnce(4, seed=0), DrawnOnce(2, seed=1)
+
+
+@contextmanager
+def scenes_drawn_once() -> Iterator[None]:
+    """Region in which commands need not draw the same street scenes again: that is most of the time of short ones."""
+    draw = StreetScenes.__getitem__
+    drawn: dict[tuple[object, ...], Sample] = {}
+
+    def get(scenes: StreetScenes, index: int) -> Sample:
+        key = type(scenes), scenes.count, scenes.size, scenes.seed, index
+        if key not in drawn:
+            drawn[key] = draw(scenes, index)
+        return copy.deepcopy(drawn[key])
+
+    StreetScenes.__getitem__ = get
+    try:
+        yield
+    finally:
+        StreetScenes.__getitem__ = draw
 
 
 def register_tiny_model() -> None:
