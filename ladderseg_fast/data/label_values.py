@@ -88,21 +88,20 @@ class LabelValues:
         It does if a program stored a picture of the classes' colours with a palette of its own, whose values are in any
         order. Colours of no class say nothing.
         """
-        if self.colours is None:
-            return
+        colours = self._colours_needed()
         used = [value for value in np.unique(values).tolist() if value not in self._ignored]
         if any(value >= len(palette) for value in used):
             return
-        by_colour = [self.colours.meaning(tuple(palette[value].tolist())) for value in used]
+        by_colour = [colours.meaning(tuple(palette[value].tolist())) for value in used]
         meanings = [meaning for meaning in by_colour if meaning is not None]
         if len(meanings) < len(used):
             return
         for value, meaning in zip(used, meanings, strict=True):
             if not self._known[value] or self._table[value] != meaning:
-                by_value = self.colours.name(self._table[value]) if self._known[value] else "no class"
+                by_value = colours.name(self._table[value]) if self._known[value] else "no class"
                 raise ValueError(
                     f"{path}: value {value} is {by_value}, but its colour in the palette, "
-                    f"{tuple(palette[value].tolist())}, is that of {self.colours.name(meaning)}: save the labels as "
+                    f"{tuple(palette[value].tolist())}, is that of {colours.name(meaning)}: save the labels as "
                     "RGB if the colours are right, as grey if the values are"
                 )
 

@@ -194,6 +194,13 @@ def test_plan(make: Callable[[], nn.Module], plan: str) -> None:
     assert_converted_equals_plain(model, "train", (2, 3, 64, 96), convert=with_plan)
 
 
+def test_a_plan_that_recomputes_a_transition_is_refused() -> None:
+    _, model = models()
+    convert(model, memory=MemoryPlan(sections={"transition1": SectionPlan(None, recompute=True, keep_skip=True)}))
+    with pytest.raises(ValueError, match="the memory plan recomputes transition1, which a lean step cannot"):
+        model(IMAGES)
+
+
 def test_unknown_memory() -> None:
     with pytest.raises(
         ValueError, match="memory must be lean, plain, a budget such as 8GiB, or a MemoryPlan, got 'tiny'"

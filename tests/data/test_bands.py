@@ -14,6 +14,7 @@ from support.data_trees import make_bands, make_folder, save_image, save_tiff
 
 from ladderseg_fast.data import (
     RGB,
+    FilePairs,
     ImageFolder,
     ImageForm,
     StreetScenes,
@@ -283,3 +284,24 @@ def test_transparency_of_16_bits_is_a_band_only_if_asked_for(tmp_path):
     with pytest.raises(ValueError, match=r"a\.png: the image has 16 bits .* data.bands = 4 reads the channel"):
         find_form(data)
     assert find_form(data, bands=4) == (4, 16)
+
+
+def test_a_data_set_has_a_pair():
+    with pytest.raises(ValueError, match="a data set of files needs at least one pair"):
+        FilePairs([])
+
+
+def test_form_where_no_image_says_it(tmp_path):
+    """Reading them says what is wrong."""
+    data = ImageFolder(make_folder(tmp_path, SIZE), "train")
+    for index in range(len(data)):
+        data.files(index)[0].write_text("no image")
+    assert find_form(data) == RGB
+    assert find_form(data, bits=16) == (3, 16)
+
+
+def test_form_where_the_first_image_cannot_be_used(tmp_path):
+    data = ImageFolder(make_folder(tmp_path, SIZE), "train")
+    Image.new("CMYK", SIZE[::-1]).save(data.files(0)[0], format="JPEG")
+    assert find_form(data, bits=12) == (3, 12)
+    assert find_form(data, bands=2) == (2, 8)

@@ -1,10 +1,13 @@
 """Images from files: formats, orientation, damage."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from ladderseg_fast.data import ImageForm, read_annotation, read_image
+from ladderseg_fast.data.big_endian_tiff import as_ordinary_tiff
 from ladderseg_fast.data.image_header import read_header
 
 
@@ -112,3 +115,47 @@ def test_big_endian_bigtiff_that_cannot_be_used(tmp_path):
         path.write_bytes(content[:length])
         with pytest.raises(OSError, match=r"a\.tif: cannot read the image"):
             read_image(path)
+
+
+def test_big_endian_bigtiff_of_other_colours(tmp_path):
+    tifffile, path = pytest.importorskip("tifffile"), tmp_path / "a.tif"
+    pixels = np.zeros((40, 50, 3), np.uint8)
+    tifffile.imwrite(path, pixels, photometric="rgb", byteorder=">", bigtiff=True)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["PhotometricInterpretation"].overwrite(8)  # CIELAB
+    with pytest.raises(ValueError, match=r"a\.tif: the colours of a big-endian BigTIFF must be grey, RGB, a palette"):
+        as_ordinary_tiff(path)
+
+
+def test_a_size_that_is_no_whole_number(tmp_path):
+    tifffile, path = pytest.importorskip("tifffile"), tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((40, 50, 3), np.uint8), photometric="rgb", byteorder=">", bigtiff=True)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags["ImageWidth"].offset + 2
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + struct.pack(">H", 11) + content[place + 2 :])  # a floating-point number
+    with pytest.raises(OSError, match=r"a\.tif: .*damaged tags"):
+        read_header(path)
+
+
+def test_orientation_behind_other_data_of_applications(tmp_path):
+    """Some cameras write XMP before EXIF, in a segment of the same kind."""
+    path, exif = tmp_path / "a.jpg", Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 40)).save(path, exif=exif)
+    content, xmp = path.read_bytes(), b"http://ns.adobe.com/xap/1.0/\0<x/>"
+    path.write_bytes(content[:2] + b"\xff\xe1" + struct.pack(">H", len(xmp) + 2) + xmp + content[2:])
+    assert read_image(path).shape == (80, 40, 3)
+
+
+def test_labels_of_another_format(tmp_path):
+    Image.new("L", (8, 6)).save(tmp_path / "a.bmp")
+    with pytest.raises(ValueError, match=r"a\.bmp: labels must be a PNG file, but this is BMP"):
+        read_annotation(tmp_path / "a.bmp")
+
+
+def test_bitmaps(tmp_path):
+    """They have no greatest value."""
+    bits = np.random.default_rng(0).integers(0, 2, (6, 8)).astype(bool)
+    Image.fromarray(bits).save(tmp_path / "a.pbm")
+    assert np.array_equal(read_image(tmp_path / "a.pbm"), np.repeat(255 * bits[..., None], 3, 2))

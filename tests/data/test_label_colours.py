@@ -134,6 +134,16 @@ def test_palettes_that_do_not(labels, palette):
     assert np.array_equal(read(labels).labels, classes())
 
 
+def test_palette_that_is_too_short_says_nothing(labels):
+    values = ImageFolder(labels.parents[2], "train").pairs[1].values
+    values.check_palette(np.array([[0, 1]], np.uint8), np.array([THING], np.uint8), labels)
+
+
+def test_meaning_of_a_colour():
+    colours = LabelColours(LabelSet(("a", "b", "c"), ((5, 5, 5), (6, 6, 6), (6, 6, 6))), [(0, 0, 0)])
+    assert [colours.meaning(colour) for colour in ((5, 5, 5), (0, 0, 0), (6, 6, 6), (7, 7, 7))] == [0, 255, None, None]
+
+
 def test_ignored_values_may_have_any_colour_in_the_palette(labels):
     values = classes() * 7
     values[:3] = 255

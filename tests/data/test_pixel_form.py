@@ -12,7 +12,7 @@ from PIL import Image, features
 
 from ladderseg_fast.data import read_annotation, read_image
 from ladderseg_fast.data.image_files import check_image_header, read_header
-from ladderseg_fast.data.pixel_form import pixel_form
+from ladderseg_fast.data.pixel_form import pixel_form, unknown_form
 
 pytestmark = pytest.mark.real_use
 
@@ -260,3 +260,21 @@ def test_labels_with_alpha(tmp_path):
     Image.fromarray(pixels, "LA").save(path)
     with pytest.raises(ValueError, match="may not have transparency"):
         read_annotation(path)
+
+
+@pytest.mark.parametrize("ending", ["jp2", "avif"])
+def test_pillows_word_where_the_head_does_not_say(tmp_path, ending):
+    """The boxes before the codestream's header can be of any length."""
+    name = {"jp2": "jpg_2000", "avif": "avif"}[ending]
+    if not features.check(name):
+        pytest.skip(f"Pillow without {name}")
+    path = tmp_path / f"a.{ending}"
+    Image.new("RGB", SIZE[::-1]).save(path)
+    with Image.open(path) as image:
+        path.write_bytes(path.read_bytes()[:12] + bytes(1 << 20))
+        assert pixel_form(path, image)[:3] == ("RGB", 8, "")
+
+
+def test_a_jpeg_without_a_frame(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\x04ab\xff\xfe\0\x04cd\xff\xd9")
+    assert unknown_form(tmp_path / "a.jpg") is None

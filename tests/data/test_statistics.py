@@ -7,7 +7,7 @@ import pytest
 from support.data_trees import make_bands, make_folder, save_tiff
 
 from ladderseg_fast.cli.main import main
-from ladderseg_fast.data import ImageFolder, band_statistics, find_form
+from ladderseg_fast.data import ImageFolder, StreetScenes, band_statistics, find_form
 from ladderseg_fast.data import statistics as module
 from ladderseg_fast.engine.config_tables import Layer, build_config, read_config_file
 
@@ -120,3 +120,11 @@ def test_check_knows_bands(tmp_path, capsys):
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 4
     assert all("5 bands of 16 bits are expected, but the image has 4 channels of 16 bits" in line for line in errors)
+
+
+def test_statistics_of_images_that_are_in_no_files():
+    data = StreetScenes(2, (64, 64))
+    found = band_statistics(data).normalisation
+    shares = np.stack([data[index].image for index in range(2)]).reshape(-1, 3) / 255.0
+    np.testing.assert_allclose(found.mean, shares.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(found.std, shares.std(axis=0), rtol=1e-12)

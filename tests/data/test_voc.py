@@ -44,6 +44,8 @@ def test_test_split_has_no_labels(voc_root):
     check_pairs(data)
     assert not data.labelled
     assert (data[0].labels == IGNORE_INDEX).all()
+    with pytest.raises(ValueError, match=r"x0\.jpg: this split has no labels"):
+        data.annotation(0)
 
 
 @pytest.mark.parametrize("folder", ["SegmentationClassAug", "dataset/cls_png", "."])
@@ -83,6 +85,15 @@ def test_missing_parts(voc_root, tmp_path):
     (voc_root / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"val\.txt: no such file"):
         PascalVOC(voc_root, "val")
+
+
+def test_list_of_more_than_stems(voc_root):
+    """Such as a benchmark's list of pairs of files."""
+    list_ = voc_root / "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt"
+    for line in ("JPEGImages/v0.jpg", "v0 1"):
+        list_.write_text(f"{line}\n")
+        with pytest.raises(ValueError, match=rf"val\.txt: one file stem a line is expected, got '{line}'"):
+            PascalVOC(voc_root, "val")
 
 
 def test_colours():
