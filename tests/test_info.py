@@ -53,6 +53,15 @@ def test_bfloat16(name):
             assert fact in ("no: this build has no AVX512-BF16", "no: this CPU has no AVX512-BF16")
 
 
+def test_bfloat16_on_another_cpu(monkeypatch):
+    monkeypatch.setattr(_core, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(_core, "supported_instruction_sets", lambda: ["baseline"])
+    for sets, where in (("baseline", "this build"), ("baseline avx512_bf16", "this CPU")):
+        build = _core.build_info() | {"instruction_sets": sets}
+        monkeypatch.setattr(_core, "build_info", lambda build=build: build)
+        assert info()["bfloat16 on the CPU"] == f"no: {where} has no AVX512-BF16"
+
+
 def test_command_prints_every_fact(tmp_path):
     printed = printed_facts(tmp_path)
     assert list(printed) == list(info())

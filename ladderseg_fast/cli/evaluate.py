@@ -116,7 +116,8 @@ def _run(arguments: argparse.Namespace, world: World) -> int:
     if samples.labelled:
         result = _evaluate(job, not arguments.no_iiou, worst, export)
         world.first(lambda: _report(arguments, job, result, worst))
-    elif export is not None:
+    else:
+        assert export is not None, "checked above"
         _predict(job, export)
     if export is not None:
         count = sum(world.gather(export.count))

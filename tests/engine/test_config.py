@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support.operator_suite import instruction_set
@@ -19,6 +20,7 @@ from ladderseg_fast.engine.config_tables import (
 )
 from ladderseg_fast.engine.git_revision import GitRevision
 from ladderseg_fast.engine.image_memory import check_images_fit
+from ladderseg_fast.engine.image_statistics import with_form
 
 
 def from_file(tmp_path, text, *assignments):
@@ -299,6 +301,13 @@ def test_images_of_another_form_than_the_settings():
     assert data.with_form(ImageForm(4, 16)).form == ImageForm(4, 16)
     with pytest.raises(ValueError, match="data.bands is 4, but the images are 5 bands of 16 bits"):
         data.with_form(ImageForm(5, 16))
+
+
+def test_splits_whose_images_differ_in_form():
+    training, validation = SimpleNamespace(form=ImageForm(4, 16)), SimpleNamespace(form=ImageForm(3, 16))
+    message = "the training images are 4 bands of 16 bits, those of the validation split 3 bands of 16 bits"
+    with pytest.raises(ValueError, match=message):
+        with_form(build_config([]), training, validation)
 
 
 def test_no_file(tmp_path):

@@ -14,6 +14,7 @@ from support.tiny_training import TRAINING_SET, run_training, settings
 from ladderseg_fast import LadderDenseNet
 from ladderseg_fast.data import LabelSet
 from ladderseg_fast.engine import save_checkpoint
+from ladderseg_fast.engine.first_weights import take_what_fits
 from ladderseg_fast.engine.learner import Learner
 
 CPU = torch.device("cpu")
@@ -112,3 +113,15 @@ def test_the_output_names_what_was_taken(tmp_path: Path, model: LadderDenseNet) 
     changes = {"training.init_from": str(tmp_path / "model.safetensors"), "training.steps": 1}
     run_training(tmp_path / "run", changes, stream=stream)
     assert f"model.safetensors: took {PARTS}; new: head (" in stream.getvalue()
+
+
+def test_parts_that_the_model_has_not_are_named(model: LadderDenseNet) -> None:
+    target = LadderDenseNet(TINY, CLASSES + 2)
+    state = model.state_dict() | {"depth.weight": torch.ones(2)}
+    assert take_what_fits(target, state, "a.pth") == f"a.pth: took {PARTS}, head, aux_head; not used: depth"
+
+
+def test_an_encoder_without_its_first_convolution(model: LadderDenseNet) -> None:
+    state = {name: tensor for name, tensor in model.state_dict().items() if name != "features.conv0.weight"}
+    with pytest.raises(ValueError, match="a.pth: its encoder is not this model's: missing: features.conv0.weight"):
+        take_what_fits(model, state, "a.pth")

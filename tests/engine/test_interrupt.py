@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from support.tiny_training import differences, run_training
 
-from ladderseg_fast.engine.interrupt import InterruptRequest
+from ladderseg_fast.engine.interrupt import InterruptRequest, ignore_interrupts
 from ladderseg_fast.engine.learner import Learner
 
 
@@ -30,6 +31,34 @@ def test_first_signal_is_a_request_and_the_second_acts(number):
         assert received == [number, number]
     finally:
         signal.signal(number, before)
+
+
+def test_in_another_thread_there_is_nothing_to_do():
+    def enter():
+        with InterruptRequest() as interrupt:
+            seen.append((interrupt.pending, [signal.getsignal(number) for number in numbers]))
+
+    numbers, seen = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), []
+    before = [signal.getsignal(number) for number in numbers]
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert seen == [(None, before)]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_signals_to_processes_that_load_images(monkeypatch, method):
+    """The main process ends those that are not forked with a signal that they cannot tell from another one."""
+    numbers = signal.SIGINT, signal.SIGHUP, signal.SIGTERM
+    before = [signal.getsignal(number) for number in numbers]
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
+    try:
+        ignore_interrupts(0)
+        assert [signal.getsignal(number) for number in numbers[:2]] == [signal.SIG_IGN] * 2
+        assert (signal.getsignal(signal.SIGTERM) is before[2]) == (method == "spawn")
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
 
 
 def test_what_is_ignored_stays_ignored():

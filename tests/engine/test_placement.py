@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.ladder_models import TINY
 from support.tiny_training import differences, run_training, settings, signal_at
 
+from ladderseg_fast import LadderDenseNet
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.engine import Config, Interrupted
 from ladderseg_fast.engine.device import find_device, find_devices
+from ladderseg_fast.engine.placement import place
 
 #: With copies of the model's tensors wherever a training makes any.
 CHANGES = {"training.ema_decay": 0.9, "training.on_nonfinite": "skip", "training.accumulate": 2, "training.steps": 2}
@@ -64,6 +67,13 @@ def test_cuts_that_do_not_fit(tmp_path: Path, cuts: list[str], message: str) -> 
     with pytest.raises(ValueError, match=message):
         run_training(tmp_path / "run", {"training.device": "cpu,cpu", "training.cut_after": cuts})
     assert not (tmp_path / "run").exists()
+
+
+def test_one_device_for_each_of_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, config = LadderDenseNet(TINY, 3), settings({"training.device": "cpu,cpu"}).resolved(4)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    with pytest.raises(ValueError, match="training.device must be one device for each of several processes"):
+        place(model, config, [torch.device("cpu")] * 2)
 
 
 def test_names_of_devices() -> None:

@@ -53,6 +53,29 @@ def test_a_total_that_was_estimated_too_low_grows(clock):
     assert stream.getvalue().endswith("predict [####################] 3/3  0:00 left")
 
 
+def test_a_terminal_that_is_gone_at_the_end():
+    class Gone(Terminal):
+        gone = False
+
+        def write(self, text):
+            if self.gone:
+                raise BrokenPipeError("nobody reads")
+            return super().write(text)
+
+    def run(error):
+        stream = Gone()
+        with Progress(stream, "train", 2) as progress:
+            progress.update(1, "")
+            stream.gone = True
+            if error is not None:
+                raise error
+
+    with pytest.raises(BrokenPipeError, match="nobody reads"):
+        run(None)
+    with pytest.raises(ValueError, match="says more"):
+        run(ValueError("says more"))
+
+
 def test_no_plain_lines_if_none_are_wanted():
     stream = io.StringIO()
     Progress(stream, "evaluate", 1, plain_lines=0).update(1, "")

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from support.run_logs import NAMES, write_run
 
-from ladderseg_fast.engine.report import MOST_RUNS, write_report
+from ladderseg_fast.engine.report import MOST_RUNS, sections, write_report
 from ladderseg_fast.engine.report.bar_chart import Bar, bar_chart
 from ladderseg_fast.engine.report.confusion_chart import confusion_chart
 from ladderseg_fast.engine.report.history import read_history
@@ -254,3 +254,11 @@ def test_confusion_matrix_of_many_classes_has_no_numbers():
     svg = confusion_chart([[int(i == j) for j in range(150)] for i in range(150)], names)
     assert svg.count('class="cell right"') == 150
     assert 'class="number' not in svg
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3.14159, "3.14 s"), (119.0, "119 s"), (300.0, "5.0 min"), (1830.0, "30 min"), (7500.0, "2 h 05 min")],
+)
+def test_durations(seconds, text):
+    assert sections._duration(seconds) == text

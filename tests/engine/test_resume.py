@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -330,6 +331,16 @@ def test_another_list_of_images(tmp_path, monkeypatch, names):
 def test_another_number_of_images(stopped):
     with pytest.raises(ValueError, match="the training split had 4 images, now it has 5"):
         run_training(stopped, training_set=StreetScenes(5, SIZE), resume=True)
+
+
+def test_classes_of_another_name(stopped):
+    run = RunDirectory(stopped)
+    checkpoint = load_checkpoint(run.last)
+    names = checkpoint.label_set.names
+    other = replace(checkpoint.label_set, names=(*names[1:], names[0]))
+    save_checkpoint(run.last, replace(checkpoint, label_set=other))
+    with pytest.raises(ValueError, match="the classes of the training split are no longer the same"):
+        run_training(stopped, resume=True)
 
 
 def test_weights_alone_cannot_be_resumed(stopped):

@@ -208,6 +208,34 @@ def test_list_with_a_name_that_is_none(run):
     assert run.last.read_bytes() == b"precious"
 
 
+def test_list_of_another_format(run):
+    run.last.write_bytes(b"precious")
+    (run.path / ".ladderseg.files").write_text('{"format": "another"}\n')
+    with pytest.raises(FileExistsError, match="no training of ladderseg wrote its files"):
+        RunDirectory(run.path).create(overwrite=True)
+    assert run.last.read_bytes() == b"precious"
+
+
+def test_report_may_be_a_link_to_a_page(run, tmp_path):
+    run.report.symlink_to(tmp_path / "page.html")
+    (tmp_path / "page.html").write_text("<!DOCTYPE html><title>a</title>")
+    run.check_page()
+    (tmp_path / "page.html").write_text("notes")
+    with pytest.raises(ValueError, match=r"report\.html is a symbolic link to .*page\.html, which is no report"):
+        run.check_page()
+
+
+def test_no_leftovers_are_removed_from_a_linked_folder(run, tmp_path):
+    run.overlays.rmdir()
+    run.overlays.symlink_to(tmp_path)
+    for folder in (tmp_path, run.path):
+        (folder / ".a.png.1.partial").touch()
+        (folder / ".last.pt.1.partial").touch()
+    run.clear_leftovers()
+    assert (tmp_path / ".a.png.1.partial").exists() and (tmp_path / ".last.pt.1.partial").exists()
+    assert not (run.path / ".last.pt.1.partial").exists()
+
+
 def test_list_whose_last_line_a_full_disk_cut_off(run):
     """What the next training adds begins a line of its own, and the directory stays known as a run's."""
     run.create(overwrite=False)

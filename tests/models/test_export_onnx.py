@@ -13,7 +13,7 @@ from support.lean_equals_plain import randomise
 from ladderseg_fast import SegmentationModel, create_model, list_models
 from ladderseg_fast.models.densenets import DenseNet
 from ladderseg_fast.models.design import Design
-from ladderseg_fast.models.export import Pixels
+from ladderseg_fast.models.export import Pixels, onnx_check, onnx_file
 from ladderseg_fast.models.export.adaptive_pooling import average_bins
 from ladderseg_fast.models.export.graph import ExportedNetwork
 from ladderseg_fast.models.export.onnx_check import TOLERANCE, compare
@@ -143,3 +143,19 @@ def test_impossible_pixels(arguments: tuple[Any, ...], message: str) -> None:
 @pytest.mark.parametrize("name", [name for name in list_models() if name != TINY])
 def test_registered_models(name: str, tmp_path: Path) -> None:
     create_model(name, 3).export_onnx(tmp_path / "model.onnx", pixels=Pixels((0.5,) * 3, (0.2,) * 3, 65535))
+
+
+def test_a_file_is_written_without_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(onnx_file, "_serialized", lambda *arguments: b"content")
+    make_model(dtype=torch.float32).export_onnx(tmp_path / "model.onnx", check=False)
+    assert (tmp_path / "model.onnx").read_bytes() == b"content"
+
+
+def test_results_of_another_shape_are_named() -> None:
+    scores = torch.zeros(1, 3, 4, 5)
+    assert onnx_check._difference(scores[:, :2], scores) == "shape (1, 2, 4, 5) instead of (1, 3, 4, 5)"
+    labels = torch.zeros(1, 4, 5, dtype=torch.int64)
+    expected = "labels torch.int64 (1, 4, 5) instead of torch.uint8 (1, 4, 5)"
+    assert onnx_check._wrong_labels(labels, scores) == expected
+    assert onnx_check._wrong_labels(labels.byte(), scores) is None
