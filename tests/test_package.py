@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import ladderseg_fast
-from ladderseg_fast import _core
+from ladderseg_fast import _core, _shadowing
 
 #: The command's entry point in the repository, which pip puts beside the package.
 COMMAND = Path(__file__).parents[1] / "ladderseg_command.py"
@@ -197,3 +197,34 @@ def test_source_distribution_has_what_its_documents_link_to():
     assert root / "docs" / "training.md" in linked
     missing = [str(path) for path in linked - included if not path.exists() or not grafted.intersection(path.parents)]
     assert missing == []
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Folders with a package of this name, without and with a core; Python's path is an empty one and these."""
+    for name, files in (("nothing", ()), ("sources", ("__init__",)), ("installed", ("__init__", "_core"))):
+        (tmp_path / name / "ladderseg_fast").mkdir(parents=True)
+        for file in files:
+            (tmp_path / name / "ladderseg_fast" / f"{file}.py").write_text(f"place = {name!r}\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path / name) for name in ("nothing", "sources", "installed")])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ladderseg_fast"]:
+        monkeypatch.setitem(sys.modules, name, sys.modules[name])  # which puts it back
+    monkeypatch.setattr(_shadowing, "_HERE", tmp_path / "sources" / "ladderseg_fast")
+    return tmp_path
+
+
+def test_sources_without_a_core_give_way_to_the_installed_package(packages):
+    _shadowing.without_core(ImportError("no core"))
+    assert sys.modules["ladderseg_fast"].place == "installed"
+
+
+def test_sources_without_a_core_and_nothing_installed(packages):
+    shutil.rmtree(packages / "installed")
+    with pytest.raises(ImportError, match=r"no compiled core \(_core\): .*sources/ladderseg_fast is a source tree"):
+        _shadowing.without_core(ImportError("no core"))
+
+
+def test_a_core_that_cannot_be_loaded(packages, monkeypatch):
+    monkeypatch.setattr(_shadowing, "_HERE", packages / "installed" / "ladderseg_fast")
+    with pytest.raises(ImportError, match=r"the compiled core of ladderseg_fast, .*, cannot be loaded: wrong libstdc"):
+        _shadowing.without_core(ImportError("wrong libstdc++"))

@@ -1,6 +1,7 @@
 """`ladderseg export` as a user runs it."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -52,3 +53,9 @@ def test_refusals(
     error = capsys.readouterr().err
     assert "needs the package onnxruntime" in error and 'pip install "ladderseg_fast[onnx]"' in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxscript", reason=needs_onnx)
+    assert main(["export", str(tmp_path / "a.pt"), str(tmp_path / "a.onnx"), "--no-check"]) == 2
+    assert re.fullmatch(r"ladderseg: error: .*a\.pt.*\n", capsys.readouterr().err)

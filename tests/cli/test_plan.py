@@ -5,10 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from support.ladder_models import TINY
 
 from ladderseg_fast.cli.main import main
+from ladderseg_fast.cli.plan import choices
+from ladderseg_fast.lean import MemoryPlan, SectionPlan
 from ladderseg_fast.memory import format_bytes
+from ladderseg_fast.memory.cost_model import Rates
 
 STEP = ["plan", "--model", "densenet121", "--size", "64x128", "--batch", "4"]
 #: For searches, whose time grows with the number of layers.
@@ -166,3 +170,20 @@ def test_several_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_what_several_devices_refuse(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*STEP, *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_choices_for_sections_without_bottlenecks():
+    sections = {"layer1": SectionPlan(None, bottleneck_bytes=3 << 20), "layer2": SectionPlan(None)}
+    lines = choices(MemoryPlan(sections=sections), {})
+    assert lines[1].startswith("  layer1: backward in strips of 3.1 MB")
+    assert not any("layer2" in line for line in lines)
+
+
+def test_calibrated_rates_are_stored_and_shown(monkeypatch, tmp_path, capsys):
+    file, rates = tmp_path / "rates.json", Rates.default("cpu", 1)
+    stored = []
+    monkeypatch.setattr("ladderseg_fast.cli.plan.measure_rates", lambda device, dtype: rates)
+    monkeypatch.setattr("ladderseg_fast.cli.plan.store_rates", lambda *given: stored.append(given) or file)
+    assert main([*STEP, "--calibrate"]) == 0
+    assert stored == [(torch.device("cpu"), torch.float32, rates)]
+    assert capsys.readouterr().out.startswith(f"calibrated: {file}\n")

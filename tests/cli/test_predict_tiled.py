@@ -1,5 +1,6 @@
 """`ladderseg predict --tile` as a user runs it."""
 
+import argparse
 import json
 import os
 import re
@@ -14,7 +15,9 @@ from PIL import Image
 from support.window_files import picture
 
 from ladderseg_fast.cli.main import INTERRUPTED, main
+from ladderseg_fast.cli.tiled_prediction import label_in_tiles
 from ladderseg_fast.engine import build_model, load_checkpoint
+from ladderseg_fast.engine.input_images import InputImage
 from ladderseg_fast.engine.tiled import ArrayWindows, LabelArray, TileSize, predict_tiled, scores
 
 #: Four tiles across and six down.
@@ -241,6 +244,12 @@ def test_images_above_the_limit_say_what_may_have_any_size(trained, tmp_path, ca
 def test_options_that_do_not_fit(trained, image, tmp_path, capsys, options, message):
     assert predict(trained, [image], tmp_path / "out", *options) == 2
     assert f"ladderseg: error: {message}" in capsys.readouterr().err
+
+
+def test_videos_are_labelled_as_wholes(tmp_path):
+    film = InputImage(tmp_path / "film.mp4", tmp_path / "film")
+    with pytest.raises(ValueError, match=r"film\.mp4: the frames of a video are labelled as wholes, without --tile"):
+        label_in_tiles(argparse.Namespace(), [film], None, None)
 
 
 def test_results_never_overwrite_an_image(trained, tmp_path, pixels, capsys):

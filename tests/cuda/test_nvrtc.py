@@ -80,6 +80,16 @@ def test_opened_library_is_named(compiler):
     assert list(compiler.architectures) == sorted(compiler.architectures)
 
 
+def test_a_call_that_fails_is_named(compiler):
+    with pytest.raises(RuntimeError, match="NVRTC failed on toy: NVRTC_ERROR_INVALID_INPUT"):
+        nvrtc._check(3, "toy")
+
+
+def test_a_library_of_the_loaders_path_is_found():
+    assert Path(nvrtc._mapped_path("libc.so")).is_file()
+    assert nvrtc._mapped_path("libnowhere.so") == "libnowhere.so"
+
+
 def test_machine_code_and_ptx_for_every_element(compiler, kernels):
     architecture = a_known_architecture(compiler)
     for element in ("float32", "float64", "float16", "bfloat16"):

@@ -4,9 +4,11 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ladderseg_fast.engine.input_images import find_images, read_list
+from ladderseg_fast.data import RGB, ImageForm
+from ladderseg_fast.engine.input_images import InputFrame, find_images, read_list
 
 pytestmark = pytest.mark.real_use
 
@@ -151,3 +153,10 @@ def test_only_the_results_that_are_written_may_collide(tmp_path: Path) -> None:
     assert len(find_images(images, tmp_path, endings=["_labels.png"]).images) == 2
     with pytest.raises(ValueError, match=r"the result .*x_overlay\.png of .*x\.png would overwrite an input image"):
         find_images(images, tmp_path, endings=["_labels.png", "_overlay.png"])
+
+
+def test_frames_of_videos_have_three_bands(tmp_path: Path) -> None:
+    frame = InputFrame(tmp_path / "a.mp4", tmp_path / "a", 3, np.zeros((8, 8, 3), np.uint8))
+    assert frame.read(RGB, 8).shape == (8, 8, 3)
+    with pytest.raises(ValueError, match=r"a\.mp4: 4 bands of 16 bits are expected, but the frames of a video are RGB"):
+        frame.read(ImageForm(4, 16), 8)

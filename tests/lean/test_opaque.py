@@ -10,6 +10,7 @@ from support.comparison import assert_same_bits
 from support.ladder_models import make_images, make_model
 
 from ladderseg_fast import lean
+from ladderseg_fast.lean.opaque import opaque
 
 pytestmark = pytest.mark.real_use
 
@@ -50,3 +51,8 @@ def test_the_compiler_is_not_loaded_for_those_who_do_not_compile() -> None:
         "assert before or 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_call_while_the_compiler_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert opaque(lambda x, y: x - y)(3, y=1) == 2

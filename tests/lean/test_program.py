@@ -18,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, lean
 from ladderseg_fast.lean import program
+from ladderseg_fast.lean.double_backward import refuse_double_backward
 from ladderseg_fast.lean.stages.hand_on import HandOnStage
 from ladderseg_fast.lean.stages.head import HeadStage
 from ladderseg_fast.lean.stages.pooling import AveragePoolStage, LastChannelsStage, MaxPoolStage
@@ -259,3 +260,9 @@ def test_stages_that_read_an_input_without_gradient(stage: str, wanted: bool) ->
     pairs = zip(torch.autograd.grad(actual, leaves, weight), torch.autograd.grad(expected, leaves, weight), strict=True)
     for found, gradient in pairs:
         assert_near(found, gradient, "gradient")
+
+
+def test_gradients_without_graph_are_handed_back() -> None:
+    gradient = torch.ones(3)
+    assert refuse_double_backward([None], [torch.ones(3, requires_grad=True)]) == (None,)
+    assert refuse_double_backward([gradient, None], [None, torch.ones(3)]) == (gradient, None)

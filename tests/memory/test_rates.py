@@ -74,6 +74,13 @@ def test_rates_that_cannot_be(wrong: object) -> None:
         load_rates(CPU, torch.float32)
 
 
+def test_rates_of_a_cuda_device() -> None:
+    cuda, rates = torch.device("cuda"), Rates.default("cuda", 1)
+    store_rates(cuda, torch.float16, rates)
+    assert load_rates(cuda, torch.float16) == rates
+    assert load_rates(cuda, torch.float32).source.startswith("defaults")
+
+
 def test_no_directory_to_keep_rates_in(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("no home directory")

@@ -16,6 +16,10 @@ from torch import Tensor, nn
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, lean, list_models
 from ladderseg_fast.lean import kept_call
+from ladderseg_fast.lean.graph_operators import _like
+from ladderseg_fast.lean.in_graph import can_run_in_graph
+from ladderseg_fast.lean.joint_batch import NORM_BUFFERS
+from ladderseg_fast.lean.traced_state import as_traced
 from ladderseg_fast.models.densenets import DenseNet32x, DilatedDenseNet
 from ladderseg_fast.models.network import Network
 from ladderseg_fast.models.registry import create_model
@@ -293,3 +297,35 @@ def test_sizes_of_registered_models(name: str) -> None:
 def test_designs(design: str) -> None:
     model = randomise(DESIGNS[design](), 0).double()
     assert_same_steps(copy.deepcopy(model), model, compiled(step, "aot_eager"))
+
+
+def test_networks_that_cannot_be_an_operator() -> None:
+    network = make_model()
+    assert can_run_in_graph(network)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x):
+        assert not can_run_in_graph(network)
+    network._is_replica = True
+    assert not can_run_in_graph(network)
+
+
+def test_what_forward_kept_and_nobody_has_any_more() -> None:
+    with pytest.raises(RuntimeError, match="has lost what its forward pass kept"):
+        kept_call.take(torch.tensor(-1))
+
+
+def test_gradients_have_the_dtype_and_strides_that_the_operator_promises() -> None:
+    weight = torch.ones(3, 4, 2, 2).contiguous(memory_format=torch.channels_last)
+    assert not _like(None, weight).any()
+    found = _like(torch.full((3, 4, 2, 2), 2.0, dtype=torch.float64), weight)
+    assert (found.dtype, found.stride()) == (weight.dtype, weight.stride()) and (found == 2.0).all()
+    assert _like(found, weight) is found
+
+
+def test_modes_and_buffers_of_the_trace_count_in_its_region_only() -> None:
+    norm, bare = nn.BatchNorm2d(3), nn.BatchNorm2d(3, track_running_stats=False)
+    modules = [nn.Sequential(norm, bare), norm, bare]
+    own, given = norm.running_mean, torch.full((3,), 7.0)
+    fixed = [given if name == "running_mean" else norm._buffers[name] for name in NORM_BUFFERS]
+    with as_traced(modules, [True, False, True], fixed, []):
+        assert norm.running_mean is given and not norm.training and bare.training
+    assert norm.running_mean is own and norm.training

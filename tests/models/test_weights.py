@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from support.encoder_checkpoints import ENCODERS, network_state, old_names, tiny_densenet, tiny_resnet, without_counts
 from torch import Tensor, nn
 
+from ladderseg_fast.models.state import describe, state_problems
 from ladderseg_fast.models.weights import load_encoder_weights
 from ladderseg_fast.models.weights.recognise import recognise
 from ladderseg_fast.nn import DENSENETS, DenseNetFeatures
@@ -271,3 +272,8 @@ def test_arguments(tmp_path: Path) -> None:
         load_encoder_weights(tiny_densenet(), True, "densenet121")
     with pytest.raises(ValueError, match="architecture must be one of .*, densenet201, .*resnet152.*, got 'vgg16'"):
         load_encoder_weights(tiny_densenet(), tmp_path / "weights.pth", "vgg16")
+
+
+def test_tensors_without_values() -> None:
+    state, target = {"a": torch.ones(2, device="meta")}, {"a": torch.ones(2)}
+    assert describe(state_problems(state, target)) == "of another kind: a without values"

@@ -83,3 +83,11 @@ def test_the_loss_of_a_plain_models_scores() -> None:
         lean, plain = LadderLoss()(output, labels), LadderLoss(memory="plain")(output, labels)
     assert lean.dtype == torch.float32
     torch.testing.assert_close(lean, plain.float(), rtol=0.02, atol=0)
+
+
+def test_arguments_are_cast_as_torch_casts_those_of_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autocast, "_applies", lambda dtype, device: True)
+    x, integers = torch.zeros(2), torch.zeros(2, dtype=torch.int64)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = autocast.cast(x, integers, x.half())
+    assert [each.dtype for each in found] == [torch.bfloat16, torch.int64, torch.bfloat16]
