@@ -1,6 +1,6 @@
 """A model whose sections are on several devices."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -119,12 +119,8 @@ def devices_of(module: nn.Module) -> Iterator[torch.device]:
 
 
 def _name_of(network: Network, tensor: Tensor) -> str:
-    named: Callable[[], Iterator[tuple[str, Tensor]]]
-    for named in (network.named_parameters, network.named_buffers):
-        for name, each in named():
-            if each is tensor:
-                return name
-    return "a tensor"
+    named = (*network.named_parameters(), *network.named_buffers())
+    return next(name for name, each in named if each is tensor)
 
 
 def _choices(known: dict[str, str]) -> str:

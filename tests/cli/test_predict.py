@@ -10,6 +10,7 @@ import sys
 import threading
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image
 from support.videos import grey_frames, write_video
 
 from ladderseg_fast.cli.main import CLOSED_PIPE, main
+from ladderseg_fast.cli.network_size import ShrunkImages
 from ladderseg_fast.cuda.images import KernelsUnavailableError
 from ladderseg_fast.data import STREET_LABELS, StreetScenes
 from ladderseg_fast.engine.predict import _label
@@ -583,3 +585,10 @@ def test_example_of_the_documentation_runs(trained, images, tmp_path, capsys, mo
     output = capsys.readouterr().out.splitlines()
     assert output[0].startswith("photos/bad.jpg photos/bad.jpg: not an image")
     assert re.fullmatch(r"photos/two\.jpg \(111, 77\) \d+", output[1])
+
+
+def test_warning_of_another_process_alone():
+    """One of the processes that share the images has shrunk one; the first speaks."""
+    said = []
+    ShrunkImages(said.append).finish(SimpleNamespace(gather=lambda counts: [counts, (3, 1, "a.png: 9 pixels")]))
+    assert said == ["a.png: 9 pixels"]

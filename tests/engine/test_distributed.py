@@ -12,6 +12,7 @@ from torch.distributed import TCPStore
 
 from ladderseg_fast.engine import distributed
 from ladderseg_fast.engine.distributed import World, check_alone, joined
+from ladderseg_fast.engine.errors import RankError
 
 VARIABLES = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 
@@ -32,6 +33,25 @@ def test_alone_without_a_launcher(monkeypatch):
         assert world.stream(stream) is stream
         assert world.device(torch.device("cuda:1")) == torch.device("cuda:1")
     assert not torch.distributed.is_initialized()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_of_the_first_process_is_raised_in_all(monkeypatch, rank):
+    """In the others with its rank."""
+    sent = [None, ("no space", None)]
+
+    def broadcast(box, src):
+        if rank == src:
+            assert box == sent
+        box[:] = sent
+
+    def write():
+        assert rank == 0, "the first process alone runs it"
+        raise OSError("no space")
+
+    monkeypatch.setattr(distributed.dist, "broadcast_object_list", broadcast)
+    with pytest.raises(OSError if rank == 0 else RankError, match="no space" if rank == 0 else "rank 0: no space"):
+        World(rank, 2).first(write)
 
 
 def test_alone_if_the_launcher_starts_one(monkeypatch):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ladderseg_fast import lean
 from ladderseg_fast.lean import call_recording, workspace
 from ladderseg_fast.lean.program import Program, run
-from ladderseg_fast.lean.recorder import Recorder
+from ladderseg_fast.lean.recorder import Recorder, extent
 from ladderseg_fast.lean.stages import HeadStage, ResidualStage
 from ladderseg_fast.nn import BasicBlock, Bottleneck, Head, PyramidContext, TransitionUp
 from ladderseg_fast.ops.backend import EmulatedCuda
@@ -465,3 +465,18 @@ def test_memory_in_a_cuda_graph(device: EmulatedCuda, monkeypatch: pytest.Monkey
     steps.workspace.release()
     gc.collect()
     assert captured() is None
+
+
+def test_tensors_that_share_memory_are_not_recorded() -> None:
+    x = torch.zeros(8)
+    recorder = Recorder()
+    recorder.check_apart([x[:4], x[4:], torch.zeros(3)])
+    assert recorder.failure is None
+    recorder.check_apart([x[:4], x[2:6]])
+    assert recorder.failure == "tensors share memory"
+
+
+def test_extent_of_tensors() -> None:
+    assert extent(torch.empty(0, 3)) == 0
+    assert extent(torch.empty(4, 3)[:2]) == 24
+    assert extent(torch.empty(4, 3)[:, :2]) == 44

@@ -17,12 +17,13 @@ from emulator.emulation import emulated
 from support.comparison import assert_same_bits
 from support.ladder_models import CLASSES, TINY, make_images, make_labels
 from support.lean_equals_plain import randomise
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, LadderResNet, memory
 from ladderseg_fast.lean import MemoryPlan, SectionPlan, workspace
 from ladderseg_fast.memory import parts_planner
-from ladderseg_fast.models import DenseNet32x, DilatedDenseNet
+from ladderseg_fast.models import DenseNet32x, DilatedDenseNet, placement
 from ladderseg_fast.models.placement import DevicePlacement, move
 from ladderseg_fast.models.programs import program_sections
 from ladderseg_fast.models.segmentation_model import SegmentationModel
@@ -300,6 +301,30 @@ def test_shared_parameters() -> None:
     assert_same(one_step(placed(model, "up1")), one_step(twin))
     with pytest.raises(ValueError, match=r"up1.conv.weight is used in parts of the model on cpu and on meta"):
         move(model, DevicePlacement((torch.device("cpu"), torch.device("meta")), ("up1",), ()))
+
+
+def test_shared_running_statistics() -> None:
+    model = made("ladder")
+    model.up4.norm.running_mean = model.up1.norm.running_mean
+    with pytest.raises(ValueError, match=r"up1.norm.running_mean is used in parts of the model on cpu and on meta"):
+        move(model, DevicePlacement((torch.device("cpu"), torch.device("meta")), ("up1",), ()))
+
+
+def test_what_belongs_to_no_part_is_moved_too() -> None:
+    model = made("ladder")
+    model.scale = nn.Parameter(torch.ones(3))
+    model.register_buffer("absent", None)
+    parametrizations.weight_norm(model.head.conv)
+    expected = one_step(copy.deepcopy(model))
+    assert_same(one_step(placed(model, "db2")), expected)
+
+
+def test_cuda_is_the_current_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert [str(placement._device(name)) for name in ("cuda", "cuda:0", "cuda:1")] == ["cuda:1", "cuda:0", "cuda:1"]
+    with pytest.raises(ValueError, match="device cuda:2 is not available: torch finds 2 CUDA devices"):
+        placement._device("cuda:2")
 
 
 def test_a_budget_is_that_of_each_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ladderseg_fast.data import STREET_LABELS
-from ladderseg_fast.engine.tiled import FORMATS, ResultFile, RowForm, tiff_planes, tiff_rows
+from ladderseg_fast.engine.tiled import FORMATS, ResultFile, RowForm, appended_file, tiff_planes, tiff_rows
 from ladderseg_fast.engine.tiled.result_file import PARTIAL, PLANES, STATE
 
 COLOURS = STREET_LABELS.colour_table()
@@ -317,3 +317,22 @@ def test_planes(tmp_path, monkeypatch, big, planes):
         assert file.is_bigtiff == big
         found = file.asarray().reshape(planes, *SIZE)
     assert found.dtype == np.float32 and np.array_equal(found, values.swapaxes(0, 1))
+
+
+def test_a_file_that_is_renamed_before_it_is_locked(tmp_path, monkeypatch):
+    """Its last writer has finished between the two calls: what is locked then is the file with the name."""
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_bytes(b"finished")
+    other.write_bytes(b"new")
+    original = appended_file.fcntl.flock
+
+    def flock(*arguments):
+        if other.exists():
+            other.replace(path)
+        return original(*arguments)
+
+    monkeypatch.setattr(appended_file.fcntl, "flock", flock)
+    file = appended_file.AppendedFile(path)
+    file.begin()
+    file.close()
+    assert path.read_bytes() == b""
