@@ -1,7 +1,9 @@
 """Ladder-style DenseNets for semantic segmentation, trained in a fraction of the memory by exact mathematics."""
 
-# Before the core, which uses the OpenMP runtime that torch has loaded and brings none of its own.
-import torch  # noqa: F401
+from ._openmp import share_openmp_runtime
+
+# Before the core is loaded, which uses the OpenMP runtime of torch and brings none of its own.
+share_openmp_runtime()
 
 try:
     from . import _core as _core

@@ -35,7 +35,9 @@ def without_core(error: ImportError) -> None:
             name=_NAME,
         ) from error
     module = importlib.util.module_from_spec(spec)
-    del sys.modules[__name__]  # else the installed package would have a module of this one
+    # Else the installed package would have modules of this one.
+    for name in [name for name in sys.modules if name.startswith(f"{_NAME}.")]:
+        del sys.modules[name]
     # The import system hands out what is here in the end, and looks up submodules there.
     sys.modules[_NAME] = module
     spec.loader.exec_module(module)

@@ -7,20 +7,11 @@ from pathlib import Path
 import torch
 
 from . import _core
+from ._openmp import openmp_runtimes
 from ._version import __version__
 from .cuda import images
 from .lean import tensor_guards
 from .memory.rates import load_rates
-
-_OPENMP_LIBRARIES = ("libgomp", "libiomp", "libomp")
-
-
-def openmp_runtimes() -> list[str]:
-    """Paths of the OpenMP runtimes that this process has mapped. More than one means two pools of threads."""
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    # address, permissions, offset, device, inode, and, for a mapped file, its path
-    paths = {fields[5] for line in lines if len(fields := line.split(maxsplit=5)) == 6}
-    return sorted(path for path in paths if Path(path).name.startswith(_OPENMP_LIBRARIES))
 
 
 def info() -> dict[str, str]:

@@ -12,7 +12,8 @@ from support.operator_suite import instruction_set
 from support.processes import output_of
 
 from ladderseg_fast import _core
-from ladderseg_fast.info import info, openmp_runtimes
+from ladderseg_fast._openmp import openmp_runtimes
+from ladderseg_fast.info import info
 
 SUPPORTED = _core.supported_instruction_sets()
 

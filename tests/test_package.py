@@ -13,6 +13,7 @@ import pytest
 
 import ladderseg_fast
 from ladderseg_fast import _core, _shadowing
+from ladderseg_fast._openmp import openmp_runtime_of
 
 #: The command's entry point in the repository, which pip puts beside the package.
 COMMAND = Path(__file__).parents[1] / "ladderseg_command.py"
@@ -68,11 +69,35 @@ def test_core_uses_openmp(core_strings):
 def test_import_adds_no_openmp_runtime(tmp_path):
     code = """
 import torch, ladderseg_fast
-from ladderseg_fast.info import openmp_runtimes
+from ladderseg_fast._openmp import openmp_runtimes
 print(*openmp_runtimes(), sep="\\n")
 """
     runtimes = run_python(code, tmp_path).splitlines()
     assert len(runtimes) == 1, runtimes
+
+
+def test_openmp_runtime_that_torch_hides_is_used(tmp_path):
+    # As torch's wheels for 64-bit Arm do: nothing of what they load is visible to other libraries.
+    code = """
+import ctypes
+visible = ctypes.CDLL
+ctypes.CDLL = lambda name, mode=0, *arguments: visible(name, mode & ~ctypes.RTLD_GLOBAL, *arguments)
+import torch
+ctypes.CDLL = visible
+assert not hasattr(ctypes.CDLL(None), "GOMP_parallel")
+import ladderseg_fast
+from ladderseg_fast._openmp import openmp_runtimes
+torch.set_num_threads(2)
+ladderseg_fast.ops.bn_relu(torch.ones(1, 8, 4, 4), *torch.ones(2, 8), torch.zeros(8), torch.ones(8))
+print(*openmp_runtimes(), sep="\\n")
+"""
+    runtimes = run_python(code, tmp_path).splitlines()
+    assert len(runtimes) == 1, runtimes
+
+
+def test_torch_without_an_openmp_runtime_is_refused():
+    with pytest.raises(ImportError, match="has no OpenMP runtime"):
+        openmp_runtime_of(Path("libm.so.6"))
 
 
 def test_import_leaves_cuda_alone(tmp_path):

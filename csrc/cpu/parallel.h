@@ -1,12 +1,11 @@
 // Teams of threads, and the division of work among them: static, so that the order of every sum is fixed.
 #pragma once
 
-#include <omp.h>
-
 #include <cstdint>
 
 #include "ladderseg/contention.h"
 #include "ladderseg/feature_map.h"
+#include "ladderseg/openmp.h"
 #include "team_order.h"
 
 namespace ladderseg {
@@ -33,14 +32,13 @@ LADDERSEG_UNWATCHED void parallel(int threads, const Body& body) {
   }
   start_work();
   TeamOrder order;
-#pragma omp parallel num_threads(threads)
-  {
+  run_team(threads, [&]() LADDERSEG_UNWATCHED {
     order.begin();
     const int member = omp_get_thread_num();
     body(member, omp_get_num_threads());
     if (member == 0) start_waiting();
     order.end();
-  }
+  });
   order.after_all();
   end_waiting();
 }
@@ -51,7 +49,7 @@ LADDERSEG_INLINE void barrier(int team) {
     const bool first = omp_get_thread_num() == 0;
     if (first) start_waiting();
     TeamOrder::meet();
-#pragma omp barrier
+    GOMP_barrier();
     TeamOrder::part();
     if (first) end_waiting();
   }

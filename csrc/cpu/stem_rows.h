@@ -181,7 +181,7 @@ LADDERSEG_INLINE V window_extreme(const StemRows<T>& conv, char* base, const Poo
     const RealOf<T>* values = conv.kept(base, r) + c;
     for (int64_t x = window.first_column; x <= window.last_column; ++x) {
       const V value = load_as<V>(values + (x - first) * conv.row);
-      best = (direction * value > direction * best) | (value != value) ? value : best;
+      best = ((direction * value > direction * best) | (value != value)) ? value : best;
     }
   }
   return best;

@@ -16,9 +16,13 @@ template <class T, int half, size_t... lane>
 LADDERSEG_INLINE typename Simd<T>::Vector interleave(typename Simd<T>::Vector a, typename Simd<T>::Vector b,
                                                      std::index_sequence<lane...>) {
   constexpr int lanes = Simd<T>::lanes;
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, static_cast<int>((half * lanes + lane) / 2 + lane % 2 * lanes)...);
+#else  // GCC has that one since version 12 only
   using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
   typedef Integer Indices __attribute__((vector_size(LADDERSEG_VECTOR_BYTES)));
   return __builtin_shuffle(a, b, Indices{static_cast<Integer>((half * lanes + lane) / 2 + lane % 2 * lanes)...});
+#endif
 }
 
 // to[j * to_row + i] = from[i * from_row + j] for i, j < lanes.

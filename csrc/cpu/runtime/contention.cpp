@@ -5,8 +5,6 @@
 // effect.
 #include "ladderseg/contention.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -16,6 +14,8 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+
+#include "ladderseg/openmp.h"
 
 namespace ladderseg {
 namespace {
@@ -39,10 +39,7 @@ class IdleTeam {
  public:
   explicit IdleTeam(int members) {
     std::thread([state = state_, members] {
-#pragma omp parallel num_threads(members)
-      {
-        std::atomic_signal_fence(std::memory_order_seq_cst);
-      }
+      run_team(members, [] {});
       std::unique_lock<std::mutex> lock(state->mutex);
       state->changed.wait(lock, [&] { return state->ended; });
     }).detach();
