@@ -64,6 +64,7 @@ COMBINATIONS = (
     Combination("host", "g++-10", "3.11", "2.13.0", "2.4.6"),
     Combination("host", "g++-10", "3.11", "2.15.0", "2.4.6"),
     Combination("host", "g++-11", "3.11", "2.13.0", "2.4.6"),
+    Combination("host", "clang++-19", "3.11", "2.13.0", "2.4.6"),
     Combination("trixie", "g++-13", "3.13", "2.15.0", "2.4.6"),
     Combination("trixie", "g++-14", "3.13", "2.15.0", "2.4.6"),
     Combination("sid", "g++-16", "3.14", "2.15.0", "2.4.6"),
@@ -76,10 +77,10 @@ def place_of(combination: Combination, roots: Path, work: Path) -> Place:
     return places.debian(combination.place, roots, work, ROOTS[combination.place])
 
 
-def try_combination(combination: Combination, roots: Path, work: Path, keep: bool) -> dict[str, Any]:
+def try_combination(combination: Combination, revision: str, work: Path, keep: bool) -> dict[str, Any]:
     """Outcome: "passed", "failed" or "not to be had", why, and what the suite reports."""
-    start = time.monotonic()
-    result: dict[str, Any] = {**asdict(combination), "outcome": "not to be had", "why": ""}
+    start, roots = time.monotonic(), work / "roots"
+    result: dict[str, Any] = {**asdict(combination), "revision": revision, "outcome": "not to be had", "why": ""}
     try:
         place = place_of(combination, roots, work)
         borrowed = places.debian(wheel.OLD, roots, work, [wheel.OLD_COMPILER]) if combination.borrows else None
@@ -89,7 +90,7 @@ def try_combination(combination: Combination, roots: Path, work: Path, keep: boo
     except CommandFailed as error:
         return result | {"why": str(error)[-300:]}
     try:
-        folder = work / "wheels" / f"{combination.place}-{combination.compiler}-py{combination.python}"
+        folder = work / "wheels" / revision / f"{combination.place}-{combination.compiler}-py{combination.python}"
         built = build_wheel(place, combination.compiler, combination.python, folder, borrowed_from=borrowed)
         wanted = [f"torch=={combination.torch}", f"numpy=={combination.numpy}", "pytest", str(built)]
         python = make_environment(place, combination.python, combination.name, wanted)
@@ -117,25 +118,25 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="only combinations with this in their name")
     parser.add_argument("--keep", action="store_true", help="keep the environments")
     parser.add_argument("--list", action="store_true", help="print the combinations and stop")
-    parser.add_argument("--record", action="store_true", help="record the outcomes so far in checks/results")
+    parser.add_argument("--record", action="store_true", help="record the outcomes of this revision in checks/results")
     options = parser.parse_args()
     chosen = [combination for combination in COMBINATIONS if options.only in combination.name]
     if options.list:
         print(*(combination.name for combination in chosen), sep="\n")
         return 0
     work = WORK.resolve()
-    roots = work / "roots"
     work.mkdir(parents=True, exist_ok=True)
-    places.export_sources(work / "source")
+    revision = places.export_sources(work / "source")
     results = work / "results"
     results.mkdir(exist_ok=True)
     for combination in chosen:
-        result = try_combination(combination, roots, work, options.keep)
+        result = try_combination(combination, revision, work, options.keep)
         text = json.dumps(result, indent=1).replace(str(work), "WORK").replace(str(Path.home()), "HOME")
         (results / f"{combination.name}.json").write_text(text)
         print(f"{combination.name}: {result['outcome']} {result['why']}", flush=True)
     known = [results / f"{combination.name}.json" for combination in COMBINATIONS]
     everything = [json.loads(path.read_text()) for path in known if path.exists()]
+    everything = [each for each in everything if each["revision"] == revision]
     failed = [each for each in everything if each["outcome"] == "failed"]
     if options.record:
         counts = Counter(each["outcome"] for each in everything)

@@ -131,12 +131,14 @@ def python_of(place: Place, version: str) -> str:
         raise CommandFailed(f"{place.name} has no {name}") from None
 
 
-def export_sources(to: Path) -> None:
-    """Copies what is committed at HEAD into the directory `to`, which is emptied before."""
+def export_sources(to: Path) -> str:
+    """Copies what is committed at HEAD into the directory `to`, which is emptied before; returns the commit's hash."""
     shutil.rmtree(to, ignore_errors=True)
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=CHECKOUT, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=BytesIO(archive)) as files:
         files.extractall(to, filter="data")
+    head = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(head, cwd=CHECKOUT, capture_output=True, check=True, text=True).stdout.strip()
 
 
 def uv(work: Path) -> str:

@@ -46,11 +46,11 @@ def main() -> int:
     work = WORK.resolve()
     roots = work / "roots"
     work.mkdir(parents=True, exist_ok=True)
-    places.export_sources(work / "source")
+    revision = places.export_sources(work / "source")
     host = places.host(work)
     try:
         old = places.debian(OLD, roots, work, [OLD_COMPILER])
-        folder = work / "wheels" / f"{OLD}-{OLD_COMPILER}-py{options.python}"
+        folder = work / "wheels" / revision / f"{OLD}-{OLD_COMPILER}-py{options.python}"
         wheel = repaired(build_wheel(host, OLD_COMPILER, options.python, folder, borrowed_from=old), work)
         print(f"{wheel}: {wheel.stat().st_size / 2**20:.1f} MiB")
         if options.build_only:

@@ -170,7 +170,7 @@ struct Conv3x3Backward {
     grad_output.fill(base, gradient, grid, args.grad_first_row, first, count, 0, outputs);
     pixels.fill(base, grid, args.input_first_row, args.input.h, first, count);
     const int64_t later = first + weight_block, tiles = smaller(block, last - later);
-    const auto& [grad, x, mean, constant, slope] = args.grad_output;
+    const auto &grad = args.grad_output.grad, &x = args.grad_output.input;
     const int64_t grads = next_grad.fill(base, grad, grid, args.grad_first_row, later, tiles);
     const int64_t inputs = next_input.fill(base, args.input, grid, args.input_first_row, later, tiles);
     for (int64_t panel = 0; panel < input_panels; ++panel) {

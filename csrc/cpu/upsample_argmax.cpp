@@ -41,6 +41,16 @@ struct Columns {
   LADDERSEG_INLINE bool near() const { return upper[lanes - 1] < lanes; }
 };
 
+// Element i is values[from[i]], with from[i] below the number of lanes.
+template <class Vector, class Integers>
+LADDERSEG_INLINE Vector permuted(Vector values, Integers from) {
+#if defined(__clang__)
+  return __builtin_shufflevector(values, from);
+#else
+  return __builtin_shuffle(values, from);
+#endif
+}
+
 // Labels of one vector of pixels from lines of scores, class k's at line + k * stride.
 template <bool near, class Real>
 LADDERSEG_INLINE typename IntegersOf<Real>::Vector label(int64_t classes, const Real* line, int64_t stride,
@@ -55,8 +65,8 @@ LADDERSEG_INLINE typename IntegersOf<Real>::Vector label(int64_t classes, const 
     Vector a, b;
     if constexpr (near) {
       const Vector window = load(scores);
-      a = __builtin_shuffle(window, columns.lower);
-      b = __builtin_shuffle(window, columns.upper);
+      a = permuted(window, columns.lower);
+      b = permuted(window, columns.upper);
     } else {
       for (int64_t i = 0; i < Columns<Real>::lanes; ++i) {
         a[i] = scores[columns.lower[i]];
