@@ -118,7 +118,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="only combinations with this in their name")
     parser.add_argument("--keep", action="store_true", help="keep the environments")
     parser.add_argument("--list", action="store_true", help="print the combinations and stop")
-    parser.add_argument("--record", action="store_true", help="record the outcomes of this revision in checks/results")
+    parser.add_argument("--record", action="store_true", help="record the outcomes so far in checks/results")
     options = parser.parse_args()
     chosen = [combination for combination in COMBINATIONS if options.only in combination.name]
     if options.list:
@@ -136,13 +136,14 @@ def main() -> int:
         print(f"{combination.name}: {result['outcome']} {result['why']}", flush=True)
     known = [results / f"{combination.name}.json" for combination in COMBINATIONS]
     everything = [json.loads(path.read_text()) for path in known if path.exists()]
-    everything = [each for each in everything if each["revision"] == revision]
     failed = [each for each in everything if each["outcome"] == "failed"]
     if options.record:
         counts = Counter(each["outcome"] for each in everything)
         counts["not tried"] = len(COMBINATIONS) - len(everything)
         found = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-        record("matrix", claim=CLAIM, found=f"combinations: {found}", figures={"combinations": everything})
+        revisions = " and ".join(sorted({each["revision"][:7] for each in everything}))
+        found = f"combinations: {found}; built from {revisions}"
+        record("matrix", claim=CLAIM, found=found, figures={"combinations": everything})
     return 1 if failed else 0
 
 

@@ -88,9 +88,7 @@ LADDERSEG_INLINE void multiply(int64_t depth, const T* __restrict a, int64_t a_r
 // How many successive k one instruction multiplies. Panels have them side by side for each column: [depth / pair]
 // [columns][pair]; a depth that is no multiple is filled up with zeros, in A too.
 template <class T>
-constexpr int64_t kPair = 1;
-template <>
-constexpr int64_t kPair<BFloat16> = 2;
+constexpr int64_t kPair = std::is_same_v<T, BFloat16> ? 2 : 1;
 
 // Rows of a panel for a product of this depth.
 template <class T>
