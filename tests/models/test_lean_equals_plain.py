@@ -5,18 +5,26 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from support.comparison import relative_error
-from support.ladder_models import TINY, in_mode, make_images, make_labels, make_model, training_loss
+from support.ladder_models import (
+    TINY,
+    in_mode,
+    make_images,
+    make_labels,
+    make_model,
+    make_narrow_model,
+    training_loss,
+)
 from support.lean_equals_plain import MODES, assert_lean_equals_plain, away_from_kinks, run_steps, set_mode
 from torch import Tensor
 
-from ladderseg_fast import LadderDenseNet, LadderOutput
+from ladderseg_fast import LadderOutput, SegmentationModel
 from ladderseg_fast.lean import MemoryPlan
 
 #: Even sizes, odd ones, and more than one pixel at 1/64.
 SIZES = [(64, 64), (65, 97), (64, 128), (131, 129)]
 
 
-def check(model: LadderDenseNet, inputs: Sequence[Sequence[Tensor]], learning_rate: float = 1e-3) -> None:
+def check(model: SegmentationModel, inputs: Sequence[Sequence[Tensor]], learning_rate: float = 1e-3) -> None:
     assert_lean_equals_plain(model, in_mode("lean"), in_mode("plain"), inputs, learning_rate)
 
 
@@ -35,19 +43,19 @@ def test_tiny_ladder(size: tuple[int, int], mode: str) -> None:
 
 
 def test_five_steps() -> None:
-    check(make_model(), steps(5, 6, 64, 97), learning_rate=1e-5)
+    check(make_narrow_model(), steps(5, 6, 64, 97), learning_rate=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["eval", "frozen"])
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_single_image(size: tuple[int, int], mode: str) -> None:
-    model = make_model()
+    model = make_narrow_model()
     set_mode(model, mode)
     check(model, steps(1, 1, *size))
 
 
 def test_single_image_in_training() -> None:
-    model = make_model()
+    model = make_narrow_model()
     check(model, steps(1, 1, 193, 200))
 
 
@@ -131,26 +139,26 @@ def test_memory_is_free_after_backward(channels: int | None) -> None:
 def test_released_workspace() -> None:
     """Buffers can be given back at any time, and the next step makes new ones."""
 
-    def lean(model: LadderDenseNet, images: Tensor) -> LadderOutput:
+    def lean(model: SegmentationModel, images: Tensor) -> LadderOutput:
         output = in_mode("lean")(model, images)
         model.release_workspace()
         return output
 
-    assert_lean_equals_plain(make_model(), lean, in_mode("plain"), steps(2, 2, 131, 129), 1e-3)
+    assert_lean_equals_plain(make_narrow_model(), lean, in_mode("plain"), steps(2, 2, 131, 129), 1e-3)
 
 
 @pytest.mark.parametrize("part", ["logits", "aux"])
 def test_loss_of_one_output_only(part: str) -> None:
     """The other output's head has no gradient then."""
 
-    def one(memory: str) -> Callable[[LadderDenseNet, Tensor], Tensor]:
+    def one(memory: str) -> Callable[[SegmentationModel, Tensor], Tensor]:
         return lambda model, images: getattr(in_mode(memory)(model, images), part)
 
-    assert_lean_equals_plain(make_model(), one("lean"), one("plain"), steps(2, 6, 64, 96))
+    assert_lean_equals_plain(make_narrow_model(), one("lean"), one("plain"), steps(2, 6, 64, 96))
 
 
 def test_images_can_have_a_gradient() -> None:
-    check(make_model(), [[images.requires_grad_()] for (images,) in steps(2, 6, 65, 97)])
+    check(make_narrow_model(), [[images.requires_grad_()] for (images,) in steps(2, 6, 65, 97)])
 
 
 @pytest.mark.parametrize(
@@ -169,20 +177,20 @@ def test_images_can_have_a_gradient() -> None:
 )
 def test_frozen_parts(frozen: str) -> None:
     """requires_grad_(False) on a part: no gradient there, the others as always."""
-    model = make_model()
+    model = make_narrow_model()
     model.get_submodule(frozen).requires_grad_(False)
     check(model, steps(1, 6, 64, 64))
 
 
 def test_only_batch_norm_parameters_train() -> None:
-    model = make_model()
+    model = make_narrow_model()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("norm" in name)
     check(model, steps(1, 6, 64, 64))
 
 
 def test_channels_last_images_and_parameters() -> None:
-    model = make_model().to(memory_format=torch.channels_last)
+    model = make_narrow_model().to(memory_format=torch.channels_last)
     check(model, [[images.contiguous(memory_format=torch.channels_last)] for (images,) in steps(2, 6, 65, 97)])
 
 

@@ -35,15 +35,15 @@ class _NarrowDenseNet(DenseNet):
 def make_narrow_model(
     memory: str = "lean", dtype: torch.dtype = torch.float64, seed: int = 0, context: str = "dilated"
 ) -> SegmentationModel:
-    """A ladder with a quarter of the channels in most places, for the emulator, whose time is that of the products."""
+    """A ladder with a quarter of the channels in most places, for what takes long: the emulator, many steps."""
     design = Design(_NarrowDenseNet(), (4,), context=context, width=32)
     return randomise(SegmentationModel(design, CLASSES, memory), seed).to(dtype)
 
 
-def in_mode(memory: str) -> Callable[[LadderDenseNet, Tensor], LadderOutput]:
+def in_mode(memory: str) -> Callable[[SegmentationModel, Tensor], LadderOutput]:
     """A forward pass that is lean, or plain."""
 
-    def forward(model: LadderDenseNet, images: Tensor) -> LadderOutput:
+    def forward(model: SegmentationModel, images: Tensor) -> LadderOutput:
         model.memory = memory
         return model(images)
 
