@@ -20,6 +20,7 @@ from support.videos import grey_frames, write_video
 
 from ladderseg_fast.cli.main import CLOSED_PIPE, main
 from ladderseg_fast.cli.network_size import ShrunkImages
+from ladderseg_fast.cli.predict import _note_left_out
 from ladderseg_fast.cuda.images import KernelsUnavailableError
 from ladderseg_fast.data import STREET_LABELS, StreetScenes
 from ladderseg_fast.engine.predict import _label
@@ -592,3 +593,12 @@ def test_warning_of_another_process_alone():
     said = []
     ShrunkImages(said.append).finish(SimpleNamespace(gather=lambda counts: [counts, (3, 1, "a.png: 9 pixels")]))
     assert said == ["a.png: 9 pixels"]
+
+
+def test_what_could_not_be_read_is_named():
+    notes = []
+    _note_left_out(SimpleNamespace(unread=["a: Permission denied"], others=2), notes.append)
+    assert notes == [
+        "ladderseg: error: a: Permission denied",
+        "ladderseg: 2 files without an image's ending are left out",
+    ]

@@ -19,11 +19,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ladderseg_fast import LadderDenseNet, LadderLoss, lean
 from ladderseg_fast.lean import program
 from ladderseg_fast.lean.double_backward import refuse_double_backward
+from ladderseg_fast.lean.stages import DenseBlockStage, Stage
 from ladderseg_fast.lean.stages.hand_on import HandOnStage
 from ladderseg_fast.lean.stages.head import HeadStage
 from ladderseg_fast.lean.stages.pooling import AveragePoolStage, LastChannelsStage, MaxPoolStage
 from ladderseg_fast.lean.stages.rectified import RectifiedStage
-from ladderseg_fast.nn import Head, TransitionUp
+from ladderseg_fast.nn import DenseBlock, Head, TransitionUp
 from ladderseg_fast.ops.backend import RecordedCuda, using
 
 SIZE = (2, 64, 64)
@@ -266,3 +267,18 @@ def test_gradients_without_graph_are_handed_back() -> None:
     gradient = torch.ones(3)
     assert refuse_double_backward([None], [torch.ones(3, requires_grad=True)]) == (None,)
     assert refuse_double_backward([gradient, None], [None, torch.ones(3)]) == (gradient, None)
+
+
+@pytest.mark.parametrize("kind", [AveragePoolStage, MaxPoolStage])
+def test_a_block_behind_a_pooling_whose_input_needs_no_gradient(kind: type[Stage]) -> None:
+    """Both write one feature, of which the block needs the gradient."""
+    block, head = randomise(DenseBlock(6, layers=2, growth_rate=3), 1).double(), randomise(Head(12, 3), 2).double()
+    x = torch.rand(2, 6, 6, 8, dtype=torch.float64)
+    stages = [kind("x", "y", 12), DenseBlockStage(block, "y"), HeadStage(head, "y", "out")]
+    (actual,) = program.run(program.Program(stages, ("x",), ("out",)), [x])
+    expected = head(block(F.avg_pool2d(x, 2) if kind is AveragePoolStage else F.max_pool2d(x, 3, 2, 1)))
+    assert_near(actual, expected, "scores")
+    leaves, weight = [*block.parameters(), *head.parameters()], torch.randn_like(expected)
+    pairs = zip(torch.autograd.grad(actual, leaves, weight), torch.autograd.grad(expected, leaves, weight), strict=True)
+    for found, gradient in pairs:
+        assert_near(found, gradient, "gradient")
