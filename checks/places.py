@@ -16,7 +16,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 MIRROR = "http://deb.debian.org/debian"
 
-#: For wheels, environments and roots: 15 GB if everything is tried.
+#: For wheels, environments and roots: 15 GB if everything is tried. Roots see no other directory: if UV_CACHE_DIR is
+#: set, it must be in this one.
 WORK = Path(os.environ.get("LADDERSEG_CHECKS_WORK") or Path.home() / ".cache" / "ladderseg_fast_checks")
 
 #: What a command in a root sees of the environment; everything else stays outside.
