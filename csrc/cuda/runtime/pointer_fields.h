@@ -15,6 +15,8 @@ struct Anything {
   operator T() const;
 };
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"  // clang warns of them here too, where they are the point
 template <class Struct, class... Values>
 constexpr auto takes(int) -> decltype(Struct{std::declval<Values>()...}, true) {
   return true;
@@ -23,6 +25,7 @@ template <class Struct, class... Values>
 constexpr bool takes(...) {
   return false;
 }
+#pragma GCC diagnostic pop
 
 // Number of fields of an aggregate: the most values that it can be made from. Arrays would count several times, and do
 // not compile below.
