@@ -76,10 +76,12 @@ class Run:
             found.append(f"{workspace.in_use} bytes of the workspace stay in use")
         before = workspace.resident
         self.model.release_workspace()
+        most = 0  # sizes in turn leave more or less, as they happen to be placed in what others have left
         for number in range(3 * len(self.examples)):
             getattr(self, method)(number)
-        if before > workspace.resident:
-            found.append(f"the workspace held {before} bytes, and needs {workspace.resident}")
+            most = max(most, workspace.resident)
+        if before > most:
+            found.append(f"the workspace held {before} bytes, and a new one at most {most}")
         return found
 
 
