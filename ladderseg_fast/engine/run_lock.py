@@ -113,7 +113,7 @@ class RunLock:
         try:
             holder = json.loads(os.pread(descriptor, 4096, 0))
             return f"process {holder['pid']} on {holder['host']}, which started at {holder['started']}"
-        except (ValueError, TypeError, KeyError):  # it has not written it yet
+        except (ValueError, TypeError, KeyError, RecursionError):  # it has not written it yet
             return "another process"
 
     def _is_there(self, descriptor: int) -> bool:

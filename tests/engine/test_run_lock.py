@@ -64,6 +64,13 @@ def test_message_names_the_holder(path, holder):
     assert path.exists()
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 4096])
+def test_message_when_the_holder_has_written_nothing_readable(path, holder, content):
+    path.write_text(content)
+    with pytest.raises(BlockingIOError, match="is in use by another process"):
+        RunLock(path, sys.stderr).__enter__()
+
+
 def test_killed_holder_leaves_it_though_its_child_lives(path, holder):
     holder.kill()
     holder.wait()

@@ -52,7 +52,7 @@ def zarr_windows(path: Path) -> ZarrWindows:
         ) from error
     try:
         found: Any = zarr.open(str(path), mode="r")
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise OSError(f"{path}: cannot read the Zarr array ({error})") from error
     if not hasattr(found, "dtype"):
         raise ValueError(f"{path}: a Zarr group, where one array is expected: name the array in it, such as {path}/0")

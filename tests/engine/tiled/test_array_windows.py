@@ -51,6 +51,15 @@ def test_zarr_arrays(tmp_path, zarr_format):
         open_windows(tmp_path / "group")
 
 
+@pytest.mark.parametrize("name", ["zarr.json", ".zarray"])
+def test_zarr_metadata_nested_too_deep(tmp_path, name):
+    pytest.importorskip("zarr", minversion="3")
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / name).write_text("[" * 100_000)
+    with pytest.raises(OSError, match=r"a\.zarr: cannot read the Zarr array \("):
+        open_windows(tmp_path / "a.zarr")
+
+
 def test_one_channel_needs_no_axis():
     check_windows(ArrayWindows(picture(1)[..., 0], "grey"), picture(1))
 
