@@ -12,7 +12,6 @@ from support import torchvision_networks
 from support.encoder_checkpoints import ENCODERS, Trap, network_state, old_names, tiny_densenet
 
 from ladderseg_fast.models.weights import MissingPackageError, load_encoder_weights
-from ladderseg_fast.nn import RESNETS
 
 
 @pytest.fixture
@@ -133,5 +132,6 @@ def test_timm_without_network(absent: None, tmp_path: Path, monkeypatch: pytest.
 def test_timm_knows_the_names() -> None:
     """The tags of torchvision's weights exist under the names that the download asks for."""
     timm = torchvision_networks.timm()
-    for architecture in ("densenet121", "densenet161", "densenet169", "densenet201", *RESNETS):
+    densenets, resnets = ("121", "161", "169", "201"), ("18", "34", "50", "101", "152")
+    for architecture in (*(f"densenet{depth}" for depth in densenets), *(f"resnet{depth}" for depth in resnets)):
         assert timm.models.get_pretrained_cfg(f"{architecture}.tv_in1k").has_weights
