@@ -9,6 +9,7 @@ runs; with some, what they choose, whose figures are those of a part:
 import argparse
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,16 @@ exclude_also =
     ^\\s*\\.\\.\\.$
     :\\s*\\.\\.\\.$
     @abstractmethod
+"""
+
+
+#: A plugin of pytest: a process of pytest-xdist that takes long to end is killed, and has saved by then.
+_SAVING = """\
+import coverage
+
+
+def pytest_sessionfinish():
+    coverage.Coverage.current().save()
 """
 
 
@@ -91,8 +102,11 @@ def measured(arguments: list[str], kept: Path | None = None) -> tuple[dict[PureP
         configuration = Path(folder) / "coverage.ini"
         configuration.write_text(_CONFIGURATION.format(folder=folder))
         tool, options = [sys.executable, "-m", "coverage"], [f"--rcfile={configuration}"]
-        run = [*tool, "run", *options, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-        status = subprocess.run(run, cwd=ROOT).returncode
+        Path(folder, "coverage_saving.py").write_text(_SAVING)
+        paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), folder]))
+        plugins = ["-p", "no:cacheprovider", "-p", "coverage_saving"]
+        run = [*tool, "run", *options, "-m", "pytest", "-q", *plugins, *arguments]
+        status = subprocess.run(run, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}).returncode
         report = Path(folder) / "report.json"
         for command in (["combine", *options], ["json", *options, "-q", "-o", str(report)]):
             subprocess.run([*tool, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
