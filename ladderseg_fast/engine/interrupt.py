@@ -71,12 +71,22 @@ def ignore_interrupts(worker: int) -> None:
     """Leaves signals that reach loader workers, such as Ctrl-C, to the main process (DataLoader's `worker_init_fn`).
 
     multiprocessing also ends workers with SIGTERM when the main process leaves; then they do end. Workers that are not
-    forked cannot tell the two apart, and SIGTERM always ends them.
+    forked cannot tell the two apart, and SIGTERM always ends them. Nor does torch see that the main process was killed
+    where a server forks them, whose children they are: then a thread ends them.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if multiprocessing.get_start_method() == "fork":
         signal.signal(signal.SIGTERM, _end_if_main_leaves)
+    else:
+        threading.Thread(target=_end_after_main, daemon=True).start()
+
+
+def _end_after_main() -> None:
+    main = multiprocessing.parent_process()
+    assert main is not None, "a loader worker has a main process"
+    main.join()
+    os._exit(1)
 
 
 #: A byte that this process shares with those that it forks: 1 when it leaves.

@@ -106,7 +106,22 @@ def test_loader_processes_end_with_the_main_one(tmp_path):
     )
     first, pid = map(int, result.stdout.split())
     assert first == 0
-    deadline = time.monotonic() + 10.0
-    while Path(f"/proc/{pid}").exists():
+    wait_for_the_end_of(pid)
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_loader_processes_end_when_the_main_one_is_killed(tmp_path, method):
+    """By default, processes are forked before Python 3.14, and forked by a server from it on."""
+    program = f"import multiprocessing, time\nmultiprocessing.set_start_method({method!r}){LEFT_OVER}time.sleep(60)"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        _, pid = map(int, process.stdout.readline().split())
+        process.kill()
+        wait_for_the_end_of(pid)
+
+
+def wait_for_the_end_of(process: int) -> None:
+    deadline = time.monotonic() + 20.0
+    while Path(f"/proc/{process}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
