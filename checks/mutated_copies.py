@@ -80,6 +80,7 @@ class CoreCopy:
             path.write_text(text)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
             _update(self._pristine, self._objects)
+            self._install()
 
     def _configure(self) -> None:
         import pybind11
@@ -97,6 +98,9 @@ class CoreCopy:
 
     def _build(self) -> None:
         _call("cmake", "--build", self._objects)
+        self._install()
+
+    def _install(self) -> None:
         for library in (self._objects / "library").glob("_core*.so"):
             shutil.copyfile(library, self.package / "ladderseg_fast" / library.name)
 
