@@ -35,7 +35,7 @@ from support.operator_suite import instruction_set, threads
 #: Errors that are never held against a dtype, relative to the largest element.
 _FLOORS = {torch.float64: 1e-9, torch.float32: 16 * torch.finfo(torch.float32).eps}
 
-#: How much farther than plain PyTorch, whose numbers moved by a unit in the last place, lean may be from it.
+#: How much farther than plain PyTorch, in another layout or with numbers moved by a unit in the last place, lean may be.
 _TIMES = {torch.float64: 30.0, torch.float32: 4.0}
 
 #: A gradient this much smaller than the largest one is compared as if it were of this size: it has cancelled.
@@ -53,8 +53,8 @@ _seen: Counter[str] = Counter()
 def equal_to_plain(case: Case) -> None:
     """Outputs, gradients, statistics of lean are those of plain PyTorch in float64, within its own rounding.
 
-    That is what plain PyTorch differs by when its numbers move by a unit in the last place. Both refuse the same
-    cases; inputs stay as they are; a second run gives the same bits.
+    That is what plain PyTorch differs by in channels_last, or when its numbers move by a unit in the last place. Both
+    refuse the same cases; inputs stay as they are; a second run gives the same bits.
 
     Raises:
         AssertionError: something differs.
@@ -76,7 +76,9 @@ def equal_to_plain(case: Case) -> None:
     for name in lean.floats:
         assert _same_bits(lean.floats[name], again.floats[name]), f"{name}: a second run gives other bits"
     exact = plain if case.dtype == torch.float64 else _in_double(module, case, steps, moved=0)
-    moved = [_in_double(module, case, steps, moved=number) for number in (1, 2, 3)]
+    others = [_in_double(module, case, steps, moved=number) for number in (1, 2, 3)]
+    if case.dtype == torch.float32:
+        others.append(_channels_last(module, case, steps))
     gradients = [magnitude(each) for name, each in exact.floats.items() if "gradient" in name]
     luck = _pooling_is_luck(module, case, steps)
     for name, expected in exact.floats.items():
@@ -84,7 +86,7 @@ def equal_to_plain(case: Case) -> None:
             continue
         cancelled = 1.0 if case.dtype == torch.float32 else _CANCELLED
         scale = max(magnitude(expected), cancelled * max(gradients, default=0.0) if "gradient" in name else 0.0)
-        own = max(_error(each.floats[name], expected) for each in (plain, *moved))
+        own = max(_error(each.floats[name], expected) for each in (plain, *others))
         allowed = _FLOORS[case.dtype] * scale + _TIMES[case.dtype] * own
         error = _error(lean.floats[name], expected)
         assert error <= allowed, f"{name} is off by {error:.3g}, {allowed:.3g} is allowed, of numbers of {scale:.3g}"
@@ -185,6 +187,13 @@ def _pooling_is_luck(module: nn.Module, case: Case, steps: list[list[Tensor]]) -
         return False
     wide = copy.deepcopy(module).double()
     return any(wide.least_lead(images.detach().double()) < _LEAST_LEAD for (images,) in steps)
+
+
+def _channels_last(module: nn.Module, case: Case, steps: list[list[Tensor]]) -> Steps:
+    """Plain steps whose maps and weights have lean's layout, in which plain PyTorch sums in another order."""
+    layout = torch.channels_last
+    inputs = [[x.detach().contiguous(memory_format=layout).requires_grad_() for x in step] for step in steps]
+    return run_steps(copy.deepcopy(module).to(memory_format=layout), case.plain(), inputs)
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
