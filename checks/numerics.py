@@ -35,7 +35,7 @@ from support.operator_suite import instruction_set, threads
 #: Errors that are never held against a dtype, relative to the largest element.
 _FLOORS = {torch.float64: 1e-9, torch.float32: 16 * torch.finfo(torch.float32).eps}
 
-#: How much farther than plain PyTorch, in another layout or with numbers moved by a unit in the last place, lean may be.
+#: How much farther lean may be than plain PyTorch, in either layout or with numbers moved by a unit in the last place.
 _TIMES = {torch.float64: 30.0, torch.float32: 4.0}
 
 #: A gradient this much smaller than the largest one is compared as if it were of this size: it has cancelled.
