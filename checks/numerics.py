@@ -251,8 +251,9 @@ def search(name: str, examples: int, seed: int) -> str | None:
     try:
         run()
     except Exception as error:
-        notes = getattr(error, "__notes__", [])
-        return "\n".join([f"{type(error).__name__}: {error}", *notes])
+        failures = getattr(error, "exceptions", [error])  # several are a group
+        lines = [[f"{type(each).__name__}: {each}", *getattr(each, "__notes__", [])] for each in failures]
+        return "\n".join(line for each in lines for line in each)
     return None
 
 
