@@ -42,6 +42,10 @@ class Stage:
     reach: int = 0
     """Pixels of the output by which Winograd's tiles may carry a NaN farther than plain PyTorch: three for every 3x3
     convolution, times its dilation."""
+    drops_odd: bool = False
+    """Whether its pooling leaves out an odd last row and column."""
+    picks: bool = False
+    """Whether its pooling takes maxima, and passes gradients of nothing else to its batch norm."""
 
 
 class Stem(nn.Module):
@@ -82,7 +86,7 @@ def _residual(*units: Callable[[int], nn.Module], reach: int) -> Stage:
 
 
 STAGES: dict[str, Stage] = {
-    "stem": Stage(Stem, lambda module, x, **options: lean.stem(module.conv0, module.norm0, x, **options)),
+    "stem": Stage(Stem, lambda module, x, **options: lean.stem(module.conv0, module.norm0, x, **options), picks=True),
     "dense block": Stage(partial(DenseBlock, layers=2, growth_rate=5, bottleneck_width=3), lean.dense_block, reach=6),
     "dilated dense block": Stage(
         partial(DenseBlock, layers=2, growth_rate=5, bottleneck_width=3, dilation=2), lean.dense_block, reach=12
@@ -91,9 +95,9 @@ STAGES: dict[str, Stage] = {
     "basic dense block": Stage(
         partial(BasicDenseBlock, layers=2, growth_rate=5, dropout=0.0), lean.basic_dense_block, reach=6
     ),
-    "transition": Stage(partial(Transition, out_channels=6), lean.transition),
+    "transition": Stage(partial(Transition, out_channels=6), lean.transition, drops_odd=True),
     "transition without pooling": Stage(partial(Transition, out_channels=6, pooled=False), lean.transition),
-    "context": Stage(partial(Context, hidden_channels=9, out_channels=6), lean.context, reach=3),
+    "context": Stage(partial(Context, hidden_channels=9, out_channels=6), lean.context, reach=6),
     "pyramid context": Stage(partial(PyramidContext, hidden_channels=12, out_channels=6), lean.context),
     "transition up": Stage(
         lambda channels: TransitionUp(6, channels, skip_channels=7, out_channels=5),

@@ -14,7 +14,7 @@ import copy
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hypothesis
@@ -110,7 +110,7 @@ def not_finite(case: Case, value: float, place: str, where: float) -> None:
     for way, number in (("lean", value), ("plain", value), ("plain", torch.nan)):
         changed, inputs = copy.deepcopy(module), [x.detach().clone().requires_grad_() for x in step]
         _set_one(changed, inputs, place, where, number)
-        forward = case.lean() if way == "lean" else case.plain()
+        forward = case.lean() if way == "lean" else _plain_where_read(case)
         try:
             with threads(case.threads), instruction_set(case.instruction_set):
                 results.append(run_steps(changed, forward, [inputs]))
@@ -119,14 +119,32 @@ def not_finite(case: Case, value: float, place: str, where: float) -> None:
     lean, plain, of_nan = results
     for name, expected in plain.floats.items():
         found = lean.floats[name]
+        if "norm" in name and STAGES[case.name].picks and abs(value) == torch.inf:
+            continue  # plain PyTorch multiplies infinities that are not the maximum by zeros
         if "gradient" in name and found.dim() == 4:
-            # Plain PyTorch also multiplies by it the zeros of padding, and of pixels that no pooling reads.
+            # Plain PyTorch also multiplies by it the zeros of padding.
             found, expected = (each.sum(dim=(2, 3)) for each in (found, expected))
         lost = int((found.isfinite() & ~expected.isfinite()).sum())
         assert lost == 0, f"{name}: {lost} numbers are finite that are not in plain PyTorch"
         if "output" in name:
             _assert_near_only(found, expected, of_nan.floats[name], STAGES[case.name].reach, name)
     _seen[f"{case.name}, not finite"] += 1
+
+
+def _plain_where_read(case: Case) -> Callable[..., Tensor | Sequence[Tensor]]:
+    """Plain PyTorch without the pixels that pooling leaves out, which it would multiply by zeros in backward.
+
+    Training batch norms read them: there it is plain PyTorch as it is.
+    """
+    plain = case.plain()
+    if case.mode == "train" or not STAGES[case.name].drops_odd:
+        return plain
+
+    def forward(module: nn.Module, x: Tensor) -> Tensor | Sequence[Tensor]:
+        height, width = (max(1, size // 2 * 2) for size in x.shape[2:])
+        return plain(module, x[..., :height, :width])
+
+    return forward
 
 
 def _set_one(module: nn.Module, inputs: list[Tensor], place: str, where: float, number: float) -> None:
