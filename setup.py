@@ -87,6 +87,25 @@ def load_build_images() -> ModuleType:
     return module
 
 
+def keep_pybind11(build: Path) -> Path:
+    """Path of pybind11's CMake files in a copy of its headers, which the next build finds where this one did.
+
+    Pip's build environments have another path each time, with which everything that names it would be compiled again.
+    """
+    import pybind11
+
+    package, cmake = Path(pybind11.__file__).parent, Path(pybind11.get_cmake_dir())
+    if package not in cmake.parents:
+        return cmake  # a distribution's, which stays where it is
+    kept = build / f"pybind11-{pybind11.__version__}"
+    if not kept.is_dir():
+        unfinished = build / "pybind11.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(package, unfinished, ignore=shutil.ignore_patterns("__pycache__"))
+        unfinished.rename(kept)
+    return kept / cmake.relative_to(package)
+
+
 class CMakeBuild(build_ext):
     """Builds CMakeLists.txt, so that the extension module lands where setuptools wants it, and the CUDA kernels."""
 
@@ -95,8 +114,6 @@ class CMakeBuild(build_ext):
         check_compiler(compiler)
         check_python_headers()
         cmake, _ = find_tool("cmake"), find_tool("ninja")
-        import pybind11
-
         output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         self.add_cuda_kernels(output, compiler)
         build = Path(self.build_temp).resolve() / "cmake"
@@ -104,7 +121,7 @@ class CMakeBuild(build_ext):
             *(cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja"),
             "-DCMAKE_BUILD_TYPE=Release",
             f"-DPython_EXECUTABLE={sys.executable}",
-            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-Dpybind11_DIR={keep_pybind11(build.parent)}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={output}",
             f"-DLADDERSEG_FAST_VERSION={self.distribution.get_version()}",
         ]
