@@ -14,6 +14,8 @@ from .windows import check_window
 _MARKS = ("zarr.json", ".zarray", ".zgroup")
 #: Numbers in the largest chunk that is decoded: it is in memory as a whole.
 _LARGEST = 2**30
+#: Characters of a message of zarr that are shown: it may quote all of the metadata.
+_LONGEST = 300
 
 
 class ZarrWindows(ArrayWindows):
@@ -28,7 +30,7 @@ class ZarrWindows(ArrayWindows):
             raise
         except Exception as error:  # every codec has errors of its own
             where = f"rows {top} to {bottom}, columns {left} to {right}"
-            raise OSError(f"{self.name}: cannot read the chunks of {where} ({error})") from error
+            raise OSError(f"{self.name}: cannot read the chunks of {where} ({_beginning(error)})") from error
 
 
 def is_zarr(path: Path) -> bool:
@@ -53,10 +55,15 @@ def zarr_windows(path: Path) -> ZarrWindows:
     try:
         found: Any = zarr.open(str(path), mode="r")
     except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise OSError(f"{path}: cannot read the Zarr array ({error})") from error
+        raise OSError(f"{path}: cannot read the Zarr array ({_beginning(error)})") from error
     if not hasattr(found, "dtype"):
         raise ValueError(f"{path}: a Zarr group, where one array is expected: name the array in it, such as {path}/0")
     if math.prod(found.chunks) > _LARGEST:
         sides = "x".join(map(str, found.chunks))
         raise ValueError(f"{path}: its chunks of {sides} values are too large to be decoded as a whole")
     return ZarrWindows(found, str(path))
+
+
+def _beginning(error: Exception) -> str:
+    text = str(error)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -51,6 +51,16 @@ def test_zarr_arrays(tmp_path, zarr_format):
         open_windows(tmp_path / "group")
 
 
+def test_a_long_word_of_zarr_metadata_is_not_repeated(tmp_path):
+    zarr = pytest.importorskip("zarr", minversion="3")
+    zarr.create_array(tmp_path / "a.zarr", shape=(4, 4), chunks=(4, 4), dtype="uint8", zarr_format=3)
+    metadata = tmp_path / "a.zarr" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"chunk_shape"', f'"{"f" * 5000}"', 1))
+    with pytest.raises(OSError, match=r"a\.zarr: cannot read the Zarr array \(") as caught:
+        open_windows(tmp_path / "a.zarr")
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize("name", ["zarr.json", ".zarray"])
 def test_zarr_metadata_nested_too_deep(tmp_path, name):
     pytest.importorskip("zarr", minversion="3")
