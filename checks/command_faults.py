@@ -17,9 +17,11 @@ from ladderseg_fast.engine import RunDirectory, load_checkpoint
 
 _TESTS = Path(__file__).parents[1] / "tests"
 
-#: The command with the tiny model, on one thread.
+#: The command with the tiny model, on one thread. What a shell starts in the background ignores interrupts.
 _CODE = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv.pop(1))
 import torch
 from support.tiny_training import register_tiny_model
