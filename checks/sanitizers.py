@@ -108,7 +108,8 @@ def _address(package: Path, quick: bool) -> tuple[int, str, list[str]]:
     """Runs tests; returns pytest's exit status, its summary, and the reports."""
     folders = ["ops"] if quick else ["ops", "cpu"]
     chosen = ["-k", _QUICK_TESTS] if quick else []
-    return _run([sys.executable, "-m", "pytest", "-q", "-x", *folders, *chosen], ADDRESS, package, ROOT / "tests")
+    # What the sanitizer of undefined behaviour has found is on the standard error, which pytest is not to capture (-s).
+    return _run([sys.executable, "-m", "pytest", "-q", "-x", "-s", *folders, *chosen], ADDRESS, package, ROOT / "tests")
 
 
 def _thread(package: Path, quick: bool) -> tuple[int, str, list[str]]:
@@ -124,10 +125,12 @@ def _run(command: list[str], kind: str, package: Path, place: Path) -> tuple[int
         reports = Path(folder, "report")
         variables = environment(kind, package, reports)
         result = subprocess.run(command, env=variables, cwd=place, capture_output=True, text=True)
+        undefined = re.findall(r"^\S+: runtime error: .*(?:\n +#.*){,20}", result.stderr, re.MULTILINE)
         if result.returncode != 0:
             print(result.stdout[-8000:], result.stderr[-4000:], sep="\n")
         lines = result.stdout.strip().splitlines() or [""]
-        return result.returncode, re.sub(r" in [\d.]+s.*", "", lines[-1]).strip("= "), found(reports)
+        done = re.sub(r" in [\d.]+s.*", "", lines[-1]).strip("= ")
+        return result.returncode, done, [*found(reports), *undefined]
 
 
 if __name__ == "__main__":

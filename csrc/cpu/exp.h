@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstdint>
 
 #include "simd.h"
 
@@ -12,10 +13,11 @@ namespace LADDERSEG_ISA {
 // on that interval), times 2^n through the exponent bits. Below -87, where the result would be denormal, it is 0.
 // NaN stays NaN.
 LADDERSEG_INLINE Simd<float>::Vector exp_nonpositive(Simd<float>::Vector x) {
-  typedef int32_t Integers __attribute__((vector_size(LADDERSEG_VECTOR_BYTES)));
+  // Unsigned: lanes that underflow may wrap.
+  typedef uint32_t Bits __attribute__((vector_size(LADDERSEG_VECTOR_BYTES)));
   const Simd<float>::Vector zero = {};
   const Simd<float>::Vector magic = zero + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const Integers underflow = x < -87.0f;
+  const Bits underflow = (Bits)(x < -87.0f);
   const Simd<float>::Vector shifted = x * 1.44269504f + magic;
   const Simd<float>::Vector n = shifted - magic;
   const Simd<float>::Vector r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
@@ -27,9 +29,8 @@ LADDERSEG_INLINE Simd<float>::Vector exp_nonpositive(Simd<float>::Vector x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  const Integers exponent = ((Integers)shifted - (Integers)magic) << 23;
-  const Simd<float>::Vector result = (Simd<float>::Vector)((Integers)p + exponent);
-  const Simd<float>::Vector kept = (Simd<float>::Vector)((Integers)result & ~underflow);
+  const Bits exponent = ((Bits)shifted - (Bits)magic) << 23;
+  const Simd<float>::Vector kept = (Simd<float>::Vector)(((Bits)p + exponent) & ~underflow);
   return x == x ? kept : x;
 }
 
