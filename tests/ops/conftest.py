@@ -14,7 +14,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = {item for item in items if isinstance(item, pytest.Function) and is_left_out(item)}
+    names = config.getoption("devices").split(",")
+    left_out = {item for item in items if isinstance(item, pytest.Function) and is_left_out(item, names)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 

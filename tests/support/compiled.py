@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -64,13 +65,19 @@ def shared_library(name: str, flags: Sequence[str], sources: Sequence[Path], hea
     Raises:
         RuntimeError: if the compiler fails; its messages are in the text.
     """
-    compiler = [*shlex.split(os.environ.get("CXX", "g++")), *flags, "-fPIC", "-shared"]
+    compiler = [*shlex.split(os.environ.get("CXX", "g++")), *flags, "-fPIC"]
 
-    def compile_to(path: Path) -> None:
-        command = [*compiler, *map(str, sources), "-o", str(path)]
+    def run(*arguments: str) -> None:
+        command = [*compiler, *arguments]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
             raise RuntimeError(f"{shlex.join(command)}\n{result.stderr}")
+
+    def compile_to(path: Path) -> None:
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            objects = [f"{folder}/{number}.o" for number in range(len(sources))]
+            list(pool.map(lambda source, target: run("-c", str(source), "-o", target), sources, objects))
+            run("-shared", *objects, "-o", str(path))
 
     contents = [path.read_bytes() for path in (*sources, *sorted(headers))]
     return kept_file(f"{name}.so", [*compiler, _processor(), *contents], compile_to)

@@ -68,14 +68,31 @@ def in_turn(argument: str, count: int) -> pytest.MarkDecorator:
     return pytest.mark.in_turn(argument, count)
 
 
-def is_left_out(test: pytest.Function) -> bool:
-    """Whether in_turn leaves these values to the CPU."""
-    mark = test.get_closest_marker("in_turn")
-    if mark is None or test.callspec.params["device"] == CPU:
+def is_left_out(test: pytest.Function, names: list[str]) -> bool:
+    """Whether these values are left to another of the devices `names`, or by in_turn to the CPU.
+
+    Of several architectures that take a dtype, each has its share of the shapes or sizes: every two of architecture,
+    dtype and shape meet.
+    """
+    values, numbers = test.callspec.params, test.callspec.indices
+    device, shape = values["device"], numbers.get("shape", numbers.get("size"))
+    if device == CPU or shape is None or "map_dtype" not in values:
         return False
-    argument, count = mark.args
-    numbers = test.callspec.indices
-    return (FLOATING_POINT.index(test.callspec.params["map_dtype"]) + numbers["size"] + numbers[argument]) % count != 0
+    dtype = FLOATING_POINT.index(values["map_dtype"])
+    mark = test.get_closest_marker("in_turn")
+    if mark is not None:
+        argument, count = mark.args
+        if (dtype + shape + numbers[argument]) % count != 0:
+            return True
+    kinds = [each.args[0] for each in test.iter_markers("devices")]
+    sharing = [
+        name
+        for name in names
+        if name != CPU
+        and all(_is_of_kind(name, kind) for kind in kinds)
+        and values["map_dtype"] in _of_maps(name, names)
+    ]
+    return (dtype + shape + sharing.index(device)) % len(sharing) != 0
 
 
 def _of_maps(name: str, names: list[str]) -> list[torch.dtype]:
