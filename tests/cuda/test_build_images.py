@@ -181,6 +181,23 @@ def test_nvcc_compiles_the_toy(tmp_path, build_images, kernels):
     assert json.loads((tmp_path / "_images" / "manifest.json").read_text())["architectures"] == [newest]
 
 
+def test_nvcc_compiles_every_operator(tmp_path, build_images, monkeypatch):
+    """Each for one type of elements, in turn, and for the newest architecture of all usual ones."""
+    path = build_images.find_nvcc()
+    if path is None:
+        pytest.skip("there is no nvcc")
+    nvcc, sources = build_images.examine(path), build_images.load_kernel_sources()
+    names = [
+        f"{operator}_{sources.ELEMENTS[number % len(sources.ELEMENTS)]}"
+        for number, operator in enumerate(sources.operators(build_images.KERNELS))
+    ]
+    monkeypatch.setattr(sources, "image_names", lambda directory: names)
+    monkeypatch.setattr(build_images, "load_kernel_sources", lambda: sources)
+    architectures, _ = build_images.choose_architectures("", nvcc)
+    build_images.build(build_images.KERNELS, tmp_path / "_images", nvcc, architectures[-1:], [], "g++")
+    assert sorted(image.stem for image in (tmp_path / "_images").glob("*.fatbin")) == sorted(names)
+
+
 #: Of a kernel that keeps an array in a stack, and of one that does not.
 REPORT = """ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function 'one_float32' for 'sm_80'
