@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include <new>
+#include <type_traits>
 #include <utility>
 
 #include "report.h"
@@ -31,6 +32,19 @@ void free_cells(Cell* cells, u64 count) {
                   std::string("race: ") + name + "[" + std::to_string(offset) + "] is " + what + " here and was " +
                       other_kind + " by " + other_thread + " at " + place(*warp.launch->program, other_pc) +
                       " with no synchronisation between",
+                  lanes};
+}
+
+[[noreturn]] void unwritten(const char* name, u64 offset, u32 lanes) {
+  throw Violation{error_launch_failed,
+                  std::string("read of ") + name + "[" + std::to_string(offset) + "], which was never written", lanes};
+}
+
+[[noreturn]] void not_waited_for(const Warp& warp, const char* name, u64 offset, u32 lanes, const Cell& cell) {
+  throw Violation{error_launch_failed,
+                  std::string("cp.async not waited for: ") + name + "[" + std::to_string(offset) +
+                      "] is the destination of the copy issued by thread " + std::to_string(cell.write_thread) +
+                      " at " + place(*warp.launch->program, cell.write_pc),
                   lanes};
 }
 
@@ -155,30 +169,40 @@ inline void AccessHistory::visit(u64 offset, u32 bytes, F&& f) {
   }
 }
 
+// The kinds are compiled one by one: most of an emulation's time is spent here.
 void AccessHistory::access(Warp& warp, u32 lanes, u64 offset, u32 bytes, Access kind, bool shared, const char* name) {
+  const auto as = [&](auto in_shared) {
+    constexpr bool of_block = decltype(in_shared)::value;
+    switch (kind) {
+      case Access::read:
+        return access_as<Access::read, of_block>(warp, lanes, offset, bytes, name);
+      case Access::write:
+        return access_as<Access::write, of_block>(warp, lanes, offset, bytes, name);
+      case Access::atomic:
+        return access_as<Access::atomic, of_block>(warp, lanes, offset, bytes, name);
+    }
+  };
+  shared ? as(std::true_type{}) : as(std::false_type{});
+}
+
+template <Access kind, bool shared>
+void AccessHistory::access_as(Warp& warp, u32 lanes, u64 offset, u32 bytes, const char* name) {
   const u32 first_epoch = warp.block->first_epoch;
-  visit(offset, bytes, [&](Cell& cell, u64 at) {
+  visit(offset, bytes, [&](Cell& cell, u64 at) __attribute__((always_inline)) {
     bool written = cell.write_epoch != 0, read = cell.read_epoch != 0;
     if (shared) {
       written = cell.write_epoch >= first_epoch;
       read = cell.read_epoch >= first_epoch;
       if (!written) {
-        if (kind != Access::write)
-          throw Violation{error_launch_failed,
-                          std::string("read of ") + name + "[" + std::to_string(at) + "], which was never written",
-                          lanes};
-      } else if (cell.flags & pending) {
-        throw Violation{error_launch_failed,
-                        std::string("cp.async not waited for: ") + name + "[" + std::to_string(at) +
-                            "] is the destination of the copy issued by thread " + std::to_string(cell.write_thread) +
-                            " at " + place(*warp.launch->program, cell.write_pc),
-                        lanes};
+        if (kind != Access::write) unwritten(name, at, lanes);
+      } else if (__builtin_expect(cell.flags & pending, 0)) {
+        not_waited_for(warp, name, at, lanes, cell);
       }
     }
     const bool both_atomic = kind == Access::atomic && (cell.flags & atomic);
     if (written && !both_atomic) {
       const u32 racing = lanes_racing_with_write(warp, lanes, cell);
-      if (racing)
+      if (__builtin_expect(racing, 0))
         race(warp, racing, name, at, kind, "written", thread_text(warp, cell.write_thread, cell.write_epoch),
              cell.write_pc);
     }

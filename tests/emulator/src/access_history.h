@@ -49,6 +49,8 @@ class AccessHistory {
  private:
   template <class F>
   void visit(u64 offset, u32 bytes, F&& f);
+  template <Access kind, bool shared>
+  void access_as(Warp& warp, u32 lanes, u64 offset, u32 bytes, const char* name);
 
   Cell* words_ = nullptr;
   Cell* single_bytes_ = nullptr;
