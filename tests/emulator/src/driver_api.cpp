@@ -15,7 +15,7 @@ using namespace emulator;
 
 namespace {
 
-constexpr int driver_version = 13000, newest_ptx = 90;
+constexpr int driver_version = 13020, newest_ptx = 92;
 constexpr int device_count = 2;
 constexpr u32 usual_shared_bytes = 48 * 1024;
 
