@@ -41,13 +41,21 @@ exclude_also =
 """
 
 
-#: A plugin of pytest: a process of pytest-xdist that takes long to end is killed, and has saved by then.
-_SAVING = """\
-import coverage
+#: pytest's exit status if it has found no test.
+_NO_TESTS = 5
+
+#: A plugin of pytest, which leaves the tests of some files to other processes. Those of pytest-xdist have lost what they
+#: had counted.
+_SHARING = """\
+import os
 
 
-def pytest_sessionfinish():
-    coverage.Coverage.current().save()
+def pytest_collection_modifyitems(config, items):
+    own, processes = int(os.environ["COVERED_PART"]), int(os.environ["COVERED_PARTS"])
+    files = {path: number for number, path in enumerate(sorted({item.path for item in items}))}
+    left = [item for item in items if files[item.path] % processes != own]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if files[item.path] % processes == own]
 """
 
 
@@ -92,8 +100,8 @@ class Count:
         return f"{self.of_lines:6.1f} % of lines {self.of_branches:6.1f} % of branches {self.missing:6} missing"
 
 
-def measured(arguments: list[str], kept: Path | None = None) -> tuple[dict[PurePath, Count], int]:
-    """Counts by file of the package, and pytest's exit status, of a run with these arguments.
+def measured(arguments: list[str], processes: int, kept: Path | None = None) -> tuple[dict[PurePath, Count], int]:
+    """Counts by file of the package, and pytest's exit status, of a run with these arguments in so many processes.
 
     Copies of the package that tests make in other folders do not count. coverage.py's report, which names each line and
     branch, is written to `kept`.
@@ -102,11 +110,16 @@ def measured(arguments: list[str], kept: Path | None = None) -> tuple[dict[PureP
         configuration = Path(folder) / "coverage.ini"
         configuration.write_text(_CONFIGURATION.format(folder=folder))
         tool, options = [sys.executable, "-m", "coverage"], [f"--rcfile={configuration}"]
-        Path(folder, "coverage_saving.py").write_text(_SAVING)
+        Path(folder, "coverage_sharing.py").write_text(_SHARING)
         paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), folder]))
-        plugins = ["-p", "no:cacheprovider", "-p", "coverage_saving"]
+        plugins = ["-p", "no:cacheprovider", "-p", "coverage_sharing"]
         run = [*tool, "run", *options, "-m", "pytest", "-q", *plugins, *arguments]
-        status = subprocess.run(run, cwd=ROOT, env=os.environ | {"PYTHONPATH": paths}).returncode
+        variables = os.environ | {"PYTHONPATH": paths, "COVERED_PARTS": str(processes)}
+        runs = [
+            subprocess.Popen(run, cwd=ROOT, env=variables | {"COVERED_PART": str(part)}) for part in range(processes)
+        ]
+        # Of few files there are none for some processes.
+        statuses = {each.wait() for each in runs} - ({_NO_TESTS} if processes > 1 else set())
         report = Path(folder) / "report.json"
         for command in (["combine", *options], ["json", *options, "-q", "-o", str(report)]):
             subprocess.run([*tool, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -116,7 +129,7 @@ def measured(arguments: list[str], kept: Path | None = None) -> tuple[dict[PureP
     package = _package()
     counts = {ROOT / name: Count.of(each["summary"]) for name, each in files.items()}
     own = {path.relative_to(package.parent): count for path, count in counts.items() if path.is_relative_to(package)}
-    return own, status
+    return own, max(statuses, default=_NO_TESTS)
 
 
 def _package() -> Path:
@@ -129,14 +142,14 @@ def _package() -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-n", type=int, default=2, help="processes that run tests side by side (pytest-xdist)")
+    parser.add_argument("-n", type=int, default=2, help="processes that run tests side by side")
     parser.add_argument("--least", type=float, default=95.0, help="percent below which the check fails")
     parser.add_argument("--worst", type=int, default=25, help="files to name")
     parser.add_argument("--json", type=Path, help="file for coverage.py's report, with each line that did not run")
     parser.add_argument("--record", action="store_true", help="write the results")
     parser.add_argument("tests", nargs="*", help="arguments of pytest, after --")
     options = parser.parse_args()
-    counts, status = measured([*(["-n", str(options.n)] if options.n > 1 else []), *options.tests], options.json)
+    counts, status = measured(options.tests, options.n, options.json)
     folders: defaultdict[str, Count] = defaultdict(Count)
     total = Count()
     for path, count in counts.items():
