@@ -17,6 +17,7 @@ from PIL import Image
 from ..models.weights import MissingPackageError
 from .file_structure import check_exif
 from .image_header import naming
+from .lzw import check_all_lzw
 
 #: EXIF's tag of the orientation.
 _ORIENTATION = 0x0112
@@ -51,6 +52,7 @@ def read_tiff_bands(path: Path) -> np.ndarray:
             page = file.pages[0]
             if max(page.databytecounts, default=0) > path.stat().st_size:  # before tifffile makes room for them
                 raise ValueError("the file is truncated: it has fewer bytes than its pixels")
+            check_all_lzw(page)
             pixels: np.ndarray = page.asarray()
             planes = page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
     except MemoryError:

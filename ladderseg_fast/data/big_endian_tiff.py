@@ -4,6 +4,7 @@ import io
 from pathlib import Path
 
 from ..models.weights import MissingPackageError
+from .lzw import check_all_lzw
 from .pixel_form import BIG_ENDIAN_BIGTIFF
 
 #: Photometric interpretations that tifffile writes as it read them: grey, RGB, palettes and CMYK.
@@ -37,6 +38,7 @@ def as_ordinary_tiff(path: Path) -> io.BytesIO:
             page = file.pages[0]
             photometric = int(page.photometric)
             if photometric in _KEPT:
+                check_all_lzw(page)
                 orientation = page.tags.valueof(_ORIENTATION, 1)
                 tifffile.imwrite(
                     written,

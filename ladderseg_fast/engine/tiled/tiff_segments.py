@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...data.lzw import check_lzw
 from ...models.weights import MissingPackageError
 
 #: Numbers in the largest tile or strip that is decoded: it is in memory as a whole.
@@ -91,6 +92,7 @@ class TiffSegments:
                 f"{where}: truncated: {count} bytes of pixels are expected, but the file ends after {len(data)}"
             )
         try:
+            check_lzw(page, data)
             decoded = page.decode(data, index, jpegtables=page.jpegtables)[0]
         except Exception as error:  # every decoder has errors of its own
             if "imagecodecs" in str(error):
