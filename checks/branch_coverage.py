@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
@@ -113,7 +114,10 @@ def measured(arguments: list[str], processes: int, kept: Path | None = None) -> 
         Path(folder, "coverage_sharing.py").write_text(_SHARING)
         paths = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), folder]))
         plugins = ["-p", "no:cacheprovider", "-p", "coverage_sharing"]
-        run = [*tool, "run", *options, "-m", "pytest", "-q", *plugins, *arguments]
+        # The script and not the module, which would have the repository's root on the search path: the sources there
+        # stand aside for an installed package, and would be counted in its place.
+        script = str(Path(sysconfig.get_path("scripts"), "pytest"))
+        run = [*tool, "run", *options, script, "-q", *plugins, *arguments]
         variables = os.environ | {"PYTHONPATH": paths, "COVERED_PARTS": str(processes)}
         runs = [
             subprocess.Popen(run, cwd=ROOT, env=variables | {"COVERED_PART": str(part)}) for part in range(processes)
