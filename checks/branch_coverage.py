@@ -45,8 +45,8 @@ exclude_also =
 #: pytest's exit status if it has found no test.
 _NO_TESTS = 5
 
-#: A plugin of pytest, which leaves the tests of some files to other processes. Those of pytest-xdist have lost what
-#: they had counted.
+#: A plugin of pytest, which leaves the tests of some files to other processes. Those of pytest-xdist are killed, with
+#: what they have counted, if they take more than ten seconds to end.
 _SHARING = """\
 import os
 
