@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import pytest
 import torch
 from support.devices import CPU
-from support.ladder_models import TINY, TINY_SHAPE
+from support.ladder_models import NARROW, NARROW_SHAPE, TINY, TINY_SHAPE
 
 from ladderseg_fast.nn import DENSENETS
 
@@ -41,9 +41,10 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more backbone, with few layers, beside the real ones."""
+def small_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two more backbones, with few layers, beside the real ones."""
     monkeypatch.setitem(DENSENETS, TINY, TINY_SHAPE)
+    monkeypatch.setitem(DENSENETS, NARROW, NARROW_SHAPE)
 
 
 @pytest.fixture(autouse=True)

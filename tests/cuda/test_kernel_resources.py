@@ -42,7 +42,7 @@ PTX = """
 
 
 #: The other architectures are measured by the slow tests.
-QUICK = (61, 80)
+QUICK = (80,)
 
 
 @pytest.fixture(scope="module")

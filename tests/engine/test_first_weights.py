@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from support.ladder_models import TINY
+from support.ladder_models import TINY, NarrowLadder, narrow_design
 from support.lean_equals_plain import randomise
 from support.tiny_training import TRAINING_SET, run_training, settings
 
-from ladderseg_fast import LadderDenseNet
+from ladderseg_fast import SegmentationModel
 from ladderseg_fast.data import LabelSet
 from ladderseg_fast.engine import save_checkpoint
 from ladderseg_fast.engine.first_weights import take_what_fits
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.real_use
 
 
 @pytest.fixture
-def model() -> LadderDenseNet:
+def model() -> SegmentationModel:
     """With another number of classes than the training has."""
-    return randomise(LadderDenseNet(TINY, CLASSES + 2))
+    return randomise(NarrowLadder(CLASSES + 2))
 
 
 def learner(source: Path) -> Learner:
@@ -45,7 +45,7 @@ def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in state)
 
 
-def save_whole(kind: str, model: LadderDenseNet, path: Path, checkpoint) -> Path:
+def save_whole(kind: str, model: SegmentationModel, path: Path, checkpoint) -> Path:
     if kind == "checkpoint":
         path = path / "model.pt"
         labels = LabelSet(("a",) * model.num_classes, ((0, 0, 0),) * model.num_classes)
@@ -60,7 +60,7 @@ def save_whole(kind: str, model: LadderDenseNet, path: Path, checkpoint) -> Path
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "safetensors", "state_dict"])
-def test_another_number_of_classes(tmp_path: Path, model: LadderDenseNet, checkpoint, kind: str) -> None:
+def test_another_number_of_classes(tmp_path: Path, model: SegmentationModel, checkpoint, kind: str) -> None:
     """The heads start anew, and are named."""
     source = save_whole(kind, model, tmp_path, checkpoint)
     started = learner(source)
@@ -70,21 +70,21 @@ def test_another_number_of_classes(tmp_path: Path, model: LadderDenseNet, checkp
 
 
 def test_all_fits(tmp_path: Path, checkpoint) -> None:
-    model = randomise(LadderDenseNet(TINY, CLASSES))
+    model = randomise(NarrowLadder(CLASSES))
     started = learner(save_whole("safetensors", model, tmp_path, checkpoint))
     assert len(same_parts(started.model, model)) == 8
     assert started.taken.endswith(f"took {PARTS}, head, aux_head")
 
 
 def test_another_model_on_the_same_backbone(tmp_path: Path, checkpoint) -> None:
-    model = randomise(LadderDenseNet(TINY, CLASSES, auxiliary=False, context="pyramid"))
+    model = randomise(SegmentationModel(narrow_design(auxiliary=False, context="pyramid"), CLASSES))
     started = learner(save_whole("state_dict", model, tmp_path, checkpoint))
     assert same_parts(started.model, model) == ["features", "up1", "up2", "up3", "up4", "head"]
     assert "; new: context (" in started.taken and "aux_head (not there)" in started.taken
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_backbone_alone(tmp_path: Path, model: LadderDenseNet, suffix: str) -> None:
+def test_backbone_alone(tmp_path: Path, model: SegmentationModel, suffix: str) -> None:
     """In torchvision's names, with a classifier."""
     path = tmp_path / f"backbone{suffix}"
     state = {f"features.{name}": tensor for name, tensor in model.features.state_dict().items()}
@@ -95,19 +95,19 @@ def test_backbone_alone(tmp_path: Path, model: LadderDenseNet, suffix: str) -> N
     assert started.taken == f"{path}: took features, an encoder; everything else is new"
 
 
-def test_nothing_fits(tmp_path: Path, model: LadderDenseNet) -> None:
+def test_nothing_fits(tmp_path: Path, model: SegmentationModel) -> None:
     path = tmp_path / "other.pth"
     other = {name: tensor[..., :1] if "conv0" in name else tensor for name, tensor in model.state_dict().items()}
     for state, message in (
         (other, "its encoder is not this model's: of another shape: features.conv0.weight"),
-        ({"fc.weight": torch.ones(3)}, "not weights of tiny: missing: conv0.weight"),
+        ({"fc.weight": torch.ones(3)}, "not weights of narrow: missing: conv0.weight"),
     ):
         torch.save(state, path)
         with pytest.raises(ValueError, match=rf"training\.init_from: .*other\.pth: {message}"):
             learner(path)
 
 
-def test_the_output_names_what_was_taken(tmp_path: Path, model: LadderDenseNet) -> None:
+def test_the_output_names_what_was_taken(tmp_path: Path, model: SegmentationModel) -> None:
     stream = io.StringIO()
     model.save_pretrained(tmp_path / "model.safetensors")
     changes = {"training.init_from": str(tmp_path / "model.safetensors"), "training.steps": 1}
@@ -115,13 +115,13 @@ def test_the_output_names_what_was_taken(tmp_path: Path, model: LadderDenseNet) 
     assert f"model.safetensors: took {PARTS}; new: head (" in stream.getvalue()
 
 
-def test_parts_that_the_model_has_not_are_named(model: LadderDenseNet) -> None:
-    target = LadderDenseNet(TINY, CLASSES + 2)
+def test_parts_that_the_model_has_not_are_named(model: SegmentationModel) -> None:
+    target = NarrowLadder(CLASSES + 2)
     state = model.state_dict() | {"depth.weight": torch.ones(2)}
     assert take_what_fits(target, state, "a.pth") == f"a.pth: took {PARTS}, head, aux_head; not used: depth"
 
 
-def test_an_encoder_without_its_first_convolution(model: LadderDenseNet) -> None:
+def test_an_encoder_without_its_first_convolution(model: SegmentationModel) -> None:
     state = {name: tensor for name, tensor in model.state_dict().items() if name != "features.conv0.weight"}
     with pytest.raises(ValueError, match="a.pth: its encoder is not this model's: missing: features.conv0.weight"):
         take_what_fits(model, state, "a.pth")

@@ -26,7 +26,7 @@ def records(run, kind):
 
 
 def test_loss_falls_and_everything_is_written(run):
-    changes = {"training.steps": 12, "output.evaluate_every": 5, "output.overlays": 2}
+    changes = {"training.steps": 12, "training.learning_rate": 4e-3, "output.evaluate_every": 5, "output.overlays": 2}
     result = run_training(run.path, changes, DrawnOnce(1, seed=0))
     assert result.last_loss < 0.7 * result.first_loss
     assert [evaluation.step for evaluation in result.evaluations] == [5, 10, 12]
@@ -38,7 +38,7 @@ def test_loss_falls_and_everything_is_written(run):
     steps = records(run, "step")
     assert [record["loss"] for record in steps] == result.losses
     assert [record["epoch"] for record in steps][:2] == [2.0, 4.0]
-    assert steps[6]["learning_rate"] == pytest.approx(5e-4 * (1 - 6 / 12) ** 1.5)
+    assert steps[6]["learning_rate"] == pytest.approx(4e-3 * (1 - 6 / 12) ** 1.5)
     for record in steps:
         assert record["peak_memory_bytes"] > 2**20
         assert 0 <= record["data_wait_seconds"] < record["seconds"]

@@ -1,6 +1,7 @@
 """Ladders, images and labels for tests of whole models."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from support.lean_equals_plain import randomise
@@ -9,11 +10,14 @@ from torch import Tensor
 from ladderseg_fast import LadderDenseNet, LadderLoss, LadderOutput, SegmentationModel
 from ladderseg_fast.models.densenets import DenseNet
 from ladderseg_fast.models.design import Design
-from ladderseg_fast.nn import DenseNetFeatures, DenseNetShape
+from ladderseg_fast.nn import DenseNetShape
 
 #: A backbone for tests, small but with every kind of stage; see tests/conftest.py.
 TINY = "tiny"
 TINY_SHAPE = DenseNetShape((1, 2, 1, 2))
+#: The same layers with fewer channels, for what takes long: trainings, the emulator.
+NARROW = "narrow"
+NARROW_SHAPE = DenseNetShape((1, 2, 1, 2), stem_channels=32, growth_rate=8)
 
 CLASSES = 5
 
@@ -25,19 +29,23 @@ def make_model(
     return randomise(LadderDenseNet(backbone, CLASSES, memory=memory), seed).to(dtype)
 
 
-class _NarrowDenseNet(DenseNet):
-    """The layers of the tiny backbone, which add a quarter of its channels."""
+def narrow_design(**choices: Any) -> Design:
+    """That of a ladder on the narrow backbone, with a quarter of the usual channels elsewhere, too."""
+    return Design(DenseNet(NARROW), (4,), width=32, **choices)
 
-    def build(self, in_channels: int, split_blocks: tuple[int, ...], dilated: bool) -> DenseNetFeatures:
-        return DenseNetFeatures(TINY_SHAPE.block_layers, 32, 8, in_channels, split_blocks, dilated)
+
+class NarrowLadder(SegmentationModel):
+    """A ladder that differs from a LadderDenseNet in its width alone."""
+
+    def __init__(self, num_classes: int = 19, memory: str = "lean", **options: Any) -> None:
+        super().__init__(narrow_design(), num_classes, memory, **options)
 
 
 def make_narrow_model(
     memory: str = "lean", dtype: torch.dtype = torch.float64, seed: int = 0, context: str = "dilated"
 ) -> SegmentationModel:
-    """A ladder with a quarter of the channels in most places, for what takes long: the emulator, many steps."""
-    design = Design(_NarrowDenseNet(), (4,), context=context, width=32)
-    return randomise(SegmentationModel(design, CLASSES, memory), seed).to(dtype)
+    """A NarrowLadder, or one with another context layer, whose parameters and running statistics are all different."""
+    return randomise(SegmentationModel(narrow_design(context=context), CLASSES, memory), seed).to(dtype)
 
 
 def in_mode(memory: str) -> Callable[[SegmentationModel, Tensor], LadderOutput]:

@@ -10,14 +10,13 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import torch
-from support.ladder_models import TINY, TINY_SHAPE
+from support.ladder_models import NARROW, NARROW_SHAPE, TINY, TINY_SHAPE, NarrowLadder
 
 from ladderseg_fast.cli.main import main
 from ladderseg_fast.data import Sample, StreetScenes
 from ladderseg_fast.engine import Config, Interrupted, RunDirectory, TrainingResult, load_checkpoint, train
 from ladderseg_fast.engine.config_tables import Layer, build_config
 from ladderseg_fast.engine.learner import Learner
-from ladderseg_fast.models import LadderDenseNet
 from ladderseg_fast.models.registry import CONFIGURATIONS, Configuration
 from ladderseg_fast.nn import DENSENETS
 
@@ -72,8 +71,8 @@ def scenes_drawn_once() -> Iterator[None]:
 
 def register_tiny_model() -> None:
     """Makes create_model(TINY) work in this process."""
-    DENSENETS[TINY] = TINY_SHAPE
-    CONFIGURATIONS[TINY] = Configuration("tiny", LadderDenseNet, {"backbone": TINY})
+    DENSENETS[TINY], DENSENETS[NARROW] = TINY_SHAPE, NARROW_SHAPE
+    CONFIGURATIONS[TINY] = Configuration("tiny", NarrowLadder)
 
 
 def run_command(arguments: list[str], folder: Path) -> None:
