@@ -40,6 +40,10 @@ def test_waiting_threads_sleep() -> None:
     assert sleeps_within(60.0)
 
 
-@pytest.mark.parametrize("choice", [{"OMP_WAIT_POLICY": "passive"}, {"GOMP_SPINCOUNT": "100000"}], ids=str)
+@pytest.mark.parametrize(
+    "choice",
+    [{"OMP_WAIT_POLICY": "passive"}, pytest.param({"GOMP_SPINCOUNT": "100000"}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_a_choice_is_respected(choice: dict[str, str]) -> None:
     assert not sleeps_within(1.5, **choice)

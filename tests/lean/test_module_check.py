@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from support.ladder_models import CLASSES, TINY, in_mode, make_images, make_model
+from support.ladder_models import CLASSES, TINY, NarrowLadder, in_mode, make_images, make_model
 from support.lean_equals_plain import assert_lean_equals_plain, randomise
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
@@ -354,18 +354,18 @@ FOLLOWED = {
     "momentum": setting(f"{LAYER}.norm2", momentum=0.5),
     "cumulative average": setting(f"{LAYER}.norm2", momentum=None),
     "frozen batch norm": lambda model: model.up1.norm.eval(),
-    "no affine": replacing("up1.norm", nn.BatchNorm2d(256, affine=False)),
-    "no running statistics": replacing("up1.norm", nn.BatchNorm2d(256, track_running_stats=False)),
-    "other classes": replacing("head", Head(128, 3)),
-    "head without bias": replacing("head.conv", nn.Conv2d(128, CLASSES, 1, bias=False)),
+    "no affine": replacing("up1.norm", nn.BatchNorm2d(64, affine=False)),
+    "no running statistics": replacing("up1.norm", nn.BatchNorm2d(64, track_running_stats=False)),
+    "other classes": replacing("head", Head(32, 3)),
+    "head without bias": replacing("head.conv", nn.Conv2d(32, CLASSES, 1, bias=False)),
     "another bottleneck": lambda model: [
-        replacing(f"{LAYER}.conv1", nn.Conv2d(48, 20, 1, bias=False))(model),
-        replacing(f"{LAYER}.norm2", nn.BatchNorm2d(20))(model),
-        replacing(f"{LAYER}.conv2", nn.Conv2d(20, 32, 3, padding=1, bias=False))(model),
+        replacing(f"{LAYER}.conv1", nn.Conv2d(20, 5, 1, bias=False))(model),
+        replacing(f"{LAYER}.norm2", nn.BatchNorm2d(5))(model),
+        replacing(f"{LAYER}.conv2", nn.Conv2d(5, 8, 3, padding=1, bias=False))(model),
     ],
     "tied weights": lambda model: setattr(model.up2.conv, "weight", model.up1.conv.weight),
     "ReLU in place": setting(f"{LAYER}.relu1", inplace=True),
-    "a subclass": replacing(f"{LAYER}.conv2", Renamed(128, 32, 3, padding=1, bias=False)),
+    "a subclass": replacing(f"{LAYER}.conv2", Renamed(32, 8, 3, padding=1, bias=False)),
     "parametrization": lambda model: parametrize.register_parametrization(model.up1.conv, "weight", Scaled()),
     "parametrized bias": lambda model: parametrize.register_parametrization(model.head.conv, "bias", Scaled()),
     "parametrized norm": lambda model: parametrize.register_parametrization(model.up1.norm, "weight", Scaled()),
@@ -376,7 +376,7 @@ FOLLOWED = {
 
 @pytest.mark.parametrize("name", FOLLOWED)
 def test_followed_edit(name: str) -> None:
-    model = LadderDenseNet(TINY, CLASSES)
+    model = NarrowLadder(CLASSES)
     FOLLOWED[name](model)
     model = randomise(model.double())
     images = [[make_images(4, 64, 96, seed=seed)] for seed in range(2)]

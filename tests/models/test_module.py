@@ -8,22 +8,22 @@ import threading
 import pytest
 import torch
 from support.comparison import assert_near, assert_same_bits
-from support.ladder_models import make_images, make_labels, make_model, training_loss
+from support.ladder_models import make_images, make_labels, make_narrow_model, training_loss
 from torch import Tensor
 
-from ladderseg_fast import LadderDenseNet, LadderLoss
+from ladderseg_fast import SegmentationModel, LadderLoss
 
 SIZE = (4, 64, 64)
 
 
-def gradients(model: LadderDenseNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def gradients(model: SegmentationModel, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Gradients of one step; running statistics stay what they were."""
     model = copy.deepcopy(model)
     training_loss(model, images, labels).backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def assert_equal_models(a: LadderDenseNet, b: LadderDenseNet) -> None:
+def assert_equal_models(a: SegmentationModel, b: SegmentationModel) -> None:
     assert a.memory == b.memory
     assert a.training == b.training
     for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
@@ -33,7 +33,7 @@ def assert_equal_models(a: LadderDenseNet, b: LadderDenseNet) -> None:
         assert_same_bits(x, y, name)
 
 
-def plain_twin(model: LadderDenseNet) -> LadderDenseNet:
+def plain_twin(model: SegmentationModel) -> SegmentationModel:
     """The plain model with the same numbers."""
     plain = copy.deepcopy(model)
     plain.memory = "plain"
@@ -41,7 +41,7 @@ def plain_twin(model: LadderDenseNet) -> LadderDenseNet:
 
 
 def test_deepcopy() -> None:
-    model = make_model()
+    model = make_narrow_model()
     model(make_images(*SIZE))  # a model that has worked holds more than its parameters
     twin = copy.deepcopy(model)
     assert_equal_models(model, twin)
@@ -52,23 +52,23 @@ def test_deepcopy() -> None:
 
 
 def test_pickle() -> None:
-    model = make_model()
+    model = make_narrow_model()
     model(make_images(*SIZE))
     assert_equal_models(pickle.loads(pickle.dumps(model)), model)
 
 
 def test_save_and_load() -> None:
-    model = make_model()
+    model = make_narrow_model()
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
-    other = make_model(seed=1)
+    other = make_narrow_model(seed=1)
     other.load_state_dict(torch.load(file, weights_only=True))
     assert_equal_models(other, model)
 
 
 def test_to_dtype() -> None:
-    model = make_model(dtype=torch.float32)
+    model = make_narrow_model(dtype=torch.float32)
     images = make_images(*SIZE, torch.float32)
     assert model(images).logits.dtype == torch.float32
     model = model.to(torch.float64)
@@ -78,7 +78,7 @@ def test_to_dtype() -> None:
 
 def test_zero_grad_and_accumulation() -> None:
     """Two backward passes add up; zero_grad starts anew. Batch norm is frozen, so both passes are alike."""
-    model = make_model().eval()
+    model = make_narrow_model().eval()
     batches = [(make_images(2, 64, 96, seed=s), make_labels(2, 64, 96, seed=s)) for s in (1, 2)]
     separate = [gradients(model, *batch) for batch in batches]
     for batch in batches:
@@ -95,7 +95,7 @@ def test_zero_grad_and_accumulation() -> None:
 
 def test_large_batch_is_the_sum_of_small_ones() -> None:
     """With frozen batch norm: what gradient accumulation relies on."""
-    model = make_model().eval()
+    model = make_narrow_model().eval()
     images = make_images(4, 64, 96)
     model(images).logits.sum().backward()
     whole = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -107,7 +107,7 @@ def test_large_batch_is_the_sum_of_small_ones() -> None:
 
 
 def test_no_grad() -> None:
-    model = make_model()
+    model = make_narrow_model()
     images = make_images(*SIZE)
     expected = copy.deepcopy(model)(images)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def test_no_grad() -> None:
 
 def test_two_models_interleaved() -> None:
     """Forward of one, forward of the other, then their backward passes in either order."""
-    first, second = make_model(seed=1), make_model(seed=2).eval()
+    first, second = make_narrow_model(seed=1), make_narrow_model(seed=2).eval()
     batches = [(make_images(*SIZE, seed=s), make_labels(*SIZE, seed=s)) for s in (1, 2)]
     expected = [gradients(model, *batch) for model, batch in zip((first, second), batches)]
     losses = [training_loss(model, *batch) for model, batch in zip((first, second), batches)]
@@ -134,7 +134,7 @@ def test_two_models_interleaved() -> None:
 
 
 def test_two_passes_of_one_model_interleaved() -> None:
-    model = make_model().eval()
+    model = make_narrow_model().eval()
     batches = [(make_images(2, 64, s, seed=s), make_labels(2, 64, s, seed=s)) for s in (64, 97, 130)]
     expected = [gradients(model, *batch) for batch in batches]
     losses = [training_loss(model, *batch) for batch in batches]
@@ -149,7 +149,7 @@ def test_two_passes_of_one_model_interleaved() -> None:
 def test_several_threads(shared: bool) -> None:
     """Steps that run at once in several threads compute what they compute one after the other."""
     count = 4
-    models = [make_model(seed=0 if shared else i).eval() for i in range(count)]
+    models = [make_narrow_model(seed=0 if shared else i).eval() for i in range(count)]
     if shared:
         models = models[:1] * count
     batches = [(make_images(1, 64, 64 + 16 * i, seed=i), make_labels(1, 64, 64 + 16 * i, seed=i)) for i in range(count)]
@@ -177,7 +177,7 @@ def test_several_threads(shared: bool) -> None:
 
 
 def test_hooks_of_the_model() -> None:
-    model = make_model()
+    model = make_narrow_model()
     images = make_images(*SIZE).requires_grad_()
     seen = []
     model.register_forward_pre_hook(lambda module, inputs: seen.append("pre"))
@@ -188,7 +188,7 @@ def test_hooks_of_the_model() -> None:
 
 
 def test_hooks_of_parameters() -> None:
-    model = make_model()
+    model = make_narrow_model()
     seen = []
     for name, parameter in model.named_parameters():
         parameter.register_hook(lambda gradient, name=name: seen.append((name, gradient.shape)))
@@ -199,7 +199,7 @@ def test_hooks_of_parameters() -> None:
 def test_functional_call() -> None:
     """torch.func.functional_call puts other parameters and buffers in: the step uses them and leaves its own alone."""
     images, labels = make_images(*SIZE), make_labels(*SIZE)
-    model, other = make_model(seed=1), make_model(seed=2)
+    model, other = make_narrow_model(seed=1), make_narrow_model(seed=2)
     expected = gradients(other, images, labels)
     before = copy.deepcopy(model.state_dict())
     state = {name: tensor.detach().clone() for name, tensor in other.state_dict().items()}
@@ -219,7 +219,7 @@ def test_functional_call() -> None:
 
 def test_parameter_groups() -> None:
     """Another learning rate for the backbone, none for a frozen part."""
-    model = make_model()
+    model = make_narrow_model()
     model.features.conv0.requires_grad_(False)
     before = copy.deepcopy(model.state_dict())
     backbone = [p for p in model.features.parameters() if p.requires_grad]
@@ -234,7 +234,7 @@ def test_parameter_groups() -> None:
 
 def test_modified_parameter_is_noticed() -> None:
     """An optimiser's step between forward and backward would make gradients wrong; PyTorch refuses, and so do we."""
-    model = make_model()
+    model = make_narrow_model()
     loss = training_loss(model, make_images(*SIZE), make_labels(*SIZE))
     with torch.no_grad():
         model.features.denseblock2.denselayer1.conv1.weight.mul_(2.0)
@@ -243,7 +243,7 @@ def test_modified_parameter_is_noticed() -> None:
 
 
 def test_second_backward() -> None:
-    model = make_model()
+    model = make_narrow_model()
     loss = training_loss(model, make_images(*SIZE), make_labels(*SIZE))
     loss.backward(retain_graph=True)
     first = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
@@ -255,7 +255,7 @@ def test_second_backward() -> None:
 
 
 def test_same_bits_every_time() -> None:
-    model = make_model(dtype=torch.float32)
+    model = make_narrow_model(dtype=torch.float32)
     images, labels = make_images(*SIZE, torch.float32), make_labels(*SIZE)
     first = gradients(model, images, labels)
     for _ in range(2):

@@ -111,7 +111,8 @@ class TestRegisteredModel:
 @of_each_depth
 @pytest.mark.usefixtures("depth")
 class TestLayers:
-    @pytest.mark.parametrize("mode", ["train", "eval"])
+    # In evaluation the statistics are those of test_frozen_bn.
+    @pytest.mark.parametrize("mode", ["train", pytest.param("eval", marks=pytest.mark.slow)])
     def test_lean_equals_plain(self, name: str, mode: str) -> None:
         model = make(name)
         set_mode(model, mode)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from support.ladder_models import CLASSES, TINY, TINY_SHAPE, make_images, make_labels
+from support.ladder_models import CLASSES, NARROW_SHAPE, TINY, make_images, make_labels
 from support.lean_equals_plain import away_from_kinks, randomise
 from support.reference_batch_norm import use_reference
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from ladderseg_fast import LadderLoss, SegmentationModel
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
 from ladderseg_fast.models.densenets import DenseNet
 from ladderseg_fast.models.design import Design
-from ladderseg_fast.nn import DENSENETS, RESNETS, Bottleneck, DenseNetShape, ResNetShape
+from ladderseg_fast.nn import DENSENETS, RESNETS, Bottleneck, ResNetShape
 
 #: Everything in strips, or made again.
 SMALL = MemoryPlan(
@@ -85,7 +85,7 @@ class Training:
 
     def make(self) -> SegmentationModel:
         """The model that all processes begin with, in training mode."""
-        DENSENETS[TINY] = DenseNetShape(TINY_SHAPE.block_layers, stem_channels=32, growth_rate=8)
+        DENSENETS[TINY] = NARROW_SHAPE
         RESNETS[TINY] = ResNetShape(_Narrow, (2, 1, 1, 2))
         model = randomise(self.model(backbone=TINY, num_classes=CLASSES, memory=self.memory, **self.options))
         away_from_kinks(model).to(self.dtype)  # rounding grows from step to step
