@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 from support.compiled import kept_file
-from support.kernel_images import kept_compile
+from support.kernel_images import QUICK, kept_compile
 
 from ladderseg_fast.cuda import images, kernel_sources, nvrtc
 
@@ -39,10 +39,6 @@ PTX = """
 )
 {
 """
-
-
-#: The other architectures are measured by the slow tests.
-QUICK = (80,)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from support.comparison import assert_near, assert_same_bits
 from support.ladder_models import make_images, make_labels, make_narrow_model, training_loss
 from torch import Tensor
 
-from ladderseg_fast import SegmentationModel, LadderLoss
+from ladderseg_fast import LadderLoss, SegmentationModel
 
 SIZE = (4, 64, 64)
 

@@ -83,7 +83,12 @@ def of_each_case(mutations: Sequence[Mutation]) -> pytest.MarkDecorator:
 
 
 def of_each_mutation(mutations: Sequence[Mutation]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("mutation", mutations, ids=str)
+    """Parametrises a test by mutations, of which only every fourth is not slow: each is a compilation."""
+    values = [
+        pytest.param(mutation, marks=() if number % 4 == 0 else pytest.mark.slow)
+        for number, mutation in enumerate(mutations)
+    ]
+    return pytest.mark.parametrize("mutation", values, ids=str)
 
 
 def check_as_it_is(case: Case) -> None:
@@ -111,11 +116,15 @@ def mutated(mutation: Mutation, directory: Path) -> Path:
     """The kernels' sources with the mistake, in `directory`, which does not exist."""
     kernel_sources.copy(images.sources(), directory)
     path = directory / mutation.file
-    text = path.read_text()
+    path.write_text(mistaken(mutation, path.read_text()))
+    return directory
+
+
+def mistaken(mutation: Mutation, text: str) -> str:
+    """The mutation's file, of which `text` is the content, with the mistake."""
     count = text.count(mutation.snippet)
     assert count == 1, f"{mutation.name}: {mutation.file} has the snippet {count} times: adapt the mutation"
-    path.write_text(text.replace(mutation.snippet, mutation.replacement))
-    return directory
+    return text.replace(mutation.snippet, mutation.replacement)
 
 
 class ProductStatistics(test_bn_relu_conv1x1.TestBnReluConv1x1):
