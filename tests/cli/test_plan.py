@@ -74,10 +74,10 @@ def test_type_without_kernels(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_largest_batch(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*TINY_STEP, "--budget", "80MB", "--max-batch"]) == 0
+    assert main([*TINY_STEP, "--budget", "40MB", "--max-batch"]) == 0
     found = int(re.search(r"(\d+) x 64x128", capsys.readouterr().out)[1])
     assert found >= 2
-    assert main([*TINY_STEP[:-1], str(2 * found), "--budget", "80MB"]) == 2
+    assert main([*TINY_STEP[:-1], str(2 * found), "--budget", "40MB"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_absurd_steps_end_in_one_line(options: list[str], message: str, capsys: 
 
 @pytest.mark.real_use
 def test_largest_batch_of_images_of_which_one_is_too_little(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["plan", "--model", TINY, "--size", "64x64", "--budget", "80MB", "--max-batch"]
+    options = ["plan", "--model", TINY, "--size", "64x64", "--budget", "40MB", "--max-batch"]
     assert main(options) == 0
     assert int(re.search(r"(\d+) x 64x64", capsys.readouterr().out)[1]) >= 2
 

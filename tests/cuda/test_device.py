@@ -24,10 +24,10 @@ from ladderseg_fast import LadderDenseNet, ops
 
 DEVICE = "cuda"
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: torch.cuda.is_available() is False"),
-]
+pytestmark = pytest.mark.cuda
+
+if not torch.cuda.is_available():
+    pytest.skip("no CUDA device: torch.cuda.is_available() is False", allow_module_level=True)
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 TRAINING_DTYPES = ("float16", "bfloat16")

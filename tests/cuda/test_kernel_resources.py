@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 from support.compiled import kept_file
-from support.kernel_images import QUICK, kept_compile
+from support.kernel_images import kept_compile
 
 from ladderseg_fast.cuda import images, kernel_sources, nvrtc
 
@@ -53,18 +53,14 @@ def occupancy(program: ModuleType) -> ModuleType:
     return importlib.import_module("occupancy")
 
 
-@pytest.fixture(scope="module", params=[*QUICK, pytest.param("others", marks=pytest.mark.slow)])
-def resources(request: pytest.FixtureRequest, program: ModuleType) -> list:
+@pytest.fixture(scope="module")
+def resources(program: ModuleType) -> list:
     """All kernels of this package, on architectures that the compiler here knows; measured once for these sources."""
     try:
         compiler = nvrtc.open_nvrtc()
     except nvrtc.NvrtcNotFound as error:
         pytest.skip(str(error))
-    others = [number for number in program.ARCHITECTURES if number not in QUICK]
-    wanted = others if request.param == "others" else [request.param]
-    known = [number for number in wanted if number in compiler.architectures]
-    if not known:
-        pytest.skip(f"{compiler.name} compiles for none of {wanted}")
+    known = [number for number in program.ARCHITECTURES if number in compiler.architectures]
 
     def write(path: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -125,11 +121,13 @@ def test_kernel_of_some_architectures_only(program):
     assert rows["two_float32"] == "| two_float32 | 128 | 0 | - | 64, 67% |"
 
 
+@pytest.mark.slow
 def test_no_kernel_spills(resources, program):
     assert resources
     assert program.obstacles(resources) == []
 
 
+@pytest.mark.slow
 def test_table_is_true(resources, program):
     text = DOCUMENT.read_text()
     documented_compiler, here = re.search(r"Compiler: (NVRTC [\d.]+)\.", text)[1], nvrtc.open_nvrtc().name

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from emulator.library import build_library
 from support.compiled import kept_file
-from support.kernel_images import QUICK, compiled_image
+from support.kernel_images import compiled_image
 
 from ladderseg_fast.cuda import images, kernel_sources, nvrtc
 from ladderseg_fast.ops.backend import EmulatedCuda
@@ -79,9 +79,7 @@ def ptx(
     number = f"{architecture[0]}{architecture[1]}"
     if compiler == "nvcc":
         return _ptx_by_nvcc(name, number, directory or images.sources())
-    # One compilation for all tests, where others look at the machine code.
-    kind = "cubin" if directory is None and int(number) in QUICK else "ptx"
-    return compiled_image(name, f"sm_{number}", directory, kind).ptx.encode()
+    return compiled_image(name, f"sm_{number}", directory, "ptx").ptx.encode()
 
 
 def _ptx_by_nvcc(name: str, number: str, directory: Path) -> bytes:

@@ -95,6 +95,10 @@ class TestRegisteredModel:
             assert output.aux.shape == (n, CLASSES, height // auxiliary, width // auxiliary)
         assert model.min_size == (auxiliary or (64 if main == 4 else main))
 
+
+@of_each_depth
+@pytest.mark.usefixtures("depth")
+class TestLayers:
     def test_trains_at_odd_sizes(self, name: str) -> None:
         """The loss and every gradient are finite, and no parameter is without one."""
         model = make(name, torch.float32).train()
@@ -107,10 +111,6 @@ class TestRegisteredModel:
             assert parameter.grad is not None and parameter.grad.isfinite().all(), parameter_name
         assert model.predict(images).shape == (2, height, width)
 
-
-@of_each_depth
-@pytest.mark.usefixtures("depth")
-class TestLayers:
     # In evaluation the statistics are those of test_frozen_bn.
     @pytest.mark.parametrize("mode", ["train", pytest.param("eval", marks=pytest.mark.slow)])
     def test_lean_equals_plain(self, name: str, mode: str) -> None:

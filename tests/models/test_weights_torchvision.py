@@ -49,7 +49,13 @@ def compare(encoder: nn.Module, network: nn.Module, names: dict[str, str]) -> No
             assert torch.equal(actual, expected), f"{name}, {dtype}: differs by {(actual - expected).abs().max()}"
 
 
-@pytest.mark.parametrize("architecture", ["densenet121", "densenet161", "densenet169", "densenet201"])
+def some_slow(architectures: Iterable[str]) -> list[object]:
+    """Those that differ from others in nothing but their depth are slow."""
+    deeper = ("densenet169", "densenet201", "resnet34", "resnet101", "resnet152")
+    return [pytest.param(name, marks=pytest.mark.slow if name in deeper else ()) for name in architectures]
+
+
+@pytest.mark.parametrize("architecture", some_slow(["densenet121", "densenet161", "densenet169", "densenet201"]))
 def test_torchvisions_densenet(tmp_path: Path, architecture: str) -> None:
     torchvision = torchvision_networks.torchvision()
     network = randomise(torchvision.models.get_model(architecture, weights=None))
@@ -76,7 +82,7 @@ def test_split_of_the_fourth_block(tmp_path: Path) -> None:
     assert torch.equal(last.conv2.weight, theirs.conv2.weight)
 
 
-@pytest.mark.parametrize("architecture", RESNETS)
+@pytest.mark.parametrize("architecture", some_slow(RESNETS))
 def test_torchvisions_resnet(tmp_path: Path, architecture: str) -> None:
     torchvision = torchvision_networks.torchvision()
     network = randomise(torchvision.models.get_model(architecture, weights=None))

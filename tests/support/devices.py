@@ -71,13 +71,14 @@ def in_turn(argument: str, count: int) -> pytest.MarkDecorator:
 def is_left_out(test: pytest.Function, names: list[str]) -> bool:
     """Whether these values are left to another of the devices `names`, or by in_turn to the CPU.
 
-    Of several architectures that take a dtype, each has its share of the shapes or sizes: every two of architecture,
-    dtype and shape meet.
+    Of several architectures that take a dtype, each has its share of the shapes, sizes or layouts: every two of
+    architecture, dtype and shape meet.
     """
     if not hasattr(test, "callspec"):  # it has no parameters
         return False
     values, numbers = test.callspec.params, test.callspec.indices
-    device, shape = values.get("device", CPU), numbers.get("shape", numbers.get("size"))
+    device = values.get("device", CPU)
+    shape = next((numbers[name] for name in ("shape", "size", "layout") if name in numbers), None)
     if device == CPU or shape is None or "map_dtype" not in values:
         return False
     dtype = FLOATING_POINT.index(values["map_dtype"])

@@ -14,9 +14,6 @@ from ladderseg_fast.cuda import images, kernel_sources, nvrtc
 #: With this, the assembler's report is in the log of a compilation to machine code.
 REPORT = "--ptxas-options=-v"
 
-#: Architectures of whose kernels the default tests look at the machine code; the slow tests look at the others'.
-QUICK = (80,)
-
 _INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', flags=re.MULTILINE)
 _compile = nvrtc.compile
 
@@ -24,8 +21,7 @@ _compile = nvrtc.compile
 def compiled_image(name: str, architecture: str, directory: Path | None = None, kind: str = "cubin") -> nvrtc.Compiled:
     """The image `name` for "sm_80", of the package's sources or those in `directory`, with line information.
 
-    Of the kind "cubin" it has all that tests ask for: PTX, machine code and the assembler's report. "ptx" is done
-    sooner, by a third.
+    Of the kind "cubin" it has machine code and the assembler's report besides PTX, which takes half as long again.
     """
     directory = directory or images.sources()
     operator, element = kernel_sources.operator_and_element(name)
