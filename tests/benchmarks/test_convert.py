@@ -31,6 +31,7 @@ def benchmark_copy(tmp_path: Path) -> Path:
     return Path(folder)
 
 
+@pytest.mark.slow
 def test_methods_are_compared(benchmark_copy: Path) -> None:
     # Large enough that maps, and not what else a process takes, decide about its peak.
     finished = run(benchmark_copy, "160x160", "--networks", "torchvision-densenet121", "--record")

@@ -197,6 +197,7 @@ def test_ours_moves_a_third_of_what_plain_moves(roofline: SimpleNamespace) -> No
     assert ours < plain / 3
 
 
+@pytest.mark.slow
 def test_the_report_has_all_devices(roofline: SimpleNamespace) -> None:
     finished = run_script(BENCHMARKS / "roofline.py", *"--size 64x64 --dtype float16".split())
     assert finished.returncode == 0, finished.stderr

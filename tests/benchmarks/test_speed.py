@@ -49,6 +49,7 @@ def test_training_and_prediction_are_timed(tmp_path: Path) -> None:
     assert "tcmalloc was not found" in finished.stdout
 
 
+@pytest.mark.slow
 def test_an_allocator_that_cannot_be_loaded_is_a_failure() -> None:
     options = "--tasks prediction --methods plain --repeats 1 --tcmalloc /no/such.so"
     finished = run("speed.py", *options.split())

@@ -183,7 +183,7 @@ def test_nvcc_compiles_the_toy(tmp_path, build_images, kernels):
 
 @pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.slow) for first in (1, 2))])
 def test_nvcc_compiles_every_operator(first, tmp_path, build_images, monkeypatch):
-    """Every third from the `first`, each for one type of elements, in turn, and the newest of all usual architectures."""
+    """Every third from the `first`, each for one type of elements, in turn, and the newest usual architecture."""
     path = build_images.find_nvcc()
     if path is None:
         pytest.skip("there is no nvcc")
