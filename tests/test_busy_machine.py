@@ -40,9 +40,10 @@ def test_waiting_threads_sleep() -> None:
     assert sleeps_within(60.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "choice",
-    [{"OMP_WAIT_POLICY": "passive"}, pytest.param({"GOMP_SPINCOUNT": "100000"}, marks=pytest.mark.slow)],
+    [{"OMP_WAIT_POLICY": "passive"}, {"GOMP_SPINCOUNT": "100000"}],
     ids=str,
 )
 def test_a_choice_is_respected(choice: dict[str, str]) -> None:

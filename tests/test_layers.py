@@ -13,7 +13,7 @@ PACKAGE = "ladderseg_fast"
 
 #: Folders and files of the package, lowest first: no line imports what stands in a later one.
 LAYERS = (
-    ("_core", "_openmp", "_shadowing", "_version", "atomic_file", "tensor_digest", "torch_archive"),
+    ("_core", "_openmp", "_shadowing", "_version", "atomic_file", "shortened", "tensor_digest", "torch_archive"),
     ("_instruction_set", "cuda"),
     ("ops",),
     ("nn",),

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..shortened import shortened
 from .label_colours import LabelColours
 from .label_set import IGNORE_INDEX, LabelSet
 from .label_values import LabelValues
@@ -103,8 +104,7 @@ def _is_list_of(kind: type, value: object) -> bool:
 
 def _shown(value: object) -> str:
     """`value` as it is quoted in a message: its beginning, if it is long."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return shortened(repr(value), _LONGEST)
 
 
 def _is_int(value: object) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._version import __version__
+from ..shortened import shortened
 from .config import Config, setting_types
 from .git_revision import GitRevision
 
@@ -135,8 +136,7 @@ def _check_name(source: str, name: str, known: Sequence[str], what: str, prefix:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; is {prefix}{close[0]} meant?" if close else f"; there are {', '.join(known)}"
-        shown = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
-        raise ValueError(f"{source}: unknown {what} {prefix}{shown}{hint}")
+        raise ValueError(f"{source}: unknown {what} {prefix}{shortened(name, _LONGEST)}{hint}")
 
 
 def _parse_value(text: str) -> object:
@@ -200,7 +200,7 @@ def _shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_shown, value))}]"
     text = _toml(value) if isinstance(value, bool | int | float | str) else str(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return shortened(text, _LONGEST)
 
 
 def _toml(value: object) -> str:

@@ -2,6 +2,8 @@
 
 import re
 
+from ..shortened import shortened
+
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 
@@ -20,8 +22,7 @@ def parse_bytes(text: str | int) -> int:
         raise ValueError(f"expected a size of memory such as 8GiB or 900MB, got {text!r}")
     number = float(match[1]) * _UNITS[match[2].upper()]
     if number >= _TOO_LARGE:
-        shown = str(text) if len(str(text)) <= 30 else f"{str(text)[:30]}..."
-        raise ValueError(f"a size of memory must be below 8 EiB, got {shown}")
+        raise ValueError(f"a size of memory must be below 8 EiB, got {shortened(str(text), 30)}")
     size = int(number)
     if size < 1:
         raise ValueError(f"a size of memory must be positive, got {text!r}")

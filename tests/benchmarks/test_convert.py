@@ -9,6 +9,8 @@ import pytest
 from support import torchvision_networks
 from support.benchmark_scripts import run_benchmark
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 STEP_OPTIONS = "--batch 2 --threads 1 --warmup 1 --steps 1 --repeats 1 --size".split()
 
@@ -31,7 +33,6 @@ def benchmark_copy(tmp_path: Path) -> Path:
     return Path(folder)
 
 
-@pytest.mark.slow
 def test_methods_are_compared(benchmark_copy: Path) -> None:
     # Large enough that maps, and not what else a process takes, decide about its peak.
     finished = run(benchmark_copy, "160x160", "--networks", "torchvision-densenet121", "--record")

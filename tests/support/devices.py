@@ -69,24 +69,29 @@ def in_turn(argument: str, count: int) -> pytest.MarkDecorator:
 
 
 def is_left_out(test: pytest.Function, names: list[str]) -> bool:
-    """Whether these values are left to another of the devices `names`, or by in_turn to the CPU.
-
-    Of several architectures that take a dtype, each has its share of the shapes, sizes or layouts: every two of
-    architecture, dtype and shape meet.
-    """
+    """Whether a device, a dtype of maps and a shape, size or layout are left to another of the devices `names`."""
     if not hasattr(test, "callspec"):  # it has no parameters
         return False
     values, numbers = test.callspec.params, test.callspec.indices
-    device = values.get("device", CPU)
     shape = next((numbers[name] for name in ("shape", "size", "layout") if name in numbers), None)
-    if device == CPU or shape is None or "map_dtype" not in values:
+    if values.get("device", CPU) == CPU or shape is None or "map_dtype" not in values:
         return False
-    dtype = FLOATING_POINT.index(values["map_dtype"])
+    number = FLOATING_POINT.index(values["map_dtype"]) + shape
+    return _left_to_the_cpu(test, number) or _left_to_another_architecture(test, names, number)
+
+
+def _left_to_the_cpu(test: pytest.Function, number: int) -> bool:
+    """By in_turn."""
     mark = test.get_closest_marker("in_turn")
-    if mark is not None:
-        argument, count = mark.args
-        if (dtype + shape + numbers[argument]) % count != 0:
-            return True
+    if mark is None:
+        return False
+    argument, count = mark.args
+    return (number + test.callspec.indices[argument]) % count != 0
+
+
+def _left_to_another_architecture(test: pytest.Function, names: list[str], number: int) -> bool:
+    """Of several that take the dtype each has its share: every two of architecture, dtype and shape meet."""
+    values = test.callspec.params
     kinds = [each.args[0] for each in test.iter_markers("devices")]
     sharing = [
         name
@@ -95,7 +100,7 @@ def is_left_out(test: pytest.Function, names: list[str]) -> bool:
         and all(_is_of_kind(name, kind) for kind in kinds)
         and values["map_dtype"] in _of_maps(name, names)
     ]
-    return (dtype + shape + sharing.index(device)) % len(sharing) != 0
+    return (number + sharing.index(values["device"])) % len(sharing) != 0
 
 
 def _of_maps(name: str, names: list[str]) -> list[torch.dtype]:

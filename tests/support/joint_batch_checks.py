@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from support.joint_training import SMALL, Training, compared, train
+from support.joint_training import SMALL, Training, compared, narrow_resnet_ladder, train
 from support.ladder_models import make_images
 from support.lean_equals_plain import away_from_kinks, randomise
 from support.other_densenets import torchvision_densenet
@@ -18,7 +18,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from ladderseg_fast import LadderResNet, SegmentationModel, convert, lean
+from ladderseg_fast import SegmentationModel, convert, lean
 from ladderseg_fast.engine.class_weights import median_frequency_weights
 from ladderseg_fast.engine.distributed import World
 from ladderseg_fast.lean import program
@@ -63,7 +63,7 @@ JOINT = {
     "four": (4, _LONG),
     "pair": (2, replace(_LONG, sizes=((1, 64, 128),))),
     "pair in float32": (2, replace(_LONG, dtype=torch.float32, sizes=((1, 128, 128),))),
-    "pair on a ResNet": (2, replace(_LONG, model=LadderResNet, sizes=((1, 64, 128),))),
+    "pair on a ResNet": (2, replace(_LONG, model=narrow_resnet_ladder, sizes=((1, 64, 128),))),
 }
 
 #: Trainings by four processes, lean and plain.
@@ -83,7 +83,7 @@ PAIRS = {
     "encoder alone": replace(_LARGER, synchronised=("features",)),
     "encoder alone is not": replace(_LARGER, synchronised=("context",), edit=place),
     "pyramid": replace(_UNEQUAL, options={"context": "pyramid"}),
-    "ResNet": replace(_UNEQUAL, model=LadderResNet),
+    "ResNet": replace(_UNEQUAL, model=narrow_resnet_ladder),
     "accumulation": replace(_UNEQUAL, accumulate=2),
 }
 

@@ -16,6 +16,7 @@ from ladderseg_fast import LadderLoss, SegmentationModel
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
 from ladderseg_fast.models.densenets import DenseNet
 from ladderseg_fast.models.design import Design
+from ladderseg_fast.models.resnets import ResNet
 from ladderseg_fast.nn import DENSENETS, RESNETS, Bottleneck, ResNetShape
 
 #: Everything in strips, or made again.
@@ -44,6 +45,10 @@ def narrow_ladder(
 ) -> SegmentationModel:
     """A ladder with a quarter of the usual channels after the encoder."""
     return SegmentationModel(Design(DenseNet(backbone), (4,), context=context, width=32), num_classes, memory)
+
+
+def narrow_resnet_ladder(backbone: str, num_classes: int, memory: str | MemoryPlan) -> SegmentationModel:
+    return SegmentationModel(Design(ResNet(backbone), (4,), width=32), num_classes, memory)
 
 
 #: Most elements of a tensor that are kept for comparison, evenly spread.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...models.weights import MissingPackageError
+from ...shortened import shortened
 from .array_windows import ArrayWindows
 from .windows import check_window
 
@@ -30,7 +31,8 @@ class ZarrWindows(ArrayWindows):
             raise
         except Exception as error:  # every codec has errors of its own
             where = f"rows {top} to {bottom}, columns {left} to {right}"
-            raise OSError(f"{self.name}: cannot read the chunks of {where} ({_beginning(error)})") from error
+            reason = shortened(str(error), _LONGEST)
+            raise OSError(f"{self.name}: cannot read the chunks of {where} ({reason})") from error
 
 
 def is_zarr(path: Path) -> bool:
@@ -55,15 +57,10 @@ def zarr_windows(path: Path) -> ZarrWindows:
     try:
         found: Any = zarr.open(str(path), mode="r")
     except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise OSError(f"{path}: cannot read the Zarr array ({_beginning(error)})") from error
+        raise OSError(f"{path}: cannot read the Zarr array ({shortened(str(error), _LONGEST)})") from error
     if not hasattr(found, "dtype"):
         raise ValueError(f"{path}: a Zarr group, where one array is expected: name the array in it, such as {path}/0")
     if math.prod(found.chunks) > _LARGEST:
         sides = "x".join(map(str, found.chunks))
         raise ValueError(f"{path}: its chunks of {sides} values are too large to be decoded as a whole")
     return ZarrWindows(found, str(path))
-
-
-def _beginning(error: Exception) -> str:
-    text = str(error)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
