@@ -26,14 +26,14 @@ def compiled_image(name: str, architecture: str, directory: Path | None = None, 
     directory = directory or images.sources()
     operator, element = kernel_sources.operator_and_element(name)
     source = directory / f"{operator}.cu"
-    options = [REPORT, "-lineinfo"] if kind == "cubin" else []
+    options = ["-lineinfo", *([REPORT] if kind == "cubin" else [])]
 
     def write(path: Path) -> None:
         compiled = _compile(source, directory, element, architecture, kind, options)
         facts = dataclasses.asdict(compiled) | {"image": base64.b64encode(compiled.image).decode()}
         path.write_text(json.dumps(facts))
 
-    facts = [name, architecture, kind, nvrtc.open_nvrtc().name, Path(nvrtc.__file__).read_bytes()]
+    facts = [name, architecture, kind, *options, nvrtc.open_nvrtc().name, Path(nvrtc.__file__).read_bytes()]
     file = kept_file(f"{name}.image", [*facts, *_included(source.name, kernel_sources.files(directory))], write)
     found = json.loads(file.read_text())
     return nvrtc.Compiled(**found | {"image": base64.b64decode(found["image"])})
