@@ -27,7 +27,7 @@ constexpr int64_t kMemberChannels = 128;
 // Weight gradient: at each point the product of the transformed input tiles and the transformed gradient, summed over
 // all blocks, and transformed back to 3x3 at the end. Data gradient: the convolution of the gradient with the mirrored
 // filter, one panel of input channels at a time, masked and written while the panel's products are still in cache.
-template <class Filter, class T, bool corrected>
+template <class Filter, class T>
 struct Conv3x3Backward {
   using Real = RealOf<T>;
   using Block = RegisterBlock<T>;
@@ -42,7 +42,7 @@ struct Conv3x3Backward {
   const int64_t weight_rows;    // channels, rounded up to whole register blocks
   const TileGrid grid;
   const NormalisedSource<T> source;
-  const GradientSource<T, corrected> gradient;
+  const bool corrected;        // whether the gradient of the output is corrected when it is read
   const int64_t block;         // tiles at a time of the data gradient
   const int64_t weight_block;  // and of the weight gradient, a multiple of the former
   const int64_t blended_stride;
@@ -71,7 +71,7 @@ struct Conv3x3Backward {
         weight_rows(round_up<int64_t>(channels, kWeightRows)),
         grid(tiles),
         source{args.input, args.norm},
-        gradient(args.grad_output),
+        corrected(args.grad_output.input.data),
         block(block_tiles<T, Filter>(outputs)),
         weight_block(args.grad_weight ? tiles_of_weight_gradient() : block),
         blended_stride(output_panels * weight_block * columns + kTilePadding),
@@ -97,6 +97,15 @@ struct Conv3x3Backward {
     return fitting < block ? block : fitting;
   }
 
+  // Calls body(source) with the source of the gradient of the output.
+  template <class Body>
+  LADDERSEG_INLINE void with_gradient(const Body& body) const {
+    if (corrected)
+      body(GradientSource<T, true>(args.grad_output));
+    else
+      body(GradientSource<T, false>(args.grad_output));
+  }
+
   // Packs the mirrored filters, transformed, for the output channels `mine`.
   void pack(char* scratch, Range mine) const {
     for (int64_t c = 0; c < channels; c += columns)
@@ -119,11 +128,13 @@ struct Conv3x3Backward {
 
   // Adds the sums over tiles [first, first + count) for the input channels `mine`, which begin with a slice.
   void add_weight_gradient(char* base, Real* weight_sums, int64_t first, int64_t count, Range mine) const {
-    for_each_run(grid, first, count, [&](const TileRun& run, int64_t offset) {
-      for_each_channel_vector<T>(outputs, [&](int64_t k, auto v) {
-        T* to = blended.in(base) + (k / columns * weight_block + offset) * columns + k % columns;
-        transform_gradient<Filter, decltype(v)>(gradient, grid, run, args.grad_first_row, k, to, columns,
-                                                blended_stride);
+    with_gradient([&](const auto& gradient) {
+      for_each_run(grid, first, count, [&](const TileRun& run, int64_t offset) {
+        for_each_channel_vector<T>(outputs, [&](int64_t k, auto v) {
+          T* to = blended.in(base) + (k / columns * weight_block + offset) * columns + k % columns;
+          transform_gradient<Filter, decltype(v)>(gradient, grid, run, args.grad_first_row, k, to, columns,
+                                                  blended_stride);
+        });
       });
     });
     if constexpr (kPair<T> > 1)
@@ -167,7 +178,9 @@ struct Conv3x3Backward {
   // Writes tiles [first, first + count). Of the tiles before `last` that come a whole block of the weight gradient
   // later, it prefetches what that reads first.
   void write_data_gradient(char* scratch, char* base, int64_t first, int64_t count, int64_t last) const {
-    grad_output.fill(base, gradient, grid, args.grad_first_row, first, count, 0, outputs);
+    with_gradient([&](const auto& gradient) {
+      grad_output.fill(base, gradient, grid, args.grad_first_row, first, count, 0, outputs);
+    });
     pixels.fill(base, grid, args.input_first_row, args.input.h, first, count);
     const int64_t later = first + weight_block, tiles = smaller(block, last - later);
     const auto &grad = args.grad_output.grad, &x = args.grad_output.input;
@@ -228,14 +241,12 @@ struct Conv3x3Backward {
   void finish_weight(int sets, const Sums& sums_of, Range mine) const {
     using Vector = Simd<double>::Vector;
     constexpr int64_t lanes = Simd<double>::lanes;
-    typedef Real Stored __attribute__((vector_size(lanes * sizeof(Real)), aligned(sizeof(Real)), may_alias));
     for (int64_t k = 0; k < outputs; k += lanes)
       for (int64_t c = mine.begin; c < mine.end; ++c) {
         Vector sum[points] = {}, grad[9];
         for (int64_t i = 0; i < points; ++i) {
           const int64_t at = i * sums_stride + (k / columns * weight_rows + c) * columns + k % columns;
-          for (int set = 0; set < sets; ++set)
-            sum[i] += __builtin_convertvector(*reinterpret_cast<const Stored*>(sums_of(set) + at), Vector);
+          for (int set = 0; set < sets; ++set) sum[i] += load_widened<Vector>(sums_of(set) + at);
         }
         transform_weight_gradient<Filter>(sum, grad);
         for (int64_t lane = 0; lane < smaller(lanes, outputs - k); ++lane)
@@ -245,9 +256,9 @@ struct Conv3x3Backward {
   }
 };
 
-template <class Filter, bool corrected, class T>
+template <class Filter, class T>
 void backward(const BnReluConv3x3Backward<T>& args, const TileGrid& grid, int threads) {
-  const Conv3x3Backward<Filter, T, corrected> work(args, grid, threads);
+  const Conv3x3Backward<Filter, T> work(args, grid, threads);
   char* const scratch = reserve_scratch(work.shared.bytes + threads * work.own.bytes);
   const auto base_of = [&](int member) { return scratch + work.shared.bytes + member * work.own.bytes; };
   const auto weight_sums_of = [&](int member) {
@@ -286,12 +297,7 @@ template <class T>
 void bn_relu_conv3x3_backward(const BnReluConv3x3Backward<T>& args, int threads) {
   const auto& out = args.grad_input;
   const TileGrid grid = conv3x3_tiles(out.n, out.h, out.w, args.dilation, out.c, args.grad_output.grad.c, rounds<T>);
-  with_filter(grid, [&](auto filter) {
-    if (args.grad_output.input.data)
-      backward<decltype(filter), true>(args, grid, threads);
-    else
-      backward<decltype(filter), false>(args, grid, threads);
-  });
+  with_filter(grid, [&](auto filter) { backward<decltype(filter)>(args, grid, threads); });
 }
 
 LADDERSEG_INSTANTIATE(bn_relu_conv3x3_backward)

@@ -1,6 +1,8 @@
 // The elementwise part of every BN-ReLU backward, and the sums that it collects.
 #pragma once
 
+#include <cstring>
+
 #include "parallel.h"
 #include "scratch.h"
 #include "simd.h"
@@ -33,11 +35,13 @@ struct BnSumsScratch {
     Real* d = centred.in(base);
     double* total_m = total_masked.in(base);
     double* total_d = total_centred.in(base);
-    for (int64_t c = 0; c < channels; ++c) {
-      total_m[c] += static_cast<double>(m[c]);
-      total_d[c] += static_cast<double>(d[c]);
-      m[c] = d[c] = Real(0);
-    }
+    for_each_channel_vector<double>(channels, [&](int64_t c, auto zero) {
+      using V = decltype(zero);
+      store_as<V>(total_m + c, load_as<V>(total_m + c) + load_widened<V>(m + c));
+      store_as<V>(total_d + c, load_as<V>(total_d + c) + load_widened<V>(d + c));
+    });
+    std::memset(m, 0, channels * sizeof(Real));
+    std::memset(d, 0, channels * sizeof(Real));
   }
 
   // Adds the members' totals in their order; one member calls it, after a barrier.

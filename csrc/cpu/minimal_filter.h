@@ -75,16 +75,28 @@ struct MinimalFilter<2> {
 
 // F(4, 3) at 0, a, -a, b, -b and infinity:
 //
-//   B^T = a2 b2    0      -(a2+b2)  0        1  0      G: row of 0          1        0    0     times 1 / (a2 b2)
-//         0       -a b2   -b2       a        1  0         rows of a and -a  1   +/- a    a2     times 1 / (2 a2
-//         (a2-b2)) 0        a b2   -b2      -a        1  0         rows of b and -b  1   +/- b    b2     times 1 / (2
-//         b2 (b2-a2)) 0       -b a2   -a2       b        1  0         row of infinity   0        0    1 0        b a2
-//         -a2      -b        1  0 0        a2 b2   0       -(a2+b2)  0  1      A^T: powers 0 to 3 of the points;
-//         infinity: 0 0 0 1
+//   B^T = a2 b2    0      -(a2+b2)  0        1  0
+//         0       -a b2   -b2       a        1  0
+//         0        a b2   -b2      -a        1  0
+//         0       -b a2   -a2       b        1  0
+//         0        b a2   -a2      -b        1  0
+//         0        a2 b2   0       -(a2+b2)  0  1
 //
-// where a2, b2 are the squares. The usual points 1 and 2 lose twice as many digits: of pairs in sixteenths, 5/8 and 3/2
-// were the most accurate (benchmarks/NOTES.md; the method is that of Barabasz et al., ACM TOMS 46, 2020). All factors
-// of the maps are exact in float32.
+//   G = 1    0   0     times 1 / (a2 b2)
+//       1    a   a2    times 1 / (2 a2 (a2-b2))
+//       1   -a   a2    likewise
+//       1    b   b2    times 1 / (2 b2 (b2-a2))
+//       1   -b   b2    likewise
+//       0    0   1
+//
+//   A^T = 1   1   1   1   1   0
+//         0   a  -a   b  -b   0
+//         0   a2  a2  b2  b2  0
+//         0   a3 -a3  b3 -b3  1
+//
+// where a2, b2 are squares and a3, b3 cubes. The usual points 1 and 2 lose twice as many digits: of pairs in
+// sixteenths, 5/8 and 3/2 were the most accurate (benchmarks/NOTES.md; the method is that of Barabasz et al., ACM TOMS
+// 46, 2020). All factors of the maps are exact in float32.
 template <>
 struct MinimalFilter<4> {
   static constexpr int results = 4, inputs = 6;

@@ -94,6 +94,17 @@ LADDERSEG_INLINE void store_as(T* to, V value) {
     store(to, value);
 }
 
+// Numbers of another floating-point type as V, a vector of doubles or a double.
+template <class V, class R>
+LADDERSEG_INLINE V load_widened(const R* from) {
+  if constexpr (sizeof(V) == sizeof(double)) {
+    return static_cast<double>(*from);
+  } else {
+    typedef R Stored __attribute__((vector_size(Simd<double>::lanes * sizeof(R)), aligned(sizeof(R)), may_alias));
+    return __builtin_convertvector(*reinterpret_cast<const Stored*>(from), V);
+  }
+}
+
 template <class T>
 LADDERSEG_INLINE T smaller(T a, T b) {
   return b < a ? b : a;

@@ -1,6 +1,8 @@
 // Running mean and sum of squared deviations per channel, merged by Chan's formula in double.
 #pragma once
 
+#include <cstring>
+
 #include "scratch.h"
 #include "simd.h"
 
@@ -21,16 +23,18 @@ LADDERSEG_INLINE void merge(RunningStatistics& into, int64_t channels, int64_t c
   const double total = static_cast<double>(into.count + count);
   const double share = static_cast<double>(count) / total;
   const double weight = static_cast<double>(into.count) * share;
-  if (into.count == 0) {
-    for (int64_t c = 0; c < channels; ++c) into.mean[c] = mean[c];
-    for (int64_t c = 0; c < channels; ++c) into.deviation[c] = deviation[c];
-  } else {
-    for (int64_t c = 0; c < channels; ++c) {
-      const double delta = mean[c] - into.mean[c];
-      into.mean[c] += delta * share;
-      into.deviation[c] += deviation[c] + delta * delta * weight;
+  for_each_channel_vector<double>(channels, [&](int64_t c, auto zero) {
+    using V = decltype(zero);
+    const V other = load_as<V>(mean + c), squares = load_as<V>(deviation + c);
+    if (into.count == 0) {
+      store_as<V>(into.mean + c, other);
+      store_as<V>(into.deviation + c, squares);
+    } else {
+      const V delta = other - load_as<V>(into.mean + c);
+      store_as<V>(into.mean + c, load_as<V>(into.mean + c) + delta * share);
+      store_as<V>(into.deviation + c, load_as<V>(into.deviation + c) + (squares + delta * delta * weight));
     }
-  }
+  });
   into.count += count;
 }
 
@@ -41,39 +45,52 @@ template <class T, class Real = RealOf<T>>
 LADDERSEG_INLINE void tile_statistics(const T* tile, int64_t rows, int64_t row_stride, int64_t channels,
                                       Real* __restrict centre, Real* __restrict sum, Real* __restrict square,
                                       double* __restrict mean, double* __restrict deviation) {
-  for (int64_t c = 0; c < channels; ++c) centre[c] = sum[c] = square[c] = Real(0);
+  std::memset(centre, 0, channels * sizeof(Real));
+  std::memset(sum, 0, channels * sizeof(Real));
+  std::memset(square, 0, channels * sizeof(Real));
   int64_t r = 0;
   for (; r + 4 <= rows; r += 4) {
     const T* at = tile + r * row_stride;
-    for (int64_t c = 0; c < channels; ++c)
-      centre[c] += (at[c] + at[row_stride + c]) + (at[2 * row_stride + c] + at[3 * row_stride + c]);
+    for_each_channel_vector<T>(channels, [&](int64_t c, auto zero) {
+      using V = decltype(zero);
+      const V first = load_as<V>(at + c) + load_as<V>(at + row_stride + c);
+      const V second = load_as<V>(at + 2 * row_stride + c) + load_as<V>(at + 3 * row_stride + c);
+      store_as<V>(centre + c, load_as<V>(centre + c) + (first + second));
+    });
   }
-  for (; r < rows; ++r)
-    for (int64_t c = 0; c < channels; ++c) centre[c] += tile[r * row_stride + c];
+  for (; r < rows; ++r) add_scaled(channels, Real(1), tile + r * row_stride, centre);
   const Real share = Real(1) / static_cast<Real>(rows);
-  for (int64_t c = 0; c < channels; ++c) centre[c] *= share;
+  for_each_channel_vector<Real>(channels, [&](int64_t c, auto zero) {
+    using V = decltype(zero);
+    store_as<V>(centre + c, load_as<V>(centre + c) * share);
+  });
   for (r = 0; r + 4 <= rows; r += 4) {
     const T* at = tile + r * row_stride;
-    for (int64_t c = 0; c < channels; ++c) {
-      const Real d0 = at[c] - centre[c], d1 = at[row_stride + c] - centre[c];
-      const Real d2 = at[2 * row_stride + c] - centre[c], d3 = at[3 * row_stride + c] - centre[c];
-      sum[c] += (d0 + d1) + (d2 + d3);
-      square[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3);
-    }
+    for_each_channel_vector<T>(channels, [&](int64_t c, auto zero) {
+      using V = decltype(zero);
+      const V middle = load_as<V>(centre + c);
+      const V d0 = load_as<V>(at + c) - middle, d1 = load_as<V>(at + row_stride + c) - middle;
+      const V d2 = load_as<V>(at + 2 * row_stride + c) - middle, d3 = load_as<V>(at + 3 * row_stride + c) - middle;
+      store_as<V>(sum + c, load_as<V>(sum + c) + ((d0 + d1) + (d2 + d3)));
+      store_as<V>(square + c, load_as<V>(square + c) + ((d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)));
+    });
   }
   for (; r < rows; ++r)
-    for (int64_t c = 0; c < channels; ++c) {
-      const Real d = tile[r * row_stride + c] - centre[c];
-      sum[c] += d;
-      square[c] += d * d;
-    }
+    for_each_channel_vector<T>(channels, [&](int64_t c, auto zero) {
+      using V = decltype(zero);
+      const V d = load_as<V>(tile + r * row_stride + c) - load_as<V>(centre + c);
+      store_as<V>(sum + c, load_as<V>(sum + c) + d);
+      store_as<V>(square + c, load_as<V>(square + c) + d * d);
+    });
   const double count = static_cast<double>(rows);
-  for (int64_t c = 0; c < channels; ++c) {
-    const double shift = static_cast<double>(sum[c]) / count;
+  for_each_channel_vector<double>(channels, [&](int64_t c, auto zero) {
+    using V = decltype(zero);
+    V shift = load_widened<V>(sum + c) / count;
+    store_as<V>(deviation + c, load_widened<V>(square + c) - count * shift * shift);
     // An infinite mean makes the deviations NaN; the mean stays infinite.
-    mean[c] = static_cast<double>(centre[c]) + (shift == shift ? shift : 0.0);
-    deviation[c] = static_cast<double>(square[c]) - count * shift * shift;
-  }
+    shift = shift == shift ? shift : zero;
+    store_as<V>(mean + c, load_widened<V>(centre + c) + shift);
+  });
 }
 
 // One member's working memory for the statistics of its tiles, which are of T or of its type of arithmetic, and its
