@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 
-def average_bins(x: Tensor, bins: Sequence[int]) -> Tensor:
-    """Averages x [N, C, H, W] over a grid of `bins` (rows, columns); the definition of adaptive_avg_pool2d.
+def average_bins(x: Tensor, bins: int | Sequence[int]) -> Tensor:
+    """Averages x [N, C, H, W] over a grid of `bins`, (rows, columns) or one number; adaptive_avg_pool2d's definition.
 
     Bin i of b along a side of L pixels covers those from floor(i L / b) up to ceil((i + 1) L / b), exclusive. The
     average is the product with a matrix of the bins' shares from the left, and with another one from the right.
     """
-    rows, columns = bins
+    rows, columns = (bins, bins) if isinstance(bins, int) else bins
     return _shares(x, 2, rows) @ x @ _shares(x, 3, columns).t()
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ... import ops
 from ..network import Network
@@ -15,8 +16,15 @@ from .images import Normalise, Pixels
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-#: Operators that ONNX has only for fixed sizes, in terms of those that it has for all.
-_FOR_ALL_SIZES: dict[Any, Callable[..., Tensor]] = {torch.ops.aten.adaptive_avg_pool2d.default: average_bins}
+#: Functions whose operators ONNX has only for fixed sizes, by operators that it has for all.
+_FOR_ALL_SIZES: dict[Callable[..., Any], Callable[..., Tensor]] = {F.adaptive_avg_pool2d: average_bins}
+
+
+class _ForAllSizes(TorchFunctionMode):
+    """Replaces functions where the graph is made, which is cheaper than a second trace that replaces operators."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return _FOR_ALL_SIZES.get(func, func)(*args, **(kwargs or {}))
 
 
 class ExportedNetwork(nn.Module):
@@ -51,7 +59,5 @@ def exported(network: ExportedNetwork, images: Tensor) -> "ExportedProgram":
     from torch.export import Dim, export  # not above: it imports torch._dynamo, which takes a second
 
     sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    program = export(network, (images,), dynamic_shapes=(sizes,), strict=False)
-    if any(node.target in _FOR_ALL_SIZES for node in program.graph.nodes):
-        program = program.run_decompositions(_FOR_ALL_SIZES)
-    return program
+    with _ForAllSizes():
+        return export(network, (images,), dynamic_shapes=(sizes,), strict=False)
