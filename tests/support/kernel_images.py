@@ -14,6 +14,10 @@ from ladderseg_fast.cuda import images, kernel_sources, nvrtc
 #: With this, the assembler's report is in the log of a compilation to machine code.
 REPORT = "--ptxas-options=-v"
 
+#: Architecture and element type of the kernels that multiply whose machine code is looked at as well
+#: (benchmarks/kernel_ceilings.py): one compilation gives both.
+_WITH_MACHINE_CODE = (("sm_61", "float32"), ("sm_80", "float16"))
+
 _INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', flags=re.MULTILINE)
 _compile = nvrtc.compile
 
@@ -21,10 +25,13 @@ _compile = nvrtc.compile
 def compiled_image(name: str, architecture: str, directory: Path | None = None, kind: str = "cubin") -> nvrtc.Compiled:
     """The image `name` for "sm_80", of the package's sources or those in `directory`, with line information.
 
-    Of the kind "cubin" it has machine code and the assembler's report besides PTX, which takes half as long again.
+    Of the kind "cubin" it has machine code and the assembler's report besides PTX, which takes half as long again. Of
+    the kind "ptx" it has them where other tests look at them.
     """
-    directory = directory or images.sources()
     operator, element = kernel_sources.operator_and_element(name)
+    if directory is None and "conv" in operator and (architecture, element) in _WITH_MACHINE_CODE:
+        kind = "cubin"
+    directory = directory or images.sources()
     source = directory / f"{operator}.cu"
     options = ["-lineinfo", *([REPORT] if kind == "cubin" else [])]
 

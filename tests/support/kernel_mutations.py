@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -78,17 +79,18 @@ NEVER_WRITTEN = r"read of shared\[\d+\], which was never written"
 
 
 def of_each_case(mutations: Sequence[Mutation]) -> pytest.MarkDecorator:
-    """Parametrises a test by the cases of some mutations."""
-    return pytest.mark.parametrize("case", dict.fromkeys(mutation.case for mutation in mutations), ids=str)
+    """Parametrises a test by the cases of some mutations, of which only that of the first is not slow."""
+    return pytest.mark.parametrize("case", _first(list(dict.fromkeys(one.case for one in mutations))), ids=str)
 
 
 def of_each_mutation(mutations: Sequence[Mutation]) -> pytest.MarkDecorator:
-    """Parametrises a test by mutations, of which only every fourth is not slow: each is a compilation."""
-    values = [
-        pytest.param(mutation, marks=() if number % 4 == 0 else pytest.mark.slow)
-        for number, mutation in enumerate(mutations)
-    ]
-    return pytest.mark.parametrize("mutation", values, ids=str)
+    """Parametrises a test by mutations, of which only the first is not slow: each is a compilation."""
+    return pytest.mark.parametrize("mutation", _first(mutations), ids=str)
+
+
+def _first(values: Sequence[Any]) -> list[Any]:
+    """`values`, all but the first marked as slow."""
+    return [*values[:1], *(pytest.param(value, marks=pytest.mark.slow) for value in values[1:])]
 
 
 def check_as_it_is(case: Case) -> None:
