@@ -50,12 +50,12 @@ class Headers:
 
 
 def load_headers(instruction_set: str, element: str) -> Headers:
-    """The headers as CMakeLists.txt compiles the kernels for an instruction set."""
+    """The headers as CMakeLists.txt compiles the kernels for an instruction set, but with -O1: in half the time."""
     text = (ROOT / "CMakeLists.txt").read_text()
     (common,) = re.findall(r"^set\(KERNEL_OPTIONS ([^)]*)\)", text, re.MULTILINE)
     ((vector_bytes, own),) = re.findall(rf"^ *add_kernels\({instruction_set} (\d+)([^)]*)\)", text, re.MULTILINE)
     flags = [
-        *("-std=c++17", *common.split(), *own.split()),
+        *("-std=c++17", *common.split(), *own.split(), "-O1"),
         *(f"-DLADDERSEG_ISA={instruction_set}", f"-DLADDERSEG_VECTOR_BYTES={vector_bytes}"),
         f"-DLADDERSEG_TEST_ELEMENT={element}",
         *(f"-I{ROOT / 'csrc' / 'include'}", f"-I{ROOT / 'csrc' / 'cpu'}"),
