@@ -127,8 +127,10 @@ class CMakeBuild(build_ext):
         ]
         # The cache names the tools of pip's last build environment, which is gone, and a compiler that may be another.
         (build / "CMakeCache.txt").unlink(missing_ok=True)
+        # Ninja's own choice, two more than there are processors, takes a fifth longer on two of them.
+        processors = {"CMAKE_BUILD_PARALLEL_LEVEL": str(len(os.sched_getaffinity(0)))}
         for command in (configure, [cmake, "--build", str(build)]):
-            result = subprocess.run(command, env=os.environ | {"CXX": compiler})
+            result = subprocess.run(command, env=processors | os.environ | {"CXX": compiler})
             if result.returncode != 0:
                 failed = shlex.join(command[:2])
                 sys.exit(f"\nladderseg_fast: cannot compile its C++ core: {failed} failed, see above\n")
