@@ -288,8 +288,7 @@ struct TransformedFilters {
     }
     Vector w[9], exact[kPoints<Filter>];
 #pragma GCC unroll 9
-    for (int tap = 0; tap < 9; ++tap)
-      w[tap] = __builtin_convertvector(*reinterpret_cast<const Stored*>(taps[tap]), Vector);
+    for (int tap = 0; tap < 9; ++tap) w[tap] = load_widened<Vector>(taps[tap]);
     transform_weight<Filter>(w, exact);
 #pragma GCC unroll 36
     for (int i = 0; i < kPoints<Filter>; ++i) point[i] = __builtin_convertvector(exact[i], Narrow);

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from support.ladder_models import CLASSES, NARROW_SHAPE, TINY, make_images, make_labels
+from support.ladder_models import CLASSES, NARROW, NARROW_SHAPE, NarrowLadder, make_images, make_labels
 from support.lean_equals_plain import away_from_kinks, randomise
 from support.reference_batch_norm import use_reference
 from torch import Tensor, nn
@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ladderseg_fast import LadderLoss, SegmentationModel
 from ladderseg_fast.lean import MemoryPlan, SectionPlan
-from ladderseg_fast.models.densenets import DenseNet
 from ladderseg_fast.models.design import Design
 from ladderseg_fast.models.resnets import ResNet
 from ladderseg_fast.nn import DENSENETS, RESNETS, Bottleneck, ResNetShape
@@ -40,15 +39,8 @@ class _Narrow:
         return Bottleneck(in_channels, width // Bottleneck.expansion, stride, dilation)
 
 
-def narrow_ladder(
-    backbone: str, num_classes: int, memory: str | MemoryPlan, context: str = "dilated"
-) -> SegmentationModel:
-    """A ladder with a quarter of the usual channels after the encoder."""
-    return SegmentationModel(Design(DenseNet(backbone), (4,), context=context, width=32), num_classes, memory)
-
-
-def narrow_resnet_ladder(backbone: str, num_classes: int, memory: str | MemoryPlan) -> SegmentationModel:
-    return SegmentationModel(Design(ResNet(backbone), (4,), width=32), num_classes, memory)
+def narrow_resnet_ladder(num_classes: int, memory: str | MemoryPlan) -> SegmentationModel:
+    return SegmentationModel(Design(ResNet(NARROW), (4,), width=32), num_classes, memory)
 
 
 #: Most elements of a tensor that are kept for comparison, evenly spread.
@@ -69,7 +61,7 @@ class Training:
     accumulate: batches that each step takes, all but the last without a reduction.
     """
 
-    model: Callable[..., SegmentationModel] = narrow_ladder
+    model: Callable[..., SegmentationModel] = NarrowLadder
     options: Mapping[str, Any] = field(default_factory=dict)
     memory: str | MemoryPlan = "lean"
     dtype: torch.dtype = torch.float64
@@ -90,9 +82,9 @@ class Training:
 
     def make(self) -> SegmentationModel:
         """The model that all processes begin with, in training mode."""
-        DENSENETS[TINY] = NARROW_SHAPE
-        RESNETS[TINY] = ResNetShape(_Narrow, (2, 1, 1, 2))
-        model = randomise(self.model(backbone=TINY, num_classes=CLASSES, memory=self.memory, **self.options))
+        DENSENETS[NARROW] = NARROW_SHAPE
+        RESNETS[NARROW] = ResNetShape(_Narrow, (2, 1, 1, 2))
+        model = randomise(self.model(num_classes=CLASSES, memory=self.memory, **self.options))
         away_from_kinks(model).to(self.dtype)  # rounding grows from step to step
         if self.edit is not None:
             self.edit(model)

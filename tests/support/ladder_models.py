@@ -8,6 +8,7 @@ from support.lean_equals_plain import randomise
 from torch import Tensor
 
 from ladderseg_fast import LadderDenseNet, LadderLoss, LadderOutput, SegmentationModel
+from ladderseg_fast.lean import MemoryPlan
 from ladderseg_fast.models.densenets import DenseNet
 from ladderseg_fast.models.design import Design
 from ladderseg_fast.nn import DenseNetShape
@@ -35,17 +36,19 @@ def narrow_design(**choices: Any) -> Design:
 
 
 class NarrowLadder(SegmentationModel):
-    """A ladder that differs from a LadderDenseNet in its width alone."""
+    """A ladder that differs from a LadderDenseNet in its width alone, or in its context layer too."""
 
-    def __init__(self, num_classes: int = 19, memory: str = "lean", **options: Any) -> None:
-        super().__init__(narrow_design(), num_classes, memory, **options)
+    def __init__(
+        self, num_classes: int = 19, memory: str | MemoryPlan = "lean", context: str = "dilated", **options: Any
+    ) -> None:
+        super().__init__(narrow_design(context=context), num_classes, memory, **options)
 
 
 def make_narrow_model(
     memory: str = "lean", dtype: torch.dtype = torch.float64, seed: int = 0, context: str = "dilated"
 ) -> SegmentationModel:
-    """A NarrowLadder, or one with another context layer, whose parameters and running statistics are all different."""
-    return randomise(SegmentationModel(narrow_design(context=context), CLASSES, memory), seed).to(dtype)
+    """A NarrowLadder whose parameters and running statistics are all different."""
+    return randomise(NarrowLadder(CLASSES, memory, context), seed).to(dtype)
 
 
 def in_mode(memory: str) -> Callable[[SegmentationModel, Tensor], LadderOutput]:
