@@ -1,6 +1,8 @@
 // float16 and bfloat16 values: exact conversion from them, correctly rounded conversion to them.
 #pragma once
 
+#include <immintrin.h>
+
 #include "lanes.h"
 
 namespace emulator {

@@ -1,8 +1,6 @@
 // Handlers made of one function for each lane. The loops below are what the compiler vectorises.
 #pragma once
 
-#include <immintrin.h>
-
 #include <cmath>
 #include <cstring>
 #include <type_traits>
