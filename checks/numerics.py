@@ -44,6 +44,10 @@ _CANCELLED = 1e-3
 #: Of the maximum of a pooling, of the largest activation: below it, rounding may choose another pixel.
 _LEAST_LEAD = 4e-6
 
+#: Of the largest gradient: where plain PyTorch's own are off by more, gradients are what rounding makes of zeros. Every
+#: batch norm of a constant channel multiplies rounding by 1 / sqrt(eps), which is 316.
+_LOST = 1e-2
+
 #: What happens to a case that plain PyTorch refuses.
 _REFUSALS = (ValueError, RuntimeError)
 
@@ -54,7 +58,8 @@ def equal_to_plain(case: Case) -> None:
     """Outputs, gradients, statistics of lean are those of plain PyTorch in float64, within its own rounding.
 
     That is what plain PyTorch differs by in channels_last, or when its numbers move by a unit in the last place. Both
-    refuse the same cases; inputs stay as they are; a second run gives the same bits.
+    refuse the same cases; inputs stay as they are; a second run gives the same bits. Gradients that rounding decides,
+    in plain PyTorch too, are not compared.
 
     Raises:
         AssertionError: something differs.
@@ -79,15 +84,19 @@ def equal_to_plain(case: Case) -> None:
     others = [_in_double(module, case, steps, moved=number) for number in (1, 2, 3)]
     if case.dtype == torch.float32:
         others.append(_channels_last(module, case, steps))
-    gradients = [magnitude(each) for name, each in exact.floats.items() if "gradient" in name]
-    luck = _pooling_is_luck(module, case, steps)
+    own = {
+        name: max(_error(each.floats[name], exact.floats[name]) for each in (plain, *others)) for name in exact.floats
+    }
+    gradients = [name for name in exact.floats if "gradient" in name]
+    largest = max((magnitude(exact.floats[name]) for name in gradients), default=0.0)
+    lost = any(own[name] > _LOST * largest for name in gradients)
+    luck = lost or _pooling_is_luck(module, case, steps)
     for name, expected in exact.floats.items():
-        if luck and "gradient" in name:
+        if luck and name in gradients:
             continue
         cancelled = 1.0 if case.dtype == torch.float32 else _CANCELLED
-        scale = max(magnitude(expected), cancelled * max(gradients, default=0.0) if "gradient" in name else 0.0)
-        own = max(_error(each.floats[name], expected) for each in (plain, *others))
-        allowed = _FLOORS[case.dtype] * scale + _TIMES[case.dtype] * own
+        scale = max(magnitude(expected), cancelled * largest if name in gradients else 0.0)
+        allowed = _FLOORS[case.dtype] * scale + _TIMES[case.dtype] * own[name]
         error = _error(lean.floats[name], expected)
         assert error <= allowed, f"{name} is off by {error:.3g}, {allowed:.3g} is allowed, of numbers of {scale:.3g}"
     _seen[f"{case.name}, compared" + (" without gradients" if luck else "")] += 1
