@@ -89,8 +89,8 @@ def equal_to_plain(case: Case) -> None:
     }
     gradients = [name for name in exact.floats if "gradient" in name]
     largest = max((magnitude(exact.floats[name]) for name in gradients), default=0.0)
-    lost = any(own[name] > _LOST * largest for name in gradients)
-    luck = lost or _pooling_is_luck(module, case, steps)
+    lost = any(own[name] > _LOST * largest > 0.0 for name in gradients)
+    luck = (lost and case.dtype == torch.float32) or _pooling_is_luck(module, case, steps)
     for name, expected in exact.floats.items():
         if luck and name in gradients:
             continue
